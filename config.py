@@ -1,0 +1,175 @@
+"""Every setting of a run: its meaning, its unit, its default and its check.
+
+The flags of `train.py` are made from these fields, and a run keeps them in its `config.json`. A field that is None is
+chosen from the backbone and the size of the data set, in `training/recipe.py`; `config.json` holds what was chosen.
+"""
+
+import dataclasses
+import difflib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal, Self, get_type_hints
+
+from platformdirs import user_cache_path
+from typeguard import TypeCheckError, check_type
+
+DEFAULT_CACHE_DIR = user_cache_path("headstart")
+Task = Literal["binary", "multiclass", "multilabel"]
+"""What a picture's labels are: one of two classes, one of several, or any number of them."""
+
+
+class UsageError(Exception):
+    """A mistake of the user: one sentence of what was expected, what came and what to do. The command exits with 2."""
+
+
+def unknown_choice(flag: str, received: str, choices: Iterable[str]) -> UsageError:
+    """The error for a name that is not in a table, with the nearest name that is."""
+    choices = list(choices)
+    nearest = difflib.get_close_matches(received.lower(), choices, n=1)
+    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    return UsageError(f"{flag} must be one of {', '.join(choices)}; received '{received}'.{hint}")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """Train an image classifier: a pretrained backbone without its top, and a new head on it."""
+
+    # --- what it learns from -------------------------------------------------------------------------------------
+    data: str = "animals"
+    """Pictures to learn from: 'animals' (bundled), a folder of CLASS/picture files (with or without train/, val/ and
+    test/ above them), a .csv of path,label[,split], or 'tfds:NAME'."""
+
+    val_fraction: float = 0.15
+    """Fraction of the pictures kept for choosing (early stopping), where the data has no val split; 0 for none."""
+
+    test_fraction: float = 0.15
+    """Fraction of the pictures kept for the final measurement, where the data has no test split; 0 for none."""
+
+    # --- the network ---------------------------------------------------------------------------------------------
+    backbone: str = "efficientnet_lite0"
+    """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all."""
+
+    weights: str = "imagenet"
+    """Weights of the backbone: 'imagenet', 'none' (random), or a .h5 or .weights.h5 file without top."""
+
+    image_size: int | None = None
+    """Height and width of the network's input, pixels. Default: the backbone's own, or less for small pictures."""
+
+    pooling: Literal["avg", "max"] = "avg"
+    """How the backbone's last feature map becomes one vector."""
+
+    head_units: tuple[int, ...] = ()
+    """Units of each dense layer between the pooled features and the output, such as '256 64'. Default: none."""
+
+    dropout: float = 0.2
+    """Fraction of values dropped before each dense layer of the head while training."""
+
+    trainable_layers: int | Literal["all"] | None = None
+    """Last layers of the backbone to fine-tune after the head: a number, 'all', or 0. Default: its last blocks."""
+
+    # --- how it learns -------------------------------------------------------------------------------------------
+    head_epochs: int | None = None
+    """Most epochs of training the head on the frozen backbone."""
+
+    fine_tune_epochs: int | None = None
+    """Most epochs of fine-tuning the unfrozen layers after that."""
+
+    learning_rate: float = 1e-3
+    """Highest learning rate of the head phase; in both phases it warms up first and then falls to 0 along a cosine."""
+
+    fine_tune_learning_rate: float | None = None
+    """Highest learning rate of the fine-tuning phase."""
+
+    layer_decay: float | None = None
+    """Factor on the fine-tuning learning rate for each block further from the output, such as 0.8. Default: none."""
+
+    batch_size: int | None = None
+    """Pictures per training step."""
+
+    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion"] = "adam"
+    """Optimizer of both phases; sgd has Nesterov momentum 0.9."""
+
+    weight_decay: float = 0.0
+    """Decoupled weight decay, the fraction of each weight taken off per step and unit of learning rate."""
+
+    augment: Literal["fine-tune", "fresh", "none"] = "fine-tune"
+    """Random flips, crops and lighting for training pictures: in fine-tuning only (the head then learns from features
+    computed once), 'fresh' in both phases (the whole network runs in every epoch), or 'none'."""
+
+    class_weights: bool = False
+    """Weigh every class alike, however few its pictures are."""
+
+    patience: int = 5
+    """Epochs without a lower validation loss after which a phase stops; its best weights are kept."""
+
+    seed: int = 0
+    """Seed of everything random. The same seed gives the same result."""
+
+    # --- where things go; never part of config.json, so that a copied config cannot write into an old run ----------
+    output: Path | None = None
+    """Folder of the run. Default: runs/TIME-BACKBONE-DATA."""
+
+    cache_dir: Path = DEFAULT_CACHE_DIR
+    """Folder for what can be computed again, such as unpacked data sets."""
+
+    def __post_init__(self):
+        for name in ("val_fraction", "test_fraction", "dropout"):
+            _check(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
+        if self.val_fraction + self.test_fraction >= 1:
+            raise UsageError(
+                f"--val-fraction and --test-fraction must leave something to train on; "
+                f"received {self.val_fraction} and {self.test_fraction}."
+            )
+        for name in ("image_size", "batch_size", "patience"):
+            _check(self, name, lambda value: value >= 1, "at least 1")
+        for name in ("head_epochs", "fine_tune_epochs", "weight_decay"):
+            _check(self, name, lambda value: value >= 0, "at least 0")
+        for name in ("learning_rate", "fine_tune_learning_rate"):
+            _check(self, name, lambda value: 0 < value <= 10, "above 0 and at most 10")
+        _check(self, "layer_decay", lambda value: 0 < value <= 1, "above 0 and at most 1")
+        _check(self, "seed", lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
+        _check(self, "head_units", lambda value: all(units >= 1 for units in value), "numbers of at least 1")
+        if self.trainable_layers != "all":
+            _check(self, "trainable_layers", lambda value: value >= 0, "'all', or a number of at least 0")
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings that decide the result, as `config.json` holds them."""
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _PLACES}
+
+    @classmethod
+    def from_file(cls, path: Path) -> Self:
+        """Reads a `config.json`.
+
+        Raises:
+            UsageError: the file is missing, is no JSON object, or has a setting of an unknown name or a wrong value.
+        """
+        try:
+            settings = json.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UsageError(f"--config must be a run's config.json; '{path}' cannot be read: {error}.") from None
+        if not isinstance(settings, dict):
+            raise UsageError(f"--config must hold a JSON object of settings; '{path}' holds something else.")
+        fields = [field.name for field in dataclasses.fields(cls) if field.name not in _PLACES]
+        for name in settings:
+            if name not in fields:
+                raise unknown_choice(f"A setting of '{path}'", name, fields)
+        if isinstance(settings.get("head_units"), list):
+            settings["head_units"] = tuple(settings["head_units"])
+        types = get_type_hints(cls)
+        for name, value in settings.items():
+            try:
+                check_type(value, types[name])
+            except TypeCheckError:
+                raise UsageError(f"The setting '{name}' of '{path}' cannot be {value!r}.") from None
+        return cls(**settings)
+
+
+_PLACES = ("output", "cache_dir")
+
+
+def _check(config: TrainConfig, name: str, is_valid, expected: str) -> None:
+    value = getattr(config, name)
+    if value is not None and not is_valid(value):
+        shown = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        raise UsageError(f"--{name.replace('_', '-')} must be {expected}; received {shown}.")

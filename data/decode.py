@@ -1,0 +1,109 @@
+"""Reads one picture file as the network sees it: upright, RGB, 8 bits, resized.
+
+Everything that reads a picture (preparing a run, predicting, checking an export) comes through `decode_picture`, so
+that no two of them can differ.
+"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+MAX_PIXELS = 100_000_000
+"""Pictures of more pixels are refused by their header: 300 MB once decoded."""
+MAX_BYTES = 200_000_000
+"""Files of more bytes are refused without opening them."""
+
+Image.MAX_IMAGE_PIXELS = None  # replaced by MAX_PIXELS, which is checked before any decoding
+
+
+class UnreadablePictureError(Exception):
+    """The file is no picture that can be trusted; the message says why in a few words."""
+
+
+def read_picture(path: Path, image_size: int) -> np.ndarray:
+    """Reads and resizes a picture file; see `decode_picture`."""
+    return decode_picture(read_content(path), image_size)
+
+
+def read_content(path: Path) -> bytes:
+    """Returns the bytes of a picture file.
+
+    Raises:
+        UnreadablePictureError: the file is missing, empty, too large or may not be read.
+    """
+    try:
+        size = path.stat().st_size
+        if size == 0:
+            raise UnreadablePictureError("empty file")
+        if size > MAX_BYTES:
+            raise UnreadablePictureError(f"{size:,} bytes, more than the limit of {MAX_BYTES:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise UnreadablePictureError(error.strerror or str(error)) from None
+
+
+def decode_picture(content: bytes, image_size: int) -> np.ndarray:
+    """Decodes and resizes a picture. The whole picture is kept: its sides are stretched to a square.
+
+    Args:
+        content: an encoded picture in any format that Pillow reads.
+        image_size: height and width of the result, pixels.
+
+    Returns:
+        uint8 (image_size, image_size, 3) in [0, 255].
+
+    Raises:
+        UnreadablePictureError: truncated, too large, or no picture.
+    """
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            _check_header(picture)
+            # A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size; twice the target keeps every visible detail.
+            picture.draft("RGB", (2 * image_size, 2 * image_size))
+            rgb = _to_rgb(ImageOps.exif_transpose(picture))
+            return np.asarray(rgb.resize((image_size, image_size), Image.Resampling.BICUBIC, reducing_gap=3.0))
+    except UnreadablePictureError:
+        raise
+    except UnidentifiedImageError:
+        raise UnreadablePictureError("not a picture") from None
+    except Exception as error:  # a decoder may raise anything on a hostile file
+        raise UnreadablePictureError(" ".join(str(error).split())[:200] or type(error).__name__) from None
+
+
+def read_size(path: Path) -> tuple[int, int] | None:
+    """Returns (width, height) in pixels as the header has them, or None if the file is no picture."""
+    try:
+        with Image.open(path) as picture:
+            return picture.size
+    except Exception:  # a decoder may raise anything on a hostile file
+        return None
+
+
+def _check_header(picture: Image.Image) -> None:
+    width, height = picture.size
+    if width * height > MAX_PIXELS:
+        raise UnreadablePictureError(f"{width} x {height} pixels, more than the limit of {MAX_PIXELS:,}")
+    if width * height == 0:
+        raise UnreadablePictureError("no pixels")
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    """Converts any mode of Pillow to RGB; what is transparent becomes white."""
+    if picture.mode.startswith("I;16"):
+        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    elif picture.mode in ("I", "F"):
+        picture = Image.fromarray(_stretch(np.asarray(picture, np.float64)))
+    if picture.has_transparency_data:
+        rgba = picture.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, "white")
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _stretch(values: np.ndarray) -> np.ndarray:
+    """Maps values of a picture without a fixed white (32 bits, or floats) from their own range to [0, 255], uint8."""
+    finite = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    low, high = finite.min(), finite.max()
+    return np.round((finite - low) * (255 / max(high - low, np.finfo(float).tiny))).astype(np.uint8)

@@ -1,0 +1,84 @@
+"""Pictures in a folder: `root/CLASS/picture`, or `root/{train,val,test}/CLASS/picture`."""
+
+import os
+from pathlib import Path
+
+from config import UsageError
+from data.sources import Picture, Source, Split, natural_order
+
+SPLIT_FOLDERS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+LEFTOVERS = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
+"""What file managers and archives leave behind, in lower case."""
+
+
+def accepts(data: str) -> bool:
+    """Says whether `--data` names a folder."""
+    return Path(data).is_dir()
+
+
+def load(data: str, cache_dir: Path) -> Source:
+    """Finds every file below the class folders; whether it is a picture is found out by decoding it.
+
+    Raises:
+        UsageError: there are no class folders, or a class has no files.
+    """
+    root = Path(data)
+    folders = _subfolders(root)
+    split_folders = [folder for folder in folders if folder.name.lower() in SPLIT_FOLDERS]
+    if any(SPLIT_FOLDERS[folder.name.lower()] == "train" for folder in split_folders):
+        _refuse_mixture(root, folders, split_folders)
+        pictures = [
+            picture for folder in split_folders for picture in _load_classes(folder, SPLIT_FOLDERS[folder.name.lower()])
+        ]
+    else:
+        pictures = _load_classes(root, None)
+    return Source(name=root.resolve().name, root=root, pictures=pictures)
+
+
+def _load_classes(root: Path, split: Split | None) -> list[Picture]:
+    folders = _subfolders(root)
+    if not folders:
+        raise UsageError(
+            f"--data must be a folder with one folder of pictures per class; '{root}' has no folder in it."
+        )
+    pictures = []
+    for folder in folders:
+        files = sorted(_files_below(folder), key=lambda path: natural_order(str(path)))
+        if not files:
+            raise UsageError(f"Every class needs pictures; the folder '{folder}' is empty. Fill it or remove it.")
+        pictures += [Picture(path, (folder.name,), split) for path in files]
+    return pictures
+
+
+def _refuse_mixture(root: Path, folders: list[Path], split_folders: list[Path]) -> None:
+    others = [folder.name for folder in folders if folder not in split_folders]
+    if others:
+        raise UsageError(
+            f"--data must hold either class folders or train/, val/ and test/; '{root}' mixes "
+            f"{', '.join(folder.name for folder in split_folders)} with {', '.join(others)}."
+        )
+
+
+def _subfolders(root: Path) -> list[Path]:
+    found = [Path(entry.path) for entry in os.scandir(root) if entry.is_dir() and not _is_leftover(entry.name)]
+    return sorted(found, key=lambda path: natural_order(path.name))
+
+
+def _files_below(folder: Path) -> list[Path]:
+    files = []
+    for parent, subfolders, names in os.walk(folder):
+        subfolders[:] = [name for name in subfolders if not _is_leftover(name)]
+        files += [Path(parent, name) for name in names if not _is_leftover(name)]
+    return files
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(".") or name.lower() in LEFTOVERS

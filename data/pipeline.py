@@ -1,0 +1,95 @@
+"""tf.data pipelines over the decoded pictures: order and augmentation depend on (seed, epoch, picture) alone.
+
+So a run can be repeated, or continued from any epoch, to the bit. Augmentation happens here and not in layers, so that
+the saved model has none of it.
+"""
+
+import numpy as np
+import tensorflow as tf
+
+CROP_AREA = (0.7, 1.0)
+CROP_ASPECT = (0.85, 1.18)
+BRIGHTNESS = 0.1 * 255
+CONTRAST = (0.85, 1.15)
+
+
+def training_batches(
+    inputs: np.ndarray,
+    targets: np.ndarray,
+    sample_weights: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    epochs: range,
+    augment: bool = False,
+) -> tf.data.Dataset:
+    """Batches of shuffled examples for several epochs, one after the other; no batch spans two.
+
+    Args:
+        inputs: uint8 pictures (num_examples, height, width, 3), or float32 features (num_examples, num_features).
+        targets: float32 (num_examples, num_outputs).
+        sample_weights: float32 (num_examples,).
+        batch_size: examples per batch; the last of an epoch may have fewer.
+        seed: seed of order and augmentation.
+        epochs: numbers of the epochs; each has its own order and its own augmentation.
+        augment: whether to vary the pictures.
+
+    Returns:
+        Batches of (float32 inputs, targets, sample weights).
+    """
+    count = len(inputs)
+
+    def load(epoch: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        indices = tf.random.experimental.index_shuffle(positions, tf.stack([seed, epoch]), count - 1)
+        batch = tf.numpy_function(lambda rows: inputs[rows], [indices], inputs.dtype, stateful=False)
+        batch = tf.cast(tf.ensure_shape(batch, (None, *inputs.shape[1:])), tf.float32)
+        if augment:
+            keys = tf.stack([tf.fill(tf.shape(indices), seed + epoch * 2**32), indices], axis=1)
+            batch = tf.map_fn(lambda pair: augment_picture(*pair), (batch, keys), fn_output_signature=tf.float32)
+        return batch, tf.gather(targets, indices), tf.gather(sample_weights, indices)
+
+    def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
+        positions = tf.data.Dataset.range(count).batch(batch_size)
+        return positions.map(lambda batch: load(epoch, batch), num_parallel_calls=tf.data.AUTOTUNE)
+
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(batches_of).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(inputs: np.ndarray, targets: np.ndarray, batch_size: int) -> tf.data.Dataset:
+    """Batches of (float32 inputs, targets) in order, each example once, the last batch as small as it is."""
+
+    def load(positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        batch = tf.numpy_function(lambda rows: inputs[rows], [positions], inputs.dtype, stateful=False)
+        return tf.cast(tf.ensure_shape(batch, (None, *inputs.shape[1:])), tf.float32), tf.gather(targets, positions)
+
+    positions = tf.data.Dataset.range(len(inputs)).batch(batch_size)
+    return positions.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def augment_picture(picture: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
+    """Flips, crops and lights a picture at random: mild enough for faces, leaves and X-rays alike.
+
+    Args:
+        picture: float32 (height, width, 3) in [0, 255].
+        key: int64 (2,); the same key gives the same picture.
+
+    Returns:
+        float32, same shape and range.
+    """
+    keys = tf.unstack(tf.random.split(key, 4))
+    shape = tf.shape(picture)
+    start, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+        shape,
+        tf.zeros((1, 0, 4)),
+        keys[0],
+        min_object_covered=0.0,
+        aspect_ratio_range=CROP_ASPECT,
+        area_range=CROP_AREA,
+        use_image_if_no_bounding_boxes=True,
+    )
+    crop = tf.slice(picture, start, size)
+    result = tf.ensure_shape(tf.image.resize(crop, shape[:2]), picture.shape)
+    result = tf.image.stateless_random_flip_left_right(result, keys[1])
+    result = tf.image.stateless_random_brightness(result, BRIGHTNESS, keys[2])
+    result = tf.image.stateless_random_contrast(result, *CONTRAST, keys[3])
+    return tf.clip_by_value(result, 0.0, 255.0)

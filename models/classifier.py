@@ -1,0 +1,53 @@
+"""The whole network as one Keras model: pictures -> preprocessing -> backbone -> pooling -> head -> probabilities."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import keras
+
+from config import Task
+from models.backbones import Backbone
+from models.heads import build_head
+from models.weights import build_backbone
+
+POOLING = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+
+
+class Classifier(NamedTuple):
+    """A model and its parts, which share their layers with it."""
+
+    model: keras.Model
+    """float32 pictures (n, image_size, image_size, 3) in [0, 255] -> probabilities (n, num_outputs)."""
+    features: keras.Model
+    """The same pictures -> pooled features (n, num_features)."""
+    head: keras.Sequential
+    """Pooled features -> probabilities."""
+    backbone_layers: list[keras.Layer]
+    """The layers of the backbone from input to output, preprocessing included."""
+
+
+def build_classifier(
+    row: Backbone,
+    *,
+    weights: str,
+    image_size: int,
+    task: Task,
+    num_classes: int,
+    pooling: Literal["avg", "max"] = "avg",
+    head_units: Sequence[int] = (),
+    dropout: float = 0.0,
+) -> Classifier:
+    """Builds a classifier from a row of the table and the settings of `config.TrainConfig`.
+
+    Raises:
+        UsageError: the weights cannot be had, or do not fit the backbone.
+    """
+    backbone = build_backbone(row, image_size, weights)
+    pooled = POOLING[pooling](name="pooling")(backbone.output)
+    head = build_head(pooled.shape[-1], task, num_classes, head_units, dropout)
+    return Classifier(
+        model=keras.Model(backbone.inputs[0], head(pooled), name=f"{row.name}_classifier"),
+        features=keras.Model(backbone.inputs[0], pooled, name=f"{row.name}_features"),
+        head=head,
+        backbone_layers=list(backbone.layers),
+    )

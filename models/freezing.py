@@ -1,0 +1,53 @@
+"""Which layers of the backbone learn.
+
+BatchNorm layers never do: their statistics were gathered over a million pictures, and a few batches of a small data set
+make them worse (Keras' guide to transfer learning). A frozen BatchNorm also computes in inference mode, whatever `fit`
+asks for. Only a backbone without pretrained weights has no statistics to protect, and there they learn.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import keras
+
+from models.backbones import Backbone, block_of
+
+
+def set_trainable(
+    backbone_layers: Sequence[keras.Layer],
+    trainable_layers: int | Literal["all"],
+    batch_norm_learns: bool = False,
+) -> None:
+    """Lets the last layers learn and freezes the others. A compiled model must be compiled again.
+
+    Args:
+        backbone_layers: from input to output.
+        trainable_layers: how many of the last layers learn, counted as `backbone.layers` has them; 0 for none.
+        batch_norm_learns: True only for a backbone without pretrained weights.
+    """
+    count = len(backbone_layers) if trainable_layers == "all" else min(trainable_layers, len(backbone_layers))
+    first = len(backbone_layers) - count
+    for index, layer in enumerate(backbone_layers):
+        is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
+        layer.trainable = index >= first and (batch_norm_learns or not is_batch_norm)
+
+
+def split_into_blocks(backbone_layers: Sequence[keras.Layer], row: Backbone) -> list[list[keras.Layer]]:
+    """Groups the layers into the blocks of the network, from input to output.
+
+    Layers between two blocks belong to the later one, those after the last block form one of their own.
+    """
+    blocks: list[list[keras.Layer]] = []
+    names: list[str] = []
+    between: list[keras.Layer] = []
+    for layer in backbone_layers:
+        name = block_of(row, layer.name)
+        if name is None:
+            between.append(layer)
+            continue
+        if name not in names:
+            names.append(name)
+            blocks.append([])
+        blocks[-1] += [*between, layer]
+        between = []
+    return [*blocks, between] if between else blocks

