@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, get_type_hints
 from platformdirs import user_cache_path
 from typeguard import TypeCheckError, check_type
 
+Resize = Literal["crop", "pad", "stretch"]
 DEFAULT_CACHE_DIR = user_cache_path("headstart")
 Task = Literal["binary", "multiclass", "multilabel"]
 """What a picture's labels are: one of two classes, one of several, or any number of them."""
@@ -45,6 +46,10 @@ class TrainConfig:
 
     test_fraction: float = 0.15
     """Fraction of the pictures kept for the final measurement, where the data has no test split; 0 for none."""
+
+    resize: Resize = "crop"
+    """How a picture becomes a square: 'crop' keeps the middle, 'pad' adds black bars, 'stretch' changes proportions.
+    Where what matters may lie at the border of a long picture, take one of the last two."""
 
     # --- the network ---------------------------------------------------------------------------------------------
     backbone: str = "efficientnet_lite0"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config import UsageError
+from config import Resize, UsageError
 from data.decode import UnreadablePictureError, decode_picture, read_content
 from data.sources import Picture
 
@@ -38,13 +38,18 @@ class Preflight(NamedTuple):
 
 
 def check_pictures(
-    pictures: Sequence[Picture], image_size: int, scratch_dir: Path, on_progress: Callable[[int], None] = lambda _: None
+    pictures: Sequence[Picture],
+    image_size: int,
+    resize: Resize,
+    scratch_dir: Path,
+    on_progress: Callable[[int], None] = lambda _: None,
 ) -> Preflight:
     """Reads every file, upright and in RGB, in parallel.
 
     Args:
         pictures: what the source found.
         image_size: height and width to keep, pixels.
+        resize: how a picture becomes a square.
         scratch_dir: where the pixels are kept during the run: `image_size`^2 x 3 bytes for each picture.
         on_progress: called with the number of pictures done since the last call.
 
@@ -57,7 +62,7 @@ def check_pictures(
     def read(picture: Picture) -> tuple[np.ndarray, str] | SetAside:
         try:
             content = read_content(picture.path)
-            return decode_picture(content, image_size), hashlib.sha256(content).hexdigest()
+            return decode_picture(content, image_size, resize), hashlib.sha256(content).hexdigest()
         except UnreadablePictureError as error:
             return SetAside(picture.path, str(error))
 

@@ -64,7 +64,7 @@ def prepare_data(
     Raises:
         UsageError: no picture can be read, or a class has too few.
     """
-    preflight = check_pictures(source.pictures, image_size, config.cache_dir / "scratch", on_progress)
+    preflight = check_pictures(source.pictures, image_size, config.resize, config.cache_dir / "scratch", on_progress)
     if not preflight.pictures:
         first = preflight.quarantine[0]
         raise UsageError(

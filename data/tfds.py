@@ -15,8 +15,10 @@ from data import folder
 from data.sources import Source
 from data.unpack import unpack_once, write_picture
 
-STALL_SECONDS = 30.0
-"""How long a download may stand still before it is given up."""
+STALL_SECONDS = 10.0
+"""How long a download may stand still before it is tried again."""
+RETRIES = 3
+"""How often a download is tried again; TensorFlow Datasets would go on for three and a half minutes."""
 
 
 def accepts(data: str) -> bool:
@@ -43,7 +45,9 @@ def load(data: str, cache_dir: Path) -> Source:
 def _prepared_builder(name: str) -> Any:
     os.environ.setdefault("NO_GCE_CHECK", "true")  # or Google's client looks for a metadata server, for minutes
     import tensorflow_datasets
+    from tensorflow_datasets.core.download import downloader
 
+    downloader.MAX_RETRIES = RETRIES
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
         builder = tensorflow_datasets.builder(name, try_gcs=False)

@@ -3,6 +3,7 @@
 import os
 import socket
 import threading
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -83,7 +84,8 @@ def _build_downloaded(row: Backbone, image_size: int) -> "keras.Model":
 
 def _load_file(model: "keras.Model", row: Backbone, path: str) -> None:
     try:
-        model.load_weights(path)
+        with warnings.catch_warnings(action="ignore"):  # Keras warns once for every layer that does not fit
+            model.load_weights(path)
     except (ValueError, KeyError, OSError) as error:
         reason = str(error).strip().splitlines()[0][:160]
         raise UsageError(

@@ -72,7 +72,7 @@ def train_phase(
     epochs: int,
     learning_rate: float,
     augment: bool,
-    multipliers: dict[str, float] | None = None,
+    learning_rate_factors: dict[str, float] | None = None,
     on_epoch: Callable[[EpochResult], None] = lambda _: None,
 ) -> list[EpochResult]:
     """Trains a model until its validation loss no longer falls, and leaves it at its best weights.
@@ -89,7 +89,7 @@ def train_phase(
         epochs: most epochs.
         learning_rate: highest learning rate; it warms up to this and then falls to 0 along a cosine.
         augment: whether to vary the pictures.
-        multipliers: factors on the learning rate, by path of the variable.
+        learning_rate_factors: factors on the learning rate, by path of the variable; 1 for the others.
         on_epoch: called after each epoch.
 
     Returns:
@@ -98,8 +98,9 @@ def train_phase(
     steps = math.ceil(len(train.inputs) / config.batch_size)
     schedule = _warm_up_and_cosine(learning_rate, steps, epochs)
     optimizer = OPTIMIZERS[config.optimizer](learning_rate=schedule, weight_decay=config.weight_decay or None)
-    if multipliers:
-        scale_learning_rates(optimizer, multipliers)
+    if learning_rate_factors:
+        factors = [learning_rate_factors.get(variable.path, 1.0) for variable in model.trainable_variables]
+        scale_learning_rates(optimizer, factors)
     model.compile(optimizer, OUTPUTS[task].loss, weighted_metrics=[ACCURACY[task](name="accuracy")])
 
     val_batches = None if val is None else evaluation_batches(val.inputs, val.targets, EVALUATION_BATCH_SIZE)
@@ -171,20 +172,24 @@ class KeepBest(keras.callbacks.Callback):
         return [variable.numpy() for variable in self.model.trainable_variables]
 
 
-def scale_learning_rates(optimizer: keras.optimizers.Optimizer, multipliers: dict[str, float]) -> None:
-    """Gives variables a learning rate of their own: the optimizer's times `multipliers[variable.path]`, else times 1.
+def scale_learning_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:
+    """Gives each variable a learning rate of its own: the optimizer's times the variable's factor.
 
     Multiplying gradients would do nothing under Adam, whose steps do not depend on their scale.
+
+    Args:
+        optimizer: not built yet.
+        factors: one for each variable it will be built with, in order.
     """
     update_step = optimizer.update_step
 
     def scaled_update_step(gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor) -> None:
-        update_step(gradient, variable, learning_rate * multipliers.get(variable.path, 1.0))
+        update_step(gradient, variable, learning_rate * factors[optimizer._get_variable_index(variable)])
 
     optimizer.update_step = scaled_update_step
 
 
-def layer_decay_multipliers(blocks: Sequence[Sequence[keras.Layer]], layer_decay: float) -> dict[str, float]:
+def layer_decay_factors(blocks: Sequence[Sequence[keras.Layer]], layer_decay: float) -> dict[str, float]:
     """Factors for layer-wise learning-rate decay: `layer_decay` for the last block, its square for the one before ...
 
     The head keeps 1 (ULMFiT, Howard & Ruder, 2018; BEiT uses the same rule).

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from config import TrainConfig, UsageError
 from data.prepare import ImageData, prepare_data, typical_size
 from data.sources import load_source
-from models.backbones import Backbone, find
+from models.backbones import Backbone, check_image_size, find
 from models.weights import check_available
 from terminal import progress_bar, show_stage
 from training.recipe import choose_image_size
@@ -38,6 +38,8 @@ def prepare_run(config: TrainConfig) -> Preparation:
     """
     started = time.perf_counter()
     row = find(config.backbone)
+    if config.image_size is not None:
+        check_image_size(row, config.image_size)
     check_output(config.output)
     check_available(row, config.weights)
     source = load_source(config.data, config.cache_dir)

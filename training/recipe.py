@@ -3,7 +3,7 @@
 import dataclasses
 
 from config import TrainConfig
-from models.backbones import Backbone, check_image_size
+from models.backbones import Backbone
 
 SIZE_STEP = 32
 """Networks halve the picture five times: other sizes waste a part of a cell at the border."""
@@ -22,15 +22,11 @@ def choose_image_size(config: TrainConfig, row: Backbone, typical_size: int | No
     """Sets `image_size`: the backbone's own, but at most four times what the pictures have.
 
     Args:
-        config: as the user gave it.
+        config: as the user gave it; a size in it stays.
         row: the backbone.
         typical_size: median of the pictures' shorter sides, pixels, if known.
-
-    Raises:
-        UsageError: the size given is too small for the backbone.
     """
     if config.image_size is not None:
-        check_image_size(row, config.image_size)
         return config
     size = row.image_size
     if typical_size is not None:

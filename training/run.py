@@ -13,7 +13,6 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from rich.table import Table
 
 from config import TrainConfig, UsageError
 from data.prepare import ImageData
@@ -21,10 +20,8 @@ from data.sources import Split
 from models.apply import apply_model
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable, split_into_blocks
-from reports import plots, writer
-from reports.baselines import raw_pixels_accuracy
-from reports.metrics import majority_accuracy, measure
-from terminal import console, progress_bar, show_stage
+from reports import plots, summary, writer
+from terminal import progress_bar, show_stage
 from training import phases
 from training.phases import EpochResult, Examples
 from training.preparation import Preparation
@@ -68,11 +65,13 @@ def train(preparation: Preparation) -> Path:
     if results:
         writer.write_figure(folder / "figures" / "learning_curves.png", plots.learning_curves(pd.DataFrame(results)))
     writer.write_predictions(folder, data, outputs)
-    record = _metrics(classifier, data, config, outputs, results)
+    record = summary.build_record(
+        data, config, outputs, classifier.model, pd.DataFrame(results, columns=EpochResult._fields)
+    )
     seconds["total"] = time.perf_counter() - preparation.started
     record["seconds"] = {stage: round(value, 3) for stage, value in seconds.items()}
     writer.write_json(folder / "metrics.json", record)
-    _show_result(record, folder)
+    summary.show_record(record, folder)
     return folder
 
 
@@ -144,10 +143,10 @@ def _fine_tune(
     if config.fine_tune_epochs == 0 or config.trainable_layers == 0:
         return
     started = time.perf_counter()
-    multipliers = None
+    factors = None
     if config.layer_decay is not None:
         blocks = split_into_blocks(classifier.backbone_layers, preparation.row)
-        multipliers = phases.layer_decay_multipliers(blocks, config.layer_decay)
+        factors = phases.layer_decay_factors(blocks, config.layer_decay)
     _train_phase(
         "fine_tune",
         classifier.model,
@@ -158,7 +157,7 @@ def _fine_tune(
         epochs=config.fine_tune_epochs,
         learning_rate=config.fine_tune_learning_rate,
         augment=config.augment != "none",
-        multipliers=multipliers,
+        learning_rate_factors=factors,
     )
     seconds["fine_tune"] = time.perf_counter() - started
 
@@ -238,60 +237,3 @@ def _predict(model: keras.Model, data: ImageData) -> dict[Split, np.ndarray]:
     judged: list[Split] = [split for split in ("val", "test") if len(data.splits[split])]
     with progress_bar("evaluate", sum(len(data.splits[split]) for split in judged)) as advance:
         return {split: apply_model(model, data.pixels, data.splits[split], on_progress=advance) for split in judged}
-
-
-def _metrics(
-    classifier: Classifier,
-    data: ImageData,
-    config: TrainConfig,
-    outputs: dict[Split, np.ndarray],
-    results: list[EpochResult],
-) -> dict[str, Any]:
-    def measured(split: Split) -> dict[str, Any] | None:
-        if split not in outputs:
-            return None
-        return measure(data.targets[data.splits[split]], outputs[split], data.class_names, data.task)
-
-    train = data.splits["train"]
-    judged = data.splits["test"] if len(data.splits["test"]) else data.splits["val"]
-    trainable = sum(int(np.prod(variable.shape)) for variable in classifier.model.trainable_variables)
-    return {
-        "data": {
-            "classes": list(data.class_names),
-            **{split: len(positions) for split, positions in data.splits.items()},
-            "quarantined": len(data.quarantine),
-            "duplicates": data.duplicates,
-        },
-        "model": {
-            "backbone": config.backbone,
-            "weights": config.weights,
-            "image_size": config.image_size,
-            "parameters": classifier.model.count_params(),
-            "trainable_parameters": trainable,
-        },
-        "val": measured("val"),
-        "test": measured("test"),
-        "baseline": {
-            "majority": majority_accuracy(data.targets[train], data.targets[judged]),
-            "raw_pixels": raw_pixels_accuracy(data.pixels, data.targets, train, judged, data.task),
-        },
-        "epochs": {phase: sum(result.phase == phase for result in results) for phase in ("head", "fine_tune")},
-    }
-
-
-def _show_result(record: dict[str, Any], folder: Path) -> None:
-    table = Table("", "accuracy", "95 % interval", "precision", "recall", "F1", "pictures")
-    for split in ("val", "test"):
-        if record[split] is None:
-            continue
-        figures = record[split]
-        low, high = figures["accuracy_ci95"]
-        classes = figures["per_class"].values()
-        means = [np.mean([row[name] for row in classes]) for name in ("precision", "recall", "f1")]
-        interval, means = f"{low:.1%} to {high:.1%}", [f"{mean:.3f}" for mean in means]
-        table.add_row(split, f"{figures['accuracy']:.1%}", interval, *means, f"{figures['n']:,}")
-    for name, label in (("raw_pixels", "raw pixels, no network"), ("majority", "always the most common")):
-        if record["baseline"][name] is not None:
-            table.add_row(label, f"{record['baseline'][name]:.1%}")
-    console.print(table)
-    show_stage("done", f"{record['seconds']['total']:.0f} seconds; run folder: {folder}")

@@ -1,0 +1,1 @@
+"""What the network learns from: sources, preflight, splits and pipelines."""

@@ -1,0 +1,45 @@
+"""Pictures made on the fly: small, seeded, and easy to tell apart."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cli import import_tensorflow
+
+COLOURS = ((210, 50, 40), (40, 60, 200), (60, 190, 70), (200, 190, 40))
+
+
+def make_picture(seed: int, colour: Sequence[int] = (128, 128, 128), size: tuple[int, int] = (48, 40)) -> Image.Image:
+    """A noisy picture of one colour, RGB, of `size` (width, height)."""
+    noise = np.random.default_rng(seed).normal(colour, 40, (size[1], size[0], 3))
+    return Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8))
+
+
+@pytest.fixture
+def make_folder(tmp_path: Path) -> Callable[..., Path]:
+    """Returns a function that fills a folder of class folders with pictures and returns it."""
+
+    def make(name: str = "photos", classes: Sequence[str] = ("cat", "dog"), count: int = 6, **settings) -> Path:
+        root = tmp_path / name
+        for number, class_name in enumerate(classes):
+            (root / class_name).mkdir(parents=True)
+            for index in range(count):
+                seed = hash_free_seed(name, number, index)
+                picture = make_picture(seed, COLOURS[number % len(COLOURS)], **settings)
+                picture.save(root / class_name / f"{index}.png")
+        return root
+
+    return make
+
+
+def hash_free_seed(name: str, number: int, index: int) -> int:
+    """A seed that differs between pictures and not between processes."""
+    return sum(name.encode()) * 100_003 + number * 1_009 + index
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_tensorflow() -> None:
+    import_tensorflow()

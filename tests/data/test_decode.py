@@ -1,0 +1,150 @@
+"""Every kind of picture is read upright and in RGB, or refused with the reason."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from data.decode import UnreadablePictureError, decode_picture, read_picture
+from tests.conftest import make_picture
+
+SIZE = 32
+RED, BLUE = (220, 30, 30), (30, 30, 220)
+
+
+def encode(picture: Image.Image, kind: str, **settings) -> bytes:
+    stream = io.BytesIO()
+    picture.save(stream, kind, **settings)
+    return stream.getvalue()
+
+
+def two_halves(size: tuple[int, int] = (40, 40)) -> Image.Image:
+    """Red above, blue below."""
+    picture = Image.new("RGB", size, RED)
+    picture.paste(BLUE, (0, size[1] // 2, size[0], size[1]))
+    return picture
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF"])
+def test_every_format_keeps_its_colours(kind):
+    pixels = decode_picture(encode(two_halves(), kind), SIZE)
+    assert pixels.shape == (SIZE, SIZE, 3)
+    assert pixels.dtype == np.uint8
+    np.testing.assert_allclose(pixels[4, 16], RED, atol=12)
+    np.testing.assert_allclose(pixels[-4, 16], BLUE, atol=12)
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("P", "PNG"), ("CMYK", "JPEG"), ("RGBA", "PNG"), ("CMYK", "TIFF")])
+def test_every_colour_mode_becomes_rgb(mode, kind):
+    pixels = decode_picture(encode(two_halves().convert(mode), kind), SIZE)
+    np.testing.assert_allclose(pixels[4, 16], RED, atol=20)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA"])
+def test_grey_becomes_three_equal_channels(mode):
+    pixels = decode_picture(encode(make_picture(0).convert(mode), "PNG"), SIZE)
+    np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_keep_their_brightness(kind):
+    ramp = np.linspace(0, 65535, SIZE).astype(np.uint16)
+    picture = Image.fromarray(np.tile(ramp, (SIZE, 1)))
+    pixels = decode_picture(encode(picture, kind), SIZE)
+    np.testing.assert_array_equal(pixels[0, :, 0], ramp >> 8)
+
+
+def test_floats_are_stretched_to_the_whole_range():
+    picture = Image.fromarray(np.tile(np.linspace(-3, 5, SIZE).astype(np.float32), (SIZE, 1)))
+    pixels = decode_picture(encode(picture, "TIFF"), SIZE)
+    assert (pixels.min(), pixels.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "P"])
+def test_transparent_becomes_white(mode):
+    picture = Image.new("RGBA", (SIZE, SIZE), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 255), (0, 0, SIZE, SIZE // 2))
+    pixels = decode_picture(encode(picture.convert(mode), "PNG"), SIZE)
+    assert pixels[2, 2].max() <= 5
+    assert pixels[-2, -2].min() >= 250
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_rotation_is_undone(orientation):
+    turns = {
+        2: Image.Transpose.FLIP_LEFT_RIGHT,
+        3: Image.Transpose.ROTATE_180,
+        4: Image.Transpose.FLIP_TOP_BOTTOM,
+        5: Image.Transpose.TRANSPOSE,
+        6: Image.Transpose.ROTATE_90,
+        7: Image.Transpose.TRANSVERSE,
+        8: Image.Transpose.ROTATE_270,
+    }
+    upright = two_halves((60, 40))
+    stored = upright.transpose(turns[orientation]) if orientation in turns else upright
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    pixels = decode_picture(encode(stored, "JPEG", exif=exif, quality=95), SIZE)
+    np.testing.assert_allclose(pixels, decode_picture(encode(upright, "JPEG", quality=95), SIZE), atol=16)
+
+
+def test_the_name_does_not_matter(tmp_path):
+    path = tmp_path / "really_a_png.jpg"
+    path.write_bytes(encode(two_halves(), "PNG"))
+    np.testing.assert_allclose(read_picture(path, SIZE)[4, 16], RED, atol=2)
+
+
+def test_a_large_jpeg_is_close_to_its_full_decoding():
+    big = two_halves((1600, 1200))
+    full = np.asarray(big.resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.int16)
+    assert np.abs(decode_picture(encode(big, "JPEG"), SIZE) - full).mean() < 2
+
+
+def bomb() -> bytes:
+    """A PNG that says it has 20,000 x 20,000 pixels."""
+    content = bytearray(encode(Image.new("1", (8, 8)), "PNG"))
+    content[16:24] = (20_000).to_bytes(4, "big") * 2
+    import zlib
+
+    content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "empty file"),
+        (b"<html>404</html>", "not a picture"),
+        (encode(make_picture(0, size=(200, 200)), "JPEG")[:2000], "truncated"),
+        (encode(make_picture(0, size=(200, 200)), "PNG")[:2000], "truncated"),
+        (bomb(), "20000 x 20000 pixels, more than the limit"),
+    ],
+    ids=["empty", "html", "truncated jpeg", "truncated png", "bomb"],
+)
+def test_what_cannot_be_trusted_is_refused_with_the_reason(tmp_path, content, reason):
+    path = tmp_path / "picture.jpg"
+    path.write_bytes(content)
+    with pytest.raises(UnreadablePictureError, match=reason):
+        read_picture(path, SIZE)
+
+
+@pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()], ids=["missing", "folder"])
+def test_what_is_no_file_is_refused(tmp_path: Path, make):
+    make(tmp_path / "x.jpg")
+    with pytest.raises(UnreadablePictureError, match=r"No such file|Is a directory"):
+        read_picture(tmp_path / "x.jpg", SIZE)
+
+
+def test_the_three_ways_to_a_square():
+    wide = Image.new("RGB", (90, 30), BLUE)
+    wide.paste(RED, (30, 0, 60, 30))
+    encoded = encode(wide, "PNG")
+    cropped, padded, stretched = (decode_picture(encoded, 30, resize) for resize in ("crop", "pad", "stretch"))
+    assert (cropped == RED).all()
+    assert (padded[0] == 0).all()
+    assert padded[15, 15].tolist() == list(RED)
+    assert padded[15, 2].tolist() == list(BLUE)
+    assert stretched[0, 15].tolist() == list(RED)
+    assert stretched[0, 2].tolist() == list(BLUE)

@@ -1,0 +1,155 @@
+"""Each source finds its pictures, labels and splits."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from config import UsageError
+from data import tfds
+from data.decode import read_picture
+from data.sources import SOURCES, load_source, natural_order
+from tests.conftest import make_picture
+
+
+def labels_of(source) -> dict[str, tuple]:
+    return {
+        picture.path.relative_to(source.root).as_posix(): (picture.labels, picture.split) for picture in source.pictures
+    }
+
+
+def test_every_source_has_its_two_functions():
+    import importlib
+
+    for module in map(importlib.import_module, SOURCES.values()):
+        assert callable(module.accepts)
+        assert callable(module.load)
+
+
+def test_names_sort_as_people_count():
+    assert sorted(["10", "9", "b2", "b10", "A"], key=natural_order) == ["9", "10", "A", "b2", "b10"]
+
+
+def test_a_folder_of_class_folders(make_folder, tmp_path):
+    source = load_source(str(make_folder(count=2)), tmp_path)
+    assert source.name == "photos"
+    assert labels_of(source) == {
+        "cat/0.png": (("cat",), None),
+        "cat/1.png": (("cat",), None),
+        "dog/0.png": (("dog",), None),
+        "dog/1.png": (("dog",), None),
+    }
+
+
+@pytest.mark.parametrize(
+    ("folder", "split"), [("valid", "val"), ("Validation", "val"), ("val", "val"), ("TEST", "test")]
+)
+def test_a_folder_of_split_folders(make_folder, tmp_path, folder, split):
+    make_folder("photos/train", count=1)
+    make_folder(f"photos/{folder}", count=1)
+    splits = {name: found[1] for name, found in labels_of(load_source(str(tmp_path / "photos"), tmp_path)).items()}
+    assert splits == {
+        "train/cat/0.png": "train",
+        "train/dog/0.png": "train",
+        f"{folder}/cat/0.png": split,
+        f"{folder}/dog/0.png": split,
+    }
+
+
+def test_pictures_in_subfolders_count_and_leftovers_do_not(make_folder, tmp_path):
+    root = make_folder(count=1)
+    (root / "cat" / "more").mkdir()
+    make_picture(9).save(root / "cat" / "more" / "x.PNG")
+    for leftover in ("cat/.DS_Store", "cat/._0.png", "cat/Thumbs.db", "__MACOSX/cat/0.png", ".hidden/0.png"):
+        (root / leftover).parent.mkdir(parents=True, exist_ok=True)
+        (root / leftover).write_bytes(b"x")
+    assert sorted(labels_of(load_source(str(root), tmp_path))) == ["cat/0.png", "cat/more/x.PNG", "dog/0.png"]
+
+
+def test_a_csv_with_splits(make_folder, tmp_path):
+    path = make_folder() / "labels.csv"
+    path.write_text("\ufeffPath, Label ,split,note\ncat/0.png,cat,train,x\ndog/0.png,dog,,y\ncat/1.png,cat,valid,z\n")
+    assert labels_of(load_source(str(path), tmp_path)) == {
+        "cat/0.png": (("cat",), "train"),
+        "dog/0.png": (("dog",), None),
+        "cat/1.png": (("cat",), "val"),
+    }
+
+
+def test_a_csv_with_several_labels_is_multi_label(make_folder, tmp_path):
+    path = make_folder() / "labels.csv"
+    path.write_text("path,label\ncat/0.png,cat|indoors\ndog/0.png,dog\ndog/1.png,\n")
+    source = load_source(str(path), tmp_path)
+    assert source.multi_label
+    assert [picture.labels for picture in source.pictures] == [("cat", "indoors"), ("dog",), ()]
+
+
+def test_labels_that_look_like_missing_values_are_kept(make_folder, tmp_path):
+    path = make_folder() / "labels.csv"
+    path.write_text("path,label\ncat/0.png,NA\ndog/0.png,null\n")
+    assert [picture.labels for picture in load_source(str(path), tmp_path).pictures] == [("NA",), ("null",)]
+
+
+def test_the_bundled_animals_are_unpacked_once(tmp_path):
+    source = load_source("animals", tmp_path)
+    assert len(source.pictures) == 10_000
+    counts = {name: sum(picture.labels == (name,) for picture in source.pictures) for name in ("bear", "zebra")}
+    assert counts == {"bear": 1000, "zebra": 1000}
+    pixels = read_picture(source.pictures[0].path, 28)
+    assert pixels.min() < 50 < 200 < pixels.max()
+    first = source.pictures[0].path
+    written = first.stat().st_mtime_ns
+    assert load_source("animals", tmp_path).pictures[0].path.stat().st_mtime_ns == written
+    assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["animals-0.4"]
+
+
+@pytest.fixture
+def prepared_tfds(tmp_path, monkeypatch):
+    """A small data set of two classes and two splits, prepared locally."""
+    import tensorflow_datasets
+
+    folder = tmp_path / "tensorflow_datasets"
+    monkeypatch.setenv("TFDS_DATA_DIR", str(folder))
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(folder))
+    features = tensorflow_datasets.features.FeaturesDict(
+        {
+            "image": tensorflow_datasets.features.Image(shape=(None, None, 3)),
+            "label": tensorflow_datasets.features.ClassLabel(names=["daisy", "rose"]),
+        }
+    )
+
+    def examples(start: int, count: int) -> list[tuple]:
+        return [(i, {"image": np.asarray(make_picture(start + i)), "label": i % 2}) for i in range(count)]
+
+    tensorflow_datasets.dataset_builders.store_as_tfds_dataset(
+        name="tiny_flowers",
+        version="1.0.0",
+        features=features,
+        split_datasets={"train": examples(0, 6), "test": examples(100, 2)},
+        data_dir=folder,
+    )
+    return folder
+
+
+def test_a_prepared_tfds_data_set_is_written_to_files_as_it_is(prepared_tfds, tmp_path):
+    source = load_source("tfds:tiny_flowers", tmp_path / "cache")
+    found = labels_of(source)
+    assert sorted(found.values()) == sorted(
+        [(("daisy",), "train"), (("rose",), "train")] * 3 + [(("daisy",), "test"), (("rose",), "test")]
+    )
+    roses = [picture.path for picture in source.pictures if picture.labels == ("rose",) and picture.split == "train"]
+    unpacked = {Image.open(path).tobytes() for path in roses}
+    assert unpacked == {make_picture(seed).tobytes() for seed in (1, 3, 5)}
+
+
+def test_an_unknown_tfds_name_is_a_mistake(prepared_tfds, tmp_path):
+    with pytest.raises(UsageError, match="'no_such_flowers'"):
+        tfds.load("tfds:no_such_flowers", tmp_path / "cache")
+
+
+def test_a_tfds_data_set_that_cannot_be_downloaded_says_what_to_do(prepared_tfds, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise ConnectionError("no route to host")
+
+    monkeypatch.setattr("requests.Session.get", refuse)
+    with pytest.raises(UsageError, match=r"'mnist' cannot be prepared \(.*Without a network, copy"):
+        tfds.load("tfds:mnist", tmp_path / "cache")

@@ -1,0 +1,124 @@
+"""Splits are exhaustive, disjoint, stratified, seeded, stable, and never divide copies."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config import UsageError
+from data.sources import Picture
+from data.splits import assign_splits
+
+
+def make_pictures(counts: dict[str, int], split=None, start: int = 0) -> tuple[list[Picture], list[str]]:
+    pictures = [
+        Picture(Path(f"{name}/{index}.png"), (name,), split)
+        for name, count in counts.items()
+        for index in range(start, start + count)
+    ]
+    return pictures, [f"digest of {picture.path} {picture.split}" for picture in pictures]
+
+
+def assign(pictures, digests, val_fraction=0.15, test_fraction=0.15, seed=0, **settings):
+    return assign_splits(
+        pictures, digests, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, **settings
+    )
+
+
+@given(
+    counts=st.dictionaries(st.sampled_from("abcd"), st.integers(6, 60), min_size=2),
+    val_fraction=st.floats(0.01, 0.3),
+    test_fraction=st.floats(0.01, 0.3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_every_picture_has_one_split_and_every_class_its_share(counts, val_fraction, test_fraction, seed):
+    pictures, digests = make_pictures(counts)
+    assigned = assign(pictures, digests, val_fraction, test_fraction, seed).assigned
+    assert set(assigned) == {"train", "val", "test"}
+    for name, count in counts.items():
+        shares = Counter(split for picture, split in zip(pictures, assigned, strict=True) if picture.labels == (name,))
+        assert shares["val"] == max(1, round(val_fraction * count))
+        assert shares["test"] == max(1, round(test_fraction * count))
+        assert shares["train"] >= 1
+
+
+@given(
+    copies=st.lists(st.integers(0, 11), min_size=24, max_size=60),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_copies_stay_on_one_side(copies, seed):
+    digests = [f"content {number}" for number in [*range(12), *copies]]
+    pictures = [Picture(Path(f"{index}.png"), ("ab"[int(d[8:]) % 2],)) for index, d in enumerate(digests)]
+    splits = assign(pictures, digests, seed=seed)
+    sides = {}
+    for digest, split in zip(digests, splits.assigned, strict=True):
+        assert sides.setdefault(digest, split) == split
+    assert splits.duplicates == len(copies)
+
+
+def test_the_seed_decides():
+    pictures, digests = make_pictures({"a": 40, "b": 40})
+    assert assign(pictures, digests, seed=1).assigned == assign(pictures, digests, seed=1).assigned
+    assert assign(pictures, digests, seed=1).assigned != assign(pictures, digests, seed=2).assigned
+
+
+def test_order_and_names_do_not_matter():
+    pictures, digests = make_pictures({"a": 40, "b": 40})
+    assigned = assign(pictures, digests).assigned
+    renamed = [picture._replace(path=Path("moved") / picture.path) for picture in reversed(pictures)]
+    assert assign(renamed, digests[::-1]).assigned == assigned[::-1]
+
+
+@given(added=st.text(min_size=1))
+def test_adding_a_file_moves_at_most_one_other_over_each_border(added):
+    pictures, digests = make_pictures({"a": 40, "b": 40})
+    before = assign(pictures, digests).assigned
+    after = assign([*pictures, Picture(Path("new.png"), ("a",))], [*digests, f"new {added}"]).assigned
+    assert sum(old != new for old, new in zip(before, after, strict=False)) <= 2
+
+
+def test_a_fraction_of_zero_means_none():
+    pictures, digests = make_pictures({"a": 10, "b": 10})
+    assert set(assign(pictures, digests, 0.0, 0.0).assigned) == {"train"}
+    assert set(assign(pictures, digests, 0.2, 0.0).assigned) == {"train", "val"}
+
+
+def test_splits_of_the_data_are_kept_and_only_the_missing_one_is_carved():
+    train, train_digests = make_pictures({"a": 20, "b": 20}, "train")
+    val, val_digests = make_pictures({"a": 5, "b": 5}, "val", start=20)
+    assigned = assign(train + val, train_digests + val_digests, 0.5, 0.1).assigned
+    assert assigned[40:] == ["val"] * 10
+    assert Counter(assigned[:40]) == {"train": 36, "test": 4}
+
+
+def test_a_copy_in_train_and_test_is_taken_out_of_train():
+    train, train_digests = make_pictures({"a": 10, "b": 10}, "train")
+    test, test_digests = make_pictures({"a": 3, "b": 3}, "test", start=10)
+    train_digests[0] = test_digests[0]
+    splits = assign(train + test, train_digests + test_digests)
+    assert splits.assigned[0] is None
+    assert splits.assigned[20] == "test"
+    assert [(item.path.name, item.reason) for item in splits.set_aside] == [
+        ("0.png", "a copy of 10.png, which is in the test split")
+    ]
+
+
+@pytest.mark.parametrize(("count", "fractions"), [(1, (0.15, 0.0)), (2, (0.15, 0.15))])
+def test_too_few_pictures_are_refused_by_class(count, fractions):
+    pictures, digests = make_pictures({"plenty": 20, "rare": count})
+    with pytest.raises(UsageError, match=f"The class 'rare' has too few readable pictures: {count}"):
+        assign(pictures, digests, *fractions)
+
+
+def test_three_pictures_of_a_class_are_enough():
+    pictures, digests = make_pictures({"a": 3, "b": 3})
+    assert Counter(assign(pictures, digests).assigned) == {"train": 2, "val": 2, "test": 2}
+
+
+def test_multi_label_pictures_are_spread_by_their_rarest_label():
+    pictures = [Picture(Path(f"{i}.png"), ("common", "rare") if i < 20 else ("common",)) for i in range(100)]
+    assigned = assign(pictures, [str(i) for i in range(100)], 0.2, 0.2, multi_label=True).assigned
+    assert Counter(assigned[:20]) == {"train": 12, "val": 4, "test": 4}
+    assert Counter(assigned[20:]) == {"train": 48, "val": 16, "test": 16}

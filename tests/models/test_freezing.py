@@ -1,0 +1,62 @@
+"""Frozen is frozen: weights to the bit, BatchNorm in every case."""
+
+import keras
+import numpy as np
+import pytest
+
+from models.backbones import find
+from models.classifier import build_classifier
+from models.freezing import set_trainable, split_into_blocks
+
+
+@pytest.fixture
+def classifier():
+    return build_classifier(find("mobilenet"), weights="none", image_size=32, task="binary", num_classes=2)
+
+
+def names_of_learning(classifier) -> list[str]:
+    return [layer.name for layer in classifier.backbone_layers if layer.trainable and layer.weights]
+
+
+def test_the_last_layers_learn_but_their_batch_norm_does_not(classifier):
+    set_trainable(classifier.backbone_layers, 6)
+    assert names_of_learning(classifier) == ["conv_dw_13", "conv_pw_13"]
+
+
+def test_zero_freezes_all_and_all_unfreezes_all(classifier):
+    set_trainable(classifier.backbone_layers, "all")
+    assert len(names_of_learning(classifier)) == 27
+    set_trainable(classifier.backbone_layers, 0)
+    assert names_of_learning(classifier) == []
+
+
+def test_without_pretrained_weights_batch_norm_learns(classifier):
+    set_trainable(classifier.backbone_layers, "all", batch_norm_learns=True)
+    assert len(names_of_learning(classifier)) == 54
+
+
+def test_training_moves_what_learns_and_nothing_else(classifier):
+    set_trainable(classifier.backbone_layers, 6)
+    before = {layer.name: layer.get_weights() for layer in classifier.backbone_layers}
+    classifier.model.compile("adam", "binary_crossentropy")
+    pictures = np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3))
+    classifier.model.fit(pictures, np.array([[0.0], [1.0]] * 4), epochs=2, verbose=0)
+    moved = [
+        layer.name
+        for layer in classifier.backbone_layers
+        if any(not np.array_equal(a, b) for a, b in zip(before[layer.name], layer.get_weights(), strict=True))
+    ]
+    assert moved == ["conv_dw_13", "conv_pw_13"]
+
+
+def test_a_backbone_in_inference_mode_does_not_depend_on_training(classifier):
+    set_trainable(classifier.backbone_layers, 0)
+    pictures = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
+    training = classifier.features(pictures, training=True)
+    np.testing.assert_array_equal(training, classifier.features(pictures, training=False))
+
+
+def test_blocks_come_in_order_with_what_lies_between_them(classifier):
+    blocks = split_into_blocks(classifier.backbone_layers, find("mobilenet"))
+    assert [block[-1].name for block in blocks] == [f"conv_pw_{number}_relu" for number in range(1, 14)]
+    assert isinstance(blocks[0][0], keras.layers.InputLayer)

@@ -1,0 +1,175 @@
+"""What a user types: flags, help, and every mistake as one line and exit status 2."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import train
+from cli import parse_config, run_command
+from config import TrainConfig
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+def run_train(monkeypatch, *args: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["train.py", *map(str, args)])
+    with pytest.raises(SystemExit) as exit_status:
+        run_command(train.main)
+    return exit_status.value.code
+
+
+def test_flags_override_a_config_file(tmp_path):
+    path = tmp_path / "config.json"
+    path.write_text('{"backbone": "vgg16", "dropout": 0.5, "head_units": [8]}')
+    config = parse_config(["--config", str(path), "--backbone", "resnet50", "--trainable-layers", "all"])
+    assert config == TrainConfig(backbone="resnet50", dropout=0.5, head_units=(8,), trainable_layers="all")
+
+
+def test_help_explains_every_setting_without_loading_tensorflow():
+    command = [sys.executable, "-X", "importtime", "train.py", "--help"]
+    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert "--trainable-layers" in finished.stdout
+    assert not re.search(r"\| +(numpy|tensorflow|keras)$", finished.stderr, re.MULTILINE)
+
+
+def test_a_mistake_is_answered_without_loading_tensorflow():
+    command = [sys.executable, "-X", "importtime", "train.py", "--backbone", "resnet5"]
+    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    assert finished.stderr.splitlines()[-1].startswith("error: --backbone must be one of")
+    assert not re.search(r"\| +(tensorflow|keras)$", finished.stderr, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--backbone", "resnet5"], "received 'resnet5'. Did you mean 'resnet50'?"),
+        (["--backbnoe", "resnet50"], "--backbone"),
+        (["--augment", "mirror"], "invalid choice 'mirror'"),
+        (["--dropout", "2"], "--dropout must be at least 0 and below 1; received 2.0"),
+        (["--data", "nowhere"], "'nowhere', and there is no such file or folder"),
+        (["--data", "nowhere.csv"], "'nowhere.csv', and there is no such file"),
+        (["--weights", "nowhere.h5"], "'nowhere.h5' cannot be read: No such file or directory"),
+        (["--weights", "README.md"], "'README.md' is none"),
+        (["--image-size", "16"], "--image-size must be at least 32 for efficientnet_lite0; received 16"),
+        (["--backbone", "inceptionv3", "--weights", "none", "--image-size", "64"], "at least 75 for inceptionv3"),
+        (["--output", "README.md/run"], "--output must be a folder that can be written"),
+        (["--output", "tests"], "--output must be a new or empty folder; 'tests' holds files"),
+        (["--config", "nowhere.json"], "--config must be a run's config.json"),
+    ],
+)
+def test_a_wrong_flag_is_one_message_and_status_2(monkeypatch, capsys, tmp_path, flags, message):
+    monkeypatch.chdir(REPOSITORY)
+    before = sorted(REPOSITORY.iterdir())
+    assert run_train(monkeypatch, *flags, "--cache-dir", tmp_path) == 2
+    printed = capsys.readouterr()
+    assert message in printed.err + printed.out
+    assert "Traceback" not in printed.err
+    assert sorted(REPOSITORY.iterdir()) == before
+
+
+def _one_class(root: Path) -> Path:
+    (root / "dog").rename(root.parent / "elsewhere")
+    return root
+
+
+def _empty_class(root: Path) -> Path:
+    (root / "empty").mkdir()
+    return root
+
+
+def _nothing_readable(root: Path) -> Path:
+    for path in root.rglob("*.png"):
+        path.write_text("<html>not found</html>")
+    return root
+
+
+def _no_class_folders(root: Path) -> Path:
+    return root / "dog"
+
+
+def _csv_without_columns(root: Path) -> Path:
+    path = root / "labels.csv"
+    path.write_text("file,class\ncat/0.png,cat\n")
+    return path
+
+
+def _csv_with_odd_split(root: Path) -> Path:
+    path = root / "labels.csv"
+    path.write_text("path,label,split\ncat/0.png,cat,train\ncat/1.png,cat,holdout\n")
+    return path
+
+
+def _csv_without_label(root: Path) -> Path:
+    path = root / "labels.csv"
+    path.write_text("path,label\ncat/0.png,cat\ncat/1.png,\n")
+    return path
+
+
+def _unknown_label_in_val(root: Path) -> Path:
+    path = root / "labels.csv"
+    rows = [f"{name}/{index}.png,{name},train" for name in ("cat", "dog") for index in range(4)]
+    path.write_text("\n".join(["path,label,split", *rows, "cat/4.png,puma,val", "dog/4.png,dog,val"]))
+    return path
+
+
+def _mixed_folders(root: Path) -> Path:
+    (root / "train").mkdir()
+    return root
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (_one_class, "at least two classes; the data has 1 (cat)"),
+        (_empty_class, "empty' is empty. Fill it or remove it"),
+        (_nothing_readable, "None of the 12 files of 'photos' is a readable picture"),
+        (_no_class_folders, "has no folder in it"),
+        (_csv_without_columns, "lacks path and label and has file, class"),
+        (_csv_with_odd_split, "line 3 of"),
+        (_csv_without_label, "Line 3 of"),
+        (_unknown_label_in_val, "'puma' has pictures only in val"),
+        (_mixed_folders, "mixes train with cat, dog"),
+    ],
+)
+def test_wrong_data_is_one_message_and_status_2(monkeypatch, capsys, tmp_path, make_folder, spoil, message):
+    data = spoil(make_folder())
+    output = tmp_path / "run"
+    assert run_train(monkeypatch, "--data", data, "--output", output, "--cache-dir", tmp_path / "cache") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert not output.exists()
+
+
+def test_a_class_with_too_few_pictures_is_named(monkeypatch, capsys, tmp_path, make_folder):
+    root = make_folder()
+    for path in sorted((root / "cat").iterdir())[2:]:
+        path.write_bytes(b"")
+    assert run_train(monkeypatch, "--data", root, "--output", tmp_path / "run", "--cache-dir", tmp_path) == 2
+    assert "The class 'cat' has too few readable pictures: 2" in capsys.readouterr().err
+
+
+def test_weights_of_another_network_leave_no_run_folder(monkeypatch, capsys, tmp_path, make_folder):
+    import keras
+
+    weights = tmp_path / "other.weights.h5"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]).save_weights(weights)
+    flags = ["--backbone", "mobilenet", "--weights", weights, "--image-size", 32, "--output", tmp_path / "run"]
+    assert run_train(monkeypatch, "--data", make_folder(), "--cache-dir", tmp_path, *flags) == 2
+    assert "must be weights of mobilenet without its top layer" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_ctrl_c_exits_with_130(capsys):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    with pytest.raises(SystemExit) as exit_status:
+        run_command(interrupted)
+    assert exit_status.value.code == 130
+    assert capsys.readouterr().err == "interrupted\n"

@@ -1,0 +1,55 @@
+"""Settings: checked, saved and read back."""
+
+import json
+
+import pytest
+
+from config import TrainConfig, UsageError
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"dropout": 1.0}, "--dropout must be at least 0 and below 1; received 1.0"),
+        ({"val_fraction": -0.1}, "--val-fraction must be at least 0 and below 1; received -0.1"),
+        ({"val_fraction": 0.6, "test_fraction": 0.5}, "must leave something to train on"),
+        ({"batch_size": 0}, "--batch-size must be at least 1; received 0"),
+        ({"learning_rate": 0.0}, "--learning-rate must be above 0"),
+        ({"trainable_layers": -1}, "--trainable-layers must be 'all', or a number of at least 0; received -1"),
+        ({"head_units": (64, 0)}, "--head-units must be numbers of at least 1; received 64 0"),
+        ({"layer_decay": 1.5}, "--layer-decay must be above 0 and at most 1"),
+        ({"seed": -1}, "--seed must be a whole number from 0"),
+    ],
+)
+def test_impossible_settings_are_refused_with_the_flag_and_the_value(settings, message):
+    with pytest.raises(UsageError, match=message.replace("(", r"\(")):
+        TrainConfig(**settings)
+
+
+def test_a_saved_config_reads_back_equal(tmp_path):
+    config = TrainConfig(head_units=(64, 32), trainable_layers="all", layer_decay=0.8)
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config.to_json()))
+    assert TrainConfig.from_file(path) == config
+
+
+def test_a_saved_config_does_not_say_where_things_go(tmp_path):
+    assert {"output", "cache_dir"}.isdisjoint(TrainConfig(output=tmp_path).to_json())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read"),
+        ("[1]", "must hold a JSON object"),
+        ('{"droput": 0.1}', "Did you mean 'dropout'"),
+        ('{"dropout": "much"}', "'dropout' of .* cannot be 'much'"),
+        ('{"pooling": "median"}', "'pooling' of .* cannot be 'median'"),
+        ('{"dropout": 7}', "--dropout must be"),
+    ],
+)
+def test_a_broken_config_file_is_explained(tmp_path, content, message):
+    path = tmp_path / "config.json"
+    path.write_text(content)
+    with pytest.raises(UsageError, match=message):
+        TrainConfig.from_file(path)

@@ -1,0 +1,203 @@
+"""The main job, end to end, on pictures made on the fly and on the bundled ones."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from config import TrainConfig
+from data.decode import read_picture
+from models.apply import apply_model
+from training.preparation import prepare_run
+from training.run import train
+
+CONTRACT = {
+    "config.json",
+    "environment.json",
+    "history.csv",
+    "metrics.json",
+    "predictions.csv",
+    "confusion_matrix.csv",
+    "quarantine.csv",
+    "figures",
+    "model.keras",
+}
+
+
+def run(data: Path | str, tmp_path: Path, name: str = "run", **settings) -> Path:
+    quick = {"backbone": "mobilenet", "weights": "none", "image_size": 32, "head_epochs": 1, "fine_tune_epochs": 1}
+    config = TrainConfig(data=str(data), output=tmp_path / name, cache_dir=tmp_path / "cache", **(quick | settings))
+    return train(prepare_run(config))
+
+
+def pretrained(**settings) -> dict:
+    return {"backbone": "efficientnet_lite0", "weights": "imagenet", "image_size": 64, **settings}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A finished run on pictures of three colours, one of them broken."""
+    from tests.conftest import COLOURS, make_picture
+
+    root = tmp_path_factory.mktemp("photos")
+    for number, name in enumerate(("blue, dark", "green", "red")):
+        (root / "photos" / name).mkdir(parents=True)
+        for index in range(12):
+            make_picture(100 * number + index, COLOURS[number]).save(root / "photos" / name / f"{index}.jpg")
+    (root / "photos" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    return run(root / "photos", root, **pretrained(head_epochs=8, fine_tune_epochs=2, batch_size=4))
+
+
+def test_a_run_leaves_what_the_contract_says(finished):
+    assert {path.name for path in finished.iterdir()} == CONTRACT
+    assert {path.name for path in (finished / "figures").iterdir()} == {
+        "learning_curves.png",
+        "confusion_matrix.png",
+        "sample_predictions.png",
+        "worst_errors.png",
+    }
+
+
+def test_the_record_has_every_key_of_the_contract(finished):
+    record = json.loads((finished / "metrics.json").read_text())
+    assert set(record) == {"data", "model", "val", "test", "baseline", "seconds", "epochs"}
+    assert record["data"] == {
+        "classes": ["blue, dark", "green", "red"],
+        "train": 24,
+        "val": 6,
+        "test": 6,
+        "quarantined": 1,
+        "duplicates": 0,
+    }
+    assert set(record["model"]) == {"backbone", "weights", "image_size", "parameters", "trainable_parameters"}
+    assert 0 < record["model"]["trainable_parameters"] < record["model"]["parameters"]
+    assert set(record["test"]) == {
+        "n",
+        "accuracy",
+        "accuracy_ci95",
+        "balanced_accuracy",
+        "macro_f1",
+        "log_loss",
+        "ece",
+        "roc_auc",
+        "per_class",
+    }
+    assert set(record["baseline"]) == {"majority", "raw_pixels"}
+    assert record["baseline"]["majority"] == pytest.approx(1 / 3)
+    assert set(record["seconds"]) == {"total", "prepare", "features", "head", "fine_tune", "evaluate"}
+    assert record["epochs"] == {"head": 8, "fine_tune": 2}
+
+
+def test_colours_are_learnt(finished):
+    assert json.loads((finished / "metrics.json").read_text())["test"]["accuracy"] == 1.0
+
+
+def test_the_saved_model_predicts_what_the_table_says(finished):
+    model = keras.saving.load_model(finished / "model.keras", safe_mode=True, compile=False)
+    table = pd.read_csv(finished / "predictions.csv")
+    root = finished.parent / "photos"
+    pixels = np.stack([read_picture(root / path, 64) for path in table["path"]])
+    for split, rows in table.groupby("split"):
+        predicted = apply_model(model, pixels, rows.index.to_numpy())
+        written = rows[[f"probability_{name}" for name in ("blue, dark", "green", "red")]].to_numpy(np.float32)
+        np.testing.assert_array_equal(written, predicted, err_msg=split)
+
+
+def test_the_saved_model_holds_no_augmentation_and_no_code(finished):
+    model = keras.saving.load_model(finished / "model.keras", safe_mode=True, compile=False)
+    kinds = {type(layer).__module__.split(".")[0] for layer in model.layers}
+    assert kinds == {"keras"}
+    assert not [layer for layer in model.layers if "Random" in type(layer).__name__ or "Lambda" in type(layer).__name__]
+
+
+def test_the_history_has_a_line_per_epoch(finished):
+    history = pd.read_csv(finished / "history.csv")
+    assert history["phase"].tolist() == ["head"] * 8 + ["fine_tune"] * 2
+    assert history.notna().all().all()
+
+
+def test_the_quarantine_names_the_file_and_the_reason(finished):
+    table = pd.read_csv(finished / "quarantine.csv")
+    assert table.to_dict("records") == [{"path": "red/broken.jpg", "reason": "not a picture"}]
+
+
+def test_a_run_repeats_from_its_config(finished, tmp_path):
+    config = TrainConfig.from_file(finished / "config.json")
+    settings = config.to_json() | {"output": tmp_path / "again", "cache_dir": tmp_path / "cache"}
+    again = train(prepare_run(TrainConfig(**settings)))
+    for name in ("config.json", "predictions.csv", "confusion_matrix.csv"):
+        assert (again / name).read_bytes() == (finished / name).read_bytes()
+
+
+def test_another_seed_gives_another_result(finished, tmp_path):
+    config = TrainConfig.from_file(finished / "config.json")
+    settings = config.to_json() | {"output": tmp_path / "again", "cache_dir": tmp_path / "cache", "seed": 1}
+    again = train(prepare_run(TrainConfig(**settings)))
+    assert (again / "predictions.csv").read_bytes() != (finished / "predictions.csv").read_bytes()
+
+
+@pytest.mark.parametrize("backbone", ["vgg16", "mobilenet"])
+def test_six_pictures_train_without_pretrained_weights(make_folder, tmp_path, backbone):
+    folder = run(make_folder(count=3), tmp_path, backbone=backbone)
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["epochs"] == {"head": 1, "fine_tune": 1}
+    assert record["model"]["weights"] == "none"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backbone", ["vgg19", "resnet50", "inceptionv3", "efficientnetb0"])
+def test_six_pictures_train_on_large_networks(make_folder, tmp_path, backbone):
+    run(make_folder(count=3), tmp_path, backbone=backbone, image_size=75)
+
+
+def test_a_multi_label_run(make_folder, tmp_path):
+    root = make_folder(count=12)
+    rows = [f"{name}/{i}.png,{name}{'|even' if i % 2 == 0 else ''}" for name in ("cat", "dog") for i in range(12)]
+    (root / "labels.csv").write_text("\n".join(["path,label", *rows]))
+    folder = run(root / "labels.csv", tmp_path, class_weights=True)
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["data"]["classes"] == ["cat", "dog", "even"]
+    assert set(record["test"]["per_class"]) == {"cat", "dog", "even"}
+    assert not (folder / "confusion_matrix.csv").exists()
+
+
+def test_a_run_without_val_and_test_keeps_its_last_weights(make_folder, tmp_path):
+    folder = run(make_folder(), tmp_path, val_fraction=0.0, test_fraction=0.0)
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["val"] is None
+    assert record["test"] is None
+    assert (folder / "model.keras").exists()
+
+
+def test_every_part_of_the_recipe_can_be_changed(make_folder, tmp_path):
+    folder = run(
+        make_folder(),
+        tmp_path,
+        augment="fresh",
+        head_units=(8, 4),
+        pooling="max",
+        layer_decay=0.7,
+        optimizer="sgd",
+        trainable_layers=12,
+        class_weights=True,
+        resize="pad",
+    )
+    assert (folder / "model.keras").exists()
+
+
+def test_fine_tuning_can_be_left_out(make_folder, tmp_path):
+    folder = run(make_folder(), tmp_path, trainable_layers=0)
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["epochs"] == {"head": 1, "fine_tune": 0}
+    assert record["model"]["trainable_parameters"] == 1025
+
+
+@pytest.mark.slow
+def test_the_bundled_animals_are_recognised(tmp_path):
+    settings = dict.fromkeys(("image_size", "head_epochs", "fine_tune_epochs"))
+    record = json.loads((run("animals", tmp_path, **pretrained(**settings)) / "metrics.json").read_text())
+    assert record["test"]["accuracy"] >= 0.97
+    assert record["baseline"]["raw_pixels"] < 0.85

@@ -1,0 +1,1 @@
+"""How the network learns: the recipe, the phases and the run that joins them."""
