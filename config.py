@@ -80,7 +80,7 @@ class TrainConfig:
     fine_tune_epochs: int | None = None
     """Most epochs of fine-tuning the unfrozen layers after that."""
 
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     """Highest learning rate of the head phase; in both phases it warms up first and then falls to 0 along a cosine."""
 
     fine_tune_learning_rate: float | None = None
@@ -105,7 +105,7 @@ class TrainConfig:
     class_weights: bool = False
     """Weigh every class alike, however few its pictures are."""
 
-    patience: int = 5
+    patience: int = 10
     """Epochs without a lower validation loss after which a phase stops; its best weights are kept."""
 
     seed: int = 0

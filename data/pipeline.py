@@ -4,6 +4,8 @@ So a run can be repeated, or continued from any epoch, to the bit. Augmentation 
 the saved model has none of it.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import tensorflow as tf
 
@@ -13,10 +15,21 @@ BRIGHTNESS = 0.1 * 255
 CONTRAST = (0.85, 1.15)
 
 
+class Examples(NamedTuple):
+    """What is learnt from or judged by. The inputs are not copied: they may be larger than memory."""
+
+    inputs: np.ndarray
+    """uint8 pictures (m, height, width, 3) or float32 features (m, num_features)."""
+    rows: np.ndarray
+    """Which of the inputs are examples, int64 (n,)."""
+    targets: np.ndarray
+    """float32 (n, num_outputs)."""
+    sample_weights: np.ndarray
+    """float32 (n,)."""
+
+
 def training_batches(
-    inputs: np.ndarray,
-    targets: np.ndarray,
-    sample_weights: np.ndarray,
+    examples: Examples,
     *,
     batch_size: int,
     seed: int,
@@ -26,9 +39,7 @@ def training_batches(
     """Batches of shuffled examples for several epochs, one after the other; no batch spans two.
 
     Args:
-        inputs: uint8 pictures (num_examples, height, width, 3), or float32 features (num_examples, num_features).
-        targets: float32 (num_examples, num_outputs).
-        sample_weights: float32 (num_examples,).
+        examples: what is learnt from.
         batch_size: examples per batch; the last of an epoch may have fewer.
         seed: seed of order and augmentation.
         epochs: numbers of the epochs; each has its own order and its own augmentation.
@@ -37,16 +48,15 @@ def training_batches(
     Returns:
         Batches of (float32 inputs, targets, sample weights).
     """
-    count = len(inputs)
+    count = len(examples.rows)
 
     def load(epoch: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         indices = tf.random.experimental.index_shuffle(positions, tf.stack([seed, epoch]), count - 1)
-        batch = tf.numpy_function(lambda rows: inputs[rows], [indices], inputs.dtype, stateful=False)
-        batch = tf.cast(tf.ensure_shape(batch, (None, *inputs.shape[1:])), tf.float32)
+        batch = _read_rows(examples, indices)
         if augment:
             keys = tf.stack([tf.fill(tf.shape(indices), seed + epoch * 2**32), indices], axis=1)
             batch = tf.map_fn(lambda pair: augment_picture(*pair), (batch, keys), fn_output_signature=tf.float32)
-        return batch, tf.gather(targets, indices), tf.gather(sample_weights, indices)
+        return batch, tf.gather(examples.targets, indices), tf.gather(examples.sample_weights, indices)
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
         positions = tf.data.Dataset.range(count).batch(batch_size)
@@ -55,15 +65,20 @@ def training_batches(
     return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(batches_of).prefetch(tf.data.AUTOTUNE)
 
 
-def evaluation_batches(inputs: np.ndarray, targets: np.ndarray, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(examples: Examples, batch_size: int) -> tf.data.Dataset:
     """Batches of (float32 inputs, targets) in order, each example once, the last batch as small as it is."""
 
-    def load(positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        batch = tf.numpy_function(lambda rows: inputs[rows], [positions], inputs.dtype, stateful=False)
-        return tf.cast(tf.ensure_shape(batch, (None, *inputs.shape[1:])), tf.float32), tf.gather(targets, positions)
+    def load(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return _read_rows(examples, indices), tf.gather(examples.targets, indices)
 
-    positions = tf.data.Dataset.range(len(inputs)).batch(batch_size)
-    return positions.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    indices = tf.data.Dataset.range(len(examples.rows)).batch(batch_size)
+    return indices.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+
+
+def _read_rows(examples: Examples, indices: tf.Tensor) -> tf.Tensor:
+    inputs, rows = examples.inputs, examples.rows
+    batch = tf.numpy_function(lambda chosen: inputs[rows[chosen]], [indices], inputs.dtype, stateful=False)
+    return tf.cast(tf.ensure_shape(batch, (None, *inputs.shape[1:])), tf.float32)
 
 
 def augment_picture(picture: tf.Tensor, key: tf.Tensor) -> tf.Tensor:

@@ -18,6 +18,9 @@ from config import Resize, UsageError
 from data.decode import UnreadablePictureError, decode_picture, read_content
 from data.sources import Picture
 
+CHUNK = 1_000
+"""Pictures handed to the workers at once."""
+
 
 class SetAside(NamedTuple):
     """A picture that is not used."""
@@ -66,16 +69,18 @@ def check_pictures(
         except UnreadablePictureError as error:
             return SetAside(picture.path, str(error))
 
-    # Threads suffice: Pillow and hashlib let go of the interpreter while they work.
+    # Threads suffice: Pillow and hashlib let go of the interpreter while they work. Chunks bound what waits in memory.
     with ThreadPoolExecutor(os.cpu_count()) as workers:
-        for picture, result in zip(pictures, workers.map(read, pictures), strict=True):
-            if isinstance(result, SetAside):
-                quarantine.append(result)
-            else:
-                pixels[len(readable)], digest = result
-                digests.append(digest)
-                readable.append(picture)
-            on_progress(1)
+        for start in range(0, len(pictures), CHUNK):
+            chunk = pictures[start : start + CHUNK]
+            for picture, result in zip(chunk, workers.map(read, chunk), strict=True):
+                if isinstance(result, SetAside):
+                    quarantine.append(result)
+                else:
+                    pixels[len(readable)], digest = result
+                    digests.append(digest)
+                    readable.append(picture)
+                on_progress(1)
     return Preflight(readable, pixels[: len(readable)], digests, quarantine)
 
 

@@ -49,5 +49,9 @@ def build_head(
     layers.append(keras.layers.Dropout(dropout, name="dropout"))
     outputs = num_outputs(task, num_classes)
     activation = OUTPUTS[task].activation
-    layers.append(keras.layers.Dense(outputs, activation=activation, dtype="float32", name="probabilities"))
+    layers.append(
+        keras.layers.Dense(
+            outputs, activation=activation, kernel_initializer="zeros", dtype="float32", name="probabilities"
+        )
+    )
     return keras.Sequential(layers, name="head")

@@ -1,6 +1,9 @@
 """What simple methods reach on the same pictures: a result means little without them."""
 
+import warnings
+
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
@@ -39,7 +42,8 @@ def raw_pixels_accuracy(
     else:
         answers = _class_numbers(targets[train])
         classifier = make_pipeline(StandardScaler(), regression)
-    classifier.fit(_shrink(pixels, train), answers)
+    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        classifier.fit(_shrink(pixels, train), answers)
     predicted = classifier.predict(_shrink(pixels, judged))
     if task == "multilabel":
         return float((predicted == targets[judged]).all(axis=1).mean())

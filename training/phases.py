@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from config import Task, TrainConfig
-from data.pipeline import evaluation_batches, training_batches
+from data.pipeline import Examples, evaluation_batches, training_batches
 from models.heads import OUTPUTS
 
 OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
@@ -37,17 +37,6 @@ ACCURACY: dict[Task, Callable[..., keras.metrics.Metric]] = {
 }
 
 
-class Examples(NamedTuple):
-    """What a phase learns from or is judged by."""
-
-    inputs: np.ndarray
-    """uint8 pictures (n, height, width, 3) or float32 features (n, num_features)."""
-    targets: np.ndarray
-    """float32 (n, num_outputs)."""
-    sample_weights: np.ndarray
-    """float32 (n,)."""
-
-
 class EpochResult(NamedTuple):
     """One line of `history.csv`."""
 
@@ -59,6 +48,14 @@ class EpochResult(NamedTuple):
     val_loss: float | None
     val_accuracy: float | None
     seconds: float
+
+
+class PhaseResult(NamedTuple):
+    """How a phase went."""
+
+    epochs: list[EpochResult]
+    best_epoch: int
+    """Number of the epoch whose weights were kept; 0 for those it started from."""
 
 
 def train_phase(
@@ -74,7 +71,7 @@ def train_phase(
     augment: bool,
     learning_rate_factors: dict[str, float] | None = None,
     on_epoch: Callable[[EpochResult], None] = lambda _: None,
-) -> list[EpochResult]:
+) -> PhaseResult:
     """Trains a model until its validation loss no longer falls, and leaves it at its best weights.
 
     The weights it starts from count as well: a phase never makes the validation loss worse.
@@ -93,9 +90,9 @@ def train_phase(
         on_epoch: called after each epoch.
 
     Returns:
-        One result per epoch.
+        What happened, epoch by epoch, and which epoch's weights the model has now.
     """
-    steps = math.ceil(len(train.inputs) / config.batch_size)
+    steps = math.ceil(len(train.rows) / config.batch_size)
     schedule = _warm_up_and_cosine(learning_rate, steps, epochs)
     optimizer = OPTIMIZERS[config.optimizer](learning_rate=schedule, weight_decay=config.weight_decay or None)
     if learning_rate_factors:
@@ -103,11 +100,11 @@ def train_phase(
         scale_learning_rates(optimizer, factors)
     model.compile(optimizer, OUTPUTS[task].loss, weighted_metrics=[ACCURACY[task](name="accuracy")])
 
-    val_batches = None if val is None else evaluation_batches(val.inputs, val.targets, EVALUATION_BATCH_SIZE)
+    val_batches = None if val is None else evaluation_batches(val, EVALUATION_BATCH_SIZE)
     start = None if val is None else model.evaluate(val_batches, verbose=0, return_dict=True)["loss"]
     keep_best = KeepBest(phase, config.patience, start, on_epoch)
     batches = training_batches(
-        *train, batch_size=config.batch_size, seed=config.seed, epochs=range(epochs), augment=augment
+        train, batch_size=config.batch_size, seed=config.seed, epochs=range(epochs), augment=augment
     )
     model.fit(
         batches,
@@ -118,7 +115,8 @@ def train_phase(
         shuffle=False,
         verbose=0,
     )
-    return keep_best.results
+    best_epoch = len(keep_best.results) if val is None else keep_best.best_epoch
+    return PhaseResult(keep_best.results, best_epoch)
 
 
 class KeepBest(keras.callbacks.Callback):

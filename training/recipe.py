@@ -11,11 +11,19 @@ LARGEST_ENLARGEMENT = 4
 """Enlarging a picture more than this adds computation, not information."""
 
 BATCH_SIZE = 32
-HEAD_EPOCHS = 30
-FINE_TUNED_BLOCKS = 3
-FINE_TUNE_STEPS = 600
-FINE_TUNE_EPOCHS = (3, 10)
+HEAD_STEPS = 3_000
+HEAD_EPOCHS = (20, 100)
+"""On features computed once, an epoch takes a moment: enough of them to converge, or to stop by patience."""
+
+FINE_TUNED_PART = 1 / 3
+"""Share of the blocks that is fine-tuned. On the animals, the last third of EfficientNet-Lite0 gets 99.1 % right where
+a sixth gets 98.6 %, at a quarter more time. Earlier blocks see edges and textures, which are the same everywhere."""
+FINE_TUNE_STEPS = 440
+FINE_TUNE_EPOCHS = (2, 5)
 FINE_TUNE_LEARNING_RATE = 3e-4
+"""For at least FINE_TUNE_STEPS steps, and less in proportion for fewer: Adam moves every weight by about the learning
+rate in each step, whatever the gradient, and a small data set ends before what the first steps broke is mended. On 245
+photos 3e-4 loses 2 points in its first epoch and never regains them; on 4,000 and 7,000 pictures it gains 1 to 3."""
 
 
 def choose_image_size(config: TrainConfig, row: Backbone, typical_size: int | None) -> TrainConfig:
@@ -43,22 +51,25 @@ def choose_training(config: TrainConfig, layers_per_block: list[int], num_train:
         layers_per_block: number of layers of each block of the backbone, from input to output.
         num_train: training pictures.
     """
-    from_scratch = config.weights == "none"
     batch_size = config.batch_size or BATCH_SIZE
     steps_per_epoch = -(-num_train // batch_size)
-    trainable_layers = "all" if from_scratch else sum(layers_per_block[-FINE_TUNED_BLOCKS:])
+    fine_tune_epochs = config.fine_tune_epochs
+    if fine_tune_epochs is None:
+        fine_tune_epochs = _epochs(FINE_TUNE_STEPS, steps_per_epoch, *FINE_TUNE_EPOCHS)
+    share_of_steps = min(1.0, fine_tune_epochs * steps_per_epoch / FINE_TUNE_STEPS)
+    last_blocks = layers_per_block[-max(1, round(FINE_TUNED_PART * len(layers_per_block))) :]
     chosen = {
         "batch_size": batch_size,
-        "trainable_layers": trainable_layers,
-        "head_epochs": HEAD_EPOCHS,
-        "fine_tune_epochs": _epochs_for(FINE_TUNE_STEPS, steps_per_epoch),
-        "fine_tune_learning_rate": FINE_TUNE_LEARNING_RATE,
+        "trainable_layers": "all" if config.weights == "none" else sum(last_blocks),
+        "head_epochs": _epochs(HEAD_STEPS, steps_per_epoch, *HEAD_EPOCHS),
+        "fine_tune_epochs": fine_tune_epochs,
+        "fine_tune_learning_rate": FINE_TUNE_LEARNING_RATE * share_of_steps or FINE_TUNE_LEARNING_RATE,
     }
     return dataclasses.replace(
         config, **{name: value for name, value in chosen.items() if getattr(config, name) is None}
     )
 
 
-def _epochs_for(steps: int, steps_per_epoch: int) -> int:
-    fewest, most = FINE_TUNE_EPOCHS
+def _epochs(steps: int, steps_per_epoch: int, fewest: int, most: int) -> int:
+    """Epochs of about as many steps, within bounds."""
     return min(most, max(fewest, round(steps / steps_per_epoch)))

@@ -15,6 +15,7 @@ import pandas as pd
 import tensorflow as tf
 
 from config import TrainConfig, UsageError
+from data.pipeline import Examples
 from data.prepare import ImageData
 from data.sources import Split
 from models.apply import apply_model
@@ -23,7 +24,7 @@ from models.freezing import set_trainable, split_into_blocks
 from reports import plots, summary, writer
 from terminal import progress_bar, show_stage
 from training import phases
-from training.phases import EpochResult, Examples
+from training.phases import EpochResult
 from training.preparation import Preparation
 from training.recipe import choose_training
 
@@ -102,16 +103,16 @@ def _train_head(classifier: Classifier, data: ImageData, config: TrainConfig, se
     set_trainable(classifier.backbone_layers, 0)
     started = time.perf_counter()
     if config.augment == "fresh":
-        model, inputs = classifier.model, {split: data.pixels[data.splits[split]] for split in ("train", "val")}
+        model, features = classifier.model, None
     else:
-        model, inputs = classifier.head, _pooled_features(classifier, data)
+        model, features = classifier.head, _pooled_features(classifier, data)
     seconds["features"] = time.perf_counter() - started
     started = time.perf_counter()
     _train_phase(
         "head",
         model,
         data,
-        inputs,
+        features,
         config,
         keep,
         epochs=config.head_epochs,
@@ -151,7 +152,7 @@ def _fine_tune(
         "fine_tune",
         classifier.model,
         data,
-        {split: data.pixels[data.splits[split]] for split in ("train", "val")},
+        None,
         config,
         keep,
         epochs=config.fine_tune_epochs,
@@ -166,21 +167,18 @@ def _train_phase(
     phase: str,
     model: keras.Model,
     data: ImageData,
-    inputs: dict[Split, np.ndarray],
+    features: dict[Split, np.ndarray] | None,
     config: TrainConfig,
     keep,
     *,
     epochs: int,
     **settings: Any,
 ) -> None:
-    targets = {split: data.targets[data.splits[split]] for split in inputs}
-    weights = np.ones(len(targets["train"]), np.float32)
+    """Trains on the pictures, or on `features` of them, and shows it."""
+    train = _examples(data, "train", features)
     if config.class_weights:
-        weights = phases.balanced_weights(targets["train"], data.task)
-    train = Examples(inputs["train"], targets["train"], weights)
-    val = None
-    if len(targets["val"]):
-        val = Examples(inputs["val"], targets["val"], np.ones(len(targets["val"]), np.float32))
+        train = train._replace(sample_weights=phases.balanced_weights(train.targets, data.task))
+    val = _examples(data, "val", features) if len(data.splits["val"]) else None
 
     with progress_bar(phase.replace("_", "-"), epochs) as advance:
 
@@ -188,11 +186,21 @@ def _train_phase(
             keep(result)
             advance(1, _epoch_text(result))
 
-        results = phases.train_phase(
+        done, best_epoch = phases.train_phase(
             phase, model, data.task, train, val, config, epochs=epochs, on_epoch=on_epoch, **settings
         )
-    best = min(results, key=lambda result: result.epoch if result.val_loss is None else result.val_loss)
-    show_stage(phase.replace("_", "-"), f"{len(results)} epochs, best {best.epoch}: {_epoch_text(best)}")
+    kept = "none better than the start, which is kept"
+    if best_epoch > 0:
+        kept = f"kept {best_epoch}: {_epoch_text(done[best_epoch - 1])}"
+    show_stage(phase.replace("_", "-"), f"{len(done)} epochs, {kept}")
+
+
+def _examples(data: ImageData, split: Split, features: dict[Split, np.ndarray] | None) -> Examples:
+    positions = data.splits[split]
+    weights = np.ones(len(positions), np.float32)
+    if features is None:
+        return Examples(data.pixels, positions, data.targets[positions], weights)
+    return Examples(features[split], np.arange(len(positions)), data.targets[positions], weights)
 
 
 def _epoch_text(result: EpochResult) -> str:

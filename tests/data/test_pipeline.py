@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from data.pipeline import evaluation_batches, training_batches
+from data.pipeline import Examples, evaluation_batches, training_batches
 
 COUNT = 23
 
@@ -13,12 +13,14 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (COUNT, 24, 24, 3), np.uint8)
 
 
-def epoch_arrays(pixels, batch_size=4, seed=0, epochs=range(1), augment=False):
+def examples_of(pixels: np.ndarray) -> Examples:
+    """Examples whose target is their number and whose inputs lie elsewhere: example i is picture COUNT - 1 - i."""
     targets = np.arange(COUNT, dtype=np.float32)[:, None]
-    weights = targets[:, 0] + 100
-    batches = training_batches(
-        pixels, targets, weights, batch_size=batch_size, seed=seed, epochs=epochs, augment=augment
-    )
+    return Examples(pixels, np.arange(COUNT)[::-1], targets, targets[:, 0] + 100)
+
+
+def epoch_arrays(pixels, batch_size=4, seed=0, epochs=range(1), augment=False):
+    batches = training_batches(examples_of(pixels), batch_size=batch_size, seed=seed, epochs=epochs, augment=augment)
     return [np.concatenate(parts) for parts in zip(*batches.as_numpy_iterator(), strict=True)]
 
 
@@ -27,13 +29,12 @@ def test_an_epoch_has_every_picture_once_with_its_target_and_weight(pixels):
     order = targets[:, 0].astype(int)
     assert sorted(order) == list(range(COUNT))
     assert order.tolist() != list(range(COUNT))
-    np.testing.assert_array_equal(pictures, pixels[order])
+    np.testing.assert_array_equal(pictures, pixels[::-1][order])
     np.testing.assert_array_equal(weights, order + 100)
 
 
 def test_no_batch_spans_two_epochs(pixels):
-    targets = np.zeros((COUNT, 1), np.float32)
-    batches = training_batches(pixels, targets, targets[:, 0], batch_size=4, seed=0, epochs=range(2))
+    batches = training_batches(examples_of(pixels), batch_size=4, seed=0, epochs=range(2))
     assert [len(batch[0]) for batch in batches] == [4, 4, 4, 4, 4, 3] * 2
 
 
@@ -67,7 +68,7 @@ def test_augmentation_differs_between_epochs_and_stays_in_range(pixels):
 
 
 def test_evaluation_keeps_the_order_and_every_picture(pixels):
-    targets = np.arange(COUNT, dtype=np.float32)[:, None]
-    pictures, seen = (np.concatenate(parts) for parts in zip(*evaluation_batches(pixels, targets, 5), strict=True))
-    np.testing.assert_array_equal(seen, targets)
-    np.testing.assert_array_equal(pictures, pixels)
+    examples = examples_of(pixels)
+    pictures, targets = (np.concatenate(parts) for parts in zip(*evaluation_batches(examples, 5), strict=True))
+    np.testing.assert_array_equal(targets, examples.targets)
+    np.testing.assert_array_equal(pictures, pixels[::-1])

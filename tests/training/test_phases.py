@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from config import TrainConfig
+from data.pipeline import Examples
 from models.heads import build_head
 from training.phases import (
     OPTIMIZERS,
-    Examples,
     balanced_weights,
     layer_decay_factors,
     scale_learning_rates,
@@ -21,13 +21,13 @@ CONFIG = TrainConfig(batch_size=8, patience=3)
 def examples(count: int = 32, seed: int = 0) -> Examples:
     features = np.random.default_rng(seed).normal(size=(count, 6)).astype(np.float32)
     targets = (features[:, :1] > 0).astype(np.float32)
-    return Examples(features, targets, np.ones(count, np.float32))
+    return Examples(features, np.arange(count), targets, np.ones(count, np.float32))
 
 
 def run(config=CONFIG, val=None, epochs=4, learning_rate=0.01, **settings):
     keras.utils.set_random_seed(config.seed)
     head = build_head(6, "binary", 2, head_units=(8,), dropout=0.2)
-    results = train_phase(
+    result = train_phase(
         "head",
         head,
         "binary",
@@ -39,7 +39,7 @@ def run(config=CONFIG, val=None, epochs=4, learning_rate=0.01, **settings):
         augment=False,
         **settings,
     )
-    return head, results
+    return head, result
 
 
 def test_the_optimizers_are_those_that_the_config_offers():
@@ -51,7 +51,7 @@ def test_the_optimizers_are_those_that_the_config_offers():
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_every_optimizer_lowers_the_loss(optimizer):
     config = TrainConfig(batch_size=8, optimizer=optimizer, weight_decay=0.01)
-    _, results = run(config, epochs=8, learning_rate=0.5 if optimizer in ("sgd", "adagrad") else 0.02)
+    _, (results, _) = run(config, epochs=8, learning_rate=0.5 if optimizer in ("sgd", "adagrad") else 0.02)
     assert results[-1].loss < 0.8 * results[0].loss
 
 
@@ -61,7 +61,8 @@ def test_the_same_seed_gives_the_same_weights():
 
 
 def test_the_learning_rate_ends_at_zero():
-    _, results = run(epochs=4)
+    _, (results, best_epoch) = run(epochs=4)
+    assert best_epoch == 4
     assert results[0].learning_rate == pytest.approx(0.01, rel=0.1)
     assert results[-1].learning_rate == pytest.approx(0, abs=1e-9)
 
@@ -71,15 +72,17 @@ def test_the_best_weights_are_kept_and_waiting_ends():
     upside_down = val._replace(targets=1 - val.targets)
     keras.utils.set_random_seed(0)
     start = [w.copy() for w in build_head(6, "binary", 2, head_units=(8,), dropout=0.2).get_weights()]
-    head, results = run(val=upside_down, epochs=20)
+    head, (results, best_epoch) = run(val=upside_down, epochs=20)
     assert len(results) == CONFIG.patience
+    assert best_epoch == 0
     for before, after in zip(start, head.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
 
 
 def test_the_kept_weights_have_the_lowest_validation_loss():
     val = examples(seed=1)
-    head, results = run(val=val, epochs=10)
+    head, (results, best_epoch) = run(val=val, epochs=10)
+    assert best_epoch > 0
     loss = keras.losses.BinaryCrossentropy()(val.targets, head(val.inputs, training=False))
     assert float(loss) == pytest.approx(min(result.val_loss for result in results), rel=1e-5)
 
