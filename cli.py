@@ -1,10 +1,11 @@
-"""What the commands share: flags from a dataclass, one-line errors, exit statuses, and a quiet TensorFlow."""
+"""What the commands share: flags from a dataclass, mistakes as one line, and exit statuses."""
 
 import argparse
 import contextlib
-import os
+import io
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import tyro
@@ -18,16 +19,29 @@ INTERRUPTED_STATUS = 130
 def parse_config(args: list[str] | None = None) -> TrainConfig:
     """Reads the flags of `train.py`; those given override the settings of `--config FILE`.
 
+    Args:
+        args: the flags; those of the process when None.
+
     Raises:
-        UsageError: a setting has an impossible value.
-        SystemExit: with 2 for an unknown flag or a value that is no such type, with 0 after --help.
+        UsageError: an unknown flag, or a setting with an impossible value.
+        SystemExit: with 0 after --help.
     """
-    config_flag = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    config_flag = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     config_flag.add_argument("--config", type=Path)
-    known, rest = config_flag.parse_known_args(args)
+    try:
+        known, rest = config_flag.parse_known_args(args)
+    except argparse.ArgumentError:
+        raise UsageError("--config needs the name of a file, such as runs/NAME/config.json.") from None
     default = TrainConfig.from_file(known.config) if known.config else TrainConfig()
     description = f"{TrainConfig.__doc__}\n\nAlso: --config FILE starts from the config.json of a run."
-    return tyro.cli(TrainConfig, default=default, args=rest, description=description)
+    complaint = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(complaint):
+            return tyro.cli(TrainConfig, default=default, args=rest, description=description)
+    except SystemExit as exit_request:
+        if exit_request.code == 0:
+            raise
+        raise UsageError(_one_line(complaint.getvalue())) from None
 
 
 def run_command(command: Callable[[], None]) -> None:
@@ -35,34 +49,26 @@ def run_command(command: Callable[[], None]) -> None:
     try:
         command()
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(USAGE_STATUS)
+        _fail(str(error))
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"'{error.filename}' cannot be used: {error.strerror}.")
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(INTERRUPTED_STATUS)
 
 
-def import_tensorflow() -> None:
-    """Imports TensorFlow without its start-up chatter, part of which ignores every log level it has."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with _silent_stderr():
-        import keras  # noqa: F401
-        import tensorflow as tf
-
-        tf.config.list_logical_devices()
-    tf.get_logger().setLevel("ERROR")
+def _fail(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(USAGE_STATUS)
 
 
-@contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Sends the process's standard error (C++ included) nowhere; a Python exception still surfaces afterwards."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        sys.stderr.flush()
-        os.dup2(saved, 2)
-        os.close(saved)
+def _one_line(boxed: str) -> str:
+    """What tyro says in a box, as one line: the complaint itself, and the flags it suggests."""
+    rows = [row.strip("│| ") for row in boxed.splitlines() if row.startswith(("│", "|"))]  # "|" without Unicode
+    sections = re.split("[─-]{10,}", " ".join(rows))
+    complaint = sections[0].strip().rstrip(".")
+    suggested = re.findall(r"--[\w-]+(?= [{A-Z\[])", "".join(sections[1:])) if "Perhaps" in boxed else []
+    hint = f" Did you mean {' or '.join(dict.fromkeys(suggested))}?" if suggested else ""
+    return f"{complaint}.{hint} --help explains every flag."

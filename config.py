@@ -65,7 +65,7 @@ class TrainConfig:
     """How the backbone's last feature map becomes one vector."""
 
     head_units: tuple[int, ...] = ()
-    """Units of each dense layer between the pooled features and the output, such as '256 64'. Default: none."""
+    """Units of each dense layer between the pooled features and the output, such as '256 64'."""
 
     dropout: float = 0.2
     """Fraction of values dropped before each dense layer of the head while training."""
@@ -75,19 +75,19 @@ class TrainConfig:
 
     # --- how it learns -------------------------------------------------------------------------------------------
     head_epochs: int | None = None
-    """Most epochs of training the head on the frozen backbone."""
+    """Maximum epochs of training the head on the frozen backbone."""
 
     fine_tune_epochs: int | None = None
-    """Most epochs of fine-tuning the unfrozen layers after that."""
+    """Maximum epochs of fine-tuning the unfrozen layers after that."""
 
     learning_rate: float = 3e-3
-    """Highest learning rate of the head phase; in both phases it warms up first and then falls to 0 along a cosine."""
+    """Peak learning rate of the head phase; in both phases it warms up first and then falls to 0 along a cosine."""
 
     fine_tune_learning_rate: float | None = None
-    """Highest learning rate of the fine-tuning phase."""
+    """Peak learning rate of the fine-tuning phase."""
 
     layer_decay: float | None = None
-    """Factor on the fine-tuning learning rate for each block further from the output, such as 0.8. Default: none."""
+    """Factor on the fine-tuning learning rate for each block further from the output, such as 0.8."""
 
     batch_size: int | None = None
     """Pictures per training step."""
@@ -95,15 +95,15 @@ class TrainConfig:
     optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion"] = "adam"
     """Optimizer of both phases; sgd has Nesterov momentum 0.9."""
 
-    weight_decay: float = 0.0
-    """Decoupled weight decay, the fraction of each weight taken off per step and unit of learning rate."""
+    weight_decay: float | None = None
+    """Fraction of each weight taken off per step and unit of learning rate. Default: 0.004 for adamw, else none."""
 
     augment: Literal["fine-tune", "fresh", "none"] = "fine-tune"
-    """Random flips, crops and lighting for training pictures: in fine-tuning only (the head then learns from features
-    computed once), 'fresh' in both phases (the whole network runs in every epoch), or 'none'."""
+    """Random flips, crops, brightness and contrast for training pictures: in fine-tuning only (the head then learns
+    from features computed once), 'fresh' in both phases (the whole network runs in every epoch), or 'none'."""
 
     class_weights: bool = False
-    """Weigh every class alike, however few its pictures are."""
+    """Weight pictures so that every class counts equally, however few it has."""
 
     patience: int = 10
     """Epochs without a lower validation loss after which a phase stops; its best weights are kept."""
@@ -126,10 +126,12 @@ class TrainConfig:
                 f"--val-fraction and --test-fraction must leave something to train on; "
                 f"received {self.val_fraction} and {self.test_fraction}."
             )
-        for name in ("image_size", "batch_size", "patience"):
+        _check(self, "image_size", lambda value: 1 <= value <= 4096, "from 1 to 4096")
+        for name in ("batch_size", "patience"):
             _check(self, name, lambda value: value >= 1, "at least 1")
-        for name in ("head_epochs", "fine_tune_epochs", "weight_decay"):
+        for name in ("head_epochs", "fine_tune_epochs"):
             _check(self, name, lambda value: value >= 0, "at least 0")
+        _check(self, "weight_decay", lambda value: 0 <= value <= 10, "at least 0 and at most 10")
         for name in ("learning_rate", "fine_tune_learning_rate"):
             _check(self, name, lambda value: 0 < value <= 10, "above 0 and at most 10")
         _check(self, "layer_decay", lambda value: 0 < value <= 1, "above 0 and at most 1")
@@ -165,6 +167,8 @@ class TrainConfig:
         for name, value in settings.items():
             try:
                 check_type(value, types[name])
+                if isinstance(value, bool) and types[name] is not bool:
+                    raise TypeCheckError("true and false are no numbers")
             except TypeCheckError:
                 raise UsageError(f"The setting '{name}' of '{path}' cannot be {value!r}.") from None
         return cls(**settings)

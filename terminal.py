@@ -1,12 +1,14 @@
-"""What the commands show on the terminal: one line per stage, progress bars for what takes long, tables at the end."""
+"""What the commands show on the terminal: a line per stage, progress bars for what takes long, and no chatter."""
 
 import contextlib
+import os
+import sys
 from collections.abc import Callable, Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, emoji=False, soft_wrap=True)
 if not console.is_terminal:
     console.width = 120  # a log has no width of its own
 
@@ -15,6 +17,11 @@ def show_stage(stage: str, text: str) -> None:
     """Prints the line of a stage."""
     console.print(f"[bold]{stage:<10}[/bold] ", end="")
     console.print(text, markup=False)
+
+
+def counted(number: int, one: str, many: str) -> str:
+    """A number with its noun: '1 copy', '1,200 copies'."""
+    return f"{number:,} {one if number == 1 else many}"
 
 
 @contextlib.contextmanager
@@ -35,3 +42,29 @@ def progress_bar(stage: str, total: int) -> Iterator[Callable[..., None]]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(stage, total=total, text="")
         yield lambda steps=1, text="": progress.update(task, advance=steps, text=text)
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without its start-up chatter, part of which ignores every log level it has."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _silent_stderr():
+        import keras  # noqa: F401
+        import tensorflow as tf
+
+        tf.config.list_logical_devices()
+    tf.get_logger().setLevel("ERROR")
+
+
+@contextlib.contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Sends the process's standard error (C++ included) nowhere; a Python exception still surfaces afterwards."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(saved, 2)
+        os.close(saved)

@@ -1,18 +1,19 @@
 """Trains an image classifier on a pretrained backbone: `python train.py --data photos --backbone resnet50`."""
 
-from cli import import_tensorflow, parse_config, run_command
+from cli import parse_config, run_command
 
 
 def main() -> None:
     """Parses the flags, checks and decodes the data, and only then loads TensorFlow and trains."""
     config = parse_config()
-    from training.preparation import prepare_run
+    from terminal import import_tensorflow
+    from training.inputs import load_inputs
 
-    preparation = prepare_run(config)
+    inputs = load_inputs(config)
     import_tensorflow()
     from training.run import train
 
-    train(preparation)
+    train(inputs)
 
 
 if __name__ == "__main__":

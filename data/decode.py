@@ -4,8 +4,11 @@ Everything that reads a picture (preparing a run, predicting, checking an export
 that no two of them can differ.
 """
 
+import contextlib
 import functools
 import io
+import stat
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,12 +18,18 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from config import Resize
 
 MAX_PIXELS = 100_000_000
-"""Pictures of more pixels are refused by their header: 300 MB once decoded."""
+"""Pictures of more pixels are refused by their header: they would take up to 2 GB while being decoded."""
+LARGE_PIXELS = 20_000_000
+"""Pictures of more pixels are decoded one at a time, whatever the number of threads."""
 MAX_BYTES = 200_000_000
 """Files of more bytes are refused without opening them."""
 ZOOM = 0.875
 """Share of a photo's middle that is kept by `crop`."""
 
+FORMATS = ["AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP"]
+"""What is read, of all that Pillow could: formats of pixels alone, none that starts another program."""
+
+_one_large_picture = threading.Lock()
 Image.MAX_IMAGE_PIXELS = None  # replaced by MAX_PIXELS, which is checked before any decoding
 
 
@@ -40,7 +49,10 @@ def read_content(path: Path) -> bytes:
         UnreadablePictureError: the file is missing, empty, too large or may not be read.
     """
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            raise UnreadablePictureError("not a file")
         if size == 0:
             raise UnreadablePictureError("empty file")
         if size > MAX_BYTES:
@@ -48,6 +60,8 @@ def read_content(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UnreadablePictureError(error.strerror or str(error)) from None
+    except ValueError as error:  # a name that no file can have
+        raise UnreadablePictureError(str(error)) from None
 
 
 def decode_picture(content: bytes, image_size: int, resize: Resize = "crop") -> np.ndarray:
@@ -65,11 +79,10 @@ def decode_picture(content: bytes, image_size: int, resize: Resize = "crop") -> 
         UnreadablePictureError: truncated, too large, or no picture.
     """
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            _check_header(picture)
+        with Image.open(io.BytesIO(content), formats=_formats()) as picture, _check_header(picture):
             # A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size; twice the target keeps every visible detail.
             picture.draft("RGB", (2 * image_size, 2 * image_size))
-            rgb = _to_rgb(ImageOps.exif_transpose(picture))
+            rgb = _to_rgb(ImageOps.exif_transpose(picture), picture.format)
             return np.asarray(_RESIZE[resize](rgb, (image_size, image_size)))
     except UnreadablePictureError:
         raise
@@ -82,7 +95,9 @@ def decode_picture(content: bytes, image_size: int, resize: Resize = "crop") -> 
 def read_size(path: Path) -> tuple[int, int] | None:
     """Returns (width, height) in pixels as the header has them, or None if the file is no picture."""
     try:
-        with Image.open(path) as picture:
+        if not path.is_file():
+            return None
+        with Image.open(path, formats=_formats()) as picture:
             return picture.size
     except Exception:  # a decoder may raise anything on a hostile file
         return None
@@ -108,20 +123,28 @@ _RESIZE: dict[Resize, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
 """How a picture becomes a square."""
 
 
-def _check_header(picture: Image.Image) -> None:
+@functools.cache
+def _formats() -> list[str]:
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def _check_header(picture: Image.Image) -> contextlib.AbstractContextManager:
+    """Refuses what is too large; returns what to hold while decoding."""
     width, height = picture.size
     if width * height > MAX_PIXELS:
         raise UnreadablePictureError(f"{width} x {height} pixels, more than the limit of {MAX_PIXELS:,}")
     if width * height == 0:
         raise UnreadablePictureError("no pixels")
+    return _one_large_picture if width * height > LARGE_PIXELS else contextlib.nullcontext()
 
 
-def _to_rgb(picture: Image.Image) -> Image.Image:
+def _to_rgb(picture: Image.Image, file_format: str | None) -> Image.Image:
     """Converts any mode of Pillow to RGB; what is transparent becomes white."""
-    if picture.mode.startswith("I;16"):
+    if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format == "PPM"):
         picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     elif picture.mode in ("I", "F"):
-        picture = Image.fromarray(_stretch(np.asarray(picture, np.float64)))
+        picture = Image.fromarray(_stretch(np.asarray(picture, np.float32)))
     if picture.has_transparency_data:
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
@@ -131,6 +154,10 @@ def _to_rgb(picture: Image.Image) -> Image.Image:
 
 def _stretch(values: np.ndarray) -> np.ndarray:
     """Maps values of a picture without a fixed white (32 bits, or floats) from their own range to [0, 255], uint8."""
-    finite = np.nan_to_num(values, posinf=0.0, neginf=0.0)
-    low, high = finite.min(), finite.max()
-    return np.round((finite - low) * (255 / max(high - low, np.finfo(float).tiny))).astype(np.uint8)
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise UnreadablePictureError("no finite values")
+    low, high = values[finite].min(), values[finite].max()
+    if low == high:
+        return np.full(values.shape, np.clip(low, 0, 255), np.uint8)
+    return np.round((np.where(finite, values, low) - low) / (high - low) * 255).astype(np.uint8)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from config import UsageError
-from data.sources import Picture, Source, Split, natural_order
+from data.sources import Picture, Source, Split, natural_order, printable
 
 SPLIT_FOLDERS: dict[str, Split] = {
     "train": "train",
@@ -33,8 +33,9 @@ def load(data: str, cache_dir: Path) -> Source:
     root = Path(data)
     folders = _subfolders(root)
     split_folders = [folder for folder in folders if folder.name.lower() in SPLIT_FOLDERS]
-    if any(SPLIT_FOLDERS[folder.name.lower()] == "train" for folder in split_folders):
-        _refuse_mixture(root, folders, split_folders)
+    has_train = any(SPLIT_FOLDERS[folder.name.lower()] == "train" for folder in split_folders)
+    if has_train or (split_folders and split_folders == folders):
+        _check_split_folders(root, folders, split_folders, has_train)
         pictures = [
             picture for folder in split_folders for picture in _load_classes(folder, SPLIT_FOLDERS[folder.name.lower()])
         ]
@@ -54,16 +55,19 @@ def _load_classes(root: Path, split: Split | None) -> list[Picture]:
         files = sorted(_files_below(folder), key=lambda path: natural_order(str(path)))
         if not files:
             raise UsageError(f"Every class needs pictures; the folder '{folder}' is empty. Fill it or remove it.")
-        pictures += [Picture(path, (folder.name,), split) for path in files]
+        pictures += [Picture(path, (printable(folder.name),), split) for path in files]
     return pictures
 
 
-def _refuse_mixture(root: Path, folders: list[Path], split_folders: list[Path]) -> None:
-    others = [folder.name for folder in folders if folder not in split_folders]
+def _check_split_folders(root: Path, folders: list[Path], split_folders: list[Path], has_train: bool) -> None:
+    names = ", ".join(folder.name for folder in split_folders)
+    others = ", ".join(folder.name for folder in folders if folder not in split_folders)
+    if not has_train:
+        raise UsageError(f"--data needs a folder train/ beside {names}; '{root}' has none.")
     if others:
         raise UsageError(
-            f"--data must hold either class folders or train/, val/ and test/; '{root}' mixes "
-            f"{', '.join(folder.name for folder in split_folders)} with {', '.join(others)}."
+            f"--data must hold either class folders or train/, val/ and test/; '{root}' mixes {names} with {others}. "
+            f"If {names} is meant as a class, list the pictures in a .csv file."
         )
 
 
@@ -74,10 +78,14 @@ def _subfolders(root: Path) -> list[Path]:
 
 def _files_below(folder: Path) -> list[Path]:
     files = []
-    for parent, subfolders, names in os.walk(folder):
+    for parent, subfolders, names in os.walk(folder, onerror=_raise):
         subfolders[:] = [name for name in subfolders if not _is_leftover(name)]
         files += [Path(parent, name) for name in names if not _is_leftover(name)]
     return files
+
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _is_leftover(name: str) -> bool:

@@ -82,7 +82,7 @@ def _read_rows(examples: Examples, indices: tf.Tensor) -> tf.Tensor:
 
 
 def augment_picture(picture: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Flips, crops and lights a picture at random: mild enough for faces, leaves and X-rays alike.
+    """Flips and crops a picture at random, varies its brightness and contrast: mildly, for faces and X-rays alike.
 
     Args:
         picture: float32 (height, width, 3) in [0, 255].

@@ -4,6 +4,7 @@ What can be read is kept as small uint8 pictures for the rest of the run; what c
 """
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -86,7 +87,7 @@ def check_pictures(
 
 def _temporary_array(shape: tuple[int, ...], folder: Path) -> np.ndarray:
     """A uint8 array in a file without a name: memory stays free, and nothing is left however the process ends."""
-    needed = int(np.prod(shape))
+    needed = math.prod(shape)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free

@@ -9,7 +9,7 @@ import numpy as np
 from config import Task, TrainConfig, UsageError
 from data.decode import read_size
 from data.preflight import Preflight, SetAside, check_pictures
-from data.sources import Picture, Source, Split, natural_order
+from data.sources import Picture, Source, Split, natural_order, printable
 from data.splits import Splits, assign_splits, check_classes
 
 SIZES_PROBED = 200
@@ -36,7 +36,7 @@ class ImageData(NamedTuple):
 
     def display_path(self, path: Path) -> str:
         """The path of a picture as tables show it: relative to the data's folder."""
-        return (path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix()
+        return printable((path.relative_to(self.root) if path.is_relative_to(self.root) else path).as_posix())
 
 
 def typical_size(source: Source) -> int | None:
@@ -73,7 +73,7 @@ def prepare_data(
         )
     labels = {label for picture in source.pictures for label in picture.labels}
     class_names = tuple(sorted(labels, key=natural_order))
-    splits = _assign(preflight, config, source.multi_label)
+    splits = _assign(preflight, config, source)
     check_classes(preflight.pictures, splits.assigned, class_names)
     task: Task = "multilabel" if source.multi_label else "binary" if len(class_names) == 2 else "multiclass"
     assigned = np.array([split or "" for split in splits.assigned])
@@ -100,12 +100,13 @@ def encode_labels(labels: list[tuple[str, ...]], class_names: tuple[str, ...], t
     return targets[:, 1:] if task == "binary" else targets
 
 
-def _assign(preflight: Preflight, config: TrainConfig, multi_label: bool) -> Splits:
+def _assign(preflight: Preflight, config: TrainConfig, source: Source) -> Splits:
     return assign_splits(
         preflight.pictures,
         preflight.digests,
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
         seed=config.seed,
-        multi_label=multi_label,
+        multi_label=source.multi_label,
+        given_splits={picture.split for picture in source.pictures},
     )

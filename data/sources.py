@@ -64,6 +64,12 @@ def load_source(data: str, cache_dir: Path) -> Source:
     )
 
 
-def natural_order(name: str) -> list[tuple[int, int, str]]:
-    """Sort key that puts '9' before '10'."""
-    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
+def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
+    """Sort key that puts '9' before '10', and tells '1' from '01'."""
+    parts = re.split(r"(\d+)", name)
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
+
+
+def printable(name: str) -> str:
+    """A file name as text: bytes that are no UTF-8 become escapes such as \\xff."""
+    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")

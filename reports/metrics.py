@@ -36,8 +36,8 @@ def measure(
         task: in a multi-label task a picture counts as right only if all its labels are.
 
     Returns:
-        The record M of `metrics.json`, or None for no pictures. `roc_auc` is the mean over classes (one against the
-        rest) that have pictures both with and without them, None if none has.
+        The record M of `metrics.json`, or None for no pictures. Means are over the classes that occur. `roc_auc` is
+        the mean over classes (one against the rest) that have pictures both with and without them, None if none has.
     """
     if len(targets) == 0:
         return None
@@ -45,26 +45,26 @@ def measure(
     probabilities = class_probabilities(outputs.astype(np.float64), task)
     predicted = predicted_labels(probabilities, task)
     right = (truth == predicted).all(axis=1)
-    report = metrics.classification_report(
-        truth, predicted, target_names=class_names, output_dict=True, zero_division=0, labels=range(len(class_names))
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(
+        truth, predicted, labels=range(len(class_names)), average=None, zero_division=0
     )
     return {
         "n": len(targets),
         "accuracy": float(right.mean()),
         "accuracy_ci95": accuracy_interval(int(right.sum()), len(right)),
         "balanced_accuracy": _balanced_accuracy(truth, predicted, task),
-        "macro_f1": report["macro avg"]["f1-score"],
+        "macro_f1": float(f1[support > 0].mean()) if support.any() else 0.0,
         "log_loss": _log_loss(truth, probabilities, task),
         "ece": expected_calibration_error(truth, probabilities, task),
         "roc_auc": _roc_auc(truth, probabilities),
         "per_class": {
             name: {
-                "precision": report[name]["precision"],
-                "recall": report[name]["recall"],
-                "f1": report[name]["f1-score"],
-                "support": int(report[name]["support"]),
+                "precision": float(precision[index]),
+                "recall": float(recall[index]),
+                "f1": float(f1[index]),
+                "support": int(support[index]),
             }
-            for name in class_names
+            for index, name in enumerate(class_names)
         },
     }
 

@@ -70,12 +70,12 @@ def show_record(record: dict[str, Any], folder: Path) -> None:
     for split in ("val", "test"):
         if record[split] is None:
             continue
-        figures = record[split]
-        low, high = figures["accuracy_ci95"]
-        classes = figures["per_class"].values()
-        means = [f"{np.mean([row[name] for row in classes]):.3f}" for name in ("precision", "recall", "f1")]
+        measured = record[split]
+        low, high = measured["accuracy_ci95"]
+        classes = [row for row in measured["per_class"].values() if row["support"]] or [{}]
+        means = [f"{np.mean([row.get(name, 0.0) for row in classes]):.3f}" for name in ("precision", "recall", "f1")]
         interval = f"{low:.1%} to {high:.1%}"
-        table.add_row(split, f"{figures['accuracy']:.1%}", interval, *means, f"{figures['n']:,}")
+        table.add_row(split, f"{measured['accuracy']:.1%}", interval, *means, f"{measured['n']:,}")
     for name, label in (("raw_pixels", "raw pixels"), ("majority", "majority")):
         if record["baseline"][name] is not None:
             table.add_row(label, f"{record['baseline'][name]:.1%}")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,8 @@ def write_figure(path: Path, figure: plots.Figure) -> None:
     """Writes a PNG file."""
     path.parent.mkdir(exist_ok=True)
     temporary = path.with_name(f".{path.name}")
-    figure.savefig(temporary, dpi=110)
+    with warnings.catch_warnings(action="ignore"):  # a name in a script that no installed font has
+        figure.savefig(temporary, dpi=110)
     os.replace(temporary, path)
 
 
@@ -50,7 +52,8 @@ def predictions_table(data: ImageData, outputs: dict[Split, np.ndarray]) -> pd.D
         data: the pictures.
         outputs: float32 (n, num_outputs) for each judged split, in the order of `data.splits`.
     """
-    tables = []
+    columns = [f"probability_{name}" for name in data.class_names]
+    tables = [pd.DataFrame(columns=["path", "split", "label", "predicted", *columns])]
     for split, split_outputs in outputs.items():
         positions = data.splits[split]
         probabilities = class_probabilities(split_outputs, data.task)
@@ -62,9 +65,8 @@ def predictions_table(data: ImageData, outputs: dict[Split, np.ndarray]) -> pd.D
                 "predicted": label_texts(predicted_labels(probabilities, data.task), data.class_names),
             }
         )
-        columns = [f"probability_{name}" for name in data.class_names]
         tables.append(table.join(pd.DataFrame(probabilities, columns=columns, dtype=np.float32)))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+    return pd.concat(tables, ignore_index=True)
 
 
 def label_texts(present: np.ndarray, class_names: Sequence[str]) -> list[str]:
@@ -91,8 +93,9 @@ def write_predictions(folder: Path, data: ImageData, outputs: dict[Split, np.nda
     rows = table[table["split"] == judged].reset_index(drop=True)
     if data.task != "multilabel":
         counts = confusion_matrix(rows["label"], rows["predicted"], labels=list(data.class_names))
-        matrix = pd.DataFrame(counts, index=pd.Index(data.class_names, name="label"), columns=data.class_names)
-        write_table(folder / "confusion_matrix.csv", matrix.reset_index())
+        matrix = pd.DataFrame(counts, columns=data.class_names)
+        matrix.insert(0, "label", data.class_names, allow_duplicates=True)
+        write_table(folder / "confusion_matrix.csv", matrix)
         title = f"{judged} split, {len(rows):,} pictures"
         write_figure(
             folder / "figures" / "confusion_matrix.png", plots.confusion_matrix(counts, data.class_names, title)

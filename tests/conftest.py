@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cli import import_tensorflow
+from terminal import import_tensorflow
 
 COLOURS = ((210, 50, 40), (40, 60, 200), (60, 190, 70), (200, 190, 40))
 

@@ -47,13 +47,15 @@ def test_a_mistake_is_answered_without_loading_tensorflow():
     ("flags", "message"),
     [
         (["--backbone", "resnet5"], "received 'resnet5'. Did you mean 'resnet50'?"),
-        (["--backbnoe", "resnet50"], "--backbone"),
-        (["--augment", "mirror"], "invalid choice 'mirror'"),
+        (["--backbnoe", "resnet50"], "Unrecognized options: --backbnoe, resnet50. Did you mean --backbone?"),
+        (["--augment", "mirror"], "invalid choice 'mirror' for argument '--augment'"),
+        (["--val-fraction", "x"], "Error parsing --val-fraction: could not convert string to float: 'x'"),
+        (["--config"], "--config needs the name of a file"),
         (["--dropout", "2"], "--dropout must be at least 0 and below 1; received 2.0"),
         (["--data", "nowhere"], "'nowhere', and there is no such file or folder"),
         (["--data", "nowhere.csv"], "'nowhere.csv', and there is no such file"),
         (["--weights", "nowhere.h5"], "'nowhere.h5' cannot be read: No such file or directory"),
-        (["--weights", "README.md"], "'README.md' is none"),
+        (["--weights", "README.md"], "'README.md' is not one"),
         (["--image-size", "16"], "--image-size must be at least 32 for efficientnet_lite0; received 16"),
         (["--backbone", "inceptionv3", "--weights", "none", "--image-size", "64"], "at least 75 for inceptionv3"),
         (["--output", "README.md/run"], "--output must be a folder that can be written"),
@@ -65,9 +67,10 @@ def test_a_wrong_flag_is_one_message_and_status_2(monkeypatch, capsys, tmp_path,
     monkeypatch.chdir(REPOSITORY)
     before = sorted(REPOSITORY.iterdir())
     assert run_train(monkeypatch, *flags, "--cache-dir", tmp_path) == 2
-    printed = capsys.readouterr()
-    assert message in printed.err + printed.out
-    assert "Traceback" not in printed.err
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
     assert sorted(REPOSITORY.iterdir()) == before
 
 
@@ -116,6 +119,35 @@ def _unknown_label_in_val(root: Path) -> Path:
     return path
 
 
+def _csv_with_long_lines(root: Path) -> Path:
+    path = root / "labels.csv"
+    path.write_text("path,label\ncat/0.png,cat,train\ndog/0.png,dog,train\n")
+    return path
+
+
+def _csv_with_repeated_columns(root: Path) -> Path:
+    path = root / "labels.csv"
+    path.write_text("path,label,Label\ncat/0.png,cat,cat\n")
+    return path
+
+
+def _no_train_folder(root: Path) -> Path:
+    (root / "cat").rename(root / "val")
+    (root / "dog").rename(root / "test")
+    return root
+
+
+def _unreadable_test_split(root: Path) -> Path:
+    for name in ("cat", "dog"):
+        for split in ("train", "test"):
+            (root / split / name).mkdir(parents=True)
+        for index in range(6):
+            (root / name / f"{index}.png").rename(root / "train" / name / f"{index}.png")
+        (root / name).rmdir()
+        (root / "test" / name / "0.png").write_bytes(b"no picture")
+    return root
+
+
 def _mixed_folders(root: Path) -> Path:
     (root / "train").mkdir()
     return root
@@ -128,10 +160,14 @@ def _mixed_folders(root: Path) -> Path:
         (_empty_class, "empty' is empty. Fill it or remove it"),
         (_nothing_readable, "None of the 12 files of 'photos' is a readable picture"),
         (_no_class_folders, "has no folder in it"),
-        (_csv_without_columns, "lacks path and label and has file, class"),
+        (_csv_without_columns, "lacks path and label: it has file, class"),
         (_csv_with_odd_split, "line 3 of"),
         (_csv_without_label, "Line 3 of"),
         (_unknown_label_in_val, "'puma' has pictures only in val"),
+        (_csv_with_long_lines, "have more fields than the first"),
+        (_csv_with_repeated_columns, "repeats one: it has path, label, label"),
+        (_no_train_folder, "needs a folder train/ beside test, val"),
+        (_unreadable_test_split, "The test split of the data has no readable pictures"),
         (_mixed_folders, "mixes train with cat, dog"),
     ],
 )
@@ -173,3 +209,13 @@ def test_ctrl_c_exits_with_130(capsys):
         run_command(interrupted)
     assert exit_status.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_file_that_cannot_be_used_is_named(capsys):
+    def denied():
+        raise PermissionError(13, "Permission denied", "photos")
+
+    with pytest.raises(SystemExit) as exit_status:
+        run_command(denied)
+    assert exit_status.value.code == 2
+    assert capsys.readouterr().err == "error: 'photos' cannot be used: Permission denied.\n"

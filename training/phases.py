@@ -4,6 +4,7 @@ A head of random weights would send large, meaningless gradients into the pretra
 (Keras' guide to transfer learning; LP-FT, Kumar et al., ICLR 2022).
 """
 
+import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import Task, TrainConfig
+from config import Task, TrainConfig, UsageError
 from data.pipeline import Examples, evaluation_batches, training_batches
 from models.heads import OUTPUTS
 
@@ -30,10 +31,16 @@ WARM_UP_EPOCHS = 0.5
 """Share of a phase's first epoch in which the learning rate rises from 0, while the optimizer's moments are empty."""
 EVALUATION_BATCH_SIZE = 64
 
+
+def exact_match(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Whether all labels of a picture are right; float32 (n,), 0 or 1, from targets and outputs (n, num_labels)."""
+    return tf.cast(tf.reduce_all((outputs >= 0.5) == (targets >= 0.5), axis=-1), tf.float32)
+
+
 ACCURACY: dict[Task, Callable[..., keras.metrics.Metric]] = {
     "binary": keras.metrics.BinaryAccuracy,
     "multiclass": keras.metrics.CategoricalAccuracy,
-    "multilabel": keras.metrics.BinaryAccuracy,
+    "multilabel": functools.partial(keras.metrics.MeanMetricWrapper, exact_match),
 }
 
 
@@ -84,7 +91,7 @@ def train_phase(
         val: examples to stop and choose by; None trains all epochs and keeps the last weights.
         config: batch size, optimizer, patience and seed.
         epochs: most epochs.
-        learning_rate: highest learning rate; it warms up to this and then falls to 0 along a cosine.
+        learning_rate: peak learning rate; it warms up to this and then falls to 0 along a cosine.
         augment: whether to vary the pictures.
         learning_rate_factors: factors on the learning rate, by path of the variable; 1 for the others.
         on_epoch: called after each epoch.
@@ -94,7 +101,8 @@ def train_phase(
     """
     steps = math.ceil(len(train.rows) / config.batch_size)
     schedule = _warm_up_and_cosine(learning_rate, steps, epochs)
-    optimizer = OPTIMIZERS[config.optimizer](learning_rate=schedule, weight_decay=config.weight_decay or None)
+    decay = {} if config.weight_decay is None else {"weight_decay": config.weight_decay}
+    optimizer = OPTIMIZERS[config.optimizer](learning_rate=schedule, **decay)
     if learning_rate_factors:
         factors = [learning_rate_factors.get(variable.path, 1.0) for variable in model.trainable_variables]
         scale_learning_rates(optimizer, factors)
@@ -122,7 +130,7 @@ def train_phase(
 class KeepBest(keras.callbacks.Callback):
     """Records every epoch, stops when the validation loss has not fallen for `patience` epochs, restores the best.
 
-    Unlike Keras' EarlyStopping it counts the weights it starts from, and keeps a copy of the trainable ones only.
+    Unlike Keras' EarlyStopping it counts the weights it starts from.
     """
 
     def __init__(self, phase: str, patience: int, start_loss: float | None, on_epoch: Callable[[EpochResult], None]):
@@ -135,7 +143,7 @@ class KeepBest(keras.callbacks.Callback):
         self.results: list[EpochResult] = []
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._best_values = self._values()
+        self._best_values = self.model.get_weights()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         self._started = time.perf_counter()
@@ -151,23 +159,22 @@ class KeepBest(keras.callbacks.Callback):
             val_accuracy=logs.get("val_accuracy"),
             seconds=time.perf_counter() - self._started,
         )
+        if not math.isfinite(result.loss):
+            flag = "--learning-rate" if self.phase == "head" else "--fine-tune-learning-rate"
+            raise UsageError(f"Training diverged: the loss is {result.loss} in epoch {epoch + 1}. Lower {flag}.")
         self.results.append(result)
         self.on_epoch(result)
         if result.val_loss is None:
             return
         if result.val_loss < self.best_loss:
             self.best_loss, self.best_epoch = result.val_loss, epoch + 1
-            self._best_values = self._values()
+            self._best_values = self.model.get_weights()
         elif epoch + 1 - self.best_epoch >= self.patience:
             self.model.stop_training = True
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
         if self.best_loss is not None:
-            for variable, value in zip(self.model.trainable_variables, self._best_values, strict=True):
-                variable.assign(value)
-
-    def _values(self) -> list[np.ndarray]:
-        return [variable.numpy() for variable in self.model.trainable_variables]
+            self.model.set_weights(self._best_values)
 
 
 def scale_learning_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:

@@ -1,10 +1,13 @@
-"""A run from start to end: load, build, train the head, fine-tune, measure, write."""
+"""A run from start to end: build, train the head, fine-tune, measure, write."""
 
+import contextlib
+import dataclasses
 import datetime
 import os
 import platform
 import re
 import time
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,65 +22,73 @@ from data.pipeline import Examples
 from data.prepare import ImageData
 from data.sources import Split
 from models.apply import apply_model
+from models.backbones import Backbone
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable, split_into_blocks
 from reports import plots, summary, writer
-from terminal import progress_bar, show_stage
+from terminal import counted, progress_bar, show_stage
 from training import phases
+from training.inputs import RunInputs
 from training.phases import EpochResult
-from training.preparation import Preparation
 from training.recipe import choose_training
 
 VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
 
 
-def train(preparation: Preparation) -> Path:
+@dataclasses.dataclass
+class Run:
+    """What the stages of a run share."""
+
+    folder: Path
+    config: TrainConfig
+    data: ImageData
+    row: Backbone
+    classifier: Classifier
+    epochs: list[EpochResult]
+    """Every epoch so far, of both phases."""
+    seconds: dict[str, float]
+    """How long each stage took."""
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """The table of `history.csv`."""
+        return pd.DataFrame(self.epochs, columns=EpochResult._fields)
+
+
+def train(inputs: RunInputs) -> Path:
     """Trains a classifier and writes its run folder.
+
+    Args:
+        inputs: the pictures and the settings, checked.
 
     Returns:
         The run folder.
 
     Raises:
-        UsageError: the weights do not fit, or the folder cannot be written.
+        UsageError: the weights do not fit, the folder cannot be written, or the training diverges.
     """
-    data, seconds = preparation.data, {"total": 0.0, "prepare": preparation.seconds}
-    keras.utils.set_random_seed(preparation.config.seed)
+    keras.utils.set_random_seed(inputs.config.seed)
     tf.config.experimental.enable_op_determinism()
-
-    classifier, config = _build(preparation)
-    folder = _make_folder(config, data)
-    writer.write_json(folder / "config.json", config.to_json())
-    writer.write_json(folder / "environment.json", _environment())
-    writer.write_quarantine(folder, data)
-
-    results: list[EpochResult] = []
-
-    def keep(result: EpochResult) -> None:
-        results.append(result)
-        writer.write_table(folder / "history.csv", pd.DataFrame(results))
-
-    _train_head(classifier, data, config, seconds, keep)
-    _fine_tune(classifier, data, config, preparation, seconds, keep)
-    started = time.perf_counter()
-    model = _save_and_reload(classifier.model, folder / "model.keras")
-    outputs = _predict(model, data)
-    seconds["evaluate"] = time.perf_counter() - started
-
-    if results:
-        writer.write_figure(folder / "figures" / "learning_curves.png", plots.learning_curves(pd.DataFrame(results)))
-    writer.write_predictions(folder, data, outputs)
-    record = summary.build_record(
-        data, config, outputs, classifier.model, pd.DataFrame(results, columns=EpochResult._fields)
-    )
-    seconds["total"] = time.perf_counter() - preparation.started
-    record["seconds"] = {stage: round(value, 3) for stage, value in seconds.items()}
-    writer.write_json(folder / "metrics.json", record)
-    summary.show_record(record, folder)
-    return folder
+    run = _start(inputs)
+    _train_head(run)
+    _fine_tune(run)
+    with _timed(run, "evaluate"):
+        model = _save_and_reload(run)
+        outputs = _predict(model, run.data)
+    writer.write_predictions(run.folder, run.data, outputs)
+    if run.epochs:
+        writer.write_figure(run.folder / "figures" / "learning_curves.png", plots.learning_curves(run.history))
+    record = summary.build_record(run.data, run.config, outputs, run.classifier.model, run.history)
+    run.seconds["total"] = time.perf_counter() - inputs.started
+    record["seconds"] = {stage: round(seconds, 3) for stage, seconds in run.seconds.items()}
+    writer.write_json(run.folder / "metrics.json", record)
+    summary.show_record(record, run.folder)
+    return run.folder
 
 
-def _build(preparation: Preparation) -> tuple[Classifier, TrainConfig]:
-    config, row, data = preparation.config, preparation.row, preparation.data
+def _start(inputs: RunInputs) -> Run:
+    """Builds the network, sets what the user left open, and only then makes the run folder."""
+    config, row, data = inputs.config, inputs.row, inputs.data
     classifier = build_classifier(
         row,
         weights=config.weights,
@@ -88,111 +99,97 @@ def _build(preparation: Preparation) -> tuple[Classifier, TrainConfig]:
         head_units=config.head_units,
         dropout=config.dropout,
     )
+    set_trainable(classifier.backbone_layers, 0)
     blocks = split_into_blocks(classifier.backbone_layers, row)
     config = choose_training(config, [len(block) for block in blocks], len(data.splits["train"]))
     millions = classifier.model.count_params() / 1e6
     show_stage("model", f"{row.name} ({config.weights}), {config.image_size} px, {millions:.1f} M parameters")
-    return classifier, config
+
+    seconds = {"total": 0.0, "prepare": inputs.seconds, "features": 0.0, "head": 0.0, "fine_tune": 0.0, "evaluate": 0.0}
+    run = Run(_make_folder(config, data), config, data, row, classifier, [], seconds)
+    writer.write_json(run.folder / "config.json", config.to_json())
+    writer.write_json(run.folder / "environment.json", _environment())
+    writer.write_quarantine(run.folder, data)
+    writer.write_table(run.folder / "history.csv", run.history)
+    return run
 
 
-def _train_head(classifier: Classifier, data: ImageData, config: TrainConfig, seconds: dict, keep) -> None:
+def _train_head(run: Run) -> None:
     """Trains the head: on features computed once, or on the whole network where every epoch has its own pictures."""
-    seconds["features"] = seconds["head"] = 0.0
-    if config.head_epochs == 0:
+    if run.config.head_epochs == 0:
         return
-    set_trainable(classifier.backbone_layers, 0)
-    started = time.perf_counter()
-    if config.augment == "fresh":
-        model, features = classifier.model, None
-    else:
-        model, features = classifier.head, _pooled_features(classifier, data)
-    seconds["features"] = time.perf_counter() - started
-    started = time.perf_counter()
-    _train_phase(
-        "head",
-        model,
-        data,
-        features,
-        config,
-        keep,
-        epochs=config.head_epochs,
-        learning_rate=config.learning_rate,
-        augment=config.augment == "fresh",
-    )
-    seconds["head"] = time.perf_counter() - started
+    fresh = run.config.augment == "fresh"
+    features = None if fresh else _pooled_features(run)
+    with _timed(run, "head"):
+        _train_phase(
+            run,
+            "head",
+            run.classifier.model if fresh else run.classifier.head,
+            features,
+            epochs=run.config.head_epochs,
+            learning_rate=run.config.learning_rate,
+            augment=fresh,
+        )
 
 
-def _pooled_features(classifier: Classifier, data: ImageData) -> dict[Split, np.ndarray]:
-    total = len(data.splits["train"]) + len(data.splits["val"])
-    started = time.perf_counter()
-    with progress_bar("features", total) as advance:
+def _pooled_features(run: Run) -> dict[Split, np.ndarray]:
+    splits = {split: run.data.splits[split] for split in ("train", "val")}
+    total = sum(map(len, splits.values()))
+    with _timed(run, "features"), progress_bar("features", total) as advance:
         features = {
-            split: apply_model(classifier.features, data.pixels, data.splits[split], on_progress=advance)
-            for split in ("train", "val")
+            split: apply_model(run.classifier.features, run.data.pixels, positions, on_progress=advance)
+            for split, positions in splits.items()
         }
-    taken = time.perf_counter() - started
-    show_stage("features", f"{total:,} pictures through the frozen backbone, once, {total / taken:,.0f} per second")
+    rate = total / run.seconds["features"]
+    show_stage("features", f"{total:,} pictures through the frozen backbone, once, {rate:,.0f} per second")
     return features
 
 
-def _fine_tune(
-    classifier: Classifier, data: ImageData, config: TrainConfig, preparation: Preparation, seconds: dict, keep
-) -> None:
+def _fine_tune(run: Run) -> None:
     """Unfreezes the backbone's last layers and trains them gently, together with the head."""
-    seconds["fine_tune"] = 0.0
-    set_trainable(classifier.backbone_layers, config.trainable_layers, batch_norm_learns=config.weights == "none")
+    config, layers = run.config, run.classifier.backbone_layers
     if config.fine_tune_epochs == 0 or config.trainable_layers == 0:
         return
-    started = time.perf_counter()
+    set_trainable(layers, config.trainable_layers, batch_norm_learns=config.weights == "none")
     factors = None
     if config.layer_decay is not None:
-        blocks = split_into_blocks(classifier.backbone_layers, preparation.row)
-        factors = phases.layer_decay_factors(blocks, config.layer_decay)
-    _train_phase(
-        "fine_tune",
-        classifier.model,
-        data,
-        None,
-        config,
-        keep,
-        epochs=config.fine_tune_epochs,
-        learning_rate=config.fine_tune_learning_rate,
-        augment=config.augment != "none",
-        learning_rate_factors=factors,
-    )
-    seconds["fine_tune"] = time.perf_counter() - started
+        factors = phases.layer_decay_factors(split_into_blocks(layers, run.row), config.layer_decay)
+    with _timed(run, "fine_tune"):
+        _train_phase(
+            run,
+            "fine_tune",
+            run.classifier.model,
+            features=None,
+            epochs=config.fine_tune_epochs,
+            learning_rate=config.fine_tune_learning_rate,
+            augment=config.augment != "none",
+            learning_rate_factors=factors,
+        )
 
 
 def _train_phase(
-    phase: str,
-    model: keras.Model,
-    data: ImageData,
-    features: dict[Split, np.ndarray] | None,
-    config: TrainConfig,
-    keep,
-    *,
-    epochs: int,
-    **settings: Any,
+    run: Run, phase: str, model: keras.Model, features: dict[Split, np.ndarray] | None, *, epochs: int, **settings: Any
 ) -> None:
-    """Trains on the pictures, or on `features` of them, and shows it."""
-    train = _examples(data, "train", features)
-    if config.class_weights:
-        train = train._replace(sample_weights=phases.balanced_weights(train.targets, data.task))
-    val = _examples(data, "val", features) if len(data.splits["val"]) else None
-
-    with progress_bar(phase.replace("_", "-"), epochs) as advance:
+    """Trains a model on the pictures, or on `features` of them, and shows and records every epoch."""
+    train = _examples(run.data, "train", features)
+    if run.config.class_weights:
+        train = train._replace(sample_weights=phases.balanced_weights(train.targets, run.data.task))
+    val = _examples(run.data, "val", features) if len(run.data.splits["val"]) else None
+    title = phase.replace("_", "-")
+    with progress_bar(title, epochs) as advance:
 
         def on_epoch(result: EpochResult) -> None:
-            keep(result)
+            run.epochs.append(result)
+            writer.write_table(run.folder / "history.csv", run.history)
             advance(1, _epoch_text(result))
 
         done, best_epoch = phases.train_phase(
-            phase, model, data.task, train, val, config, epochs=epochs, on_epoch=on_epoch, **settings
+            phase, model, run.data.task, train, val, run.config, epochs=epochs, on_epoch=on_epoch, **settings
         )
     kept = "none better than the start, which is kept"
     if best_epoch > 0:
         kept = f"kept {best_epoch}: {_epoch_text(done[best_epoch - 1])}"
-    show_stage(phase.replace("_", "-"), f"{len(done)} epochs, {kept}")
+    show_stage(title, f"{counted(len(done), 'epoch', 'epochs')}, {kept}")
 
 
 def _examples(data: ImageData, split: Split, features: dict[Split, np.ndarray] | None) -> Examples:
@@ -208,17 +205,25 @@ def _epoch_text(result: EpochResult) -> str:
     return text if result.val_loss is None else f"{text}, val loss {result.val_loss:.4f}, val {result.val_accuracy:.4f}"
 
 
+@contextlib.contextmanager
+def _timed(run: Run, stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    run.seconds[stage] = time.perf_counter() - started
+
+
 def _make_folder(config: TrainConfig, data: ImageData) -> Path:
     """Makes the run folder; by now nothing of what the user typed can be wrong any more."""
-    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = re.sub(r"[^\w.-]+", "-", f"{now}-{config.backbone}-{data.name}")
-    folder = config.output or Path("runs") / name
+    folder = config.output
+    if folder is None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = re.sub(r"[^\w.-]+", "-", f"{now}-{config.backbone}-{data.name}")
+        names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+        folder = next(path for path in (Path("runs") / name for name in names) if not path.exists())
     try:
-        folder.mkdir(parents=True, exist_ok=config.output is not None)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(
-            f"--output must be a folder that can be written; '{folder}' is not: {error.strerror}."
-        ) from None
+        raise UsageError(f"--output must be writable; '{folder}' is not: {error.strerror}.") from None
     return folder
 
 
@@ -233,10 +238,13 @@ def _environment() -> dict[str, Any]:
     }
 
 
-def _save_and_reload(model: keras.Model, path: Path) -> keras.Model:
+def _save_and_reload(run: Run) -> keras.Model:
     """Saves the model and returns what the file holds: the figures of a run are those of its file."""
+    path = run.folder / "model.keras"
     temporary = path.with_name(f".{path.name}")
-    model.save(temporary, include_optimizer=False)
+    for part in (run.classifier.model, run.classifier.head):
+        part.compiled = False  # optimizer, loss and metrics stay out of a file that is there to predict
+    run.classifier.model.save(temporary)
     os.replace(temporary, path)
     return keras.saving.load_model(path, compile=False, safe_mode=True)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.decode import UnreadablePictureError, decode_picture, read_picture
+from data.decode import UnreadablePictureError, decode_picture, read_picture, read_size
 from tests.conftest import make_picture
 
 SIZE = 32
@@ -133,7 +133,7 @@ def test_what_cannot_be_trusted_is_refused_with_the_reason(tmp_path, content, re
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()], ids=["missing", "folder"])
 def test_what_is_no_file_is_refused(tmp_path: Path, make):
     make(tmp_path / "x.jpg")
-    with pytest.raises(UnreadablePictureError, match=r"No such file|Is a directory"):
+    with pytest.raises(UnreadablePictureError, match=r"No such file|not a file"):
         read_picture(tmp_path / "x.jpg", SIZE)
 
 
@@ -148,3 +148,27 @@ def test_the_three_ways_to_a_square():
     assert padded[15, 2].tolist() == list(BLUE)
     assert stretched[0, 15].tolist() == list(RED)
     assert stretched[0, 2].tolist() == list(BLUE)
+
+
+def test_a_sixteen_bit_pgm_keeps_its_brightness():
+    content = b"P5 2 1 65535\n" + (30_000).to_bytes(2, "big") + (30_100).to_bytes(2, "big")
+    assert set(decode_picture(content, SIZE, "stretch").ravel()) == {30_000 >> 8}
+
+
+def test_a_constant_float_picture_is_not_torn_apart():
+    picture = Image.fromarray(np.full((8, 8), 100, np.float32))
+    assert set(decode_picture(encode(picture, "TIFF"), SIZE).ravel()) == {100}
+
+
+def test_formats_that_start_other_programs_are_refused():
+    with pytest.raises(UnreadablePictureError, match="not a picture"):
+        decode_picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", SIZE)
+
+
+def test_a_pipe_does_not_hang(tmp_path):
+    import os
+
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(UnreadablePictureError, match="not a file"):
+        read_picture(tmp_path / "pipe.jpg", SIZE)
+    assert read_size(tmp_path / "pipe.jpg") is None

@@ -27,6 +27,7 @@ def test_every_source_has_its_two_functions():
 
 def test_names_sort_as_people_count():
     assert sorted(["10", "9", "b2", "b10", "A"], key=natural_order) == ["9", "10", "A", "b2", "b10"]
+    assert sorted(["1", "01"], key=natural_order) == sorted(["01", "1"], key=natural_order)
 
 
 def test_a_folder_of_class_folders(make_folder, tmp_path):
@@ -81,6 +82,12 @@ def test_a_csv_with_several_labels_is_multi_label(make_folder, tmp_path):
     source = load_source(str(path), tmp_path)
     assert source.multi_label
     assert [picture.labels for picture in source.pictures] == [("cat", "indoors"), ("dog",), ()]
+
+
+def test_blanks_around_fields_and_empty_lines_do_not_matter(make_folder, tmp_path):
+    path = make_folder() / "labels.csv"
+    path.write_text("path,label\r\ncat/0.png , cat\r\n\r\ndog/0.png,dog\r\n\r\n")
+    assert sorted(labels_of(load_source(str(path), tmp_path))) == ["cat/0.png", "dog/0.png"]
 
 
 def test_labels_that_look_like_missing_values_are_kept(make_folder, tmp_path):
@@ -139,6 +146,16 @@ def test_a_prepared_tfds_data_set_is_written_to_files_as_it_is(prepared_tfds, tm
     roses = [picture.path for picture in source.pictures if picture.labels == ("rose",) and picture.split == "train"]
     unpacked = {Image.open(path).tobytes() for path in roses}
     assert unpacked == {make_picture(seed).tobytes() for seed in (1, 3, 5)}
+
+
+def test_examples_without_a_label_are_left_out(prepared_tfds, tmp_path, monkeypatch):
+    import tensorflow_datasets
+
+    builder = tensorflow_datasets.builder("tiny_flowers")
+    examples = [{"image": b"secret", "label": -1}, {"image": b"rose", "label": 1}]
+    monkeypatch.setattr("tensorflow_datasets.as_numpy", lambda dataset: iter(examples))
+    tfds._write_files(builder, "image", "label", tmp_path)
+    assert [path.read_bytes() for path in sorted((tmp_path / "train").rglob("0*"))] == [b"rose"]
 
 
 def test_an_unknown_tfds_name_is_a_mistake(prepared_tfds, tmp_path):

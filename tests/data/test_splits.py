@@ -122,3 +122,17 @@ def test_multi_label_pictures_are_spread_by_their_rarest_label():
     assigned = assign(pictures, [str(i) for i in range(100)], 0.2, 0.2, multi_label=True).assigned
     assert Counter(assigned[:20]) == {"train": 12, "val": 4, "test": 4}
     assert Counter(assigned[20:]) == {"train": 48, "val": 16, "test": 16}
+
+
+def test_rare_combinations_of_labels_are_split_together():
+    pictures = [Picture(Path(f"{i}.png"), ("common", f"rare {i}")) for i in range(12)]
+    assigned = assign(pictures, [str(i) for i in range(12)], multi_label=True).assigned
+    assert Counter(assigned) == {"train": 8, "val": 2, "test": 2}
+
+
+def test_one_picture_under_two_labels_is_set_aside():
+    pictures, digests = make_pictures({"a": 10, "b": 10})
+    digests[10] = digests[0]
+    splits = assign(pictures, digests)
+    assert splits.assigned[0] is splits.assigned[10] is None
+    assert [item.reason for item in splits.set_aside] == ["copies of one picture have different labels: a, b"] * 2

@@ -75,11 +75,22 @@ def test_a_file_of_another_network_is_refused(tmp_path):
         build_backbone(find("vgg16"), SIZE, str(path))
 
 
-def test_weights_with_top_are_refused(tmp_path):
-    path = tmp_path / "mobilenet_full.weights.h5"
-    keras.applications.MobileNet(weights=None, classes=5, input_shape=(SIZE, SIZE, 3)).save_weights(path)
+def test_a_legacy_file_with_top_is_refused(tmp_path):
+    path = tmp_path / "mobilenet_full.h5"
+    keras.applications.MobileNet(weights=None, classes=5, input_shape=(SIZE, SIZE, 3)).save(path)
+    _strip_to_legacy_weights(path)
     with pytest.raises(UsageError, match="must be weights of mobilenet without its top layer"):
         build_backbone(find("mobilenet"), SIZE, str(path))
+
+
+def test_of_a_new_file_with_top_the_backbone_is_taken(tmp_path, pictures):
+    path = tmp_path / "mobilenet_full.weights.h5"
+    full = keras.applications.MobileNet(weights=None, classes=5, input_shape=(SIZE, SIZE, 3))
+    full.save_weights(path)
+    ours = build_backbone(find("mobilenet"), SIZE, str(path))
+    up_to_top = keras.Model(full.input, full.get_layer("conv_pw_13_relu").output)
+    expected = up_to_top(keras.applications.mobilenet.preprocess_input(pictures.copy()), training=False)
+    np.testing.assert_allclose(ours(pictures, training=False), expected, rtol=1e-5)
 
 
 def test_a_truncated_file_is_refused(tmp_path):

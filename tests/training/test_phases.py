@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from config import TrainConfig
+from config import TrainConfig, UsageError
 from data.pipeline import Examples
 from models.heads import build_head
 from training.phases import (
@@ -24,14 +24,14 @@ def examples(count: int = 32, seed: int = 0) -> Examples:
     return Examples(features, np.arange(count), targets, np.ones(count, np.float32))
 
 
-def run(config=CONFIG, val=None, epochs=4, learning_rate=0.01, **settings):
+def run(config=CONFIG, train=None, val=None, epochs=4, learning_rate=0.01, **settings):
     keras.utils.set_random_seed(config.seed)
     head = build_head(6, "binary", 2, head_units=(8,), dropout=0.2)
     result = train_phase(
         "head",
         head,
         "binary",
-        examples(),
+        train or examples(),
         val,
         config,
         epochs=epochs,
@@ -49,8 +49,9 @@ def test_the_optimizers_are_those_that_the_config_offers():
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_every_optimizer_lowers_the_loss(optimizer):
-    config = TrainConfig(batch_size=8, optimizer=optimizer, weight_decay=0.01)
+@pytest.mark.parametrize("weight_decay", [None, 0.01])
+def test_every_optimizer_lowers_the_loss(optimizer, weight_decay):
+    config = TrainConfig(batch_size=8, optimizer=optimizer, weight_decay=weight_decay)
     _, (results, _) = run(config, epochs=8, learning_rate=0.5 if optimizer in ("sgd", "adagrad") else 0.02)
     assert results[-1].loss < 0.8 * results[0].loss
 
@@ -85,6 +86,13 @@ def test_the_kept_weights_have_the_lowest_validation_loss():
     assert best_epoch > 0
     loss = keras.losses.BinaryCrossentropy()(val.targets, head(val.inputs, training=False))
     assert float(loss) == pytest.approx(min(result.val_loss for result in results), rel=1e-5)
+
+
+def test_a_loss_that_is_no_number_stops_and_says_what_to_change():
+    broken = examples()
+    broken.inputs[3] = np.inf
+    with pytest.raises(UsageError, match=r"Training diverged: the loss is nan in epoch 1\. Lower --learning-rate"):
+        run(train=broken)
 
 
 def test_learning_rates_are_scaled_by_variable_even_under_adam():

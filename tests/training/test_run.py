@@ -1,6 +1,7 @@
 """The main job, end to end, on pictures made on the fly and on the bundled ones."""
 
 import json
+import os
 from pathlib import Path
 
 import keras
@@ -11,7 +12,7 @@ import pytest
 from config import TrainConfig
 from data.decode import read_picture
 from models.apply import apply_model
-from training.preparation import prepare_run
+from training.inputs import load_inputs
 from training.run import train
 
 CONTRACT = {
@@ -30,7 +31,7 @@ CONTRACT = {
 def run(data: Path | str, tmp_path: Path, name: str = "run", **settings) -> Path:
     quick = {"backbone": "mobilenet", "weights": "none", "image_size": 32, "head_epochs": 1, "fine_tune_epochs": 1}
     config = TrainConfig(data=str(data), output=tmp_path / name, cache_dir=tmp_path / "cache", **(quick | settings))
-    return train(prepare_run(config))
+    return train(load_inputs(config))
 
 
 def pretrained(**settings) -> dict:
@@ -106,8 +107,9 @@ def test_the_saved_model_predicts_what_the_table_says(finished):
         np.testing.assert_array_equal(written, predicted, err_msg=split)
 
 
-def test_the_saved_model_holds_no_augmentation_and_no_code(finished):
+def test_the_saved_model_holds_no_augmentation_no_code_and_no_optimizer(finished):
     model = keras.saving.load_model(finished / "model.keras", safe_mode=True, compile=False)
+    assert not hasattr(keras.saving.load_model(finished / "model.keras", safe_mode=True), "optimizer")
     kinds = {type(layer).__module__.split(".")[0] for layer in model.layers}
     assert kinds == {"keras"}
     assert not [layer for layer in model.layers if "Random" in type(layer).__name__ or "Lambda" in type(layer).__name__]
@@ -127,7 +129,7 @@ def test_the_quarantine_names_the_file_and_the_reason(finished):
 def test_a_run_repeats_from_its_config(finished, tmp_path):
     config = TrainConfig.from_file(finished / "config.json")
     settings = config.to_json() | {"output": tmp_path / "again", "cache_dir": tmp_path / "cache"}
-    again = train(prepare_run(TrainConfig(**settings)))
+    again = train(load_inputs(TrainConfig(**settings)))
     for name in ("config.json", "predictions.csv", "confusion_matrix.csv"):
         assert (again / name).read_bytes() == (finished / name).read_bytes()
 
@@ -135,7 +137,7 @@ def test_a_run_repeats_from_its_config(finished, tmp_path):
 def test_another_seed_gives_another_result(finished, tmp_path):
     config = TrainConfig.from_file(finished / "config.json")
     settings = config.to_json() | {"output": tmp_path / "again", "cache_dir": tmp_path / "cache", "seed": 1}
-    again = train(prepare_run(TrainConfig(**settings)))
+    again = train(load_inputs(TrainConfig(**settings)))
     assert (again / "predictions.csv").read_bytes() != (finished / "predictions.csv").read_bytes()
 
 
@@ -169,6 +171,7 @@ def test_a_run_without_val_and_test_keeps_its_last_weights(make_folder, tmp_path
     record = json.loads((folder / "metrics.json").read_text())
     assert record["val"] is None
     assert record["test"] is None
+    assert pd.read_csv(folder / "predictions.csv").empty
     assert (folder / "model.keras").exists()
 
 
@@ -193,6 +196,14 @@ def test_fine_tuning_can_be_left_out(make_folder, tmp_path):
     record = json.loads((folder / "metrics.json").read_text())
     assert record["epochs"] == {"head": 1, "fine_tune": 0}
     assert record["model"]["trainable_parameters"] == 1025
+
+
+def test_odd_names_do_no_harm(make_folder, tmp_path):
+    classes = ("label", "a|b, =1+1", "[bold]日本$", os.fsdecode(b"caf\xe9"))
+    folder = run(make_folder(classes=classes, count=4), tmp_path)
+    table = pd.read_csv(folder / "predictions.csv")
+    assert set(table["label"]) == {"label", "a|b, =1+1", "[bold]日本$", "caf\\xe9"}
+    assert pd.read_csv(folder / "confusion_matrix.csv").shape == (4, 5)
 
 
 @pytest.mark.slow

@@ -13,11 +13,11 @@ from data.prepare import ImageData, prepare_data, typical_size
 from data.sources import load_source
 from models.backbones import Backbone, check_image_size, find
 from models.weights import check_available
-from terminal import progress_bar, show_stage
+from terminal import counted, progress_bar, show_stage
 from training.recipe import choose_image_size
 
 
-class Preparation(NamedTuple):
+class RunInputs(NamedTuple):
     """What a run starts from."""
 
     config: TrainConfig
@@ -30,8 +30,14 @@ class Preparation(NamedTuple):
     """How long the preparation took."""
 
 
-def prepare_run(config: TrainConfig) -> Preparation:
+def load_inputs(config: TrainConfig) -> RunInputs:
     """Checks everything that can be checked, and decodes and splits the pictures.
+
+    Args:
+        config: as the user gave it.
+
+    Returns:
+        The pictures, the backbone's row, and the settings with the image size chosen.
 
     Raises:
         UsageError: for every mistake that can be known without building the network.
@@ -47,11 +53,14 @@ def prepare_run(config: TrainConfig) -> Preparation:
     with progress_bar("pictures", len(source.pictures)) as advance:
         data = prepare_data(source, config, config.image_size, advance)
     _show(data)
-    return Preparation(config, row, data, started, time.perf_counter() - started)
+    return RunInputs(config, row, data, started, time.perf_counter() - started)
 
 
 def check_output(output: Path | None) -> None:
     """Makes sure that a run folder can be made, without making it.
+
+    Args:
+        output: the folder asked for; None for one of its own below runs/.
 
     Raises:
         UsageError: the folder holds something already, or its place cannot be written.
@@ -68,7 +77,7 @@ def _show(data: ImageData) -> None:
     counts = ", ".join(f"{len(positions):,} {split}" for split, positions in data.splits.items() if len(positions))
     show_stage("data", f"{data.name}: {len(data.class_names)} classes; {counts}")
     if data.duplicates:
-        show_stage("", f"{data.duplicates:,} copies of other files, kept on one side of the splits")
+        show_stage("", f"{counted(data.duplicates, 'copy', 'copies')} of other files, kept on one side of the splits")
     if data.quarantine:
         first = data.quarantine[0]
         example = f"{data.display_path(first.path)}: {first.reason}"
