@@ -66,9 +66,11 @@ def _fail(message: str) -> None:
 
 def _one_line(boxed: str) -> str:
     """What tyro says in a box, as one line: the complaint itself, and the flags it suggests."""
-    rows = [row.strip("│| ") for row in boxed.splitlines() if row.startswith(("│", "|"))]  # "|" without Unicode
-    sections = re.split("[─-]{10,}", " ".join(rows))
-    complaint = sections[0].strip().rstrip(".")
-    suggested = re.findall(r"--[\w-]+(?= [{A-Z\[])", "".join(sections[1:])) if "Perhaps" in boxed else []
+    rows = [row.strip(" │╭╮╰╯") for row in boxed.splitlines()]
+    text = "\n".join("" if re.fullmatch("─ .*|[─-]+", row) else row for row in rows).strip()
+    sections = [" ".join(section.split()) for section in re.split(r"\n{2,}", text)]
+    if "╭" not in boxed:  # where the terminal has no Unicode, the title is a section of its own
+        del sections[0]
+    suggested = re.findall(r"--[\w-]+(?= [{A-Z\[])", " ".join(sections[1:])) if "Perhaps" in boxed else []
     hint = f" Did you mean {' or '.join(dict.fromkeys(suggested))}?" if suggested else ""
-    return f"{complaint}.{hint} --help explains every flag."
+    return f"{sections[0].rstrip('.')}.{hint} --help explains every flag."
