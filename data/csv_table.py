@@ -21,6 +21,10 @@ def accepts(data: str) -> bool:
 def load(data: str, cache_dir: Path) -> Source:
     """Reads the table. Whether the files exist is found out by decoding them.
 
+    Args:
+        data: the value of `--data`.
+        cache_dir: not used: the files stay where they are.
+
     Raises:
         UsageError: the file cannot be read, lacks a column, or has an impossible value; the message has the line.
     """

@@ -27,6 +27,10 @@ def accepts(data: str) -> bool:
 def load(data: str, cache_dir: Path) -> Source:
     """Finds every file below the class folders; whether it is a picture is found out by decoding it.
 
+    Args:
+        data: the value of `--data`.
+        cache_dir: not used: the files stay where they are.
+
     Raises:
         UsageError: there are no class folders, or a class has no files.
     """

@@ -10,9 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 CROP_AREA = (0.7, 1.0)
+"""Share of the picture that a random crop keeps."""
 CROP_ASPECT = (0.85, 1.18)
+"""Width of a random crop as a multiple of its height."""
 BRIGHTNESS = 0.1 * 255
+"""Most that is added to or taken from every pixel."""
 CONTRAST = (0.85, 1.15)
+"""Factors on the distance of every pixel from the picture's mean."""
 
 
 class Examples(NamedTuple):
@@ -52,11 +56,11 @@ def training_batches(
 
     def load(epoch: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         indices = tf.random.experimental.index_shuffle(positions, tf.stack([seed, epoch]), count - 1)
-        batch = _read_rows(examples, indices)
+        batch, targets, sample_weights = _read(examples, indices)
         if augment:
             keys = tf.stack([tf.fill(tf.shape(indices), seed + epoch * 2**32), indices], axis=1)
             batch = tf.map_fn(lambda pair: augment_picture(*pair), (batch, keys), fn_output_signature=tf.float32)
-        return batch, tf.gather(examples.targets, indices), tf.gather(examples.sample_weights, indices)
+        return batch, targets, sample_weights
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
         positions = tf.data.Dataset.range(count).batch(batch_size)
@@ -66,19 +70,18 @@ def training_batches(
 
 
 def evaluation_batches(examples: Examples, batch_size: int) -> tf.data.Dataset:
-    """Batches of (float32 inputs, targets) in order, each example once, the last batch as small as it is."""
+    """Batches of examples in order, each once, the last batch as small as it is.
 
-    def load(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return _read_rows(examples, indices), tf.gather(examples.targets, indices)
+    Args:
+        examples: what is judged by.
+        batch_size: examples per batch.
 
+    Returns:
+        Batches of (float32 inputs, targets).
+    """
     indices = tf.data.Dataset.range(len(examples.rows)).batch(batch_size)
-    return indices.map(load, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-
-
-def _read_rows(examples: Examples, indices: tf.Tensor) -> tf.Tensor:
-    inputs, rows = examples.inputs, examples.rows
-    batch = tf.numpy_function(lambda chosen: inputs[rows[chosen]], [indices], inputs.dtype, stateful=False)
-    return tf.cast(tf.ensure_shape(batch, (None, *inputs.shape[1:])), tf.float32)
+    batches = indices.map(lambda batch: _read(examples, batch)[:2], num_parallel_calls=tf.data.AUTOTUNE)
+    return batches.prefetch(tf.data.AUTOTUNE)
 
 
 def augment_picture(picture: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
@@ -108,3 +111,18 @@ def augment_picture(picture: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     result = tf.image.stateless_random_brightness(result, BRIGHTNESS, keys[2])
     result = tf.image.stateless_random_contrast(result, *CONTRAST, keys[3])
     return tf.clip_by_value(result, 0.0, 255.0)
+
+
+def _read(examples: Examples, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Reads a batch by Python, so that no array becomes a constant of the graph, which may not exceed 2 GB."""
+
+    def read(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return examples.inputs[examples.rows[chosen]], examples.targets[chosen], examples.sample_weights[chosen]
+
+    dtypes = [examples.inputs.dtype, tf.float32, tf.float32]
+    inputs, targets, sample_weights = tf.numpy_function(read, [indices], dtypes, stateful=False)
+    return (
+        tf.cast(tf.ensure_shape(inputs, (None, *examples.inputs.shape[1:])), tf.float32),
+        tf.ensure_shape(targets, (None, *examples.targets.shape[1:])),
+        tf.ensure_shape(sample_weights, (None,)),
+    )

@@ -92,7 +92,16 @@ def prepare_data(
 
 
 def encode_labels(labels: list[tuple[str, ...]], class_names: tuple[str, ...], task: Task) -> np.ndarray:
-    """Returns targets, float32 (num_pictures, num_outputs), from the class names of each picture."""
+    """Turns class names into numbers.
+
+    Args:
+        labels: names of the classes of each picture.
+        class_names: all names, in the order of the outputs.
+        task: two classes share one column, which is 1 for the second.
+
+    Returns:
+        float32 (num_pictures, num_outputs), 0 or 1.
+    """
     position = {name: index for index, name in enumerate(class_names)}
     targets = np.zeros((len(labels), len(class_names)), np.float32)
     for row, names in enumerate(labels):

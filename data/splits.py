@@ -61,12 +61,11 @@ def assign_splits(
     to_carve: list[str] = []
     for digest, members in groups.items():
         keeper, rejected = _judge_copies(pictures, members)
-        set_aside += rejected
-        rejected_paths = {item.path for item in rejected}
+        set_aside += [SetAside(pictures[index].path, reason) for index, reason in rejected.items()]
         for index in members:
-            if pictures[index].path not in rejected_paths:
+            if index not in rejected:
                 assigned[index] = keeper or "train"
-        if keeper is None and len(rejected) < len(members):
+        if keeper is None and not rejected:
             to_carve.append(digest)
 
     fractions: dict[Split, float] = {"test": test_fraction, "val": val_fraction}
@@ -82,6 +81,11 @@ def assign_splits(
 
 def check_classes(pictures: Sequence[Picture], assigned: Sequence[Split | None], classes: Sequence[str]) -> None:
     """Makes sure that every class can be learnt, and that no class is only in val or test.
+
+    Args:
+        pictures: readable pictures.
+        assigned: the split of each, None for those set aside.
+        classes: names of all classes, readable pictures in them or not.
 
     Raises:
         UsageError: naming the class.
@@ -102,25 +106,25 @@ def check_classes(pictures: Sequence[Picture], assigned: Sequence[Split | None],
             raise UsageError(f"Every class needs readable pictures to train on; '{name}' has pictures {where}.")
 
 
-def _judge_copies(pictures: Sequence[Picture], members: list[int]) -> tuple[Split | None, list[SetAside]]:
+def _judge_copies(pictures: Sequence[Picture], members: list[int]) -> tuple[Split | None, dict[int, str]]:
     """Decides about the copies of one file.
 
     Returns:
-        The evaluation split that has it (a training copy would be a leak), if any; and the copies to set aside.
+        The evaluation split that has it (a training copy would be a leak), if any; and of the copies to set aside the
+        positions and reasons.
     """
     first = pictures[members[0]]
     if any(pictures[index].labels != first.labels for index in members):
         names = ", ".join(sorted({label for index in members for label in pictures[index].labels}))
         reason = f"copies of one picture have different labels: {names}"
-        return None, [SetAside(pictures[index].path, reason) for index in members]
+        return None, dict.fromkeys(members, reason)
     claims = {pictures[index].split for index in members}
     keeper: Split | None = next((split for split in ("test", "val") if split in claims), None)
     if keeper is None:
-        return None, []
+        return None, {}
     original = next(pictures[index] for index in members if pictures[index].split == keeper)
     reason = f"a copy of {original.path.name}, which is in the {keeper} split"
-    others = [pictures[index] for index in members if pictures[index].split != keeper]
-    return keeper, [SetAside(picture.path, reason) for picture in others]
+    return keeper, {index: reason for index in members if pictures[index].split != keeper}
 
 
 def _carve(

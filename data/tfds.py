@@ -31,6 +31,10 @@ def accepts(data: str) -> bool:
 def load(data: str, cache_dir: Path) -> Source:
     """Prepares a named data set, writes its pictures below `cache_dir`, the first time, and reads them as a folder.
 
+    Args:
+        data: the value of `--data`.
+        cache_dir: where the pictures are written.
+
     Raises:
         UsageError: no such data set, it cannot be downloaded, or it has no picture with one class label.
     """

@@ -14,6 +14,13 @@ def unpack_once(folder: Path, write_files: Callable[[Path], None]) -> Path:
 
     The files are written beside it and renamed when complete; if another process was faster, its folder is taken.
 
+    Args:
+        folder: where the files are to be; what is there already is complete.
+        write_files: writes all files into the empty folder that it is given.
+
+    Returns:
+        `folder`.
+
     Raises:
         UsageError: the place cannot be written.
     """

@@ -37,7 +37,17 @@ def build_classifier(
     head_units: Sequence[int] = (),
     dropout: float = 0.0,
 ) -> Classifier:
-    """Builds a classifier from a row of the table and the settings of `config.TrainConfig`.
+    """Builds a classifier; the arguments are settings of `config.TrainConfig`, explained there.
+
+    Args:
+        row: the backbone.
+        weights: 'imagenet', 'none' or the path of a file.
+        image_size: height and width of the pictures, pixels.
+        task: decides the output.
+        num_classes: number of classes, at least 2.
+        pooling: how the last feature map becomes one vector.
+        head_units: units of each dense layer before the output.
+        dropout: fraction of values dropped before each dense layer while training.
 
     Raises:
         UsageError: the weights cannot be had, or do not fit the backbone.

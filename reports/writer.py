@@ -84,6 +84,11 @@ def write_predictions(folder: Path, data: ImageData, outputs: dict[Split, np.nda
     """Writes what is known of single predictions: `predictions.csv`, `confusion_matrix.csv` and their figures.
 
     The figures and the matrix are of the test split, or of val where there is no test.
+
+    Args:
+        folder: the run folder.
+        data: the pictures.
+        outputs: float32 (n, num_outputs) for each judged split, in the order of `data.splits`.
     """
     table = predictions_table(data, outputs)
     write_table(folder / "predictions.csv", table)

@@ -90,7 +90,7 @@ def train_phase(
         train: examples to learn from.
         val: examples to stop and choose by; None trains all epochs and keeps the last weights.
         config: batch size, optimizer, patience and seed.
-        epochs: most epochs.
+        epochs: maximum epochs.
         learning_rate: peak learning rate; it warms up to this and then falls to 0 along a cosine.
         augment: whether to vary the pictures.
         learning_rate_factors: factors on the learning rate, by path of the variable; 1 for the others.
@@ -186,7 +186,7 @@ def scale_learning_rates(optimizer: keras.optimizers.Optimizer, factors: Sequenc
         optimizer: not built yet.
         factors: one for each variable it will be built with, in order.
     """
-    update_step = optimizer.update_step
+    update_step = optimizer.update_step  # and the index below: what Keras documents for optimizers of one's own
 
     def scaled_update_step(gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor) -> None:
         update_step(gradient, variable, learning_rate * factors[optimizer._get_variable_index(variable)])
@@ -198,6 +198,13 @@ def layer_decay_factors(blocks: Sequence[Sequence[keras.Layer]], layer_decay: fl
     """Factors for layer-wise learning-rate decay: `layer_decay` for the last block, its square for the one before ...
 
     The head keeps 1 (ULMFiT, Howard & Ruder, 2018; BEiT uses the same rule).
+
+    Args:
+        blocks: the backbone's layers by block, from input to output.
+        layer_decay: above 0 and at most 1.
+
+    Returns:
+        Factors by path of the variable.
     """
     return {
         variable.path: layer_decay ** (len(blocks) - index)

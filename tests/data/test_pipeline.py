@@ -33,6 +33,12 @@ def test_an_epoch_has_every_picture_once_with_its_target_and_weight(pixels):
     np.testing.assert_array_equal(weights, order + 100)
 
 
+def test_a_single_example_is_an_epoch(pixels):
+    one = Examples(pixels, np.array([7]), np.ones((1, 1), np.float32), np.ones(1, np.float32))
+    batches = list(training_batches(one, batch_size=4, seed=0, epochs=range(2), augment=True))
+    assert [len(batch[0]) for batch in batches] == [1, 1]
+
+
 def test_no_batch_spans_two_epochs(pixels):
     batches = training_batches(examples_of(pixels), batch_size=4, seed=0, epochs=range(2))
     assert [len(batch[0]) for batch in batches] == [4, 4, 4, 4, 4, 3] * 2

@@ -105,6 +105,14 @@ def test_a_copy_in_train_and_test_is_taken_out_of_train():
     ]
 
 
+def test_a_file_listed_in_train_and_test_stays_in_test():
+    train, train_digests = make_pictures({"a": 10, "b": 10}, "train")
+    test = [train[0]._replace(split="test"), train[10]._replace(split="test")]
+    splits = assign(train + test, [*train_digests, train_digests[0], train_digests[10]])
+    assert splits.assigned[-2:] == ["test", "test"]
+    assert splits.assigned[0] is splits.assigned[10] is None
+
+
 @pytest.mark.parametrize(("count", "fractions"), [(1, (0.15, 0.0)), (2, (0.15, 0.15))])
 def test_too_few_pictures_are_refused_by_class(count, fractions):
     pictures, digests = make_pictures({"plenty": 20, "rare": count})

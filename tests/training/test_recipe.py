@@ -39,4 +39,10 @@ def test_fewer_pictures_get_more_epochs():
 
 
 def test_without_pretrained_weights_the_whole_backbone_learns():
-    assert recipe.choose_training(TrainConfig(weights="none"), [9] * 5, 100).trainable_layers == "all"
+    chosen = recipe.choose_training(TrainConfig(weights="none"), [9] * 5, 100)
+    assert (chosen.trainable_layers, chosen.head_epochs) == ("all", 0)
+
+
+def test_few_steps_get_a_lower_rate():
+    rates = [recipe.choose_training(TrainConfig(), [9] * 5, count).fine_tune_learning_rate for count in (50, 7000)]
+    assert rates[0] < rates[1] / 10
