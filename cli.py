@@ -46,6 +46,9 @@ def parse_config(args: list[str] | None = None) -> TrainConfig:
 
 def run_command(command: Callable[[], None]) -> None:
     """Runs a command and exits: a mistake of the user is one line and status 2, Ctrl-C status 130."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
     try:
         command()
     except UsageError as error:

@@ -153,8 +153,10 @@ class TrainConfig:
         """
         try:
             settings = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UsageError(f"--config must be a run's config.json; '{path}' cannot be read: {error}.") from None
+        except OSError as error:
+            raise UsageError(f"--config must be a run's config.json; '{path}': {error.strerror}.") from None
+        except ValueError as error:
+            raise UsageError(f"--config must be a run's config.json; '{path}' is no JSON: {error}.") from None
         if not isinstance(settings, dict):
             raise UsageError(f"--config must hold a JSON object of settings; '{path}' holds something else.")
         fields = [field.name for field in dataclasses.fields(cls) if field.name not in _PLACES]

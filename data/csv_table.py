@@ -63,6 +63,8 @@ def _read_table(path: Path) -> pd.DataFrame:
             )
     except FileNotFoundError:
         raise UsageError(f"--data names '{path}', and there is no such file.") from None
+    except pd.errors.EmptyDataError:
+        raise UsageError(f"A CSV of pictures needs the columns path and label; '{path}' is empty.") from None
     except pd.errors.ParserWarning:
         raise UsageError(f"Lines of '{path}' have more fields than the first; quote what has a comma in it.") from None
     except (OSError, ValueError) as error:

@@ -1,7 +1,6 @@
 """Reads one picture file as the network sees it: upright, RGB, 8 bits, resized.
 
-Everything that reads a picture (preparing a run, predicting, checking an export) comes through `decode_picture`, so
-that no two of them can differ.
+Everything that reads a picture comes through `decode_picture`, so that no two readings can differ.
 """
 
 import contextlib
@@ -37,9 +36,9 @@ class UnreadablePictureError(Exception):
     """The file is no picture that can be trusted; the message says why in a few words."""
 
 
-def read_picture(path: Path, image_size: int, resize: Resize = "crop") -> np.ndarray:
-    """Reads and resizes a picture file; see `decode_picture`."""
-    return decode_picture(read_content(path), image_size, resize)
+def read_picture(path: Path | str, image_size: int, resize: Resize = "crop") -> np.ndarray:
+    """Reads and resizes a picture file; see `read_content` and `decode_picture`."""
+    return decode_picture(read_content(Path(path)), image_size, resize)
 
 
 def read_content(path: Path) -> bytes:

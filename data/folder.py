@@ -21,7 +21,7 @@ LEFTOVERS = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
 
 def accepts(data: str) -> bool:
     """Says whether `--data` names a folder."""
-    return Path(data).is_dir()
+    return bool(data) and Path(data).is_dir()
 
 
 def load(data: str, cache_dir: Path) -> Source:

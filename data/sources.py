@@ -4,6 +4,7 @@ A source finds picture files and their labels; it decodes nothing. Data that doe
 animals, TensorFlow Datasets) is unpacked to files once, so that everything behind this has one kind of input.
 """
 
+import difflib
 import importlib
 import re
 from pathlib import Path
@@ -58,10 +59,15 @@ def load_source(data: str, cache_dir: Path) -> Source:
         module = importlib.import_module(module_name)
         if module.accepts(data):
             return module.load(data, cache_dir)
-    raise UsageError(
-        f"--data must be 'animals', a folder, a .csv file or 'tfds:NAME'; received '{data}', and there is no such "
-        f"file or folder."
-    )
+    path = Path(data)
+    if path.exists():
+        problem = "which is neither a folder nor a .csv file."
+    else:
+        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+        nearest = difflib.get_close_matches(path.name, ["animals", *siblings], n=1)
+        hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+        problem = f"and there is no such file or folder.{hint}"
+    raise UsageError(f"--data must be 'animals', a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}")
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:

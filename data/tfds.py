@@ -5,9 +5,11 @@ TensorFlow Datasets; where it keeps its data is decided by its own TFDS_DATA_DIR
 """
 
 import itertools
+import logging
 import os
 import re
 import socket
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from config import UsageError
 from data import folder
 from data.sources import Source
 from data.unpack import unpack_once, write_picture
-from terminal import import_tensorflow
+from terminal import console, import_tensorflow
 
 STALL_SECONDS = 10.0
 """How long a download may stand still before it is tried again."""
@@ -55,6 +57,9 @@ def _prepared_builder(name: str) -> Any:
     from tensorflow_datasets.core.download import downloader
 
     downloader.MAX_RETRIES = RETRIES
+    logging.getLogger("urllib3").setLevel(logging.ERROR)
+    if not console.is_terminal:
+        tensorflow_datasets.disable_progress_bar()
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
         builder = tensorflow_datasets.builder(name, try_gcs=False)
@@ -63,10 +68,10 @@ def _prepared_builder(name: str) -> Any:
     except tensorflow_datasets.core.DatasetNotFoundError:
         raise UsageError(f"--data names '{name}', which TensorFlow Datasets neither knows nor has prepared.") from None
     except Exception as error:  # builders of other people raise anything
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = textwrap.shorten(f"{type(error).__name__}: {error}", 150, placeholder=" ...")
         raise UsageError(
             f"The data set '{name}' cannot be prepared ({reason}). Without a network, copy a prepared one to "
-            f"the folder TFDS_DATA_DIR, or take --data animals or a folder."
+            f"the folder that the environment variable TFDS_DATA_DIR names, or take --data animals or a folder."
         ) from error
     finally:
         socket.setdefaulttimeout(None)

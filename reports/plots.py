@@ -91,6 +91,8 @@ def picture_sheet(shown: Sequence[Shown], title: str) -> Figure:
     grid = figure.subplots(rows, SHEET_COLUMNS, squeeze=False).ravel()
     for axes in grid:
         axes.axis("off")
+    if not shown:
+        figure.text(0.5, 0.5, "none", ha="center", fontsize=12, color="0.4")
     for axes, picture in zip(grid, shown, strict=False):
         axes.imshow(picture.pixels)
         right = picture.label == picture.predicted

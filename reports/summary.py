@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import numpy as np
 import pandas as pd
-from rich.table import Table
+from rich.table import Column, Table
 
 from config import TrainConfig
 from data.prepare import ImageData
@@ -14,6 +14,9 @@ from data.sources import Split
 from reports.baselines import raw_pixels_accuracy
 from reports.metrics import majority_accuracy, measure
 from terminal import console, show_stage
+
+TABLE_COLUMNS = ("", "accuracy", "95 % interval", "mean precision", "mean recall", "mean F1", "pictures")
+"""Of the table on the terminal; means are over classes."""
 
 
 def build_record(
@@ -66,7 +69,7 @@ def build_record(
 
 def show_record(record: dict[str, Any], folder: Path) -> None:
     """Prints the result as a short table, and where the run folder is."""
-    table = Table("", "accuracy", "95 % interval", "precision", "recall", "F1", "pictures")
+    table = Table(*(Column(name, no_wrap=True) for name in TABLE_COLUMNS))
     for split in ("val", "test"):
         if record[split] is None:
             continue
@@ -79,5 +82,6 @@ def show_record(record: dict[str, Any], folder: Path) -> None:
     for name, label in (("raw_pixels", "raw pixels"), ("majority", "majority")):
         if record["baseline"][name] is not None:
             table.add_row(label, f"{record['baseline'][name]:.1%}")
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     show_stage("done", f"{record['seconds']['total']:.0f} seconds; run folder: {folder}")

@@ -17,6 +17,8 @@ from reports import plots
 from reports.metrics import class_probabilities, predicted_labels
 
 SHEET_PICTURES = 24
+NO_LABEL = "(none)"
+"""Shown for a picture of a multi-label task without any label."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -119,7 +121,10 @@ def _write_sheets(folder: Path, data: ImageData, rows: pd.DataFrame, split: Spli
     ):
         shown = [
             plots.Shown(
-                data.pixels[data.splits[split][row]], rows["label"][row], rows["predicted"][row], certainty[row]
+                data.pixels[data.splits[split][row]],
+                rows["label"][row] or NO_LABEL,
+                rows["predicted"][row] or NO_LABEL,
+                certainty[row],
             )
             for row in chosen
         ]
@@ -127,6 +132,6 @@ def _write_sheets(folder: Path, data: ImageData, rows: pd.DataFrame, split: Spli
 
 
 def _certainty(rows: pd.DataFrame, task: str) -> np.ndarray:
-    """How sure each prediction is: the largest probability, or in a multi-label task that of the surest label."""
+    """How sure each prediction is: the largest probability; in a multi-label task that of its least sure decision."""
     probabilities = rows.filter(regex="^probability_").to_numpy(np.float64)
-    return np.maximum(probabilities, 1 - probabilities).max(1) if task == "multilabel" else probabilities.max(1)
+    return np.maximum(probabilities, 1 - probabilities).min(1) if task == "multilabel" else probabilities.max(1)

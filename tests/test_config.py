@@ -40,7 +40,7 @@ def test_a_saved_config_does_not_say_where_things_go(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "cannot be read"),
+        ("{", "is no JSON"),
         ("[1]", "must hold a JSON object"),
         ('{"droput": 0.1}', "Did you mean 'dropout'"),
         ('{"dropout": "much"}', "'dropout' of .* cannot be 'much'"),

@@ -3,8 +3,9 @@
 So a mistake is answered within a second or two, and before anything is allocated.
 """
 
-import os
+import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,6 +16,9 @@ from models.backbones import Backbone, check_image_size, find
 from models.weights import check_available
 from terminal import counted, progress_bar, show_stage
 from training.recipe import choose_image_size
+
+REASONS_SHOWN = 3
+"""Most frequent reasons for setting pictures aside that the terminal shows."""
 
 
 class RunInputs(NamedTuple):
@@ -63,22 +67,29 @@ def check_output(output: Path | None) -> None:
         output: the folder asked for; None for one of its own below runs/.
 
     Raises:
-        UsageError: the folder holds something already, or its place cannot be written.
+        UsageError: the folder holds something else than an unfinished run, or its place cannot be written.
     """
     folder = Path("runs") if output is None else output
-    if output is not None and output.is_dir() and any(output.iterdir()):
+    unfinished = (folder / "config.json").exists() and not (folder / "metrics.json").exists()
+    if output is not None and output.is_dir() and any(output.iterdir()) and not unfinished:
         raise UsageError(f"--output must be a new or empty folder; '{output}' holds files. Choose another.")
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK):
-        raise UsageError(f"--output must be a folder that can be written; '{folder}' cannot be made in '{existing}'.")
+    try:
+        tempfile.TemporaryDirectory(dir=existing).cleanup()
+    except OSError:
+        raise UsageError(
+            f"--output must be a folder that can be written; '{folder}' cannot be made in '{existing}'."
+        ) from None
 
 
 def _show(data: ImageData) -> None:
     counts = ", ".join(f"{len(positions):,} {split}" for split, positions in data.splits.items() if len(positions))
     show_stage("data", f"{data.name}: {len(data.class_names)} classes; {counts}")
     if data.duplicates:
-        show_stage("", f"{counted(data.duplicates, 'copy', 'copies')} of other files, kept on one side of the splits")
+        show_stage(
+            "", f"{counted(data.duplicates, 'copy', 'copies')} of other files; no copy is on both sides of a split"
+        )
     if data.quarantine:
-        first = data.quarantine[0]
-        example = f"{data.display_path(first.path)}: {first.reason}"
-        show_stage("", f"{len(data.quarantine):,} set aside (quarantine.csv), the first: {example}")
+        reasons = Counter(item.reason for item in data.quarantine).most_common(REASONS_SHOWN)
+        shown = "; ".join(f"{count:,} x {reason}" for reason, count in reasons)
+        show_stage("", f"{len(data.quarantine):,} set aside, see quarantine.csv: {shown}")

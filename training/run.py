@@ -70,6 +70,15 @@ def train(inputs: RunInputs) -> Path:
     keras.utils.set_random_seed(inputs.config.seed)
     tf.config.experimental.enable_op_determinism()
     run = _start(inputs)
+    try:
+        return _finish(run, inputs.started)
+    except KeyboardInterrupt:
+        show_stage("stopped", f"'{run.folder}' holds an unfinished run; the same --output starts it again")
+        raise
+
+
+def _finish(run: Run, started: float) -> Path:
+    """All that takes long: trains, measures and writes."""
     _train_head(run)
     _fine_tune(run)
     with _timed(run, "evaluate"):
@@ -79,7 +88,7 @@ def train(inputs: RunInputs) -> Path:
     if run.epochs:
         writer.write_figure(run.folder / "figures" / "learning_curves.png", plots.learning_curves(run.history))
     record = summary.build_record(run.data, run.config, outputs, run.classifier.model, run.history)
-    run.seconds["total"] = time.perf_counter() - inputs.started
+    run.seconds["total"] = time.perf_counter() - started
     record["seconds"] = {stage: round(seconds, 3) for stage, seconds in run.seconds.items()}
     writer.write_json(run.folder / "metrics.json", record)
     summary.show_record(record, run.folder)

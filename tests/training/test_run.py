@@ -206,6 +206,20 @@ def test_odd_names_do_no_harm(make_folder, tmp_path):
     assert pd.read_csv(folder / "confusion_matrix.csv").shape == (4, 5)
 
 
+def test_an_interrupted_run_is_named_and_can_be_started_again(make_folder, tmp_path, monkeypatch, capsys):
+    root = make_folder()
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("training.phases.train_phase", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            run(root, tmp_path)
+    assert "holds an unfinished run" in capsys.readouterr().out
+    assert (run(root, tmp_path) / "metrics.json").exists()
+
+
 @pytest.mark.slow
 def test_the_bundled_animals_are_recognised(tmp_path):
     settings = dict.fromkeys(("image_size", "head_epochs", "fine_tune_epochs"))
