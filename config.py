@@ -27,9 +27,14 @@ class UsageError(Exception):
 def unknown_choice(flag: str, received: str, choices: Iterable[str]) -> UsageError:
     """The error for a name that is not in a table, with the nearest name that is."""
     choices = list(choices)
-    nearest = difflib.get_close_matches(received.lower(), choices, n=1)
-    hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+    hint = did_you_mean(received.lower(), choices)
     return UsageError(f"{flag} must be one of {', '.join(choices)}; received '{received}'.{hint}")
+
+
+def did_you_mean(received: str, choices: Iterable[str]) -> str:
+    """The end of an error message that names the choice nearest to what came, or nothing if none is near."""
+    nearest = difflib.get_close_matches(received, choices, n=1)
+    return f" Did you mean '{nearest[0]}'?" if nearest else ""
 
 
 @dataclasses.dataclass(frozen=True)

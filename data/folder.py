@@ -36,13 +36,11 @@ def load(data: str, cache_dir: Path) -> Source:
     """
     root = Path(data)
     folders = _subfolders(root)
-    split_folders = [folder for folder in folders if folder.name.lower() in SPLIT_FOLDERS]
-    has_train = any(SPLIT_FOLDERS[folder.name.lower()] == "train" for folder in split_folders)
-    if has_train or (split_folders and split_folders == folders):
-        _check_split_folders(root, folders, split_folders, has_train)
-        pictures = [
-            picture for folder in split_folders for picture in _load_classes(folder, SPLIT_FOLDERS[folder.name.lower()])
-        ]
+    splits = {folder: SPLIT_FOLDERS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_FOLDERS}
+    has_train = "train" in splits.values()
+    if has_train or (splits and len(splits) == len(folders)):
+        _check_split_folders(root, folders, list(splits), has_train)
+        pictures = [picture for folder, split in splits.items() for picture in _load_classes(folder, split)]
     else:
         pictures = _load_classes(root, None)
     return Source(name=root.resolve().name, root=root, pictures=pictures)

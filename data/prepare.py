@@ -9,7 +9,7 @@ import numpy as np
 from config import Task, TrainConfig, UsageError
 from data.decode import read_size
 from data.preflight import Preflight, SetAside, check_pictures
-from data.sources import Picture, Source, Split, natural_order, printable
+from data.sources import SPLITS, Picture, Source, Split, natural_order, printable
 from data.splits import Splits, assign_splits, check_classes
 
 SIZES_PROBED = 200
@@ -85,7 +85,7 @@ def prepare_data(
         pictures=preflight.pictures,
         pixels=preflight.pixels,
         targets=encode_labels([picture.labels for picture in preflight.pictures], class_names, task),
-        splits={split: np.flatnonzero(assigned == split) for split in ("train", "val", "test")},
+        splits={split: np.flatnonzero(assigned == split) for split in SPLITS},
         quarantine=preflight.quarantine + splits.set_aside,
         duplicates=splits.duplicates,
     )

@@ -4,13 +4,12 @@ A source finds picture files and their labels; it decodes nothing. Data that doe
 animals, TensorFlow Datasets) is unpacked to files once, so that everything behind this has one kind of input.
 """
 
-import difflib
 import importlib
 import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from config import UsageError
+from config import UsageError, did_you_mean
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -64,9 +63,7 @@ def load_source(data: str, cache_dir: Path) -> Source:
         problem = "which is neither a folder nor a .csv file."
     else:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        nearest = difflib.get_close_matches(path.name, ["animals", *siblings], n=1)
-        hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
-        problem = f"and there is no such file or folder.{hint}"
+        problem = f"and there is no such file or folder.{did_you_mean(path.name, ['animals', *siblings])}"
     raise UsageError(f"--data must be 'animals', a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}")
 
 

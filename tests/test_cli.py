@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,41 +100,20 @@ def _no_class_folders(root: Path) -> Path:
     return root / "dog"
 
 
-def _csv_without_columns(root: Path) -> Path:
-    path = root / "labels.csv"
-    path.write_text("file,class\ncat/0.png,cat\n")
-    return path
+def _csv(content: str) -> Callable[[Path], Path]:
+    """Spoils nothing, but names the pictures in a file of this content."""
 
+    def write(root: Path) -> Path:
+        path = root / "labels.csv"
+        path.write_text(content)
+        return path
 
-def _csv_with_odd_split(root: Path) -> Path:
-    path = root / "labels.csv"
-    path.write_text("path,label,split\ncat/0.png,cat,train\ncat/1.png,cat,holdout\n")
-    return path
-
-
-def _csv_without_label(root: Path) -> Path:
-    path = root / "labels.csv"
-    path.write_text("path,label\ncat/0.png,cat\ncat/1.png,\n")
-    return path
+    return write
 
 
 def _unknown_label_in_val(root: Path) -> Path:
-    path = root / "labels.csv"
     rows = [f"{name}/{index}.png,{name},train" for name in ("cat", "dog") for index in range(4)]
-    path.write_text("\n".join(["path,label,split", *rows, "cat/4.png,puma,val", "dog/4.png,dog,val"]))
-    return path
-
-
-def _csv_with_long_lines(root: Path) -> Path:
-    path = root / "labels.csv"
-    path.write_text("path,label\ncat/0.png,cat,train\ndog/0.png,dog,train\n")
-    return path
-
-
-def _csv_with_repeated_columns(root: Path) -> Path:
-    path = root / "labels.csv"
-    path.write_text("path,label,Label\ncat/0.png,cat,cat\n")
-    return path
+    return _csv("\n".join(["path,label,split", *rows, "cat/4.png,puma,val", "dog/4.png,dog,val"]))(root)
 
 
 def _no_train_folder(root: Path) -> Path:
@@ -165,12 +145,12 @@ def _mixed_folders(root: Path) -> Path:
         (_empty_class, "empty' is empty. Fill it or remove it"),
         (_nothing_readable, "None of the 12 files of 'photos' is a readable picture"),
         (_no_class_folders, "has no folder in it"),
-        (_csv_without_columns, "lacks path and label: it has file, class"),
-        (_csv_with_odd_split, "line 3 of"),
-        (_csv_without_label, "Line 3 of"),
+        (_csv("file,class\ncat/0.png,cat\n"), "lacks path and label: it has file, class"),
+        (_csv("path,label,split\ncat/0.png,cat,train\ncat/1.png,cat,holdout\n"), "line 3 of"),
+        (_csv("path,label\ncat/0.png,cat\ncat/1.png,\n"), "Line 3 of"),
         (_unknown_label_in_val, "'puma' has pictures only in val"),
-        (_csv_with_long_lines, "have more fields than the first"),
-        (_csv_with_repeated_columns, "repeats one: it has path, label, label"),
+        (_csv("path,label\ncat/0.png,cat,train\ndog/0.png,dog,train\n"), "have more fields than the first"),
+        (_csv("path,label,Label\ncat/0.png,cat,cat\n"), "repeats one: it has path, label, label"),
         (_no_train_folder, "needs a folder train/ beside test, val"),
         (_unreadable_test_split, "The test split of the data has no readable pictures"),
         (_mixed_folders, "mixes train with cat, dog"),
