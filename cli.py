@@ -7,11 +7,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, TypeVar
 
 import tyro
 
 from config import TrainConfig, UsageError
 
+Flags = TypeVar("Flags")
 USAGE_STATUS = 2
 INTERRUPTED_STATUS = 130
 
@@ -34,10 +36,25 @@ def parse_config(args: list[str] | None = None) -> TrainConfig:
         raise UsageError("--config needs the name of a file, such as runs/NAME/config.json.") from None
     default = TrainConfig.from_file(known.config) if known.config else TrainConfig()
     description = f"{TrainConfig.__doc__}\n\nAlso: --config FILE starts from the config.json of a run."
+    return parse_flags(TrainConfig, rest, default=default, description=description)
+
+
+def parse_flags(kind: type[Flags], args: list[str] | None = None, **settings: Any) -> Flags:
+    """Reads flags that a dataclass describes.
+
+    Args:
+        kind: the dataclass.
+        args: the flags; those of the process when None.
+        settings: for `tyro.cli`.
+
+    Raises:
+        UsageError: an unknown flag or an impossible value.
+        SystemExit: with 0 after --help.
+    """
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
-            return tyro.cli(TrainConfig, default=default, args=rest, description=description)
+            return tyro.cli(kind, args=args, **settings)
     except SystemExit as exit_request:
         if exit_request.code == 0:
             raise

@@ -6,11 +6,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import train
 from cli import parse_config, run_command
 from config import TrainConfig
+from features.store import Store
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -204,3 +206,19 @@ def test_a_file_that_cannot_be_used_is_named(capsys):
         run_command(denied)
     assert exit_status.value.code == 2
     assert capsys.readouterr().err == "error: 'photos' cannot be used: Permission denied.\n"
+
+
+def test_the_cache_is_listed_and_cleared(tmp_path):
+    store = Store(tmp_path / "features", limit=10**9)
+    with store.writing({"a": 1}, "animals [red], vgg16, 64 px, pooling", (1000, 600), "float32") as writer:
+        writer.append(np.ones((1000, 600), np.float32))
+    command = [sys.executable, "cache.py", "--cache-dir", str(tmp_path)]
+    listed = subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY, check=True).stdout
+    assert "2.3 MiB  animals [red], vgg16, 64 px, pooling" in listed
+    assert "1 entry, 2.3 MiB, in " in listed
+    cleared = subprocess.run([*command, "--clear"], capture_output=True, text=True, cwd=REPOSITORY, check=True).stdout
+    assert "1 entry, 2.3 MiB, deleted from " in cleared
+    assert store.entries() == []
+    wrong = subprocess.run([*command, "--cler"], capture_output=True, text=True, cwd=REPOSITORY)
+    assert wrong.returncode == 2
+    assert wrong.stderr == "error: Unrecognized options: --cler. Did you mean --clear? --help explains every flag.\n"

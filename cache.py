@@ -1,0 +1,43 @@
+"""Lists what earlier runs keep for later ones, or deletes it: `python cache.py`, `python cache.py --clear`."""
+
+import dataclasses
+import datetime
+from pathlib import Path
+
+import tyro
+
+from cli import parse_flags, run_command
+from config import DEFAULT_CACHE_DIR
+
+
+@dataclasses.dataclass(frozen=True)
+class CacheFlags:
+    """List what the frozen layers made of pictures, kept for later runs, or delete it."""
+
+    cache_dir: Path = DEFAULT_CACHE_DIR
+    """The folder that the runs were given."""
+
+    clear: bool = False
+    """Delete everything; a run that uses it at the moment finishes all the same."""
+
+
+def main() -> None:
+    """Shows every entry with its size and last use, and deletes them if that was asked for."""
+    flags = parse_flags(CacheFlags, config=(tyro.conf.FlagCreatePairsOff,))
+    from features.store import Store
+    from terminal import console, counted, show_stage
+
+    store = Store(flags.cache_dir / "features", limit=0)
+    entries = store.entries()
+    for entry in entries:
+        used = datetime.datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
+        console.print(f"{used}  {entry.size / 2**20:>9,.1f} MiB  {entry.title}", markup=False)
+    if flags.clear:
+        store.clear()
+    total = sum(entry.size for entry in entries) / 2**20
+    deleted = "deleted from" if flags.clear else "in"
+    show_stage("cache", f"{counted(len(entries), 'entry', 'entries')}, {total:,.1f} MiB, {deleted} {store.folder}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,1 @@
+"""Computes the frozen part of a network once."""
