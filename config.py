@@ -85,8 +85,9 @@ class TrainConfig:
     fine_tune_epochs: int | None = None
     """Maximum epochs of fine-tuning the unfrozen layers after that."""
 
-    learning_rate: float = 3e-3
-    """Peak learning rate of the head phase; in both phases it warms up first and then falls to 0 along a cosine."""
+    learning_rate: float | None = None
+    """Peak learning rate of the head phase; in both phases it warms up first and then falls to 0 along a cosine.
+    Default: by the spread of the features."""
 
     fine_tune_learning_rate: float | None = None
     """Peak learning rate of the fine-tuning phase."""
@@ -103,9 +104,13 @@ class TrainConfig:
     weight_decay: float | None = None
     """Fraction of each weight taken off per step and unit of learning rate. Default: 0.004 for adamw, else none."""
 
-    augment: Literal["fine-tune", "fresh", "none"] = "fine-tune"
-    """Random flips, crops, brightness and contrast for training pictures: in fine-tuning only (the head then learns
-    from features computed once), 'fresh' in both phases (the whole network runs in every epoch), or 'none'."""
+    augment: Literal["views", "fresh", "none"] = "views"
+    """Random flips, crops, brightness and contrast for training pictures: 'views' makes a few versions of each, runs
+    them through the frozen layers once and takes another in each epoch; 'fresh' makes new ones in every epoch, for
+    which the whole network has to run; or 'none'."""
+
+    views: int | None = None
+    """Versions of each training picture, the unchanged one included; one means no augmentation."""
 
     class_weights: bool = False
     """Weight pictures so that every class counts equally, however few it has."""
@@ -116,12 +121,20 @@ class TrainConfig:
     seed: int = 0
     """Seed of everything random. The same seed gives the same result."""
 
+    precision: Literal["float32", "mixed_bfloat16"] = "float32"
+    """Of the frozen layers: mixed_bfloat16 is faster on CPUs that have it, and right to three digits. What learns and
+    what is measured is computed in float32."""
+
     # --- where things go; never part of config.json, so that a copied config cannot write into an old run ----------
     output: Path | None = None
     """Folder of the run. Default: runs/TIME-BACKBONE-DATA."""
 
     cache_dir: Path = DEFAULT_CACHE_DIR
-    """Folder for what can be computed again, such as unpacked data sets."""
+    """Folder for what can be computed again, such as unpacked data sets and what the frozen layers made of them."""
+
+    cache_gb: float = 20.0
+    """Most that the frozen layers' results may take there, GB; those unused for longest go first. 0 keeps none, and
+    fine-tuning runs the whole network."""
 
     def __post_init__(self):
         for name in ("val_fraction", "test_fraction", "dropout"):
@@ -132,10 +145,11 @@ class TrainConfig:
                 f"received {self.val_fraction} and {self.test_fraction}."
             )
         _check(self, "image_size", lambda value: 1 <= value <= 4096, "from 1 to 4096")
-        for name in ("batch_size", "patience"):
+        for name in ("batch_size", "patience", "views"):
             _check(self, name, lambda value: value >= 1, "at least 1")
         for name in ("head_epochs", "fine_tune_epochs"):
             _check(self, name, lambda value: value >= 0, "at least 0")
+        _check(self, "cache_gb", lambda value: value >= 0, "at least 0")
         _check(self, "weight_decay", lambda value: 0 <= value <= 10, "at least 0 and at most 10")
         for name in ("learning_rate", "fine_tune_learning_rate"):
             _check(self, name, lambda value: 0 < value <= 10, "above 0 and at most 10")
@@ -181,7 +195,7 @@ class TrainConfig:
         return cls(**settings)
 
 
-_PLACES = ("output", "cache_dir")
+_PLACES = ("output", "cache_dir", "cache_gb")
 
 
 def _check(config: TrainConfig, name: str, is_valid, expected: str) -> None:

@@ -1,31 +1,47 @@
-"""tf.data pipelines over the decoded pictures: order and augmentation depend on (seed, epoch, picture) alone.
+"""tf.data pipelines: order and augmentation depend on (seed, epoch, picture) alone.
 
 So a run can be repeated, or continued from any epoch, to the bit. Augmentation happens here and not in layers, so that
 the saved model has none of it.
 """
 
+import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-CROP_AREA = (0.7, 1.0)
-"""Share of the picture that a random crop keeps."""
-CROP_ASPECT = (0.85, 1.18)
-"""Width of a random crop as a multiple of its height."""
-BRIGHTNESS = 0.1 * 255
-"""Most that is added to or taken from every pixel."""
-CONTRAST = (0.85, 1.15)
-"""Factors on the distance of every pixel from the picture's mean."""
+from data.arrays import release
+
+AUGMENTATION = {
+    # Share of the picture that a random crop keeps.
+    "crop_area": (0.7, 1.0),
+    # Width of a random crop as a multiple of its height.
+    "crop_aspect": (0.85, 1.18),
+    # Most that is added to or taken from every pixel.
+    "brightness": 0.1 * 255,
+    # Factors on the distance of every pixel from the picture's mean.
+    "contrast": (0.85, 1.15),
+}
+"""The ranges that are drawn from."""
+NUM_DRAWS = 7
+"""Random numbers that the augmentation of one picture takes."""
+
+
+class View(NamedTuple):
+    """One version of some pictures. The values are not copied: they may be larger than memory."""
+
+    values: np.ndarray
+    """(m, ...): uint8 pictures (height, width, 3), or what a network makes of them in float32 or float16."""
+    rows: np.ndarray
+    """Which of the values, in order, int64 (n,)."""
 
 
 class Examples(NamedTuple):
-    """What is learnt from or judged by. The inputs are not copied: they may be larger than memory."""
+    """What is learnt from or judged by."""
 
-    inputs: np.ndarray
-    """uint8 pictures (m, height, width, 3) or float32 features (m, num_features)."""
-    rows: np.ndarray
-    """Which of the inputs are examples, int64 (n,)."""
+    views: Sequence[View]
+    """Versions of the same n pictures, in dtypes that may differ; an epoch takes one of each picture."""
     targets: np.ndarray
     """float32 (n, num_outputs)."""
     sample_weights: np.ndarray
@@ -42,24 +58,31 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Batches of shuffled examples for several epochs, one after the other; no batch spans two.
 
+    Each epoch takes the next view of a picture, starting from another one for each picture.
+
     Args:
         examples: what is learnt from.
         batch_size: examples per batch; the last of an epoch may have fewer.
         seed: seed of order and augmentation.
         epochs: numbers of the epochs; each has its own order and its own augmentation.
-        augment: whether to vary the pictures.
+        augment: whether to vary the pictures anew in each epoch.
 
     Returns:
         Batches of (float32 inputs, targets, sample weights).
     """
-    count = len(examples.rows)
+    count = len(examples.targets)
 
     def load(epoch: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         indices = tf.random.experimental.index_shuffle(positions, tf.stack([seed, epoch]), count - 1)
-        batch, targets, sample_weights = _read(examples, indices)
+        batch, targets, sample_weights = _read(examples, indices, epoch)
         if augment:
-            keys = tf.stack([tf.fill(tf.shape(indices), seed + epoch * 2**32), indices], axis=1)
-            batch = tf.map_fn(lambda pair: augment_picture(*pair), (batch, keys), fn_output_signature=tf.float32)
+            draws = tf.numpy_function(
+                lambda number, chosen: augmentation_draws(seed, int(number), count)[chosen],
+                [epoch, indices],
+                tf.float32,
+                stateful=False,
+            )
+            batch = augment_pictures(batch, tf.ensure_shape(draws, (None, NUM_DRAWS)))
         return batch, targets, sample_weights
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -70,7 +93,7 @@ def training_batches(
 
 
 def evaluation_batches(examples: Examples, batch_size: int) -> tf.data.Dataset:
-    """Batches of examples in order, each once, the last batch as small as it is.
+    """Batches of examples in order, each once, in its first view, the last batch as small as it is.
 
     Args:
         examples: what is judged by.
@@ -79,50 +102,91 @@ def evaluation_batches(examples: Examples, batch_size: int) -> tf.data.Dataset:
     Returns:
         Batches of (float32 inputs, targets).
     """
-    indices = tf.data.Dataset.range(len(examples.rows)).batch(batch_size)
-    batches = indices.map(lambda batch: _read(examples, batch)[:2], num_parallel_calls=tf.data.AUTOTUNE)
+    indices = tf.data.Dataset.range(len(examples.targets)).batch(batch_size)
+    first = examples._replace(views=examples.views[:1])
+    batches = indices.map(lambda batch: _read(first, batch, 0)[:2], num_parallel_calls=tf.data.AUTOTUNE)
     return batches.prefetch(tf.data.AUTOTUNE)
 
 
-def augment_picture(picture: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
-    """Flips and crops a picture at random, varies its brightness and contrast: mildly, for faces and X-rays alike.
+def input_batches(view: View, batch_size: int, draws: np.ndarray | None = None) -> tf.data.Dataset:
+    """Batches of inputs in order, the last as small as it is.
 
     Args:
-        picture: float32 (height, width, 3) in [0, 255].
-        key: int64 (2,); the same key gives the same picture.
+        view: pictures, or what a network makes of them.
+        batch_size: inputs per batch.
+        draws: from `augmentation_draws`, for each picture of the view, which are then varied by them.
+
+    Returns:
+        float32 batches (batch_size, ...); pictures in [0, 255].
+    """
+    count = len(view.rows)
+    beside = np.zeros((count, 0), np.float32) if draws is None else draws
+    batches = evaluation_batches(Examples([view], beside, np.ones(count, np.float32)), batch_size)
+    return batches.map(lambda batch, drawn: batch if draws is None else augment_pictures(batch, drawn))
+
+
+@functools.lru_cache(maxsize=2)
+def augmentation_draws(seed: int, number: int, count: int) -> np.ndarray:
+    """Draws what decides the augmentation of `count` pictures; the first of them do not depend on how many follow.
+
+    Args:
+        seed: seed of the run.
+        number: of the epoch, or of the view.
+        count: pictures.
+
+    Returns:
+        float32 (count, NUM_DRAWS) in [0, 1).
+    """
+    return np.random.default_rng((seed, number)).random((count, NUM_DRAWS), np.float32)
+
+
+def augment_pictures(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    """Flips and crops pictures at random, varies brightness and contrast: mildly, for faces and X-rays alike.
+
+    Args:
+        pictures: float32 (n, height, width, 3) in [0, 255].
+        draws: float32 (n, NUM_DRAWS) in [0, 1).
 
     Returns:
         float32, same shape and range.
     """
-    keys = tf.unstack(tf.random.split(key, 4))
-    shape = tf.shape(picture)
-    start, size, _ = tf.image.stateless_sample_distorted_bounding_box(
-        shape,
-        tf.zeros((1, 0, 4)),
-        keys[0],
-        min_object_covered=0.0,
-        aspect_ratio_range=CROP_ASPECT,
-        area_range=CROP_AREA,
-        use_image_if_no_bounding_boxes=True,
-    )
-    crop = tf.slice(picture, start, size)
-    result = tf.ensure_shape(tf.image.resize(crop, shape[:2]), picture.shape)
-    result = tf.image.stateless_random_flip_left_right(result, keys[1])
-    result = tf.image.stateless_random_brightness(result, BRIGHTNESS, keys[2])
-    result = tf.image.stateless_random_contrast(result, *CONTRAST, keys[3])
-    return tf.clip_by_value(result, 0.0, 255.0)
+    area, aspect, top, left, flip, brightness, contrast = tf.unstack(draws, axis=1)
+    area = _between(area, *AUGMENTATION["crop_area"])
+    aspect = tf.exp(_between(aspect, *np.log(AUGMENTATION["crop_aspect"])))
+    height, width = tf.minimum(tf.sqrt(area / aspect), 1.0), tf.minimum(tf.sqrt(area * aspect), 1.0)
+    top, left = top * (1 - height), left * (1 - width)
+    start, end = tf.where(flip < 0.5, left, left + width), tf.where(flip < 0.5, left + width, left)
+    boxes = tf.stack([top, start, top + height, end], axis=1)  # a box from right to left is mirrored
+    size = tf.shape(pictures)
+    crops = tf.image.crop_and_resize(pictures, boxes, tf.range(size[0]), size[1:3])
+    means = tf.reduce_mean(crops, axis=(1, 2), keepdims=True)
+    factors = _between(contrast, *AUGMENTATION["contrast"])[:, None, None, None]
+    shifts = _between(brightness, -AUGMENTATION["brightness"], AUGMENTATION["brightness"])[:, None, None, None]
+    result = tf.clip_by_value((crops - means) * factors + means + shifts, 0.0, 255.0)
+    return tf.ensure_shape(result, pictures.shape)
 
 
-def _read(examples: Examples, indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _between(draws: tf.Tensor, low: float, high: float) -> tf.Tensor:
+    return low + draws * (high - low)
+
+
+def _read(examples: Examples, indices: tf.Tensor, epoch: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Reads a batch by Python, so that no array becomes a constant of the graph, which may not exceed 2 GB."""
+    shape = examples.views[0].values.shape[1:]
+    dtype = np.result_type(*(view.values for view in examples.views))
 
-    def read(chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        return examples.inputs[examples.rows[chosen]], examples.targets[chosen], examples.sample_weights[chosen]
+    def read(chosen: np.ndarray, epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        inputs = np.empty((len(chosen), *shape), dtype)
+        for number, view in enumerate(examples.views):
+            of_view = (chosen + epoch) % len(examples.views) == number
+            inputs[of_view] = view.values[view.rows[chosen[of_view]]]
+            release(view.values)
+        return inputs, examples.targets[chosen], examples.sample_weights[chosen]
 
-    dtypes = [examples.inputs.dtype, tf.float32, tf.float32]
-    inputs, targets, sample_weights = tf.numpy_function(read, [indices], dtypes, stateful=False)
+    dtypes = [dtype, tf.float32, tf.float32]
+    inputs, targets, sample_weights = tf.numpy_function(read, [indices, epoch], dtypes, stateful=False)
     return (
-        tf.cast(tf.ensure_shape(inputs, (None, *examples.inputs.shape[1:])), tf.float32),
+        tf.cast(tf.ensure_shape(inputs, (None, *shape)), tf.float32),
         tf.ensure_shape(targets, (None, *examples.targets.shape[1:])),
         tf.ensure_shape(sample_weights, (None,)),
     )

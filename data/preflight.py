@@ -4,10 +4,7 @@ What can be read is kept as small uint8 pictures for the rest of the run; what c
 """
 
 import hashlib
-import math
 import os
-import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config import Resize, UsageError
+from config import Resize
+from data.arrays import release, temporary_array
 from data.decode import UnreadablePictureError, decode_picture, read_content
 from data.sources import Picture
 
@@ -60,7 +58,7 @@ def check_pictures(
     Raises:
         UsageError: `scratch_dir` cannot be written.
     """
-    pixels = _temporary_array((len(pictures), image_size, image_size, 3), scratch_dir)
+    pixels = temporary_array((len(pictures), image_size, image_size, 3), scratch_dir)
     digests, readable, quarantine = [], [], []
 
     def read(picture: Picture) -> tuple[np.ndarray, str] | SetAside:
@@ -82,21 +80,5 @@ def check_pictures(
                     digests.append(digest)
                     readable.append(picture)
                 on_progress(1)
+            release(pixels)
     return Preflight(readable, pixels[: len(readable)], digests, quarantine)
-
-
-def _temporary_array(shape: tuple[int, ...], folder: Path) -> np.ndarray:
-    """A uint8 array in a file without a name: memory stays free, and nothing is left however the process ends."""
-    needed = math.prod(shape)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder).free
-        if needed > free:
-            raise UsageError(
-                f"The pictures need {needed / 2**20:,.0f} MiB in '{folder}', which has {free / 2**20:,.0f} MiB left. "
-                f"Make room, choose another --cache-dir or a smaller --image-size."
-            )
-        with tempfile.TemporaryFile(dir=folder) as file:
-            return np.memmap(file, np.uint8, "w+", shape=shape)
-    except OSError as error:
-        raise UsageError(f"--cache-dir must be writable; '{folder}' is not: {error.strerror}.") from error

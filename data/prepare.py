@@ -1,13 +1,15 @@
 """From `--data` to arrays: find the pictures, decode each once, split them, turn labels into targets."""
 
+import hashlib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from config import Task, TrainConfig, UsageError
-from data.decode import read_size
+from config import Resize, Task, TrainConfig, UsageError
+from data.decode import DECODER, read_size
 from data.preflight import Preflight, SetAside, check_pictures
 from data.sources import SPLITS, Picture, Source, Split, natural_order, printable
 from data.splits import Splits, assign_splits, check_classes
@@ -33,6 +35,20 @@ class ImageData(NamedTuple):
     quarantine: list[SetAside]
     duplicates: int
     """Files that are a byte-for-byte copy of another."""
+    digests: list[str]
+    """SHA-256 of each picture's file."""
+    resize: Resize
+
+    def describe(self, positions: np.ndarray) -> dict[str, Any]:
+        """Says what the pixels of some pictures were made from, as JSON has it."""
+        digests = "".join(self.digests[position] for position in positions)
+        return {
+            "pictures": hashlib.sha256(digests.encode()).hexdigest(),
+            "count": len(positions),
+            "image_size": self.pixels.shape[1],
+            "resize": self.resize,
+            "decoder": f"{DECODER}, pillow {metadata.version('pillow')}",
+        }
 
     def display_path(self, path: Path) -> str:
         """The path of a picture as tables show it: relative to the data's folder."""
@@ -88,6 +104,8 @@ def prepare_data(
         splits={split: np.flatnonzero(assigned == split) for split in SPLITS},
         quarantine=preflight.quarantine + splits.set_aside,
         duplicates=splits.duplicates,
+        digests=preflight.digests,
+        resize=config.resize,
     )
 
 

@@ -18,12 +18,10 @@ class Classifier(NamedTuple):
 
     model: keras.Model
     """float32 pictures (n, image_size, image_size, 3) in [0, 255] -> probabilities (n, num_outputs)."""
-    features: keras.Model
-    """The same pictures -> pooled features (n, num_features)."""
+    backbone: keras.Model
+    """The same pictures -> the last feature map, preprocessing included."""
     head: keras.Sequential
     """Pooled features -> probabilities."""
-    backbone_layers: list[keras.Layer]
-    """The layers of the backbone from input to output, preprocessing included."""
 
 
 def build_classifier(
@@ -57,7 +55,6 @@ def build_classifier(
     head = build_head(pooled.shape[-1], task, num_classes, head_units, dropout)
     return Classifier(
         model=keras.Model(backbone.inputs[0], head(pooled), name=f"{row.name}_classifier"),
-        features=keras.Model(backbone.inputs[0], pooled, name=f"{row.name}_features"),
+        backbone=backbone,
         head=head,
-        backbone_layers=list(backbone.layers),
     )

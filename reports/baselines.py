@@ -9,6 +9,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from config import Task
+from data.arrays import release
 
 SIDE = 16
 """Pictures are shrunk to this many pixels a side: more makes this baseline slower, not better."""
@@ -68,4 +69,5 @@ def _shrink(pixels: np.ndarray, positions: np.ndarray) -> np.ndarray:
         np.add.reduceat(np.add.reduceat(pixels[position].astype(np.float32), edges, axis=0), edges, axis=1) / area
         for position in positions
     ]
+    release(pixels)
     return np.stack(shrunk).reshape(len(positions), -1)

@@ -1,21 +1,28 @@
 """Writes the files of a run folder. Each is complete or absent: written aside, then renamed."""
 
+import datetime
 import json
 import os
+import platform
+import re
 import warnings
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import tensorflow as tf
 from sklearn.metrics import confusion_matrix
 
+from config import TrainConfig, UsageError
 from data.prepare import ImageData
 from data.sources import Split
 from reports import plots
 from reports.metrics import class_probabilities, predicted_labels
 
+VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
 SHEET_PICTURES = 24
 NO_LABEL = "(none)"
 """Shown for a picture of a multi-label task without any label."""
@@ -45,6 +52,38 @@ def write_figure(path: Path, figure: plots.Figure) -> None:
     with warnings.catch_warnings(action="ignore"):  # a name in a script that no installed font has
         figure.savefig(temporary, dpi=110)
     os.replace(temporary, path)
+
+
+def make_folder(config: TrainConfig, data_name: str) -> Path:
+    """Makes the run folder: `--output`, or one of its own below runs/.
+
+    Raises:
+        UsageError: it cannot be made.
+    """
+    folder = config.output
+    if folder is None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        name = re.sub(r"[^\w.-]+", "-", f"{now}-{config.backbone}-{data_name}")
+        names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+        folder = next(path for path in (Path("runs") / name for name in names) if not path.exists())
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output must be writable; '{folder}' is not: {error.strerror}.") from None
+    return folder
+
+
+def write_environment(folder: Path) -> None:
+    """Writes `environment.json`: what the run ran on."""
+    environment = {
+        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "devices": [device.name for device in tf.config.list_logical_devices()],
+        "packages": {name: metadata.version(name) for name in VERSIONED_PACKAGES},
+    }
+    write_json(folder / "environment.json", environment)
 
 
 def predictions_table(data: ImageData, outputs: dict[Split, np.ndarray]) -> pd.DataFrame:

@@ -24,7 +24,7 @@ def test_the_table_of_backbones_is_that_of_the_code():
 
 def test_every_source_file_is_in_the_tree_of_files():
     tree = README[README.index("## The files") :]
-    packages = ("models", "data", "training", "reports")
+    packages = ("models", "data", "features", "training", "reports")
     files = [path for name in packages for path in (REPOSITORY / name).glob("*.py")] + list(REPOSITORY.glob("*.py"))
     missing = [path.name for path in files if path.name != "__init__.py" and path.name not in tree]
     assert missing == []
@@ -42,4 +42,4 @@ def test_every_command_parses():
 def test_every_flag_exists():
     fields = parse_config([]).__dataclass_fields__
     flags = set(re.findall(r"--([a-z][a-z-]+)", README))
-    assert {flag.replace("-", "_") for flag in flags} <= set(fields) | {"config", "help"}
+    assert {flag.replace("-", "_") for flag in flags} <= set(fields) | {"config", "help", "clear", "seeds"}

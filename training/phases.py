@@ -30,6 +30,9 @@ OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
 WARM_UP_EPOCHS = 0.5
 """Share of a phase's first epoch in which the learning rate rises from 0, while the optimizer's moments are empty."""
 EVALUATION_BATCH_SIZE = 64
+STEPS_PER_CALL = 16
+"""Steps on vectors that TensorFlow takes before Python has its turn, which costs more than such a step; on feature maps
+it is one, so that Ctrl-C is heard."""
 
 
 def exact_match(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -99,82 +102,119 @@ def train_phase(
     Returns:
         What happened, epoch by epoch, and which epoch's weights the model has now.
     """
-    steps = math.ceil(len(train.rows) / config.batch_size)
+    steps = math.ceil(len(train.targets) / config.batch_size)
     schedule = _warm_up_and_cosine(learning_rate, steps, epochs)
     decay = {} if config.weight_decay is None else {"weight_decay": config.weight_decay}
     optimizer = OPTIMIZERS[config.optimizer](learning_rate=schedule, **decay)
+    optimizer.build(model.trainable_variables)
     if learning_rate_factors:
         factors = [learning_rate_factors.get(variable.path, 1.0) for variable in model.trainable_variables]
         scale_learning_rates(optimizer, factors)
-    model.compile(optimizer, OUTPUTS[task].loss, weighted_metrics=[ACCURACY[task](name="accuracy")])
+    train_steps, judge_step, measured = _compile(model, optimizer, task)
 
-    val_batches = None if val is None else evaluation_batches(val, EVALUATION_BATCH_SIZE)
-    start = None if val is None else model.evaluate(val_batches, verbose=0, return_dict=True)["loss"]
-    keep_best = KeepBest(phase, config.patience, start, on_epoch)
-    batches = training_batches(
-        train, batch_size=config.batch_size, seed=config.seed, epochs=range(epochs), augment=augment
+    on_vectors = len(model.input.shape) == 2
+    steps_per_call = STEPS_PER_CALL if on_vectors else 1
+    val_batches = () if val is None else evaluation_batches(val, EVALUATION_BATCH_SIZE)
+    if on_vectors:
+        val_batches = list(val_batches)  # small, and making an iterator takes longer than using it
+
+    def judge() -> Measured | None:
+        for batch in val_batches:
+            judge_step(*batch)
+        return None if val is None else measured()
+
+    start = judge()
+    best = Best(model, start and start.loss)
+    batches = iter(
+        training_batches(train, batch_size=config.batch_size, seed=config.seed, epochs=range(epochs), augment=augment)
     )
-    model.fit(
-        batches,
-        epochs=epochs,
-        steps_per_epoch=steps,
-        validation_data=val_batches,
-        callbacks=[keep_best],
-        shuffle=False,
-        verbose=0,
-    )
-    best_epoch = len(keep_best.results) if val is None else keep_best.best_epoch
-    return PhaseResult(keep_best.results, best_epoch)
+    results: list[EpochResult] = []
+    for epoch in range(1, epochs + 1):
+        started = time.perf_counter()
+        for first in range(0, steps, steps_per_call):
+            train_steps(batches, tf.constant(min(steps_per_call, steps - first)))
+        trained, judged = measured(), judge()
+        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
+        seconds = time.perf_counter() - started
+        results.append(EpochResult(phase, epoch, rate, *trained, *(judged or (None, None)), seconds))
+        if not math.isfinite(trained.loss):
+            flag = "--learning-rate" if phase == "head" else "--fine-tune-learning-rate"
+            raise UsageError(f"Training diverged: the loss is {trained.loss} in epoch {epoch}. Lower {flag}.")
+        on_epoch(results[-1])
+        best.update(epoch, judged and judged.loss)
+        if epoch - best.epoch >= config.patience:
+            break
+    best.restore()
+    return PhaseResult(results, best.epoch)
 
 
-class KeepBest(keras.callbacks.Callback):
-    """Records every epoch, stops when the validation loss has not fallen for `patience` epochs, restores the best.
+class Measured(NamedTuple):
+    """Means over the examples of an epoch."""
 
-    Unlike Keras' EarlyStopping it counts the weights it starts from.
+    loss: float
+    accuracy: float
+
+
+class Best:
+    """The weights of the lowest validation loss so far; those a phase starts from count as well."""
+
+    def __init__(self, model: keras.Model, start_loss: float | None):
+        self._model = model
+        self._loss = start_loss
+        self._weights = model.get_weights()
+        self.epoch = 0
+        """Number of the epoch that has them; 0 for the start. Without validation, the last."""
+
+    def update(self, epoch: int, loss: float | None) -> None:
+        """Takes note of an epoch's validation loss; None where there is no validation."""
+        if loss is None or loss < self._loss:
+            self._loss, self.epoch, self._weights = loss, epoch, self._model.get_weights()
+
+    def restore(self) -> None:
+        """Gives the model the best weights."""
+        self._model.set_weights(self._weights)
+
+
+def _compile(
+    model: keras.Model, optimizer: keras.optimizers.Optimizer, task: Task
+) -> tuple[Callable[..., None], Callable[..., None], Callable[[], Measured]]:
+    """Makes graphs of training steps and of a validation step, and a function that reads and resets their means.
+
+    A loop of our own instead of `fit`: it can start at any epoch, keeps the weights it began with in mind, and loses no
+    time between steps, which for a head on stored features is most of the time.
     """
+    loss_of = keras.losses.get(OUTPUTS[task].loss)
+    mean_loss, accuracy = keras.metrics.Mean(), ACCURACY[task]()
+    variables = model.trainable_variables
 
-    def __init__(self, phase: str, patience: int, start_loss: float | None, on_epoch: Callable[[EpochResult], None]):
-        super().__init__()
-        self.phase = phase
-        self.patience = patience
-        self.best_loss = start_loss
-        self.best_epoch = 0
-        self.on_epoch = on_epoch
-        self.results: list[EpochResult] = []
+    @tf.function(reduce_retracing=True, autograph=False)
+    def train_step(inputs: tf.Tensor, targets: tf.Tensor, sample_weights: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            outputs = model(inputs, training=True)
+            losses = loss_of(targets, outputs) * sample_weights
+            loss = tf.reduce_mean(losses)
+        optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+        mean_loss.update_state(losses)
+        accuracy.update_state(targets, outputs, sample_weight=sample_weights)
 
-    def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
-        self._best_values = self.model.get_weights()
+    @tf.function
+    def train_steps(batches: tf.data.Iterator, count: tf.Tensor) -> None:
+        for _ in tf.range(count):
+            train_step(*next(batches))
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        self._started = time.perf_counter()
+    @tf.function(reduce_retracing=True, autograph=False)
+    def judge_step(inputs: tf.Tensor, targets: tf.Tensor) -> None:
+        outputs = model(inputs, training=False)
+        mean_loss.update_state(loss_of(targets, outputs))
+        accuracy.update_state(targets, outputs)
 
-    def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        result = EpochResult(
-            phase=self.phase,
-            epoch=epoch + 1,
-            learning_rate=float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            loss=logs["loss"],
-            accuracy=logs["accuracy"],
-            val_loss=logs.get("val_loss"),
-            val_accuracy=logs.get("val_accuracy"),
-            seconds=time.perf_counter() - self._started,
-        )
-        if not math.isfinite(result.loss):
-            flag = "--learning-rate" if self.phase == "head" else "--fine-tune-learning-rate"
-            raise UsageError(f"Training diverged: the loss is {result.loss} in epoch {epoch + 1}. Lower {flag}.")
-        self.results.append(result)
-        self.on_epoch(result)
-        if result.val_loss is None:
-            return
-        if result.val_loss < self.best_loss:
-            self.best_loss, self.best_epoch = result.val_loss, epoch + 1
-            self._best_values = self.model.get_weights()
-        elif epoch + 1 - self.best_epoch >= self.patience:
-            self.model.stop_training = True
+    def measured() -> Measured:
+        means = Measured(float(mean_loss.result()), float(accuracy.result()))
+        mean_loss.reset_state()
+        accuracy.reset_state()
+        return means
 
-    def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
-        if self.best_loss is not None:
-            self.model.set_weights(self._best_values)
+    return train_steps, judge_step, measured
 
 
 def scale_learning_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:

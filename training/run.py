@@ -2,13 +2,9 @@
 
 import contextlib
 import dataclasses
-import datetime
 import os
-import platform
-import re
 import time
-from collections.abc import Iterator
-from importlib import metadata
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +13,30 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from config import TrainConfig, UsageError
-from data.pipeline import Examples
+from config import TrainConfig
+from data.pipeline import Examples, View, input_batches
 from data.prepare import ImageData
 from data.sources import Split
-from models.apply import apply_model
+from features.cuts import Cut, find_cuts
+from features.extract import apply_model
+from features.store import Store
 from models.backbones import Backbone
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable, split_into_blocks
 from reports import plots, summary, writer
 from terminal import counted, progress_bar, show_stage
 from training import phases
+from training.frozen import Phase, PhaseInputs, frozen_inputs, plan_cuts, whole_network
 from training.inputs import RunInputs
 from training.phases import EpochResult
-from training.recipe import choose_training
+from training.recipe import choose_head_learning_rate, choose_training
 
-VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
+BATCH_SIZE = 64
+"""Pictures judged at once."""
+FEATURES_SAMPLED = 1_000
+PICTURES_CHECKED = 4
+LARGEST_DIFFERENCE = 1e-3
+"""Between the probabilities that were measured and those of the saved file: rounding, in another order of steps."""
 
 
 @dataclasses.dataclass
@@ -44,6 +48,9 @@ class Run:
     data: ImageData
     row: Backbone
     classifier: Classifier
+    store: Store
+    cuts: dict[Phase, Cut]
+    """Where the network is cut in each phase."""
     epochs: list[EpochResult]
     """Every epoch so far, of both phases."""
     seconds: dict[str, float]
@@ -79,11 +86,14 @@ def train(inputs: RunInputs) -> Path:
 
 def _finish(run: Run, started: float) -> Path:
     """All that takes long: trains, measures and writes."""
-    _train_head(run)
-    _fine_tune(run)
+    inputs = _frozen_inputs(run)
+    run.config = choose_head_learning_rate(run.config, _some_features(inputs))
+    writer.write_json(run.folder / "config.json", run.config.to_json())
+    _train_head(run, inputs)
+    _fine_tune(run, inputs)
     with _timed(run, "evaluate"):
-        model = _save_and_reload(run)
-        outputs = _predict(model, run.data)
+        outputs = _predict(run, inputs)
+        _save(run, outputs)
     writer.write_predictions(run.folder, run.data, outputs)
     if run.epochs:
         writer.write_figure(run.folder / "figures" / "learning_curves.png", plots.learning_curves(run.history))
@@ -108,55 +118,49 @@ def _start(inputs: RunInputs) -> Run:
         head_units=config.head_units,
         dropout=config.dropout,
     )
-    set_trainable(classifier.backbone_layers, 0)
-    blocks = split_into_blocks(classifier.backbone_layers, row)
-    config = choose_training(config, [len(block) for block in blocks], len(data.splits["train"]))
+    set_trainable(classifier.backbone.layers, 0)
+    config = choose_training(config, find_cuts(classifier.backbone), len(data.splits["train"]))
     millions = classifier.model.count_params() / 1e6
     show_stage("model", f"{row.name} ({config.weights}), {config.image_size} px, {millions:.1f} M parameters")
 
+    store = Store(config.cache_dir / "features", round(config.cache_gb * 1e9))
+    cuts, config = plan_cuts(classifier, config, data, store)
     seconds = {"total": 0.0, "prepare": inputs.seconds, "features": 0.0, "head": 0.0, "fine_tune": 0.0, "evaluate": 0.0}
-    run = Run(_make_folder(config, data), config, data, row, classifier, [], seconds)
+    run = Run(writer.make_folder(config, data.name), config, data, row, classifier, store, cuts, [], seconds)
     writer.write_json(run.folder / "config.json", config.to_json())
-    writer.write_json(run.folder / "environment.json", _environment())
+    writer.write_environment(run.folder)
     writer.write_quarantine(run.folder, data)
     writer.write_table(run.folder / "history.csv", run.history)
     return run
 
 
-def _train_head(run: Run) -> None:
-    """Trains the head: on features computed once, or on the whole network where every epoch has its own pictures."""
+def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
+    """Runs the frozen layers, once, for the phases that have some."""
+    if not run.cuts:
+        return {}
+    with _timed(run, "features"):
+        return frozen_inputs(run.classifier, run.cuts, run.config, run.data, run.store)
+
+
+def _some_features(inputs: dict[Phase, PhaseInputs]) -> np.ndarray | None:
+    """Features of some training pictures, if the head is trained on such."""
+    if "head" not in inputs:
+        return None
+    values, rows = inputs["head"].train[0]
+    return values[rows[:: max(1, len(rows) // FEATURES_SAMPLED)]]
+
+
+def _train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
+    """Trains the new head on the frozen backbone."""
     if run.config.head_epochs == 0:
         return
-    fresh = run.config.augment == "fresh"
-    features = None if fresh else _pooled_features(run)
     with _timed(run, "head"):
-        _train_phase(
-            run,
-            "head",
-            run.classifier.model if fresh else run.classifier.head,
-            features,
-            epochs=run.config.head_epochs,
-            learning_rate=run.config.learning_rate,
-            augment=fresh,
-        )
+        _train_phase(run, "head", inputs, epochs=run.config.head_epochs, learning_rate=run.config.learning_rate)
 
 
-def _pooled_features(run: Run) -> dict[Split, np.ndarray]:
-    splits = {split: run.data.splits[split] for split in ("train", "val")}
-    total = sum(map(len, splits.values()))
-    with _timed(run, "features"), progress_bar("features", total) as advance:
-        features = {
-            split: apply_model(run.classifier.features, run.data.pixels, positions, on_progress=advance)
-            for split, positions in splits.items()
-        }
-    rate = total / run.seconds["features"]
-    show_stage("features", f"{total:,} pictures through the frozen backbone, once, {rate:,.0f} per second")
-    return features
-
-
-def _fine_tune(run: Run) -> None:
+def _fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
     """Unfreezes the backbone's last layers and trains them gently, together with the head."""
-    config, layers = run.config, run.classifier.backbone_layers
+    config, layers = run.config, run.classifier.backbone.layers
     if config.fine_tune_epochs == 0 or config.trainable_layers == 0:
         return
     set_trainable(layers, config.trainable_layers, batch_norm_learns=config.weights == "none")
@@ -167,23 +171,20 @@ def _fine_tune(run: Run) -> None:
         _train_phase(
             run,
             "fine_tune",
-            run.classifier.model,
-            features=None,
+            inputs,
             epochs=config.fine_tune_epochs,
             learning_rate=config.fine_tune_learning_rate,
-            augment=config.augment != "none",
             learning_rate_factors=factors,
         )
 
 
-def _train_phase(
-    run: Run, phase: str, model: keras.Model, features: dict[Split, np.ndarray] | None, *, epochs: int, **settings: Any
-) -> None:
-    """Trains a model on the pictures, or on `features` of them, and shows and records every epoch."""
-    train = _examples(run.data, "train", features)
+def _train_phase(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs], *, epochs: int, **settings: Any) -> None:
+    """Trains one phase, and shows and records every epoch."""
+    model, views, judged, augment = inputs.get(phase) or whole_network(run.classifier, run.config, run.data)
+    train = _examples(run.data, "train", views)
     if run.config.class_weights:
         train = train._replace(sample_weights=phases.balanced_weights(train.targets, run.data.task))
-    val = _examples(run.data, "val", features) if len(run.data.splits["val"]) else None
+    val = _examples(run.data, "val", [judged["val"]]) if len(run.data.splits["val"]) else None
     title = phase.replace("_", "-")
     with progress_bar(title, epochs) as advance:
 
@@ -193,7 +194,16 @@ def _train_phase(
             advance(1, _epoch_text(result))
 
         done, best_epoch = phases.train_phase(
-            phase, model, run.data.task, train, val, run.config, epochs=epochs, on_epoch=on_epoch, **settings
+            phase,
+            model,
+            run.data.task,
+            train,
+            val,
+            run.config,
+            epochs=epochs,
+            augment=augment,
+            on_epoch=on_epoch,
+            **settings,
         )
     kept = "none better than the start, which is kept"
     if best_epoch > 0:
@@ -201,12 +211,9 @@ def _train_phase(
     show_stage(title, f"{counted(len(done), 'epoch', 'epochs')}, {kept}")
 
 
-def _examples(data: ImageData, split: Split, features: dict[Split, np.ndarray] | None) -> Examples:
+def _examples(data: ImageData, split: Split, views: Sequence[View]) -> Examples:
     positions = data.splits[split]
-    weights = np.ones(len(positions), np.float32)
-    if features is None:
-        return Examples(data.pixels, positions, data.targets[positions], weights)
-    return Examples(features[split], np.arange(len(positions)), data.targets[positions], weights)
+    return Examples(views, data.targets[positions], np.ones(len(positions), np.float32))
 
 
 def _epoch_text(result: EpochResult) -> str:
@@ -221,44 +228,24 @@ def _timed(run: Run, stage: str) -> Iterator[None]:
     run.seconds[stage] = time.perf_counter() - started
 
 
-def _make_folder(config: TrainConfig, data: ImageData) -> Path:
-    """Makes the run folder; by now nothing of what the user typed can be wrong any more."""
-    folder = config.output
-    if folder is None:
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = re.sub(r"[^\w.-]+", "-", f"{now}-{config.backbone}-{data.name}")
-        names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-        folder = next(path for path in (Path("runs") / name for name in names) if not path.exists())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output must be writable; '{folder}' is not: {error.strerror}.") from None
-    return folder
+def _predict(run: Run, inputs: dict[Phase, PhaseInputs]) -> dict[Split, np.ndarray]:
+    """Predicts val and test from what the frozen layers made of them, where the last phase has that exactly."""
+    last: Phase = "fine_tune" if (run.history["phase"] == "fine_tune").any() else "head"
+    final = inputs.get(last) if run.config.precision == "float32" else None
+    model, _, views, _ = final or whole_network(run.classifier, run.config, run.data)
+    judged = {split: view for split, view in views.items() if len(view.rows)}
+    with progress_bar("evaluate", sum(len(view.rows) for view in judged.values())) as advance:
+        return {split: apply_model(model, input_batches(view, BATCH_SIZE), advance) for split, view in judged.items()}
 
 
-def _environment() -> dict[str, Any]:
-    return {
-        "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cores": os.cpu_count(),
-        "devices": [device.name for device in tf.config.list_logical_devices()],
-        "packages": {name: metadata.version(name) for name in VERSIONED_PACKAGES},
-    }
-
-
-def _save_and_reload(run: Run) -> keras.Model:
-    """Saves the model and returns what the file holds: the figures of a run are those of its file."""
+def _save(run: Run, outputs: dict[Split, np.ndarray]) -> None:
+    """Saves the model, and makes sure that the file predicts what the run says it does."""
     path = run.folder / "model.keras"
     temporary = path.with_name(f".{path.name}")
-    for part in (run.classifier.model, run.classifier.head):
-        part.compiled = False  # optimizer, loss and metrics stay out of a file that is there to predict
     run.classifier.model.save(temporary)
+    reloaded = keras.saving.load_model(temporary, compile=False, safe_mode=True)
+    for split, predicted in outputs.items():
+        pixels = run.data.pixels[run.data.splits[split][:PICTURES_CHECKED]].astype(np.float32)
+        if not np.allclose(reloaded(pixels, training=False), predicted[: len(pixels)], atol=LARGEST_DIFFERENCE):
+            raise RuntimeError(f"'{temporary}' does not predict what was measured on the {split} split")
     os.replace(temporary, path)
-    return keras.saving.load_model(path, compile=False, safe_mode=True)
-
-
-def _predict(model: keras.Model, data: ImageData) -> dict[Split, np.ndarray]:
-    judged: list[Split] = [split for split in ("val", "test") if len(data.splits[split])]
-    with progress_bar("evaluate", sum(len(data.splits[split]) for split in judged)) as advance:
-        return {split: apply_model(model, data.pixels, data.splits[split], on_progress=advance) for split in judged}

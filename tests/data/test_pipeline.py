@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from data.pipeline import Examples, evaluation_batches, training_batches
+from data.pipeline import (
+    AUGMENTATION,
+    Examples,
+    View,
+    augment_pictures,
+    augmentation_draws,
+    evaluation_batches,
+    input_batches,
+    training_batches,
+)
 
 COUNT = 23
 
@@ -16,7 +25,7 @@ def pixels() -> np.ndarray:
 def examples_of(pixels: np.ndarray) -> Examples:
     """Examples whose target is their number and whose inputs lie elsewhere: example i is picture COUNT - 1 - i."""
     targets = np.arange(COUNT, dtype=np.float32)[:, None]
-    return Examples(pixels, np.arange(COUNT)[::-1], targets, targets[:, 0] + 100)
+    return Examples([View(pixels, np.arange(COUNT)[::-1])], targets, targets[:, 0] + 100)
 
 
 def epoch_arrays(pixels, batch_size=4, seed=0, epochs=range(1), augment=False):
@@ -34,7 +43,7 @@ def test_an_epoch_has_every_picture_once_with_its_target_and_weight(pixels):
 
 
 def test_a_single_example_is_an_epoch(pixels):
-    one = Examples(pixels, np.array([7]), np.ones((1, 1), np.float32), np.ones(1, np.float32))
+    one = Examples([View(pixels, np.array([7]))], np.ones((1, 1), np.float32), np.ones(1, np.float32))
     batches = list(training_batches(one, batch_size=4, seed=0, epochs=range(2), augment=True))
     assert [len(batch[0]) for batch in batches] == [1, 1]
 
@@ -78,3 +87,53 @@ def test_evaluation_keeps_the_order_and_every_picture(pixels):
     pictures, targets = (np.concatenate(parts) for parts in zip(*evaluation_batches(examples, 5), strict=True))
     np.testing.assert_array_equal(targets, examples.targets)
     np.testing.assert_array_equal(pictures, pixels[::-1])
+
+
+def test_every_picture_goes_through_its_views_in_turn(pixels):
+    views = [View(np.full((COUNT, 1), number, np.float16), np.arange(COUNT)) for number in range(3)]
+    examples = examples_of(pixels)._replace(views=views)
+    seen = np.zeros((COUNT, 6), int)
+    for epoch in range(6):
+        batches = training_batches(examples, batch_size=4, seed=0, epochs=range(epoch, epoch + 1))
+        for inputs, targets, _ in batches.as_numpy_iterator():
+            assert inputs.dtype == np.float32
+            seen[targets[:, 0].astype(int), epoch] = inputs[:, 0]
+    assert (np.sort(seen[:, :3]) == [0, 1, 2]).all()
+    np.testing.assert_array_equal(seen[:, :3], seen[:, 3:])
+    assert {0, 1, 2} == set(seen[:, 0])
+
+
+def test_evaluation_takes_the_first_view(pixels):
+    views = [View(np.full((COUNT, 1), number, np.float32), np.arange(COUNT)) for number in range(3)]
+    (inputs, _), *_ = evaluation_batches(examples_of(pixels)._replace(views=views), COUNT)
+    assert not np.any(inputs)
+
+
+def test_pictures_in_order_are_plain_or_varied_by_their_draws(pixels):
+    view = View(pixels, np.arange(COUNT)[::-1])
+    plain = np.concatenate(list(input_batches(view, 5)))
+    np.testing.assert_array_equal(plain, pixels[::-1])
+    draws = augmentation_draws(0, 1, COUNT)
+    varied = np.concatenate(list(input_batches(view, 5, draws)))
+    np.testing.assert_allclose(varied, augment_pictures(plain, draws), atol=1e-2)
+
+
+def test_draws_depend_on_seed_and_number_and_not_on_the_count():
+    draws = augmentation_draws(0, 1, 10)
+    np.testing.assert_array_equal(draws, augmentation_draws(0, 1, 20)[:10])
+    assert not np.array_equal(draws, augmentation_draws(1, 1, 10))
+    assert not np.array_equal(draws, augmentation_draws(0, 2, 10))
+
+
+def test_half_of_the_pictures_are_mirrored():
+    ramp = np.broadcast_to(np.linspace(0, 255, 24, dtype=np.float32)[None, None, :, None], (200, 24, 24, 3))
+    varied = augment_pictures(ramp, augmentation_draws(0, 1, 200)).numpy()
+    mirrored = varied[:, 0, 0, 0] > varied[:, 0, -1, 0]
+    assert 80 < mirrored.sum() < 120
+
+
+def test_a_crop_of_everything_is_the_picture_itself(pixels):
+    """The largest area, of the proportions of the picture, without a flip and a change of brightness or contrast."""
+    aspect = np.log(1 / AUGMENTATION["crop_aspect"][0]) / np.log(np.divide(*AUGMENTATION["crop_aspect"][::-1]))
+    varied = augment_pictures(pixels[:1].astype(np.float32), np.array([[1, aspect, 0, 0, 0, 0.5, 0.5]], np.float32))
+    np.testing.assert_allclose(varied, pixels[:1], atol=0.1)

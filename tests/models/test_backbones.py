@@ -65,17 +65,17 @@ def test_a_network_trains_saves_reloads_and_predicts_the_same(row: Backbone, tmp
     pictures = np.random.default_rng(0).uniform(0, 255, (4, size, size, 3)).astype(np.float32)
     targets = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
 
-    parameters = classifier.features.count_params() / 1e6
+    parameters = classifier.backbone.count_params() / 1e6
     assert parameters == pytest.approx(row.parameters, abs=0.06)
 
-    blocks = split_into_blocks(classifier.backbone_layers, row)
+    blocks = split_into_blocks(classifier.backbone.layers, row)
     assert len(blocks) >= 5
     assert sorted(layer.name for block in blocks for layer in block) == sorted(
-        layer.name for layer in classifier.backbone_layers
+        layer.name for layer in classifier.backbone.layers
     )
 
-    set_trainable(classifier.backbone_layers, len(blocks[-1]) + len(blocks[-2]))
-    frozen = [layer for layer in classifier.backbone_layers if not layer.trainable]
+    set_trainable(classifier.backbone.layers, len(blocks[-1]) + len(blocks[-2]))
+    frozen = [layer for layer in classifier.backbone.layers if not layer.trainable]
     let_gradients_through(classifier)
     before = [layer.get_weights() for layer in frozen]
     learning = [variable.numpy() for variable in classifier.model.trainable_variables]
@@ -101,8 +101,8 @@ def let_gradients_through(classifier: Classifier) -> None:
     """Undoes what hides an untrained backbone from the loss: an output of zeros, and signals that fade with depth."""
     kernel = classifier.head.layers[-1].kernel
     kernel.assign(np.random.default_rng(1).normal(size=kernel.shape))
-    if classifier.features.name.startswith("mobilenet"):
-        for layer in classifier.backbone_layers:
+    if classifier.backbone.name.startswith("mobilenet"):
+        for layer in classifier.backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.moving_variance.assign(keras.ops.full(layer.moving_variance.shape, 0.1))
 

@@ -15,50 +15,50 @@ def classifier():
 
 
 def names_of_learning(classifier) -> list[str]:
-    return [layer.name for layer in classifier.backbone_layers if layer.trainable and layer.weights]
+    return [layer.name for layer in classifier.backbone.layers if layer.trainable and layer.weights]
 
 
 def test_the_last_layers_learn_but_their_batch_norm_does_not(classifier):
-    set_trainable(classifier.backbone_layers, 6)
+    set_trainable(classifier.backbone.layers, 6)
     assert names_of_learning(classifier) == ["conv_dw_13", "conv_pw_13"]
 
 
 def test_zero_freezes_all_and_all_unfreezes_all(classifier):
-    set_trainable(classifier.backbone_layers, "all")
+    set_trainable(classifier.backbone.layers, "all")
     assert len(names_of_learning(classifier)) == 27
-    set_trainable(classifier.backbone_layers, 0)
+    set_trainable(classifier.backbone.layers, 0)
     assert names_of_learning(classifier) == []
 
 
 def test_without_pretrained_weights_batch_norm_learns(classifier):
-    set_trainable(classifier.backbone_layers, "all", batch_norm_learns=True)
+    set_trainable(classifier.backbone.layers, "all", batch_norm_learns=True)
     assert len(names_of_learning(classifier)) == 54
 
 
 def test_training_moves_what_learns_and_nothing_else():
     row = find("efficientnet_lite0")
     classifier = build_classifier(row, weights="imagenet", image_size=32, task="binary", num_classes=2)
-    set_trainable(classifier.backbone_layers, 11)
-    before = {layer.name: layer.get_weights() for layer in classifier.backbone_layers}
+    set_trainable(classifier.backbone.layers, 11)
+    before = {layer.name: layer.get_weights() for layer in classifier.backbone.layers}
     classifier.model.compile("adam", "binary_crossentropy")
     pictures = np.random.default_rng(0).uniform(0, 255, (8, 32, 32, 3))
     classifier.model.fit(pictures, np.array([[0.0], [1.0]] * 4), epochs=3, verbose=0)
     moved = [
         layer.name
-        for layer in classifier.backbone_layers
+        for layer in classifier.backbone.layers
         if any(not np.array_equal(a, b) for a, b in zip(before[layer.name], layer.get_weights(), strict=True))
     ]
     assert moved == ["block7a_expand_conv", "block7a_dwconv", "block7a_project_conv", "top_conv"]
 
 
 def test_a_backbone_in_inference_mode_does_not_depend_on_training(classifier):
-    set_trainable(classifier.backbone_layers, 0)
+    set_trainable(classifier.backbone.layers, 0)
     pictures = np.random.default_rng(0).uniform(0, 255, (4, 32, 32, 3)).astype(np.float32)
-    training = classifier.features(pictures, training=True)
-    np.testing.assert_array_equal(training, classifier.features(pictures, training=False))
+    training = classifier.backbone(pictures, training=True)
+    np.testing.assert_array_equal(training, classifier.backbone(pictures, training=False))
 
 
 def test_blocks_come_in_order_with_what_lies_between_them(classifier):
-    blocks = split_into_blocks(classifier.backbone_layers, find("mobilenet"))
+    blocks = split_into_blocks(classifier.backbone.layers, find("mobilenet"))
     assert [block[-1].name for block in blocks] == [f"conv_pw_{number}_relu" for number in range(1, 14)]
     assert isinstance(blocks[0][0], keras.layers.InputLayer)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from config import TrainConfig, UsageError
-from data.pipeline import Examples
+from data.pipeline import Examples, View
 from models.heads import build_head
 from training.phases import (
     OPTIMIZERS,
@@ -21,7 +21,7 @@ CONFIG = TrainConfig(batch_size=8, patience=3)
 def examples(count: int = 32, seed: int = 0) -> Examples:
     features = np.random.default_rng(seed).normal(size=(count, 6)).astype(np.float32)
     targets = (features[:, :1] > 0).astype(np.float32)
-    return Examples(features, np.arange(count), targets, np.ones(count, np.float32))
+    return Examples([View(features, np.arange(count))], targets, np.ones(count, np.float32))
 
 
 def run(config=CONFIG, train=None, val=None, epochs=4, learning_rate=0.01, **settings):
@@ -84,7 +84,7 @@ def test_the_kept_weights_have_the_lowest_validation_loss():
     val = examples(seed=1)
     head, (results, best_epoch) = run(val=val, epochs=10)
     assert best_epoch > 0
-    loss = keras.losses.BinaryCrossentropy()(val.targets, head(val.inputs, training=False))
+    loss = keras.losses.BinaryCrossentropy()(val.targets, head(val.views[0].values, training=False))
     assert float(loss) == pytest.approx(min(result.val_loss for result in results), rel=1e-5)
 
 

@@ -1,8 +1,11 @@
 """What is left open is chosen; what is given stays."""
 
+import numpy as np
 import pytest
 
 from config import TrainConfig
+from features.cuts import Cut, find_cuts
+from models import backbones
 from models.backbones import find
 from training import recipe
 
@@ -25,24 +28,82 @@ def test_a_given_size_stays():
     assert recipe.choose_image_size(TrainConfig(image_size=160), find("vgg16"), 500).image_size == 160
 
 
-def test_everything_is_set_and_what_is_given_stays():
-    config = TrainConfig(image_size=64, batch_size=7, trainable_layers=0)
-    chosen = recipe.choose_training(config, [5, 9, 9, 3], 100)
-    assert (chosen.batch_size, chosen.trainable_layers) == (7, 0)
-    assert None not in {chosen.head_epochs, chosen.fine_tune_epochs, chosen.fine_tune_learning_rate}
+@pytest.fixture(scope="module")
+def cuts() -> list[Cut]:
+    return find_cuts(backbones.build(find("mobilenet"), 224))
 
 
-def test_fewer_pictures_get_more_epochs():
-    epochs = [recipe.choose_training(TrainConfig(), [9] * 5, count).fine_tune_epochs for count in (200, 4000, 100_000)]
+def test_everything_is_set_and_what_is_given_stays(cuts):
+    chosen = recipe.choose_training(TrainConfig(image_size=64, batch_size=7, trainable_layers=0, views=5), cuts, 100)
+    assert (chosen.batch_size, chosen.trainable_layers, chosen.views) == (7, 0, 5)
+    assert not [field for field, value in chosen.to_json().items() if value is None and field not in OPEN]
+
+
+OPEN = {"layer_decay", "weight_decay", "image_size", "learning_rate"}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "cut"),
+    [
+        ("efficientnet_lite0", "block6d_add"),
+        ("mobilenet", "conv_dw_12_relu"),
+        ("resnet50", "conv5_block1_out"),
+        ("vgg16", "block4_pool"),
+        ("inceptionv3", "mixed8"),
+        ("efficientnetb0", "block6d_add"),
+    ],
+)
+def test_fine_tuning_starts_where_the_fewest_numbers_cross(backbone, cut):
+    found = find_cuts(backbones.build(find(backbone), find(backbone).image_size))
+    chosen = recipe.choose_training(TrainConfig(), found, 5000)
+    assert chosen.trainable_layers == next(each.layers_after for each in found if each.layer == cut)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", backbones.TABLE, ids=lambda row: row.name)
+def test_every_backbone_has_layers_to_fine_tune(row):
+    found = find_cuts(backbones.build(row, row.image_size))
+    chosen = recipe.choose_training(TrainConfig(), found, 5000)
+    (share,) = {cut.share_after for cut in found if cut.layers_after == chosen.trainable_layers} or {0.0}
+    assert 0.03 < share < 0.25
+
+
+def test_few_pictures_train_the_head_alone_unless_asked(cuts):
+    assert recipe.choose_training(TrainConfig(), cuts, 300).fine_tune_epochs == 0
+    assert recipe.choose_training(TrainConfig(trainable_layers=9), cuts, 300).fine_tune_epochs > 0
+    assert recipe.choose_training(TrainConfig(fine_tune_epochs=2), cuts, 300).fine_tune_epochs == 2
+    assert recipe.choose_training(TrainConfig(), cuts, 3000).fine_tune_epochs > 0
+
+
+def test_fewer_pictures_get_more_epochs(cuts):
+    epochs = [recipe.choose_training(TrainConfig(), cuts, count).head_epochs for count in (200, 4000, 100_000)]
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[0] > epochs[-1] >= 1
 
 
-def test_without_pretrained_weights_the_whole_backbone_learns():
-    chosen = recipe.choose_training(TrainConfig(weights="none"), [9] * 5, 100)
+def test_without_pretrained_weights_the_whole_backbone_learns(cuts):
+    chosen = recipe.choose_training(TrainConfig(weights="none"), cuts, 100)
     assert (chosen.trainable_layers, chosen.head_epochs) == ("all", 0)
 
 
-def test_few_steps_get_a_lower_rate():
-    rates = [recipe.choose_training(TrainConfig(), [9] * 5, count).fine_tune_learning_rate for count in (50, 7000)]
+def test_without_augmentation_there_is_one_view(cuts):
+    assert recipe.choose_training(TrainConfig(), cuts, 100).views > 1
+    for augment in ("none", "fresh"):
+        assert recipe.choose_training(TrainConfig(augment=augment, views=3), cuts, 100).views == 1
+
+
+def test_few_steps_get_a_lower_rate(cuts):
+    rates = [
+        recipe.choose_training(TrainConfig(trainable_layers=9), cuts, count).fine_tune_learning_rate
+        for count in (50, 7000)
+    ]
     assert rates[0] < rates[1] / 10
+
+
+def test_narrow_features_get_a_higher_rate_for_the_head():
+    features = np.random.default_rng(0).normal(size=(500, 20)).astype(np.float32)
+    rates = [recipe.choose_head_learning_rate(TrainConfig(), features * spread).learning_rate for spread in (1, 0.5)]
+    assert rates == pytest.approx([1e-3, 2e-3], rel=0.1)
+    assert recipe.choose_head_learning_rate(TrainConfig(), features * 0).learning_rate == pytest.approx(1e-2)
+    assert recipe.choose_head_learning_rate(TrainConfig(), None).learning_rate == 1e-3
+    assert recipe.choose_head_learning_rate(TrainConfig(learning_rate=0.5), features).learning_rate == 0.5

@@ -1,0 +1,176 @@
+"""The pass through the frozen layers computes what the layers do, each time the same, and changes nothing."""
+
+import keras
+import numpy as np
+import pytest
+
+from config import UsageError
+from data.pipeline import View, augmentation_draws, input_batches
+from features.cuts import Cut, find_cuts
+from features.extract import FrozenPart, apply_model, structure
+from features.store import Store
+from models import backbones
+from models.backbones import TABLE, Backbone, find
+from models.classifier import Classifier, build_classifier
+
+SIZE = 75
+COUNT = 70
+"""More than one batch."""
+
+
+@pytest.fixture(scope="module")
+def view() -> View:
+    pixels = np.random.default_rng(0).integers(0, 256, (COUNT + 5, SIZE, SIZE, 3), np.uint8)
+    return View(pixels, np.arange(COUNT)[::-1])
+
+
+def build(name: str) -> Classifier:
+    keras.utils.set_random_seed(0)
+    weights = "imagenet" if name == "efficientnet_lite0" else "none"
+    return build_classifier(find(name), weights=weights, image_size=SIZE, task="multiclass", num_classes=3)
+
+
+def cuts_of(classifier: Classifier) -> list[Cut]:
+    """The pooled features and a cut in the last third of the network."""
+    cuts = find_cuts(classifier.model)
+    (pooled,) = (cut for cut in cuts if cut.layer == "pooling")
+    return [pooled, next(cut for cut in cuts if cut.share_after < 1 / 3)]
+
+
+def part(classifier: Classifier, folder, precision: str = "float32", limit: int = 10**9) -> FrozenPart:
+    return FrozenPart(classifier.model, cuts_of(classifier), Store(folder, limit), precision, "title")
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet50", "mobilenetv2", "inceptionv3", "efficientnetb0"])
+def test_features_are_what_the_layers_compute_and_repeat_to_the_bit(name, view, tmp_path):
+    classifier = build(name)
+    before = classifier.model.get_weights()
+    arrays, saved = part(classifier, tmp_path / "a").load_or_compute(view, None, {})
+    assert saved == 0
+    pictures = view.values[view.rows].astype(np.float32)
+    for array, cut in zip(arrays, cuts_of(classifier), strict=True):
+        expected = keras.Model(classifier.model.inputs[0], cut.tensor)(pictures, training=False).numpy()
+        np.testing.assert_allclose(array, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+    again, saved = part(build(name), tmp_path / "b").load_or_compute(view, None, {})
+    assert saved == 0
+    for first, second in zip(arrays, again, strict=True):
+        np.testing.assert_array_equal(first, second)
+    for first, second in zip(before, classifier.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+@pytest.fixture(scope="module")
+def lite() -> Classifier:
+    return build("efficientnet_lite0")
+
+
+def test_what_is_stored_is_not_computed_again(lite, view, tmp_path):
+    first, _ = part(lite, tmp_path).load_or_compute(view, None, {})
+    done = []
+    second, saved = part(build("efficientnet_lite0"), tmp_path).load_or_compute(view, None, {}, on_progress=done.append)
+    assert saved > 0
+    assert sum(done) == COUNT
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_everything_that_changes_a_value_is_another_entry(lite, view, tmp_path):
+    part(lite, tmp_path).load_or_compute(view, None, {"pictures": "a"})
+    assert part(lite, tmp_path).load_or_compute(view, None, {"pictures": "b"})[1] == 0
+    assert part(lite, tmp_path).load_or_compute(view, None, {"pictures": "a"}, half=True)[1] == 0
+    assert part(lite, tmp_path, precision="mixed_bfloat16").load_or_compute(view, None, {"pictures": "a"})[1] == 0
+    changed = build("efficientnet_lite0")
+    kernel = changed.backbone.layers[2].weights[0]
+    kernel.assign(kernel + 1e-6)
+    assert part(changed, tmp_path).load_or_compute(view, None, {"pictures": "a"})[1] == 0
+    later = build("efficientnet_lite0")
+    later.backbone.layers[-2].weights[0].assign_add([1e-6] * 1280)
+    assert part(later, tmp_path).load_or_compute(view, None, {"pictures": "a"})[1] == 0
+
+
+def test_the_head_does_not_matter(lite, view, tmp_path):
+    part(lite, tmp_path).load_or_compute(view, None, {})
+    other = build("efficientnet_lite0")
+    other.head.layers[-1].weights[0].assign(np.ones((1280, 3)))
+    assert part(other, tmp_path).load_or_compute(view, None, {})[1] > 0
+
+
+def test_only_the_missing_cut_is_computed(lite, view, tmp_path):
+    pooled, map_cut = cuts_of(lite)
+    store = Store(tmp_path, 10**9)
+    FrozenPart(lite.model, [pooled], store, "float32", "").load_or_compute(view, None, {})
+    FrozenPart(lite.model, [pooled, map_cut], store, "float32", "").load_or_compute(view, None, {})
+    assert len(store.entries()) == 2
+
+
+def test_feature_maps_are_halved_and_pooled_features_are_not(lite, view, tmp_path):
+    exact, _ = part(lite, tmp_path).load_or_compute(view, None, {})
+    halved, _ = part(lite, tmp_path).load_or_compute(view, None, {}, half=True)
+    assert [array.dtype for array in halved] == [np.float32, np.float16]
+    np.testing.assert_array_equal(halved[1], exact[1].astype(np.float16))
+    assert [cut.size(half=True) for cut in cuts_of(lite)] == [array[0].nbytes for array in halved]
+    assert [cut.size(half=False) for cut in cuts_of(lite)] == [array[0].nbytes for array in exact]
+
+
+def test_values_too_large_for_float16_are_kept_in_float32(view, tmp_path):
+    classifier = build("efficientnet_lite0")
+    layer = classifier.model.get_layer(cuts_of(classifier)[1].layer)
+    source = next(each for each in classifier.backbone.layers if each.output is layer.input[0])
+    source.gamma.assign(source.gamma * 1e6)
+    arrays, _ = part(classifier, tmp_path).load_or_compute(view, None, {}, half=True)
+    assert arrays[1].dtype == np.float32
+    assert np.abs(arrays[1]).max() > 65504
+    assert np.isfinite(arrays[1]).all()
+    assert part(classifier, tmp_path).load_or_compute(view, None, {}, half=True)[1] > 0
+
+
+def test_without_room_the_features_stay_in_memory(lite, view, tmp_path):
+    stored, _ = part(lite, tmp_path / "a").load_or_compute(view, None, {})
+    full = Store(tmp_path / "b", 0)
+    (kept,), saved = FrozenPart(lite.model, cuts_of(lite)[:1], full, "float32", "").load_or_compute(view, None, {})
+    assert saved == 0
+    np.testing.assert_array_equal(kept, stored[0])
+    assert full.entries() == []
+    with pytest.raises(UsageError, match="no room left"):
+        part(lite, tmp_path / "b", limit=0).load_or_compute(view, None, {})
+
+
+def test_bfloat16_agrees_but_for_rounding_and_is_switched_off_again(lite, view, tmp_path):
+    exact, _ = part(lite, tmp_path / "a").load_or_compute(view, None, {})
+    rough, _ = part(lite, tmp_path / "b", precision="mixed_bfloat16").load_or_compute(view, None, {})
+    again, _ = part(lite, tmp_path / "c").load_or_compute(view, None, {})
+    assert np.abs(rough[0] - exact[0]).mean() < 0.15 * exact[0].mean()
+    assert not np.array_equal(rough[0], exact[0])
+    np.testing.assert_array_equal(again[0], exact[0])
+
+
+def test_a_varied_view_differs_from_the_plain_one(lite, view, tmp_path):
+    plain, _ = part(lite, tmp_path).load_or_compute(view, None, {"view": 0})
+    varied, _ = part(lite, tmp_path).load_or_compute(view, augmentation_draws(0, 1, COUNT), {"view": 1})
+    differences = np.abs(varied[0] - plain[0]).max(axis=1)
+    assert (differences > 0).all()
+
+
+def test_a_model_is_applied_in_order_in_inference_mode(lite, view):
+    outputs = apply_model(lite.model, input_batches(view, 32))
+    expected = lite.model(view.values[view.rows].astype(np.float32), training=False)
+    assert outputs.shape == (COUNT, 3)
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+
+
+def check_structure(row: Backbone) -> None:
+    """Builds a network twice: the second has other names for what has no name of its own."""
+    texts = [structure(backbones.build(row, max(64, row.family.smallest_size))) for _ in range(2)]
+    assert texts[0] == texts[1]
+    assert " at 0x" not in texts[0]
+
+
+@pytest.mark.parametrize("name", ["resnet50", "mobilenetv3small", "densenet121", "convnexttiny"])
+def test_the_structure_of_a_network_does_not_depend_on_generated_names(name):
+    check_structure(find(name))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
+def test_the_structure_of_every_network_does_not_depend_on_generated_names(row):
+    check_structure(row)
