@@ -1,0 +1,1 @@
+"""Side-by-side timings; none of this is needed to use the project."""

@@ -1,0 +1,85 @@
+"""Pictures per second through the frozen part, against what the machine could do at most.
+
+`python -m benchmarks.frozen_pass resnet50 mobilenet` runs every network in both precisions, and as `tf.function` runs a
+model that is not folded, in turn. Weights are random: they change nothing about the speed.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+
+from benchmarks.machine import Machine, measure_machine
+from models.backbones import find
+
+BATCH_SIZE = 32
+SECONDS = 3.0
+"""How long each candidate runs at a time."""
+ROUNDS = 3
+
+
+def main() -> None:
+    """Measures the networks named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("backbones", nargs="+")
+    flags = parser.parse_args()
+
+    from terminal import import_tensorflow
+
+    import_tensorflow()
+    machine = measure_machine()
+    for name in flags.backbones:
+        for label, rate, share in measure(name, find(name).image_size, machine):
+            print(f"{name:<20} {label:<24} {rate:8,.0f} pictures/s  {share:5.0%} of the peak", flush=True)
+
+
+def measure(name: str, image_size: int, machine: Machine) -> list[tuple[str, float, float]]:
+    """Measures one network.
+
+    Args:
+        name: of the backbone.
+        image_size: height and width of the pictures, pixels.
+        machine: its limits.
+
+    Returns:
+        Label, pictures per second (the best round) and share of the precision's peak of each candidate.
+    """
+    import keras
+    import tensorflow as tf
+
+    from features.cuts import find_cuts
+    from features.extract import convolutions_in, frozen_function
+    from models import backbones
+
+    backbone = backbones.build(find(name), image_size)
+    model = keras.Model(backbone.inputs[0], keras.layers.GlobalAveragePooling2D()(backbone.output))
+    macs = find_cuts(backbone)[-1].macs_before
+    batch = tf.random.uniform((BATCH_SIZE, image_size, image_size, 3), 0, 255)
+    plain = tf.function(lambda pictures: model(pictures, training=False), autograph=False)
+    folded = frozen_function(model)
+    candidates: dict[str, tuple[str, Callable]] = {
+        "tf.function": ("float32", plain),
+        "folded": ("float32", folded),
+        "folded, bfloat16": ("mixed_bfloat16", folded),
+    }
+    best = dict.fromkeys(candidates, 0.0)
+    for _ in range(ROUNDS):
+        for label, (precision, compute) in candidates.items():
+            with convolutions_in(precision):
+                best[label] = max(best[label], _rate(lambda compute=compute: compute(batch)))
+    return [
+        (label, best[label], best[label] * 2 * macs / machine.flops[precision])
+        for label, (precision, _) in candidates.items()
+    ]
+
+
+def _rate(work: Callable) -> float:
+    work()
+    started, calls = time.perf_counter(), 0
+    while time.perf_counter() - started < SECONDS:
+        work()
+        calls += 1
+    return calls * BATCH_SIZE / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    main()

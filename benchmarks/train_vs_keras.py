@@ -1,0 +1,168 @@
+"""Headstart against the recipe of Keras' guide to transfer learning: same pictures, split, weights and network.
+
+`python -m benchmarks.train_vs_keras --data FOLDER --backbone mobilenet --weights FILE` runs, for every seed and in
+turn, the recipe (`keras_recipe.py`), `train.py` with an empty cache (cold) and the same command again (warm), each as a
+process of its own, timed as a whole, and prints the table that the README quotes.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.machine import decode_seconds, measure_machine
+from config import TrainConfig
+from training.inputs import RunInputs, load_inputs
+
+ROOT = Path(__file__).parent.parent
+CONTENDERS = ("keras", "cold", "warm")
+
+
+class Outcome(NamedTuple):
+    """What one process did."""
+
+    accuracy: float
+    """On the validation pictures, fraction."""
+    seconds: float
+    """From its start to its end."""
+
+
+def main() -> None:
+    """Runs all contenders and prints accuracy, seconds, ratios and limits."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="animals")
+    parser.add_argument("--backbone", default="mobilenet", help="one of keras.applications")
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--image-size", type=int)
+    parser.add_argument("--seeds", type=int, default=3)
+    flags = parser.parse_args()
+    weights = str(Path(flags.weights).absolute()) if Path(flags.weights).is_file() else flags.weights
+
+    with tempfile.TemporaryDirectory() as scratch:
+        config = TrainConfig(
+            data=flags.data,
+            backbone=flags.backbone,
+            weights=weights,
+            image_size=flags.image_size,
+            test_fraction=0.0,
+            cache_dir=Path(scratch) / "prepare",
+        )
+        inputs = load_inputs(config)
+        folder = Path(scratch) / Path(flags.data).stem
+        _link_pictures(inputs, folder)
+        outcomes: dict[str, list[Outcome]] = {contender: [] for contender in CONTENDERS}
+        importing = []
+        for seed in range(flags.seeds):
+            cache = Path(scratch) / "cache"
+            importing.append(_timed([sys.executable, "-c", "import tensorflow, keras"])[1])
+            for contender in CONTENDERS:
+                if contender == "keras":
+                    outcome = _run_keras(inputs, folder, seed)
+                else:
+                    outcome, record = _run_headstart(inputs, folder, seed, cache, Path(scratch) / f"run{seed}")
+                outcomes[contender].append(outcome)
+                print(f"seed {seed}  {contender:<6} {outcome.accuracy:7.2%} {outcome.seconds:8.1f} s", flush=True)
+            shutil.rmtree(cache)
+        _show(outcomes, statistics.mean(importing))
+        _show_limit(inputs, record)
+
+
+def _link_pictures(inputs: RunInputs, folder: Path) -> None:
+    """Links the pictures of train and val as folders of classes, so that both sides have the same split."""
+    for split in ("train", "val"):
+        for position in inputs.data.splits[split]:
+            picture = inputs.data.pictures[position]
+            place = folder / split / picture.labels[0] / f"{position}{picture.path.suffix}"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(picture.path.absolute())
+
+
+def _run_keras(inputs: RunInputs, folder: Path, seed: int) -> Outcome:
+    row, config = inputs.row, inputs.config
+    command = [sys.executable, str(ROOT / "benchmarks" / "keras_recipe.py"), str(folder)]
+    command += ["--backbone", row.builder, "--module", row.module, "--weights", config.weights]
+    command += ["--image-size", str(config.image_size), "--seed", str(seed)]
+    output, seconds = _timed(command)
+    return Outcome(json.loads(output.splitlines()[-1])["accuracy"], seconds)
+
+
+def _run_headstart(
+    inputs: RunInputs, folder: Path, seed: int, cache: Path, run: Path
+) -> tuple[Outcome, dict[str, Any]]:
+    config = inputs.config
+    command = [sys.executable, str(ROOT / "train.py"), "--data", str(folder), "--backbone", config.backbone]
+    command += ["--weights", config.weights, "--image-size", str(config.image_size), "--seed", str(seed)]
+    command += ["--test-fraction", "0", "--cache-dir", str(cache), "--output", str(run)]
+    shutil.rmtree(run, ignore_errors=True)
+    _, seconds = _timed(command)
+    record = json.loads((run / "metrics.json").read_text())
+    record["config"] = json.loads((run / "config.json").read_text())
+    return Outcome(record["val"]["accuracy"], seconds), record
+
+
+def _timed(command: list[str]) -> tuple[str, float]:
+    """Runs a command and returns its output and its seconds; what it says besides is shown if it fails."""
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return done.stdout, time.perf_counter() - started
+
+
+def _show(outcomes: dict[str, list[Outcome]], importing: float) -> None:
+    print(f"\n{'':<8}{'accuracy':>10}{'seconds':>10}{'ratio':>8}{'without imports':>17}")
+    means = {name: [statistics.mean(values) for values in zip(*runs, strict=True)] for name, runs in outcomes.items()}
+    slowest = means["keras"][1]
+    for name, (accuracy, seconds) in means.items():
+        ratio, inner = slowest / seconds, (slowest - importing) / (seconds - importing)
+        print(f"{name:<8}{accuracy:>10.2%}{seconds:>10.1f}{ratio:>7.1f}x{inner:>16.1f}x")
+    print(f"Means over the seeds. Importing TensorFlow and Keras takes {importing:.1f} s of each process.")
+
+
+def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
+    """Prints the least time that the same work could take on this machine, were nothing lost anywhere."""
+    from terminal import import_tensorflow
+
+    import_tensorflow()
+    from benchmarks.frozen_pass import measure
+    from models.classifier import build_classifier
+    from training.frozen import choose_cuts
+
+    config, data, machine = TrainConfig(**record["config"]), inputs.data, measure_machine()
+    print(f"\nThis machine: {machine.flops['float32'] / 1e9:,.0f} GFLOP/s in float32, {os.cpu_count()} cores.")
+    for label, rate, share in measure(inputs.row.name, config.image_size, machine):
+        print(f"{inputs.row.name}, {config.image_size} px, {label}: {rate:,.0f} pictures/s, {share:.0%} of the peak")
+
+    classifier = build_classifier(
+        inputs.row,
+        weights="none",
+        image_size=config.image_size,
+        task=data.task,
+        num_classes=len(data.class_names),
+    )
+    cuts = choose_cuts(classifier, config)
+    cut = cuts.get("fine_tune", cuts["head"])
+    num_train, kept = len(data.splits["train"]), sum(map(len, data.splits.values()))
+    paths = [data.pictures[position].path for position in data.splits["train"][:200]]
+    peak, epochs = machine.flops["float32"], record["epochs"]["fine_tune"]
+    decode = kept * decode_seconds(paths, config.image_size) / os.cpu_count()
+    passes = kept + (config.views - 1) * num_train
+    extract = 2 * passes * (cut.macs_before + cut.macs_after) / peak
+    train = 6 * num_train * cut.macs_after * epochs / peak
+    read = cut.size(half=True) * num_train * epochs / machine.bandwidth
+    warm = decode + train + read
+    print(
+        f"Limit: {warm + extract:.1f} s cold, {warm:.1f} s warm: decode {decode:.1f}, frozen pass {extract:.1f}, "
+        f"{epochs} epochs behind {cut.layer} {train:.1f}, reading {read:.2f}."
+    )
+
+
+if __name__ == "__main__":
+    main()
