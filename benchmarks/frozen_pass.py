@@ -11,7 +11,6 @@ from collections.abc import Callable
 from benchmarks.machine import Machine, measure_machine
 from models.backbones import find
 
-BATCH_SIZE = 32
 SECONDS = 3.0
 """How long each candidate runs at a time."""
 ROUNDS = 3
@@ -47,7 +46,7 @@ def measure(name: str, image_size: int, machine: Machine) -> list[tuple[str, flo
     import tensorflow as tf
 
     from features.cuts import find_cuts
-    from features.extract import convolutions_in, frozen_function
+    from features.extract import BATCH_SIZE, convolutions_in, frozen_function
     from models import backbones
 
     backbone = backbones.build(find(name), image_size)
@@ -65,20 +64,21 @@ def measure(name: str, image_size: int, machine: Machine) -> list[tuple[str, flo
     for _ in range(ROUNDS):
         for label, (precision, compute) in candidates.items():
             with convolutions_in(precision):
-                best[label] = max(best[label], _rate(lambda compute=compute: compute(batch)))
+                calls = _calls_per_second(lambda compute=compute: compute(batch))
+                best[label] = max(best[label], calls * BATCH_SIZE)
     return [
         (label, best[label], best[label] * 2 * macs / machine.flops[precision])
         for label, (precision, _) in candidates.items()
     ]
 
 
-def _rate(work: Callable) -> float:
+def _calls_per_second(work: Callable) -> float:
     work()
     started, calls = time.perf_counter(), 0
     while time.perf_counter() - started < SECONDS:
         work()
         calls += 1
-    return calls * BATCH_SIZE / (time.perf_counter() - started)
+    return calls / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":
