@@ -24,6 +24,9 @@ AUGMENTATION = {
     "contrast": (0.85, 1.15),
 }
 """The ranges that are drawn from."""
+PARALLEL_READS = 2
+PREFETCHED = 2
+"""Batches that wait. Left to itself, TensorFlow keeps gigabytes of pictures waiting for a slow network."""
 NUM_DRAWS = 7
 """Random numbers that the augmentation of one picture takes."""
 
@@ -87,9 +90,9 @@ def training_batches(
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
         positions = tf.data.Dataset.range(count).batch(batch_size)
-        return positions.map(lambda batch: load(epoch, batch), num_parallel_calls=tf.data.AUTOTUNE)
+        return positions.map(lambda batch: load(epoch, batch), num_parallel_calls=PARALLEL_READS)
 
-    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(batches_of).prefetch(tf.data.AUTOTUNE)
+    return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(batches_of).prefetch(PREFETCHED)
 
 
 def evaluation_batches(examples: Examples, batch_size: int) -> tf.data.Dataset:
@@ -104,8 +107,8 @@ def evaluation_batches(examples: Examples, batch_size: int) -> tf.data.Dataset:
     """
     indices = tf.data.Dataset.range(len(examples.targets)).batch(batch_size)
     first = examples._replace(views=examples.views[:1])
-    batches = indices.map(lambda batch: _read(first, batch, 0)[:2], num_parallel_calls=tf.data.AUTOTUNE)
-    return batches.prefetch(tf.data.AUTOTUNE)
+    batches = indices.map(lambda batch: _read(first, batch, 0)[:2], num_parallel_calls=PARALLEL_READS)
+    return batches.prefetch(PREFETCHED)
 
 
 def input_batches(view: View, batch_size: int, draws: np.ndarray | None = None) -> tf.data.Dataset:

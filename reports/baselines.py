@@ -65,9 +65,9 @@ def _shrink(pixels: np.ndarray, positions: np.ndarray) -> np.ndarray:
     edges = np.linspace(0, pixels.shape[1], SIDE + 1).astype(int)[:-1]
     cells = np.diff([*edges, pixels.shape[1]])
     area = cells[:, None, None] * cells[None, :, None]
-    shrunk = [
-        np.add.reduceat(np.add.reduceat(pixels[position].astype(np.float32), edges, axis=0), edges, axis=1) / area
-        for position in positions
-    ]
-    release(pixels)
+    shrunk = []
+    for position in positions:
+        rows = np.add.reduceat(pixels[position].astype(np.float32), edges, axis=0)
+        shrunk.append(np.add.reduceat(rows, edges, axis=1) / area)
+        release(pixels)
     return np.stack(shrunk).reshape(len(positions), -1)

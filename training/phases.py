@@ -112,7 +112,7 @@ def train_phase(
         scale_learning_rates(optimizer, factors)
     train_steps, judge_step, measured = _compile(model, optimizer, task)
 
-    on_vectors = len(model.input.shape) == 2
+    on_vectors = train.views[0].values.ndim == 2
     steps_per_call = STEPS_PER_CALL if on_vectors else 1
     val_batches = () if val is None else evaluation_batches(val, EVALUATION_BATCH_SIZE)
     if on_vectors:

@@ -31,7 +31,7 @@ from training.inputs import RunInputs
 from training.phases import EpochResult
 from training.recipe import choose_head_learning_rate, choose_training
 
-BATCH_SIZE = 64
+BATCH_SIZE = 32
 """Pictures judged at once."""
 FEATURES_SAMPLED = 1_000
 PICTURES_CHECKED = 4
