@@ -125,7 +125,9 @@ def input_batches(view: View, batch_size: int, draws: np.ndarray | None = None) 
     count = len(view.rows)
     beside = np.zeros((count, 0), np.float32) if draws is None else draws
     batches = evaluation_batches(Examples([view], beside, np.ones(count, np.float32)), batch_size)
-    return batches.map(lambda batch, drawn: batch if draws is None else augment_pictures(batch, drawn))
+    if draws is None:
+        return batches.map(lambda batch, _: batch)
+    return batches.map(augment_pictures).prefetch(PREFETCHED)  # varied while the network computes the batch before
 
 
 @functools.lru_cache(maxsize=2)

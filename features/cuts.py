@@ -80,13 +80,13 @@ def cut_before_trainable(cuts: Sequence[Cut], model: keras.Model) -> Cut:
     """Returns the last cut before the first trainable layer, or the narrowest of those that cost next to nothing more.
 
     Args:
-        cuts: of the model.
+        cuts: of the model, in order.
         model: with its trainable layers set. If none is, the cut is the model's output; if the first is, its input.
     """
     trainable = [bool(getattr(operation, "trainable_variables", ())) for operation in model.operations]
     first = trainable.index(True) if any(trainable) else len(trainable)
-    last = max((cut for cut in cuts if cut.position <= first), key=lambda cut: cut.position)
-    close = [cut for cut in cuts if cut.position <= first and cut.macs_after <= NEXT_TO_NOTHING * last.macs_after]
+    before = [cut for cut in cuts if cut.position <= first]
+    close = [cut for cut in before if cut.macs_after <= NEXT_TO_NOTHING * before[-1].macs_after]
     return min(close, key=lambda cut: (cut.values, -cut.position))
 
 

@@ -204,5 +204,7 @@ def convolutions_in(precision: Precision) -> Iterator[None]:
     """Lets TensorFlow rewrite graphs to bfloat16 while a block runs (oneDNN; Keras' own policy is slower on CPUs)."""
     options = {"auto_mixed_precision_onednn_bfloat16": precision == "mixed_bfloat16"}
     tf.config.optimizer.set_experimental_options(options)
-    yield
-    tf.config.optimizer.set_experimental_options(dict.fromkeys(options, False))
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options(dict.fromkeys(options, False))

@@ -18,7 +18,7 @@ from data.pipeline import Examples, View, input_batches
 from data.prepare import ImageData
 from data.sources import Split
 from features.cuts import Cut, find_cuts
-from features.extract import apply_model
+from features.extract import BATCH_SIZE, apply_model
 from features.store import Store
 from models.backbones import Backbone
 from models.classifier import Classifier, build_classifier
@@ -31,8 +31,6 @@ from training.inputs import RunInputs
 from training.phases import EpochResult
 from training.recipe import choose_head_learning_rate, choose_training
 
-BATCH_SIZE = 32
-"""Pictures judged at once."""
 FEATURES_SAMPLED = 1_000
 PICTURES_CHECKED = 4
 LARGEST_DIFFERENCE = 1e-3
