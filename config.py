@@ -7,7 +7,7 @@ chosen from the backbone and the size of the data set, in `training/recipe.py`; 
 import dataclasses
 import difflib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, Self, get_type_hints
 
@@ -16,6 +16,9 @@ from typeguard import TypeCheckError, check_type
 
 Resize = Literal["crop", "pad", "stretch"]
 DEFAULT_CACHE_DIR = user_cache_path("headstart")
+Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion"]
+Depth = int | Literal["all"]
+"""How many of the backbone's last layers learn."""
 Task = Literal["binary", "multiclass", "multilabel"]
 """What a picture's labels are: one of two classes, one of several, or any number of them."""
 
@@ -38,8 +41,8 @@ def did_you_mean(received: str, choices: Iterable[str]) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Train an image classifier: a pretrained backbone without its top, and a new head on it."""
+class DataConfig:
+    """What a run and a search have in common."""
 
     # --- what it learns from -------------------------------------------------------------------------------------
     data: str = "animals"
@@ -56,61 +59,19 @@ class TrainConfig:
     """How a picture becomes a square: 'crop' keeps the middle, 'pad' adds black bars, 'stretch' changes proportions.
     Where what matters may lie at the border of a long picture, take one of the last two."""
 
-    # --- the network ---------------------------------------------------------------------------------------------
-    backbone: str = "efficientnet_lite0"
-    """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all."""
-
-    weights: str = "imagenet"
-    """Weights of the backbone: 'imagenet', 'none' (random), or a .h5 or .weights.h5 file without top."""
-
     image_size: int | None = None
     """Height and width of the network's input, pixels. Default: the backbone's own, or less for small pictures."""
+
+    # --- the network ---------------------------------------------------------------------------------------------
+    weights: str = "imagenet"
+    """Weights of the backbone: 'imagenet', 'none' (random), or a .h5 or .weights.h5 file without top."""
 
     pooling: Literal["avg", "max"] = "avg"
     """How the backbone's last feature map becomes one vector."""
 
-    head_units: tuple[int, ...] = ()
-    """Units of each dense layer between the pooled features and the output, such as '256 64'."""
-
-    dropout: float = 0.2
-    """Fraction of values dropped before each dense layer of the head while training."""
-
-    trainable_layers: int | Literal["all"] | None = None
-    """Last layers of the backbone to fine-tune after the head: a number, 'all', or 0. Default: its last blocks."""
-
     # --- how it learns -------------------------------------------------------------------------------------------
-    head_epochs: int | None = None
-    """Maximum epochs of training the head on the frozen backbone."""
-
-    fine_tune_epochs: int | None = None
-    """Maximum epochs of fine-tuning the unfrozen layers after that."""
-
-    learning_rate: float | None = None
-    """Peak learning rate of the head phase; in both phases it warms up first and then falls to 0 along a cosine.
-    Default: by the spread of the features."""
-
-    fine_tune_learning_rate: float | None = None
-    """Peak learning rate of the fine-tuning phase."""
-
-    layer_decay: float | None = None
-    """Factor on the fine-tuning learning rate for each block further from the output, such as 0.8."""
-
-    batch_size: int | None = None
-    """Pictures per training step."""
-
-    optimizer: Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion"] = "adam"
-    """Optimizer of both phases; sgd has Nesterov momentum 0.9."""
-
-    weight_decay: float | None = None
-    """Fraction of each weight taken off per step and unit of learning rate. Default: 0.004 for adamw, else none."""
-
-    augment: Literal["views", "fresh", "none"] = "views"
-    """Random flips, crops, brightness and contrast for training pictures: 'views' makes a few versions of each, runs
-    them through the frozen layers once and takes another in each epoch; 'fresh' makes new ones in every epoch, for
-    which the whole network has to run; or 'none'."""
-
-    views: int | None = None
-    """Versions of each training picture, the unchanged one included; one means no augmentation."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """The learning rate of both phases after half an epoch of warming up: it falls to 0 along a cosine, or stays."""
 
     class_weights: bool = False
     """Weight pictures so that every class counts equally, however few it has."""
@@ -127,7 +88,7 @@ class TrainConfig:
 
     # --- where things go; never part of config.json, so that a copied config cannot write into an old run ----------
     output: Path | None = None
-    """Folder of the run. Default: runs/TIME-BACKBONE-DATA."""
+    """Folder of the run. Default: one below runs/, named by time, backbone and data."""
 
     cache_dir: Path = DEFAULT_CACHE_DIR
     """Folder for what can be computed again, such as unpacked data sets and what the frozen layers made of them."""
@@ -137,27 +98,88 @@ class TrainConfig:
     fine-tuning runs the whole network."""
 
     def __post_init__(self):
-        for name in ("val_fraction", "test_fraction", "dropout"):
-            _check(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
+        for name in ("val_fraction", "test_fraction"):
+            check_setting(self, name, lambda value: 0 <= value < 1, "at least 0 and below 1")
         if self.val_fraction + self.test_fraction >= 1:
             raise UsageError(
                 f"--val-fraction and --test-fraction must leave something to train on; "
                 f"received {self.val_fraction} and {self.test_fraction}."
             )
-        _check(self, "image_size", lambda value: 1 <= value <= 4096, "from 1 to 4096")
-        for name in ("batch_size", "patience", "views"):
-            _check(self, name, lambda value: value >= 1, "at least 1")
+        check_setting(self, "image_size", lambda value: 1 <= value <= 4096, "from 1 to 4096")
+        check_setting(self, "patience", lambda value: value >= 1, "at least 1")
+        check_setting(self, "cache_gb", lambda value: value >= 0, "at least 0")
+        check_setting(self, "seed", lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(DataConfig):
+    """Train an image classifier: a pretrained backbone without its top, and a new head on it."""
+
+    backbone: str = "efficientnet_lite0"
+    """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all."""
+
+    head_units: tuple[int, ...] = ()
+    """Units of each dense layer between the pooled features and the output, such as '256 64'."""
+
+    dropout: float = 0.2
+    """Fraction of values dropped before each dense layer of the head while training."""
+
+    trainable_layers: Depth | None = None
+    """Last layers of the backbone to fine-tune after the head: a number, 'all', or 0. Default: its last blocks."""
+
+    head_epochs: int | None = None
+    """Maximum epochs of training the head on the frozen backbone."""
+
+    fine_tune_epochs: int | None = None
+    """Maximum epochs of fine-tuning the unfrozen layers after that."""
+
+    learning_rate: float | Literal["find"] | None = None
+    """Peak learning rate of the head phase; 'find' looks for it in a short training with rising rates. Default: by the
+    spread of the features."""
+
+    fine_tune_learning_rate: float | None = None
+    """Peak learning rate of the fine-tuning phase."""
+
+    layer_decay: float | None = None
+    """Factor on the fine-tuning learning rate for each block further from the output, such as 0.8."""
+
+    batch_size: int | None = None
+    """Pictures per training step."""
+
+    optimizer: Optimizer = "adam"
+    """Optimizer of both phases; sgd has Nesterov momentum 0.9."""
+
+    weight_decay: float | None = None
+    """Fraction of each weight taken off per step and unit of learning rate. Default: 0.004 for adamw, else none."""
+
+    augment: Literal["views", "fresh", "none"] = "views"
+    """Random flips, crops, brightness and contrast for training pictures: 'views' makes a few versions of each, runs
+    them through the frozen layers once and takes another in each epoch; 'fresh' makes new ones in every epoch, for
+    which the whole network has to run; or 'none'."""
+
+    views: int | None = None
+    """Versions of each training picture, the unchanged one included; one means no augmentation."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        check_setting(self, "dropout", lambda value: 0 <= value < 1, "at least 0 and below 1")
+        for name in ("batch_size", "views"):
+            check_setting(self, name, lambda value: value >= 1, "at least 1")
         for name in ("head_epochs", "fine_tune_epochs"):
-            _check(self, name, lambda value: value >= 0, "at least 0")
-        _check(self, "cache_gb", lambda value: value >= 0, "at least 0")
-        _check(self, "weight_decay", lambda value: 0 <= value <= 10, "at least 0 and at most 10")
-        for name in ("learning_rate", "fine_tune_learning_rate"):
-            _check(self, name, lambda value: 0 < value <= 10, "above 0 and at most 10")
-        _check(self, "layer_decay", lambda value: 0 < value <= 1, "above 0 and at most 1")
-        _check(self, "seed", lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
-        _check(self, "head_units", lambda value: all(units >= 1 for units in value), "numbers of at least 1")
+            check_setting(self, name, lambda value: value >= 0, "at least 0")
+        check_setting(self, "weight_decay", lambda value: 0 <= value <= 10, "at least 0 and at most 10")
+        check_setting(self, "fine_tune_learning_rate", lambda value: 0 < value <= 10, "above 0 and at most 10")
+        if self.learning_rate != "find":
+            check_setting(self, "learning_rate", lambda value: 0 < value <= 10, "above 0 and at most 10, or 'find'")
+        elif self.head_epochs == 0 or (self.head_epochs is None and self.weights == "none"):
+            why = "--head-epochs is 0" if self.head_epochs == 0 else "--weights none leaves it out"
+            raise UsageError(
+                f"--learning-rate find needs a head phase, and {why}. Raise --head-epochs, or leave 'find' out."
+            )
+        check_setting(self, "layer_decay", lambda value: 0 < value <= 1, "above 0 and at most 1")
+        check_setting(self, "head_units", lambda value: all(units >= 1 for units in value), "numbers of at least 1")
         if self.trainable_layers != "all":
-            _check(self, "trainable_layers", lambda value: value >= 0, "'all', or a number of at least 0")
+            check_setting(self, "trainable_layers", lambda value: value >= 0, "'all', or a number of at least 0")
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as `config.json` holds them."""
@@ -198,7 +220,8 @@ class TrainConfig:
 _PLACES = ("output", "cache_dir", "cache_gb")
 
 
-def _check(config: TrainConfig, name: str, is_valid, expected: str) -> None:
+def check_setting(config: DataConfig, name: str, is_valid: Callable[[Any], bool], expected: str) -> None:
+    """Raises a `UsageError` if a setting is neither open nor valid."""
     value = getattr(config, name)
     if value is not None and not is_valid(value):
         shown = " ".join(map(str, value)) if isinstance(value, tuple) else value

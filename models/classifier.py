@@ -34,6 +34,7 @@ def build_classifier(
     pooling: Literal["avg", "max"] = "avg",
     head_units: Sequence[int] = (),
     dropout: float = 0.0,
+    seed: int = 0,
 ) -> Classifier:
     """Builds a classifier; the arguments are settings of `config.TrainConfig`, explained there.
 
@@ -46,13 +47,14 @@ def build_classifier(
         pooling: how the last feature map becomes one vector.
         head_units: units of each dense layer before the output.
         dropout: fraction of values dropped before each dense layer while training.
+        seed: of the head.
 
     Raises:
         UsageError: the weights cannot be had, or do not fit the backbone.
     """
     backbone = build_backbone(row, image_size, weights)
     pooled = POOLING[pooling](name="pooling")(backbone.output)
-    head = build_head(pooled.shape[-1], task, num_classes, head_units, dropout)
+    head = build_head(pooled.shape[-1], task, num_classes, head_units, dropout, seed)
     return Classifier(
         model=keras.Model(backbone.inputs[0], head(pooled), name=f"{row.name}_classifier"),
         backbone=backbone,

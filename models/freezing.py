@@ -6,16 +6,16 @@ asks for. Only a backbone without pretrained weights has no statistics to protec
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import keras
 
+from config import Depth
 from models.backbones import Backbone, block_of
 
 
 def set_trainable(
     backbone_layers: Sequence[keras.Layer],
-    trainable_layers: int | Literal["all"],
+    trainable_layers: Depth,
     batch_norm_learns: bool = False,
 ) -> None:
     """Lets the last layers learn and freezes the others. A compiled model must be compiled again.

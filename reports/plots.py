@@ -54,6 +54,29 @@ def learning_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
+def learning_rate(curve: pd.DataFrame, chosen: float) -> Figure:
+    """Loss by learning rate while the rate rises, and the rate that was chosen.
+
+    Args:
+        curve: the table of `learning_rate.csv`.
+        chosen: marked.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    rates, smoothed = curve["learning_rate"], curve["smoothed_loss"]
+    axes.semilogx(rates, curve["loss"], color="0.75", lw=1, label="batch")
+    axes.semilogx(rates, smoothed, color=TRAIN_COLOUR, lw=2, label="smoothed")
+    axes.axvline(chosen, color=VAL_COLOUR, lw=1, ls="--")
+    loss = np.interp(np.log(chosen), np.log(rates), smoothed)
+    axes.plot(chosen, loss, "o", color=VAL_COLOUR, label=f"chosen: {chosen:g}")
+    # Single batches of a training that diverges would flatten all before it.
+    axes.set(xlabel="learning rate", ylabel="loss", ylim=(0, 1.15 * smoothed.max()))
+    axes.grid(alpha=0.25)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    return figure
+
+
 def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
     """Counts of label (row) against prediction (column), coloured by the share of the row.
 

@@ -14,7 +14,9 @@ from config import TrainConfig, UsageError
         ({"val_fraction": -0.1}, "--val-fraction must be at least 0 and below 1; received -0.1"),
         ({"val_fraction": 0.6, "test_fraction": 0.5}, "must leave something to train on"),
         ({"batch_size": 0}, "--batch-size must be at least 1; received 0"),
-        ({"learning_rate": 0.0}, "--learning-rate must be above 0"),
+        ({"learning_rate": 0.0}, "--learning-rate must be above 0 and at most 10, or 'find'; received 0.0"),
+        ({"learning_rate": "find", "head_epochs": 0}, "find needs a head phase, and --head-epochs is 0"),
+        ({"learning_rate": "find", "weights": "none"}, "find needs a head phase, and --weights none leaves it out"),
         ({"trainable_layers": -1}, "--trainable-layers must be 'all', or a number of at least 0; received -1"),
         ({"head_units": (64, 0)}, "--head-units must be numbers of at least 1; received 64 0"),
         ({"layer_decay": 1.5}, "--layer-decay must be above 0 and at most 1"),
@@ -27,7 +29,7 @@ def test_impossible_settings_are_refused_with_the_flag_and_the_value(settings, m
 
 
 def test_a_saved_config_reads_back_equal(tmp_path):
-    config = TrainConfig(head_units=(64, 32), trainable_layers="all", layer_decay=0.8)
+    config = TrainConfig(head_units=(64, 32), trainable_layers="all", layer_decay=0.8, learning_rate="find")
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config.to_json()))
     assert TrainConfig.from_file(path) == config
@@ -45,6 +47,7 @@ def test_a_saved_config_does_not_say_where_things_go(tmp_path):
         ('{"droput": 0.1}', "Did you mean 'dropout'"),
         ('{"dropout": "much"}', "'dropout' of .* cannot be 'much'"),
         ('{"pooling": "median"}', "'pooling' of .* cannot be 'median'"),
+        ('{"learning_rate": "fnd"}', "'learning_rate' of .* cannot be 'fnd'"),
         ('{"dropout": 7}', "--dropout must be"),
     ],
 )

@@ -4,15 +4,14 @@ A phase trains the layers behind its cut. The pass in front of the cuts runs onc
 tensors for all phases together, and stays on disk for the next run.
 """
 
-import dataclasses
 import time
-from collections.abc import Callable, Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import keras
 import numpy as np
 
-from config import TrainConfig
+from config import Depth, TrainConfig
 from data.pipeline import AUGMENTATION, View, augmentation_draws
 from data.prepare import ImageData
 from data.sources import Split
@@ -25,6 +24,9 @@ from terminal import counted, progress_bar, show_stage
 from training.recipe import LEAST_SHARE_BEFORE
 
 Phase = Literal["head", "fine_tune"]
+Use = TypeVar("Use", bound=Hashable)
+"""What a cut is for: a phase, or in a search a depth."""
+FEATURES_SAMPLED = 1_000
 JUDGED: tuple[Split, ...] = ("val", "test")
 
 
@@ -49,39 +51,57 @@ def choose_cuts(classifier: Classifier, config: TrainConfig) -> dict[Phase, Cut]
     """
     if config.augment == "fresh":
         return {}
-    trainable_layers = {"head": 0} if config.head_epochs else {}
+    trainable_layers: dict[Phase, Depth] = {"head": 0} if config.head_epochs else {}
     if config.fine_tune_epochs and config.trainable_layers != 0:
         trainable_layers["fine_tune"] = config.trainable_layers
+    return cuts_at(classifier, trainable_layers)
+
+
+def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, Depth]) -> dict[Use, Cut]:
+    """Returns the cut before the trainable layers of each use, where one is worth it.
+
+    Args:
+        classifier: all of its backbone is frozen afterwards.
+        trainable_layers: how many of the backbone's last layers learn.
+    """
     cuts, chosen = find_cuts(classifier.model), {}
-    for phase, count in trainable_layers.items():
+    for use, count in trainable_layers.items():
         set_trainable(classifier.backbone.layers, count)
         cut = cut_before_trainable(cuts, classifier.model)
         if 1 - cut.share_after >= LEAST_SHARE_BEFORE:
-            chosen[phase] = cut
+            chosen[use] = cut
     set_trainable(classifier.backbone.layers, 0)
     return chosen
 
 
-def plan_cuts(
-    classifier: Classifier, config: TrainConfig, data: ImageData, store: Store
-) -> tuple[dict[Phase, Cut], TrainConfig]:
-    """Chooses the cuts and as many views as the store has room for; without room for one, fine-tuning has no cut.
+def fit_into_store(cuts: dict[Use, Cut], views: int, data: ImageData, store: Store) -> tuple[dict[Use, Cut], int]:
+    """Takes as many views, and then as many cuts, as the store has room for; the widest feature maps go first.
+
+    Args:
+        cuts: those wanted.
+        views: those wanted.
+        data: the pictures.
+        store: where their tensors will be.
 
     Returns:
-        The cuts and the settings, changed or not; what is less than asked for is said on the terminal.
+        The cuts and the views; what is less than asked for is said on the terminal.
     """
-    cuts = choose_cuts(classifier, config)
+    cuts, wanted = dict(cuts), views
     kept, train = sum(map(len, data.splits.values())), len(data.splits["train"])
-    for views in range(config.views, 0, -1):
-        needed = sum(kept * cut.size(half=False) + (views - 1) * train * cut.size(half=True) for cut in _unique(cuts))
-        if store.has_room(needed):
-            if views < config.views:
-                show_stage("cache", f"room for {views} of {config.views} views; more take a larger --cache-gb or disk")
-            return cuts, dataclasses.replace(config, views=views)
-    if "fine_tune" in cuts:
-        del cuts["fine_tune"]
+    while True:
+        for views in range(wanted, 0, -1):
+            needed = sum(
+                kept * cut.size(half=False) + (views - 1) * train * cut.size(half=True) for cut in _unique(cuts)
+            )
+            if store.has_room(needed):
+                if views < wanted:
+                    show_stage("cache", f"room for {views} of {wanted} views; more take a larger --cache-gb or disk")
+                return cuts, views
+        maps = [use for use, cut in cuts.items() if len(cut.tensor.shape) > 2]
+        if not maps:
+            return cuts, wanted
+        del cuts[max(maps, key=lambda use: cuts[use].values)]
         show_stage("cache", "no room for what the frozen layers make: fine-tuning runs all of them; see --cache-gb")
-    return cuts, config
 
 
 def whole_network(classifier: Classifier, config: TrainConfig, data: ImageData) -> PhaseInputs:
@@ -92,42 +112,42 @@ def whole_network(classifier: Classifier, config: TrainConfig, data: ImageData) 
 
 
 def frozen_inputs(
-    classifier: Classifier, cuts: dict[Phase, Cut], config: TrainConfig, data: ImageData, store: Store
-) -> dict[Phase, PhaseInputs]:
+    classifier: Classifier, cuts: dict[Use, Cut], config: TrainConfig, data: ImageData, store: Store
+) -> dict[Use, PhaseInputs]:
     """Runs the frozen layers once for every view, or takes what the store has of it; shows which of the two.
 
     Args:
         classifier: the network.
-        cuts: where it is cut in each phase.
+        cuts: where it is cut for each use.
         config: for views, seed and precision.
         data: the pictures: all in the plain view, those to train on in the others.
         store: where the results stay.
 
     Returns:
-        The inputs of each phase that has a cut.
+        The inputs of each use that has a cut.
     """
     started = time.perf_counter()
-    train, kept = data.splits["train"], np.sort(np.concatenate(list(data.splits.values())))
-    title = f"{data.name}, {config.backbone}, {config.image_size} px"
-    part = FrozenPart(classifier.model, _unique(cuts), store, config.precision, title)
+    train, kept = data.splits["train"], kept_pictures(data)
+    part = frozen_part(classifier, cuts, config, data, store)
     count, saved, views = len(kept) + (config.views - 1) * len(train), 0.0, []
     with progress_bar("features", count) as advance:
         for number in range(config.views):
-            arrays, seconds = _load_or_compute(part, number, train if number else kept, config, data, advance)
+            arrays, seconds = load_or_compute(part, number, train if number else kept, config, data, advance)
             views.append(arrays)
             saved += seconds
     how = f"{saved:.1f} seconds saved by the cache"
     if not saved:
         how = f"once, {count / (time.perf_counter() - started):,.0f} per second"
     text = f"{count:,} pictures in {counted(config.views, 'view', 'views')} through the frozen layers, {how}"
-    if "fine_tune" in cuts:
-        text += f"; fine-tuning computes the {cuts['fine_tune'].share_after:.0%} behind them"
+    behind = [cut.share_after for cut in cuts.values() if len(cut.tensor.shape) > 2]
+    if behind:
+        text += f"; fine-tuning computes the {max(behind):.0%} behind them"
     show_stage("features", text)
 
     inputs, places = {}, [cut.layer for cut in _unique(cuts)]
-    for phase, cut in cuts.items():
+    for use, cut in cuts.items():
         plain, *varied = [arrays[places.index(cut.layer)] for arrays in views]
-        inputs[phase] = PhaseInputs(
+        inputs[use] = PhaseInputs(
             keras.Model(cut.tensor, classifier.model.output),
             [View(plain, np.searchsorted(kept, train)), *(View(array, np.arange(len(train))) for array in varied)],
             {split: View(plain, np.searchsorted(kept, data.splits[split])) for split in JUDGED},
@@ -136,7 +156,20 @@ def frozen_inputs(
     return inputs
 
 
-def _load_or_compute(
+def kept_pictures(data: ImageData) -> np.ndarray:
+    """Returns the positions of the pictures of all splits, int64, in order: those of the plain view."""
+    return np.sort(np.concatenate(list(data.splits.values())))
+
+
+def frozen_part(
+    classifier: Classifier, cuts: Mapping[Use, Cut], config: TrainConfig, data: ImageData, store: Store
+) -> FrozenPart:
+    """Makes the pass through what lies before the cuts; see `frozen_inputs` for the arguments."""
+    title = f"{data.name}, {config.backbone}, {config.image_size} px"
+    return FrozenPart(classifier.model, _unique(cuts), store, config.precision, title)
+
+
+def load_or_compute(
     part: FrozenPart,
     number: int,
     positions: np.ndarray,
@@ -144,9 +177,18 @@ def _load_or_compute(
     data: ImageData,
     on_progress: Callable[[int], None],
 ) -> tuple[list[np.ndarray], float]:
-    """What crosses each cut in one view, and the seconds that the store saved. View 0 is the pictures as they are.
+    """Returns what crosses each cut in one view, and the seconds that the store saved.
 
-    The others may be rounded: that is far below what augmentation changes. The plain one is judged by and stays exact.
+    Views that are varied may be rounded: that is far below what augmentation changes. The plain one is judged by and
+    stays exact.
+
+    Args:
+        part: the frozen part.
+        number: of the view; 0 is the pictures as they are.
+        positions: which pictures.
+        config: for the seed.
+        data: the pictures.
+        on_progress: called with the number of pictures done since the last call.
     """
     draws = augmentation_draws(config.seed, number, len(positions)) if number else None
     varied = {"seed": config.seed, "view": number, **AUGMENTATION} if number else None
@@ -155,5 +197,11 @@ def _load_or_compute(
     return part.load_or_compute(view, draws, description, half=number > 0, on_progress=on_progress)
 
 
-def _unique(cuts: dict[Phase, Cut]) -> list[Cut]:
+def features_sample(head: PhaseInputs) -> np.ndarray:
+    """Features of some training pictures, float32 (n, num_features), from the inputs of a head."""
+    values, rows = head.train[0]
+    return values[rows[:: max(1, len(rows) // FEATURES_SAMPLED)]]
+
+
+def _unique(cuts: Mapping[Any, Cut]) -> list[Cut]:
     return list({cut.layer: cut for cut in cuts.values()}.values())

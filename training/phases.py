@@ -4,7 +4,6 @@ A head of random weights would send large, meaningless gradients into the pretra
 (Keras' guide to transfer learning; LP-FT, Kumar et al., ICLR 2022).
 """
 
-import functools
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import Task, TrainConfig, UsageError
+from config import Task, TrainConfig
 from data.pipeline import Examples, evaluation_batches, training_batches
 from models.heads import OUTPUTS
 
@@ -27,6 +26,7 @@ OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "adagrad": keras.optimizers.Adagrad,
     "lion": keras.optimizers.Lion,
 }
+DEFAULT_WEIGHT_DECAY = {"adamw": 0.004}
 WARM_UP_EPOCHS = 0.5
 """Share of a phase's first epoch in which the learning rate rises from 0, while the optimizer's moments are empty."""
 EVALUATION_BATCH_SIZE = 64
@@ -40,11 +40,12 @@ def exact_match(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.reduce_all((outputs >= 0.5) == (targets >= 0.5), axis=-1), tf.float32)
 
 
-ACCURACY: dict[Task, Callable[..., keras.metrics.Metric]] = {
-    "binary": keras.metrics.BinaryAccuracy,
-    "multiclass": keras.metrics.CategoricalAccuracy,
-    "multilabel": functools.partial(keras.metrics.MeanMetricWrapper, exact_match),
+ACCURACY: dict[Task, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "binary": lambda targets, outputs: keras.metrics.binary_accuracy(targets, outputs)[..., 0],
+    "multiclass": keras.metrics.categorical_accuracy,
+    "multilabel": exact_match,
 }
+"""Whether each picture is right: float32 (..., n), from targets and outputs (..., n, num_outputs)."""
 
 
 class EpochResult(NamedTuple):
@@ -68,84 +69,178 @@ class PhaseResult(NamedTuple):
     """Number of the epoch whose weights were kept; 0 for those it started from."""
 
 
-def train_phase(
-    phase: str,
-    model: keras.Model,
-    task: Task,
-    train: Examples,
-    val: Examples | None,
-    config: TrainConfig,
-    *,
-    epochs: int,
-    learning_rate: float,
-    augment: bool,
-    learning_rate_factors: dict[str, float] | None = None,
-    on_epoch: Callable[[EpochResult], None] = lambda _: None,
-) -> PhaseResult:
-    """Trains a model until its validation loss no longer falls, and leaves it at its best weights.
+class Learner:
+    """A model with its optimizer and the graphs of its steps: trains one phase, or several that start afresh.
 
-    The weights it starts from count as well: a phase never makes the validation loss worse.
-
-    Args:
-        phase: name for the history.
-        model: what is trained; its trainable layers are set already.
-        task: decides loss and metric.
-        train: examples to learn from.
-        val: examples to stop and choose by; None trains all epochs and keeps the last weights.
-        config: batch size, optimizer, patience and seed.
-        epochs: maximum epochs.
-        learning_rate: peak learning rate; it warms up to this and then falls to 0 along a cosine.
-        augment: whether to vary the pictures.
-        learning_rate_factors: factors on the learning rate, by path of the variable; 1 for the others.
-        on_epoch: called after each epoch.
-
-    Returns:
-        What happened, epoch by epoch, and which epoch's weights the model has now.
+    A loop of our own instead of `fit`: it can start at any epoch, keeps the weights it began with in mind, and loses no
+    time between steps, which for a head on stored features is most of the time. Rates are variables, so that another
+    phase with others needs no new graph.
     """
-    steps = math.ceil(len(train.targets) / config.batch_size)
-    schedule = _warm_up_and_cosine(learning_rate, steps, epochs)
-    decay = {} if config.weight_decay is None else {"weight_decay": config.weight_decay}
-    optimizer = OPTIMIZERS[config.optimizer](learning_rate=schedule, **decay)
-    optimizer.build(model.trainable_variables)
-    if learning_rate_factors:
-        factors = [learning_rate_factors.get(variable.path, 1.0) for variable in model.trainable_variables]
-        scale_learning_rates(optimizer, factors)
-    train_steps, judge_step, measured = _compile(model, optimizer, task)
 
-    on_vectors = train.views[0].values.ndim == 2
-    steps_per_call = STEPS_PER_CALL if on_vectors else 1
-    val_batches = () if val is None else evaluation_batches(val, EVALUATION_BATCH_SIZE)
-    if on_vectors:
-        val_batches = list(val_batches)  # small, and making an iterator takes longer than using it
+    def __init__(
+        self,
+        model: keras.Model,
+        task: Task,
+        optimizer: str,
+        learning_rate_factors: dict[str, float] | None = None,
+    ):
+        """Makes the optimizer; the graphs are made when they are first used.
 
-    def judge() -> Measured | None:
-        for batch in val_batches:
-            judge_step(*batch)
-        return None if val is None else measured()
+        Args:
+            model: what is trained; its trainable layers are set already.
+            task: decides loss and metric.
+            optimizer: one of `OPTIMIZERS`.
+            learning_rate_factors: factors on the learning rate, by path of the variable; 1 for the others.
+        """
+        self._model = model
+        self._rates = Rates()
+        self._optimizer = make_optimizer(optimizer, self._rates)
+        self._optimizer.build(model.trainable_variables)
+        if learning_rate_factors:
+            factors = [learning_rate_factors.get(variable.path, 1.0) for variable in model.trainable_variables]
+            scale_learning_rates(self._optimizer, factors)
+        self._start = [variable.numpy() for variable in self._optimizer.variables]
+        self._train_steps, self._judge_step, self._measured = _compile(model, self._optimizer, task)
 
-    start = judge()
-    best = Best(model, start and start.loss)
-    batches = iter(
-        training_batches(train, batch_size=config.batch_size, seed=config.seed, epochs=range(epochs), augment=augment)
-    )
-    results: list[EpochResult] = []
-    for epoch in range(1, epochs + 1):
-        started = time.perf_counter()
-        for first in range(0, steps, steps_per_call):
-            train_steps(batches, tf.constant(min(steps_per_call, steps - first)))
-        trained, judged = measured(), judge()
-        rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-        seconds = time.perf_counter() - started
-        results.append(EpochResult(phase, epoch, rate, *trained, *(judged or (None, None)), seconds))
-        if not math.isfinite(trained.loss):
-            flag = "--learning-rate" if phase == "head" else "--fine-tune-learning-rate"
-            raise UsageError(f"Training diverged: the loss is {trained.loss} in epoch {epoch}. Lower {flag}.")
-        on_epoch(results[-1])
-        best.update(epoch, judged and judged.loss)
-        if epoch - best.epoch >= config.patience:
-            break
-    best.restore()
-    return PhaseResult(results, best.epoch)
+    def train(
+        self,
+        phase: str,
+        train: Examples,
+        val: Examples | None,
+        config: TrainConfig,
+        *,
+        epochs: int,
+        learning_rate: float,
+        augment: bool,
+        on_epoch: Callable[[EpochResult], None] = lambda _: None,
+    ) -> PhaseResult:
+        """Trains until the validation loss no longer falls, and leaves the model at its best weights.
+
+        The weights it starts from count as well: a phase never makes the validation loss worse.
+
+        Args:
+            phase: name for the history.
+            train: examples to learn from.
+            val: examples to stop and choose by; None trains all epochs and keeps the last weights.
+            config: batch size, schedule, weight decay, patience and seed.
+            epochs: maximum epochs.
+            learning_rate: peak learning rate.
+            augment: whether to vary the pictures.
+            on_epoch: called after each epoch.
+
+        Returns:
+            What happened, epoch by epoch, and which epoch's weights the model has now.
+
+        Raises:
+            DivergedError: the loss is no longer a number.
+        """
+        steps = math.ceil(len(train.targets) / config.batch_size)
+        for variable, start in zip(self._optimizer.variables, self._start, strict=True):
+            variable.assign(start)
+        self._rates.assign(config, learning_rate, steps, epochs)
+
+        on_vectors = train.views[0].values.ndim == 2
+        steps_per_call = STEPS_PER_CALL if on_vectors else 1
+        val_batches = () if val is None else evaluation_batches(val, EVALUATION_BATCH_SIZE)
+        if on_vectors:
+            val_batches = list(val_batches)  # small, and making an iterator takes longer than using it
+
+        def judge() -> Measured | None:
+            for batch in val_batches:
+                self._judge_step(*batch)
+            return None if val is None else self._measured()
+
+        start = judge()
+        best = Best(self._model, start and start.loss)
+        batches = iter(
+            training_batches(
+                train, batch_size=config.batch_size, seed=config.seed, epochs=range(epochs), augment=augment
+            )
+        )
+        results: list[EpochResult] = []
+        for epoch in range(1, epochs + 1):
+            started = time.perf_counter()
+            for first in range(0, steps, steps_per_call):
+                self._train_steps(batches, tf.constant(min(steps_per_call, steps - first)))
+            trained, judged = self._measured(), judge()
+            rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+            seconds = time.perf_counter() - started
+            results.append(EpochResult(phase, epoch, rate, *trained, *(judged or (None, None)), seconds))
+            if not math.isfinite(trained.loss):
+                raise DivergedError(f"the loss is {trained.loss} in epoch {epoch}")
+            on_epoch(results[-1])
+            best.update(epoch, judged and judged.loss)
+            if epoch - best.epoch >= config.patience:
+                break
+        best.restore()
+        return PhaseResult(results, best.epoch)
+
+
+class DivergedError(Exception):
+    """Training ended in numbers that are none."""
+
+
+class Rates(keras.optimizers.schedules.LearningRateSchedule):
+    """Learning rate by step, and weight decay, as variables.
+
+    The rate rises to its peak in the first half epoch, then stays there or falls to 0 along a cosine.
+    """
+
+    def __init__(self, shape: tuple[int, ...] = ()):
+        """Args:
+
+        shape: () for one model; for several that are trained as one, a shape that spreads over their variables.
+        """
+        self.weight_decay = keras.Variable(np.zeros(shape, np.float32), trainable=False, name="weight_decay")
+        self._peak, self._warm_up, self._fall, self._end = (
+            keras.Variable(np.ones(shape, np.float32), trainable=False, name=name)
+            for name in ("peak", "warm_up", "fall", "end")
+        )
+
+    def assign(
+        self,
+        config: TrainConfig | Sequence[TrainConfig],
+        learning_rate: float | Sequence[float],
+        steps: int,
+        epochs: int | Sequence[int],
+    ) -> None:
+        """Sets the rates.
+
+        Args:
+            config: for schedule, optimizer and weight decay; of each model, as are the peak learning rates and epochs.
+            learning_rate: peak.
+            steps: per epoch.
+            epochs: maximum epochs.
+        """
+        configs = [config] if isinstance(config, TrainConfig) else config
+        warm_up = max(1, round(WARM_UP_EPOCHS * steps))
+        decay = [
+            DEFAULT_WEIGHT_DECAY.get(each.optimizer, 0.0) if each.weight_decay is None else each.weight_decay
+            for each in configs
+        ]
+        values = (
+            (self.weight_decay, decay),
+            (self._peak, learning_rate),
+            (self._warm_up, [warm_up] * len(configs)),
+            (self._fall, [each.schedule == "cosine" for each in configs]),
+            (self._end, np.maximum(np.multiply(steps, epochs) - warm_up, 1)),
+        )
+        for variable, value in values:
+            variable.assign(np.reshape(np.asarray(value, np.float32), variable.shape))
+
+    def __call__(self, step: tf.Tensor) -> tf.Tensor:
+        """Returns the learning rate at a step, counted from 0."""
+        step = keras.ops.cast(step, "float32")
+        progress = keras.ops.clip((step - self._warm_up) / self._end, 0.0, 1.0)
+        falling = 1 - self._fall * 0.5 * (1 - keras.ops.cos(math.pi * progress))
+        return self._peak * keras.ops.where(step < self._warm_up, step / self._warm_up, falling)
+
+
+def make_optimizer(name: str, rates: Rates) -> keras.optimizers.Optimizer:
+    """Makes an optimizer whose learning rate and weight decay are those of `rates`."""
+    optimizer = OPTIMIZERS[name](learning_rate=rates)
+    optimizer.weight_decay = rates.weight_decay
+    return optimizer
 
 
 class Measured(NamedTuple):
@@ -178,13 +273,9 @@ class Best:
 def _compile(
     model: keras.Model, optimizer: keras.optimizers.Optimizer, task: Task
 ) -> tuple[Callable[..., None], Callable[..., None], Callable[[], Measured]]:
-    """Makes graphs of training steps and of a validation step, and a function that reads and resets their means.
-
-    A loop of our own instead of `fit`: it can start at any epoch, keeps the weights it began with in mind, and loses no
-    time between steps, which for a head on stored features is most of the time.
-    """
+    """Makes graphs of training steps and of a validation step, and a function that reads and resets their means."""
     loss_of = keras.losses.get(OUTPUTS[task].loss)
-    mean_loss, accuracy = keras.metrics.Mean(), ACCURACY[task]()
+    mean_loss, accuracy = keras.metrics.Mean(), keras.metrics.MeanMetricWrapper(ACCURACY[task])
     variables = model.trainable_variables
 
     @tf.function(reduce_retracing=True, autograph=False)
@@ -268,13 +359,3 @@ def balanced_weights(targets: np.ndarray, task: Task) -> np.ndarray:
     weight_of_class = len(targets) / (membership.shape[1] * np.maximum(membership.sum(0), 1))
     labels = membership.sum(1)
     return np.where(labels > 0, membership @ weight_of_class / np.maximum(labels, 1), 1).astype(np.float32)
-
-
-def _warm_up_and_cosine(highest: float, steps: int, epochs: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    warm_up = max(1, round(WARM_UP_EPOCHS * steps))
-    return keras.optimizers.schedules.CosineDecay(
-        initial_learning_rate=0.0,
-        warmup_target=highest,
-        warmup_steps=warm_up,
-        decay_steps=max(1, steps * epochs - warm_up),
-    )

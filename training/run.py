@@ -6,14 +6,13 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from config import TrainConfig
+from config import TrainConfig, UsageError
 from data.pipeline import Examples, View, input_batches
 from data.prepare import ImageData
 from data.sources import Split
@@ -26,12 +25,20 @@ from models.freezing import set_trainable, split_into_blocks
 from reports import plots, summary, writer
 from terminal import counted, progress_bar, show_stage
 from training import phases
-from training.frozen import Phase, PhaseInputs, frozen_inputs, plan_cuts, whole_network
+from training.frozen import (
+    Phase,
+    PhaseInputs,
+    choose_cuts,
+    features_sample,
+    fit_into_store,
+    frozen_inputs,
+    whole_network,
+)
 from training.inputs import RunInputs
 from training.phases import EpochResult
+from training.range_test import STEPS, choose_rate, range_test
 from training.recipe import choose_head_learning_rate, choose_training
 
-FEATURES_SAMPLED = 1_000
 PICTURES_CHECKED = 4
 LARGEST_DIFFERENCE = 1e-3
 """Between the probabilities that were measured and those of the saved file: rounding, in another order of steps."""
@@ -85,7 +92,7 @@ def train(inputs: RunInputs) -> Path:
 def _finish(run: Run, started: float) -> Path:
     """All that takes long: trains, measures and writes."""
     inputs = _frozen_inputs(run)
-    run.config = choose_head_learning_rate(run.config, _some_features(inputs))
+    _choose_learning_rate(run, inputs)
     writer.write_json(run.folder / "config.json", run.config.to_json())
     _train_head(run, inputs)
     _fine_tune(run, inputs)
@@ -115,6 +122,7 @@ def _start(inputs: RunInputs) -> Run:
         pooling=config.pooling,
         head_units=config.head_units,
         dropout=config.dropout,
+        seed=config.seed,
     )
     set_trainable(classifier.backbone.layers, 0)
     config = choose_training(config, find_cuts(classifier.backbone), len(data.splits["train"]))
@@ -122,7 +130,8 @@ def _start(inputs: RunInputs) -> Run:
     show_stage("model", f"{row.name} ({config.weights}), {config.image_size} px, {millions:.1f} M parameters")
 
     store = Store(config.cache_dir / "features", round(config.cache_gb * 1e9))
-    cuts, config = plan_cuts(classifier, config, data, store)
+    cuts, views = fit_into_store(choose_cuts(classifier, config), config.views, data, store)
+    config = dataclasses.replace(config, views=views)
     seconds = {"total": 0.0, "prepare": inputs.seconds, "features": 0.0, "head": 0.0, "fine_tune": 0.0, "evaluate": 0.0}
     run = Run(writer.make_folder(config, data.name), config, data, row, classifier, store, cuts, [], seconds)
     writer.write_json(run.folder / "config.json", config.to_json())
@@ -140,12 +149,28 @@ def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
         return frozen_inputs(run.classifier, run.cuts, run.config, run.data, run.store)
 
 
-def _some_features(inputs: dict[Phase, PhaseInputs]) -> np.ndarray | None:
-    """Features of some training pictures, if the head is trained on such."""
-    if "head" not in inputs:
-        return None
-    values, rows = inputs["head"].train[0]
-    return values[rows[:: max(1, len(rows) // FEATURES_SAMPLED)]]
+def _choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
+    """Sets the learning rate of the head."""
+    if run.config.learning_rate == "find":
+        with _timed(run, "find"):
+            run.config = dataclasses.replace(run.config, learning_rate=_find_learning_rate(run, inputs))
+    else:
+        features = features_sample(inputs["head"]) if "head" in inputs else None
+        run.config = choose_head_learning_rate(run.config, features)
+
+
+def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
+    """Looks for the learning rate of the head, and keeps what was seen."""
+    model, views, _, augment = _phase_inputs(run, "head", inputs)
+    train = _training_examples(run, views)
+    with progress_bar("find", STEPS) as advance:
+        curve = range_test(model, run.data.task, train, run.config, augment=augment, on_step=advance)
+    writer.write_table(run.folder / "learning_rate.csv", curve)
+    rate = choose_rate(curve)
+    writer.write_figure(run.folder / "figures" / "learning_rate.png", plots.learning_rate(curve, rate))
+    tried = f"{counted(len(curve), 'step', 'steps')} up to {curve['learning_rate'].iloc[-1]:.2g}"
+    show_stage("find", f"learning rate {rate:g}, around which the loss falls most, of {tried}")
+    return rate
 
 
 def _train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
@@ -176,13 +201,20 @@ def _fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
         )
 
 
-def _train_phase(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs], *, epochs: int, **settings: Any) -> None:
+def _train_phase(
+    run: Run,
+    phase: Phase,
+    inputs: dict[Phase, PhaseInputs],
+    *,
+    epochs: int,
+    learning_rate: float,
+    learning_rate_factors: dict[str, float] | None = None,
+) -> None:
     """Trains one phase, and shows and records every epoch."""
-    model, views, judged, augment = inputs.get(phase) or whole_network(run.classifier, run.config, run.data)
-    train = _examples(run.data, "train", views)
-    if run.config.class_weights:
-        train = train._replace(sample_weights=phases.balanced_weights(train.targets, run.data.task))
+    model, views, judged, augment = _phase_inputs(run, phase, inputs)
+    train = _training_examples(run, views)
     val = _examples(run.data, "val", [judged["val"]]) if len(run.data.splits["val"]) else None
+    learner = phases.Learner(model, run.data.task, run.config.optimizer, learning_rate_factors)
     title = phase.replace("_", "-")
     with progress_bar(title, epochs) as advance:
 
@@ -191,22 +223,35 @@ def _train_phase(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs], *, ep
             writer.write_table(run.folder / "history.csv", run.history)
             advance(1, _epoch_text(result))
 
-        done, best_epoch = phases.train_phase(
-            phase,
-            model,
-            run.data.task,
-            train,
-            val,
-            run.config,
-            epochs=epochs,
-            augment=augment,
-            on_epoch=on_epoch,
-            **settings,
-        )
+        try:
+            done, best_epoch = learner.train(
+                phase,
+                train,
+                val,
+                run.config,
+                epochs=epochs,
+                learning_rate=learning_rate,
+                augment=augment,
+                on_epoch=on_epoch,
+            )
+        except phases.DivergedError as error:
+            flag = "--learning-rate" if phase == "head" else "--fine-tune-learning-rate"
+            raise UsageError(f"Training diverged: {error}. Lower {flag}.") from None
     kept = "none better than the start, which is kept"
     if best_epoch > 0:
         kept = f"kept {best_epoch}: {_epoch_text(done[best_epoch - 1])}"
     show_stage(title, f"{counted(len(done), 'epoch', 'epochs')}, {kept}")
+
+
+def _phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
+    return inputs.get(phase) or whole_network(run.classifier, run.config, run.data)
+
+
+def _training_examples(run: Run, views: Sequence[View]) -> Examples:
+    train = _examples(run.data, "train", views)
+    if run.config.class_weights:
+        train = train._replace(sample_weights=phases.balanced_weights(train.targets, run.data.task))
+    return train
 
 
 def _examples(data: ImageData, split: Split, views: Sequence[View]) -> Examples:

@@ -23,7 +23,7 @@ from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
 from training.frozen import PhaseInputs, choose_cuts, frozen_inputs, whole_network
 from training.inputs import load_inputs
-from training.phases import train_phase
+from training.phases import Learner
 from training.run import train
 
 ROOT = Path(__file__).parents[2]
@@ -41,17 +41,8 @@ def curve(inputs: PhaseInputs, classifier: Classifier, config: TrainConfig, data
     train_targets, val_targets = (data.targets[data.splits[split]] for split in ("train", "val"))
     examples = Examples(inputs.train, train_targets, np.ones(len(train_targets), np.float32))
     val = Examples([inputs.judged["val"]], val_targets, np.ones(len(val_targets), np.float32))
-    result = train_phase(
-        "fine_tune",
-        inputs.model,
-        data.task,
-        examples,
-        val,
-        config,
-        epochs=config.fine_tune_epochs,
-        learning_rate=1e-4,
-        augment=inputs.augment,
-    )
+    settings = {"epochs": config.fine_tune_epochs, "learning_rate": 1e-4, "augment": inputs.augment}
+    result = Learner(inputs.model, data.task, "adam").train("fine_tune", examples, val, config, **settings)
     return [(epoch.loss, epoch.val_loss) for epoch in result.epochs]
 
 

@@ -1,18 +1,21 @@
 """A phase learns, keeps the best, and steps as it is told."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
-from config import TrainConfig, UsageError
+from config import TrainConfig
 from data.pipeline import Examples, View
 from models.heads import build_head
 from training.phases import (
     OPTIMIZERS,
+    DivergedError,
+    Learner,
     balanced_weights,
     layer_decay_factors,
     scale_learning_rates,
-    train_phase,
 )
 
 CONFIG = TrainConfig(batch_size=8, patience=3)
@@ -24,21 +27,11 @@ def examples(count: int = 32, seed: int = 0) -> Examples:
     return Examples([View(features, np.arange(count))], targets, np.ones(count, np.float32))
 
 
-def run(config=CONFIG, train=None, val=None, epochs=4, learning_rate=0.01, **settings):
-    keras.utils.set_random_seed(config.seed)
-    head = build_head(6, "binary", 2, head_units=(8,), dropout=0.2)
-    result = train_phase(
-        "head",
-        head,
-        "binary",
-        train or examples(),
-        val,
-        config,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        augment=False,
-        **settings,
-    )
+def run(config=CONFIG, train=None, val=None, epochs=4, learning_rate=0.01):
+    head = build_head(6, "binary", 2, head_units=(8,), dropout=0.2, seed=config.seed)
+    learner = Learner(head, "binary", config.optimizer)
+    train = train or examples()
+    result = learner.train("head", train, val, config, epochs=epochs, learning_rate=learning_rate, augment=False)
     return head, result
 
 
@@ -52,8 +45,16 @@ def test_the_optimizers_are_those_that_the_config_offers():
 @pytest.mark.parametrize("weight_decay", [None, 0.01])
 def test_every_optimizer_lowers_the_loss(optimizer, weight_decay):
     config = TrainConfig(batch_size=8, optimizer=optimizer, weight_decay=weight_decay)
-    _, (results, _) = run(config, epochs=8, learning_rate=0.5 if optimizer in ("sgd", "adagrad") else 0.02)
+    _, (results, _) = run(config, epochs=16, learning_rate=0.5 if optimizer in ("sgd", "adagrad") else 0.02)
     assert results[-1].loss < 0.8 * results[0].loss
+
+
+def test_weight_decay_makes_weights_smaller():
+    sizes = []
+    for weight_decay in (0.0, 5.0):
+        head, _ = run(dataclasses.replace(CONFIG, weight_decay=weight_decay))
+        sizes.append(sum(np.abs(weights).sum() for weights in head.get_weights()))
+    assert sizes[1] < 0.9 * sizes[0]
 
 
 def test_the_same_seed_gives_the_same_weights():
@@ -68,10 +69,30 @@ def test_the_learning_rate_ends_at_zero():
     assert results[-1].learning_rate == pytest.approx(0, abs=1e-9)
 
 
+def test_a_constant_learning_rate_stays_and_answers_for_fewer_epochs():
+    config = dataclasses.replace(CONFIG, schedule="constant")
+    _, (long, _) = run(config, val=examples(seed=1), epochs=6)
+    _, (short, _) = run(config, val=examples(seed=1), epochs=3)
+    assert [result.learning_rate for result in long] == pytest.approx([0.01] * 6)
+    assert [result._replace(seconds=0) for result in long[:3]] == [result._replace(seconds=0) for result in short]
+
+
+def test_a_second_phase_starts_afresh_in_the_same_graph():
+    head = build_head(6, "binary", 2, head_units=(8,))
+    start = head.get_weights()
+    learner = Learner(head, "binary", "adam")
+    settings = {"epochs": 3, "learning_rate": 0.01, "augment": False}
+    first = learner.train("head", examples(), examples(seed=1), CONFIG, **settings)
+    head.set_weights(start)
+    learner.train("head", examples(), None, CONFIG, **(settings | {"learning_rate": 0.3}))
+    head.set_weights(start)
+    again = learner.train("head", examples(), examples(seed=1), CONFIG, **settings)
+    assert [epoch.val_loss for epoch in again.epochs] == [epoch.val_loss for epoch in first.epochs]
+
+
 def test_the_best_weights_are_kept_and_waiting_ends():
     val = examples(seed=1)
     upside_down = val._replace(targets=1 - val.targets)
-    keras.utils.set_random_seed(0)
     start = [w.copy() for w in build_head(6, "binary", 2, head_units=(8,), dropout=0.2).get_weights()]
     head, (results, best_epoch) = run(val=upside_down, epochs=20)
     assert len(results) == CONFIG.patience
@@ -90,7 +111,7 @@ def test_the_kept_weights_have_the_lowest_validation_loss():
 
 def test_a_loss_that_is_no_number_stops_and_says_what_to_change():
     broken = examples()._replace(sample_weights=np.full(32, np.nan, np.float32))
-    with pytest.raises(UsageError, match=r"Training diverged: the loss is nan in epoch 1\. Lower --learning-rate"):
+    with pytest.raises(DivergedError, match="the loss is nan in epoch 1"):
         run(train=broken)
 
 

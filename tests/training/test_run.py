@@ -214,7 +214,7 @@ def test_an_interrupted_run_is_named_and_can_be_started_again(make_folder, tmp_p
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("training.phases.train_phase", interrupt)
+        patch.setattr("training.phases.Learner.train", interrupt)
         with pytest.raises(KeyboardInterrupt):
             run(root, tmp_path)
     assert "holds an unfinished run" in capsys.readouterr().out
