@@ -31,8 +31,9 @@ def test_flags_override_a_config_file(tmp_path):
     assert config == TrainConfig(backbone="resnet50", dropout=0.5, head_units=(8,), trainable_layers="all")
 
 
-def test_help_explains_every_setting_without_loading_tensorflow():
-    command = [sys.executable, "-X", "importtime", "train.py", "--help"]
+@pytest.mark.parametrize("script", ["train.py", "tune.py"])
+def test_help_explains_every_setting_without_loading_tensorflow(script):
+    command = [sys.executable, "-X", "importtime", script, "--help"]
     finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert "--trainable-layers" in finished.stdout
     assert not re.search(r"\| +(numpy|tensorflow|keras)$", finished.stderr, re.MULTILINE)
@@ -53,6 +54,8 @@ def test_a_mistake_is_answered_without_loading_tensorflow():
         (["--backbnoe", "resnet50"], "Unrecognized options: --backbnoe, resnet50. Did you mean --backbone?"),
         (["--augment", "mirror"], "invalid choice 'mirror' for argument '--augment'"),
         (["--val-fraction", "x"], "Error parsing --val-fraction: could not convert string to float: 'x'"),
+        (["--learning-rate", "fnd"], "Error parsing --learning-rate: no type matching {None}|FLOAT|{find}"),
+        (["--learning-rate", "find", "--weights", "none"], "--learning-rate find needs a head phase"),
         (["--config"], "--config needs the name of a file"),
         (["--dropout", "2"], "--dropout must be at least 0 and below 1; received 2.0"),
         (["--data", "nowhere"], "'nowhere', and there is no such file or folder"),

@@ -1,11 +1,15 @@
 """The README says what is so: its table, its files and its commands."""
 
+import functools
 import re
 import shlex
 from pathlib import Path
 
-from cli import parse_config
+import pytest
+
+from cli import parse_config, parse_flags
 from models.backbones import TABLE
+from tuning.space import TuneConfig
 
 REPOSITORY = Path(__file__).parent.parent
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -24,22 +28,25 @@ def test_the_table_of_backbones_is_that_of_the_code():
 
 def test_every_source_file_is_in_the_tree_of_files():
     tree = README[README.index("## The files") :]
-    packages = ("models", "data", "features", "training", "reports")
+    packages = ("models", "data", "features", "training", "tuning", "reports")
     files = [path for name in packages for path in (REPOSITORY / name).glob("*.py")] + list(REPOSITORY.glob("*.py"))
     missing = [path.name for path in files if path.name != "__init__.py" and path.name not in tree]
     assert missing == []
 
 
-def test_every_command_parses():
-    commands = [line for line in re.findall(r"^.*python train\.py.*$", README, re.MULTILINE) if "`" not in line]
+@pytest.mark.parametrize(
+    ("script", "parse"), [("train.py", parse_config), ("tune.py", functools.partial(parse_flags, TuneConfig))]
+)
+def test_every_command_parses(script, parse):
+    commands = [line for line in re.findall(rf"^.*python {script}.*$", README, re.MULTILINE) if "`" not in line]
     assert len(commands) >= 2
     for command in commands:
-        flags = shlex.split(command.split("train.py", 1)[1])
+        flags = shlex.split(command.split(script, 1)[1])
         if "--help" not in flags:
-            parse_config(flags)
+            parse(flags)
 
 
 def test_every_flag_exists():
-    fields = parse_config([]).__dataclass_fields__
+    fields = {**parse_config([]).__dataclass_fields__, **TuneConfig.__dataclass_fields__}
     flags = set(re.findall(r"--([a-z][a-z-]+)", README))
     assert {flag.replace("-", "_") for flag in flags} <= set(fields) | {"config", "help", "clear", "seeds"}

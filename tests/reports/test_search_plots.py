@@ -1,0 +1,268 @@
+"""The figures of a search show what the table of its trials holds, whatever is in it."""
+
+import io
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import same_color, to_hex
+from matplotlib.figure import Figure
+
+from reports import search_plots
+from reports.plots import TRAIN_COLOUR, VAL_COLOUR
+from tuning.space import HYPERPARAMETERS as TWELVE
+
+EMPTY = pd.DataFrame({name: [] for name in ("trial", "status", "val_accuracy", "val_loss", "seconds", *TWELVE)})
+
+
+def make_trials(count: int, failed: Sequence[int] = ()) -> pd.DataFrame:
+    """Trials whose accuracy depends on the learning rate alone, best at 0.001; `failed` holds trial numbers."""
+    rng = np.random.default_rng(0)
+    trial = np.arange(1, count + 1)
+    learning_rate = 10 ** rng.uniform(-5, -1, count)
+    lost = np.isin(trial, failed)
+    accuracy = np.where(lost, np.nan, 0.95 - 0.02 * (np.log10(learning_rate) + 3) ** 2)
+    layers = rng.choice(np.array([0, 12, 40, "all"], object), count)
+    return pd.DataFrame(
+        {
+            "trial": trial,
+            "status": np.where(lost, "failed", "done"),
+            "val_accuracy": accuracy,
+            "val_loss": 2 * (1 - accuracy),
+            "seconds": rng.uniform(20, 90, count),
+            "backbone": rng.choice(
+                ["resnet50", "a_name_that_is_longer_than_any_axis_is_wide", "costs_$5_or_$6"], count
+            ),
+            "trainable_layers": [value if value == "all" else int(value) for value in layers],
+            "learning_rate": learning_rate,
+            "fine_tune_learning_rate": np.where(layers == 0, np.nan, 10 ** rng.uniform(-6, -3, count)),
+            "batch_size": rng.choice([16, 32, 64], count),
+            "head_epochs": rng.integers(3, 40, count),
+            "fine_tune_epochs": rng.integers(3, 40, count),
+            "optimizer": rng.choice(["adam", "sgd"], count),
+            "head_units": rng.choice(["none", "128", "256 64"], count),
+            "dropout": rng.uniform(0, 0.6, count),
+            "weight_decay": 10 ** rng.uniform(-5, -2, count),
+            "views": rng.choice([1, 4, 8], count),
+        }
+    )
+
+
+def points(axes: Axes, colour: str = TRAIN_COLOUR) -> np.ndarray:
+    """The dots of a colour, float (num_dots, 2)."""
+    found = [line.get_xydata() for line in axes.lines if line.get_marker() == "o" and line.get_color() == colour]
+    return np.concatenate(found)
+
+
+def texts(figure: Figure) -> str:
+    axes_texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    return "\n".join([*(text.get_text() for text in figure.texts), *axes_texts, *titles])
+
+
+def tick_labels(axes: Axes) -> list[str]:
+    return [label.get_text() for label in axes.get_xticklabels()]
+
+
+def draw(figure: Figure) -> bytes:
+    written = io.BytesIO()
+    figure.savefig(written, format="png", dpi=50)
+    return written.getvalue()
+
+
+def draw_all(trials: pd.DataFrame, hyperparameters: Sequence[str], objective: str) -> list[bytes]:
+    return [
+        draw(search_plots.search_progress(trials, objective)),
+        draw(search_plots.hyperparameter_effects(trials, hyperparameters, objective)),
+        draw(search_plots.parallel_coordinates(trials, hyperparameters, objective)),
+        draw(search_plots.hyperparameter_importance(trials, hyperparameters, objective)),
+    ]
+
+
+def infinite_loss() -> pd.DataFrame:
+    trials = make_trials(12)
+    return trials.assign(val_loss=np.where(trials["trial"] == 4, np.inf, trials["val_loss"]))
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+@pytest.mark.parametrize(
+    ("trials", "hyperparameters"),
+    [
+        pytest.param(EMPTY, TWELVE, id="no trial"),
+        pytest.param(make_trials(3, failed=[1, 2, 3]), TWELVE, id="all failed"),
+        pytest.param(make_trials(1), TWELVE, id="one trial"),
+        pytest.param(make_trials(4, failed=[1, 2, 4]), TWELVE, id="one finished"),
+        pytest.param(make_trials(2), TWELVE, id="two trials"),
+        pytest.param(make_trials(6, failed=[3]), ["learning_rate", "backbone"], id="six trials"),
+        pytest.param(make_trials(11, failed=[1]), ["learning_rate"], id="one hyperparameter"),
+        pytest.param(make_trials(11), ["optimizer"], id="one hyperparameter of names"),
+        pytest.param(make_trials(11), [], id="no hyperparameter"),
+        pytest.param(make_trials(14, failed=[2, 14]), TWELVE, id="twelve hyperparameters"),
+        pytest.param(make_trials(12).assign(val_accuracy=0.1, val_loss=0.3), TWELVE[:4], id="constant objective"),
+        pytest.param(make_trials(12).assign(val_accuracy=0.0, val_loss=0.0), TWELVE[:2], id="objective of zero"),
+        pytest.param(make_trials(12).assign(fine_tune_learning_rate=np.nan), TWELVE[2:4], id="nothing but missing"),
+        pytest.param(make_trials(12).assign(weight_decay=0.004), TWELVE[-2:], id="a value that did not vary"),
+        pytest.param(make_trials(30).assign(backbone=[f"net_{i}" for i in range(30)]), TWELVE[:2], id="many names"),
+        pytest.param(make_trials(2).assign(val_loss=[0.3, 0.1 + 0.2]), TWELVE[:2], id="equal but for rounding"),
+        pytest.param(infinite_loss(), TWELVE[:3], id="an infinite loss"),
+        pytest.param(make_trials(12, failed=[5]).set_index(np.zeros(12)), TWELVE[:3], id="a useless index"),
+    ],
+)
+def test_every_search_can_be_drawn_without_a_warning(trials, hyperparameters, objective, monkeypatch):
+    monkeypatch.setattr(search_plots, "NUM_TREES", 4)
+    before = trials.copy(deep=True)
+    with warnings.catch_warnings(action="error"):
+        assert all(draw_all(trials, hyperparameters, objective))
+    pd.testing.assert_frame_equal(trials, before)
+
+
+def test_the_same_trials_give_the_same_figures(monkeypatch):
+    monkeypatch.setattr(search_plots, "NUM_TREES", 4)
+    trials = make_trials(12, failed=[3])
+    assert draw_all(trials, TWELVE[:4], "val_loss") == draw_all(trials, TWELVE[:4], "val_loss")
+
+
+@pytest.mark.parametrize(
+    ("objective", "values", "so_far"),
+    [("val_accuracy", [0.5, 0.7, 0.6, 0.8], [0.5, 0.7, 0.7, 0.8]), ("val_loss", [3.0, 1.0, 2.0, 0.5], [3, 1, 1, 0.5])],
+)
+def test_the_step_line_is_the_best_so_far(objective, values, so_far):
+    trials = make_trials(4).assign(**{objective: values})
+    axes = search_plots.search_progress(trials, objective).axes[0]
+    step = next(line for line in axes.lines if line.get_label() == "best so far")
+    np.testing.assert_allclose(step.get_ydata()[:4], so_far)
+    np.testing.assert_allclose(points(axes), np.stack([[1, 2, 3, 4], values], axis=1))
+    np.testing.assert_allclose(points(axes, VAL_COLOUR), [[4, values[3]]])
+
+
+def test_failed_trials_are_crosses_and_no_values():
+    # A failed trial may have left a number behind.
+    trials = make_trials(12, failed=[2, 12]).fillna({"val_accuracy": 0.999})
+    figure = search_plots.search_progress(trials, "val_accuracy")
+    crosses = next(line for line in figure.axes[0].lines if line.get_marker() == "x")
+    np.testing.assert_array_equal(crosses.get_xydata(), [[2, 0], [12, 0]])
+    assert set(points(figure.axes[0])[:, 0]) == set(range(1, 13)) - {2, 12}
+    effects = search_plots.hyperparameter_effects(trials, ["learning_rate"], "val_accuracy")
+    assert len(points(effects.axes[0])) == 10
+    parallel = search_plots.parallel_coordinates(trials, ["learning_rate"], "val_accuracy")
+    assert len(parallel.axes[0].lines) == 10
+
+
+def test_a_panel_per_hyperparameter_marks_the_same_trial_as_best():
+    trials = make_trials(20, failed=[7])
+    figure = search_plots.hyperparameter_effects(trials, TWELVE[:5], "val_loss")
+    panels = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title(loc="left") for axes in panels] == [
+        "backbone", "trainable layers", "learning rate", "fine tune learning rate", "batch size",
+    ]  # fmt: skip
+    best = trials.loc[trials["val_loss"].idxmin()]
+    assert {points(axes, VAL_COLOUR)[0, 1] for axes in panels} == {best["val_loss"]}
+    assert points(panels[2], VAL_COLOUR)[0, 0] == pytest.approx(np.log10(best["learning_rate"]))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "labels"),
+    [
+        ("learning_rate", [1e-4, 3e-4, 7e-4, 3e-3], ["0.0001", "0.0003", "0.001", "0.003"]),
+        ("weight_decay", [1e-5, 1e-4, 2e-3, 1e-2], ["1e-5", "0.0001", "0.001", "0.01"]),
+        ("learning_rate", [0.1, 0.2, 0.35, 0.5], ["0.1", "0.2", "0.3", "0.4", "0.5"]),
+        ("dropout", [0.01, 0.2, 0.35, 0.5], ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5"]),
+        ("head_epochs", [1, 15, 25, 40], ["0", "10", "20", "30", "40"]),
+        ("batch_size", [128, 32, 64, 32], ["32", "64", "128"]),
+        ("trainable_layers", ["all", 12, 0, 0], ["0", "12", "all"]),
+        ("head_units", ["128", "none", "256 64", "128"], ["none", "128", "256 64"]),
+        ("optimizer", ["sgd", "adam", "sgd", "adam"], ["adam", "sgd"]),
+        ("fine_tune_learning_rate", [1e-5, np.nan, 1e-3, 1e-4], ["none", "1e-5", "0.0001", "0.001"]),
+        ("backbone", ["a$b$", "c", "c", "c"], [r"a\$b\$", "c"]),
+    ],
+)
+def test_an_axis_suits_its_values(name, values, labels):
+    trials = make_trials(4).drop(columns=name).assign(**{name: values})
+    axes = search_plots.hyperparameter_effects(trials, [name], "val_accuracy").axes[0]
+    low, high = axes.get_xlim()
+    assert [label for _, label in sorted(zip(axes.get_xticks(), tick_labels(axes), strict=True))] == labels
+    assert ((low < points(axes)[:, 0]) & (points(axes)[:, 0] < high)).all()
+
+
+def test_a_strip_keeps_its_trials_apart_and_marks_their_median():
+    trials = make_trials(6).assign(optimizer=["adam"] * 3 + ["sgd"] * 3, val_accuracy=[0.1, 0.2, 0.9, 0.5, 0.6, 0.7])
+    axes = search_plots.hyperparameter_effects(trials, ["optimizer"], "val_accuracy").axes[0]
+    places = points(axes)[:, 0]
+    assert len(set(places)) == 6
+    np.testing.assert_array_equal(np.round(places), [0, 0, 0, 1, 1, 1])
+    medians = [bar.get_segments()[0][0, 1] for bar in axes.collections]
+    np.testing.assert_allclose(medians, [0.2, 0.6])
+
+
+def test_trials_far_worse_than_most_stand_together_at_the_edge():
+    trials = make_trials(12).assign(val_accuracy=[0.1, 0.02, *np.linspace(0.9, 0.95, 10)])
+    axes = search_plots.search_progress(trials, "val_accuracy").axes[0]
+    heights = points(axes)[:, 1]
+    assert heights[0] == heights[1]
+    assert 0.85 < heights[0] < 0.9
+    np.testing.assert_allclose(heights[2:], trials["val_accuracy"][2:])
+    assert "below 0.9" in [label.get_text() for label in axes.get_yticklabels()]
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+def test_the_best_line_is_drawn_last_thickest_and_in_its_own_colour(objective):
+    trials = make_trials(20, failed=[4])
+    figure = search_plots.parallel_coordinates(trials, TWELVE[:4], objective)
+    lines = sorted(figure.axes[0].lines, key=lambda line: line.get_zorder())
+    assert same_color(lines[-1].get_color(), VAL_COLOUR)
+    assert lines[-1].get_linewidth() > lines[-2].get_linewidth() == 2.0 > lines[0].get_linewidth()
+    best = trials["trial"][trials["val_accuracy"].idxmax()]
+    assert f"trial {best}" in texts(figure)
+    brightness = [sum(bytes.fromhex(to_hex(line.get_color())[1:])) for line in lines[:-1]]
+    assert brightness == sorted(brightness, reverse=True)
+
+
+def test_parallel_lines_end_at_the_objective_and_missing_values_below_all_others():
+    trials = make_trials(12).assign(fine_tune_learning_rate=[np.nan, *np.geomspace(1e-5, 1e-3, 11)])
+    axes = search_plots.parallel_coordinates(trials, ["fine_tune_learning_rate"], "val_accuracy").axes[0]
+    starts = np.array([line.get_ydata()[0] for line in axes.lines])
+    ends = np.array([line.get_ydata()[-1] for line in axes.lines])
+    assert ((starts >= 0) & (starts <= 1) & (ends >= 0) & (ends <= 1)).all()
+    # Lines are drawn from the worst trial to the best.
+    order = trials["val_accuracy"].argsort().to_numpy()
+    assert (np.diff(ends) > 0).all()
+    assert list(order[starts.argsort()]) == list(range(12))
+
+
+def test_the_one_hyperparameter_that_matters_is_the_most_important():
+    table = search_plots.importance_table(make_trials(40, failed=[3, 9]), TWELVE, "val_loss")
+    assert list(table.columns) == ["hyperparameter", "importance", "spread"]
+    assert set(table["hyperparameter"]) == set(TWELVE)
+    assert table["hyperparameter"][0] == "learning_rate"
+    assert table["importance"][0] > 0.5
+    assert (table["importance"][1:] < 0.1).all()
+    assert (table["importance"] >= 0).all()
+
+
+def test_names_without_an_order_can_matter_too():
+    trials = make_trials(30)
+    trials["val_accuracy"] = trials["backbone"].map(lambda name: 0.9 if name == "costs_$5_or_$6" else 0.6)
+    table = search_plots.importance_table(trials, ["learning_rate", "backbone", "dropout"], "val_accuracy")
+    assert table["hyperparameter"][0] == "backbone"
+    assert table["importance"][0] > 10 * table["importance"][1]
+
+
+def test_importances_do_not_explain_noise():
+    trials = make_trials(40).assign(val_accuracy=np.random.default_rng(1).normal(0.9, 0.02, 40))
+    assert search_plots.importance_table(trials, TWELVE[:6], "val_accuracy")["importance"].max() < 0.2
+
+
+def test_a_few_trials_get_a_sentence_instead_of_importances():
+    trials = make_trials(12, failed=[1, 2, 3])
+    assert search_plots.importance_table(trials, TWELVE, "val_accuracy").empty
+    figure = search_plots.hyperparameter_importance(trials, TWELVE, "val_accuracy")
+    assert texts(figure) == "Importances take at least 10 finished trials; there are 9."
+
+
+def test_importances_are_called_a_rough_guide():
+    figure = search_plots.hyperparameter_importance(make_trials(12), ["learning_rate"], "val_accuracy")
+    assert "rough guide" in texts(figure)
+    assert [patch.get_width() > 0 for patch in figure.axes[0].patches] == [True]

@@ -1,0 +1,90 @@
+"""Heads that are trained together come out as they do alone."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from config import TrainConfig
+from data.pipeline import Examples, View
+from models.heads import build_head, num_outputs
+from training.phases import OPTIMIZERS, Learner
+from tuning.heads import HEADS_AT_ONCE, StackedHeads
+
+CONFIG = TrainConfig(batch_size=8, patience=3, dropout=0.3, learning_rate=0.02, head_epochs=6, views=1)
+
+
+def examples(task: str, seed: int, count: int = 44) -> Examples:
+    random = np.random.default_rng(seed)
+    features = random.normal(size=(count, 6)).astype(np.float32)
+    outputs = num_outputs(task, 3 if task != "binary" else 2)
+    targets = np.eye(outputs, dtype=np.float32)[np.argmax(features[:, :outputs], 1)]
+    if task == "binary":
+        targets = (features[:, :1] > 0).astype(np.float32)
+    views = [View(features + 0.1 * view, np.arange(count)) for view in range(2)]
+    return Examples(views, targets, random.uniform(0.5, 1.5, count).astype(np.float32))
+
+
+def alone(config: TrainConfig, task: str, train: Examples, val: Examples):
+    num_classes = 2 if task == "binary" else 3
+    head = build_head(6, task, num_classes, config.head_units, config.dropout, config.seed)
+    settings = {"epochs": config.head_epochs, "learning_rate": config.learning_rate, "augment": False}
+    return head, Learner(head, task, config.optimizer).train("head", train, val, config, **settings)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "task", "head_units"),
+    [*((name, "multiclass", (5,)) for name in OPTIMIZERS), ("adam", "binary", ()), ("sgd", "multilabel", ())],
+)
+def test_every_optimizer_trains_each_as_if_alone(optimizer, task, head_units):
+    train, val = examples(task, 0), examples(task, 1)
+    start = dataclasses.replace(CONFIG, optimizer=optimizer, head_units=head_units, seed=3)
+    changes = (
+        {"learning_rate": 0.2},
+        {"dropout": 0.0, "head_epochs": 4},
+        {"weight_decay": 0.5, "learning_rate": 0.05},
+        {"schedule": "constant", "patience": 1},
+    )
+    configs = [dataclasses.replace(start, **change) for change in changes]
+    stacked = StackedHeads(6, task, 2 if task == "binary" else 3, head_units, (optimizer,))
+    for _ in range(2):  # a second group finds the graphs as the first did
+        solved = stacked.train(train, val, configs, [config.head_epochs for config in configs])
+    for config, head in zip(configs, solved, strict=True):
+        model, result = alone(config, task, train, val)
+        expected = [(epoch.val_loss, epoch.val_accuracy) for epoch in result.epochs]
+        np.testing.assert_allclose([tuple(judged) for judged in head.curve[1:]], expected, rtol=2e-4, atol=2e-5)
+        assert head.best_epoch(config.head_epochs) == result.best_epoch
+        for mine, weights in zip(head.weights, model.get_weights(), strict=True):
+            np.testing.assert_allclose(mine, weights, rtol=2e-3, atol=2e-4)
+
+
+def test_a_head_that_diverges_leaves_the_others_alone():
+    train, val = examples("multiclass", 0), examples("multiclass", 1)
+    wild = {"learning_rate": 10.0, "weight_decay": 10.0, "schedule": "constant", "patience": 30}
+    calm = dataclasses.replace(CONFIG, optimizer="sgd")
+    configs = [calm, dataclasses.replace(calm, **wild)]
+    stacked = StackedHeads(6, "multiclass", 3, (), ("sgd",))
+    epochs = [6, 20]
+    together = stacked.train(train, val, configs, epochs)
+    single = stacked.train(train, val, configs[:1], epochs[:1])
+    assert not np.isfinite(together[1].curve[-1].loss)
+    np.testing.assert_allclose(together[0].curve, single[0].curve, rtol=1e-5)
+
+
+def test_as_many_heads_as_there_is_room_for():
+    configs = [dataclasses.replace(CONFIG, learning_rate=0.01 * (number + 1)) for number in range(HEADS_AT_ONCE)]
+    stacked = StackedHeads(6, "binary", 2, (), ("adam",))
+    solved = stacked.train(examples("binary", 0), examples("binary", 1), configs, [2] * HEADS_AT_ONCE)
+    assert len({head.curve[-1].loss for head in solved}) == HEADS_AT_ONCE
+
+
+def test_optimizers_are_trained_side_by_side():
+    train, val = examples("multiclass", 0), examples("multiclass", 1)
+    configs = [dataclasses.replace(CONFIG, optimizer=name) for name in ("sgd", "lion", "sgd", "adam")]
+    configs[2] = dataclasses.replace(configs[2], dropout=0.0)
+    solved = StackedHeads(6, "multiclass", 3, (), ("adam", "lion", "sgd")).train(train, val, configs, [6] * 4)
+    for config, head in zip(configs, solved, strict=True):
+        _, result = alone(config, "multiclass", train, val)
+        assert [judged.loss for judged in head.curve[1:]] == pytest.approx(
+            [e.val_loss for e in result.epochs], rel=2e-4
+        )

@@ -1,0 +1,275 @@
+"""A ranking tells features that help from those that do not, and leaves what a training then starts from."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from cli import parse_config
+from config import TrainConfig, UsageError
+from features.store import Store
+from models.backbones import find
+from models.classifier import build_classifier
+from models.heads import num_outputs
+from reports.metrics import class_probabilities
+from reports.ranking_plot import accuracy_against_cost
+from training.frozen import cuts_at, frozen_inputs
+from training.inputs import load_inputs
+from tuning import ranking as ranking_module
+from tuning.candidates import load_candidates
+from tuning.inputs import check_val_split, search_folder
+from tuning.ranking import Ranked, rank, score_features, train_command
+from tuning.space import TuneConfig
+
+TASKS = [("binary", 2), ("multiclass", 4), ("multilabel", 3)]
+
+
+def labelled(task, num_classes, count, seed=0):
+    """Targets, and features that tell them apart with some noise."""
+    random = np.random.default_rng(seed)
+    if task == "multilabel":
+        targets = (random.random((count, num_classes)) < 0.4).astype(np.float32)
+    else:
+        targets = np.eye(num_classes, dtype=np.float32)[random.integers(num_classes, size=count)]
+        targets = targets[:, 1:] if task == "binary" else targets
+    directions = np.random.default_rng(99).normal(size=(num_outputs(task, num_classes), 20))
+    features = 1 + (targets - 0.5) @ directions + random.normal(0, 0.3, (count, 20))
+    return features.astype(np.float32), targets
+
+
+def accuracies(train, train_targets, val, val_targets, task):
+    truth = class_probabilities(val_targets, task) > 0.5
+    return [(said == truth).all(axis=1).mean() for said in score_features(train, train_targets, val, task)]
+
+
+@pytest.mark.parametrize(("task", "num_classes"), TASKS)
+def test_features_that_tell_the_classes_apart_score_above_noise(task, num_classes):
+    (train, train_targets), (val, val_targets) = labelled(task, num_classes, 120), labelled(task, num_classes, 80, 1)
+    random = np.random.default_rng(2)
+    noise = [random.normal(size=features.shape).astype(np.float32) for features in (train, val)]
+    good = accuracies(train, train_targets, val, val_targets, task)
+    bad = accuracies(noise[0], train_targets, noise[1], val_targets, task)
+    assert min(good) > 0.9
+    assert max(bad) < 0.7
+
+
+@pytest.mark.parametrize(("task", "num_classes"), TASKS)
+def test_scores_are_the_same_every_time(task, num_classes):
+    (train, targets), (val, _) = labelled(task, num_classes, 60), labelled(task, num_classes, 30, 1)
+    first, second = (score_features(train, targets, val, task) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_more_features_than_pictures_still_score():
+    random = np.random.default_rng(0)
+    (train, targets), (val, val_targets) = labelled("multiclass", 4, 60), labelled("multiclass", 4, 40, 1)
+    wide = [np.hstack([features, random.normal(0, 0.3, (len(features), 100))]) for features in (train, val)]
+    assert min(accuracies(wide[0], targets, wide[1], val_targets, "multiclass")) > 0.8
+
+
+def test_a_class_with_one_picture_and_a_feature_that_never_changes_do_no_harm():
+    train, targets = labelled("multiclass", 3, 60)
+    first = np.flatnonzero(targets[:, 2])[0]
+    keep = np.flatnonzero((targets[:, 2] == 0) | (np.arange(60) == first))
+    train, targets = np.hstack([train, np.zeros((60, 1), np.float32)])[keep], targets[keep]
+    for said in score_features(train, targets, train, "multiclass"):
+        assert said.shape == (len(keep), 3)
+        assert (said.sum(axis=1) == 1).all()
+        assert (said == targets.astype(bool)).all(axis=1).mean() > 0.9
+
+
+def test_a_label_that_no_training_picture_has_is_not_predicted():
+    train, targets = labelled("multilabel", 3, 60)
+    targets[:, 1] = 0
+    for said in score_features(train, targets, train, "multilabel"):
+        assert not said[:, 1].any()
+
+
+def test_fewer_training_pictures_than_neighbours_suffice():
+    train, targets = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)
+    assert [said.shape for said in score_features(train, targets, train, "multiclass")] == [(3, 3)] * 2
+
+
+@pytest.fixture
+def config(make_folder, tmp_path) -> TuneConfig:
+    return TuneConfig(
+        data=str(make_folder(classes=("cat", "dog", "owl"), count=12)),
+        cache_dir=tmp_path / "cache",
+        output=tmp_path / "ranking",
+        image_size=64,
+        val_fraction=0.3,
+        rank_backbones=True,
+    )
+
+
+@pytest.fixture
+def no_downloads(monkeypatch, tmp_path):
+    """A machine without a network, on which nothing has been downloaded."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    monkeypatch.setattr("models.weights._server_answers", lambda: False)
+    monkeypatch.setattr("models.weights.getproxies", dict)
+    (tmp_path / "keras" / "models").mkdir(parents=True)
+    return tmp_path / "keras" / "models"
+
+
+def run(config):
+    folder, candidates = load_candidates(config)
+    return rank(config, candidates, folder, time.perf_counter())
+
+
+@pytest.mark.usefixtures("no_downloads")
+def test_a_ranking_leaves_a_table_a_figure_and_the_command_to_go_on_with(config, capsys):
+    folder = run(config)
+    table = pd.read_csv(folder / "ranking.csv")
+    assert tuple(table.columns) == Ranked._fields
+    row = table.iloc[0]
+    assert (row["backbone"], row["image_size"], row["imagenet_accuracy"]) == ("efficientnet_lite0", 64, 0.751)
+    assert row["ridge_accuracy"] > 0.6  # three colours
+    assert row["ridge_low"] < row["ridge_accuracy"] <= row["ridge_high"]
+    assert row["images_per_second"] > 0
+    with Image.open(folder / "figures" / "ranking.png") as figure:
+        assert figure.size[0] > 500
+    shown = capsys.readouterr().out
+    assert "val pictures" in shown
+    assert "smaller differences mean little" in shown
+    command = next(line for line in shown.splitlines() if line.startswith("go on")).split("train.py ")[1]
+    assert parse_config(command.split()).backbone == "efficientnet_lite0"
+
+
+@pytest.mark.usefixtures("no_downloads")
+def test_the_same_command_again_takes_all_from_the_store_and_ranks_the_same(config):
+    first = pd.read_csv(run(config) / "ranking.csv")
+    entries = Store(config.cache_dir / "features", 10**9).entries()
+    second = pd.read_csv(run(config) / "ranking.csv")
+    assert len(Store(config.cache_dir / "features", 10**9).entries()) == len(entries) == 1
+    pd.testing.assert_frame_equal(first.drop(columns="images_per_second"), second.drop(columns="images_per_second"))
+
+
+@pytest.mark.usefixtures("no_downloads")
+def test_what_a_ranking_computes_a_training_finds_in_the_store(config, capsys):
+    run(config)
+    store = Store(config.cache_dir / "features", 10**9)
+    before = [entry.folder for entry in store.entries()]
+    places = {"data": config.data, "cache_dir": config.cache_dir, "image_size": 64, "val_fraction": 0.3}
+    inputs = load_inputs(TrainConfig(**places, views=1))
+    classifier = build_classifier(
+        inputs.row, weights="imagenet", image_size=64, task="multiclass", num_classes=3, head_units=(8,), seed=5
+    )
+    frozen_inputs(classifier, cuts_at(classifier, {"head": 0}), inputs.config, inputs.data, store)
+    assert [entry.folder for entry in store.entries()] == before
+    assert "saved by the cache" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("no_downloads")
+def test_a_multi_label_table_is_ranked(config, tmp_path):
+    root = tmp_path / "photos"
+    lines = [
+        f"{path},{path.parent.name}|{'odd' if number % 2 else 'even'}"
+        for number, path in enumerate(sorted(root.rglob("*.png")))
+    ]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *lines]) + "\n")
+    folder = run(dataclasses.replace(config, data=str(tmp_path / "labels.csv")))
+    assert 0 <= pd.read_csv(folder / "ranking.csv")["ridge_accuracy"][0] <= 1
+
+
+def test_by_default_those_are_ranked_whose_weights_are_on_this_machine(config, no_downloads):
+    assert [candidate.backbone for candidate in load_candidates(config)[1]] == ["efficientnet_lite0"]
+    for name in ("resnet50", "inceptionv3"):
+        (no_downloads / find(name).weights_file).touch()
+    by_size = dataclasses.replace(config, image_size=None)
+    assert [candidate.backbone for candidate in load_candidates(by_size)[1]] == [
+        "efficientnet_lite0",
+        "resnet50",
+        "inceptionv3",
+    ]
+    # pictures of 40 pixels are enlarged four times at most
+    assert [candidate.image_size for candidate in load_candidates(by_size)[1]] == [160] * 3
+
+
+@pytest.mark.usefixtures("no_downloads")
+def test_what_cannot_run_is_passed_over_with_the_reason(config, capsys, monkeypatch):
+    config = dataclasses.replace(config, backbone=("mobilenet", "inceptionv3", "efficientnet_lite0", "vgg16"))
+    for module in ("tuning.candidates", "training.inputs"):
+        monkeypatch.setattr(f"{module}.check_available", lambda *_: None)
+
+    def build(row, **settings):
+        if row.name == "mobilenet":
+            raise UsageError("its weights do not fit")
+        if row.name == "vgg16":
+            raise MemoryError
+        return build_classifier(row, **settings)
+
+    monkeypatch.setattr(ranking_module, "build_classifier", build)
+    table = pd.read_csv(run(config) / "ranking.csv")
+    assert list(table["backbone"]) == ["efficientnet_lite0"]
+    left_out = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out")]
+    assert [line.split()[2] for line in left_out] == ["inceptionv3:", "mobilenet:", "vgg16:"]
+    assert "at least 75" in left_out[0]
+    assert "do not fit" in left_out[1]
+    assert "MemoryError" in left_out[2]
+
+
+@pytest.mark.usefixtures("no_downloads")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"weights": "none"}, "--weights none has nothing to compare"),
+        ({"weights": "w.h5", "backbone": ("vgg16", "vgg19")}, "fits one backbone; received 2"),
+        ({"backbone": ("resnet5",)}, "Did you mean 'resnet50'"),
+        ({"backbone": ("vgg16",)}, "weights of vgg16 cannot be downloaded"),
+        ({"backbone": ("vgg16", "vgg19")}, "None of the backbones can be ranked"),
+        ({"backbone": ("inceptionv3",)}, "at least 75 for inceptionv3; received 64"),
+        ({"data": "nowhere"}, "no such file or folder"),
+    ],
+)
+def test_mistakes_are_answered_before_anything_is_decoded(config, change, message):
+    with pytest.raises(UsageError, match=message):
+        load_candidates(dataclasses.replace(config, **change))
+
+
+def test_a_folder_of_something_else_is_left_alone(config):
+    config.output.mkdir()
+    (config.output / "letter.txt").touch()
+    with pytest.raises(UsageError, match="new or empty folder"):
+        load_candidates(config)
+
+
+def test_pictures_without_a_val_split_cannot_be_ranked_by(config):
+    data = load_inputs(load_candidates(config)[1][0]).data
+    check_val_split(data)
+    with pytest.raises(UsageError, match="leave none"):
+        check_val_split(data._replace(splits={**data.splits, "val": np.zeros(0, int)}))
+
+
+def test_the_command_keeps_what_differs_from_the_defaults():
+    config = TuneConfig(data="my photos", image_size=96, class_weights=True, rank_backbones=True, batch_size=(8,))
+    command = train_command(config, "vgg16")
+    expected = "python train.py --data 'my photos' --backbone vgg16 --image-size 96 --class-weights"
+    assert command == expected
+
+
+def test_the_folder_is_named_by_data_and_settings():
+    config = TuneConfig(data="tfds:beans", rank_backbones=True)
+    assert search_folder(config).name.startswith("ranking-beans-")
+    assert search_folder(config) == search_folder(dataclasses.replace(config, cache_gb=1.0))
+    assert search_folder(config) != search_folder(dataclasses.replace(config, seed=1))
+
+
+def test_labels_of_the_figure_cover_neither_each_other_nor_a_dot():
+    names = [f"network{number}" for number in range(6)]
+    table = pd.DataFrame({"backbone": names, "ridge_accuracy": [0.9, 0.9, 0.9, 0.88, 0.88, 0.7]})
+    table["ridge_low"], table["ridge_high"] = table["ridge_accuracy"] - 0.05, table["ridge_accuracy"] + 0.05
+    table["images_per_second"] = [50.0, 49.0, 20.0, 48.0, 47.0, 100.0]
+    figure = accuracy_against_cost(table, 100)
+    texts = [text for text in figure.axes[0].texts if text.get_text() in names]
+    assert [text.get_text() for text in texts] == names
+    boxes = [text.get_window_extent() for text in texts]
+    assert not any(box.overlaps(other) for number, box in enumerate(boxes) for other in boxes[:number])
+
+
+def test_two_classes_share_one_output():
+    said = score_features(np.eye(2, dtype=np.float32), np.array([[0], [1]], np.float32), np.eye(2), "binary")
+    assert said[0].tolist() == [[True, False], [False, True]]

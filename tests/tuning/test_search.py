@@ -1,0 +1,266 @@
+"""A search finds, records, goes on where it was killed, and says what it found."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from config import TrainConfig, UsageError
+from training.inputs import load_inputs
+from training.run import train
+from tuning.inputs import load_search_inputs, search_folder
+from tuning.network import Network
+from tuning.records import Records
+from tuning.search import search
+from tuning.space import TuneConfig
+
+ROOT = Path(__file__).parents[2]
+SMALL = {
+    "backbone": ("efficientnet_lite0",),
+    "image_size": 32,
+    "batch_size": (4, 8),
+    "head_epochs": (2, 5),
+    "fine_tune_epochs": (1, 2),
+    "head_units": (0, 4),
+    "optimizer": ("adam", "sgd"),
+    "max_trials": 8,
+    "test_fraction": 0.2,
+    "val_fraction": 0.3,
+}
+
+
+def settings(root: Path, tmp_path: Path, name: str = "search", **changes) -> TuneConfig:
+    places = {"data": str(root), "cache_dir": tmp_path / "cache", "output": tmp_path / name}
+    return TuneConfig(**(SMALL | places | changes))
+
+
+def run(config: TuneConfig) -> Path:
+    folder, inputs = load_search_inputs(config)
+    return search(config, inputs, folder, time.perf_counter())
+
+
+def trials(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "trials.csv").drop(columns="seconds")
+
+
+def test_a_search_leaves_what_it_promises(make_folder, tmp_path):
+    folder = run(settings(make_folder(count=15), tmp_path))
+    table, record = trials(folder), json.loads((folder / "search.json").read_text())
+    assert list(table["trial"]) == list(range(1, 9))
+    assert set(table["trainable_layers"]) > {0}
+    assert record["trials"] == {"done": 8, "failed": 0}
+    best = table[table["trial"] == record["best"]["trial"]].iloc[0]
+    assert best["val_accuracy"] == table["val_accuracy"].max() == record["best"]["val_accuracy"]
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    assert figures == {"progress.png", "effects.png", "parallel_coordinates.png", "importance.png"}
+    metrics = json.loads((folder / "best" / "metrics.json").read_text())
+    assert metrics["val"]["accuracy"] == pytest.approx(record["best"]["val_accuracy"], abs=1e-6)
+    assert record["retrained"]["test"] == metrics["test"]["accuracy"]
+
+
+def test_every_trial_is_what_train_makes_of_its_settings(make_folder, tmp_path):
+    """Here for the best of searches that only freeze, and only fine-tune."""
+    root = make_folder(count=15)
+    for depth in (0, 20):
+        folder = run(settings(root, tmp_path, f"search{depth}", trainable_layers=(depth,), max_trials=3))
+        config = TrainConfig.from_file(folder / "best_config.json")
+        places = {"cache_dir": tmp_path / "other", "output": tmp_path / f"run{depth}"}
+        metrics = json.loads((train(load_inputs(TrainConfig(**(vars(config) | places)))) / "metrics.json").read_text())
+        best = json.loads((folder / "search.json").read_text())["best"]
+        assert metrics["val"]["accuracy"] == pytest.approx(best["val_accuracy"], abs=1e-6)
+        assert metrics["val"]["log_loss"] == pytest.approx(best["val_loss"], rel=1e-3)
+
+
+def test_no_trial_depends_on_those_before_it(make_folder, tmp_path):
+    root, outcomes = make_folder(count=15), {}
+    search_config = settings(root, tmp_path)
+    for order in ((3, 20), (20, 3)):
+        _, inputs = load_search_inputs(search_config)
+        network = Network(inputs[0], search_config)
+        for depth in order:
+            config = TrainConfig(trainable_layers=depth, batch_size=4, fine_tune_epochs=2, head_epochs=2, views=2)
+            ((_, outcome),) = network.run([network.complete(config)])
+            outcomes.setdefault(depth, []).append(outcome.val_loss)
+    for first, second in outcomes.values():
+        assert first == second
+
+
+@pytest.mark.parametrize("oracle", ["random", "bayesian", "hyperband", "grid"])
+def test_the_same_seed_gives_the_same_trials(make_folder, tmp_path, oracle):
+    root = make_folder(count=15)
+    changes = {"oracle": oracle, "trainable_layers": (0,), "max_trials": 10, "optimizer": ("adam",)}
+    first, again = (trials(run(settings(root, tmp_path, name, **changes))) for name in ("first", "again"))
+    pd.testing.assert_frame_equal(first, again)
+    assert not first[["learning_rate", "batch_size", "dropout"]].duplicated().all()
+
+
+def test_a_stopped_search_goes_on_and_ends_as_if_it_had_not(make_folder, tmp_path):
+    root = make_folder(count=15)
+    whole = trials(run(settings(root, tmp_path, "whole", oracle="bayesian", max_trials=10, head_units=(0,))))
+    config = settings(root, tmp_path, "parts", oracle="bayesian", max_trials=10, head_units=(0,))
+    folder = run(config)
+    lines = (folder / "trials.csv").read_text().splitlines(keepends=True)
+    (folder / "trials.csv").write_text("".join(lines[:4]))
+    before = (folder / "best" / "metrics.json").stat().st_mtime_ns
+    run(config)
+    pd.testing.assert_frame_equal(trials(folder), whole)
+    assert (folder / "trials.csv").read_text().splitlines(keepends=True)[:4] == lines[:4]
+    assert (folder / "best" / "metrics.json").stat().st_mtime_ns == before  # the same best needs no second training
+
+
+def test_more_trials_can_be_asked_for_later(make_folder, tmp_path):
+    root = make_folder(count=15)
+    few = trials(run(settings(root, tmp_path, trainable_layers=(0,), max_trials=4)))
+    more = trials(run(settings(root, tmp_path, trainable_layers=(0,), max_trials=7)))
+    pd.testing.assert_frame_equal(more.head(4), few)
+    assert len(more) == 7
+
+
+def test_another_search_does_not_go_into_the_same_folder(make_folder, tmp_path):
+    root = make_folder(count=15)
+    run(settings(root, tmp_path, trainable_layers=(0,), max_trials=1))
+    with pytest.raises(UsageError, match="holds a search with another --dropout"):
+        run(settings(root, tmp_path, trainable_layers=(0,), max_trials=1, dropout=(0.1,)))
+
+
+def test_without_output_the_folder_follows_from_the_settings(tmp_path):
+    one = TuneConfig(data="photos", max_trials=3)
+    assert search_folder(one) == search_folder(TuneConfig(data="photos", max_trials=9, workers=2))
+    assert search_folder(one) != search_folder(TuneConfig(data="photos", seed=1))
+    assert search_folder(one).parts[0] == "runs"
+
+
+def test_trials_that_fail_are_passed_over(make_folder, tmp_path, monkeypatch):
+    """Out of memory is raised by hand: it cannot be had safely."""
+    import tensorflow as tf
+
+    from tuning.tails import Tail
+
+    def fail(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    root = make_folder(count=15)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tail, "train", fail)
+        table = trials(run(settings(root, tmp_path)))
+        failed = table["trainable_layers"] != 0
+        assert set(table.loc[failed, "status"]) == {"failed"}
+        assert table.loc[failed, "message"].str.contains("OOM").all()
+        assert set(table.loc[~failed, "status"]) == {"done"}
+        with pytest.raises(UsageError, match=r"None of 2 trials succeeded: ResourceExhaustedError: OOM"):
+            run(settings(root, tmp_path, "all", trainable_layers=(20,), max_trials=2))
+
+
+def test_a_constant_learning_rate_answers_for_fewer_epochs(make_folder, tmp_path, monkeypatch):
+    from tuning.heads import StackedHeads
+
+    trained = []
+    train_heads = StackedHeads.train
+
+    def watch(self, train, val, configs, epochs):
+        trained.append(list(epochs))
+        return train_heads(self, train, val, configs, epochs)
+
+    monkeypatch.setattr(StackedHeads, "train", watch)
+    fixed = {name: (value,) for name, value in {"learning_rate": 0.01, "dropout": 0.1, "weight_decay": 0.0}.items()}
+    one = {"batch_size": (4,), "optimizer": ("adam",), "head_units": (0,), "trainable_layers": (0,)}
+    changes = {**fixed, **one, "head_epochs": (2, 4, 6), "oracle": "grid", "schedule": "constant"}
+    table = trials(run(settings(make_folder(count=15), tmp_path, **changes)))
+    assert trained == [[6]]
+    assert sorted(table["head_epochs"]) == [2, 4, 6]
+    assert table.sort_values("head_epochs")["val_loss"].is_monotonic_decreasing
+
+
+def test_finalists_are_repeated_with_other_seeds(make_folder, tmp_path):
+    folder = run(settings(make_folder(count=15), tmp_path, trainable_layers=(0,), finalists=2, repeats=2))
+    table = pd.read_csv(folder / "finalists.csv")
+    assert table.groupby("trial").size().tolist() == [3, 3]
+    means = table.groupby("trial")["val_accuracy"].mean()
+    best = json.loads((folder / "search.json").read_text())["best"]["trial"]
+    assert means[best] == means.max()
+
+
+def test_no_more_trials_are_begun_when_the_time_is_up(make_folder, tmp_path):
+    with pytest.raises(UsageError, match="the time was up before the first ended"):
+        run(settings(make_folder(count=15), tmp_path, max_minutes=1e-6))
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment_every_trial_counts_once(make_folder, tmp_path):
+    root, moments = make_folder(count=15), random.Random(0)
+    flags = ["--data", str(root), "--image-size", "32", "--batch-size", "4", "8", "--head-epochs", "2", "5"]
+    flags += ["--fine-tune-epochs", "1", "--max-trials", "12", "--val-fraction", "0.3", "--test-fraction", "0.2"]
+    flags += ["--cache-dir", str(tmp_path / "cache")]
+
+    def command(name: str) -> list[str]:
+        return [sys.executable, str(ROOT / "tune.py"), *flags, "--output", str(tmp_path / name)]
+
+    started = time.monotonic()
+    subprocess.run(command("whole"), check=True, cwd=tmp_path, capture_output=True)
+    longest = time.monotonic() - started
+    for _ in range(10):
+        process = subprocess.Popen(
+            command("killed"), cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(moments.uniform(0.3, 1) * longest)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(command("killed"), check=True, cwd=tmp_path, capture_output=True)
+    whole, killed = trials(tmp_path / "whole"), trials(tmp_path / "killed")
+    pd.testing.assert_frame_equal(whole, killed)
+    records = [json.loads((tmp_path / name / "best" / "metrics.json").read_text()) for name in ("whole", "killed")]
+    assert records[0]["val"] == records[1]["val"]
+    assert np.isfinite(killed["val_loss"]).all()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_no_trial(make_folder, tmp_path):
+    root = make_folder(count=15)
+    alone = trials(run(settings(root, tmp_path, "alone", max_trials=12)))
+    flags = ["--data", str(root), "--image-size", "32", "--batch-size", "4", "8", "--head-epochs", "2", "5"]
+    flags += ["--fine-tune-epochs", "1", "2", "--max-trials", "12", "--val-fraction", "0.3", "--test-fraction", "0.2"]
+    flags += ["--head-units", "0", "4", "--optimizer", "adam", "sgd", "--workers", "3"]
+    flags += ["--cache-dir", str(tmp_path / "cache"), "--output", str(tmp_path / "three")]
+    process = subprocess.Popen(
+        [sys.executable, str(ROOT / "tune.py"), *flags], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    worker = None
+    while worker is None and process.poll() is None:
+        time.sleep(0.5)
+        found = subprocess.run(["pgrep", "-P", str(process.pid), "-f", "spawn_main"], capture_output=True, text=True)
+        worker = next((int(line) for line in found.stdout.splitlines()), None)
+    time.sleep(6)
+    os.kill(worker, signal.SIGKILL)
+    output, _ = process.communicate()
+    assert process.returncode == 0, output
+    assert "a worker died" in output
+    together = trials(tmp_path / "three")
+    columns = [name for name in alone if not name.startswith("val_")]
+    pd.testing.assert_frame_equal(together[columns], alone[columns])
+    np.testing.assert_allclose(together["val_loss"], alone["val_loss"], rtol=1e-3)
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_200_trials(make_folder, tmp_path, monkeypatch):
+    pages = []
+    add = Records.add
+
+    def watch(self, *arguments):
+        pages.append(int(Path("/proc/self/statm").read_text().split()[1]))
+        add(self, *arguments)
+
+    monkeypatch.setattr(Records, "add", watch)
+    folder = run(settings(make_folder(count=15), tmp_path, max_trials=200, fine_tune_epochs=(1,)))
+    assert len(trials(folder)) == 200
+    first_graphs = max(10, trials(folder)["trainable_layers"].ne(0).to_numpy().nonzero()[0][0])
+    print([round(count * 4096 / 2**20) for count in pages[::10]], "MiB", first_graphs)
+    assert pages[-1] <= 1.05 * pages[first_graphs]
+    assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 50 * 2**20

@@ -1,0 +1,47 @@
+"""Searches the hyperparameters of train.py: `python tune.py --data photos --backbone resnet50 --max-trials 50`.
+
+Or ranks pretrained backbones without training any: `python tune.py --data photos --rank-backbones`.
+"""
+
+import time
+from typing import TYPE_CHECKING
+
+from cli import parse_flags, run_command
+
+if TYPE_CHECKING:
+    from tuning.space import TuneConfig
+
+
+def main() -> None:
+    """Parses the flags, checks and decodes the data, and only then loads TensorFlow and searches."""
+    started = time.perf_counter()
+    from tuning.space import TuneConfig
+
+    config = parse_flags(TuneConfig)
+    (_rank if config.rank_backbones else _search)(config, started)
+
+
+def _rank(config: "TuneConfig", started: float) -> None:
+    from terminal import import_tensorflow
+    from tuning.candidates import load_candidates
+
+    folder, candidates = load_candidates(config)
+    import_tensorflow()
+    from tuning.ranking import rank
+
+    rank(config, candidates, folder, started)
+
+
+def _search(config: "TuneConfig", started: float) -> None:
+    from terminal import import_tensorflow
+    from tuning.inputs import load_search_inputs
+
+    folder, inputs = load_search_inputs(config)
+    import_tensorflow()
+    from tuning.search import search
+
+    search(config, inputs, folder, started)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,83 @@
+"""What a search shows while it runs: the best trials so far, how many are done, and the time left."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from terminal import console, show_stage
+from tuning.space import Objective
+
+BEST_SHOWN = 5
+
+
+def ranked(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
+    """Finished trials, the best first; equals are told apart by their validation loss, then by their order."""
+    done = trials[trials["status"] == "done"]
+    if objective == "val_loss":
+        return done.sort_values(["val_loss", "trial"], kind="stable")
+    return done.sort_values(["val_accuracy", "val_loss", "trial"], ascending=[False, True, True], kind="stable")
+
+
+def as_drawn(trials: pd.DataFrame) -> pd.DataFrame:
+    """The trials with NaN for settings that were not drawn: of fine-tuning where there is none, else of the head."""
+    frozen = trials["trainable_layers"].astype(str) == "0"
+    of_head, of_tail = ["learning_rate", "head_epochs"], ["fine_tune_learning_rate", "fine_tune_epochs"]
+    drawn = trials.astype(dict.fromkeys([*of_head, *of_tail], float))
+    drawn.loc[~frozen, of_head] = np.nan
+    drawn.loc[frozen, of_tail] = np.nan
+    return drawn
+
+
+def best_trials(trials: pd.DataFrame, varied: Sequence[str], objective: Objective) -> Table:
+    """A table of the best trials, with the settings that differ."""
+    table = Table(title="best so far", title_justify="left")
+    for name in ("trial", "val accuracy", "val loss"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("what differs")
+    for row in as_drawn(ranked(trials, objective).head(BEST_SHOWN)).to_dict("records"):
+        settings = [f"{name.replace('_', ' ')} {_short(row[name])}" for name in varied if row[name] == row[name]]
+        measured = f"{row['val_accuracy']:.2%}", f"{row['val_loss']:.4f}"
+        table.add_row(str(row["trial"]), *measured, ", ".join(settings))
+    return table
+
+
+@contextlib.contextmanager
+def live_board(total: int, objective: Objective) -> Iterator[Callable[[pd.DataFrame, Sequence[str]], None]]:
+    """Keeps a table and a bar up to date while a block runs; in a log, there is a line for each new best instead.
+
+    Yields:
+        A function to call with all trials so far and the settings that differ.
+    """
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    progress = Progress(*(TextColumn(column) if isinstance(column, str) else column for column in columns))
+    task = progress.add_task("[bold]trials    ", total=total)
+    best, shown = -1, time.monotonic()
+
+    def update(trials: pd.DataFrame, varied: Sequence[str]) -> None:
+        nonlocal best, shown
+        progress.update(task, completed=len(trials))
+        order = ranked(trials, objective)
+        if console.is_terminal:
+            live.update(Group(best_trials(trials, varied, objective), progress))
+        elif len(order) and order.iloc[0]["trial"] != best and time.monotonic() - shown > 1:
+            best, shown = order.iloc[0]["trial"], time.monotonic()
+            row = order.iloc[0]
+            text = f"trial {best}: val accuracy {row['val_accuracy']:.2%}, val loss {row['val_loss']:.4f}"
+            show_stage("best", f"{len(trials)} of {total} trials; {text}")
+
+    with Live(progress, console=console, transient=True, auto_refresh=console.is_terminal) as live:
+        if not console.is_terminal:
+            live.stop()
+        yield update
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

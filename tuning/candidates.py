@@ -1,0 +1,69 @@
+"""All of a ranking that needs no TensorFlow: which backbones it compares, and at which size of picture."""
+
+import dataclasses
+from pathlib import Path
+
+from config import DataConfig, TrainConfig, UsageError
+from data.prepare import typical_size
+from data.sources import load_source
+from models.backbones import TABLE, check_image_size, find
+from models.weights import at_hand, check_available
+from terminal import show_stage
+from training.inputs import check_output
+from training.recipe import choose_image_size
+from tuning.inputs import search_folder
+from tuning.space import TuneConfig
+
+
+def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
+    """Chooses what is ranked: the backbones of `--backbone`; by default all whose weights are on this machine.
+
+    Args:
+        config: as the user gave it.
+
+    Returns:
+        The folder of the ranking, not made yet, and settings for each backbone with the image size that `train.py`
+        would choose, the smallest first. A backbone that cannot run is passed over, with a line that says why.
+
+    Raises:
+        UsageError: for a mistake that concerns all of them.
+    """
+    folder = search_folder(config)
+    if not (folder / "ranking.csv").exists():
+        check_output(folder)
+    rows = [find(name) for name in _names(config)]
+    typical = typical_size(load_source(config.data, config.cache_dir))
+    common = {field.name: getattr(config, field.name) for field in dataclasses.fields(DataConfig)}
+    candidates = []
+    for row in rows:
+        candidate = choose_image_size(TrainConfig(**{**common, "output": None}, backbone=row.name), row, typical)
+        try:
+            check_image_size(row, candidate.image_size)
+            check_available(row, config.weights)
+        except UsageError as error:
+            pass_over(row.name, error, len(rows))
+            continue
+        candidates.append(candidate)
+    if not candidates:
+        raise UsageError("None of the backbones can be ranked, for the reasons above.")
+    return folder, sorted(candidates, key=lambda candidate: candidate.image_size)
+
+
+def pass_over(backbone: str, error: Exception, num_backbones: int) -> None:
+    """Says why a backbone is left out; where it is the only one, that is an error."""
+    if num_backbones == 1:
+        raise error
+    show_stage("left out", f"{backbone}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}")
+
+
+def _names(config: TuneConfig) -> list[str]:
+    """Names of the backbones asked for, each once."""
+    if config.weights == "none":
+        raise UsageError("--rank-backbones compares pretrained networks: --weights none has nothing to compare.")
+    names = list(dict.fromkeys(config.backbone))
+    if config.weights != "imagenet":
+        if len(names) > 1:
+            raise UsageError(f"--weights FILE fits one backbone; received {len(names)}. Choose one by --backbone.")
+    elif config.backbone == TuneConfig.backbone:
+        names = [row.name for row in TABLE if at_hand(row)]
+    return names

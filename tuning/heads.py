@@ -1,0 +1,220 @@
+"""Many heads at once: those that learn from the same features in batches of one size are one computation.
+
+A step of one small head is mostly waiting for the next; eight together take hardly longer. Each has its own learning
+rate, weight decay, dropout and epochs, and comes out as it would alone: the optimizers are Keras' own, which treat
+every number by itself, and what is dropped follows the same seeds as Keras' Dropout layers.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from config import Task, TrainConfig
+from data.pipeline import Examples, evaluation_batches, training_batches
+from models.heads import OUTPUTS, build_head
+from training.phases import ACCURACY, STEPS_PER_CALL, Rates, make_optimizer
+
+HEADS_AT_ONCE = 8
+JUDGED_AT_ONCE = 1024
+"""Pictures per validation step."""
+
+
+class Judged(NamedTuple):
+    """What a head, or a network, does on the validation split."""
+
+    loss: float
+    accuracy: float
+
+
+class SolvedHead(NamedTuple):
+    """One of the heads, trained."""
+
+    curve: list[Judged]
+    """At the start and after each epoch, up to the last or to where patience ended."""
+    weights: list[np.ndarray]
+    """Of the epoch with the lowest loss, in the order of `get_weights` of the head."""
+
+    def best_epoch(self, epochs: int) -> int:
+        """The epoch of the lowest loss among the first of them; 0 is the start."""
+        losses = [judged.loss for judged in self.curve[: epochs + 1]]
+        return losses.index(min(losses))
+
+
+class StackedHeads:
+    """Graphs that train heads of one shape; used for group after group, so that no trial makes new ones."""
+
+    def __init__(
+        self, num_features: int, task: Task, num_classes: int, head_units: Sequence[int], optimizers: Sequence[str]
+    ):
+        """Makes the variables and the optimizers; see `models.heads.build_head` for the arguments.
+
+        Args:
+            num_features: length of a feature vector.
+            task: decides the output.
+            num_classes: number of classes.
+            head_units: units of each dense layer before the output.
+            optimizers: some of `training.phases.OPTIMIZERS`.
+        """
+        self._shape = (num_features, task, num_classes, tuple(head_units))
+        sizes = [weights.shape for weights in _as_matrices(build_head(*self._shape).get_weights())]
+        self._stacks = {name: _Stack(name, sizes) for name in optimizers}
+        per_head = (HEADS_AT_ONCE * len(optimizers), 1, 1)
+        self._dropout = tf.Variable(tf.zeros(per_head))
+        self._dropout_seed = tf.Variable(0, dtype=tf.int64)
+        self._steps = tf.Variable(0, dtype=tf.int64)
+        self._train_steps, self._judge_step = self._compile(task)
+
+    def train(
+        self, train: Examples, val: Examples, configs: Sequence[TrainConfig], epochs: Sequence[int]
+    ) -> list[SolvedHead]:
+        """Trains heads until their validation losses no longer fall, as `training.phases.Learner` trains one.
+
+        Args:
+            train: features to learn from.
+            val: features to stop and choose by.
+            configs: of each head, at most `HEADS_AT_ONCE` of an optimizer, alike in batch size, seed and views, with
+                every setting chosen.
+            epochs: maximum epochs of each.
+
+        Returns:
+            The heads; one that diverged has a loss that is no number at the end of its curve.
+        """
+        steps = math.ceil(len(train.targets) / configs[0].batch_size)
+        places = self._reset(configs, epochs, steps)
+        val_batches = list(evaluation_batches(val, JUDGED_AT_ONCE))
+        batches = iter(
+            training_batches(train, batch_size=configs[0].batch_size, seed=configs[0].seed, epochs=range(max(epochs)))
+        )
+        judged = self._judge(val_batches)
+        curves = [[judged[place]] for place in places]
+        best = self._weights()
+        running = {number for number, most in enumerate(epochs) if most > 0}
+        for epoch in range(1, max(epochs) + 1):
+            for first in range(0, steps, STEPS_PER_CALL):
+                self._train_steps(batches, tf.constant(min(STEPS_PER_CALL, steps - first)))
+            current, judged = self._weights(), self._judge(val_batches)
+            for number in sorted(running):
+                place, losses = places[number], [before.loss for before in curves[number]]
+                loss = judged[place].loss
+                curves[number].append(judged[place])
+                if loss < min(losses):
+                    for kept, values in zip(best, current, strict=True):
+                        kept[place] = values[place]
+                waited = epoch - int(np.argmin([*losses, loss]))
+                if waited >= configs[number].patience or epoch == epochs[number] or not math.isfinite(loss):
+                    running.remove(number)
+            if not running:
+                break
+        weights = [[values[place] for values in best] for place in places]
+        for of_head in weights:
+            of_head[1::2] = [bias[0] for bias in of_head[1::2]]
+        return [SolvedHead(*parts) for parts in zip(curves, weights, strict=True)]
+
+    def _reset(self, configs: Sequence[TrainConfig], epochs: Sequence[int], steps: int) -> list[int]:
+        """Gives every head its settings, and returns the place of each."""
+        start = _as_matrices(build_head(*self._shape, seed=configs[0].seed).get_weights())
+        chosen: dict[str, list[int]] = {name: [] for name in self._stacks}
+        for number, config in enumerate(configs):
+            chosen[config.optimizer].append(number)
+        places, dropout = [0] * len(configs), np.zeros(self._dropout.shape, np.float32)
+        for row, (name, stack) in enumerate(self._stacks.items()):
+            for place, number in enumerate(chosen[name], start=row * HEADS_AT_ONCE):
+                places[number], dropout[place] = place, configs[number].dropout
+            spare = [0] * (HEADS_AT_ONCE - len(chosen[name]))
+            heads = [configs[number] for number in chosen[name] + spare]
+            stack.reset(start, heads, [epochs[number] for number in chosen[name] + spare], steps)
+        self._dropout.assign(dropout)
+        self._dropout_seed.assign(configs[0].seed)
+        self._steps.assign(0)
+        return places
+
+    def _weights(self) -> list[np.ndarray]:
+        """Kernels and biases of all heads."""
+        return [tf.concat(parts, axis=0).numpy() for parts in self._parts()]
+
+    def _parts(self) -> list[list[tf.Tensor]]:
+        """Kernels and biases by layer, of every optimizer."""
+        of_stack = ([variable.value for variable in stack.variables] for stack in self._stacks.values())
+        return list(map(list, zip(*of_stack, strict=True)))
+
+    def _judge(self, val_batches: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> list[Judged]:
+        sums = sum(np.stack(self._judge_step(*batch)) for batch in val_batches)
+        return [Judged(*means) for means in (sums / sum(len(targets) for _, targets in val_batches)).T.tolist()]
+
+    def _outputs(self, features: tf.Tensor, training: bool) -> tf.Tensor:
+        """Probabilities (heads, n, num_outputs) from features (n, num_features)."""
+        values = features[None]
+        weights = [tf.concat(parts, axis=0) if len(parts) > 1 else parts[0] for parts in self._parts()]
+        layers = list(zip(weights[::2], weights[1::2], strict=True))
+        for number, (kernel, bias) in enumerate(layers, start=1):
+            last = number == len(layers)
+            if training:
+                values = self._drop(values, 0 if last else number)  # as `build_head` numbers them
+                values = tf.matmul(values, kernel) / (1 - self._dropout) + bias
+            else:
+                values = tf.matmul(values, kernel) + bias
+            values = keras.activations.get(OUTPUTS[self._shape[1]].activation if last else "relu")(values)
+        return values
+
+    def _drop(self, values: tf.Tensor, number: int) -> tf.Tensor:
+        """Zeros for what a Dropout layer of the same seed would drop; the rest is scaled behind the product."""
+        draws = tf.random.stateless_uniform(tf.shape(values)[1:], tf.stack([self._dropout_seed + number, self._steps]))
+        return tf.where(draws >= self._dropout, values, 0.0)
+
+    def _compile(self, task: Task) -> tuple[Callable[..., None], Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
+        loss_of, is_right = keras.losses.get(OUTPUTS[task].loss), ACCURACY[task]
+
+        def spread(targets: tf.Tensor) -> tf.Tensor:
+            return tf.repeat(targets[None], self._dropout.shape[0], axis=0)
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def train_step(features: tf.Tensor, targets: tf.Tensor, sample_weights: tf.Tensor) -> None:
+            with tf.GradientTape() as tape:
+                losses = loss_of(spread(targets), self._outputs(features, training=True)) * sample_weights
+                loss = tf.reduce_sum(tf.reduce_mean(losses, axis=1))  # each head's gradient is of its own mean
+            variables = [[variable.value for variable in stack.variables] for stack in self._stacks.values()]
+            for stack, gradients in zip(self._stacks.values(), tape.gradient(loss, variables), strict=True):
+                stack.optimizer.apply(gradients, stack.variables)
+            self._steps.assign_add(1)
+
+        @tf.function
+        def train_steps(batches: tf.data.Iterator, count: tf.Tensor) -> None:
+            for _ in tf.range(count):
+                train_step(*next(batches))
+
+        @tf.function(reduce_retracing=True, autograph=False)
+        def judge_step(features: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            outputs, targets = self._outputs(features, training=False), spread(targets)
+            losses, right = loss_of(targets, outputs), tf.cast(is_right(targets, outputs), tf.float32)
+            return tf.reduce_sum(losses, axis=1), tf.reduce_sum(right, axis=1)
+
+        return train_steps, judge_step
+
+
+class _Stack:
+    """The heads of one optimizer: kernels (heads, inputs, outputs) and biases (heads, 1, outputs) of each layer."""
+
+    def __init__(self, optimizer: str, sizes: Sequence[tuple[int, int]]):
+        self.variables = [keras.Variable(np.zeros((HEADS_AT_ONCE, *size), np.float32)) for size in sizes]
+        self._rates = Rates((HEADS_AT_ONCE, 1, 1))
+        self.optimizer = make_optimizer(optimizer, self._rates)
+        self.optimizer.build(self.variables)
+        self._start = [variable.numpy() for variable in self.optimizer.variables]
+
+    def reset(
+        self, start: Sequence[np.ndarray], configs: Sequence[TrainConfig], epochs: Sequence[int], steps: int
+    ) -> None:
+        for variable, values in zip(self.variables, start, strict=True):
+            variable.assign(np.broadcast_to(values, variable.shape))
+        for variable, values in zip(self.optimizer.variables, self._start, strict=True):
+            variable.assign(values)
+        self._rates.assign(configs, [config.learning_rate for config in configs], steps, epochs)
+
+
+def _as_matrices(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Kernels as they are, biases as rows: so that one rate per head spreads over both."""
+    return [array if array.ndim == 2 else array[None] for array in weights]

@@ -1,0 +1,50 @@
+"""All of a search that needs no TensorFlow: its folder, and the pictures for each backbone."""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+
+from config import DataConfig, TrainConfig, UsageError
+from data.prepare import ImageData
+from training.inputs import RunInputs, check_output, load_inputs
+from tuning.space import NOT_ASKED, TuneConfig
+
+
+def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
+    """Checks everything that can be checked, and decodes and splits the pictures.
+
+    Args:
+        config: as the user gave it.
+
+    Returns:
+        The search folder, not made yet, and pictures and settings for each backbone.
+
+    Raises:
+        UsageError: for every mistake that can be known without building a network.
+    """
+    folder = search_folder(config)
+    if not (folder / "search.json").exists():
+        check_output(folder)
+    common = {field.name: getattr(config, field.name) for field in dataclasses.fields(DataConfig)}
+    inputs = [load_inputs(TrainConfig(**{**common, "output": None}, backbone=name)) for name in config.backbone]
+    check_val_split(inputs[0].data)
+    return folder, inputs
+
+
+def check_val_split(data: ImageData) -> None:
+    """Raises a UsageError if there is nothing to choose by."""
+    if not len(data.splits["val"]):
+        raise UsageError("A search chooses by the val split, and these pictures leave none. Raise --val-fraction.")
+
+
+def search_folder(config: TuneConfig) -> Path:
+    """The folder of a search, or of a ranking: `--output`, or one named by its settings, so that the same command finds
+    it again."""
+    if config.output is not None:
+        return config.output
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_ASKED}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    data = Path(config.data.removeprefix("tfds:").replace(":", "-")).stem
+    kind = "ranking" if config.rank_backbones else f"search-{'-'.join(config.backbone[:3])}"
+    return Path("runs") / f"{kind}-{data}-{digest[:8]}"

@@ -1,0 +1,80 @@
+"""Trials that run together, and what becomes of those that fail."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from config import TrainConfig
+from tuning.heads import HEADS_AT_ONCE
+from tuning.network import Network, Outcome
+from tuning.space import TuneConfig
+from tuning.workers import run_in_workers
+
+Numbered = tuple[int, TrainConfig]
+"""A trial: its number, from 1, and its settings."""
+
+
+def run_trials(
+    networks: Mapping[str, Network], trials: Sequence[Numbered], config: TuneConfig, deadline: float
+) -> Iterator[tuple[int, Outcome]]:
+    """Runs trials, those together whose heads can be trained together.
+
+    Args:
+        networks: by backbone.
+        trials: their settings are complete.
+        config: of the search.
+        deadline: value of `time.perf_counter` after which none is begun.
+
+    Yields:
+        Number and outcome of each, as soon as it is known; none for those that were not begun.
+    """
+    jobs = group_trials(trials, together=config.workers == 1)
+    if config.workers > 1 and len(jobs) > 1:
+        for number, outcome in run_in_workers(jobs, config, deadline, len(tf.config.list_physical_devices("GPU"))):
+            yield number, outcome if isinstance(outcome, Outcome) else failed(outcome)
+        return
+    for job in jobs:
+        if time.perf_counter() > deadline:
+            return
+        yield from run_job(networks[job[0][1].backbone], job)
+
+
+def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[list[Numbered]]:
+    """Groups trials whose heads can be trained together: at most `HEADS_AT_ONCE` of each optimizer.
+
+    Args:
+        trials: their settings are complete.
+        together: whether those that fine-tune are grouped as well; for several workers, each is on its own.
+    """
+    jobs: dict[tuple, list[Numbered]] = {}
+    of_optimizer: Counter[tuple] = Counter()
+    for number, config in trials:
+        alike = (config.backbone, config.batch_size, config.head_units, config.views, config.seed)
+        round_number = of_optimizer[alike, config.optimizer] // HEADS_AT_ONCE
+        of_optimizer[alike, config.optimizer] += 1
+        alone = number if config.trainable_layers != 0 and not together else 0
+        jobs.setdefault((*alike, round_number, alone), []).append((number, config))
+    return list(jobs.values())
+
+
+def run_job(network: Network, job: Sequence[Numbered]) -> Iterator[tuple[int, Outcome]]:
+    """Runs trials together; where that takes more memory than there is, one after the other."""
+    waiting = dict(job)
+    try:
+        for position, outcome in network.run([config for _, config in job]):
+            del waiting[job[position][0]]
+            yield job[position][0], outcome
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        if len(job) == 1:
+            yield job[0][0], failed(f"{type(error).__name__}: {error}".splitlines()[0])
+            return
+        for trial in waiting.items():
+            yield from run_job(network, [trial])
+
+
+def failed(message: str) -> Outcome:
+    """The outcome of a trial that has none."""
+    return Outcome("failed", np.nan, np.nan, 0.0, message)

@@ -1,0 +1,196 @@
+"""A backbone with all that its trials share: pictures, cuts, what the frozen layers made of them, compiled graphs."""
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from config import Depth, TrainConfig
+from data.pipeline import Examples
+from data.sources import Split
+from features.cuts import find_cuts
+from features.store import Store
+from models.classifier import build_classifier
+from models.freezing import set_trainable, split_into_blocks
+from training.frozen import PhaseInputs, cuts_at, features_sample, fit_into_store, frozen_inputs, whole_network
+from training.inputs import RunInputs
+from training.phases import DivergedError, balanced_weights
+from training.recipe import choose_head_learning_rate, choose_training
+from tuning.heads import Judged, SolvedHead, StackedHeads
+from tuning.space import TuneConfig
+from tuning.tails import Tail
+
+BLOCKS = (0, 1, 2)
+"""Numbers of last blocks that a search fine-tunes unless it is told which layers."""
+
+
+class Outcome(NamedTuple):
+    """How a trial went."""
+
+    status: str
+    """'done' or 'failed'."""
+    val_accuracy: float
+    """Fraction; NaN where it failed."""
+    val_loss: float
+    seconds: float
+    """Its own; of heads that were trained together, an equal share."""
+    message: str = ""
+    """Why it failed."""
+
+
+def make_deterministic(seed: int) -> None:
+    """Makes everything that follows the same in every process of the same seed."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+class Network:
+    """A backbone on which trials run."""
+
+    def __init__(self, inputs: RunInputs, search: TuneConfig):
+        """Builds the network, and runs its frozen layers or takes from the store what they made.
+
+        Args:
+            inputs: pictures and settings.
+            search: for layers to train, views and optimizers.
+        """
+        config, self._data = inputs.config, inputs.data
+        self._image_size = config.image_size
+        self._classifier = build_classifier(
+            inputs.row,
+            weights=config.weights,
+            image_size=config.image_size,
+            task=self._data.task,
+            num_classes=len(self._data.class_names),
+            pooling=config.pooling,
+        )
+        layers = self._classifier.backbone.layers
+        set_trainable(layers, 0)
+        blocks = split_into_blocks(layers, inputs.row)
+        default = [sum(map(len, blocks[len(blocks) - count :])) for count in BLOCKS]
+        self.depths: Sequence[Depth] = search.trainable_layers or default
+        """Choices of `trainable_layers`."""
+        self._cuts = find_cuts(self._classifier.backbone)
+        store = Store(config.cache_dir / "features", round(config.cache_gb * 1e9))
+        wanted = cuts_at(self._classifier, {depth: depth for depth in (0, *self.depths)})
+        cuts, self._views = fit_into_store(wanted, max(search.views), self._data, store)
+        self._tensors = {depth: cut.tensor for depth, cut in cuts.items()}
+        config = dataclasses.replace(config, views=self._views)
+        self._inputs = frozen_inputs(self._classifier, cuts, config, self._data, store)
+        self._whole = whole_network(self._classifier, dataclasses.replace(config, augment="views"), self._data)
+        self._optimizers = search.optimizer
+        self._stacks: dict[tuple[int, ...], StackedHeads] = {}
+        self._tails: dict[tuple, Tail] = {}
+
+    def complete(self, config: TrainConfig) -> TrainConfig:
+        """Sets what a trial leaves open as `train.py` would."""
+        config = dataclasses.replace(config, image_size=self._image_size, views=min(config.views, self._views))
+        config = choose_training(config, self._cuts, len(self._data.splits["train"]))
+        return choose_head_learning_rate(config, self._features)
+
+    @functools.cached_property
+    def _features(self) -> np.ndarray:
+        return features_sample(self._inputs[0])
+
+    def run(self, configs: Sequence[TrainConfig]) -> Iterator[tuple[int, Outcome]]:
+        """Runs trials that learn in the same order: alike in batch size, head, views and seed.
+
+        Args:
+            configs: complete; at most `HEADS_AT_ONCE` of an optimizer.
+
+        Yields:
+            Position and outcome of each, as soon as it is known.
+        """
+        alike = configs[0]
+        units = alike.head_units
+        if units not in self._stacks:
+            num_features, num_classes = self._features.shape[-1], len(self._data.class_names)
+            self._stacks[units] = StackedHeads(num_features, self._data.task, num_classes, units, self._optimizers)
+        started = time.perf_counter()
+        train, val = self._examples(self._inputs[0], alike)
+        groups = _by_settings(configs, "head_epochs")
+        heads = self._stacks[units].train(
+            train,
+            val,
+            [configs[group[0]] for group in groups],
+            [max(configs[position].head_epochs for position in group) for group in groups],
+        )
+        seconds = (time.perf_counter() - started) / len(configs)
+        solved = {position: head for group, head in zip(groups, heads, strict=True) for position in group}
+        deep = [position for position, config in enumerate(configs) if config.trainable_layers != 0]
+        for position, head in solved.items():
+            if position not in deep or not math.isfinite(head.curve[-1].loss):
+                yield position, _outcome(head.curve, configs[position].head_epochs, seconds)
+        deep = [position for position in deep if math.isfinite(solved[position].curve[-1].loss)]
+        for group in _by_settings([configs[position] for position in deep], "fine_tune_epochs"):
+            yield from self._fine_tune([deep[index] for index in group], configs, solved, seconds)
+
+    def _fine_tune(
+        self, positions: Sequence[int], configs: Sequence[TrainConfig], solved: dict[int, SolvedHead], seconds: float
+    ) -> Iterator[tuple[int, Outcome]]:
+        """Trains a tail once, for trials that differ in their epochs at most."""
+        config, head = configs[positions[0]], solved[positions[0]]
+        epochs = max(configs[position].fine_tune_epochs for position in positions)
+        started = time.perf_counter()
+        curve = [head.curve[head.best_epoch(config.head_epochs)]]
+        set_trainable(
+            self._classifier.backbone.layers, config.trainable_layers, batch_norm_learns=config.weights == "none"
+        )
+        inputs = self._inputs.get(config.trainable_layers, self._whole)
+        place = (config.trainable_layers, config.head_units)
+        if place not in self._tails:
+            model, num_classes = self._classifier.model, len(self._data.class_names)
+            tensor = self._tensors.get(config.trainable_layers, model.input)
+            self._tails[place] = Tail(model, tensor, self._data.task, num_classes, config.head_units)
+        train, val = self._examples(inputs, config)
+        steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / config.batch_size)
+        try:
+            augment = inputs.augment and config.views > 1
+            result = self._tails[place].train(head.weights, steps, train, val, config, epochs, augment)
+            curve += [Judged(epoch.val_loss, epoch.val_accuracy) for epoch in result.epochs]
+        except DivergedError:
+            curve.append(Judged(math.nan, math.nan))
+        finally:
+            set_trainable(self._classifier.backbone.layers, 0)
+        seconds += (time.perf_counter() - started) / len(positions)
+        for position in positions:
+            yield position, _outcome(curve, configs[position].fine_tune_epochs, seconds)
+
+    def _examples(self, inputs: PhaseInputs, config: TrainConfig) -> tuple[Examples, Examples]:
+        def targets(split: Split) -> np.ndarray:
+            return self._data.targets[self._data.splits[split]]
+
+        weights = np.ones(len(targets("train")), np.float32)
+        if config.class_weights:
+            weights = balanced_weights(targets("train"), self._data.task)
+        val = Examples([inputs.judged["val"]], targets("val"), np.ones(len(targets("val")), np.float32))
+        return Examples(inputs.train[: config.views], targets("train"), weights), val
+
+
+def _by_settings(configs: Sequence[TrainConfig], epochs: str) -> list[list[int]]:
+    """Positions of configs that one run answers: equal ones, and under a constant learning rate fewer epochs."""
+    groups: dict[TrainConfig, list[int]] = {}
+    for position, config in enumerate(configs):
+        # A head is the same whatever is done with it later.
+        later = {"trainable_layers": 0, "fine_tune_epochs": 0, "fine_tune_learning_rate": None}
+        key = dataclasses.replace(config, **(later if epochs == "head_epochs" else {}))
+        needs_weights = epochs == "head_epochs" and config.trainable_layers != 0
+        if config.schedule == "constant" and not needs_weights:
+            key = dataclasses.replace(key, **{epochs: 0})
+        groups.setdefault(key, []).append(position)
+    return list(groups.values())
+
+
+def _outcome(curve: Sequence[Judged], epochs: int, seconds: float) -> Outcome:
+    """The epoch that the trial would keep."""
+    curve = curve[: epochs + 1]
+    if not math.isfinite(curve[-1].loss):
+        return Outcome("failed", math.nan, math.nan, seconds, "training diverged: the loss is no number")
+    best = min(curve, key=lambda judged: judged.loss)
+    return Outcome("done", best.accuracy, best.loss, seconds)

@@ -1,0 +1,116 @@
+"""What a search keeps: a line per trial in `trials.csv`, and what was asked in `search.json`.
+
+A line is all that is kept of a trial, and all that is needed to go on after a kill.
+"""
+
+import contextlib
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from config import TrainConfig, UsageError
+from reports.writer import write_json, write_table
+from tuning.network import Outcome
+from tuning.space import HYPERPARAMETERS, NOT_ASKED, TuneConfig
+
+TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
+"""Columns of `trials.csv` that hold no numbers."""
+
+
+class Records:
+    """The trials of a search folder."""
+
+    def __init__(self, folder: Path, config: TuneConfig):
+        """Opens the folder; takes over the trials that an earlier process has recorded there.
+
+        Raises:
+            UsageError: it holds another search, or something else.
+        """
+        self.folder = folder
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._search = {"config": _asked(config)}
+        if (folder / "search.json").exists():
+            self._continue()
+        else:
+            write_json(folder / "search.json", self._search)
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """The table of `trials.csv`, in the order of the trials."""
+        columns = ["trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *HYPERPARAMETERS, "message"]
+        return pd.DataFrame([self._rows[number] for number in sorted(self._rows)], columns=columns)
+
+    @property
+    def varied(self) -> list[str]:
+        """Hyperparameters that differ between trials."""
+        table = self.table
+        return [name for name in HYPERPARAMETERS if table[name].nunique(dropna=False) > 1]
+
+    def known(self, number: int, config: TrainConfig) -> Outcome | None:
+        """Returns the outcome on record; None if there is none.
+
+        Raises:
+            UsageError: the record is of another trial.
+        """
+        row = self._rows.get(number)
+        if row is None:
+            return None
+        settings = pd.Series(_settings(config), dtype=object)
+        if not settings.equals(pd.Series({name: row[name] for name in settings.index}, dtype=object)):
+            raise UsageError(
+                f"Trial {number} of '{self.folder}' was another one: it is of another version of this program or its "
+                f"libraries. Choose another --output."
+            )
+        return Outcome(*(row[name] for name in Outcome._fields))
+
+    def add(self, number: int, config: TrainConfig, outcome: Outcome) -> None:
+        """Records a trial."""
+        self._rows[number] = {"trial": number, **_settings(config), **outcome._asdict()}
+        write_table(self.folder / "trials.csv", self.table)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """Adds what came out to `search.json`."""
+        write_json(self.folder / "search.json", {**self._search, **result})
+
+    def _continue(self) -> None:
+        try:
+            before = json.loads((self.folder / "search.json").read_text(encoding="utf-8"))["config"]
+        except (ValueError, KeyError, TypeError):
+            raise UsageError(f"'{self.folder / 'search.json'}' is damaged. Choose another --output.") from None
+        changed = [name for name, value in self._search["config"].items() if before.get(name) != value]
+        if changed:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+            raise UsageError(f"'{self.folder}' holds a search with another {flags}. Choose another --output.")
+        file = self.folder / "trials.csv"
+        if file.exists():
+            rows = pd.read_csv(file, dtype=str, keep_default_na=False).to_dict("records")
+            parsed = ({name: text if name in TEXTS else _number(text) for name, text in row.items()} for row in rows)
+            self._rows = {row["trial"]: row for row in parsed}
+
+
+def _asked(config: TuneConfig) -> dict[str, Any]:
+    """The settings that decide the trials, as JSON has them."""
+    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_ASKED}
+    return json.loads(json.dumps(settings))
+
+
+def _settings(config: TrainConfig) -> dict[str, Any]:
+    """The columns of a trial's settings."""
+    settings = {name: getattr(config, name) for name in HYPERPARAMETERS}
+    settings["head_units"] = " ".join(map(str, config.head_units)) or "none"
+    if config.trainable_layers == 0:
+        settings["fine_tune_learning_rate"] = math.nan
+    return {**settings, "seed": config.seed}
+
+
+def _number(text: str) -> int | float | str:
+    """A number as it was written, to the bit; NaN for nothing; 'all' as it is."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text or "nan")
+    return text

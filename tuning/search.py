@@ -1,0 +1,190 @@
+"""A search from start to end: ask the oracle, run what it proposes, record every trial, train the best."""
+
+import dataclasses
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from config import TrainConfig, UsageError
+from reports import search_plots
+from reports.writer import write_figure, write_json, write_table
+from terminal import console, counted, progress_bar, show_stage
+from training.inputs import RunInputs
+from training.run import train
+from tuning.board import as_drawn, best_trials, live_board, ranked
+from tuning.jobs import Numbered, run_trials
+from tuning.network import Network, Outcome, make_deterministic
+from tuning.oracles import Proposer
+from tuning.records import Records
+from tuning.space import TuneConfig, search_space, trial_config
+
+
+class Search:
+    """What the stages of a search share."""
+
+    def __init__(self, config: TuneConfig, inputs: Sequence[RunInputs], records: Records, started: float):
+        self.config = config
+        self.inputs = {each.config.backbone: each for each in inputs}
+        self.records = records
+        self.started = started
+        self.seconds = {"prepare": sum(each.seconds for each in inputs)}
+        self.deadline = math.inf if config.max_minutes is None else started + 60 * config.max_minutes
+        before = time.perf_counter()
+        self.networks = {each.config.backbone: Network(each, config) for each in inputs}
+        self.seconds["features"] = time.perf_counter() - before
+        self.configs: dict[int, TrainConfig] = {}
+        """Of all trials so far, by number."""
+
+
+def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, started: float) -> Path:
+    """Searches, and leaves a folder with all trials and a run of the best.
+
+    Args:
+        config: what is searched, and how.
+        inputs: pictures and settings of each backbone.
+        folder: of the search; what an earlier process recorded there is taken over.
+        started: value of `time.perf_counter` when it began.
+
+    Raises:
+        UsageError: the folder holds something else, or every trial failed.
+    """
+    make_deterministic(config.seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = Search(config, inputs, Records(folder, config), started)
+    try:
+        before = time.perf_counter()
+        _run_trials(run)
+        best = _choose(run)
+        run.seconds["search"] = time.perf_counter() - before
+        return _finish(run, best)
+    except KeyboardInterrupt:
+        show_stage("stopped", f"{_count(run)} on record in '{folder}'; the same command goes on from there")
+        raise
+
+
+def _run_trials(run: Search) -> None:
+    """Asks for trials and runs those that are not on record."""
+    config = run.config
+    depths = next(iter(run.networks.values())).depths
+    proposer = Proposer(config, search_space(config, depths))
+    taken_over = len(run.records.table)
+    if taken_over:
+        show_stage("search", f"{counted(taken_over, 'trial', 'trials')} of an earlier start taken over")
+    with live_board(config.max_trials, config.objective) as show:
+        while proposals := proposer.propose():
+            batch = [(number, _complete(run, values)) for number, values in proposals]
+            run.configs.update(batch)
+            outcomes = _outcomes(run, batch, show)
+            if outcomes is None:
+                show_stage("search", "the time is up")
+                return
+            proposer.report([_score(outcomes[number], config) for number, _ in batch])
+
+
+def _complete(run: Search, values: Mapping[str, Any]) -> TrainConfig:
+    """The settings of a trial, none left open."""
+    config = trial_config(run.config, {name: network.depths for name, network in run.networks.items()}, values)
+    return run.networks[config.backbone].complete(config)
+
+
+def _outcomes(run: Search, batch: Sequence[Numbered], show: Any) -> dict[int, Outcome] | None:
+    """Runs the trials of a batch that are not on record; None when the time is up before all are done."""
+    outcomes = {number: run.records.known(number, config) for number, config in batch}
+    waiting = [(number, config) for number, config in batch if outcomes[number] is None]
+    settings = dict(batch)
+    for number, outcome in run_trials(run.networks, waiting, run.config, run.deadline):
+        outcomes[number] = outcome
+        run.records.add(number, settings[number], outcome)
+        show(run.records.table, run.records.varied)
+    return None if None in outcomes.values() else outcomes
+
+
+def _score(outcome: Outcome, config: TuneConfig) -> float | None:
+    return getattr(outcome, config.objective) if outcome.status == "done" else None
+
+
+def _choose(run: Search) -> int:
+    """The number of the best trial; with finalists, of the one whose mean over several seeds is best."""
+    config, trials = run.config, run.records.table
+    trials = trials[trials["trial"].isin(list(run.configs))]  # an earlier start may have been asked for more
+    order = ranked(trials, config.objective)
+    if order.empty:
+        first = trials["message"].iloc[0] if len(trials) else "the time was up before the first ended"
+        raise UsageError(f"None of {counted(len(trials), 'trial', 'trials')} succeeded: {first}.")
+    if config.finalists == 1:
+        return int(order["trial"].iloc[0])
+    rows = [(number, *run.records.known(number, run.configs[number])) for number in order["trial"][: config.finalists]]
+    repeats = [
+        (number, dataclasses.replace(run.configs[number], seed=config.seed + repeat))
+        for number, *_ in rows
+        for repeat in range(1, config.repeats + 1)
+    ]
+    with progress_bar("finalists", len(repeats)) as advance:
+        numbered = list(enumerate(config for _, config in repeats))
+        for position, outcome in run_trials(run.networks, numbered, config, math.inf):
+            rows.append((repeats[position][0], *outcome))
+            advance()
+    table = pd.DataFrame(rows, columns=["trial", *Outcome._fields])
+    write_table(run.records.folder / "finalists.csv", table)
+    means = table.groupby("trial", sort=False)[["val_accuracy", "val_loss"]].mean().reset_index()
+    best = ranked(means.assign(status="done"), config.objective).iloc[0]
+    text = f"trial {best['trial']:.0f} has the best mean of {config.repeats + 1} seeds: {best['val_accuracy']:.2%}"
+    show_stage("finalists", text)
+    return int(best["trial"])
+
+
+def _finish(run: Search, best: int) -> Path:
+    """Draws the figures, trains the best configuration as `train.py` would, and measures it once on the test split."""
+    folder, trials, objective = run.records.folder, run.records.table, run.config.objective
+    console.print(best_trials(trials, run.records.varied, objective))
+    write_json(folder / "best_config.json", run.configs[best].to_json())
+    for name, draw in (
+        ("progress", lambda *_: search_plots.search_progress(trials, objective)),
+        ("effects", search_plots.hyperparameter_effects),
+        ("parallel_coordinates", search_plots.parallel_coordinates),
+        ("importance", search_plots.hyperparameter_importance),
+    ):
+        write_figure(folder / "figures" / f"{name}.png", draw(as_drawn(trials), run.records.varied, objective))
+    before = time.perf_counter()
+    record = _train_best(run, run.configs[best], folder / "best")
+    run.seconds["best"] = time.perf_counter() - before
+    run.seconds["total"] = time.perf_counter() - run.started
+    row = trials[trials["trial"] == best].iloc[0]
+    failed = int((trials["status"] == "failed").sum())
+    run.records.finish(
+        {
+            "trials": {"done": len(trials) - failed, "failed": failed},
+            "best": {"trial": best, "val_accuracy": float(row["val_accuracy"]), "val_loss": float(row["val_loss"])},
+            "retrained": {split: record[split] and record[split]["accuracy"] for split in ("val", "test")},
+            "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
+        }
+    )
+    text = f"{_count(run)}, {counted(failed, 'failure', 'failures')}; the best is trial {best}"
+    show_stage("search", f"{text}; val {row['val_accuracy']:.2%}, which {len(trials) - failed:,} trials competed for")
+    if record["test"] is not None:
+        show_stage("", f"test {record['test']['accuracy']:.2%}, on pictures that no trial has seen")
+    show_stage("done", f"{run.seconds['total']:.0f} seconds; search folder: {folder}")
+    return folder
+
+
+def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any]:
+    """A run folder of the configuration, unless it is already there."""
+    places = {name: getattr(run.config, name) for name in ("cache_dir", "cache_gb")}
+    config = dataclasses.replace(config, output=folder, **places)
+    record = folder / "metrics.json"
+    settings = json.loads(json.dumps(config.to_json()))
+    if not record.exists() or json.loads((folder / "config.json").read_text(encoding="utf-8")) != settings:
+        shutil.rmtree(folder, ignore_errors=True)
+        inputs = run.inputs[config.backbone]
+        train(inputs._replace(config=config, started=time.perf_counter()))
+    return json.loads(record.read_text(encoding="utf-8"))
+
+
+def _count(run: Search) -> str:
+    return counted(len(run.records.table), "trial", "trials")

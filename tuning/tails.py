@@ -1,0 +1,102 @@
+"""The layers behind a cut and a head, trained again and again in the same graphs: no trial builds or traces any."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from config import Task, TrainConfig
+from data.pipeline import Examples
+from models.heads import build_head
+from training.phases import Learner, PhaseResult
+
+POOLED = "pooling"
+"""Name of the layer whose output the head gets."""
+
+
+class AdjustableDropout(keras.layers.Dropout):
+    """Dropout whose rate can be changed without a new graph; for the same seed it drops the same."""
+
+    def __init__(self, rate: float, **settings):
+        super().__init__(rate, **settings)
+        self.adjusted = tf.Variable(rate, trainable=False, dtype=tf.float32)
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Drops while training."""
+        if not training:
+            return inputs
+        draws = tf.random.stateless_uniform(tf.shape(inputs), self.seed_generator.next())
+        return tf.where(draws >= self.adjusted, inputs / (1 - self.adjusted), 0.0)
+
+
+class Tail:
+    """A network from a cut to the probabilities, with a head of its own."""
+
+    def __init__(
+        self,
+        classifier: keras.Model,
+        tensor: keras.KerasTensor,
+        task: Task,
+        num_classes: int,
+        head_units: Sequence[int],
+    ):
+        """Builds the head; the other layers are those of the classifier.
+
+        Args:
+            classifier: whose trainable layers are set.
+            tensor: of the classifier, that crosses the cut.
+            task: decides the output.
+            num_classes: number of classes.
+            head_units: units of each dense layer before the output.
+        """
+        pooled = classifier.get_layer(POOLED).output
+        self._head = build_head(
+            pooled.shape[-1], task, num_classes, head_units, dropout=0.5, dropout_layer=AdjustableDropout
+        )
+        self._model = keras.Model(tensor, self._head(pooled))
+        of_head = {id(variable) for variable in self._head.variables}
+        self._pretrained = [
+            (variable, variable.numpy()) for variable in self._model.variables if id(variable) not in of_head
+        ]
+        self._task = task
+        self._learners: dict[str, Learner] = {}
+
+    def train(
+        self,
+        weights: Sequence[np.ndarray],
+        steps: int,
+        train: Examples,
+        val: Examples,
+        config: TrainConfig,
+        epochs: int,
+        augment: bool,
+    ) -> PhaseResult:
+        """Fine-tunes from the pretrained weights and a solved head, and leaves the pretrained weights as they were.
+
+        Args:
+            weights: of the head.
+            steps: it was trained for; what is dropped goes on from there.
+            train: examples to learn from.
+            val: examples to stop and choose by.
+            config: with every setting chosen.
+            epochs: maximum epochs.
+            augment: whether to vary the pictures.
+
+        Raises:
+            DivergedError: the loss is no longer a number.
+        """
+        self._head.set_weights(weights)
+        dropouts = [layer for layer in self._head.layers if isinstance(layer, AdjustableDropout)]
+        for number, layer in enumerate(dropouts, start=1):
+            layer.adjusted.assign(config.dropout)
+            # Numbered from 1, and the last has number 0; see `build_head`.
+            layer.seed_generator.state.assign([config.seed + number % len(dropouts), steps])
+        if config.optimizer not in self._learners:
+            self._learners[config.optimizer] = Learner(self._model, self._task, config.optimizer)
+        settings = {"epochs": epochs, "learning_rate": config.fine_tune_learning_rate}
+        try:
+            return self._learners[config.optimizer].train("fine_tune", train, val, config, augment=augment, **settings)
+        finally:
+            for variable, values in self._pretrained:  # which other tails have as well
+                variable.assign(values)
