@@ -10,18 +10,15 @@ import json
 import os
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.machine import decode_seconds, measure_machine
+from benchmarks.processes import import_seconds, link_pictures, load_pictures, our_command, peer_command, timed
 from config import TrainConfig
-from training.inputs import RunInputs, load_inputs
+from training.inputs import RunInputs
 
-ROOT = Path(__file__).parent.parent
 CONTENDERS = ("keras", "cold", "warm")
 
 
@@ -43,25 +40,16 @@ def main() -> None:
     parser.add_argument("--image-size", type=int)
     parser.add_argument("--seeds", type=int, default=3)
     flags = parser.parse_args()
-    weights = str(Path(flags.weights).absolute()) if Path(flags.weights).is_file() else flags.weights
 
     with tempfile.TemporaryDirectory() as scratch:
-        config = TrainConfig(
-            data=flags.data,
-            backbone=flags.backbone,
-            weights=weights,
-            image_size=flags.image_size,
-            test_fraction=0.0,
-            cache_dir=Path(scratch) / "prepare",
-        )
-        inputs = load_inputs(config)
+        inputs = load_pictures(flags.data, flags.backbone, flags.weights, flags.image_size, Path(scratch))
         folder = Path(scratch) / Path(flags.data).stem
-        _link_pictures(inputs, folder)
+        link_pictures(inputs, folder)
         outcomes: dict[str, list[Outcome]] = {contender: [] for contender in CONTENDERS}
         importing = []
         for seed in range(flags.seeds):
             cache = Path(scratch) / "cache"
-            importing.append(_timed([sys.executable, "-c", "import tensorflow, keras"])[1])
+            importing.append(import_seconds())
             for contender in CONTENDERS:
                 if contender == "keras":
                     outcome = _run_keras(inputs, folder, seed)
@@ -74,46 +62,20 @@ def main() -> None:
         _show_limit(inputs, record)
 
 
-def _link_pictures(inputs: RunInputs, folder: Path) -> None:
-    """Links the pictures of train and val as folders of classes, so that both sides have the same split."""
-    for split in ("train", "val"):
-        for position in inputs.data.splits[split]:
-            picture = inputs.data.pictures[position]
-            place = folder / split / picture.labels[0] / f"{position}{picture.path.suffix}"
-            place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(picture.path.absolute())
-
-
 def _run_keras(inputs: RunInputs, folder: Path, seed: int) -> Outcome:
-    row, config = inputs.row, inputs.config
-    command = [sys.executable, str(ROOT / "benchmarks" / "keras_recipe.py"), str(folder)]
-    command += ["--backbone", row.builder, "--module", row.module, "--weights", config.weights]
-    command += ["--image-size", str(config.image_size), "--seed", str(seed)]
-    output, seconds = _timed(command)
+    output, seconds = timed(peer_command("keras_recipe.py", inputs, folder, seed))
     return Outcome(json.loads(output.splitlines()[-1])["accuracy"], seconds)
 
 
 def _run_headstart(
     inputs: RunInputs, folder: Path, seed: int, cache: Path, run: Path
 ) -> tuple[Outcome, dict[str, Any]]:
-    config = inputs.config
-    command = [sys.executable, str(ROOT / "train.py"), "--data", str(folder), "--backbone", config.backbone]
-    command += ["--weights", config.weights, "--image-size", str(config.image_size), "--seed", str(seed)]
-    command += ["--test-fraction", "0", "--cache-dir", str(cache), "--output", str(run)]
     shutil.rmtree(run, ignore_errors=True)
-    _, seconds = _timed(command)
+    command = our_command("train.py", inputs, folder, seed)
+    _, seconds = timed([*command, "--cache-dir", str(cache), "--output", str(run)])
     record = json.loads((run / "metrics.json").read_text())
     record["config"] = json.loads((run / "config.json").read_text())
     return Outcome(record["val"]["accuracy"], seconds), record
-
-
-def _timed(command: list[str]) -> tuple[str, float]:
-    """Runs a command and returns its output and its seconds; what it says besides is shown if it fails."""
-    started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
-    if done.returncode:
-        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
-    return done.stdout, time.perf_counter() - started
 
 
 def _show(outcomes: dict[str, list[Outcome]], importing: float) -> None:

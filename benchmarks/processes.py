@@ -1,0 +1,74 @@
+"""What the comparisons share: the same pictures and split for all sides, each side timed as a process of its own."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from config import TrainConfig
+from training.inputs import RunInputs, load_inputs
+
+ROOT = Path(__file__).parent.parent
+
+
+def load_pictures(data: str, backbone: str, weights: str, image_size: int | None, scratch: Path) -> RunInputs:
+    """Splits the pictures into train and val, and leaves out what cannot be read, before any side sees them.
+
+    Args:
+        data: as `train.py` takes it.
+        backbone: name of the pretrained network.
+        weights: 'imagenet', 'none' or a file, whose path becomes absolute.
+        image_size: pixels; None for the backbone's own.
+        scratch: folder that is thrown away afterwards, so that no side finds these decoded pictures.
+    """
+    return load_inputs(
+        TrainConfig(
+            data=data,
+            backbone=backbone,
+            weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
+            image_size=image_size,
+            test_fraction=0.0,
+            cache_dir=scratch / "prepare",
+        )
+    )
+
+
+def link_pictures(inputs: RunInputs, folder: Path) -> None:
+    """Links the pictures of train and val as folders of classes, so that all sides have the same split."""
+    for split in ("train", "val"):
+        for position in inputs.data.splits[split]:
+            picture = inputs.data.pictures[position]
+            place = folder / split / picture.labels[0] / f"{position}{picture.path.suffix}"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(picture.path.absolute())
+
+
+def peer_command(script: str, inputs: RunInputs, folder: Path, seed: int) -> list[str]:
+    """The command of a peer, a script of this folder that works on linked pictures."""
+    row, config = inputs.row, inputs.config
+    command = [sys.executable, str(ROOT / "benchmarks" / script), str(folder)]
+    command += ["--backbone", row.builder, "--module", row.module, "--weights", config.weights]
+    return [*command, "--image-size", str(config.image_size), "--seed", str(seed)]
+
+
+def our_command(script: str, inputs: RunInputs, folder: Path, seed: int) -> list[str]:
+    """The command of one of our scripts on the same pictures, with their split."""
+    config = inputs.config
+    command = [sys.executable, str(ROOT / script), "--data", str(folder), "--backbone", config.backbone]
+    command += ["--weights", config.weights, "--image-size", str(config.image_size)]
+    return [*command, "--test-fraction", "0", "--seed", str(seed)]
+
+
+def timed(command: list[str]) -> tuple[str, float]:
+    """Runs a command and returns its output and its seconds; what it says besides is shown if it fails."""
+    started = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"})
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
+    return done.stdout, time.perf_counter() - started
+
+
+def import_seconds() -> float:
+    """Seconds until a new process has TensorFlow and Keras: part of every contender's time, whatever it does then."""
+    return timed([sys.executable, "-c", "import tensorflow, keras"])[1]
