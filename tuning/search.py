@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from filelock import FileLock, Timeout
 
 from config import TrainConfig, UsageError
 from reports import search_plots
@@ -56,7 +57,26 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
     """
     make_deterministic(config.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    run = Search(config, inputs, Records(folder, config), started)
+    lock = FileLock(lock_of(folder))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UsageError(
+            f"Another process is at work on '{folder}'. Wait for it, or choose another --output."
+        ) from None
+    try:
+        return _search(Search(config, inputs, Records(folder, config), started))
+    finally:
+        lock.release()
+
+
+def lock_of(folder: Path) -> Path:
+    """The file that is locked while a process is at work on a search folder."""
+    return folder.with_name(f".{folder.name}.lock")
+
+
+def _search(run: Search) -> Path:
+    """The stages of a search."""
     try:
         before = time.perf_counter()
         _run_trials(run)
@@ -64,7 +84,8 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
         run.seconds["search"] = time.perf_counter() - before
         return _finish(run, best)
     except KeyboardInterrupt:
-        show_stage("stopped", f"{_count(run)} on record in '{folder}'; the same command goes on from there")
+        text = f"{_count(run)} on record in '{run.records.folder}'; the same command goes on from there"
+        show_stage("stopped", text)
         raise
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from config import TrainConfig, UsageError
 from training.inputs import load_inputs
@@ -19,7 +20,7 @@ from training.run import train
 from tuning.inputs import load_search_inputs, search_folder
 from tuning.network import Network
 from tuning.records import Records
-from tuning.search import search
+from tuning.search import lock_of, search
 from tuning.space import TuneConfig
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +130,12 @@ def test_another_search_does_not_go_into_the_same_folder(make_folder, tmp_path):
     run(settings(root, tmp_path, trainable_layers=(0,), max_trials=1))
     with pytest.raises(UsageError, match="holds a search with another --dropout"):
         run(settings(root, tmp_path, trainable_layers=(0,), max_trials=1, dropout=(0.1,)))
+
+
+def test_two_processes_do_not_work_on_one_search(make_folder, tmp_path):
+    config = settings(make_folder(count=15), tmp_path, trainable_layers=(0,), max_trials=1)
+    with FileLock(lock_of(config.output)), pytest.raises(UsageError, match="Another process is at work"):
+        run(config)
 
 
 def test_without_output_the_folder_follows_from_the_settings(tmp_path):
