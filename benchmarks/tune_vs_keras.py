@@ -5,8 +5,8 @@ each as a process of its own and timed as a whole: KerasTuner as documented (who
 hand (cached), both in `keras_search.py`, and `tune.py` with an empty cache (ours). The first would take hours, so only
 a few of its trials run, equally many of each depth, and their time is extended to all trials.
 
-Where layers learn, `tune.py` trains the head for `--epochs` and then those layers for 2 more. In the peers, all of them
-learn for `--epochs` from the start; `--peer-fine-tune-epochs 2` makes the peers do as `tune.py` does.
+Where layers learn, `tune.py` solves the head first and then trains those layers for 2 epochs. In the peers, all of them
+learn for `--epochs` from the start; `--peer-fine-tune-epochs 2` makes the peers train the head first as well.
 """
 
 import argparse
@@ -131,9 +131,7 @@ def _show(outcomes: dict[str, Outcome], flags: argparse.Namespace, importing: fl
     if any(flags.depths):
         epochs, more = flags.epochs, flags.peer_fine_tune_epochs
         peers = f"{epochs} from the start" if more is None else f"{more} after {epochs} of the head"
-        print(
-            f"Epochs of the layers that learn: {FINE_TUNE_EPOCHS} after {epochs} of the head in ours, {peers} in peers."
-        )
+        print(f"Epochs of the layers that learn: {FINE_TUNE_EPOCHS} from the solved head in ours, {peers} in peers.")
 
 
 def _show_pass(ours: Outcome, record: dict[str, Any], importing: float) -> None:
