@@ -65,6 +65,7 @@ def progress_bar(stage: str, total: int) -> Iterator[Callable[..., None]]:
 def import_tensorflow() -> None:
     """Imports TensorFlow without its start-up chatter, part of which ignores every log level it has."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
     with _silent_stderr():
         import keras  # noqa: F401
         import tensorflow as tf

@@ -108,7 +108,8 @@ def whole_network(classifier: Classifier, config: TrainConfig, data: ImageData) 
     """The inputs of a phase that runs the whole network."""
     train = View(data.pixels, data.splits["train"])
     judged = {split: View(data.pixels, data.splits[split]) for split in JUDGED}
-    return PhaseInputs(classifier.model, [train], judged, config.augment != "none")
+    augment = config.augment == "fresh" or (config.augment == "views" and config.views > 1)
+    return PhaseInputs(classifier.model, [train], judged, augment)
 
 
 def frozen_inputs(

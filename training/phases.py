@@ -72,7 +72,7 @@ class PhaseResult(NamedTuple):
 class Learner:
     """A model with its optimizer and the graphs of its steps: trains one phase, or several that start afresh.
 
-    A loop of our own instead of `fit`: it can start at any epoch, keeps the weights it began with in mind, and loses no
+    A loop of our own instead of `fit`: it keeps the weights it began with in mind, and loses no
     time between steps, which for a head on stored features is most of the time. Rates are variables, so that another
     phase with others needs no new graph.
     """
@@ -138,6 +138,7 @@ class Learner:
         for variable, start in zip(self._optimizer.variables, self._start, strict=True):
             variable.assign(start)
         self._rates.assign(config, learning_rate, steps, epochs)
+        self._measured()  # a phase that an error ended has left sums
 
         on_vectors = train.views[0].values.ndim == 2
         steps_per_call = STEPS_PER_CALL if on_vectors else 1
@@ -314,7 +315,7 @@ def scale_learning_rates(optimizer: keras.optimizers.Optimizer, factors: Sequenc
     Multiplying gradients would do nothing under Adam, whose steps do not depend on their scale.
 
     Args:
-        optimizer: not built yet.
+        optimizer: whose steps are scaled from now on.
         factors: one for each variable it will be built with, in order.
     """
     update_step = optimizer.update_step  # and the index below: what Keras documents for optimizers of one's own

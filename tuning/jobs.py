@@ -10,36 +10,38 @@ import tensorflow as tf
 from config import TrainConfig
 from tuning.heads import HEADS_AT_ONCE
 from tuning.network import Network, Outcome
-from tuning.space import TuneConfig
-from tuning.workers import run_in_workers
+from tuning.workers import Workers
 
 Numbered = tuple[int, TrainConfig]
 """A trial: its number, from 1, and its settings."""
 
 
 def run_trials(
-    networks: Mapping[str, Network], trials: Sequence[Numbered], config: TuneConfig, deadline: float
+    networks: Mapping[str, Network], workers: Workers | None, trials: Sequence[Numbered], deadline: float
 ) -> Iterator[tuple[int, Outcome]]:
     """Runs trials, those together whose heads can be trained together.
 
     Args:
         networks: by backbone.
+        workers: processes to run them in; None for this one.
         trials: their settings are complete.
-        config: of the search.
         deadline: value of `time.perf_counter` after which none is begun.
 
     Yields:
         Number and outcome of each, as soon as it is known; none for those that were not begun.
     """
-    jobs = group_trials(trials, together=config.workers == 1)
-    if config.workers > 1 and len(jobs) > 1:
-        for number, outcome in run_in_workers(jobs, config, deadline, len(tf.config.list_physical_devices("GPU"))):
-            yield number, outcome if isinstance(outcome, Outcome) else failed(outcome)
+    jobs = group_trials(trials, together=workers is None)
+    if workers is not None:
+        for number, outcome in workers.run(jobs, deadline):
+            yield number, failed(outcome) if isinstance(outcome, str) else outcome
         return
     for job in jobs:
         if time.perf_counter() > deadline:
             return
-        yield from run_job(networks[job[0][1].backbone], job)
+        for number, outcome in run_job(networks[job[0][1].backbone], job):
+            yield number, outcome
+            if time.perf_counter() > deadline:
+                return
 
 
 def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[list[Numbered]]:

@@ -26,8 +26,8 @@ from tuning.heads import Judged, SolvedHead, StackedHeads
 from tuning.space import TuneConfig
 from tuning.tails import Tail
 
-BLOCKS = (0, 1, 2)
-"""Numbers of last blocks that a search fine-tunes unless it is told which layers."""
+MOST_BLOCKS = 2
+"""Last blocks that a search fine-tunes unless it is told which layers."""
 
 
 class Outcome(NamedTuple):
@@ -61,6 +61,7 @@ class Network:
             search: for layers to train, views and optimizers.
         """
         config, self._data = inputs.config, inputs.data
+        keras.utils.set_random_seed(config.seed)  # random weights do not depend on other networks
         self._image_size = config.image_size
         self._classifier = build_classifier(
             inputs.row,
@@ -72,8 +73,7 @@ class Network:
         )
         layers = self._classifier.backbone.layers
         set_trainable(layers, 0)
-        blocks = split_into_blocks(layers, inputs.row)
-        default = [sum(map(len, blocks[len(blocks) - count :])) for count in BLOCKS]
+        default = ["all"] if config.weights == "none" else last_blocks(split_into_blocks(layers, inputs.row))
         self.depths: Sequence[Depth] = search.trainable_layers or default
         """Choices of `trainable_layers`."""
         self._cuts = find_cuts(self._classifier.backbone)
@@ -152,8 +152,16 @@ class Network:
         steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / config.batch_size)
         try:
             augment = inputs.augment and config.views > 1
-            result = self._tails[place].train(head.weights, steps, train, val, config, epochs, augment)
-            curve += [Judged(epoch.val_loss, epoch.val_accuracy) for epoch in result.epochs]
+            self._tails[place].train(
+                head.weights,
+                steps,
+                train,
+                val,
+                config,
+                epochs,
+                augment,
+                on_epoch=lambda epoch: curve.append(Judged(epoch.val_loss, epoch.val_accuracy)),
+            )
         except DivergedError:
             curve.append(Judged(math.nan, math.nan))
         finally:
@@ -171,6 +179,18 @@ class Network:
             weights = balanced_weights(targets("train"), self._data.task)
         val = Examples([inputs.judged["val"]], targets("val"), np.ones(len(targets("val")), np.float32))
         return Examples(inputs.train[: config.views], targets("train"), weights), val
+
+
+def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:
+    """Numbers of layers in no, the last, and the last two blocks that have something to learn."""
+    counts, layers = [0], 0
+    for block in reversed(blocks):
+        layers += len(block)
+        if any(len(weights.shape) > 1 for layer in block for weights in layer.weights):
+            counts.append(layers)
+        if len(counts) > MOST_BLOCKS:
+            break
+    return counts
 
 
 def _by_settings(configs: Sequence[TrainConfig], epochs: str) -> list[list[int]]:

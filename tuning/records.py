@@ -25,15 +25,20 @@ TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
 class Records:
     """The trials of a search folder."""
 
-    def __init__(self, folder: Path, config: TuneConfig):
+    def __init__(self, folder: Path, config: TuneConfig, pictures: str):
         """Opens the folder; takes over the trials that an earlier process has recorded there.
+
+        Args:
+            folder: of the search.
+            config: what is asked.
+            pictures: digest of all else that a trial depends on.
 
         Raises:
             UsageError: it holds another search, or something else.
         """
         self.folder = folder
         self._rows: dict[int, dict[str, Any]] = {}
-        self._search = {"config": _asked(config)}
+        self._search = {"config": _asked(config), "pictures": pictures}
         if (folder / "search.json").exists():
             self._continue()
         else:
@@ -60,12 +65,12 @@ class Records:
         row = self._rows.get(number)
         if row is None:
             return None
-        settings = pd.Series(_settings(config), dtype=object)
-        if not settings.equals(pd.Series({name: row[name] for name in settings.index}, dtype=object)):
-            raise UsageError(
-                f"Trial {number} of '{self.folder}' was another one: it is of another version of this program or its "
-                f"libraries. Choose another --output."
-            )
+        for name, value in _settings(config).items():
+            if row[name] != value and not (row[name] != row[name] and value != value):  # NaN is not equal to itself
+                raise UsageError(
+                    f"Trial {number} of '{self.folder}' had {name} {row[name]}, and now has {value}: the room for "
+                    f"--cache-gb or the versions of libraries are others. Choose another --output."
+                )
         return Outcome(*(row[name] for name in Outcome._fields))
 
     def add(self, number: int, config: TrainConfig, outcome: Outcome) -> None:
@@ -79,13 +84,19 @@ class Records:
 
     def _continue(self) -> None:
         try:
-            before = json.loads((self.folder / "search.json").read_text(encoding="utf-8"))["config"]
+            record = json.loads((self.folder / "search.json").read_text(encoding="utf-8"))
+            before, pictures = record["config"], record["pictures"]
         except (ValueError, KeyError, TypeError):
             raise UsageError(f"'{self.folder / 'search.json'}' is damaged. Choose another --output.") from None
         changed = [name for name, value in self._search["config"].items() if before.get(name) != value]
         if changed:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
             raise UsageError(f"'{self.folder}' holds a search with another {flags}. Choose another --output.")
+        if pictures != self._search["pictures"]:
+            raise UsageError(
+                f"'{self.folder}' holds a search on other pictures, labels or weights: they have changed since. "
+                f"Choose another --output."
+            )
         file = self.folder / "trials.csv"
         if file.exists():
             rows = pd.read_csv(file, dtype=str, keep_default_na=False).to_dict("records")

@@ -1,6 +1,7 @@
 """A search from start to end: ask the oracle, run what it proposes, record every trial, train the best."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import shutil
@@ -9,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+import tensorflow as tf
 from filelock import FileLock, Timeout
 
 from config import TrainConfig, UsageError
@@ -24,6 +27,7 @@ from tuning.network import Network, Outcome, make_deterministic
 from tuning.oracles import Proposer
 from tuning.records import Records
 from tuning.space import TuneConfig, search_space, trial_config
+from tuning.workers import Workers
 
 
 class Search:
@@ -39,6 +43,8 @@ class Search:
         before = time.perf_counter()
         self.networks = {each.config.backbone: Network(each, config) for each in inputs}
         self.seconds["features"] = time.perf_counter() - before
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        self.workers = Workers(config, gpus) if config.workers > 1 else None
         self.configs: dict[int, TrainConfig] = {}
         """Of all trials so far, by number."""
 
@@ -65,9 +71,21 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
             f"Another process is at work on '{folder}'. Wait for it, or choose another --output."
         ) from None
     try:
-        return _search(Search(config, inputs, Records(folder, config), started))
+        return _search(Search(config, inputs, Records(folder, config, _digest(inputs)), started))
     finally:
         lock.release()
+
+
+def _digest(inputs: Sequence[RunInputs]) -> str:
+    """SHA-256 of all that the trials of equal settings depend on: pictures, labels, splits and a file of weights."""
+    digest = hashlib.sha256()
+    for each in inputs:
+        data, weights = each.data, Path(each.config.weights)
+        digest.update(repr([data.describe(positions) for positions in data.splits.values()]).encode())
+        digest.update(np.concatenate([data.targets[positions] for positions in data.splits.values()]).tobytes())
+        if weights.is_file():
+            digest.update(f"{weights.stat().st_size} {weights.stat().st_mtime_ns}".encode())
+    return digest.hexdigest()
 
 
 def lock_of(folder: Path) -> Path:
@@ -87,6 +105,9 @@ def _search(run: Search) -> Path:
         text = f"{_count(run)} on record in '{run.records.folder}'; the same command goes on from there"
         show_stage("stopped", text)
         raise
+    finally:
+        if run.workers is not None:
+            run.workers.close()
 
 
 def _run_trials(run: Search) -> None:
@@ -119,7 +140,7 @@ def _outcomes(run: Search, batch: Sequence[Numbered], show: Any) -> dict[int, Ou
     outcomes = {number: run.records.known(number, config) for number, config in batch}
     waiting = [(number, config) for number, config in batch if outcomes[number] is None]
     settings = dict(batch)
-    for number, outcome in run_trials(run.networks, waiting, run.config, run.deadline):
+    for number, outcome in run_trials(run.networks, run.workers, waiting, run.deadline):
         outcomes[number] = outcome
         run.records.add(number, settings[number], outcome)
         show(run.records.table, run.records.varied)
@@ -132,8 +153,7 @@ def _score(outcome: Outcome, config: TuneConfig) -> float | None:
 
 def _choose(run: Search) -> int:
     """The number of the best trial; with finalists, of the one whose mean over several seeds is best."""
-    config, trials = run.config, run.records.table
-    trials = trials[trials["trial"].isin(list(run.configs))]  # an earlier start may have been asked for more
+    config, trials = run.config, _trials(run)
     order = ranked(trials, config.objective)
     if order.empty:
         first = trials["message"].iloc[0] if len(trials) else "the time was up before the first ended"
@@ -148,11 +168,14 @@ def _choose(run: Search) -> int:
     ]
     with progress_bar("finalists", len(repeats)) as advance:
         numbered = list(enumerate(config for _, config in repeats))
-        for position, outcome in run_trials(run.networks, numbered, config, math.inf):
+        for position, outcome in run_trials(run.networks, run.workers, numbered, math.inf):
             rows.append((repeats[position][0], *outcome))
             advance()
     table = pd.DataFrame(rows, columns=["trial", *Outcome._fields])
     write_table(run.records.folder / "finalists.csv", table)
+    table = table[~table["trial"].isin(table.loc[table["status"] != "done", "trial"])]
+    if table.empty:
+        return int(order["trial"].iloc[0])
     means = table.groupby("trial", sort=False)[["val_accuracy", "val_loss"]].mean().reset_index()
     best = ranked(means.assign(status="done"), config.objective).iloc[0]
     text = f"trial {best['trial']:.0f} has the best mean of {config.repeats + 1} seeds: {best['val_accuracy']:.2%}"
@@ -162,7 +185,8 @@ def _choose(run: Search) -> int:
 
 def _finish(run: Search, best: int) -> Path:
     """Draws the figures, trains the best configuration as `train.py` would, and measures it once on the test split."""
-    folder, trials, objective = run.records.folder, run.records.table, run.config.objective
+    folder, objective = run.records.folder, run.config.objective
+    trials = _trials(run)
     console.print(best_trials(trials, run.records.varied, objective))
     write_json(folder / "best_config.json", run.configs[best].to_json())
     for name, draw in (
@@ -186,12 +210,20 @@ def _finish(run: Search, best: int) -> Path:
             "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
         }
     )
-    text = f"{_count(run)}, {counted(failed, 'failure', 'failures')}; the best is trial {best}"
+    text = (
+        f"{counted(len(trials), 'trial', 'trials')}, {counted(failed, 'failure', 'failures')}; the best is trial {best}"
+    )
     show_stage("search", f"{text}; val {row['val_accuracy']:.2%}, which {len(trials) - failed:,} trials competed for")
     if record["test"] is not None:
         show_stage("", f"test {record['test']['accuracy']:.2%}, on pictures that no trial has seen")
     show_stage("done", f"{run.seconds['total']:.0f} seconds; search folder: {folder}")
     return folder
+
+
+def _trials(run: Search) -> pd.DataFrame:
+    """The trials of this search; an earlier start may have been asked for more."""
+    trials = run.records.table
+    return trials[trials["trial"].isin(list(run.configs))]
 
 
 def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any]:

@@ -31,7 +31,17 @@ HYPERPARAMETERS = (
 )
 
 
-NOT_ASKED = ("output", "cache_dir", "cache_gb", "workers", "max_minutes", "max_trials", "rank_backbones")
+NOT_ASKED = (
+    "output",
+    "cache_dir",
+    "cache_gb",
+    "workers",
+    "max_minutes",
+    "max_trials",
+    "finalists",
+    "repeats",
+    "rank_backbones",
+)
 """Settings of a search that change none of its trials."""
 
 
@@ -82,7 +92,8 @@ class TuneConfig(DataConfig):
     # --- how it is searched --------------------------------------------------------------------------------------
     oracle: Literal["random", "bayesian", "hyperband", "grid"] = "random"
     """KerasTuner's oracle that proposes the trials. A trial of a head takes less time than bayesian takes to propose
-    one; where most trials fine-tune, bayesian is worth its second or two. hyperband chooses the epochs itself."""
+    one; where most trials fine-tune, bayesian is worth its second or two. hyperband chooses the epochs itself. grid
+    takes the values of every flag as choices, those of rates as well, and tries all, the last flags first."""
 
     objective: Objective = "val_accuracy"
     """What the best trial has most, or least, of; equals are told apart by val_loss."""
@@ -112,7 +123,9 @@ class TuneConfig(DataConfig):
             if isinstance(values, tuple):
                 if not values:
                     raise UsageError(f"--{name.replace('_', '-')} needs at least one value.")
-                if isinstance(values[0], float):
+                if len(set(values)) < len(values):
+                    raise UsageError(f"--{name.replace('_', '-')} names a value twice: {' '.join(map(str, values))}.")
+                if isinstance(values[0], float) and self.oracle != "grid":
                     ordered = len(values) <= 2 and values[0] <= values[-1]
                     check_setting(self, name, lambda _, ordered=ordered: ordered, "one value, or lowest and highest")
         for name in ("max_trials", "finalists", "repeats", "workers"):
@@ -123,7 +136,7 @@ class TuneConfig(DataConfig):
         check_setting(self, "dropout", lambda values: values[0] >= 0 and values[-1] < 1, "at least 0 and below 1")
         decay = self.weight_decay
         check_setting(self, "weight_decay", lambda _: len(decay) == 1 or decay[0] > 0, "above 0 to be a range")
-        check_setting(self, "weight_decay", lambda values: values[0] >= 0, "at least 0")
+        check_setting(self, "weight_decay", lambda values: values[0] >= 0 and values[-1] <= 10, "from 0 to 10")
         for name in ("batch_size", "head_epochs", "fine_tune_epochs", "views"):
             check_setting(self, name, lambda values: min(values) >= 1, "at least 1")
         check_setting(self, "head_units", lambda values: min(values) >= 0, "at least 0")
@@ -153,7 +166,9 @@ def search_space(config: TuneConfig, depths: Sequence[Depth]) -> "keras_tuner.Hy
             space.Choice(name, list(values), default=values[0])
 
     def rate(name: str, values: Sequence[float], sampling: str = "log") -> None:
-        if len(values) > 1:
+        if config.oracle == "grid":
+            choice(name, values)
+        elif len(values) > 1:
             space.Float(name, *values, sampling=sampling)
 
     choice("backbone", config.backbone)

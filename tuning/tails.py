@@ -1,6 +1,6 @@
 """The layers behind a cut and a head, trained again and again in the same graphs: no trial builds or traces any."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
@@ -9,7 +9,7 @@ import tensorflow as tf
 from config import Task, TrainConfig
 from data.pipeline import Examples
 from models.heads import build_head
-from training.phases import Learner, PhaseResult
+from training.phases import EpochResult, Learner
 
 POOLED = "pooling"
 """Name of the layer whose output the head gets."""
@@ -71,7 +71,8 @@ class Tail:
         config: TrainConfig,
         epochs: int,
         augment: bool,
-    ) -> PhaseResult:
+        on_epoch: Callable[[EpochResult], None],
+    ) -> None:
         """Fine-tunes from the pretrained weights and a solved head, and leaves the pretrained weights as they were.
 
         Args:
@@ -82,6 +83,7 @@ class Tail:
             config: with every setting chosen.
             epochs: maximum epochs.
             augment: whether to vary the pictures.
+            on_epoch: called after each epoch that did not diverge.
 
         Raises:
             DivergedError: the loss is no longer a number.
@@ -94,9 +96,9 @@ class Tail:
             layer.seed_generator.state.assign([config.seed + number % len(dropouts), steps])
         if config.optimizer not in self._learners:
             self._learners[config.optimizer] = Learner(self._model, self._task, config.optimizer)
-        settings = {"epochs": epochs, "learning_rate": config.fine_tune_learning_rate}
+        settings = {"epochs": epochs, "learning_rate": config.fine_tune_learning_rate, "augment": augment}
         try:
-            return self._learners[config.optimizer].train("fine_tune", train, val, config, augment=augment, **settings)
+            self._learners[config.optimizer].train("fine_tune", train, val, config, on_epoch=on_epoch, **settings)
         finally:
             for variable, values in self._pretrained:  # which other tails have as well
                 variable.assign(values)

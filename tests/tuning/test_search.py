@@ -15,10 +15,13 @@ import pytest
 from filelock import FileLock
 
 from config import TrainConfig, UsageError
+from models.backbones import find
+from models.freezing import set_trainable, split_into_blocks
+from models.weights import build_backbone
 from training.inputs import load_inputs
 from training.run import train
 from tuning.inputs import load_search_inputs, search_folder
-from tuning.network import Network
+from tuning.network import Network, last_blocks
 from tuning.records import Records
 from tuning.search import lock_of, search
 from tuning.space import TuneConfig
@@ -130,6 +133,26 @@ def test_another_search_does_not_go_into_the_same_folder(make_folder, tmp_path):
     run(settings(root, tmp_path, trainable_layers=(0,), max_trials=1))
     with pytest.raises(UsageError, match="holds a search with another --dropout"):
         run(settings(root, tmp_path, trainable_layers=(0,), max_trials=1, dropout=(0.1,)))
+
+
+def test_a_search_does_not_go_on_with_other_pictures(make_folder, tmp_path):
+    root = make_folder(count=15)
+    config = settings(root, tmp_path, trainable_layers=(0,), max_trials=1)
+    run(config)
+    (root / "cat" / "0.png").rename(root / "dog" / "moved.png")
+    with pytest.raises(UsageError, match="holds a search on other pictures"):
+        run(config)
+
+
+def test_every_default_depth_has_something_to_learn():
+    """ResNet50V2 ends in a BatchNorm that belongs to no block, and learns nothing."""
+    row = find("resnet50v2")
+    layers = build_backbone(row, 32, "none").layers
+    counts = last_blocks(split_into_blocks(layers, row))
+    assert len(counts) == 3
+    for count in counts[1:]:
+        set_trainable(layers, count)
+        assert any(layer.trainable_variables for layer in layers)
 
 
 def test_two_processes_do_not_work_on_one_search(make_folder, tmp_path):

@@ -43,6 +43,12 @@ def test_hyperband_chooses_the_epochs_itself():
         assert getattr(trial_config(config, {"efficientnet_lite0": DEPTHS}, values), name) == expected
 
 
+def test_grid_takes_rates_as_choices():
+    config = parse_flags(TuneConfig, ["--oracle", "grid", "--learning-rate", "0.1", "0.01", "0.001"])
+    (rate,) = [each for each in search_space(config, (0,)).space if each.name == "learning_rate"]
+    assert rate.values == [0.1, 0.01, 0.001]
+
+
 def test_every_hyperparameter_is_a_setting_of_train():
     assert set(HYPERPARAMETERS) <= set(TrainConfig.__dataclass_fields__)
     assert set(HYPERPARAMETERS) <= set(TuneConfig.__dataclass_fields__)
@@ -55,6 +61,8 @@ def test_every_hyperparameter_is_a_setting_of_train():
         ("--dropout 0 0.2 0.5", "--dropout must be one value, or lowest and highest"),
         ("--dropout 0 1", "--dropout must be at least 0 and below 1"),
         ("--weight-decay 0 0.1", "--weight-decay must be above 0 to be a range"),
+        ("--optimizer adam sgd adam", "--optimizer names a value twice: adam sgd adam"),
+        ("--weight-decay 1 20", "--weight-decay must be from 0 to 10"),
         ("--batch-size 0", "--batch-size must be at least 1"),
         ("--trainable-layers -1", "--trainable-layers must be 'all', or numbers of at least 0"),
         ("--max-trials 0", "--max-trials must be at least 1"),
