@@ -49,4 +49,5 @@ def test_every_command_parses(script, parse):
 def test_every_flag_exists():
     fields = {**parse_config([]).__dataclass_fields__, **TuneConfig.__dataclass_fields__}
     flags = set(re.findall(r"--([a-z][a-z-]+)", README))
-    assert {flag.replace("-", "_") for flag in flags} <= set(fields) | {"config", "help", "clear", "seeds"}
+    others = {"config", "help", "clear", "seeds", "depths", "peer_trials"}
+    assert {flag.replace("-", "_") for flag in flags} <= set(fields) | others
