@@ -24,10 +24,10 @@ class CacheFlags:
 def main() -> None:
     """Shows every entry with its size and last use, and deletes them if that was asked for."""
     flags = parse_flags(CacheFlags, config=(tyro.conf.FlagCreatePairsOff,))
-    from features.store import Store
+    from features.store import open_store
     from terminal import console, counted, show_stage
 
-    store = Store(flags.cache_dir / "features", limit=0)
+    store = open_store(flags.cache_dir, cache_gb=0)
     entries = store.entries()
     for entry in entries:
         used = datetime.datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")

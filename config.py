@@ -19,6 +19,8 @@ DEFAULT_CACHE_DIR = user_cache_path("headstart")
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion"]
 Depth = int | Literal["all"]
 """How many of the backbone's last layers learn."""
+Objective = Literal["val_accuracy", "val_loss"]
+"""What a search has most, or least, of."""
 Task = Literal["binary", "multiclass", "multilabel"]
 """What a picture's labels are: one of two classes, one of several, or any number of them."""
 

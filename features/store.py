@@ -100,6 +100,11 @@ class MemoryWriter:
         self._filled += len(rows)
 
 
+def open_store(cache_dir: Path, cache_gb: float) -> "Store":
+    """Opens the store of a cache folder; the arguments are settings of `config.TrainConfig`, explained there."""
+    return Store(cache_dir / "features", round(cache_gb * 1e9))
+
+
 class Store:
     """Entries in a folder, within a limit."""
 

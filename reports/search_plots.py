@@ -21,10 +21,10 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
+from config import Objective
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR, shorten
 from reports.search_scales import (
     OBJECTIVES,
-    Objective,
     Scale,
     objective_scale,
     scale_of,

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
+from config import Objective
 from reports.plots import shorten
 
-Objective = Literal["val_accuracy", "val_loss"]
 OBJECTIVES = {"val_accuracy": "validation accuracy", "val_loss": "validation loss"}
 LOG_SPAN = 20
 """Positive fractional values whose largest is more than this many times the smallest get a logarithmic axis."""

@@ -12,15 +12,17 @@ import keras
 import numpy as np
 
 from config import Depth, TrainConfig
-from data.pipeline import AUGMENTATION, View, augmentation_draws
+from data.pipeline import AUGMENTATION, Examples, View, augmentation_draws
 from data.prepare import ImageData
 from data.sources import Split
 from features.cuts import Cut, cut_before_trainable, find_cuts
 from features.extract import FrozenPart
 from features.store import Store
-from models.classifier import Classifier
+from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
 from terminal import counted, progress_bar, show_stage
+from training.inputs import RunInputs
+from training.phases import balanced_weights
 from training.recipe import LEAST_SHARE_BEFORE
 
 Phase = Literal["head", "fine_tune"]
@@ -40,6 +42,38 @@ class PhaseInputs(NamedTuple):
     """Of val and test: never varied."""
     augment: bool
     """Whether to vary the inputs anew in each epoch."""
+
+
+def build_frozen(inputs: RunInputs) -> Classifier:
+    """Builds the network of a run, with all of its backbone frozen."""
+    config, data = inputs.config, inputs.data
+    classifier = build_classifier(
+        inputs.row,
+        weights=config.weights,
+        image_size=config.image_size,
+        task=data.task,
+        num_classes=len(data.class_names),
+        pooling=config.pooling,
+        head_units=config.head_units,
+        dropout=config.dropout,
+        seed=config.seed,
+    )
+    set_trainable(classifier.backbone.layers, 0)
+    return classifier
+
+
+def examples(data: ImageData, split: Split, views: Sequence[View], class_weights: bool = False) -> Examples:
+    """Makes examples of a split from what a network gets of it.
+
+    Args:
+        data: the pictures.
+        split: which of them.
+        views: versions of them, as `PhaseInputs` has them.
+        class_weights: whether every class counts alike.
+    """
+    targets = data.targets[data.splits[split]]
+    weights = balanced_weights(targets, data.task) if class_weights else np.ones(len(targets), np.float32)
+    return Examples(views, targets, weights)
 
 
 def choose_cuts(classifier: Classifier, config: TrainConfig) -> dict[Phase, Cut]:

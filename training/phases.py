@@ -245,7 +245,7 @@ def make_optimizer(name: str, rates: Rates) -> keras.optimizers.Optimizer:
 
 
 class Measured(NamedTuple):
-    """Means over the examples of an epoch."""
+    """Means over the examples of an epoch, or of a split."""
 
     loss: float
     accuracy: float

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -13,14 +13,14 @@ import pandas as pd
 import tensorflow as tf
 
 from config import TrainConfig, UsageError
-from data.pipeline import Examples, View, input_batches
+from data.pipeline import input_batches
 from data.prepare import ImageData
 from data.sources import Split
 from features.cuts import Cut, find_cuts
 from features.extract import BATCH_SIZE, apply_model
-from features.store import Store
+from features.store import Store, open_store
 from models.backbones import Backbone
-from models.classifier import Classifier, build_classifier
+from models.classifier import Classifier
 from models.freezing import set_trainable, split_into_blocks
 from reports import plots, summary, writer
 from terminal import counted, progress_bar, show_stage
@@ -28,7 +28,9 @@ from training import phases
 from training.frozen import (
     Phase,
     PhaseInputs,
+    build_frozen,
     choose_cuts,
+    examples,
     features_sample,
     fit_into_store,
     frozen_inputs,
@@ -79,14 +81,19 @@ def train(inputs: RunInputs) -> Path:
     Raises:
         UsageError: the weights do not fit, the folder cannot be written, or the training diverges.
     """
-    keras.utils.set_random_seed(inputs.config.seed)
-    tf.config.experimental.enable_op_determinism()
+    make_deterministic(inputs.config.seed)
     run = _start(inputs)
     try:
         return _finish(run, inputs.started)
     except KeyboardInterrupt:
         show_stage("stopped", f"'{run.folder}' holds an unfinished run; the same --output starts it again")
         raise
+
+
+def make_deterministic(seed: int) -> None:
+    """Makes everything that follows the same in every process of the same seed."""
+    keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
 
 
 def _finish(run: Run, started: float) -> Path:
@@ -113,23 +120,12 @@ def _finish(run: Run, started: float) -> Path:
 def _start(inputs: RunInputs) -> Run:
     """Builds the network, sets what the user left open, and only then makes the run folder."""
     config, row, data = inputs.config, inputs.row, inputs.data
-    classifier = build_classifier(
-        row,
-        weights=config.weights,
-        image_size=config.image_size,
-        task=data.task,
-        num_classes=len(data.class_names),
-        pooling=config.pooling,
-        head_units=config.head_units,
-        dropout=config.dropout,
-        seed=config.seed,
-    )
-    set_trainable(classifier.backbone.layers, 0)
+    classifier = build_frozen(inputs)
     config = choose_training(config, find_cuts(classifier.backbone), len(data.splits["train"]))
     millions = classifier.model.count_params() / 1e6
     show_stage("model", f"{row.name} ({config.weights}), {config.image_size} px, {millions:.1f} M parameters")
 
-    store = Store(config.cache_dir / "features", round(config.cache_gb * 1e9))
+    store = open_store(config.cache_dir, config.cache_gb)
     cuts, views = fit_into_store(choose_cuts(classifier, config), config.views, data, store)
     config = dataclasses.replace(config, views=views)
     seconds = {"total": 0.0, "prepare": inputs.seconds, "features": 0.0, "head": 0.0, "fine_tune": 0.0, "evaluate": 0.0}
@@ -162,7 +158,7 @@ def _choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
 def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     """Looks for the learning rate of the head, and keeps what was seen."""
     model, views, _, augment = _phase_inputs(run, "head", inputs)
-    train = _training_examples(run, views)
+    train = examples(run.data, "train", views, run.config.class_weights)
     with progress_bar("find", STEPS) as advance:
         curve = range_test(model, run.data.task, train, run.config, augment=augment, on_step=advance)
     writer.write_table(run.folder / "learning_rate.csv", curve)
@@ -212,8 +208,8 @@ def _train_phase(
 ) -> None:
     """Trains one phase, and shows and records every epoch."""
     model, views, judged, augment = _phase_inputs(run, phase, inputs)
-    train = _training_examples(run, views)
-    val = _examples(run.data, "val", [judged["val"]]) if len(run.data.splits["val"]) else None
+    train = examples(run.data, "train", views, run.config.class_weights)
+    val = examples(run.data, "val", [judged["val"]]) if len(run.data.splits["val"]) else None
     learner = phases.Learner(model, run.data.task, run.config.optimizer, learning_rate_factors)
     title = phase.replace("_", "-")
     with progress_bar(title, epochs) as advance:
@@ -245,18 +241,6 @@ def _train_phase(
 
 def _phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
     return inputs.get(phase) or whole_network(run.classifier, run.config, run.data)
-
-
-def _training_examples(run: Run, views: Sequence[View]) -> Examples:
-    train = _examples(run.data, "train", views)
-    if run.config.class_weights:
-        train = train._replace(sample_weights=phases.balanced_weights(train.targets, run.data.task))
-    return train
-
-
-def _examples(data: ImageData, split: Split, views: Sequence[View]) -> Examples:
-    positions = data.splits[split]
-    return Examples(views, data.targets[positions], np.ones(len(positions), np.float32))
 
 
 def _epoch_text(result: EpochResult) -> str:

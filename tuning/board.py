@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from config import Objective
 from terminal import console, show_stage
-from tuning.space import Objective
+from tuning.space import HYPERPARAMETERS
 
 BEST_SHOWN = 5
 
@@ -36,8 +37,14 @@ def as_drawn(trials: pd.DataFrame) -> pd.DataFrame:
     return drawn
 
 
-def best_trials(trials: pd.DataFrame, varied: Sequence[str], objective: Objective) -> Table:
+def varied_in(trials: pd.DataFrame) -> list[str]:
+    """Hyperparameters that differ between trials."""
+    return [name for name in HYPERPARAMETERS if trials[name].nunique(dropna=False) > 1]
+
+
+def best_trials(trials: pd.DataFrame, objective: Objective) -> Table:
     """A table of the best trials, with the settings that differ."""
+    varied = varied_in(trials)
     table = Table(title="best so far", title_justify="left")
     for name in ("trial", "val accuracy", "val loss"):
         table.add_column(name, justify="right", no_wrap=True)
@@ -50,24 +57,25 @@ def best_trials(trials: pd.DataFrame, varied: Sequence[str], objective: Objectiv
 
 
 @contextlib.contextmanager
-def live_board(total: int, objective: Objective) -> Iterator[Callable[[pd.DataFrame, Sequence[str]], None]]:
+def live_board(total: int, objective: Objective) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Keeps a table and a bar up to date while a block runs; in a log, there is a line for each new best instead.
 
     Yields:
-        A function to call with all trials so far and the settings that differ.
+        A function to call with all trials so far.
     """
     columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     progress = Progress(*(TextColumn(column) if isinstance(column, str) else column for column in columns))
     task = progress.add_task("[bold]trials    ", total=total)
     best, shown = -1, time.monotonic()
 
-    def update(trials: pd.DataFrame, varied: Sequence[str]) -> None:
+    def update(trials: pd.DataFrame) -> None:
         nonlocal best, shown
         progress.update(task, completed=len(trials))
-        order = ranked(trials, objective)
         if console.is_terminal:
-            live.update(Group(best_trials(trials, varied, objective), progress))
-        elif len(order) and order.iloc[0]["trial"] != best and time.monotonic() - shown > 1:
+            live.update(Group(best_trials(trials, objective), progress))
+            return
+        order = ranked(trials, objective)
+        if len(order) and order.iloc[0]["trial"] != best and time.monotonic() - shown > 1:
             best, shown = order.iloc[0]["trial"], time.monotonic()
             row = order.iloc[0]
             text = f"trial {best}: val accuracy {row['val_accuracy']:.2%}, val loss {row['val_loss']:.4f}"

@@ -1,9 +1,8 @@
 """All of a ranking that needs no TensorFlow: which backbones it compares, and at which size of picture."""
 
-import dataclasses
 from pathlib import Path
 
-from config import DataConfig, TrainConfig, UsageError
+from config import TrainConfig, UsageError
 from data.prepare import typical_size
 from data.sources import load_source
 from models.backbones import TABLE, check_image_size, find
@@ -33,10 +32,9 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
         check_output(folder)
     rows = [find(name) for name in _names(config)]
     typical = typical_size(load_source(config.data, config.cache_dir))
-    common = {field.name: getattr(config, field.name) for field in dataclasses.fields(DataConfig)}
     candidates = []
     for row in rows:
-        candidate = choose_image_size(TrainConfig(**{**common, "output": None}, backbone=row.name), row, typical)
+        candidate = choose_image_size(config.train_config(backbone=row.name), row, typical)
         try:
             check_image_size(row, candidate.image_size)
             check_available(row, config.weights)

@@ -16,24 +16,17 @@ import tensorflow as tf
 from config import Task, TrainConfig
 from data.pipeline import Examples, evaluation_batches, training_batches
 from models.heads import OUTPUTS, build_head
-from training.phases import ACCURACY, STEPS_PER_CALL, Rates, make_optimizer
+from training.phases import ACCURACY, STEPS_PER_CALL, Measured, Rates, make_optimizer
 
 HEADS_AT_ONCE = 8
 JUDGED_AT_ONCE = 1024
 """Pictures per validation step."""
 
 
-class Judged(NamedTuple):
-    """What a head, or a network, does on the validation split."""
-
-    loss: float
-    accuracy: float
-
-
 class SolvedHead(NamedTuple):
     """One of the heads, trained."""
 
-    curve: list[Judged]
+    curve: list[Measured]
     """At the start and after each epoch, up to the last or to where patience ended."""
     weights: list[np.ndarray]
     """Of the epoch with the lowest loss, in the order of `get_weights` of the head."""
@@ -141,9 +134,9 @@ class StackedHeads:
         of_stack = ([variable.value for variable in stack.variables] for stack in self._stacks.values())
         return list(map(list, zip(*of_stack, strict=True)))
 
-    def _judge(self, val_batches: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> list[Judged]:
+    def _judge(self, val_batches: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> list[Measured]:
         sums = sum(np.stack(self._judge_step(*batch)) for batch in val_batches)
-        return [Judged(*means) for means in (sums / sum(len(targets) for _, targets in val_batches)).T.tolist()]
+        return [Measured(*means) for means in (sums / sum(len(targets) for _, targets in val_batches)).T.tolist()]
 
     def _outputs(self, features: tf.Tensor, training: bool) -> tf.Tensor:
         """Probabilities (heads, n, num_outputs) from features (n, num_features)."""

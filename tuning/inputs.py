@@ -5,7 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from config import DataConfig, TrainConfig, UsageError
+from config import UsageError
 from data.prepare import ImageData
 from training.inputs import RunInputs, check_output, load_inputs
 from tuning.space import NOT_ASKED, TuneConfig
@@ -26,8 +26,7 @@ def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
     folder = search_folder(config)
     if not (folder / "search.json").exists():
         check_output(folder)
-    common = {field.name: getattr(config, field.name) for field in dataclasses.fields(DataConfig)}
-    inputs = [load_inputs(TrainConfig(**{**common, "output": None}, backbone=name)) for name in config.backbone]
+    inputs = [load_inputs(config.train_config(backbone=name)) for name in config.backbone]
     check_val_split(inputs[0].data)
     return folder, inputs
 

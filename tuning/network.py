@@ -9,20 +9,26 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from config import Depth, TrainConfig
 from data.pipeline import Examples
-from data.sources import Split
 from features.cuts import find_cuts
-from features.store import Store
-from models.classifier import build_classifier
+from features.store import open_store
 from models.freezing import set_trainable, split_into_blocks
-from training.frozen import PhaseInputs, cuts_at, features_sample, fit_into_store, frozen_inputs, whole_network
+from training.frozen import (
+    PhaseInputs,
+    build_frozen,
+    cuts_at,
+    examples,
+    features_sample,
+    fit_into_store,
+    frozen_inputs,
+    whole_network,
+)
 from training.inputs import RunInputs
-from training.phases import DivergedError, balanced_weights
+from training.phases import DivergedError, Measured
 from training.recipe import choose_head_learning_rate, choose_training
-from tuning.heads import Judged, SolvedHead, StackedHeads
+from tuning.heads import SolvedHead, StackedHeads
 from tuning.space import TuneConfig
 from tuning.tails import Tail
 
@@ -44,12 +50,6 @@ class Outcome(NamedTuple):
     """Why it failed."""
 
 
-def make_deterministic(seed: int) -> None:
-    """Makes everything that follows the same in every process of the same seed."""
-    keras.utils.set_random_seed(seed)
-    tf.config.experimental.enable_op_determinism()
-
-
 class Network:
     """A backbone on which trials run."""
 
@@ -63,27 +63,19 @@ class Network:
         config, self._data = inputs.config, inputs.data
         keras.utils.set_random_seed(config.seed)  # random weights do not depend on other networks
         self._image_size = config.image_size
-        self._classifier = build_classifier(
-            inputs.row,
-            weights=config.weights,
-            image_size=config.image_size,
-            task=self._data.task,
-            num_classes=len(self._data.class_names),
-            pooling=config.pooling,
-        )
+        self._classifier = build_frozen(inputs)
         layers = self._classifier.backbone.layers
-        set_trainable(layers, 0)
         default = ["all"] if config.weights == "none" else last_blocks(split_into_blocks(layers, inputs.row))
         self.depths: Sequence[Depth] = search.trainable_layers or default
         """Choices of `trainable_layers`."""
         self._cuts = find_cuts(self._classifier.backbone)
-        store = Store(config.cache_dir / "features", round(config.cache_gb * 1e9))
+        store = open_store(config.cache_dir, config.cache_gb)
         wanted = cuts_at(self._classifier, {depth: depth for depth in (0, *self.depths)})
         cuts, self._views = fit_into_store(wanted, max(search.views), self._data, store)
         self._tensors = {depth: cut.tensor for depth, cut in cuts.items()}
         config = dataclasses.replace(config, views=self._views)
         self._inputs = frozen_inputs(self._classifier, cuts, config, self._data, store)
-        self._whole = whole_network(self._classifier, dataclasses.replace(config, augment="views"), self._data)
+        self._whole = whole_network(self._classifier, config, self._data)
         self._optimizers = search.optimizer
         self._stacks: dict[tuple[int, ...], StackedHeads] = {}
         self._tails: dict[tuple, Tail] = {}
@@ -160,10 +152,10 @@ class Network:
                 config,
                 epochs,
                 augment,
-                on_epoch=lambda epoch: curve.append(Judged(epoch.val_loss, epoch.val_accuracy)),
+                on_epoch=lambda epoch: curve.append(Measured(epoch.val_loss, epoch.val_accuracy)),
             )
         except DivergedError:
-            curve.append(Judged(math.nan, math.nan))
+            curve.append(Measured(math.nan, math.nan))
         finally:
             set_trainable(self._classifier.backbone.layers, 0)
         seconds += (time.perf_counter() - started) / len(positions)
@@ -171,14 +163,8 @@ class Network:
             yield position, _outcome(curve, configs[position].fine_tune_epochs, seconds)
 
     def _examples(self, inputs: PhaseInputs, config: TrainConfig) -> tuple[Examples, Examples]:
-        def targets(split: Split) -> np.ndarray:
-            return self._data.targets[self._data.splits[split]]
-
-        weights = np.ones(len(targets("train")), np.float32)
-        if config.class_weights:
-            weights = balanced_weights(targets("train"), self._data.task)
-        val = Examples([inputs.judged["val"]], targets("val"), np.ones(len(targets("val")), np.float32))
-        return Examples(inputs.train[: config.views], targets("train"), weights), val
+        train = examples(self._data, "train", inputs.train[: config.views], config.class_weights)
+        return train, examples(self._data, "val", [inputs.judged["val"]])
 
 
 def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:
@@ -207,7 +193,7 @@ def _by_settings(configs: Sequence[TrainConfig], epochs: str) -> list[list[int]]
     return list(groups.values())
 
 
-def _outcome(curve: Sequence[Judged], epochs: int, seconds: float) -> Outcome:
+def _outcome(curve: Sequence[Measured], epochs: int, seconds: float) -> Outcome:
     """The epoch that the trial would keep."""
     curve = curve[: epochs + 1]
     if not math.isfinite(curve[-1].loss):

@@ -23,14 +23,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from config import DataConfig, Task, TrainConfig, UsageError
-from features.store import Store
+from features.store import open_store
 from models.backbones import find
-from models.classifier import build_classifier
 from reports.metrics import accuracy_interval, class_probabilities, predicted_labels
 from reports.ranking_plot import accuracy_against_cost
 from reports.writer import write_figure, write_table
 from terminal import console, progress_bar, show_stage
-from training.frozen import cuts_at, frozen_part, kept_pictures, load_or_compute
+from training.frozen import build_frozen, cuts_at, frozen_part, kept_pictures, load_or_compute
 from training.inputs import RunInputs, load_inputs
 from tuning.candidates import pass_over
 from tuning.inputs import check_val_split
@@ -180,15 +179,8 @@ def _pooled_features(inputs: RunInputs) -> tuple[np.ndarray, float]:
     It is the entry of the store that `train.py` makes, or takes.
     """
     config, data = inputs.config, inputs.data
-    classifier = build_classifier(
-        inputs.row,
-        weights=config.weights,
-        image_size=config.image_size,
-        task=data.task,
-        num_classes=len(data.class_names),
-        pooling=config.pooling,
-    )
-    store = Store(config.cache_dir / "features", round(config.cache_gb * 1e9))
+    classifier = build_frozen(inputs)
+    store = open_store(config.cache_dir, config.cache_gb)
     part = frozen_part(classifier, cuts_at(classifier, {0: 0}), config, data, store)
     kept = kept_pictures(data)
     started = time.perf_counter()

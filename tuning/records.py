@@ -50,12 +50,6 @@ class Records:
         columns = ["trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *HYPERPARAMETERS, "message"]
         return pd.DataFrame([self._rows[number] for number in sorted(self._rows)], columns=columns)
 
-    @property
-    def varied(self) -> list[str]:
-        """Hyperparameters that differ between trials."""
-        table = self.table
-        return [name for name in HYPERPARAMETERS if table[name].nunique(dropna=False) > 1]
-
     def known(self, number: int, config: TrainConfig) -> Outcome | None:
         """Returns the outcome on record; None if there is none.
 

@@ -20,10 +20,10 @@ from reports import search_plots
 from reports.writer import write_figure, write_json, write_table
 from terminal import console, counted, progress_bar, show_stage
 from training.inputs import RunInputs
-from training.run import train
-from tuning.board import as_drawn, best_trials, live_board, ranked
+from training.run import make_deterministic, train
+from tuning.board import as_drawn, best_trials, live_board, ranked, varied_in
 from tuning.jobs import Numbered, run_trials
-from tuning.network import Network, Outcome, make_deterministic
+from tuning.network import Network, Outcome
 from tuning.oracles import Proposer
 from tuning.records import Records
 from tuning.space import TuneConfig, search_space, trial_config
@@ -143,7 +143,7 @@ def _outcomes(run: Search, batch: Sequence[Numbered], show: Any) -> dict[int, Ou
     for number, outcome in run_trials(run.networks, run.workers, waiting, run.deadline):
         outcomes[number] = outcome
         run.records.add(number, settings[number], outcome)
-        show(run.records.table, run.records.varied)
+        show(run.records.table)
     return None if None in outcomes.values() else outcomes
 
 
@@ -187,7 +187,7 @@ def _finish(run: Search, best: int) -> Path:
     """Draws the figures, trains the best configuration as `train.py` would, and measures it once on the test split."""
     folder, objective = run.records.folder, run.config.objective
     trials = _trials(run)
-    console.print(best_trials(trials, run.records.varied, objective))
+    console.print(best_trials(trials, objective))
     write_json(folder / "best_config.json", run.configs[best].to_json())
     for name, draw in (
         ("progress", lambda *_: search_plots.search_progress(trials, objective)),
@@ -195,7 +195,7 @@ def _finish(run: Search, best: int) -> Path:
         ("parallel_coordinates", search_plots.parallel_coordinates),
         ("importance", search_plots.hyperparameter_importance),
     ):
-        write_figure(folder / "figures" / f"{name}.png", draw(as_drawn(trials), run.records.varied, objective))
+        write_figure(folder / "figures" / f"{name}.png", draw(as_drawn(trials), varied_in(trials), objective))
     before = time.perf_counter()
     record = _train_best(run, run.configs[best], folder / "best")
     run.seconds["best"] = time.perf_counter() - before
@@ -228,8 +228,7 @@ def _trials(run: Search) -> pd.DataFrame:
 
 def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any]:
     """A run folder of the configuration, unless it is already there."""
-    places = {name: getattr(run.config, name) for name in ("cache_dir", "cache_gb")}
-    config = dataclasses.replace(config, output=folder, **places)
+    config = dataclasses.replace(config, output=folder)
     record = folder / "metrics.json"
     settings = json.loads(json.dumps(config.to_json()))
     if not record.exists() or json.loads((folder / "config.json").read_text(encoding="utf-8")) != settings:

@@ -9,12 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from config import DataConfig, Depth, Optimizer, TrainConfig, UsageError, check_setting
+from config import DataConfig, Depth, Objective, Optimizer, TrainConfig, UsageError, check_setting
 
 if TYPE_CHECKING:
     import keras_tuner  # which imports Keras
 
-Objective = Literal["val_accuracy", "val_loss"]
 HYPERPARAMETERS = (
     "backbone",
     "trainable_layers",
@@ -29,8 +28,6 @@ HYPERPARAMETERS = (
     "weight_decay",
     "views",
 )
-
-
 NOT_ASKED = (
     "output",
     "cache_dir",
@@ -42,7 +39,7 @@ NOT_ASKED = (
     "repeats",
     "rank_backbones",
 )
-"""Settings of a search that change none of its trials."""
+"""Settings that may be others when a search goes on."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -149,6 +146,11 @@ class TuneConfig(DataConfig):
         if self.val_fraction == 0:
             raise UsageError("A search chooses by the val split: --val-fraction must be above 0.")
 
+    def train_config(self, **settings: Any) -> TrainConfig:
+        """The settings of a run on the same pictures, in a folder of its own."""
+        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(DataConfig)}
+        return TrainConfig(**{**shared, "output": None, **settings})
+
 
 def search_space(config: TuneConfig, depths: Sequence[Depth]) -> "keras_tuner.HyperParameters":
     """Declares what the oracle draws from; settings of one value are not part of it.
@@ -215,7 +217,6 @@ def trial_config(config: TuneConfig, depths: Mapping[str, Sequence[Depth]], valu
         share = values.get("tuner/epochs", math.nan) / hyperband_epochs(config)
         return value(name) if math.isnan(share) else math.ceil(share * max(getattr(config, name)))
 
-    common = {field.name: getattr(config, field.name) for field in dataclasses.fields(DataConfig)}
     backbone = value("backbone")
     trainable_layers = depths[backbone][values.get("depth", 0)]
     settings = {name: value(name) for name in ("batch_size", "optimizer", "dropout", "weight_decay", "views")}
@@ -225,8 +226,7 @@ def trial_config(config: TuneConfig, depths: Mapping[str, Sequence[Depth]], valu
         rate = value("fine_tune_learning_rate")
         phase = {"fine_tune_learning_rate": rate, "fine_tune_epochs": epochs("fine_tune_epochs")}
     units = value("head_units")
-    return TrainConfig(
-        **common,
+    return config.train_config(
         backbone=backbone,
         trainable_layers=trainable_layers,
         head_units=(units,) if units else (),

@@ -112,8 +112,9 @@ def _prepare_worker(config: TuneConfig, places: Any, gpus: int) -> None:
     console.quiet = True
     try:
         import_tensorflow()
+        from training.run import make_deterministic
         from tuning.inputs import load_search_inputs
-        from tuning.network import Network, make_deterministic
+        from tuning.network import Network
 
         make_deterministic(config.seed)
         _, inputs = load_search_inputs(config)

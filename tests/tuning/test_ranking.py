@@ -18,7 +18,6 @@ from reports.metrics import class_probabilities
 from reports.ranking_plot import accuracy_against_cost
 from training.frozen import cuts_at, frozen_inputs
 from training.inputs import load_inputs
-from tuning import ranking as ranking_module
 from tuning.candidates import load_candidates
 from tuning.inputs import check_val_split, search_folder
 from tuning.ranking import Ranked, rank, score_features, train_command
@@ -202,7 +201,7 @@ def test_what_cannot_run_is_passed_over_with_the_reason(config, capsys, monkeypa
             raise MemoryError
         return build_classifier(row, **settings)
 
-    monkeypatch.setattr(ranking_module, "build_classifier", build)
+    monkeypatch.setattr("training.frozen.build_classifier", build)
     table = pd.read_csv(run(config) / "ranking.csv")
     assert list(table["backbone"]) == ["efficientnet_lite0"]
     left_out = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out")]
