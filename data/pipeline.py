@@ -5,7 +5,8 @@ the saved model has none of it.
 """
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +28,8 @@ AUGMENTATION = {
 PARALLEL_READS = 2
 PREFETCHED = 2
 """Batches that wait. Left to itself, TensorFlow keeps gigabytes of pictures waiting for a slow network."""
+MOST_IN_MEMORY = 2**30
+"""Bytes of vectors that are kept in memory to pick from: Python takes longer to read them than a step on them takes."""
 NUM_DRAWS = 7
 """Random numbers that the augmentation of one picture takes."""
 
@@ -73,11 +76,11 @@ def training_batches(
     Returns:
         Batches of (float32 inputs, targets, sample weights).
     """
-    count = len(examples.targets)
+    count, read = len(examples.targets), _reader(examples)
 
     def load(epoch: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         indices = tf.random.experimental.index_shuffle(positions, tf.stack([seed, epoch]), count - 1)
-        batch, targets, sample_weights = _read(examples, indices, epoch)
+        batch, targets, sample_weights = read(indices, epoch)
         if augment:
             draws = tf.numpy_function(
                 lambda number, chosen: augmentation_draws(seed, int(number), count)[chosen],
@@ -106,8 +109,8 @@ def evaluation_batches(examples: Examples, batch_size: int) -> tf.data.Dataset:
         Batches of (float32 inputs, targets).
     """
     indices = tf.data.Dataset.range(len(examples.targets)).batch(batch_size)
-    first = examples._replace(views=examples.views[:1])
-    return _prefetched(indices.map(lambda batch: _read(first, batch, 0)[:2], num_parallel_calls=PARALLEL_READS))
+    read = _reader(examples._replace(views=examples.views[:1]))
+    return _prefetched(indices.map(lambda batch: read(batch, 0)[:2], num_parallel_calls=PARALLEL_READS))
 
 
 def input_batches(view: View, batch_size: int, draws: np.ndarray | None = None) -> tf.data.Dataset:
@@ -183,6 +186,23 @@ def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
 
 def _between(draws: tf.Tensor, low: float, high: float) -> tf.Tensor:
     return low + draws * (high - low)
+
+
+def _reader(examples: Examples) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Makes what reads a batch, from indices and the number of the epoch: inputs, targets and sample weights."""
+    width = math.prod(examples.views[0].values.shape[1:])
+    count = len(examples.targets)
+    if examples.views[0].values.ndim > 2 or 4 * width * count * len(examples.views) > MOST_IN_MEMORY:
+        return functools.partial(_read, examples)
+    with tf.device("CPU:0"):  # where pipelines run
+        inputs = tf.constant(np.stack([view.values[view.rows] for view in examples.views]), tf.float32)
+        targets, sample_weights = tf.constant(examples.targets), tf.constant(examples.sample_weights)
+
+    def pick(indices: tf.Tensor, epoch: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        places = tf.stack([(indices + epoch) % len(examples.views), indices], axis=1)
+        return tf.gather_nd(inputs, places), tf.gather(targets, indices), tf.gather(sample_weights, indices)
+
+    return pick
 
 
 def _read(examples: Examples, indices: tf.Tensor, epoch: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
