@@ -4,36 +4,31 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import tensorflow as tf
 
-from config import TrainConfig
+from tuning.chief import Chief
+from tuning.cluster import Job, Numbered
 from tuning.heads import HEADS_AT_ONCE
-from tuning.network import Network, Outcome
-from tuning.workers import Workers
-
-Numbered = tuple[int, TrainConfig]
-"""A trial: its number, from 1, and its settings."""
+from tuning.network import Network, Outcome, failed
 
 
 def run_trials(
-    networks: Mapping[str, Network], workers: Workers | None, trials: Sequence[Numbered], deadline: float
+    networks: Mapping[str, Network], chief: Chief | None, trials: Sequence[Numbered], deadline: float
 ) -> Iterator[tuple[int, Outcome]]:
     """Runs trials, those together whose heads can be trained together.
 
     Args:
         networks: by backbone.
-        workers: processes to run them in; None for this one.
+        chief: has workers run them; None to run them in this process.
         trials: their settings are complete.
         deadline: value of `time.perf_counter` after which none is begun.
 
     Yields:
         Number and outcome of each, as soon as it is known; none for those that were not begun.
     """
-    jobs = group_trials(trials, together=workers is None)
-    if workers is not None:
-        for number, outcome in workers.run(jobs, deadline):
-            yield number, failed(outcome) if isinstance(outcome, str) else outcome
+    jobs = group_trials(trials, together=chief is None)
+    if chief is not None:
+        yield from chief.run(jobs, deadline)
         return
     for job in jobs:
         if time.perf_counter() > deadline:
@@ -44,7 +39,7 @@ def run_trials(
                 return
 
 
-def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[list[Numbered]]:
+def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[Job]:
     """Groups trials whose heads can be trained together: at most `HEADS_AT_ONCE` of each optimizer.
 
     Args:
@@ -62,7 +57,7 @@ def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[list
     return list(jobs.values())
 
 
-def run_job(network: Network, job: Sequence[Numbered]) -> Iterator[tuple[int, Outcome]]:
+def run_job(network: Network, job: Job) -> Iterator[tuple[int, Outcome]]:
     """Runs trials together; where that takes more memory than there is, one after the other."""
     waiting = dict(job)
     try:
@@ -75,8 +70,3 @@ def run_job(network: Network, job: Sequence[Numbered]) -> Iterator[tuple[int, Ou
             return
         for trial in waiting.items():
             yield from run_job(network, [trial])
-
-
-def failed(message: str) -> Outcome:
-    """The outcome of a trial that has none."""
-    return Outcome("failed", np.nan, np.nan, 0.0, message)

@@ -50,6 +50,11 @@ class Outcome(NamedTuple):
     """Why it failed."""
 
 
+def failed(message: str) -> Outcome:
+    """The outcome of a trial that has none."""
+    return Outcome("failed", math.nan, math.nan, 0.0, message)
+
+
 class Network:
     """A backbone on which trials run."""
 

@@ -5,16 +5,19 @@ A line is all that is kept of a trial, and all that is needed to go on after a k
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from config import TrainConfig, UsageError
 from reports.writer import write_json, write_table
+from training.inputs import RunInputs
 from tuning.network import Outcome
 from tuning.space import HYPERPARAMETERS, NOT_ASKED, TuneConfig
 
@@ -25,24 +28,23 @@ TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
 class Records:
     """The trials of a search folder."""
 
-    def __init__(self, folder: Path, config: TuneConfig, pictures: str):
+    def __init__(self, folder: Path, search: dict[str, Any]):
         """Opens the folder; takes over the trials that an earlier process has recorded there.
 
         Args:
             folder: of the search.
-            config: what is asked.
-            pictures: digest of all else that a trial depends on.
+            search: what `asked` says of it.
 
         Raises:
             UsageError: it holds another search, or something else.
         """
         self.folder = folder
         self._rows: dict[int, dict[str, Any]] = {}
-        self._search = {"config": _asked(config), "pictures": pictures}
+        self.search = search
         if (folder / "search.json").exists():
             self._continue()
         else:
-            write_json(folder / "search.json", self._search)
+            write_json(folder / "search.json", self.search)
 
     @property
     def table(self) -> pd.DataFrame:
@@ -74,7 +76,7 @@ class Records:
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Adds what came out to `search.json`."""
-        write_json(self.folder / "search.json", {**self._search, **result})
+        write_json(self.folder / "search.json", {**self.search, **result})
 
     def _continue(self) -> None:
         try:
@@ -82,11 +84,11 @@ class Records:
             before, pictures = record["config"], record["pictures"]
         except (ValueError, KeyError, TypeError):
             raise UsageError(f"'{self.folder / 'search.json'}' is damaged. Choose another --output.") from None
-        changed = [name for name, value in self._search["config"].items() if before.get(name) != value]
+        changed = [name for name, value in self.search["config"].items() if before.get(name) != value]
         if changed:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
             raise UsageError(f"'{self.folder}' holds a search with another {flags}. Choose another --output.")
-        if pictures != self._search["pictures"]:
+        if pictures != self.search["pictures"]:
             raise UsageError(
                 f"'{self.folder}' holds a search on other pictures, labels or weights: they have changed since. "
                 f"Choose another --output."
@@ -98,10 +100,23 @@ class Records:
             self._rows = {row["trial"]: row for row in parsed}
 
 
-def _asked(config: TuneConfig) -> dict[str, Any]:
-    """The settings that decide the trials, as JSON has them."""
+def asked(config: TuneConfig, inputs: Sequence[RunInputs]) -> dict[str, Any]:
+    """All that decides the trials: the settings, as JSON has them, and a digest of pictures and weights."""
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_ASKED}
-    return json.loads(json.dumps(settings))
+    return {"config": json.loads(json.dumps(settings)), "pictures": _digest(inputs)}
+
+
+def _digest(inputs: Sequence[RunInputs]) -> str:
+    """SHA-256 of all that the trials of equal settings depend on: pictures, labels, splits and a file of weights."""
+    digest = hashlib.sha256()
+    for each in inputs:
+        data, weights = each.data, Path(each.config.weights)
+        digest.update(repr([data.describe(positions) for positions in data.splits.values()]).encode())
+        digest.update(np.concatenate([data.targets[positions] for positions in data.splits.values()]).tobytes())
+        if weights.is_file():
+            with weights.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:

@@ -108,7 +108,8 @@ class TuneConfig(DataConfig):
     """Further seeds for each finalist, if there are several."""
 
     workers: int = 1
-    """Processes that run trials, each with its share of the cores, or with a GPU of its own."""
+    """Processes on this machine that run trials, each with its share of the cores, or with a GPU of its own. Of several
+    machines (see the README), the chief has none."""
 
     rank_backbones: bool = False
     """Instead of searching, rank the pretrained backbones by what simple classifiers get right on their features:

@@ -1,138 +1,181 @@
-"""Processes that run trials, all reading one store, each with its share of the cores or a GPU.
+"""A process that runs the trials that a chief gives it, with a share of the cores or a GPU, or all of a machine.
 
-They import this file before anything else, so TensorFlow is imported only where it is used.
+It imports this file before anything else, so TensorFlow is imported only where it is used.
 """
 
 import multiprocessing
 import os
+import queue
 import signal
+import sys
 import threading
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.process import BaseProcess
+from typing import TYPE_CHECKING
 
-from config import TrainConfig
+import grpc
+
+from cli import USAGE_STATUS, run_command
+from config import UsageError
 from terminal import console, import_tensorflow, show_stage
+from training.inputs import RunInputs
+from tuning.cluster import HANDED_BACK, METHOD, OPTIONS, SERVICE, Job, decode, encode, unpack
+from tuning.inputs import load_search_inputs
 from tuning.space import TuneConfig
 
 if TYPE_CHECKING:
     from tuning.network import Network, Outcome
 
-Job = Sequence[tuple[int, TrainConfig]]
-"""Trials that run together: numbers and settings."""
-ATTEMPTS = 3
-"""Times that the worker of a job may die, as one does that takes more memory than there is; the last ones alone."""
-_networks: "dict[str, Network]" = {}
-"""Of a worker, by backbone."""
-_failure: list[Exception] = []
-"""What kept a worker from starting."""
+CONNECT_SECONDS = 600
+"""That the chief on another machine may take to start; it listens before it computes."""
 
 
-class Workers:
-    """A pool of processes, started when the first job comes."""
+def start_worker(config: TuneConfig, address: str, place: int, gpus: int, patient: bool) -> BaseProcess:
+    """Starts a worker as one of several processes on this machine.
 
-    def __init__(self, config: TuneConfig, gpus: int):
-        """Starts nothing yet.
-
-        Args:
-            config: of the search, with the number of workers.
-            gpus: number of GPUs, which the workers share out.
-        """
-        self._config = config
-        self._gpus = gpus
-        self._pool: ProcessPoolExecutor | None = None
-
-    def run(self, jobs: Sequence[Job], deadline: float) -> "Iterator[tuple[int, Outcome | str]]":
-        """Gives jobs to workers; when one dies, all start afresh, and what they were at is done again, one at a time.
-
-        Args:
-            jobs: trials.
-            deadline: value of `time.perf_counter` after which none is begun.
-
-        Yields:
-            Number and outcome of each trial; a text instead of an outcome says why there is none.
-        """
-        waiting, deaths = dict(enumerate(jobs)), Counter[int]()
-        while waiting and time.perf_counter() < deadline:
-            running: dict[Future, int] = {}
-            left = sorted(waiting, key=lambda index: deaths[index])
-            try:
-                while running or (left and time.perf_counter() < deadline):
-                    # What may have killed a worker runs alone, so that nothing else is blamed.
-                    while left and time.perf_counter() < deadline:
-                        if len(running) >= (1 if deaths[left[0]] else self._config.workers):
-                            break
-                        index = left.pop(0)
-                        running[self._started().submit(_work, waiting[index])] = index
-                    for future in wait(running, return_when=FIRST_COMPLETED).done:
-                        outcomes = future.result()
-                        del waiting[running.pop(future)]
-                        yield from outcomes
-            except BrokenProcessPool:
-                self.close()
-                show_stage("search", "a worker died; its trials are given to another")
-                deaths.update(running.values())
-                for index in [index for index in waiting if deaths[index] >= ATTEMPTS]:
-                    message = f"its worker died {ATTEMPTS} times, perhaps for lack of memory"
-                    yield from ((number, message) for number, _ in waiting.pop(index))
-
-    def close(self) -> None:
-        """Ends the processes, whatever they are at."""
-        if self._pool is not None:
-            processes = list((self._pool._processes or {}).values())  # the executor cannot end running jobs itself
-            self._pool.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
-            self._pool = None
-
-    def _started(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
-            places = context.SimpleQueue()
-            for place in range(self._config.workers):
-                places.put(place)
-            arguments = self._config, places, self._gpus
-            self._pool = ProcessPoolExecutor(self._config.workers, context, _prepare_worker, arguments)
-        return self._pool
+    Args:
+        config: of the search; `workers` is the number of processes that share the machine.
+        address: host and port of the chief.
+        place: which of them it is, from 0.
+        gpus: number of GPUs, each of which goes to one process, or to several if there are more of them.
+        patient: whether to wait for a chief that is not there yet.
+    """
+    context = multiprocessing.get_context("spawn")  # TensorFlow does not survive a fork
+    arguments = config, address, place, gpus, patient
+    process = context.Process(target=_run_worker, args=arguments, daemon=True)
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: the process that starts this one also ends it
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    return process
 
 
-def _prepare_worker(config: TuneConfig, places: Any, gpus: int) -> None:
-    """Takes a share of the machine, and everything else from the store."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asked ends this one
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+def _run_worker(config: TuneConfig, address: str, place: int, gpus: int, patient: bool) -> None:
     threads = str(max(1, (os.cpu_count() or 1) // config.workers))
     os.environ.update(TF_NUM_INTRAOP_THREADS=threads, TF_NUM_INTEROP_THREADS=threads)
     if gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         names = visible if visible != [""] else [str(number) for number in range(gpus)]
-        os.environ["CUDA_VISIBLE_DEVICES"] = names[places.get() % len(names)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = names[place % len(names)]
     console.quiet = True
-    try:
-        import_tensorflow()
-        from training.run import make_deterministic
-        from tuning.inputs import load_search_inputs
-        from tuning.network import Network
 
-        make_deterministic(config.seed)
+    def start() -> None:
         _, inputs = load_search_inputs(config)
-        _networks.update({each.config.backbone: Network(each, config) for each in inputs})
-    except Exception as error:  # raised by the first job: here it would only be a pool that breaks
-        _failure.append(error)
+        import_tensorflow()
+        work(config, inputs, address, patient)
+
+    run_command(start)
 
 
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+def run_workers(config: TuneConfig, inputs: Sequence[RunInputs], address: str) -> None:
+    """Runs trials for a chief on another machine until its search is over; TensorFlow is imported.
+
+    Args:
+        config: as the chief was asked, but for the folders and the number of workers on this machine.
+        inputs: pictures and settings of each backbone.
+        address: host and port of the chief.
+
+    Raises:
+        UsageError: the chief searches something else, or ends before its search does.
+    """
+    show_stage("worker", f"waiting for the chief at {address}")
+    if config.workers == 1:
+        work(config, inputs, address, patient=True)
+    else:
+        import tensorflow as tf
+
+        gpus = len(tf.config.list_physical_devices("GPU"))
+        processes = [start_worker(config, address, place, gpus, patient=True) for place in range(config.workers)]
+        for process in processes:
+            process.join()
+        if any(process.exitcode for process in processes):
+            raise UsageError("A worker has failed; what it said stands above.")
+    show_stage("done", "the chief's search is over")
 
 
-def _work(job: Job) -> "list[tuple[int, Outcome]]":
+def work(config: TuneConfig, inputs: Sequence[RunInputs], address: str, patient: bool) -> None:
+    """Runs trials for a chief until its search is over.
+
+    Args:
+        config: of the search.
+        inputs: pictures and settings of each backbone.
+        address: host and port of the chief.
+        patient: whether to wait for a chief that is not there yet.
+
+    Raises:
+        UsageError: the chief searches something else, or is gone.
+    """
+    from training.run import make_deterministic
+    from tuning.network import Network
+    from tuning.records import asked
+
+    make_deterministic(config.seed)
+    messages = queue.SimpleQueue[bytes]()
+    messages.put(encode(asked(config, inputs)))
+    busy = threading.Event()
+
+    def end_if_busy() -> None:
+        """A trial that nobody waits for any more is not run to its end."""
+        if busy.is_set():
+            if patient:
+                print(f"error: {_gone(address)}", file=sys.stderr, flush=True)
+            os._exit(USAGE_STATUS)
+
+    try:
+        with grpc.insecure_channel(address, options=OPTIONS) as channel:
+            if patient:
+                grpc.channel_ready_future(channel).result(CONNECT_SECONDS)
+            jobs = channel.stream_stream(f"/{SERVICE}/{METHOD}")(iter(messages.get, b""))
+            next(jobs)  # the welcome: the chief's features are in the store by now, if this machine shares it
+            jobs.add_callback(end_if_busy)
+            show_stage("worker", f"works for the chief at {address}")
+            networks = {each.config.backbone: Network(each, config) for each in inputs}
+            messages.put(encode([]))
+            for message in jobs:
+                messages.put(encode(_do(unpack(decode(message)), networks, busy, messages, jobs)))
+    except StopIteration:
+        return  # over before it began
+    except grpc.FutureTimeoutError:
+        raise UsageError(f"No chief answers at {address} after {CONNECT_SECONDS:,} seconds.") from None
+    except grpc.RpcError as error:
+        if error.code() == grpc.StatusCode.CANCELLED:
+            return  # over while this worker was getting ready
+        if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
+            raise UsageError(error.details()) from None
+        raise UsageError(_gone(address)) from None
+    finally:
+        messages.put(b"")  # no more of them
+
+
+def _do(
+    job: Job,
+    networks: "Mapping[str, Network]",
+    busy: threading.Event,
+    messages: "queue.SimpleQueue[bytes]",
+    jobs: Iterator[bytes],
+) -> "list[tuple[int, Outcome]]":
+    """Runs a job; hands it back if this machine cannot do it, or if Ctrl-C stops this worker."""
     from tuning.jobs import run_job
 
-    if _failure:
-        raise _failure[0]
-    return list(run_job(_networks[job[0][1].backbone], job))
+    network = networks[job[0][1].backbone]
+    busy.set()
+    try:
+        if any(network.complete(config) != config for _, config in job):
+            raise UsageError("This machine has less room for --cache-gb than the chief, or other libraries.")
+        outcomes = list(run_job(network, job))
+    except (UsageError, KeyboardInterrupt):
+        busy.clear()
+        messages.put(HANDED_BACK)
+        next(jobs, None)  # the chief ends the stream when it has heard it
+        raise
+    finally:
+        busy.clear()
+    for number, outcome in outcomes:
+        text = f"val accuracy {outcome.val_accuracy:.2%}" if outcome.status == "done" else outcome.message
+        show_stage("worker", f"trial {number}: {text}")
+    return outcomes
+
+
+def _gone(address: str) -> str:
+    return f"The chief at {address} is gone; the same commands go on from there."
