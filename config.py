@@ -162,6 +162,10 @@ class TrainConfig(DataConfig):
     views: int | None = None
     """Versions of each training picture, the unchanged one included; one means no augmentation."""
 
+    # --- beside the run; not part of config.json either -------------------------------------------------------------
+    tensorboard: bool = False
+    """Also write every epoch for TensorBoard, to the folder tensorboard/ of the run."""
+
     def __post_init__(self):
         super().__post_init__()
         check_setting(self, "dropout", lambda value: 0 <= value < 1, "at least 0 and below 1")
@@ -219,7 +223,7 @@ class TrainConfig(DataConfig):
         return cls(**settings)
 
 
-_PLACES = ("output", "cache_dir", "cache_gb")
+_PLACES = ("output", "cache_dir", "cache_gb", "tensorboard")
 
 
 def check_setting(config: DataConfig, name: str, is_valid: Callable[[Any], bool], expected: str) -> None:

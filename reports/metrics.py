@@ -7,21 +7,10 @@ from scipy import stats
 from sklearn import metrics
 
 from config import Task
+from inference.answers import class_probabilities, predicted_labels
 
 CALIBRATION_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
-
-
-def class_probabilities(outputs: np.ndarray, task: Task) -> np.ndarray:
-    """Returns one probability per class, float32 (n, num_classes), from the model's outputs (n, num_outputs)."""
-    return np.hstack([1 - outputs, outputs]) if task == "binary" else outputs
-
-
-def predicted_labels(probabilities: np.ndarray, task: Task) -> np.ndarray:
-    """Returns the classes said to be present, bool (n, num_classes): the likeliest, or every one of at least 0.5."""
-    if task == "multilabel":
-        return probabilities >= 0.5
-    return np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]
 
 
 def measure(
@@ -100,6 +89,48 @@ def majority_accuracy(train_targets: np.ndarray, targets: np.ndarray) -> float |
         return None
     answers, counts = np.unique(train_targets, axis=0, return_counts=True)
     return float((targets == answers[counts.argmax()]).all(axis=1).mean())
+
+
+def choose_threshold(targets: np.ndarray, outputs: np.ndarray) -> float | None:
+    """The threshold at which sensitivity and specificity are largest together (Youden, 1950); of equals, nearest 0.5.
+
+    Args:
+        targets: float32 (n, 1), 1 for pictures of the second class.
+        outputs: float32 (n, 1), their probability.
+
+    Returns:
+        Half-way between two pictures' probabilities; None if one of the classes has no pictures.
+    """
+    truth, scores = targets[:, 0] > 0.5, outputs[:, 0].astype(np.float64)
+    if truth.all() or not truth.any():
+        return None
+    steps = np.unique(scores)
+    candidates = np.concatenate([[steps[0] / 2], (steps[1:] + steps[:-1]) / 2, [(1 + steps[-1]) / 2]])
+    sensitivity = 1 - np.searchsorted(np.sort(scores[truth]), candidates) / truth.sum()
+    specificity = np.searchsorted(np.sort(scores[~truth]), candidates) / (~truth).sum()
+    youden = sensitivity + specificity
+    best = candidates[youden >= youden.max() - 1e-12]
+    return float(best[np.abs(best - 0.5).argmin()])
+
+
+def measure_threshold(targets: np.ndarray, outputs: np.ndarray, threshold: float) -> dict[str, Any]:
+    """Sensitivity and specificity of saying 'second class' from a threshold on, with their 95 % intervals.
+
+    Args:
+        targets: float32 (n, 1), 1 for pictures of the second class.
+        outputs: float32 (n, 1), their probability.
+        threshold: fraction.
+
+    Returns:
+        None in place of a share for a class without pictures.
+    """
+    truth, said = targets[:, 0] > 0.5, outputs[:, 0] >= threshold
+    found: dict[str, Any] = {}
+    for name, of_class, right in (("sensitivity", truth, said), ("specificity", ~truth, ~said)):
+        count, hits = int(of_class.sum()), int((of_class & right).sum())
+        found[name] = hits / count if count else None
+        found[f"{name}_ci95"] = accuracy_interval(hits, count) if count else None
+    return found
 
 
 def _balanced_accuracy(truth: np.ndarray, predicted: np.ndarray, task: Task) -> float:

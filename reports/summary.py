@@ -1,5 +1,6 @@
 """The record of a run, `metrics.json`, and the table that ends it on the terminal."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from rich.table import Column, Table
 from config import TrainConfig
 from data.prepare import ImageData
 from data.sources import Split
+from inference.calibration import apply_temperature
 from reports.baselines import raw_pixels_accuracy
-from reports.metrics import majority_accuracy, measure
+from reports.metrics import choose_threshold, majority_accuracy, measure, measure_threshold
 from terminal import console, show_stage
 
 TABLE_COLUMNS = ("", "accuracy", "95 % interval", "mean precision", "mean recall", "mean F1", "pictures")
@@ -25,6 +27,7 @@ def build_record(
     outputs: dict[Split, np.ndarray],
     model: keras.Model,
     history: pd.DataFrame,
+    temperature: float,
 ) -> dict[str, Any]:
     """Gathers what `metrics.json` holds, but for the seconds.
 
@@ -34,6 +37,7 @@ def build_record(
         outputs: float32 (n, num_outputs) for each judged split, in the order of `data.splits`.
         model: as it was trained last.
         history: the table of `history.csv`.
+        temperature: by which the logits behind `outputs` are divided already.
     """
 
     def measured(split: Split) -> dict[str, Any] | None:
@@ -59,6 +63,11 @@ def build_record(
         },
         "val": measured("val"),
         "test": measured("test"),
+        "calibration": {
+            "temperature": temperature,
+            **{split: _calibration(data, outputs, split, temperature) for split in ("val", "test")},
+        },
+        "operating_point": _operating_point(data, outputs),
         "baseline": {
             "majority": majority_accuracy(data.targets[train], data.targets[judged]),
             "raw_pixels": raw_pixels_accuracy(data.pixels, data.targets, train, judged, data.task),
@@ -67,21 +76,54 @@ def build_record(
     }
 
 
+def _calibration(
+    data: ImageData, outputs: dict[Split, np.ndarray], split: Split, temperature: float
+) -> dict[str, float] | None:
+    """What the temperature did for a split."""
+    if split not in outputs:
+        return None
+    targets = data.targets[data.splits[split]]
+    found = {}
+    for name, exponent in (("before", 1 / temperature), ("after", 1.0)):
+        scaled = apply_temperature(outputs[split], exponent, data.task)
+        measured = measure(targets, scaled, data.class_names, data.task)
+        found |= {f"ece_{name}": measured["ece"], f"log_loss_{name}": measured["log_loss"]}
+    return found
+
+
+def _operating_point(data: ImageData, outputs: dict[Split, np.ndarray]) -> dict[str, Any] | None:
+    """For two classes, where to say that a picture is of the second, chosen on val."""
+    if data.task != "binary" or "val" not in outputs:
+        return None
+    threshold = choose_threshold(data.targets[data.splits["val"]], outputs["val"])
+    if threshold is None:
+        return None
+    measured = {
+        split: measure_threshold(data.targets[data.splits[split]], outputs[split], threshold) for split in outputs
+    }
+    return {"positive": data.class_names[1], "threshold": threshold, "val": None, "test": None, **measured}
+
+
 def show_record(record: dict[str, Any], folder: Path) -> None:
     """Prints the result as a short table, and where the run folder is."""
-    table = Table(*(Column(name, no_wrap=True) for name in TABLE_COLUMNS))
-    for split in ("val", "test"):
-        if record[split] is None:
-            continue
-        measured = record[split]
-        low, high = measured["accuracy_ci95"]
-        classes = [row for row in measured["per_class"].values() if row["support"]] or [{}]
-        means = [f"{np.mean([row.get(name, 0.0) for row in classes]):.3f}" for name in ("precision", "recall", "f1")]
-        interval = f"{low:.1%} to {high:.1%}"
-        table.add_row(split, f"{measured['accuracy']:.1%}", interval, *means, f"{measured['n']:,}")
+    table = results_table({split: record[split] for split in ("val", "test")})
     for name, label in (("raw_pixels", "raw pixels"), ("majority", "majority")):
         if record["baseline"][name] is not None:
             table.add_row(label, f"{record['baseline'][name]:.1%}")
     if table.row_count:
         console.print(table)
     show_stage("done", f"{record['seconds']['total']:.0f} seconds; run folder: {folder}")
+
+
+def results_table(measured: Mapping[str, dict[str, Any] | None]) -> Table:
+    """Makes a table with a row for every split that was measured; see `reports.metrics.measure`."""
+    table = Table(*(Column(name, no_wrap=True) for name in TABLE_COLUMNS))
+    for split, figures in measured.items():
+        if figures is None:
+            continue
+        low, high = figures["accuracy_ci95"]
+        classes = [row for row in figures["per_class"].values() if row["support"]] or [{}]
+        means = [f"{np.mean([row.get(name, 0.0) for row in classes]):.3f}" for name in ("precision", "recall", "f1")]
+        interval = f"{low:.1%} to {high:.1%}"
+        table.add_row(split, f"{figures['accuracy']:.1%}", interval, *means, f"{figures['n']:,}")
+    return table

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
+from inference.answers import class_probabilities
 from reports.baselines import raw_pixels_accuracy
-from reports.metrics import accuracy_interval, class_probabilities, majority_accuracy, measure
+from reports.metrics import accuracy_interval, majority_accuracy, measure
 from tests.conftest import COLOURS, make_picture
 
 

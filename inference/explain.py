@@ -1,0 +1,69 @@
+"""Where a network looked: Grad-CAM (Selvaraju et al., 2017).
+
+The classifiers here are flat, a backbone's layers among their own, so the last feature map is at hand: what goes into
+the layer named 'pooling'.
+"""
+
+import keras
+import numpy as np
+import tensorflow as tf
+from matplotlib import colormaps
+
+BATCH_SIZE = 16
+"""Gradients take more memory than predictions."""
+OPACITY = 0.5
+COLOURS = "inferno"
+
+
+def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """Computes which parts of pictures speak for a class.
+
+    Args:
+        model: a classifier of `models.classifier`, loaded or built.
+        pictures: uint8 or float32 (n, height, width, 3) in [0, 255].
+        classes: int (n,), the class asked about for each picture.
+
+    Returns:
+        float32 (n, height, width) in [0, 1], the largest value of each picture 1; all 0 where nothing speaks for it.
+    """
+    pooling, head = model.get_layer("pooling"), model.get_layer("head")
+    to_maps = keras.Model(model.inputs[0], pooling.input)
+    to_hidden = keras.Model(head.inputs[0], head.layers[-1].input)
+    kernel, bias = head.layers[-1].kernel, head.layers[-1].bias
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def compute(batch: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+        maps = to_maps(batch, training=False)
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            logits = tf.matmul(to_hidden(pooling(maps), training=False), kernel) + bias
+            if logits.shape[-1] == 1:  # one output for two classes speaks for the second
+                scores = tf.where(chosen == 1, logits[:, 0], -logits[:, 0])
+            else:
+                scores = tf.gather(logits, chosen, axis=1, batch_dims=1)
+        weights = tf.reduce_mean(tape.gradient(scores, maps), axis=(1, 2), keepdims=True)
+        relevance = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1, keepdims=True))
+        relevance = tf.image.resize(relevance, tf.shape(batch)[1:3])[..., 0]
+        return tf.math.divide_no_nan(relevance, tf.reduce_max(relevance, axis=(1, 2), keepdims=True))
+
+    heatmaps = [np.zeros((0, *pictures.shape[1:3]), np.float32)]
+    for start in range(0, len(pictures), BATCH_SIZE):
+        batch = tf.cast(pictures[start : start + BATCH_SIZE], tf.float32)
+        heatmaps.append(compute(batch, tf.cast(classes[start : start + BATCH_SIZE], tf.int32)).numpy())
+    return np.concatenate(heatmaps)
+
+
+def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
+    """Lays a heatmap over a picture; what does not matter stays in grey.
+
+    Args:
+        picture: uint8 (height, width, 3).
+        heatmap: float32 (height, width) in [0, 1].
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
+    colours = colormaps[COLOURS](heatmap)[..., :3] * 255
+    opacity = OPACITY * heatmap[..., None] ** 0.5
+    return np.clip((1 - opacity) * grey + opacity * colours, 0, 255).astype(np.uint8)

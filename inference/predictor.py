@@ -1,0 +1,45 @@
+"""From pictures to probabilities, in the very steps in which a run measured itself."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from features.cuts import find_cuts
+from features.extract import compute_rows, frozen_function
+
+
+class Predictor:
+    """A model as a function, its weights folded in as constants.
+
+    Each picture's probabilities are the same, whatever pictures it is computed with.
+    """
+
+    def __init__(self, model: keras.Model, cut: str | None = None):
+        """Folds the weights in; the graph is made at the first batch.
+
+        Args:
+            model: from pictures to probabilities.
+            cut: layer at which a run cut it in two. Computed in two parts as well, the results are those of the run to
+                the bit; None computes it as a whole, which may round otherwise.
+        """
+        tensors = {each.layer: each.tensor for each in find_cuts(model)} if cut else {}
+        parts = [model]
+        if cut in tensors:
+            parts = [keras.Model(model.input, tensors[cut]), keras.Model(tensors[cut], model.output)]
+        self._functions = [frozen_function(part) for part in parts]
+
+    def __call__(self, pictures: np.ndarray | tf.Tensor) -> np.ndarray:
+        """Computes probabilities.
+
+        Args:
+            pictures: uint8 or float32 (n, image_size, image_size, 3) in [0, 255].
+
+        Returns:
+            float32 (n, num_outputs).
+        """
+        values = tf.cast(pictures, tf.float32)
+        *first, last = self._functions
+        for compute in first:
+            (values,) = compute(values)
+        (values,) = compute_rows(last, values)
+        return values.numpy()

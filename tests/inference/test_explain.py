@@ -1,0 +1,78 @@
+"""Grad-CAM finds what speaks for a class, in networks of every family."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from inference.explain import grad_cam, overlay
+from models.backbones import FAMILIES, TABLE
+from models.classifier import build_classifier
+
+SMALLEST = {row.module: row for row in sorted(TABLE, key=lambda row: -row.parameters)}
+"""The smallest network of each family."""
+QUICK = ("vgg16", "resnet", "mobilenet", "efficientnet_lite")
+
+
+def build(module: str, task: str = "multiclass", **settings):
+    """A network of random weights whose last feature map has several places, and three pictures."""
+    row = SMALLEST[module]
+    size = 2 * row.family.smallest_size
+    classifier = build_classifier(row, weights="none", image_size=size, task=task, num_classes=3, **settings)
+    noise = np.random.default_rng(0)
+    classifier.head.set_weights([noise.normal(size=array.shape) for array in classifier.head.get_weights()])
+    return classifier, noise.integers(0, 256, (3, size, size, 3), dtype=np.uint8)
+
+
+def maps_of(classifier, pictures: np.ndarray) -> np.ndarray:
+    model = keras.Model(classifier.backbone.inputs[0], classifier.backbone.output)
+    return model(pictures.astype(np.float32), training=False).numpy()
+
+
+@pytest.mark.parametrize(
+    "module", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+)
+def test_for_averaged_maps_it_is_the_class_activation_map(module):
+    """Zhou et al. (2016), which Grad-CAM generalises: the maps, weighted as the one dense layer weights their means."""
+    classifier, pictures = build(module)
+    maps = maps_of(classifier, pictures)
+    expected = np.maximum(maps @ classifier.head.layers[-1].kernel.numpy()[:, 1], 0)
+    expected = tf.image.resize(expected[..., None], pictures.shape[1:3])[..., 0].numpy()
+    expected /= np.maximum(expected.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+    found = grad_cam(classifier.model, pictures, np.full(3, 1))
+    assert found.shape == pictures.shape[:3]
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_the_head_of_a_loaded_model_is_found(tmp_path):
+    classifier, pictures = build("mobilenet", head_units=(4,), pooling="max")
+    classifier.model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras", compile=False)
+    classes = np.array([0, 1, 2])
+    np.testing.assert_array_equal(grad_cam(loaded, pictures, classes), grad_cam(classifier.model, pictures, classes))
+
+
+def test_with_one_output_the_first_class_is_the_opposite_of_the_second():
+    classifier, pictures = build("vgg16", task="binary")
+    pictures, maps = pictures[:1], maps_of(classifier, pictures[:1])
+    kernel = maps[0, 0, 0] - maps[0, 1, 1]  # the first place speaks for the second class, the last against it
+    classifier.head.set_weights([kernel[:, None], np.zeros(1)])
+    second, first = (grad_cam(classifier.model, pictures, np.full(1, number)) for number in (1, 0))
+    assert second.any()
+    assert first.any()
+    assert not ((second == 1) & (first == 1)).any()
+
+
+def test_no_pictures_give_no_maps():
+    classifier, pictures = build("mobilenet")
+    assert grad_cam(classifier.model, pictures[:0], np.zeros(0, int)).shape == (0, *pictures.shape[1:3])
+
+
+def test_an_overlay_is_grey_where_nothing_matters_and_coloured_where_something_does():
+    picture = np.full((8, 8, 3), (200, 40, 90), np.uint8)
+    heatmap = np.zeros((8, 8), np.float32)
+    heatmap[:4] = 1
+    shown = overlay(picture, heatmap)
+    assert shown.dtype == np.uint8
+    assert (shown[4:] == 110).all()
+    assert np.ptp(shown[0, 0].astype(int)) > 40
