@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
@@ -12,7 +13,13 @@ TRAIN_COLOUR = "#5b7c99"
 VAL_COLOUR = "#d1603d"
 MOST_CLASSES_WITH_NUMBERS = 30
 """Confusion matrices of more classes show colours only."""
+MOST_CLASSES_WITH_NAMES = 150
+"""Of more, no name could be read."""
 SHEET_COLUMNS = 6
+PNG_DPI = 110
+"""Of the files in `figures/`."""
+PANEL_SIZE = (5.0, 3.6)
+"""Of one figure on a page, inches."""
 COUNTS = LinearSegmentedColormap.from_list("counts", ["#ffffff", "#c9d8e6", "#3e6a94", "#17324d"])
 
 
@@ -34,24 +41,58 @@ def learning_curves(history: pd.DataFrame) -> Figure:
         history: the table of `history.csv`.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
+        _draw_history(axes, history, name)
+    return figure
+
+
+def learning_curve(history: pd.DataFrame, name: str) -> Figure:
+    """One half of `learning_curves`.
+
+    Args:
+        history: the table of `history.csv`, at least one epoch.
+        name: 'loss' or 'accuracy'.
+    """
+    figure, axes = make_panel()
+    _draw_history(axes, history, name)
+    return figure
+
+
+def make_panel() -> tuple[Figure, Axes]:
+    """A small figure with room for labels; laid out by hand, as an automatic layout takes longer than drawing."""
+    figure = Figure(figsize=PANEL_SIZE)
+    width, height = PANEL_SIZE
+    axes = figure.add_axes((0.74 / width, 0.5 / height, 1 - 0.84 / width, 1 - 0.78 / height))
+    axes.tick_params(labelsize=9)
+    return figure, axes
+
+
+def tidy(axes: Axes) -> None:
+    """Takes away what is no data."""
+    axes.grid(alpha=0.25)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_history(axes: Axes, history: pd.DataFrame, name: str) -> None:
     epochs = np.arange(1, len(history) + 1)
     head_epochs = int((history["phase"] == "head").sum())
-    for axes, name, title in zip(figure.subplots(1, 2), ("loss", "accuracy"), ("Loss", "Accuracy"), strict=True):
-        marker = "o" if len(history) < 30 else None
-        axes.plot(epochs, history[name], color=TRAIN_COLOUR, marker=marker, ms=4, label="training")
-        if history[f"val_{name}"].notna().any():
-            axes.plot(epochs, history[f"val_{name}"], color=VAL_COLOUR, marker=marker, ms=4, label="validation")
-        if 0 < head_epochs < len(history):
-            axes.axvline(head_epochs + 0.5, color="0.6", lw=1, ls="--")
-            top = axes.get_xaxis_transform()
-            axes.text(head_epochs + 0.4, 1.01, "head ", transform=top, ha="right", color="0.4", fontsize=9)
-            axes.text(head_epochs + 0.6, 1.01, " fine-tuning", transform=top, ha="left", color="0.4", fontsize=9)
-        axes.set(xlabel="epoch", ylabel=title.lower())
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(alpha=0.25)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False)
-    return figure
+    marker = "o" if len(history) < 30 else None
+    axes.plot(epochs, history[name], color=TRAIN_COLOUR, marker=marker, ms=4, label="training")
+    if history[f"val_{name}"].notna().any():
+        axes.plot(epochs, history[f"val_{name}"], color=VAL_COLOUR, marker=marker, ms=4, label="validation")
+    if 0 < head_epochs < len(history):
+        axes.axvline(head_epochs + 0.5, color="0.6", lw=1, ls="--")
+        top, grey = axes.get_xaxis_transform(), {"color": "0.4", "fontsize": 9}
+        if head_epochs < 0.7 * len(history):
+            axes.text(head_epochs + 0.4, 1.01, "head ", transform=top, ha="right", **grey)
+            axes.text(head_epochs + 0.6, 1.01, " fine-tuning", transform=top, ha="left", **grey)
+        else:  # no room behind the line
+            axes.text(1, 1.01, "head, then fine-tuning", transform=axes.transAxes, ha="right", **grey)
+    axes.set(xlabel="epoch", ylabel=name)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    tidy(axes)
+    axes.legend(frameon=False)
 
 
 def learning_rate(curve: pd.DataFrame, chosen: float) -> Figure:
@@ -92,6 +133,9 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], title: str)
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap=COUNTS, vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="label", title=title)
+    if size > MOST_CLASSES_WITH_NAMES:
+        axes.set(xlabel="predicted, number of the class", ylabel="label, number of the class")
+        return figure
     fontsize = 9 if size <= MOST_CLASSES_WITH_NUMBERS else 5
     axes.set_xticks(range(size), [shorten(name) for name in class_names], rotation=60, ha="right", fontsize=fontsize)
     axes.set_yticks(range(size), [shorten(name) for name in class_names], fontsize=fontsize)
@@ -125,6 +169,23 @@ def picture_sheet(shown: Sequence[Shown], title: str) -> Figure:
         said = f"{shorten(picture.predicted)} {picture.probability:.0%}"
         text = said if right else f"{said}\nlabel: {shorten(picture.label)}"
         axes.set_title(text, fontsize=9, color="0.2" if right else VAL_COLOUR)
+    return figure
+
+
+def mosaic(pictures: Sequence[np.ndarray], columns: int) -> Figure:
+    """Pictures of one size in rows, pixel for pixel: a tenth of the time of a `picture_sheet`, and no titles.
+
+    Args:
+        pictures: uint8 (height, width, 3) each, at least one.
+        columns: most pictures of a row.
+    """
+    columns = min(columns, len(pictures))
+    empty = np.full_like(pictures[0], 255)
+    padded = [*pictures, *[empty] * (-len(pictures) % columns)]
+    rows = [np.concatenate(padded[start : start + columns], axis=1) for start in range(0, len(padded), columns)]
+    pixels = np.concatenate(rows)
+    figure = Figure(figsize=(pixels.shape[1] / PNG_DPI, pixels.shape[0] / PNG_DPI))
+    figure.figimage(pixels)
     return figure
 
 

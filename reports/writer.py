@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import warnings
-from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,11 @@ from sklearn.metrics import confusion_matrix
 from config import TrainConfig, UsageError
 from data.prepare import ImageData
 from data.sources import Split
+from inference.answers import NO_LABEL, class_probabilities, label_texts, predicted_labels
 from reports import plots
-from reports.metrics import class_probabilities, predicted_labels
 
 VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
 SHEET_PICTURES = 24
-NO_LABEL = "(none)"
-"""Shown for a picture of a multi-label task without any label."""
 
 
 def write_text(path: Path, text: str) -> None:
@@ -108,11 +105,6 @@ def predictions_table(data: ImageData, outputs: dict[Split, np.ndarray]) -> pd.D
         )
         tables.append(table.join(pd.DataFrame(probabilities, columns=columns, dtype=np.float32)))
     return pd.concat(tables, ignore_index=True)
-
-
-def label_texts(present: np.ndarray, class_names: Sequence[str]) -> list[str]:
-    """Names of the classes of each row of a bool array (n, num_classes), joined by `|`."""
-    return ["|".join(np.array(class_names, dtype=object)[row]) for row in present]
 
 
 def write_quarantine(folder: Path, data: ImageData) -> None:

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import keras
@@ -19,13 +19,18 @@ from data.sources import Split
 from features.cuts import Cut, find_cuts
 from features.extract import BATCH_SIZE, apply_model
 from features.store import Store, open_store
+from inference.calibration import calibrate_head, fit_temperature
+from inference.load import MODEL_FILE, RECORD_FILE
 from models.backbones import Backbone
 from models.classifier import Classifier
 from models.freezing import set_trainable, split_into_blocks
 from reports import plots, summary, writer
+from reports.report import write_report
+from reports.tensorboard import Board
 from terminal import counted, progress_bar, show_stage
 from training import phases
 from training.frozen import (
+    JUDGED,
     Phase,
     PhaseInputs,
     build_frozen,
@@ -62,6 +67,8 @@ class Run:
     """Every epoch so far, of both phases."""
     seconds: dict[str, float]
     """How long each stage took."""
+    board: Board | None
+    """For TensorBoard, if asked for."""
 
     @property
     def history(self) -> pd.DataFrame:
@@ -88,6 +95,9 @@ def train(inputs: RunInputs) -> Path:
     except KeyboardInterrupt:
         show_stage("stopped", f"'{run.folder}' holds an unfinished run; the same --output starts it again")
         raise
+    finally:
+        if run.board is not None:
+            run.board.close()
 
 
 def make_deterministic(seed: int) -> None:
@@ -104,15 +114,18 @@ def _finish(run: Run, started: float) -> Path:
     _train_head(run, inputs)
     _fine_tune(run, inputs)
     with _timed(run, "evaluate"):
-        outputs = _predict(run, inputs)
-        _save(run, outputs)
+        temperature = _calibrate(run, inputs)
+        outputs = _predict(run, inputs, JUDGED)
+        _save(run, outputs, temperature)
     writer.write_predictions(run.folder, run.data, outputs)
     if run.epochs:
         writer.write_figure(run.folder / "figures" / "learning_curves.png", plots.learning_curves(run.history))
-    record = summary.build_record(run.data, run.config, outputs, run.classifier.model, run.history)
-    run.seconds["total"] = time.perf_counter() - started
-    record["seconds"] = {stage: round(seconds, 3) for stage, seconds in run.seconds.items()}
-    writer.write_json(run.folder / "metrics.json", record)
+    record = summary.build_record(run.data, run.config, outputs, run.classifier.model, run.history, temperature)
+    with _timed(run, "report"):
+        record["seconds"] = _seconds(run, started)
+        write_report(run.folder, run.data, outputs, record, run.classifier.model, run.config, run.history)
+    record["seconds"] = _seconds(run, started)
+    writer.write_json(run.folder / "metrics.json", record)  # last: a folder without it is of an unfinished run
     summary.show_record(record, run.folder)
     return run.folder
 
@@ -129,7 +142,9 @@ def _start(inputs: RunInputs) -> Run:
     cuts, views = fit_into_store(choose_cuts(classifier, config), config.views, data, store)
     config = dataclasses.replace(config, views=views)
     seconds = {"total": 0.0, "prepare": inputs.seconds, "features": 0.0, "head": 0.0, "fine_tune": 0.0, "evaluate": 0.0}
-    run = Run(writer.make_folder(config, data.name), config, data, row, classifier, store, cuts, [], seconds)
+    folder = writer.make_folder(config, data.name)
+    board = Board(folder) if config.tensorboard else None
+    run = Run(folder, config, data, row, classifier, store, cuts, [], seconds, board)
     writer.write_json(run.folder / "config.json", config.to_json())
     writer.write_environment(run.folder)
     writer.write_quarantine(run.folder, data)
@@ -217,6 +232,8 @@ def _train_phase(
         def on_epoch(result: EpochResult) -> None:
             run.epochs.append(result)
             writer.write_table(run.folder / "history.csv", run.history)
+            if run.board is not None:
+                run.board.log_epoch(len(run.epochs), result._asdict())
             advance(1, _epoch_text(result))
 
         try:
@@ -248,6 +265,12 @@ def _epoch_text(result: EpochResult) -> str:
     return text if result.val_loss is None else f"{text}, val loss {result.val_loss:.4f}, val {result.val_accuracy:.4f}"
 
 
+def _seconds(run: Run, started: float) -> dict[str, float]:
+    """How long each stage took, and all until now."""
+    run.seconds["total"] = time.perf_counter() - started
+    return {stage: round(seconds, 3) for stage, seconds in run.seconds.items()}
+
+
 @contextlib.contextmanager
 def _timed(run: Run, stage: str) -> Iterator[None]:
     started = time.perf_counter()
@@ -255,19 +278,38 @@ def _timed(run: Run, stage: str) -> Iterator[None]:
     run.seconds[stage] = time.perf_counter() - started
 
 
-def _predict(run: Run, inputs: dict[Phase, PhaseInputs]) -> dict[Split, np.ndarray]:
-    """Predicts val and test from what the frozen layers made of them, where the last phase has that exactly."""
+def _exact_phase(run: Run) -> Phase | None:
+    """The last phase, if it has exactly what the frozen layers made of the pictures; None if not."""
     last: Phase = "fine_tune" if (run.history["phase"] == "fine_tune").any() else "head"
-    final = inputs.get(last) if run.config.precision == "float32" else None
-    model, _, views, _ = final or whole_network(run.classifier, run.config, run.data)
-    judged = {split: view for split, view in views.items() if len(view.rows)}
+    return last if last in run.cuts and run.config.precision == "float32" else None
+
+
+def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
+    """Makes the model as sure as it is right on val; returns the temperature."""
+    outputs = _predict(run, inputs, ("val",))
+    if not outputs:
+        return 1.0
+    temperature = fit_temperature(outputs["val"], run.data.targets[run.data.splits["val"]], run.data.task)
+    calibrate_head(run.classifier.head, temperature)
+    return temperature
+
+
+def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]) -> dict[Split, np.ndarray]:
+    """Predicts splits, but for empty ones, from what the frozen layers made of them where the last phase has that."""
+    phase = _exact_phase(run)
+    final = inputs[phase] if phase else whole_network(run.classifier, run.config, run.data)
+    model, _, views, _ = final
+    judged = {split: views[split] for split in splits if len(views[split].rows)}
     with progress_bar("evaluate", sum(len(view.rows) for view in judged.values())) as advance:
         return {split: apply_model(model, input_batches(view, BATCH_SIZE), advance) for split, view in judged.items()}
 
 
-def _save(run: Run, outputs: dict[Split, np.ndarray]) -> None:
+def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> None:
     """Saves the model, and makes sure that the file predicts what the run says it does."""
-    path = run.folder / "model.keras"
+    phase = _exact_phase(run)
+    record = {"classes": list(run.data.class_names), "task": run.data.task, "temperature": temperature}
+    writer.write_json(run.folder / RECORD_FILE, {**record, "cut": run.cuts[phase].layer if phase else None})
+    path = run.folder / MODEL_FILE
     temporary = path.with_name(f".{path.name}")
     run.classifier.model.save(temporary)
     reloaded = keras.saving.load_model(temporary, compile=False, safe_mode=True)

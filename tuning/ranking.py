@@ -24,8 +24,9 @@ from sklearn.preprocessing import StandardScaler
 
 from config import DataConfig, Task, TrainConfig, UsageError
 from features.store import open_store
+from inference.answers import class_probabilities, predicted_labels
 from models.backbones import find
-from reports.metrics import accuracy_interval, class_probabilities, predicted_labels
+from reports.metrics import accuracy_interval
 from reports.ranking_plot import accuracy_against_cost
 from reports.writer import write_figure, write_table
 from terminal import console, progress_bar, show_stage

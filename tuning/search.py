@@ -1,7 +1,6 @@
 """A search from start to end: ask the oracle, run what it proposes, record every trial, train the best."""
 
 import dataclasses
-import hashlib
 import json
 import math
 import shutil
@@ -10,30 +9,38 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import tensorflow as tf
 from filelock import FileLock, Timeout
 
 from config import TrainConfig, UsageError
 from reports import search_plots
+from reports.search_report import write_search_report
 from reports.writer import write_figure, write_json, write_table
 from terminal import console, counted, progress_bar, show_stage
 from training.inputs import RunInputs
 from training.run import make_deterministic, train
 from tuning.board import as_drawn, best_trials, live_board, ranked, varied_in
-from tuning.jobs import Numbered, run_trials
+from tuning.chief import Chief
+from tuning.cluster import Numbered, read_cluster
+from tuning.jobs import run_trials
 from tuning.network import Network, Outcome
 from tuning.oracles import Proposer
-from tuning.records import Records
+from tuning.records import Records, asked
 from tuning.space import TuneConfig, search_space, trial_config
-from tuning.workers import Workers
 
 
 class Search:
     """What the stages of a search share."""
 
-    def __init__(self, config: TuneConfig, inputs: Sequence[RunInputs], records: Records, started: float):
+    def __init__(
+        self,
+        config: TuneConfig,
+        inputs: Sequence[RunInputs],
+        records: Records,
+        chief: Chief | None,
+        started: float,
+    ):
         self.config = config
         self.inputs = {each.config.backbone: each for each in inputs}
         self.records = records
@@ -43,8 +50,9 @@ class Search:
         before = time.perf_counter()
         self.networks = {each.config.backbone: Network(each, config) for each in inputs}
         self.seconds["features"] = time.perf_counter() - before
-        gpus = len(tf.config.list_physical_devices("GPU"))
-        self.workers = Workers(config, gpus) if config.workers > 1 else None
+        self.chief = chief
+        self.repeats = 0
+        """Trials of finalists beside their first."""
         self.configs: dict[int, TrainConfig] = {}
         """Of all trials so far, by number."""
 
@@ -70,22 +78,18 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
         raise UsageError(
             f"Another process is at work on '{folder}'. Wait for it, or choose another --output."
         ) from None
+    chief = None
     try:
-        return _search(Search(config, inputs, Records(folder, config, _digest(inputs)), started))
+        records = Records(folder, asked(config, inputs))
+        cluster = read_cluster()
+        if cluster is not None or config.workers > 1:
+            gpus = len(tf.config.list_physical_devices("GPU"))
+            chief = Chief(config, records.search, gpus, cluster and cluster.address)
+        return _search(Search(config, inputs, records, chief, started))
     finally:
+        if chief is not None:
+            chief.close()
         lock.release()
-
-
-def _digest(inputs: Sequence[RunInputs]) -> str:
-    """SHA-256 of all that the trials of equal settings depend on: pictures, labels, splits and a file of weights."""
-    digest = hashlib.sha256()
-    for each in inputs:
-        data, weights = each.data, Path(each.config.weights)
-        digest.update(repr([data.describe(positions) for positions in data.splits.values()]).encode())
-        digest.update(np.concatenate([data.targets[positions] for positions in data.splits.values()]).tobytes())
-        if weights.is_file():
-            digest.update(f"{weights.stat().st_size} {weights.stat().st_mtime_ns}".encode())
-    return digest.hexdigest()
 
 
 def lock_of(folder: Path) -> Path:
@@ -99,15 +103,14 @@ def _search(run: Search) -> Path:
         before = time.perf_counter()
         _run_trials(run)
         best = _choose(run)
+        if run.chief is not None:
+            run.chief.close()
         run.seconds["search"] = time.perf_counter() - before
         return _finish(run, best)
     except KeyboardInterrupt:
         text = f"{_count(run)} on record in '{run.records.folder}'; the same command goes on from there"
         show_stage("stopped", text)
         raise
-    finally:
-        if run.workers is not None:
-            run.workers.close()
 
 
 def _run_trials(run: Search) -> None:
@@ -140,7 +143,7 @@ def _outcomes(run: Search, batch: Sequence[Numbered], show: Any) -> dict[int, Ou
     outcomes = {number: run.records.known(number, config) for number, config in batch}
     waiting = [(number, config) for number, config in batch if outcomes[number] is None]
     settings = dict(batch)
-    for number, outcome in run_trials(run.networks, run.workers, waiting, run.deadline):
+    for number, outcome in run_trials(run.networks, run.chief, waiting, run.deadline):
         outcomes[number] = outcome
         run.records.add(number, settings[number], outcome)
         show(run.records.table)
@@ -168,8 +171,9 @@ def _choose(run: Search) -> int:
     ]
     with progress_bar("finalists", len(repeats)) as advance:
         numbered = list(enumerate(config for _, config in repeats))
-        for position, outcome in run_trials(run.networks, run.workers, numbered, math.inf):
+        for position, outcome in run_trials(run.networks, run.chief, numbered, math.inf):
             rows.append((repeats[position][0], *outcome))
+            run.repeats += 1
             advance()
     table = pd.DataFrame(rows, columns=["trial", *Outcome._fields])
     write_table(run.records.folder / "finalists.csv", table)
@@ -210,6 +214,7 @@ def _finish(run: Search, best: int) -> Path:
             "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
         }
     )
+    write_search_report(folder, as_drawn(trials), varied_in(trials), run.repeats)
     text = (
         f"{counted(len(trials), 'trial', 'trials')}, {counted(failed, 'failure', 'failures')}; the best is trial {best}"
     )

@@ -26,6 +26,14 @@ CONTRACT = {
     "quarantine.csv",
     "figures",
     "model.keras",
+    "model.json",
+    "report.html",
+    "report.json",
+    "per_class.csv",
+    "roc.csv",
+    "pr.csv",
+    "reliability.csv",
+    "suspects.csv",
 }
 
 
@@ -60,12 +68,17 @@ def test_a_run_leaves_what_the_contract_says(finished):
         "confusion_matrix.png",
         "sample_predictions.png",
         "worst_errors.png",
+        "roc.png",
+        "precision_recall.png",
+        "reliability.png",
+        "grad_cam.png",
     }
 
 
 def test_the_record_has_every_key_of_the_contract(finished):
     record = json.loads((finished / "metrics.json").read_text())
-    assert set(record) == {"data", "model", "val", "test", "baseline", "seconds", "epochs"}
+    beside = {"calibration", "operating_point"}
+    assert set(record) == {"data", "model", "val", "test", "baseline", "seconds", "epochs", *beside}
     assert record["data"] == {
         "classes": ["blue, dark", "green", "red"],
         "train": 24,
@@ -89,7 +102,7 @@ def test_the_record_has_every_key_of_the_contract(finished):
     }
     assert set(record["baseline"]) == {"majority", "raw_pixels"}
     assert record["baseline"]["majority"] == pytest.approx(1 / 3)
-    assert set(record["seconds"]) == {"total", "prepare", "features", "head", "fine_tune", "evaluate"}
+    assert set(record["seconds"]) == {"total", "prepare", "features", "head", "fine_tune", "evaluate", "report"}
     assert record["epochs"] == {"head": 8, "fine_tune": 2}
 
 

@@ -11,10 +11,10 @@ from PIL import Image
 from cli import parse_config
 from config import TrainConfig, UsageError
 from features.store import Store
+from inference.answers import class_probabilities
 from models.backbones import find
 from models.classifier import build_classifier
 from models.heads import num_outputs
-from reports.metrics import class_probabilities
 from reports.ranking_plot import accuracy_against_cost
 from training.frozen import cuts_at, frozen_inputs
 from training.inputs import load_inputs

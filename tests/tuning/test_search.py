@@ -80,7 +80,7 @@ def test_every_trial_is_what_train_makes_of_its_settings(make_folder, tmp_path):
         metrics = json.loads((train(load_inputs(TrainConfig(**(vars(config) | places)))) / "metrics.json").read_text())
         best = json.loads((folder / "search.json").read_text())["best"]
         assert metrics["val"]["accuracy"] == pytest.approx(best["val_accuracy"], abs=1e-6)
-        assert metrics["val"]["log_loss"] == pytest.approx(best["val_loss"], rel=1e-3)
+        assert metrics["calibration"]["val"]["log_loss_before"] == pytest.approx(best["val_loss"], rel=1e-3)
 
 
 def test_no_trial_depends_on_those_before_it(make_folder, tmp_path):
@@ -216,6 +216,7 @@ def test_finalists_are_repeated_with_other_seeds(make_folder, tmp_path):
     means = table.groupby("trial")["val_accuracy"].mean()
     best = json.loads((folder / "search.json").read_text())["best"]["trial"]
     assert means[best] == means.max()
+    assert "looked at 12 times" in (folder / "report.html").read_text().replace("<strong>", "").replace("</strong>", "")
 
 
 def test_no_more_trials_are_begun_when_the_time_is_up(make_folder, tmp_path):

@@ -1,0 +1,111 @@
+"""Judges a trained model again, from its file: on its own pictures, where the figures should be those on record, or on
+new ones."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from data.pipeline import View, input_batches
+from data.prepare import ImageData
+from features.extract import BATCH_SIZE
+from inference.load import TrainedRun, load_model
+from inference.predictor import Predictor
+from inference.run_record import PREDICTIONS_FILE, read_metrics
+from reports.evaluation_inputs import ALL, EvaluationInputs
+from reports.metrics import measure
+from reports.summary import results_table
+from reports.writer import predictions_table, write_json, write_table
+from terminal import console, counted, progress_bar, show_stage
+
+
+def evaluate(
+    inputs: EvaluationInputs, json_file: Path | None = None, csv_file: Path | None = None
+) -> dict[str, dict[str, Any]]:
+    """Measures a model and shows the figures.
+
+    Args:
+        inputs: the run and the pictures.
+        json_file: where to write the figures.
+        csv_file: where to write the single predictions, as in a run's `predictions.csv`.
+
+    Returns:
+        Of each split what `reports.metrics.measure` returns.
+    """
+    run, data = inputs.run, inputs.data
+    outputs = _predict(run, data)
+    measured = {
+        split: measure(data.targets[positions], outputs[split], data.class_names, data.task)
+        for split, positions in data.splits.items()
+    }
+    console.print(results_table(measured))
+    table = predictions_table(data, outputs)
+    changes = "all pictures are new" if ALL in data.splits else picture_changes(run.folder, table)
+    if inputs.own and changes:
+        show_stage("changed", f"{changes} since the run; its model may have learnt from those that are new")
+    if inputs.own or not changes:
+        _show_record(run, measured)
+    if json_file is not None:
+        about = {"name": data.name, "quarantined": len(data.quarantine), "duplicates": data.duplicates}
+        write_json(json_file, {"run": str(run.folder), "data": about, **measured})
+        show_stage("figures", str(json_file))
+    if csv_file is not None:
+        write_table(csv_file, table)
+        show_stage("table", str(csv_file))
+    return measured
+
+
+def picture_changes(folder: Path, table: pd.DataFrame) -> str:
+    """Says how pictures differ from those that a run measured itself on.
+
+    Args:
+        folder: of the run.
+        table: from `predictions_table`; of splits that the run did not measure, nothing is known.
+
+    Returns:
+        '2 pictures are new, 1 is gone', or nothing if all have the same path and label.
+    """
+    recorded = pd.read_csv(folder / PREDICTIONS_FILE, dtype=str, keep_default_na=False)
+    judged = recorded[recorded["split"].isin(table["split"].unique())]
+    known = table["split"].isin(recorded["split"].unique())
+    now, then = _labels(table[known]), _labels(judged)
+    counts = {
+        "new": len(now.keys() - then.keys()),
+        "gone": len(then.keys() - now.keys()),
+        "labelled otherwise": sum(now[place] != then[place] for place in now.keys() & then.keys()),
+    }
+    texts = [f"{counted(count, 'picture is', 'pictures are')} {what}" for what, count in counts.items() if count]
+    return ", ".join(texts)
+
+
+def _labels(table: pd.DataFrame) -> dict[tuple[str, str], str]:
+    return {(row.split, row.path): row.label for row in table[["split", "path", "label"]].itertuples(index=False)}
+
+
+def _predict(run: TrainedRun, data: ImageData) -> dict[str, np.ndarray]:
+    predictor, outputs = Predictor(load_model(run), run.cut), {}
+    with progress_bar("evaluate", sum(map(len, data.splits.values()))) as advance:
+        for split, positions in data.splits.items():
+            outputs[split] = []
+            for batch in input_batches(View(data.pixels, positions), BATCH_SIZE):
+                outputs[split].append(predictor(batch))
+                advance(len(batch))
+    return {split: np.concatenate(parts) for split, parts in outputs.items()}
+
+
+def _show_record(run: TrainedRun, measured: dict[str, dict[str, Any]]) -> None:
+    """Says whether the figures are those of `metrics.json`."""
+    recorded = read_metrics(run)
+    known = [split for split in measured if recorded.get(split)]
+    differing = [split for split in known if json.loads(json.dumps(measured[split])) != recorded[split]]
+    equal = [split for split in known if split not in differing]
+    if equal:
+        show_stage("record", f"{' and '.join(equal)}: the very figures of metrics.json")
+    for split in differing:
+        names = [
+            name for name in ("n", "accuracy", "log_loss", "ece") if measured[split][name] != recorded[split][name]
+        ]
+        texts = [f"{name} {measured[split][name]:.6g}, was {recorded[split][name]:.6g}" for name in names]
+        show_stage("record", f"{split} differs from metrics.json: {'; '.join(texts) or 'in the figures of classes'}")

@@ -1,0 +1,85 @@
+"""What a trained model is judged by: its own pictures again, or new ones. Nothing here needs TensorFlow."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from config import TrainConfig, UsageError
+from data.prepare import ImageData, check_labels, prepare_to_judge
+from data.sources import SPLITS, Source, Split, load_source
+from inference.answer_table import common_reasons
+from inference.load import TrainedRun
+from terminal import counted, progress_bar, show_stage
+
+ALL = "all"
+"""In place of a split, where all pictures are judged together."""
+
+
+class EvaluationInputs(NamedTuple):
+    """A run, and pictures to judge it by."""
+
+    run: TrainedRun
+    data: ImageData
+    """Its `splits` are those that are judged."""
+    own: bool
+    """Whether the pictures are meant to be those of the run."""
+
+
+def load_evaluation(run: TrainedRun, data: str | None, splits: Sequence[Split], cache_dir: Path) -> EvaluationInputs:
+    """Finds, decodes and splits the pictures.
+
+    Args:
+        run: whose model is judged.
+        data: new pictures with labels; None for those of the run.
+        splits: which are judged, of new pictures as well, which are then split as `train.py` would; if none are named,
+            val and test of the run's own, or all new pictures together.
+        cache_dir: where decoded pictures and unpacked data are kept.
+
+    Raises:
+        UsageError: the pictures are not there, too few, or of classes that the model does not know.
+    """
+    config = dataclasses.replace(run.config, cache_dir=cache_dir)
+    source = load_source(data, cache_dir) if data is not None else _own_source(config)
+    check_labels(source, run.class_names, run.task)
+    together = data is not None and not splits
+    if not together and _has_splits(source, splits):
+        config = dataclasses.replace(config, val_fraction=0.0, test_fraction=0.0)
+    with progress_bar("pictures", len(source.pictures)) as advance:
+        prepared = prepare_to_judge(source, config, run.class_names, run.task, split=not together, on_progress=advance)
+    found = {ALL: prepared.splits["test"]} if together else {split: prepared.splits[split] for split in SPLITS}
+    chosen = {split: found[split] for split in (splits or found) if len(found[split]) and (splits or split != "train")}
+    missing = [split for split in splits if split not in chosen] or ([] if chosen else ["val", "test"])
+    if missing:
+        raise UsageError(
+            f"There are no pictures in {' and '.join(missing)} of '{source.name}'. Name another --split, or pictures "
+            f"with --data."
+        )
+    prepared = prepared._replace(splits=chosen)
+    _show(prepared)
+    return EvaluationInputs(run, prepared, data is None)
+
+
+def _own_source(config: TrainConfig) -> Source:
+    is_named = config.data == "animals" or config.data.startswith("tfds:")
+    if not is_named and not Path(config.data).exists():
+        raise UsageError(
+            f"The pictures of this run, '{config.data}', are not found from here; a relative path is relative to where "
+            f"train.py was called. Name them with --data."
+        )
+    return load_source(config.data, config.cache_dir)
+
+
+def _has_splits(source: Source, splits: Sequence[Split]) -> bool:
+    """Whether the source itself makes all these splits, so that nothing is carved; from its train split val may be."""
+    made = {picture.split for picture in source.pictures} - {"train"}
+    return bool(splits) and set(splits) <= made
+
+
+def _show(data: ImageData) -> None:
+    counts = ", ".join(f"{len(positions):,} {split}" for split, positions in data.splits.items())
+    show_stage("data", f"{data.name}: {counts}")
+    if data.duplicates:
+        show_stage("", f"{counted(data.duplicates, 'copy', 'copies')} of other files")
+    if data.quarantine:
+        show_stage("", f"{len(data.quarantine):,} set aside: {common_reasons(item.reason for item in data.quarantine)}")

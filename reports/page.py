@@ -1,0 +1,163 @@
+"""What the HTML pages share: one self-contained file each, with figures that follow the reader's light or dark colours.
+
+Names of classes and files may hold anything. So the templates escape every value, figures escape their texts, and the
+page forbids its browser to load anything, or to run another script than its own.
+"""
+
+import base64
+import functools
+import hashlib
+import io
+import re
+import warnings
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.figure import Figure
+from PIL import Image
+
+from reports.writer import write_text
+
+FOLDER = Path(__file__).parent
+SPACE = "\u00a0"
+"""Keeps a number and its unit on one line."""
+LONGEST_SIDE = 224
+"""Larger pictures are shrunk to this for a page, pixels."""
+JPEG_QUALITY = 85
+GREY_TOLERANCE = 12
+"""Colours whose red, green and blue differ by at most this much of 255 count as grey, and follow the page."""
+
+
+def write_page(path: Path, template: str, **content: Any) -> Path:
+    """Renders a page.
+
+    Args:
+        path: of the page.
+        template: a file beside this one.
+        content: the template's variables.
+
+    Returns:
+        The path.
+    """
+    write_text(path, _environment().get_template(template).render(**content))
+    return path
+
+
+def percent(value: float | None, decimals: int = 1) -> str:
+    """A fraction as text: '98.6 %', or a dash for None and NaN; 100 % only if it is all."""
+    if value is None or value != value:
+        return "–"
+    return f"{'100' if value == 1 else number(100 * min(value, 1 - 10 ** -(decimals + 2)), decimals)}{SPACE}%"
+
+
+def interval(bounds: list[float] | None, decimals: int = 1) -> str:
+    """An interval of fractions: '97.7 to 99.2 %', or nothing for None."""
+    if bounds is None or bounds[0] != bounds[0]:
+        return ""
+    return f"{percent(bounds[0], decimals).removesuffix(f'{SPACE}%')} to {percent(bounds[1], decimals)}"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with some decimals, or a dash for None and NaN; a fraction is 1 only if it is all."""
+    if value is None or value != value:
+        return "–"
+    return f"{min(value, 1 - 10**-digits) if value < 1 else value:.{digits}f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: '0.4 s', '79 s', '2.5 min'."""
+    unit, size = ("s", 1) if seconds < 120 else ("min", 60) if seconds < 7200 else ("h", 3600)
+    return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f}{SPACE}{unit}"
+
+
+def setting(value: Any) -> str:
+    """A setting as text."""
+    if value is None:
+        return "not set"
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return "–" if value != value else f"{value:.4g}"
+    return str(value)
+
+
+def inline_svg(figure: Figure, description: str) -> Markup:
+    """A figure as part of a page: greys become the page's colours, texts stay texts in its font.
+
+    Args:
+        figure: whose colours, but for greys, can be seen on light and dark.
+        description: for those who cannot see it; another for each figure of a page.
+    """
+    written = io.StringIO()
+    texts_as_texts = {"svg.fonttype": "none", "svg.hashsalt": description}
+    # A script that no font of matplotlib has is no reason to warn: the reader's browser has one.
+    with matplotlib.rc_context(texts_as_texts), warnings.catch_warnings(action="ignore"):
+        figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
+    svg = written.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
+    svg = re.sub(r'style="[^"]*"', lambda style: _follow_page(style[0]), svg)
+    opening = f'<svg role="img" aria-label="{escape(description)}"'
+    return Markup(re.sub(r'<svg([^>]*?) width="[^"]*" height="[^"]*"', rf"{_literal(opening)}\1", svg, count=1))
+
+
+def picture_uri(pixels: np.ndarray) -> str:
+    """A picture, uint8 (height, width, 3), as part of a page."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BOX)
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
+
+
+def png_uri(path: Path) -> str | None:
+    """A PNG file as part of a page; None if there is none."""
+    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else None
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "percent": percent,
+        "interval": interval,
+        "number": number,
+        "duration": duration,
+        "setting": setting,
+        "count": lambda value: f"{value:,}",
+    }
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    style = (FOLDER / "page.css").read_text(encoding="utf-8")
+    environment.globals |= {"style": Markup(style), "script": Markup(script), "script_digest": digest}
+    return environment
+
+
+def _follow_page(style: str) -> str:
+    style = re.sub(r"font-family: [^;\"]*", "font-family: inherit", style)
+    return re.sub(r"#([0-9a-f]{2})([0-9a-f]{2})([0-9a-f]{2})\b", _page_colour, style)
+
+
+def _page_colour(found: re.Match) -> str:
+    channels = [int(channel, 16) for channel in found.groups()]
+    if max(channels) - min(channels) > GREY_TOLERANCE:
+        return found[0]
+    return "var(--ink)" if max(channels) < 0x60 else "var(--muted)" if max(channels) < 0xE0 else "var(--card)"
+
+
+def _literal(text: str) -> str:
+    """A replacement that `re.sub` takes as it is."""
+    return text.replace("\\", r"\\")

@@ -1,0 +1,113 @@
+"""The page of a search, `report.html`: what won, what mattered, and how far the figures can be trusted."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from config import Objective
+from reports.page import png_uri, write_page
+from reports.search_scales import OBJECTIVES
+from reports.verdict import Verdict, reach_verdict
+
+TRIALS_SHOWN = 20
+REASONS_SHOWN = 20
+ORDER = {
+    "val_accuracy": (["val_accuracy", "val_loss", "trial"], [False, True, True]),
+    "val_loss": (["val_loss", "trial"], [True, True]),
+}
+"""Columns by which the best trial comes first, and whether less is better."""
+FIGURES = {
+    "progress": (
+        "How the search went",
+        "Every dot is a trial; the line is the best so far. Where it stays level for long, more trials bring little.",
+    ),
+    "effects": (
+        "Each hyperparameter against the result",
+        "A slope or a gap means that the value matters; an even cloud that it does not, or not alone.",
+    ),
+    "parallel_coordinates": (
+        "All trials at once",
+        "Each line is a trial, from its settings to its result on the right. Where dark lines meet, good values lie.",
+    ),
+    "importance": (
+        "What mattered",
+        "The longer a bar, the worse the result can be told without that setting. Thin lines say how rough that is.",
+    ),
+}
+"""Title of each figure, and how to read it."""
+
+
+def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Sequence[str], repeats: int = 0) -> Path:
+    """Writes `report.html` of a finished search.
+
+    Args:
+        folder: of the search, with `search.json`, `figures/` and the winner's run folder `best/`.
+        trials: the table of `trials.csv`; NaN for settings that a trial did not use.
+        hyperparameters: the columns that varied.
+        repeats: trials that finalists were given beside their first.
+
+    Returns:
+        The page.
+    """
+    search = _read(folder / "search.json")
+    record, task = _read(folder / "best" / "metrics.json"), _read(folder / "best" / "model.json")["task"]
+    objective: Objective = search["config"]["objective"]
+    done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
+    verdict = reach_verdict(record, task)
+    looks = len(done) + repeats
+    best = search["best"]["trial"]
+    columns, ascending = ORDER[objective]
+    return write_page(
+        folder / "report.html",
+        "search_report.html.j2",
+        name=folder.name,
+        search=search,
+        record=record,
+        verdict=_of_search(verdict, len(done)),
+        bars=_bars(verdict, record, search),
+        looks=looks,
+        objective=OBJECTIVES[objective],
+        trials=len(trials),
+        shown=_rows(done.sort_values(columns, ascending=ascending, kind="stable"), best).to_dict("records"),
+        best=best,
+        winner=trials[trials["trial"] == best].iloc[0].to_dict(),
+        hyperparameters=list(hyperparameters),
+        failed=len(failed),
+        reasons=failed["message"].value_counts().head(REASONS_SHOWN).items(),
+        figures=[(title, hint, png_uri(folder / "figures" / f"{name}.png")) for name, (title, hint) in FIGURES.items()],
+        has_report=(folder / "best" / "report.html").is_file(),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _of_search(verdict: Verdict, trials: int) -> Verdict:
+    if verdict.split is None:
+        return verdict
+    best = f"The best of {trials:,} trials" if trials > 1 else "The one trial that finished"
+    return verdict._replace(sentence=f"{best}: {verdict.sentence[0].lower()}{verdict.sentence[1:]}")
+
+
+def _bars(verdict: Verdict, record: dict[str, Any], search: dict[str, Any]) -> list[dict[str, Any]]:
+    """The winner on each split, what it had in the search, and what simple methods reach."""
+    splits = [split for split in ("test", "val") if record[split]]
+    bars = [
+        {"name": f"winner, {split}", "value": record[split]["accuracy"], "interval": record[split]["accuracy_ci95"]}
+        for split in splits
+    ]
+    bars.append({"name": "its trial, val", "value": search["best"]["val_accuracy"], "interval": None})
+    for name, title in (("raw_pixels", "regression on raw pixels"), ("majority", "most frequent answer")):
+        if verdict.split is not None and record["baseline"][name] is not None:
+            bars.append({"name": title, "value": record["baseline"][name], "interval": None})
+    return bars
+
+
+def _rows(ranked: pd.DataFrame, best: int) -> pd.DataFrame:
+    """The best trials; the winner is among them even where finalists chose another than the first."""
+    shown = ranked.head(TRIALS_SHOWN)
+    return shown if best in set(shown["trial"]) else pd.concat([shown, ranked[ranked["trial"] == best]])

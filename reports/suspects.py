@@ -1,0 +1,95 @@
+"""Pictures whose place or label may be wrong: near-duplicates across splits, and labels that the model contradicts."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from config import Task
+from data.near_duplicates import NearDuplicate
+from data.prepare import ImageData
+from data.sources import Split
+from inference.answers import class_probabilities, label_texts
+
+COLUMNS = ("kind", "path", "split", "label", "other_path", "other_label", "score")
+"""Of `suspects.csv`."""
+
+
+class LabelError(NamedTuple):
+    """A label that may be wrong."""
+
+    row: int
+    """Of the picture."""
+    labels: np.ndarray
+    """bool (num_classes,), what the picture shows according to the model."""
+    score: float
+    """How much likelier that is than what the label says, difference of probabilities."""
+
+
+def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Task) -> list[LabelError]:
+    """Finds labels that confident predictions contradict, by confident learning (Northcutt et al., 2021).
+
+    A picture is confidently of a class from the mean probability on that class's own pictures on. One that is so of
+    another class than its label, and more than of its label, is suspected.
+
+    Args:
+        targets: float32 (n, num_outputs), 0 or 1.
+        outputs: float32 (n, num_outputs), probabilities.
+        task: in a multi-label task, each label is a question of yes or no.
+
+    Returns:
+        The least believable labels first.
+    """
+    if task == "multilabel":
+        found = [
+            error._replace(labels=_flip(targets[error.row] > 0.5, label))
+            for label in range(targets.shape[1])
+            for error in find_label_errors(targets[:, [label]], outputs[:, [label]], "binary")
+        ]
+        worst = {error.row: error for error in sorted(found, key=lambda error: error.score)}
+        return sorted(worst.values(), key=lambda error: (-error.score, error.row))
+    truth = class_probabilities(targets, task) > 0.5
+    probabilities = class_probabilities(outputs.astype(np.float64), task)
+    count = truth.sum(axis=0)
+    own_mean = np.where(truth, probabilities, 0).sum(axis=0) / np.maximum(count, 1)
+    confident = np.where((probabilities >= own_mean) & (count > 0), probabilities, -1.0)
+    suggested = confident.argmax(axis=1)
+    rows = np.arange(len(truth))
+    margin = probabilities[rows, suggested] - probabilities[truth]
+    suspected = np.flatnonzero((confident.max(axis=1) > 0) & ~truth[rows, suggested] & (margin > 0))
+    order = suspected[np.argsort(-margin[suspected], kind="stable")]
+    return [LabelError(int(row), np.arange(truth.shape[1]) == suggested[row], float(margin[row])) for row in order]
+
+
+def suspects_table(
+    data: ImageData, near_duplicates: list[NearDuplicate], label_errors: dict[Split, list[LabelError]]
+) -> pd.DataFrame:
+    """The table of `suspects.csv`, near-duplicates before label errors.
+
+    Args:
+        data: the pictures.
+        near_duplicates: pairs of positions in `data`.
+        label_errors: of each judged split, by rows of the split.
+    """
+    names = label_texts(class_probabilities(data.targets, data.task) > 0.5, data.class_names)
+    split_of = {position: split for split, positions in data.splits.items() for position in positions.tolist()}
+    rows = []
+    for pair in near_duplicates:
+        where = _path(data, pair.judged), split_of[pair.judged], names[pair.judged]
+        rows.append(("near_duplicate", *where, _path(data, pair.train), names[pair.train], pair.score))
+    for split, errors in label_errors.items():
+        for error in errors:
+            position = data.splits[split][error.row]
+            suggested = label_texts(error.labels[None], data.class_names)[0]
+            rows.append(("label_error", _path(data, position), split, names[position], "", suggested, error.score))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _flip(labels: np.ndarray, index: int) -> np.ndarray:
+    flipped = labels.copy()
+    flipped[index] = ~flipped[index]
+    return flipped
+
+
+def _path(data: ImageData, position: int) -> str:
+    return data.display_path(data.pictures[position].path)

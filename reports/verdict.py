@@ -1,0 +1,133 @@
+"""What a run comes to, in sentences that a stranger understands, and what to be careful about."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from config import Task
+from data.sources import Split
+from reports.page import SPACE, interval, percent
+
+WIDE_INTERVAL = 0.1
+"""Of an accuracy, as a fraction: a wider interval says little."""
+FEW_PICTURES = 10
+"""Classes with fewer judged pictures are named: a figure of theirs moves by a tenth or more with each picture."""
+UNEVEN = 0.05
+"""Difference between accuracy and its mean over classes from which both are told."""
+NAMES_SHOWN = 5
+METHODS = {"raw_pixels": "Logistic regression on raw pixels", "majority": "Giving always the most frequent answer"}
+
+
+class Verdict(NamedTuple):
+    """The head of a report."""
+
+    split: Split | None
+    """What was judged; None if nothing was."""
+    sentence: str
+    accuracy: float | None
+    interval: tuple[float, float] | None
+    comparison: str
+    """What simple methods reach."""
+    cautions: list[str]
+    """Reasons to trust the sentence less, the gravest first."""
+
+
+def reach_verdict(
+    record: dict[str, Any], task: Task, near_duplicates: int = 0, accuracy_without: float | None = None
+) -> Verdict:
+    """Judges a run by its test split, or by val where there is no test.
+
+    Args:
+        record: the content of `metrics.json`.
+        task: decides what right means.
+        near_duplicates: judged pictures that look like a training picture.
+        accuracy_without: the accuracy without them, fraction.
+    """
+    split: Split | None = "test" if record["test"] else "val" if record["val"] else None
+    if split is None:
+        nothing = "Nothing was kept to measure on: how good this model is, nobody knows."
+        advice = "Give --val-fraction and --test-fraction a share, or test pictures of their own."
+        return Verdict(None, nothing, None, None, "", [advice])
+    measured = record[split]
+    count, right = measured["n"], round(measured["accuracy"] * measured["n"])
+    what = {"multilabel": "All labels right on", "binary": "Right on", "multiclass": "Right on"}[task]
+    pictures = "the one picture" if count == 1 else f"{count:,} pictures"
+    unseen = "it had never seen" if split == "test" else "kept for validation"
+    of = f"{right} of" if count == 1 else f"{right:,} of"
+    return Verdict(
+        split,
+        f"{what} {of} {pictures} {unseen}",
+        measured["accuracy"],
+        tuple(measured["accuracy_ci95"]),
+        _comparison(record["baseline"], task),
+        _cautions(record, split, task, near_duplicates, accuracy_without),
+    )
+
+
+def _comparison(baseline: dict[str, float | None], task: Task) -> str:
+    answer = "combination of labels" if task == "multilabel" else "class"
+    parts = []
+    if baseline["majority"] is not None:
+        parts.append(f"Guessing the most frequent {answer}: {percent(baseline['majority'])}")
+    if baseline["raw_pixels"] is not None:
+        parts.append(f"logistic regression on raw pixels: {percent(baseline['raw_pixels'])}")
+    text = "; ".join(parts)
+    return f"{text[0].upper()}{text[1:]}." if text else ""
+
+
+def _cautions(
+    record: dict[str, Any], split: Split, task: Task, near_duplicates: int, accuracy_without: float | None
+) -> list[str]:
+    measured, found = record[split], []
+    low, high = measured["accuracy_ci95"]
+    if split == "val":
+        found.append(
+            "There is no test split. These pictures also decided when training stopped, so the figure is optimistic."
+        )
+    found += _simple_cautions(record["baseline"], low, high)
+    if high - low > WIDE_INTERVAL:
+        pictures = "A single picture tells" if measured["n"] == 1 else f"{measured['n']:,} pictures tell"
+        found.append(
+            f"{pictures} little: on more of their kind, anything from {interval([low, high], 0)} would be no surprise."
+        )
+    if near_duplicates:
+        looks = "picture looks" if near_duplicates == 1 else "pictures look"
+        rest = "" if accuracy_without is None else f" Without them, the accuracy is {percent(accuracy_without)}."
+        found.append(f"{near_duplicates:,} {split} {looks} the same as a training picture (see below).{rest}")
+    found += _class_cautions(measured, split)
+    balanced = measured["balanced_accuracy"]
+    if task != "multilabel" and abs(balanced - measured["accuracy"]) > UNEVEN:
+        found.append(f"With every class counting the same, it is {percent(balanced)} (balanced accuracy).")
+    return found
+
+
+def _simple_cautions(baseline: dict[str, float | None], low: float, high: float) -> list[str]:
+    reached = {METHODS[name]: value for name, value in baseline.items() if value is not None and value >= low}
+    if not reached:
+        return []
+    method, value = max(reached.items(), key=lambda item: item[1])
+    compared = "does better" if value > high else "may be as good"
+    return [f"{method} {compared}, with {percent(value)} on the same pictures."]
+
+
+def _class_cautions(measured: dict[str, Any], split: Split) -> list[str]:
+    found, classes = [], measured["per_class"]
+    missing = [name for name, row in classes.items() if row["support"] == 0]
+    if missing:
+        found.append(f"No {split} picture is of {_listed(missing)}: nothing is known about that.")
+    few = [f"{name} ({row['support']})" for name, row in classes.items() if 0 < row["support"] < FEW_PICTURES]
+    if len(few) > max(NAMES_SHOWN, len(classes) / 2):
+        found.append(
+            f"{len(few):,} of {len(classes):,} classes have fewer than {FEW_PICTURES} {split} pictures: "
+            "figures of single classes are rough."
+        )
+    elif few:
+        found.append(f"Few {split} pictures are of {_listed(few)}: figures of single classes are rough.")
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as a person lists them, the first few of many."""
+    shown = list(names[:NAMES_SHOWN])
+    if len(names) > NAMES_SHOWN:
+        shown.append(f"{len(names) - NAMES_SHOWN:,}{SPACE}more")
+    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

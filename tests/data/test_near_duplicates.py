@@ -1,0 +1,100 @@
+"""Pictures that look the same are found, whatever was done to their files; alike is not the same."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw, ImageEnhance
+
+from data.animals import load as load_animals
+from data.decode import read_picture
+from data.near_duplicates import BLOCK, find_near_duplicates
+from tests.conftest import COLOURS, make_picture
+
+SIZE = 96
+
+
+def scene(seed: int) -> Image.Image:
+    """Something like a photo: shapes of many sizes on a gradient."""
+    rng = np.random.default_rng(seed)
+    slope = np.linspace(0, rng.uniform(50, 200), SIZE)
+    picture = Image.fromarray(np.repeat((slope + slope[:, None])[..., None] / 2, 3, axis=2).astype(np.uint8))
+    draw = ImageDraw.Draw(picture)
+    for _ in range(25):
+        x, y = rng.uniform(0, SIZE, 2)
+        width, height = rng.uniform(4, SIZE / 2, 2)
+        draw.ellipse((x, y, x + width, y + height), fill=tuple(rng.integers(0, 256, 3).tolist()))
+    return picture
+
+
+def stack(pictures: list[Image.Image]) -> np.ndarray:
+    return np.stack([np.asarray(picture.convert("RGB")) for picture in pictures])
+
+
+def compressed(picture: Image.Image) -> Image.Image:
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=25)
+    return Image.open(written)
+
+
+ALTERED = {
+    "compressed": compressed,
+    "shrunk": lambda picture: picture.resize((SIZE // 2, SIZE // 2)).resize((SIZE, SIZE)),
+    "brighter": lambda picture: ImageEnhance.Contrast(ImageEnhance.Brightness(picture).enhance(1.2)).enhance(0.8),
+    "without colours": lambda picture: picture.convert("L"),
+    "cropped": lambda picture: picture.crop((1, 1, SIZE - 1, SIZE - 1)).resize((SIZE, SIZE)),
+}
+
+
+@pytest.mark.parametrize("alter", ALTERED.values(), ids=ALTERED)
+def test_an_altered_copy_is_found(alter):
+    scenes = [scene(seed) for seed in range(60)]
+    pixels = stack([*scenes, *map(alter, scenes[:5])])
+    found = find_near_duplicates(pixels, np.arange(30, 65), np.arange(30))
+    assert {(pair.judged, pair.train) for pair in found} == {(60 + i, i) for i in range(5)}
+    assert all(0.8 <= pair.score <= 1 for pair in found)
+    assert [pair.score for pair in found] == sorted((pair.score for pair in found), reverse=True)
+
+
+def test_other_scenes_are_no_copies():
+    pixels = stack([scene(seed) for seed in range(80)])
+    assert find_near_duplicates(pixels, np.arange(40), np.arange(40, 80)) == []
+
+
+@pytest.mark.parametrize("size", [8, 32, 40])
+def test_noise_of_one_colour_is_no_copy(size):
+    pixels = stack([make_picture(seed, COLOURS[seed % 2], (size, size)) for seed in range(100)])
+    assert find_near_duplicates(pixels, np.arange(50), np.arange(50, 100)) == []
+
+
+def test_flat_pictures_are_not_compared():
+    flat = np.stack([np.full((32, 32, 3), value, np.uint8) for value in (0, 0, 128, 255)])
+    assert find_near_duplicates(flat, np.array([0, 2]), np.array([1, 3])) == []
+
+
+def test_silhouettes_of_one_animal_do_not_flood_the_list(tmp_path):
+    pictures = [picture.path for picture in load_animals("animals", tmp_path).pictures][::8]
+    pixels = np.stack([read_picture(path, 32) for path in pictures])
+    copies = [pixels[10], pixels[20]]
+    pixels = np.concatenate([pixels, np.clip(np.stack(copies).astype(int) + 3, 0, 255).astype(np.uint8)])
+    count = len(pixels)
+    found = find_near_duplicates(pixels, np.arange(count - 300, count), np.arange(count - 300))
+    assert {(pair.judged, pair.train) for pair in found} >= {(count - 2, 10), (count - 1, 20)}
+    assert len(found) <= 12
+
+
+def test_copies_are_found_in_every_block():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (3 * BLOCK, 16, 16, 3)).astype(np.uint8)
+    judged, train = np.arange(2 * BLOCK - 10), np.arange(2 * BLOCK - 10, 3 * BLOCK)
+    pixels[[5, BLOCK + 7]] = pixels[[3 * BLOCK - 1, 2 * BLOCK]]
+    found = find_near_duplicates(pixels, judged, train)
+    assert {(pair.judged, pair.train) for pair in found} == {(5, 3 * BLOCK - 1), (BLOCK + 7, 2 * BLOCK)}
+    assert [pair.score for pair in found] == pytest.approx([1, 1], abs=1e-4)
+
+
+def test_without_pictures_there_are_no_copies():
+    pixels = stack([scene(0)])
+    nothing = np.zeros(0, int)
+    assert find_near_duplicates(pixels, nothing, np.array([0])) == []
+    assert find_near_duplicates(pixels, np.array([0]), nothing) == []

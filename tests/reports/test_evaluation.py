@@ -1,0 +1,202 @@
+"""evaluate.py: a run's own figures again to the bit, and figures on new pictures whatever their order or number."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import evaluate
+from cli import run_command
+from config import TrainConfig, UsageError
+from inference.load import read_run
+from reports.evaluation import picture_changes
+from reports.evaluation_inputs import load_evaluation
+from tests.conftest import COLOURS, make_picture
+from tests.small_runs import SMALL_RUNS, make_run
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture(scope="module")
+def binary_run(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("binary"), **SMALL_RUNS["binary"])
+
+
+@pytest.fixture(scope="module")
+def fine_tuned_run(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("fine_tuned"), **SMALL_RUNS["fine_tuned"])
+
+
+@pytest.fixture(scope="module")
+def uncut_run(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("uncut"), **SMALL_RUNS["uncut"])
+
+
+@pytest.fixture(scope="module")
+def multi_label_run(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("multi_label"), **SMALL_RUNS["multi_label"])
+
+
+@pytest.fixture
+def copied_run(binary_run, tmp_path) -> Path:
+    """A run whose pictures may be changed."""
+    shutil.copytree(binary_run, tmp_path / "run")
+    shutil.copytree(binary_run.parent / "photos", tmp_path / "photos")
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"data": str(tmp_path / "photos")}))
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def run_evaluate(monkeypatch, tmp_path, capsys):
+    """Calls evaluate.py and returns its exit status, what it printed and the figures it wrote."""
+
+    def call(*args: object) -> tuple[int, str, dict]:
+        figures = tmp_path / "figures.json"
+        figures.unlink(missing_ok=True)
+        flags = [*map(str, args), "--json", str(figures), "--cache-dir", str(tmp_path / "cache")]
+        monkeypatch.setattr(sys, "argv", ["evaluate.py", *flags])
+        status = 0
+        try:
+            run_command(evaluate.main)
+        except SystemExit as exit_request:
+            status = exit_request.code
+        printed = capsys.readouterr()
+        return status, printed.out + printed.err, json.loads(figures.read_text()) if figures.exists() else {}
+
+    return call
+
+
+@pytest.mark.parametrize("run", ["binary_run", "fine_tuned_run", "uncut_run", "multi_label_run"])
+def test_the_figures_of_a_run_are_found_again_to_the_bit(run, request, run_evaluate, tmp_path):
+    folder = request.getfixturevalue(run)
+    status, printed, figures = run_evaluate(folder, "--csv", tmp_path / "predictions.csv")
+    recorded = json.loads((folder / "metrics.json").read_text())
+    assert status == 0
+    assert recorded["test"] is not None
+    assert {split: figures[split] for split in ("val", "test")} == {split: recorded[split] for split in ("val", "test")}
+    assert (tmp_path / "predictions.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
+    assert "val and test: the very figures of metrics.json" in printed
+
+
+def test_one_split_is_judged_alone(binary_run, run_evaluate):
+    status, _, figures = run_evaluate(binary_run, "--split", "train")
+    assert status == 0
+    assert set(figures) == {"run", "data", "train"}
+    assert figures["train"]["n"] == json.loads((binary_run / "metrics.json").read_text())["data"]["train"]
+
+
+def test_new_pictures_are_judged_together_by_the_names_of_their_classes(fine_tuned_run, tmp_path, run_evaluate):
+    for name, colour in (("red", 2), ("blue, dark", 0)):
+        (tmp_path / "new" / name).mkdir(parents=True)
+        for index in range(3):
+            make_picture(900 + index, COLOURS[colour]).save(tmp_path / "new" / name / f"{index}.png")
+    (tmp_path / "new" / "red" / "broken.png").write_bytes(b"broken")
+    status, printed, figures = run_evaluate(fine_tuned_run, "--data", tmp_path / "new")
+    assert status == 0
+    assert figures["data"] == {"name": "new", "quarantined": 1, "duplicates": 0}
+    assert {name: row["support"] for name, row in figures["all"]["per_class"].items()} == {
+        **{"blue, dark": 3, "green": 0, "red": 3},
+    }
+    assert "1 set aside: 1 x not a picture" in printed
+    assert "metrics.json" not in printed
+
+
+def test_one_picture_of_one_class_will_do(binary_run, tmp_path, run_evaluate):
+    (tmp_path / "new" / "dog").mkdir(parents=True)
+    shutil.copy(binary_run.parent / "photos" / "dog" / "0.jpg", tmp_path / "new" / "dog")
+    status, _, figures = run_evaluate(binary_run, "--data", tmp_path / "new")
+    assert status == 0
+    assert figures["all"]["n"] == 1
+    assert figures["all"]["roc_auc"] is None
+
+
+def test_moved_pictures_are_split_as_they_were(binary_run, tmp_path, run_evaluate):
+    shutil.copytree(binary_run.parent / "photos", tmp_path / "moved")
+    status, printed, figures = run_evaluate(binary_run, "--data", tmp_path / "moved", "--split", "val", "test")
+    assert status == 0
+    assert figures["test"] == json.loads((binary_run / "metrics.json").read_text())["test"]
+    assert "the very figures of metrics.json" in printed
+
+
+def test_a_split_that_the_data_makes_needs_no_other(binary_run, tmp_path, run_evaluate):
+    photos = binary_run.parent / "photos"
+    rows = [f"{photos}/{name}/{i}.jpg,{name},test" for name in ("dog", "cat") for i in range(2)]
+    (tmp_path / "new.csv").write_text("\n".join(["path,label,split", *rows]))
+    status, _, figures = run_evaluate(binary_run, "--data", tmp_path / "new.csv", "--split", "test")
+    assert status == 0
+    assert figures["test"]["n"] == 4
+
+
+def test_changed_pictures_and_figures_are_told(copied_run, run_evaluate):
+    table = pd.read_csv(copied_run / "predictions.csv")
+    gone = table[table["split"] == "test"].iloc[0]["path"]
+    photo = copied_run.parent / "photos" / gone
+    make_picture(555, COLOURS[2]).save(photo.with_name("new.jpg"))
+    photo.unlink()
+    status, printed, figures = run_evaluate(copied_run)
+    assert status == 0
+    assert "gone since the run; its model may have learnt from those that are new" in " ".join(printed.split())
+    assert figures["test"] != json.loads((copied_run / "metrics.json").read_text())["test"]
+    assert "test differs from metrics.json: " in printed
+
+
+def test_changes_are_counted(binary_run):
+    table = pd.read_csv(binary_run / "predictions.csv", keep_default_na=False)
+    assert picture_changes(binary_run, table) == ""
+    changed = table.copy()
+    changed.loc[0, "path"] = "cat/other.jpg"
+    changed.loc[1, "label"] = "puma"
+    assert (
+        picture_changes(binary_run, changed) == "1 picture is new, 1 picture is gone, 1 picture is labelled otherwise"
+    )
+
+
+def write_new(root: Path, rows: list[str]) -> Path:
+    (root / "new.csv").write_text("\n".join(["path,label", *rows]))
+    return root / "new.csv"
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (["x.jpg,dogg"], "the model's classes, cat, dog; 'new' has 'dogg'. Did you mean 'dog'?"),
+        (["x.jpg,dog|cat"], "The model gives one label per picture; pictures of 'new' have several or none"),
+        (["x.jpg,dog"], "None of the 1 files of 'new' is a readable picture"),
+    ],
+)
+def test_pictures_that_cannot_judge_the_model_are_one_line(binary_run, tmp_path, run_evaluate, rows, message):
+    status, printed, figures = run_evaluate(binary_run, "--data", write_new(tmp_path, rows))
+    assert status == 2
+    assert message in printed
+    assert printed.count("\n") == 1
+    assert figures == {}
+
+
+def test_pictures_that_are_not_found_from_here_are_asked_for(copied_run, tmp_path):
+    config = json.loads((copied_run / "config.json").read_text())
+    (copied_run / "config.json").write_text(json.dumps(config | {"data": "photos-of-long-ago"}))
+    with pytest.raises(UsageError, match=r"'photos-of-long-ago', are not found from here.*Name them with --data\."):
+        load_evaluation(read_run(copied_run), None, (), tmp_path)
+
+
+def test_an_empty_split_is_named(binary_run, tmp_path):
+    photos = binary_run.parent / "photos"
+    data = write_new(tmp_path, [f"{photos}/{name}/{i}.jpg,{name}" for name in ("cat", "dog") for i in range(4)])
+    run = read_run(binary_run)
+    run = run._replace(config=TrainConfig(**run.config.to_json() | {"val_fraction": 0.0, "test_fraction": 0.0}))
+    with pytest.raises(UsageError, match="There are no pictures in test of 'new'"):
+        load_evaluation(run, str(data), ("test",), tmp_path)
+
+
+def test_help_and_mistakes_need_no_tensorflow():
+    for args in (["--help"], ["nowhere"]):
+        command = [sys.executable, "-X", "importtime", "evaluate.py", *args]
+        done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert done.returncode == (0 if args == ["--help"] else 2)
+        assert "--split" in done.stdout or "there is no folder 'nowhere'" in done.stderr
+        assert not {"tensorflow", "keras"} & {line.split("|")[-1].strip() for line in done.stderr.splitlines()}

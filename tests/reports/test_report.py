@@ -1,0 +1,225 @@
+"""The page of a run holds what the run's files say, for any data, and needs nothing but itself."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from config import TrainConfig
+from data.preflight import SetAside
+from data.prepare import ImageData
+from inference.calibration import apply_temperature
+from reports.report import write_report
+from reports.summary import build_record
+from tests.reports.made_data import HISTORY, make_data, make_model, make_outputs
+from tests.reports.read_page import BROWSER, browse, check_page, text_of
+
+TEMPERATURE = 1.5
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "</svg><b onclick='x'>\"quoted\" & $\\frac{1}{2}$",
+    "日本 🦒",
+    "{{ 7 * 7 }} {% raw %}",
+    'style="fill: #000000" -->',
+)
+
+
+def report(
+    folder: Path,
+    data: ImageData,
+    outputs: dict | None = None,
+    history: pd.DataFrame = HISTORY,
+    temperature: float = TEMPERATURE,
+) -> tuple[str, dict[str, Any]]:
+    """Writes a report; returns the page and the record it is about."""
+    outputs = make_outputs(data) if outputs is None else outputs
+    config, model = TrainConfig(data="made", image_size=32, backbone="mobilenet", weights="none"), make_model(data)
+    record = build_record(data, config, outputs, model, history, temperature)
+    folder.mkdir(exist_ok=True)
+    page = write_report(folder, data, outputs, record, model, config, history)
+    assert page == folder / "report.html"
+    return page.read_text(encoding="utf-8"), record
+
+
+def no_mistakes(data: ImageData) -> dict:
+    return make_outputs(data, wrong=0)
+
+
+CASES = {
+    "binary": (make_data(), make_outputs, HISTORY),
+    "multi-class": (make_data("multiclass", ("a", "b", "c")), make_outputs, HISTORY),
+    "multi-label": (make_data("multilabel", ("a", "b", "c")), make_outputs, HISTORY),
+    "multi-label without mistakes": (make_data("multilabel", ("a", "b", "c")), no_mistakes, HISTORY),
+    "no val": (make_data(val=0), make_outputs, HISTORY.assign(val_loss=np.nan, val_accuracy=np.nan)),
+    "no test": (make_data(test=0), make_outputs, HISTORY),
+    "nothing to judge": (make_data(val=0, test=0), make_outputs, HISTORY),
+    "one test picture": (make_data(test=1), make_outputs, HISTORY),
+    "one test picture of several labels": (make_data("multilabel", ("a", "b", "c"), test=1), make_outputs, HISTORY),
+    "no mistakes": (make_data(), no_mistakes, HISTORY),
+    "no epochs": (make_data(), make_outputs, HISTORY[:0]),
+    "one epoch": (make_data(), make_outputs, HISTORY[:1]),
+    "classes without test pictures": (make_data("multiclass", tuple("abcdefgh"), test=5), make_outputs, HISTORY),
+    "many classes": (make_data("multiclass", tuple(f"class {i}" for i in range(22)), train=22), make_outputs, HISTORY),
+}
+
+
+@pytest.mark.parametrize(("data", "predict", "history"), CASES.values(), ids=CASES)
+def test_any_run_gets_a_page_that_needs_nothing_else(data, predict, history, tmp_path):
+    page, _ = report(tmp_path, data, predict(data), history)
+    check_page(page)
+    assert len(page) < 3_000_000
+
+
+def test_the_verdict_is_a_sentence_with_its_interval_and_what_simple_methods_reach(tmp_path):
+    page, record = report(tmp_path, make_data())
+    text = text_of(page)
+    assert "83.3 % Right on 5 of 6 pictures it had never seen 95 % interval 43.6 to 97.0 %." in text
+    assert "Guessing the most frequent class: 50.0 %; logistic regression on raw pixels:" in text
+    assert record["test"]["accuracy"] == pytest.approx(5 / 6)
+    verdict = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["verdict"]
+    assert verdict["sentence"] == "Right on 5 of 6 pictures it had never seen"
+    assert "6 pictures tell little: on more of their kind, anything from 44 to 97 % would be no surprise." in text
+    assert "Few test pictures are of cat (3) and dog (3)" in text
+
+
+def test_a_result_on_val_is_called_optimistic(tmp_path):
+    text = text_of(report(tmp_path, make_data(test=0))[0])
+    assert "Right on 5 of 6 pictures kept for validation" in text
+    assert "There is no test split. These pictures also decided when training stopped" in text
+
+
+def test_a_run_that_was_not_measured_says_so(tmp_path):
+    text = text_of(report(tmp_path, make_data(val=0, test=0))[0])
+    assert "Nothing was kept to measure on" in text
+    assert "How it learned" in text
+    assert "mistakes" not in text
+
+
+def test_many_right_answers_need_no_caution(tmp_path):
+    data = make_data(train=20, val=0, test=400)
+    report(tmp_path, data)
+    verdict = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["verdict"]
+    # Raw pixels tell noise of two colours apart as well.
+    simple = "Logistic regression on raw pixels does better, with 100\u00a0% on the same pictures."
+    assert verdict["cautions"] == [simple]
+
+
+def test_names_can_hold_anything(tmp_path):
+    quarantine = [SetAside(Path("/made/<img src=x onerror=alert(2)>.png"), "not a <picture> & more")]
+    data = make_data("multiclass", HOSTILE, quarantine, names="<i>é日本🦒{}.png", train=20, test=20)
+    page, _ = report(tmp_path / "<u>run", data)
+    text = text_of(page)
+    for name in (*HOSTILE, "<i>é日本🦒26.png", "<img src=x onerror=alert(2)>.png", "not a <picture> & more"):
+        assert name in text
+    assert page.count("<script") == 1
+    assert "<b onclick" not in page
+    assert "<u>run" not in page
+    assert "<img src=x" not in page
+    assert set(pd.read_csv(tmp_path / "<u>run" / "per_class.csv")["class"]) == set(HOSTILE)
+
+
+def test_the_tables_hold_what_the_page_shows(tmp_path):
+    data = make_data("multiclass", ("a", "b", "c"))
+    outputs = make_outputs(data)
+    _, record = report(tmp_path, data, outputs)
+    table = pd.read_csv(tmp_path / "per_class.csv", index_col="class")
+    for name, measured in record["test"]["per_class"].items():
+        np.testing.assert_allclose(table.loc[name, list(measured)].astype(float), list(measured.values()))
+    assert table.loc["a", "train"] == 4
+    assert (table.loc["a", "taken_for"], table.loc["a", "taken_for_count"]) == ("b", 1)
+    assert table["roc_auc"].mean() == pytest.approx(record["test"]["roc_auc"])
+    roc = pd.read_csv(tmp_path / "roc.csv")
+    for name, rows in roc.groupby("class"):
+        area = np.trapezoid(rows["true_positive_rate"], rows["false_positive_rate"])
+        assert area == pytest.approx(table.loc[name, "roc_auc"])
+    assert set(pd.read_csv(tmp_path / "pr.csv")) == {"kind", "class", "threshold", "recall", "precision"}
+    before = apply_temperature(outputs["test"], 1 / TEMPERATURE, "multiclass")
+    reliability = pd.read_csv(tmp_path / "reliability.csv").set_index("temperature_scaling")
+    for stage, predicted in (("before", before), ("after", outputs["test"])):
+        rows = reliability.loc[[stage]]
+        gap = (rows["count"] * (rows["accuracy"] - rows["confidence"]).abs()).sum() / rows["count"].sum()
+        assert gap == pytest.approx(record["calibration"]["test"][f"ece_{stage}"])
+        assert (rows["count"] * rows["confidence"]).sum() == pytest.approx(predicted.max(axis=1).sum(), rel=1e-5)
+
+
+def test_two_classes_get_a_threshold_with_sensitivity_and_specificity(tmp_path):
+    page, record = report(tmp_path, make_data())
+    text, point = text_of(page), record["operating_point"]
+    assert "Where to say “dog”" in text
+    assert f"From a probability of {point['threshold']:.2f} on." in text
+    assert re.search(r"test 100 % 43\.9 to 100 % 66\.7 % 20\.8 to 93\.9 %", text)
+    assert (tmp_path / "figures" / "thresholds.png").exists()
+
+
+def test_the_most_confident_mistake_comes_first(tmp_path):
+    data = make_data()
+    outputs = make_outputs(data, wrong=3)
+    outputs["test"][:3, 0] = [0.6, 0.05, 0.8]
+    page, _ = report(tmp_path, data, outputs)
+    text = text_of(page)
+    assert "3 of 3, the surest first." in text
+    assert text.index("cat, 95.0 % sure label: dog 19.png") < text.index("dog, 80.0 % sure label: cat 20.png")
+    assert text.index("dog, 80.0 % sure") < text.index("dog, 60.0 % sure label: cat 18.png")
+
+
+def test_of_several_labels_the_wrong_one_is_named(tmp_path):
+    data = make_data("multilabel", ("cat", "indoors", "night"))
+    outputs = make_outputs(data, wrong=0)
+    outputs["test"][0] = [0.02, 0.9, 0.1]
+    text = text_of(report(tmp_path, data, outputs)[0])
+    assert "not cat, 98.0 % sure labels: cat|indoors" in text
+
+
+def test_a_leak_is_shown_and_taken_off(tmp_path):
+    data = make_data(test=10)
+    data.pixels[20] = data.pixels[3]
+    page, _ = report(tmp_path, data)
+    suspects = pd.read_csv(tmp_path / "suspects.csv")
+    assert suspects.loc[suspects["kind"] == "near_duplicate", ["path", "split", "other_path"]].values.tolist() == [
+        ["20.png", "test", "3.png"]
+    ]
+    assert "1 test picture looks the same as a training picture (see below). Without them, the accuracy is 88.9 %." in (
+        text_of(page)
+    )
+    assert json.loads((tmp_path / "report.json").read_text())["near_duplicates"] == 1
+
+
+def test_what_was_set_aside_is_counted_by_reason(tmp_path):
+    broken = [SetAside(Path(f"/made/{i}.gif"), "empty file" if i % 3 else "not a picture") for i in range(60)]
+    text = text_of(report(tmp_path, make_data(quarantine=broken))[0])
+    assert "60 files were not used." in text
+    assert "reason files empty file 40 not a picture 20" in text
+    assert "The first 50 files" in text
+    assert "49.gif" in text
+    assert "50.gif" not in text
+
+
+def test_the_same_run_gives_the_same_page(tmp_path):
+    data = make_data("multiclass", ("a", "b", "c"))
+    report(tmp_path / "run", data)
+    first = (tmp_path / "run" / "report.html").read_bytes()
+    assert report(tmp_path / "run", data)[0].encode() == first
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_a_browser_shows_the_page_and_sorts_its_tables(tmp_path):
+    page, _ = report(tmp_path, make_data("multiclass", ("a", "b10", "b9"), test=14))
+    screenshot = tmp_path / "page.png"
+    complaints = browse(tmp_path / "report.html", f"--screenshot={screenshot}", "--window-size=390,2000").stderr
+    assert "CONSOLE" not in complaints
+    pixels = np.asarray(Image.open(screenshot).convert("L"))
+    assert pixels.shape == (2000, 390)
+    assert pixels.std() > 10
+    # The page itself lets no script in, so the click goes into a copy that does.
+    click = "<script>document.querySelectorAll('#classes th button')[0].click()</script></body>"
+    copy = re.sub(r"<meta http-equiv[^>]*>", "", page).replace("</body>", click)
+    (tmp_path / "copy.html").write_text(copy, encoding="utf-8")
+    dumped = browse(tmp_path / "copy.html", "--dump-dom").stdout
+    rows = re.findall(r'<tr><td class="name">(\w+)', dumped[dumped.index('id="classes"') :])
+    assert rows == ["a", "b9", "b10"]
+    assert re.findall(r'<tr><td class="name">(\w+)', page[page.index('id="classes"') :]) == ["a", "b10", "b9"]

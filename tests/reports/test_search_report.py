@@ -1,0 +1,162 @@
+"""The page of a search tells what won, how often val was looked at, and how far that can be trusted."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports import search_plots
+from reports.metrics import measure
+from reports.search_report import write_search_report
+from reports.writer import write_figure, write_json
+from tests.reports.read_page import BROWSER, browse, check_page, text_of
+
+VARIED = ["trainable_layers", "learning_rate", "optimizer"]
+
+
+def make_trials(count: int = 12, failed: int = 0) -> pd.DataFrame:
+    """Trials of which the third is the best; the last ones failed."""
+    accuracy = np.linspace(0.7, 0.8, count)
+    accuracy[min(2, count - 1)] = 0.95
+    lost = np.arange(count) >= count - failed
+    return pd.DataFrame(
+        {
+            "trial": np.arange(1, count + 1),
+            "status": np.where(lost, "failed", "done"),
+            "val_accuracy": np.where(lost, np.nan, accuracy),
+            "val_loss": np.where(lost, np.nan, 1 - accuracy),
+            "seconds": 1.5,
+            "trainable_layers": pd.Series([0, 12, "all"] * count, dtype=object)[:count],
+            "learning_rate": [np.nan if number % 3 else 0.001 for number in range(count)],
+            "optimizer": "<b>adam",
+            "message": np.where(lost, "it <i>diverged</i>", ""),
+        }
+    )
+
+
+def make_search(folder: Path, trials: pd.DataFrame, test: int = 20, **config: Any) -> Path:
+    """The files of a finished search."""
+    (folder / "best").mkdir(parents=True)
+    best = int(trials["trial"][trials["val_accuracy"].argmax()])
+    targets = np.array([[0], [1]] * 10, np.float32)
+    outputs = np.abs(targets - 0.1)
+    outputs[:2] = 1 - outputs[:2]
+    measured = measure(targets, outputs, ("cat", "dog"), "binary")
+    record = {
+        "data": {"classes": ["cat", "dog"], "train": 80, "val": 20, "test": test},
+        "val": measured,
+        "test": measured if test else None,
+        "baseline": {"majority": 0.5, "raw_pixels": 0.6},
+    }
+    write_json(folder / "best" / "metrics.json", record)
+    write_json(folder / "best" / "model.json", {"task": "binary"})
+    search = {
+        "config": {"data": "<photos>", "objective": "val_accuracy", "finalists": 1, "optimizer": ["adam"], **config},
+        "best": {"trial": best, "val_accuracy": float(trials["val_accuracy"].max()), "val_loss": 0.05},
+        "seconds": {"prepare": 1.0, "features": 2.0, "search": 30.0, "best": 4.0, "total": 37.0},
+    }
+    write_json(folder / "search.json", search)
+    write_figure(folder / "figures" / "progress.png", search_plots.search_progress(trials, "val_accuracy"))
+    return folder
+
+
+def page_of(folder: Path, trials: pd.DataFrame) -> str:
+    page = write_search_report(folder, trials, VARIED)
+    assert page == folder / "report.html"
+    return page.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("count", "failed", "test"), [(12, 0, 20), (12, 3, 20), (1, 0, 20), (60, 40, 0)])
+def test_any_search_gets_a_page_that_needs_nothing_else(count, failed, test, tmp_path):
+    trials = make_trials(count, failed)
+    page = page_of(make_search(tmp_path / "search", trials, test), trials)
+    check_page(page)
+    assert page.count("data:image/png") == 1
+    assert "<b>adam" not in page
+
+
+def test_the_winner_is_told_with_val_and_test_beside_each_other(tmp_path):
+    trials = make_trials(12, failed=2)
+    text = text_of(page_of(make_search(tmp_path / "search", trials), trials))
+    assert "90.0 % The best of 10 trials: right on 18 of 20 pictures it had never seen 95 % interval" in text
+    assert "winner, test 90.0 % winner, val 90.0 % its trial, val 95.0 %" in text
+    assert "winner trial 3 by validation accuracy" in text
+
+
+def test_it_says_how_often_val_was_looked_at(tmp_path):
+    trials = make_trials(12, failed=2)
+    text = text_of(page_of(make_search(tmp_path / "search", trials), trials))
+    assert "The validation pictures were looked at 10 times" in text
+    assert "its validation accuracy is optimistic, the more so the more trials there were. The test accuracy" in text
+
+
+def test_the_repeats_of_finalists_are_looks_too(tmp_path):
+    trials = make_trials(12)
+    folder = make_search(tmp_path / "search", trials)
+    text = text_of(write_search_report(folder, trials, ["learning_rate"], repeats=4).read_text())
+    assert "looked at 16 times" in text
+    assert "once for each trial and each repeat of a finalist" in text
+
+
+def test_without_a_test_split_no_figure_is_called_honest(tmp_path):
+    trials = make_trials()
+    text = text_of(page_of(make_search(tmp_path / "search", trials, test=0), trials))
+    assert "There was no test split, so no honest figure is known" in text
+    assert "honest one" not in text
+
+
+@pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
+def test_the_best_trial_comes_first_and_only_what_varied_is_shown(objective, tmp_path):
+    trials = make_trials(30)
+    page = page_of(make_search(tmp_path / "search", trials, objective=objective), trials)
+    section = page[page.index('id="trials"') : page.index('id="failures"')]
+    rows = re.findall(r"<tr>(.*?)</tr>", section, flags=re.DOTALL)
+    headings, *cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in rows]
+    assert headings == [
+        "trial",
+        "val accuracy",
+        "val loss",
+        "trainable layers",
+        "learning rate",
+        "optimizer",
+        "seconds",
+    ]
+    assert len(cells) == 20
+    assert cells[0] == ["3", "95.00\u00a0%", "0.0500", "all", "–", "&lt;b&gt;adam", "1.5"]
+    assert [row[0] for row in cells[1:3]] == ["30", "29"]
+
+
+def test_failures_are_counted_by_reason(tmp_path):
+    trials = make_trials(12, failed=4)
+    text = text_of(page_of(make_search(tmp_path / "search", trials), trials))
+    assert "4 trials came to nothing and were passed over. reason trials it <i>diverged</i> 4" in text
+
+
+def test_the_winners_own_page_is_linked_where_there_is_one(tmp_path):
+    trials = make_trials()
+    folder = make_search(tmp_path / "search", trials)
+    assert "best/report.html" not in page_of(folder, trials)
+    (folder / "best" / "report.html").write_text("<!DOCTYPE html>", encoding="utf-8")
+    assert '<a href="best/report.html">' in page_of(folder, trials)
+
+
+def test_the_settings_are_those_of_the_search(tmp_path):
+    trials = make_trials()
+    folder = make_search(tmp_path / "search", trials)
+    text = text_of(page_of(folder, trials))
+    assert "Asked data <photos> objective val_accuracy" in text
+    assert json.loads((folder / "search.json").read_text())["config"]["data"] == "<photos>"
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium")
+def test_a_browser_has_nothing_to_complain_about(tmp_path):
+    trials = make_trials()
+    folder = make_search(tmp_path / "search", trials)
+    page_of(folder, trials)
+    shown = browse(folder / "report.html", "--dump-dom")
+    assert "CONSOLE" not in shown.stderr
+    assert '<button type="button">' in shown.stdout
