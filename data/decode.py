@@ -83,7 +83,8 @@ def decode_picture(content: bytes, image_size: int, resize: Resize = "crop") -> 
         with Image.open(io.BytesIO(content), formats=_formats()) as picture, _check_header(picture):
             # A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size; twice the target keeps every visible detail.
             picture.draft("RGB", (2 * image_size, 2 * image_size))
-            rgb = _to_rgb(ImageOps.exif_transpose(picture), picture.format)
+            ImageOps.exif_transpose(picture, in_place=True)
+            rgb = _to_rgb(picture, picture.format)
             return np.asarray(_RESIZE[resize](rgb, (image_size, image_size)))
     except UnreadablePictureError:
         raise
@@ -150,7 +151,7 @@ def _to_rgb(picture: Image.Image, file_format: str | None) -> Image.Image:
         rgba = picture.convert("RGBA")
         white = Image.new("RGBA", rgba.size, "white")
         return Image.alpha_composite(white, rgba).convert("RGB")
-    return picture.convert("RGB")
+    return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
 def _stretch(values: np.ndarray) -> np.ndarray:

@@ -46,6 +46,20 @@ def load(data: str, cache_dir: Path) -> Source:
     return Source(name=root.resolve().name, root=root, pictures=pictures)
 
 
+def files_below(folder: Path) -> list[Path]:
+    """Every file in a folder and the folders in it, pictures or not, in order; without leftovers."""
+    files = []
+    for parent, subfolders, names in os.walk(folder, onerror=_raise):
+        subfolders[:] = [name for name in subfolders if not is_leftover(name)]
+        files += [Path(parent, name) for name in names if not is_leftover(name)]
+    return sorted(files, key=lambda path: natural_order(str(path)))
+
+
+def is_leftover(name: str) -> bool:
+    """Says whether a file or folder of this name was left behind, such as '.DS_Store'."""
+    return name.startswith(".") or name.lower() in LEFTOVERS
+
+
 def _load_classes(root: Path, split: Split | None) -> list[Picture]:
     folders = _subfolders(root)
     if not folders:
@@ -54,7 +68,7 @@ def _load_classes(root: Path, split: Split | None) -> list[Picture]:
         )
     pictures = []
     for folder in folders:
-        files = sorted(_files_below(folder), key=lambda path: natural_order(str(path)))
+        files = files_below(folder)
         if not files:
             raise UsageError(f"Every class needs pictures; the folder '{folder}' is empty. Fill it or remove it.")
         pictures += [Picture(path, (printable(folder.name),), split) for path in files]
@@ -74,21 +88,9 @@ def _check_split_folders(root: Path, folders: list[Path], split_folders: list[Pa
 
 
 def _subfolders(root: Path) -> list[Path]:
-    found = [Path(entry.path) for entry in os.scandir(root) if entry.is_dir() and not _is_leftover(entry.name)]
+    found = [Path(entry.path) for entry in os.scandir(root) if entry.is_dir() and not is_leftover(entry.name)]
     return sorted(found, key=lambda path: natural_order(path.name))
-
-
-def _files_below(folder: Path) -> list[Path]:
-    files = []
-    for parent, subfolders, names in os.walk(folder, onerror=_raise):
-        subfolders[:] = [name for name in subfolders if not _is_leftover(name)]
-        files += [Path(parent, name) for name in names if not _is_leftover(name)]
-    return files
 
 
 def _raise(error: OSError) -> None:
     raise error
-
-
-def _is_leftover(name: str) -> bool:
-    return name.startswith(".") or name.lower() in LEFTOVERS

@@ -1,14 +1,14 @@
 """From `--data` to arrays: find the pictures, decode each once, split them, turn labels into targets."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from config import Resize, Task, TrainConfig, UsageError
+from config import Resize, Task, TrainConfig, UsageError, did_you_mean
 from data.decode import DECODER, read_size
 from data.preflight import Preflight, SetAside, check_pictures
 from data.sources import SPLITS, Picture, Source, Split, natural_order, printable
@@ -16,6 +16,8 @@ from data.splits import Splits, assign_splits, check_classes
 
 SIZES_PROBED = 200
 """Pictures whose headers tell how large the pictures of a source are."""
+LABELS_SHOWN = 5
+"""Labels that a message names."""
 
 
 class ImageData(NamedTuple):
@@ -80,33 +82,67 @@ def prepare_data(
     Raises:
         UsageError: no picture can be read, or a class has too few.
     """
-    preflight = check_pictures(source.pictures, image_size, config.resize, config.cache_dir / "scratch", on_progress)
-    if not preflight.pictures:
-        first = preflight.quarantine[0]
-        raise UsageError(
-            f"None of the {len(source.pictures)} files of '{source.name}' is a readable picture; the first is "
-            f"'{first.path}': {first.reason}."
-        )
+    preflight = _read(source, config, image_size, on_progress)
     labels = {label for picture in source.pictures for label in picture.labels}
     class_names = tuple(sorted(labels, key=natural_order))
     splits = _assign(preflight, config, source)
     check_classes(preflight.pictures, splits.assigned, class_names)
     task: Task = "multilabel" if source.multi_label else "binary" if len(class_names) == 2 else "multiclass"
-    assigned = np.array([split or "" for split in splits.assigned])
-    return ImageData(
-        name=source.name,
-        root=source.root,
-        class_names=class_names,
-        task=task,
-        pictures=preflight.pictures,
-        pixels=preflight.pixels,
-        targets=encode_labels([picture.labels for picture in preflight.pictures], class_names, task),
-        splits={split: np.flatnonzero(assigned == split) for split in SPLITS},
-        quarantine=preflight.quarantine + splits.set_aside,
-        duplicates=splits.duplicates,
-        digests=preflight.digests,
-        resize=config.resize,
-    )
+    return _encode(source, config, preflight, splits, class_names, task)
+
+
+def prepare_to_judge(
+    source: Source,
+    config: TrainConfig,
+    class_names: tuple[str, ...],
+    task: Task,
+    *,
+    split: bool,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> ImageData:
+    """Decodes and encodes pictures for a model that is trained already, be it one picture of one of its classes.
+
+    Args:
+        source: from `load_source`; its labels must be among the model's, see `check_labels`.
+        config: of the run, for the size and, where it is split, for the fractions and the seed.
+        class_names: those of the model, in its order.
+        task: of the model.
+        split: whether to split as `prepare_data` does; if not, all pictures are in test.
+        on_progress: called with the number of pictures decoded since the last call.
+
+    Raises:
+        UsageError: no picture can be read, or they are too few to be split.
+    """
+    preflight = _read(source, config, config.image_size, on_progress)
+    if split:
+        splits = _assign(preflight, config, source)
+    else:
+        count = len(preflight.pictures)
+        splits = Splits(["test"] * count, count - len(set(preflight.digests)), [])
+    return _encode(source, config, preflight, splits, class_names, task)
+
+
+def check_labels(source: Source, class_names: Sequence[str], task: Task) -> None:
+    """Makes sure that a model can be judged by the labels of a source.
+
+    Args:
+        source: from `load_source`.
+        class_names: those of the model.
+        task: of the model.
+
+    Raises:
+        UsageError: it has labels that the model does not know, or several per picture where the model gives one.
+    """
+    labels = {label for picture in source.pictures for label in picture.labels}
+    unknown = sorted(labels - set(class_names), key=natural_order)
+    if unknown:
+        shown = ", ".join(f"'{name}'" for name in unknown[:LABELS_SHOWN]) + (", ..." if unknown[LABELS_SHOWN:] else "")
+        raise UsageError(
+            f"Labels must be among the model's classes, {', '.join(class_names)}; '{source.name}' has {shown}."
+            f"{did_you_mean(unknown[0], class_names)}"
+        )
+    if source.multi_label and task != "multilabel":
+        raise UsageError(f"The model gives one label per picture; pictures of '{source.name}' have several or none.")
 
 
 def encode_labels(labels: list[tuple[str, ...]], class_names: tuple[str, ...], task: Task) -> np.ndarray:
@@ -125,6 +161,42 @@ def encode_labels(labels: list[tuple[str, ...]], class_names: tuple[str, ...], t
     for row, names in enumerate(labels):
         targets[row, [position[name] for name in names]] = 1
     return targets[:, 1:] if task == "binary" else targets
+
+
+def _read(source: Source, config: TrainConfig, image_size: int, on_progress: Callable[[int], None]) -> Preflight:
+    preflight = check_pictures(source.pictures, image_size, config.resize, config.cache_dir / "scratch", on_progress)
+    if not preflight.pictures:
+        first = preflight.quarantine[0]
+        raise UsageError(
+            f"None of the {len(source.pictures)} files of '{source.name}' is a readable picture; the first is "
+            f"'{first.path}': {first.reason}."
+        )
+    return preflight
+
+
+def _encode(
+    source: Source,
+    config: TrainConfig,
+    preflight: Preflight,
+    splits: Splits,
+    class_names: tuple[str, ...],
+    task: Task,
+) -> ImageData:
+    assigned = np.array([split or "" for split in splits.assigned])
+    return ImageData(
+        name=source.name,
+        root=source.root,
+        class_names=class_names,
+        task=task,
+        pictures=preflight.pictures,
+        pixels=preflight.pixels,
+        targets=encode_labels([picture.labels for picture in preflight.pictures], class_names, task),
+        splits={split: np.flatnonzero(assigned == split) for split in SPLITS},
+        quarantine=preflight.quarantine + splits.set_aside,
+        duplicates=splits.duplicates,
+        digests=preflight.digests,
+        resize=config.resize,
+    )
 
 
 def _assign(preflight: Preflight, config: TrainConfig, source: Source) -> Splits:

@@ -74,5 +74,6 @@ def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def printable(name: str) -> str:
-    """A file name as text: bytes that are no UTF-8 become escapes such as \\xff."""
-    return name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    """A file name as text: bytes that are no UTF-8, and characters that steer a terminal, become escapes like \\xff."""
+    text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)

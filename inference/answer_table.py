@@ -1,0 +1,127 @@
+"""Answers as a table, and the CSV file of them that is written while they come."""
+
+import contextlib
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from config import Task, UsageError
+from data.sources import printable
+from inference.answers import class_probabilities, label_texts, predicted_labels
+from inference.files import FoundFile
+
+REASONS_SHOWN = 3
+"""Most frequent reasons for not reading a file that are shown."""
+PROBABILITY = "probability_"
+"""Before the name of a class, the name of its column."""
+
+
+def answer_table(
+    files: Sequence[FoundFile],
+    outputs: np.ndarray,
+    class_names: Sequence[str],
+    task: Task,
+    unknown_below: float | None = None,
+) -> pd.DataFrame:
+    """One row per file: path, predicted, probability, status, reason, and the probability of each class.
+
+    Args:
+        files: in order.
+        outputs: float32 (n, num_outputs), the model's probabilities for those that are pictures.
+        class_names: names in the order of the classes.
+        task: what the outputs mean.
+        unknown_below: where no class is as likely as this, the answer is 'unknown'.
+
+    Returns:
+        `probability` is that of the likeliest class, in a multi-label task as well. `status` is 'answered', 'unknown'
+        or 'unreadable'; the last has a reason and no probabilities.
+    """
+    probabilities = class_probabilities(outputs, task)
+    best = probabilities.max(axis=1)
+    labels = np.array(label_texts(predicted_labels(probabilities, task), class_names), dtype=object)
+    unknown = best < (unknown_below or 0.0)
+    readable = np.array([file.reason is None for file in files], bool)
+    names = [f"{PROBABILITY}{name}" for name in class_names]
+    table = pd.DataFrame(
+        {
+            "path": [printable(str(file.path)) for file in files],
+            "predicted": _placed(readable, np.where(unknown, "unknown", labels), ""),
+            "probability": _placed(readable, best, np.nan),
+            "status": _placed(readable, np.where(unknown, "unknown", "answered"), "unreadable"),
+            "reason": [file.reason or "" for file in files],
+        }
+    )
+    # As float64, which is written with the digits that predictions.csv has.
+    every = np.full((len(files), len(names)), np.nan)
+    every[readable] = probabilities
+    return table.join(pd.DataFrame(every, columns=names))
+
+
+@contextlib.contextmanager
+def csv_writer(path: Path | None) -> Iterator[Callable[[pd.DataFrame], None]]:
+    """Opens a CSV file for rows that come one table after the other; complete at the end of the block, or absent.
+
+    Args:
+        path: of the file; None writes nothing.
+
+    Yields:
+        A function that appends the rows of a table.
+    """
+    if path is None:
+        yield lambda table: None
+        return
+    path = path.resolve()  # what a link leads to, not the link
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+
+            def write(table: pd.DataFrame) -> None:
+                escaped = table.assign(path=table["path"].map(as_text), predicted=table["predicted"].map(as_text))
+                escaped.to_csv(file, index=False, header=file.tell() == 0, lineterminator="\n")
+
+            yield write
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def as_text(cell: str) -> str:
+    """Puts an apostrophe before what a spreadsheet would compute, such as '=1+1' (OWASP, CSV injection)."""
+    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def check_output_file(flag: str, path: Path | None) -> None:
+    """Makes sure that a file can be written, without making it.
+
+    Args:
+        flag: that names it.
+        path: None if it was not asked for.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if path is None:
+        return
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{flag} must be a file; '{path}' is {'a folder' if path.is_dir() else 'none'}.")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UsageError(f"{flag} must be a file that can be written; '{path}': {error.strerror}.") from None
+
+
+def common_reasons(reasons: Iterable[str]) -> str:
+    """The most frequent reasons and how often each came: '8 x not a picture; 2 x empty file'."""
+    return "; ".join(f"{count:,} x {reason}" for reason, count in Counter(reasons).most_common(REASONS_SHOWN))
+
+
+def _placed(readable: np.ndarray, values: np.ndarray, otherwise: object) -> np.ndarray:
+    """Values of the readable files at their places among all."""
+    placed = np.full(len(readable), otherwise, object if isinstance(otherwise, str) else np.float64)
+    placed[readable] = values
+    return placed

@@ -1,0 +1,104 @@
+"""Finds picture files and reads them as a stream: a few ahead of what is computed, however many there are."""
+
+import glob
+import itertools
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from config import Resize, UsageError, did_you_mean
+from data.decode import UnreadablePictureError, read_picture
+from data.folder import files_below, is_leftover
+from data.sources import natural_order
+
+BATCHES_AHEAD = 2
+"""Batches that are read while one is computed."""
+
+
+class FoundFile(NamedTuple):
+    """A file that was asked for."""
+
+    path: Path
+    reason: str | None = None
+    """Why there is no picture in it; None as long as there may be one."""
+
+
+class Batch(NamedTuple):
+    """Some files, in order, and what was read of them."""
+
+    files: list[FoundFile]
+    pixels: np.ndarray
+    """uint8 (n, image_size, image_size, 3) in [0, 255], of those files that are pictures."""
+
+
+def find_files(places: Sequence[str]) -> list[FoundFile]:
+    """Finds the files that are meant.
+
+    Args:
+        places: files, folders, of which every file is taken but for leftovers, and patterns such as 'photos/*.jpg'.
+
+    Returns:
+        Every file once; a place where there is none is in it with the reason.
+
+    Raises:
+        UsageError: there is no file at all.
+    """
+    found = {os.path.abspath(file.path): file for place in places for file in _files_at(place)}
+    files = list(found.values())
+    if all(file.reason for file in files):
+        path, reason = files[0]
+        siblings = [entry.name for entry in os.scandir(path.parent)] if path.parent.is_dir() else []
+        hint = "" if path.exists() else did_you_mean(path.name, siblings)
+        raise UsageError(f"Pictures are named as files, folders or patterns; '{path}': {reason}.{hint}")
+    return files
+
+
+def read_batches(files: Iterable[FoundFile], image_size: int, resize: Resize, batch_size: int) -> Iterator[Batch]:
+    """Reads files in threads while the caller works on those before them.
+
+    Args:
+        files: in this order; no more of them are looked at than are in the batches ahead.
+        image_size: height and width of the pictures, pixels.
+        resize: how a picture becomes a square.
+        batch_size: files per batch; the last may have fewer.
+    """
+
+    def read(file: FoundFile) -> tuple[FoundFile, np.ndarray | None]:
+        try:
+            return file, None if file.reason else read_picture(file.path, image_size, resize)
+        except UnreadablePictureError as error:
+            return file._replace(reason=str(error)), None
+
+    remaining, waiting = iter(files), deque()
+    # Threads suffice: Pillow lets go of the interpreter while it works.
+    with ThreadPoolExecutor(os.cpu_count()) as workers:
+        try:
+            while True:
+                missing = (1 + BATCHES_AHEAD) * batch_size - len(waiting)
+                waiting.extend(workers.submit(read, file) for file in itertools.islice(remaining, missing))
+                if not waiting:
+                    return
+                results = [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
+                pictures = [picture for _, picture in results if picture is not None]
+                pixels = np.stack(pictures) if pictures else np.zeros((0, image_size, image_size, 3), np.uint8)
+                yield Batch([file for file, _ in results], pixels)
+        finally:
+            workers.shutdown(cancel_futures=True)
+
+
+def _files_at(place: str) -> list[FoundFile]:
+    path = Path(place)
+    if path.is_dir():
+        return [FoundFile(file) for file in files_below(path)] or [FoundFile(path, "no files in this folder")]
+    if path.exists():
+        return [FoundFile(path)]
+    if not glob.has_magic(place):
+        return [FoundFile(path, "no such file or folder")]
+    matches = [match for match in glob.glob(place, recursive=True) if not is_leftover(Path(match).name)]
+    files = [file for match in sorted(matches, key=natural_order) for file in _files_at(match)]
+    return files or [FoundFile(path, "no file has such a name")]

@@ -1,0 +1,80 @@
+"""Says what is on pictures: `python predict.py runs/NAME photos`, `python predict.py --backbone resnet50 photo.jpg`."""
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from cli import parse_flags, run_command
+from config import Resize, UsageError, check_setting
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictFlags:
+    """Say what is on pictures: by a trained model (RUN PATH...), or by a pretrained network as it is (--backbone NAME
+    PATH...), which knows the 1000 classes of ImageNet."""
+
+    places: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(name="", metavar="[RUN] PATH...")]
+    """RUN: a run folder, or a search folder, whose best run is taken. PATH: pictures, folders, or patterns in quotes
+    such as 'photos/*.jpg'."""
+
+    backbone: str | None = None
+    """Pretrained network, such as efficientnet_lite0; the README lists all. There is no RUN then."""
+
+    weights: str = "imagenet"
+    """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top."""
+
+    resize: Resize | None = None
+    """How a picture becomes a square for --backbone: 'crop' (the default), 'pad' or 'stretch'; see train.py."""
+
+    csv: Path | None = None
+    """Write every answer to this file: path, predicted, probability, status, reason, probability of each class."""
+
+    top: int = 3
+    """Classes that the terminal shows for each picture."""
+
+    unknown_below: float | None = None
+    """Answer 'unknown' where no class has this probability, as a fraction."""
+
+    def __post_init__(self):
+        check_setting(self, "top", lambda value: value >= 1, "at least 1")
+        check_setting(self, "unknown_below", lambda value: 0 < value <= 1, "above 0 and at most 1")
+        if self.backbone is None and (self.weights != "imagenet" or self.resize):
+            flag = "--resize" if self.resize else "--weights"
+            raise UsageError(f"{flag} is for --backbone; a RUN has its own. Leave it out.")
+        wanted = ("RUN", "PATH") if self.backbone is None else ("PATH",)
+        if len(self.places) < len(wanted):
+            raise UsageError(
+                f"predict.py needs {' and '.join(wanted)}, such as 'python predict.py runs/NAME photos'; "
+                f"received {' '.join(self.places) or 'neither' if len(wanted) > 1 else 'none'}."
+            )
+
+
+def main() -> None:
+    """Parses the flags, finds the files, and only then loads TensorFlow and predicts."""
+    flags = parse_flags(PredictFlags)
+    from inference.answer_table import check_output_file
+    from inference.files import find_files
+    from terminal import import_tensorflow
+
+    if flags.backbone is None:
+        from inference.answering import of_run
+        from inference.load import read_run
+
+        run, *places = flags.places
+        network = of_run(read_run(Path(run)))
+    else:
+        from inference.imagenet import of_backbone
+
+        network, places = of_backbone(flags.backbone, flags.weights, flags.resize or "crop"), flags.places
+    files = find_files(places)
+    check_output_file("--csv", flags.csv)
+    import_tensorflow()
+    from inference.predict_files import predict_files
+
+    predict_files(network, files, csv=flags.csv, top=flags.top, unknown_below=flags.unknown_below)
+
+
+if __name__ == "__main__":
+    run_command(main)

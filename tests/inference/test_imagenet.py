@@ -1,0 +1,106 @@
+"""A pretrained network as it is: its classes by name, and weights with top."""
+
+import importlib
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+
+from config import UsageError
+from inference.files import find_files
+from inference.imagenet import class_names, of_backbone
+from inference.predict_files import predict_files
+from models import weights
+from models.backbones import TABLE, Backbone, build, find
+
+QUICK = {"mobilenet", "mobilenetv3small", "efficientnetb0", "nasnetmobile"}
+ROWS = [pytest.param(row, id=row.name, marks=() if row.name in QUICK else pytest.mark.slow) for row in TABLE[1:]]
+
+
+@pytest.fixture(autouse=True)
+def _forget_models():
+    yield
+    keras.backend.clear_session()
+
+
+def photo(name: str) -> str:
+    import matplotlib
+
+    return str(Path(matplotlib.get_data_path()) / "sample_data" / name)
+
+
+def test_the_thousand_classes_are_in_the_order_of_the_outputs():
+    names = class_names()
+    assert len(names) == len(set(names)) == 1000
+    known = {
+        0: "tench",
+        285: "Egyptian cat",
+        309: "bee",
+        310: "ant",
+        657: "missile",
+        967: "espresso",
+        652: "military uniform",
+    }
+    assert {number: names[number] for number in known} == known
+    assert [names[number] for number in (134, 517, 638, 639)] == [
+        "crane (bird)",
+        "crane (machine)",
+        "maillot",
+        "maillot, tank suit",
+    ]
+
+
+def test_a_uniform_is_recognised(tmp_path):
+    network = of_backbone("efficientnet_lite0", "imagenet", "stretch")
+    predict_files(network, find_files([photo("grace_hopper.jpg")]), csv=tmp_path / "answers.csv")
+    answer = pd.read_csv(tmp_path / "answers.csv").iloc[0]
+    assert answer["predicted"] == "military uniform"
+    assert answer["probability"] == answer["probability_military uniform"] == pytest.approx(0.46, abs=0.02)
+    assert answer.filter(regex="^probability_").sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_weights_with_top_are_read_from_a_file(tmp_path):
+    full = keras.applications.MobileNet(weights=None)
+    full.save_weights(tmp_path / "mobilenet.weights.h5")
+    network = of_backbone("mobilenet", str(tmp_path / "mobilenet.weights.h5"))
+    pictures = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3)).astype(np.uint8)
+    expected = full(keras.applications.mobilenet.preprocess_input(pictures.astype(np.float32)), training=False)
+    np.testing.assert_allclose(network.load()(pictures), expected, rtol=1e-4)
+
+
+def test_weights_without_top_are_refused(tmp_path):
+    keras.applications.MobileNet(include_top=False, weights=None).save_weights(tmp_path / "no_top.weights.h5")
+    with pytest.raises(UsageError, match="must be weights of mobilenet with its top layer"):
+        of_backbone("mobilenet", str(tmp_path / "no_top.weights.h5")).load()
+
+
+def test_without_a_network_the_error_names_the_file_with_top(monkeypatch, tmp_path):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(weights, "DOWNLOAD_HOST", "localhost.invalid")
+    with pytest.raises(UsageError) as error:
+        of_backbone("resnet50", "imagenet")
+    assert "put resnet50_weights_tf_dim_ordering_tf_kernels.h5 into" in str(error.value)
+    assert "--weights none" not in str(error.value)
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / find("resnet50").weights_file).touch()
+    with pytest.raises(UsageError, match="cannot be downloaded"):
+        of_backbone("resnet50", "imagenet")
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_weights_file_with_top_is_the_one_keras_asks_for(row: Backbone, monkeypatch):
+    asked = []
+
+    def get_file(name, *_, **__):
+        asked.append(name)
+        raise FileNotFoundError
+
+    module = importlib.import_module(getattr(keras.applications, row.builder).__module__)
+    if row.module == "resnet_v2":
+        module = importlib.import_module("keras.src.applications.resnet")
+    monkeypatch.setattr(module.file_utils, "get_file", get_file)
+    with pytest.raises(FileNotFoundError):
+        build(row, row.image_size, weights="imagenet", include_top=True)
+    assert asked == [row.weights_file_with_top]

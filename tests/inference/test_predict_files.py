@@ -1,0 +1,288 @@
+"""predict.py: the run's own probabilities, for any number of files, and a reason for each that cannot be read."""
+
+import contextlib
+import io
+import json
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import predict
+from cli import run_command
+from config import UsageError
+from inference.answer_summary import ROWS_SHOWN
+from inference.answer_table import answer_table, as_text, csv_writer
+from inference.answering import of_run
+from inference.files import BATCHES_AHEAD, FoundFile, find_files, read_batches
+from inference.load import read_run
+from inference.predict_files import predict_files
+from tests.conftest import make_picture
+from tests.small_runs import SMALL_RUNS, make_run
+
+REPOSITORY = Path(__file__).parent.parent.parent
+
+
+def run_predict(monkeypatch, *args: object) -> int:
+    """Calls predict.py and returns its exit status."""
+    monkeypatch.setattr(sys, "argv", ["predict.py", *map(str, args)])
+    try:
+        run_command(predict.main)
+    except SystemExit as exit_request:
+        return exit_request.code
+    return 0
+
+
+@pytest.fixture(scope="module")
+def binary_run(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("binary"), **SMALL_RUNS["binary"])
+
+
+@pytest.fixture(scope="module")
+def fine_tuned_run(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("fine_tuned"), **SMALL_RUNS["fine_tuned"])
+
+
+@pytest.fixture(scope="module")
+def multi_label_run(tmp_path_factory) -> Path:
+    return make_run(tmp_path_factory.mktemp("multi_label"), **SMALL_RUNS["multi_label"])
+
+
+def read_answers(csv: Path, photos: Path) -> pd.DataFrame:
+    table = pd.read_csv(csv, dtype=str, keep_default_na=False)
+    return table.assign(path=[Path(path).relative_to(photos).as_posix() for path in table["path"]])
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("run", ["binary_run", "fine_tuned_run", "multi_label_run"])
+def test_the_pictures_of_a_split_get_the_very_digits_of_predictions_csv(run, split, request, tmp_path):
+    folder = request.getfixturevalue(run)
+    photos = folder.parent / "photos"
+    recorded = pd.read_csv(folder / "predictions.csv", dtype=str, keep_default_na=False)
+    recorded = recorded[recorded["split"] == split].reset_index(drop=True)
+    files = find_files([str(photos / path) for path in recorded["path"]])
+    predict_files(of_run(read_run(folder)), files, csv=tmp_path / "answers.csv")
+    columns = ["path", "predicted", *(name for name in recorded if name.startswith("probability_"))]
+    assert len(recorded) > 3
+    pd.testing.assert_frame_equal(read_answers(tmp_path / "answers.csv", photos)[columns], recorded[columns])
+
+
+def test_among_other_pictures_the_answers_are_the_same_to_the_bit(binary_run, tmp_path):
+    photos = binary_run.parent / "photos"
+    predict_files(of_run(read_run(binary_run)), find_files([str(photos)]), csv=tmp_path / "answers.csv")
+    recorded = pd.read_csv(binary_run / "predictions.csv", keep_default_na=False).set_index("path")
+    answers = read_answers(tmp_path / "answers.csv", photos).set_index("path")
+    assert len(answers) == 24
+    assert answers["predicted"][recorded.index].tolist() == recorded["predicted"].tolist()
+    now = answers["probability_dog"][recorded.index].astype(np.float32)
+    np.testing.assert_array_equal(now, recorded["probability_dog"].astype(np.float32))
+
+
+def test_every_file_is_a_row_with_an_answer_or_a_reason(binary_run, tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "[b]mixed"
+    (folder / "deep" / "__MACOSX").mkdir(parents=True)
+    make_picture(1).save(folder / "deep" / "10.png")
+    make_picture(2).save(folder / "deep" / "9.png")
+    (folder / "deep" / "__MACOSX" / "9.png").write_bytes(b"resource fork")
+    (folder / ".DS_Store").write_bytes(b"leftover")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / "empty.jpg").touch()
+    csv = tmp_path / "answers.csv"
+    assert run_predict(monkeypatch, binary_run, folder, tmp_path / "gone.jpg", "--csv", csv) == 0
+    table = pd.read_csv(csv, keep_default_na=False)
+    assert [Path(path).relative_to(tmp_path).as_posix() for path in table["path"]] == [
+        "[b]mixed/deep/9.png",
+        "[b]mixed/deep/10.png",
+        "[b]mixed/empty.jpg",
+        "[b]mixed/notes.txt",
+        "gone.jpg",
+    ]
+    assert table["status"].tolist() == ["answered"] * 2 + ["unreadable"] * 3
+    assert table["reason"].tolist() == ["", "", "empty file", "not a picture", "no such file or folder"]
+    assert list(table.columns) == [
+        *("path", "predicted", "probability", "status", "reason"),
+        *("probability_cat", "probability_dog"),
+    ]
+    shown = capsys.readouterr().out
+    assert "unreadable 3 files: 1 x empty file; 1 x not a picture; 1 x no such file or folder" in shown
+    assert "2 pictures in " in shown
+
+
+def test_patterns_folders_and_files_are_found_once_in_natural_order(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("photos/10.png", "photos/2.png", "photos/more/1.jpg", "a[1].png"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+    found = find_files(["photos/*.png", "photos", "photos/**/*.jpg", "a[1].png", "nothing*"])
+    assert [(str(file.path), file.reason) for file in found] == [
+        ("photos/2.png", None),
+        ("photos/10.png", None),
+        ("photos/more/1.jpg", None),
+        ("a[1].png", None),
+        ("nothing*", "no file has such a name"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("phtos", "'phtos': no such file or folder. Did you mean 'photos'?"),
+        ("photos/empty", "'photos/empty': no files in this folder."),
+        ("*.tif", "'*.tif': no file has such a name."),
+    ],
+)
+def test_where_nothing_is_found_the_error_says_why(tmp_path, monkeypatch, place, message):
+    monkeypatch.chdir(tmp_path)
+    Path("photos/empty").mkdir(parents=True)
+    with pytest.raises(UsageError) as error:
+        find_files([place])
+    assert str(error.value).endswith(message)
+
+
+def test_only_the_next_batches_are_read_ahead(tmp_path):
+    make_picture(0).save(tmp_path / "0.png")
+    looked_at = 0
+
+    def files():
+        nonlocal looked_at
+        for _ in range(1_000):
+            looked_at += 1
+            yield FoundFile(tmp_path / "0.png")
+
+    batches, done = read_batches(files(), 16, "crop", batch_size=8), 0
+    for batch in batches:
+        done += len(batch.files)
+        assert batch.pixels.shape == (8, 16, 16, 3)
+        assert looked_at <= done + BATCHES_AHEAD * 8
+    assert done == looked_at == 1_000
+
+
+def test_a_file_of_unreadable_ones_alone_needs_no_model(binary_run, tmp_path, monkeypatch, capsys):
+    (tmp_path / "page.html").write_text("<html>")
+    assert run_predict(monkeypatch, binary_run, tmp_path / "page.html") == 0
+    assert "0 pictures in " in capsys.readouterr().out
+
+
+def test_unknown_is_answered_below_the_given_probability():
+    files = [FoundFile(Path(name)) for name in ("a", "b")]
+    outputs = np.array([[0.6, 0.3, 0.1], [0.8, 0.1, 0.1]], np.float32)
+    table = answer_table(files, outputs, ("x", "y", "z"), "multiclass", unknown_below=0.7)
+    assert table["predicted"].tolist() == ["unknown", "x"]
+    assert table["status"].tolist() == ["unknown", "answered"]
+    assert table["probability"].tolist() == [np.float32(0.6), np.float32(0.8)]
+    assert table["probability_y"].tolist() == [np.float32(0.3), np.float32(0.1)]
+
+
+def test_several_labels_are_joined_and_none_of_them_is_an_answer_too():
+    files = [FoundFile(Path(name)) for name in ("a", "b")]
+    outputs = np.array([[0.6, 0.9], [0.2, 0.4]], np.float32)
+    table = answer_table(files, outputs, ("x", "y"), "multilabel")
+    assert table["predicted"].tolist() == ["x|y", ""]
+    assert table["status"].tolist() == ["answered", "answered"]
+    strict = answer_table(files, outputs, ("x", "y"), "multilabel", unknown_below=0.5)
+    assert strict["predicted"].tolist() == ["x|y", "unknown"]
+
+
+def test_cells_that_a_spreadsheet_would_compute_are_shown_instead(tmp_path):
+    assert [as_text(cell) for cell in ("=1+1", "+1", "-1", "@a", "a=1", "")] == [
+        "'=1+1",
+        "'+1",
+        "'-1",
+        "'@a",
+        "a=1",
+        "",
+    ]
+    table = answer_table([FoundFile(Path("-x.png"))], np.array([[0.2]], np.float32), ("cat", "=cmd"), "binary")
+    with csv_writer(tmp_path / "answers.csv") as write:
+        write(table.assign(predicted="=cmd"))
+    assert (tmp_path / "answers.csv").read_text().splitlines()[1].startswith("'-x.png,'=cmd,0.8")
+
+
+def test_an_interrupted_csv_leaves_nothing_and_keeps_an_earlier_one(tmp_path):
+    path = tmp_path / "answers.csv"
+    path.write_text("earlier")
+    table = answer_table([FoundFile(Path("x.png"))], np.array([[0.2]], np.float32), ("cat", "dog"), "binary")
+    with contextlib.suppress(KeyboardInterrupt), csv_writer(path) as write:
+        write(table)
+        raise KeyboardInterrupt
+    assert path.read_text() == "earlier"
+    assert list(tmp_path.iterdir()) == [path]
+    with csv_writer(path) as write:
+        write(table)
+        write(table)
+    assert len(pd.read_csv(path)) == 2
+
+
+def test_the_terminal_shows_the_first_files_and_counts_all(binary_run, tmp_path, monkeypatch, capsys):
+    photos = binary_run.parent / "photos"
+    assert run_predict(monkeypatch, binary_run, photos, "--top", "1", "--unknown-below", "1") == 0
+    shown = capsys.readouterr().out
+    assert f"and {24 - ROWS_SHOWN} files more" in shown
+    assert "answers    24 unknown" in shown
+
+
+def test_a_huge_picture_and_a_bomb_are_refused_by_name(binary_run, tmp_path, monkeypatch, capsys):
+    header = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (60_000).to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
+    header += zlib.crc32(header[12:]).to_bytes(4, "big")
+    (tmp_path / "bomb.png").write_bytes(header + b"\x00\x00\x00\x00IEND\xaeB`\x82")
+    assert run_predict(monkeypatch, binary_run, tmp_path / "bomb.png", "--csv", tmp_path / "a.csv") == 0
+    assert "more than the limit of 100,000,000" in pd.read_csv(tmp_path / "a.csv")["reason"][0]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "predict.py needs RUN and PATH"),
+        (["runs/x"], "predict.py needs RUN and PATH"),
+        (["--backbone", "mobilenet"], "predict.py needs PATH"),
+        (["nowhere", "README.md"], "there is no folder 'nowhere'"),
+        (["tests", "README.md"], "'tests' has no config.json"),
+        (["--backbone", "mobilnet", "README.md"], "Did you mean 'mobilenet'?"),
+        (["--backbone", "efficientnet_lite0", "nowhere.jpg"], "'nowhere.jpg': no such file or folder."),
+        (["--backbone", "mobilenet", "--weights", "none", "README.md"], "random weights know no classes"),
+        (["--weights", "x.h5", "runs/x", "README.md"], "--weights is for --backbone"),
+        (["--resize", "pad", "runs/x", "README.md"], "--resize is for --backbone"),
+        (["--top", "0", "runs/x", "README.md"], "--top must be at least 1; received 0"),
+        (["--unknown-below", "1.5", "runs/x", "README.md"], "--unknown-below must be above 0 and at most 1"),
+        (
+            ["--backbone", "efficientnet_lite0", "README.md", "--csv", "tests"],
+            "--csv must be a file; 'tests' is a folder",
+        ),
+        (
+            ["--backbone", "efficientnet_lite0", "README.md", "--csv", "no/a.csv"],
+            "--csv must be a file that can be written",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line_and_status_2(monkeypatch, capsys, args, message):
+    monkeypatch.chdir(REPOSITORY)
+    assert run_predict(monkeypatch, *args) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+
+
+@pytest.mark.parametrize("args", [["--help"], ["--backbone", "efficientnet_lite0", "nowhere.jpg"]])
+def test_help_and_mistakes_need_no_tensorflow(args):
+    command = [sys.executable, "-X", "importtime", "predict.py", *args]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == (0 if args == ["--help"] else 2)
+    imported = {line.split("|")[-1].strip() for line in io.StringIO(done.stderr)}
+    assert "cli" in imported
+    assert not imported & {"tensorflow", "keras"}
+
+
+def test_a_damaged_model_is_one_line(binary_run, tmp_path, monkeypatch, capsys):
+    copy = tmp_path / "run"
+    copy.mkdir()
+    for name in ("config.json", "model.json", "metrics.json"):
+        (copy / name).write_bytes((binary_run / name).read_bytes())
+    (copy / "model.keras").write_bytes(b"no model")
+    assert run_predict(monkeypatch, copy, binary_run.parent / "photos") == 2
+    assert "cannot be loaded, it is damaged" in capsys.readouterr().err
+    assert json.loads((copy / "model.json").read_text())["classes"] == ["cat", "dog"]
