@@ -66,7 +66,7 @@ def import_tensorflow() -> None:
     """Imports TensorFlow without its start-up chatter, part of which ignores every log level it has."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
-    with _silent_stderr():
+    with silent_stderr():
         import keras  # noqa: F401
         import tensorflow as tf
 
@@ -75,7 +75,7 @@ def import_tensorflow() -> None:
 
 
 @contextlib.contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Sends the process's standard error (C++ included) nowhere; a Python exception still surfaces afterwards."""
     sys.stderr.flush()
     saved = os.dup(2)

