@@ -31,7 +31,6 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
     to_hidden = keras.Model(head.inputs[0], head.layers[-1].input)
     kernel, bias = head.layers[-1].kernel, head.layers[-1].bias
 
-    @tf.function(reduce_retracing=True, autograph=False)
     def compute(batch: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
         maps = to_maps(batch, training=False)
         with tf.GradientTape() as tape:
