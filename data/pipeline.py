@@ -5,6 +5,7 @@ the saved model has none of it.
 """
 
 import functools
+import gc
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -30,6 +31,8 @@ PREFETCHED = 2
 """Batches that wait. Left to itself, TensorFlow keeps gigabytes of pictures waiting for a slow network."""
 MOST_IN_MEMORY = 2**30
 """Bytes of vectors that are kept in memory to pick from: Python takes longer to read them than a step on them takes."""
+LARGE = 2**24
+"""Bytes of vectors that are worth the tenth of a second in which Python looks for those no longer used."""
 NUM_DRAWS = 7
 """Random numbers that the augmentation of one picture takes."""
 
@@ -190,10 +193,12 @@ def _between(draws: tf.Tensor, low: float, high: float) -> tf.Tensor:
 
 def _reader(examples: Examples) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
     """Makes what reads a batch, from indices and the number of the epoch: inputs, targets and sample weights."""
-    width = math.prod(examples.views[0].values.shape[1:])
-    count = len(examples.targets)
-    if examples.views[0].values.ndim > 2 or 4 * width * count * len(examples.views) > MOST_IN_MEMORY:
+    shape = examples.views[0].values.shape[1:]
+    size = 4 * math.prod(shape) * len(examples.targets) * len(examples.views)
+    if len(shape) > 1 or size > MOST_IN_MEMORY:
         return functools.partial(_read, examples)
+    if size > LARGE:
+        gc.collect()  # a pipeline that is no longer used holds its vectors by a circle of references
     with tf.device("CPU:0"):  # where pipelines run
         inputs = tf.constant(np.stack([view.values[view.rows] for view in examples.views]), tf.float32)
         targets, sample_weights = tf.constant(examples.targets), tf.constant(examples.sample_weights)
