@@ -5,6 +5,7 @@ import contextlib
 import io
 import re
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -59,6 +60,26 @@ def parse_flags(kind: type[Flags], args: list[str] | None = None, **settings: An
         if exit_request.code == 0:
             raise
         raise UsageError(_one_line(complaint.getvalue())) from None
+
+
+def check_output_file(flag: str, path: Path | None) -> None:
+    """Makes sure that a file can be written, without making it.
+
+    Args:
+        flag: that names it.
+        path: None if it was not asked for.
+
+    Raises:
+        UsageError: it cannot.
+    """
+    if path is None:
+        return
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{flag} must be a file; '{path}' is {'a folder' if path.is_dir() else 'none'}.")
+    try:
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise UsageError(f"{flag} must be a file that can be written; '{path}': {error.strerror}.") from None
 
 
 def run_command(command: Callable[[], None]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import tyro
 
-from cli import parse_flags, run_command
+from cli import check_output_file, parse_flags, run_command
 from config import DEFAULT_CACHE_DIR
 from data.sources import Split
 
@@ -36,7 +36,6 @@ class EvaluateFlags:
 def main() -> None:
     """Parses the flags, decodes the pictures, and only then loads TensorFlow and measures."""
     flags = parse_flags(EvaluateFlags)
-    from inference.answer_table import check_output_file
     from inference.load import read_run
     from reports.evaluation_inputs import load_evaluation
     from terminal import import_tensorflow

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import tyro
 
-from cli import parse_flags, run_command
+from cli import check_output_file, parse_flags, run_command
 from config import Resize, UsageError, check_setting
 
 
@@ -54,7 +54,6 @@ class PredictFlags:
 def main() -> None:
     """Parses the flags, finds the files, and only then loads TensorFlow and predicts."""
     flags = parse_flags(PredictFlags)
-    from inference.answer_table import check_output_file
     from inference.files import find_files
     from terminal import import_tensorflow
 

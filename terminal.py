@@ -3,7 +3,8 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +18,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.text import Text
+
+REASONS_SHOWN = 3
+"""Most frequent reasons for setting pictures aside that are shown."""
 
 console = Console(highlight=False, emoji=False, soft_wrap=True)
 if not console.is_terminal:
@@ -32,6 +36,11 @@ def show_stage(stage: str, text: str) -> None:
 def counted(number: int, one: str, many: str) -> str:
     """A number with its noun: '1 copy', '1,200 copies'."""
     return f"{number:,} {one if number == 1 else many}"
+
+
+def common_reasons(reasons: Iterable[str]) -> str:
+    """The most frequent reasons and how often each came: '8 x not a picture; 2 x empty file'."""
+    return "; ".join(f"{count:,} x {reason}" for reason, count in Counter(reasons).most_common(REASONS_SHOWN))
 
 
 class RateColumn(ProgressColumn):

@@ -6,6 +6,7 @@ animals, TensorFlow Datasets) is unpacked to files once, so that everything behi
 
 import importlib
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -65,6 +66,11 @@ def load_source(data: str, cache_dir: Path) -> Source:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         problem = f"and there is no such file or folder.{did_you_mean(path.name, ['animals', *siblings])}"
     raise UsageError(f"--data must be 'animals', a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}")
+
+
+def choose_judged(splits: Collection[str]) -> Split | None:
+    """The split of those that were judged that says how good a model is: test, or val where there is no test."""
+    return next((split for split in ("test", "val") if split in splits), None)
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:

@@ -8,9 +8,9 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from config import Task
-from inference.answer_table import PROBABILITY, common_reasons
+from inference.answer_table import PROBABILITY
 from inference.answers import NO_LABEL
-from terminal import console, counted, show_stage
+from terminal import common_reasons, console, counted, show_stage
 
 ROWS_SHOWN = 20
 CLASSES_SHOWN = 10

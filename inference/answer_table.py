@@ -2,21 +2,17 @@
 
 import contextlib
 import os
-import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from config import Task, UsageError
+from config import Task
 from data.sources import printable
 from inference.answers import class_probabilities, label_texts, predicted_labels
 from inference.files import FoundFile
 
-REASONS_SHOWN = 3
-"""Most frequent reasons for not reading a file that are shown."""
 PROBABILITY = "probability_"
 """Before the name of a class, the name of its column."""
 
@@ -93,31 +89,6 @@ def csv_writer(path: Path | None) -> Iterator[Callable[[pd.DataFrame], None]]:
 def as_text(cell: str) -> str:
     """Puts an apostrophe before what a spreadsheet would compute, such as '=1+1' (OWASP, CSV injection)."""
     return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
-
-
-def check_output_file(flag: str, path: Path | None) -> None:
-    """Makes sure that a file can be written, without making it.
-
-    Args:
-        flag: that names it.
-        path: None if it was not asked for.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    if path is None:
-        return
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{flag} must be a file; '{path}' is {'a folder' if path.is_dir() else 'none'}.")
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise UsageError(f"{flag} must be a file that can be written; '{path}': {error.strerror}.") from None
-
-
-def common_reasons(reasons: Iterable[str]) -> str:
-    """The most frequent reasons and how often each came: '8 x not a picture; 2 x empty file'."""
-    return "; ".join(f"{count:,} x {reason}" for reason, count in Counter(reasons).most_common(REASONS_SHOWN))
 
 
 def _placed(readable: np.ndarray, values: np.ndarray, otherwise: object) -> np.ndarray:

@@ -9,6 +9,7 @@ from config import Task, TrainConfig, UsageError
 if TYPE_CHECKING:
     import keras
 
+METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.keras"
 RECORD_FILE = "model.json"
 """What has to be known of a model besides its weights."""
@@ -43,9 +44,7 @@ def read_run(folder: Path) -> TrainedRun:
         raise UsageError(
             f"RUN must be a run folder, as train.py makes them below runs/; there is no folder '{folder}'."
         )
-    missing = [
-        name for name in ("config.json", MODEL_FILE, RECORD_FILE, "metrics.json") if not (folder / name).is_file()
-    ]
+    missing = [name for name in ("config.json", MODEL_FILE, RECORD_FILE, METRICS_FILE) if not (folder / name).is_file()]
     if missing:
         raise UsageError(f"RUN must be the folder of a finished run; '{folder}' has no {' and no '.join(missing)}.")
     try:

@@ -9,11 +9,10 @@ import numpy as np
 import pandas as pd
 
 from config import UsageError
-from data.sources import load_source
+from data.sources import SPLITS, Split, choose_judged, load_source
 from inference.files import FoundFile, find_files, read_batches
-from inference.load import TrainedRun
+from inference.load import METRICS_FILE, TrainedRun
 
-METRICS_FILE = "metrics.json"
 PREDICTIONS_FILE = "predictions.csv"
 READ_AT_ONCE = 32
 
@@ -43,9 +42,10 @@ def read_metrics(run: TrainedRun) -> dict[str, Any]:
     return metrics
 
 
-def measured_split(metrics: dict[str, Any]) -> tuple[str, dict[str, Any]] | None:
+def measured_split(metrics: dict[str, Any]) -> tuple[Split, dict[str, Any]] | None:
     """The split that says how good a run is, and what was measured on it: test, or val where there is no test."""
-    return next(((split, metrics[split]) for split in ("test", "val") if metrics.get(split)), None)
+    split = choose_judged([split for split in SPLITS if metrics.get(split)])
+    return split and (split, metrics[split])
 
 
 def check_accuracy(metrics: dict[str, Any], required: float | None) -> None:

@@ -8,8 +8,8 @@ import pandas as pd
 from sklearn import metrics
 
 from config import Task
-from inference.answers import class_probabilities, predicted_labels
-from reports.metrics import CALIBRATION_BINS, accuracy_interval
+from inference.answers import class_probabilities
+from reports.metrics import CALIBRATION_BINS, accuracy_interval, calibration_bins
 
 FEW_CLASSES = 6
 """Up to this many classes have a line each; of more, there is the mean, and the worst."""
@@ -129,13 +129,7 @@ def reliability_table(targets: np.ndarray, outputs: np.ndarray, task: Task) -> p
     """
     truth = class_probabilities(targets, task) > 0.5
     probabilities = class_probabilities(outputs.astype(np.float64), task)
-    if task == "multilabel":
-        confidence = np.maximum(probabilities, 1 - probabilities).ravel()
-        correct = (predicted_labels(probabilities, task) == truth).ravel()
-    else:
-        confidence = probabilities.max(axis=1)
-        correct = truth[np.arange(len(truth)), probabilities.argmax(axis=1)]
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    confidence, correct, bins = calibration_bins(truth, probabilities, task)
     count, sure, right = (
         np.bincount(bins, weights=weights, minlength=CALIBRATION_BINS) for weights in (None, confidence, correct)
     )

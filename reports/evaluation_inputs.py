@@ -8,9 +8,8 @@ from typing import NamedTuple
 from config import TrainConfig, UsageError
 from data.prepare import ImageData, check_labels, prepare_to_judge
 from data.sources import SPLITS, Source, Split, load_source
-from inference.answer_table import common_reasons
 from inference.load import TrainedRun
-from terminal import counted, progress_bar, show_stage
+from terminal import common_reasons, counted, progress_bar, show_stage
 
 ALL = "all"
 """In place of a split, where all pictures are judged together."""

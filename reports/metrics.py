@@ -43,8 +43,7 @@ def measure(
         "accuracy_ci95": accuracy_interval(int(right.sum()), len(right)),
         "balanced_accuracy": _balanced_accuracy(truth, predicted, task),
         "macro_f1": float(f1[support > 0].mean()) if support.any() else 0.0,
-        "log_loss": _log_loss(truth, probabilities, task),
-        "ece": expected_calibration_error(truth, probabilities, task),
+        **measure_certainty(targets, outputs, task),
         "roc_auc": _roc_auc(truth, probabilities),
         "per_class": {
             name: {
@@ -55,6 +54,16 @@ def measure(
             }
             for index, name in enumerate(class_names)
         },
+    }
+
+
+def measure_certainty(targets: np.ndarray, outputs: np.ndarray, task: Task) -> dict[str, float]:
+    """The part of `measure` that changes with how sure the answers are, whatever they are: `log_loss` and `ece`."""
+    truth = class_probabilities(targets, task) > 0.5
+    probabilities = class_probabilities(outputs.astype(np.float64), task)
+    return {
+        "log_loss": _log_loss(truth, probabilities, task),
+        "ece": expected_calibration_error(truth, probabilities, task),
     }
 
 
@@ -72,15 +81,23 @@ def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, tas
         probabilities: float (n, num_classes).
         task: in a multi-label task every yes-or-no decision counts, else only the likeliest class.
     """
+    confidence, correct, bins = calibration_bins(truth, probabilities, task)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def calibration_bins(
+    truth: np.ndarray, probabilities: np.ndarray, task: Task
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How sure each answer is, whether it is right, and its bin; arguments as of `expected_calibration_error`."""
     if task == "multilabel":
         confidence = np.maximum(probabilities, 1 - probabilities).ravel()
-        correct = ((probabilities >= 0.5) == truth).ravel()
+        correct = (predicted_labels(probabilities, task) == truth).ravel()
     else:
         confidence = probabilities.max(axis=1)
         correct = truth[np.arange(len(truth)), probabilities.argmax(axis=1)]
     bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    gaps = np.bincount(bins, weights=correct - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
+    return confidence, correct, bins
 
 
 def majority_accuracy(train_targets: np.ndarray, targets: np.ndarray) -> float | None:

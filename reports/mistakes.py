@@ -8,9 +8,10 @@ import numpy as np
 from config import Task
 from data.prepare import ImageData
 from data.sources import Split
-from inference.answers import NO_LABEL, class_probabilities, label_texts, predicted_labels
+from inference.answers import NO_LABEL, class_probabilities, label_texts
 from inference.explain import grad_cam, overlay
 from reports.page import percent
+from reports.per_class import truth_and_answers
 
 MOST_SHOWN = 12
 LEAST_SURE_SHOWN = 4
@@ -51,9 +52,8 @@ def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: 
         model: that answered.
     """
     positions = data.splits[split]
-    truth = class_probabilities(data.targets[positions], data.task) > 0.5
+    truth, predicted = truth_and_answers(data, outputs, split)
     probabilities = class_probabilities(outputs.astype(np.float64), data.task)
-    predicted = predicted_labels(probabilities, data.task)
     wrong = np.flatnonzero((truth != predicted).any(axis=1))
     classes, certainty = _decisions(truth, predicted, probabilities, data.task)
     if len(wrong):

@@ -16,14 +16,14 @@ from markupsafe import Markup
 from config import TrainConfig
 from data.near_duplicates import NearDuplicate, find_near_duplicates
 from data.prepare import ImageData
-from data.sources import Split
+from data.sources import Split, choose_judged
 from inference.answers import NO_LABEL, class_probabilities, label_texts
 from reports import plots
 from reports.judged_split import measured_content
 from reports.page import inline_svg, picture_uri, setting, write_page
 from reports.per_class import truth_and_answers
 from reports.suspects import LabelError, find_label_errors, suspects_table
-from reports.verdict import Verdict, reach_verdict
+from reports.verdict import Verdict, baseline_bars, reach_verdict
 from reports.writer import write_json, write_table
 
 PICTURES_SHOWN = 12
@@ -57,7 +57,7 @@ def write_report(
     """
     copies, errors = _find_suspects(data, outputs)
     write_table(folder / "suspects.csv", suspects_table(data, copies, errors))
-    judged: Split | None = next((split for split in ("test", "val") if split in outputs), None)
+    judged = choose_judged(outputs)
     leaked = _leaked(data, outputs, judged, copies)
     verdict = reach_verdict(record, data.task, **leaked)
     summary = {"verdict": verdict._asdict(), **leaked, "label_errors": sum(map(len, errors.values()))}
@@ -108,11 +108,8 @@ def _bars(verdict: Verdict, record: dict[str, Any]) -> list[dict[str, Any]]:
     """What the accuracy stands beside."""
     if verdict.split is None:
         return []
-    bars = [{"name": "this model", "value": verdict.accuracy, "interval": verdict.interval}]
-    for name, title in (("raw_pixels", "regression on raw pixels"), ("majority", "most frequent answer")):
-        if record["baseline"][name] is not None:
-            bars.append({"name": title, "value": record["baseline"][name], "interval": None})
-    return bars
+    model = {"name": "this model", "value": verdict.accuracy, "interval": verdict.interval}
+    return [model, *baseline_bars(record["baseline"])]
 
 
 def _history_figures(history: pd.DataFrame) -> list[Markup]:

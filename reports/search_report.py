@@ -10,7 +10,7 @@ import pandas as pd
 from config import Objective
 from reports.page import png_uri, write_page
 from reports.search_scales import OBJECTIVES
-from reports.verdict import Verdict, reach_verdict
+from reports.verdict import Verdict, baseline_bars, reach_verdict
 
 TRIALS_SHOWN = 20
 REASONS_SHOWN = 20
@@ -101,10 +101,7 @@ def _bars(verdict: Verdict, record: dict[str, Any], search: dict[str, Any]) -> l
         for split in splits
     ]
     bars.append({"name": "its trial, val", "value": search["best"]["val_accuracy"], "interval": None})
-    for name, title in (("raw_pixels", "regression on raw pixels"), ("majority", "most frequent answer")):
-        if verdict.split is not None and record["baseline"][name] is not None:
-            bars.append({"name": title, "value": record["baseline"][name], "interval": None})
-    return bars
+    return bars if verdict.split is None else bars + baseline_bars(record["baseline"])
 
 
 def _rows(ranked: pd.DataFrame, best: int) -> pd.DataFrame:

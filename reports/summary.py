@@ -14,7 +14,7 @@ from data.prepare import ImageData
 from data.sources import Split
 from inference.calibration import apply_temperature
 from reports.baselines import raw_pixels_accuracy
-from reports.metrics import choose_threshold, majority_accuracy, measure, measure_threshold
+from reports.metrics import choose_threshold, majority_accuracy, measure, measure_certainty, measure_threshold
 from terminal import console, show_stage
 
 TABLE_COLUMNS = ("", "accuracy", "95 % interval", "mean precision", "mean recall", "mean F1", "pictures")
@@ -86,7 +86,7 @@ def _calibration(
     found = {}
     for name, exponent in (("before", 1 / temperature), ("after", 1.0)):
         scaled = apply_temperature(outputs[split], exponent, data.task)
-        measured = measure(targets, scaled, data.class_names, data.task)
+        measured = measure_certainty(targets, scaled, data.task)
         found |= {f"ece_{name}": measured["ece"], f"log_loss_{name}": measured["log_loss"]}
     return found
 

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from config import Task
 from data.sources import Split
+from inference.run_record import measured_split
 from reports.page import SPACE, interval, percent
 
 WIDE_INTERVAL = 0.1
@@ -42,12 +43,12 @@ def reach_verdict(
         near_duplicates: judged pictures that look like a training picture.
         accuracy_without: the accuracy without them, fraction.
     """
-    split: Split | None = "test" if record["test"] else "val" if record["val"] else None
-    if split is None:
+    judged = measured_split(record)
+    if judged is None:
         nothing = "Nothing was kept to measure on: how good this model is, nobody knows."
         advice = "Give --val-fraction and --test-fraction a share, or test pictures of their own."
         return Verdict(None, nothing, None, None, "", [advice])
-    measured = record[split]
+    split, measured = judged
     count, right = measured["n"], round(measured["accuracy"] * measured["n"])
     what = {"multilabel": "All labels right on", "binary": "Right on", "multiclass": "Right on"}[task]
     pictures = "the one picture" if count == 1 else f"{count:,} pictures"
@@ -61,6 +62,16 @@ def reach_verdict(
         _comparison(record["baseline"], task),
         _cautions(record, split, task, near_duplicates, accuracy_without),
     )
+
+
+def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:
+    """What simple methods reach, as bars beside that of a model."""
+    titles = {"raw_pixels": "regression on raw pixels", "majority": "most frequent answer"}
+    return [
+        {"name": title, "value": baseline[name], "interval": None}
+        for name, title in titles.items()
+        if baseline[name] is not None
+    ]
 
 
 def _comparison(baseline: dict[str, float | None], task: Task) -> str:

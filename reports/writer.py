@@ -17,7 +17,7 @@ from sklearn.metrics import confusion_matrix
 
 from config import TrainConfig, UsageError
 from data.prepare import ImageData
-from data.sources import Split
+from data.sources import Split, choose_judged
 from inference.answers import NO_LABEL, class_probabilities, label_texts, predicted_labels
 from reports import plots
 
@@ -125,7 +125,7 @@ def write_predictions(folder: Path, data: ImageData, outputs: dict[Split, np.nda
     """
     table = predictions_table(data, outputs)
     write_table(folder / "predictions.csv", table)
-    judged = next((split for split in ("test", "val") if split in outputs), None)
+    judged = choose_judged(outputs)
     if judged is None:
         return
     rows = table[table["split"] == judged].reset_index(drop=True)

@@ -35,6 +35,33 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def binary_run(tmp_path_factory) -> Path:
+    return _small_run("binary", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def fine_tuned_run(tmp_path_factory) -> Path:
+    return _small_run("fine_tuned", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def uncut_run(tmp_path_factory) -> Path:
+    return _small_run("uncut", tmp_path_factory)
+
+
+@pytest.fixture(scope="session")
+def multi_label_run(tmp_path_factory) -> Path:
+    return _small_run("multi_label", tmp_path_factory)
+
+
+def _small_run(kind: str, tmp_path_factory) -> Path:
+    """A finished run, whose folder no test may change."""
+    from tests.small_runs import SMALL_RUNS, make_run  # which draws with what stands here
+
+    return make_run(tmp_path_factory.mktemp(kind), **SMALL_RUNS[kind])
+
+
 def hash_free_seed(name: str, number: int, index: int) -> int:
     """A seed that differs between pictures and not between processes."""
     return sum(name.encode()) * 100_003 + number * 1_009 + index

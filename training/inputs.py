@@ -5,7 +5,6 @@ So a mistake is answered within a second or two, and before anything is allocate
 
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +13,8 @@ from data.prepare import ImageData, prepare_data, typical_size
 from data.sources import load_source
 from models.backbones import Backbone, check_image_size, find
 from models.weights import check_available
-from terminal import counted, progress_bar, show_stage
+from terminal import common_reasons, counted, progress_bar, show_stage
 from training.recipe import choose_image_size
-
-REASONS_SHOWN = 3
-"""Most frequent reasons for setting pictures aside that the terminal shows."""
 
 
 class RunInputs(NamedTuple):
@@ -90,6 +86,5 @@ def _show(data: ImageData) -> None:
             "", f"{counted(data.duplicates, 'copy', 'copies')} of other files; no copy is on both sides of a split"
         )
     if data.quarantine:
-        reasons = Counter(item.reason for item in data.quarantine).most_common(REASONS_SHOWN)
-        shown = "; ".join(f"{count:,} x {reason}" for reason, count in reasons)
-        show_stage("", f"{len(data.quarantine):,} set aside, see quarantine.csv: {shown}")
+        reasons = common_reasons(item.reason for item in data.quarantine)
+        show_stage("", f"{len(data.quarantine):,} set aside, see quarantine.csv: {reasons}")

@@ -1,6 +1,5 @@
 """A pretrained network as it is: its classes by name, and weights with top."""
 
-import importlib
 from pathlib import Path
 
 import keras
@@ -13,7 +12,8 @@ from inference.files import find_files
 from inference.imagenet import class_names, of_backbone
 from inference.predict_files import predict_files
 from models import weights
-from models.backbones import TABLE, Backbone, build, find
+from models.backbones import TABLE, Backbone, find
+from tests.weight_files import files_asked_for
 
 QUICK = {"mobilenet", "mobilenetv3small", "efficientnetb0", "nasnetmobile"}
 ROWS = [pytest.param(row, id=row.name, marks=() if row.name in QUICK else pytest.mark.slow) for row in TABLE[1:]]
@@ -91,16 +91,4 @@ def test_without_a_network_the_error_names_the_file_with_top(monkeypatch, tmp_pa
 
 @pytest.mark.parametrize("row", ROWS)
 def test_the_weights_file_with_top_is_the_one_keras_asks_for(row: Backbone, monkeypatch):
-    asked = []
-
-    def get_file(name, *_, **__):
-        asked.append(name)
-        raise FileNotFoundError
-
-    module = importlib.import_module(getattr(keras.applications, row.builder).__module__)
-    if row.module == "resnet_v2":
-        module = importlib.import_module("keras.src.applications.resnet")
-    monkeypatch.setattr(module.file_utils, "get_file", get_file)
-    with pytest.raises(FileNotFoundError):
-        build(row, row.image_size, weights="imagenet", include_top=True)
-    assert asked == [row.weights_file_with_top]
+    assert files_asked_for(row, row.image_size, True, monkeypatch) == [row.weights_file_with_top]

@@ -22,7 +22,6 @@ from inference.files import BATCHES_AHEAD, FoundFile, find_files, read_batches
 from inference.load import read_run
 from inference.predict_files import predict_files
 from tests.conftest import make_picture
-from tests.small_runs import SMALL_RUNS, make_run
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -35,21 +34,6 @@ def run_predict(monkeypatch, *args: object) -> int:
     except SystemExit as exit_request:
         return exit_request.code
     return 0
-
-
-@pytest.fixture(scope="module")
-def binary_run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("binary"), **SMALL_RUNS["binary"])
-
-
-@pytest.fixture(scope="module")
-def fine_tuned_run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("fine_tuned"), **SMALL_RUNS["fine_tuned"])
-
-
-@pytest.fixture(scope="module")
-def multi_label_run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("multi_label"), **SMALL_RUNS["multi_label"])
 
 
 def read_answers(csv: Path, photos: Path) -> pd.DataFrame:

