@@ -24,7 +24,7 @@ class CacheFlags:
 def main() -> None:
     """Shows every entry with its size and last use, and deletes them if that was asked for."""
     flags = parse_flags(CacheFlags, config=(tyro.conf.FlagCreatePairsOff,))
-    from features.store import open_store
+    from data.store import open_store
     from terminal import console, counted, show_stage
 
     store = open_store(flags.cache_dir, cache_gb=0)

@@ -13,14 +13,19 @@ from typing import Any, TypeVar
 import tyro
 
 from config import TrainConfig, UsageError
+from files import FULL_DISK
+from interrupts import Terminated, heed_sigterm
+from training.folder import check_unchanged, read_begun
 
 Flags = TypeVar("Flags")
 USAGE_STATUS = 2
-INTERRUPTED_STATUS = 130
+INTERRUPTED_STATUS, TERMINATED_STATUS = 130, 143
+"""128 and the number of the signal, as shells have it."""
 
 
 def parse_config(args: list[str] | None = None) -> TrainConfig:
-    """Reads the flags of `train.py`; those given override the settings of `--config FILE`.
+    """Reads the flags of `train.py`; those given override the settings of `--config FILE`, or must be those of the run
+    that `--resume` names.
 
     Args:
         args: the flags; those of the process when None.
@@ -29,15 +34,28 @@ def parse_config(args: list[str] | None = None) -> TrainConfig:
         UsageError: an unknown flag, or a setting with an impossible value.
         SystemExit: with 0 after --help.
     """
-    config_flag = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    config_flag.add_argument("--config", type=Path)
+    starts = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    starts.add_argument("--config", type=Path)
+    starts.add_argument("--resume", type=Path)
     try:
-        known, rest = config_flag.parse_known_args(args)
-    except argparse.ArgumentError:
-        raise UsageError("--config needs the name of a file, such as runs/NAME/config.json.") from None
-    default = TrainConfig.from_file(known.config) if known.config else TrainConfig()
+        known, rest = starts.parse_known_args(args)
+    except argparse.ArgumentError as error:
+        raise UsageError(f"{error.argument_name} needs a name, such as {_EXAMPLES[error.argument_name]}.") from None
     description = f"{TrainConfig.__doc__}\n\nAlso: --config FILE starts from the config.json of a run."
-    return parse_flags(TrainConfig, rest, default=default, description=description)
+    if known.resume is None:
+        default = TrainConfig.from_file(known.config) if known.config else TrainConfig()
+        return parse_flags(TrainConfig, rest, default=default, description=description)
+    if known.config is not None:
+        raise UsageError("--resume goes on with the settings of its run; leave out --config.")
+    begun = read_begun(known.resume)
+    config = parse_flags(TrainConfig, rest, default=begun, description=description)
+    check_unchanged(config, begun.to_json())
+    if config.output != known.resume:
+        raise UsageError(f"--resume goes on in its own folder, '{known.resume}'; leave out --output.")
+    return config
+
+
+_EXAMPLES = {"--config": "runs/NAME/config.json", "--resume": "runs/NAME"}
 
 
 def parse_flags(kind: type[Flags], args: list[str] | None = None, **settings: Any) -> Flags:
@@ -83,7 +101,8 @@ def check_output_file(flag: str, path: Path | None) -> None:
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Runs a command and exits: a mistake of the user is one line and status 2, Ctrl-C status 130."""
+    """Runs a command and exits: a mistake of the user is one line and status 2; Ctrl-C is 130, SIGTERM 143."""
+    heed_sigterm()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
@@ -92,12 +111,14 @@ def run_command(command: Callable[[], None]) -> None:
     except UsageError as error:
         _fail(str(error))
     except OSError as error:
+        if error.errno in FULL_DISK:
+            _fail(f"The disk of '{error.filename or Path.cwd()}' is full. Make room.")
         if error.filename is None:
             raise
         _fail(f"'{error.filename}' cannot be used: {error.strerror}.")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(INTERRUPTED_STATUS)
+        sys.exit(TERMINATED_STATUS if isinstance(interrupt, Terminated) else INTERRUPTED_STATUS)
 
 
 def _fail(message: str) -> None:

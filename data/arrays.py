@@ -11,17 +11,18 @@ import numpy as np
 from config import UsageError
 
 
-def temporary_array(shape: tuple[int, ...], folder: Path) -> np.ndarray:
-    """Makes a uint8 array in a file without a name: memory stays free, and nothing is left however the process ends.
+def temporary_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np.ndarray:
+    """Makes an array in a file without a name: memory stays free, and nothing is left however the process ends.
 
     Args:
         shape: of the array.
+        dtype: of its values.
         folder: where the file takes its space; made if it is not there.
 
     Raises:
         UsageError: the folder cannot be written, or has too little space.
     """
-    needed = math.prod(shape)
+    needed = math.prod(shape) * dtype.itemsize
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
@@ -31,7 +32,7 @@ def temporary_array(shape: tuple[int, ...], folder: Path) -> np.ndarray:
                 f"Make room, choose another --cache-dir or a smaller --image-size."
             )
         with tempfile.TemporaryFile(dir=folder) as file:
-            return np.memmap(file, np.uint8, "w+", shape=shape)
+            return np.memmap(file, dtype, "w+", shape=shape)
     except OSError as error:
         raise UsageError(f"--cache-dir must be writable; '{folder}' is not: {error.strerror}.") from error
 

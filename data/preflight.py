@@ -1,21 +1,25 @@
 """Decodes every picture once, before anything is learnt, so that no run trains on a broken one or dies of it.
 
-What can be read is kept as small uint8 pictures for the rest of the run; what cannot is set aside with the reason.
+What can be read is kept as small uint8 pictures for this run and the next; what cannot is set aside with the reason.
 """
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from config import Resize
-from data.arrays import release, temporary_array
-from data.decode import UnreadablePictureError, decode_picture, read_content
+from data.arrays import temporary_array
+from data.decode import DECODER, LOOK_SIZE, UnreadableNowError, UnreadablePictureError, decode_with_look, read_content
+from data.rows import ArrayWriter, Writer
 from data.sources import Picture
+from data.store import Description, Store, Stored
 
 CHUNK = 1_000
 """Pictures handed to the workers at once."""
@@ -26,6 +30,8 @@ class SetAside(NamedTuple):
 
     path: Path
     reason: str
+    retry: bool = False
+    """Whether another try may be worth it."""
 
 
 class Preflight(NamedTuple):
@@ -33,7 +39,9 @@ class Preflight(NamedTuple):
 
     pictures: list[Picture]
     pixels: np.ndarray
-    """uint8 (num_pictures, image_size, image_size, 3) in [0, 255]; a file mapped to memory, gone with the process."""
+    """uint8 (num_pictures, image_size, image_size, 3) in [0, 255]; a file mapped to memory."""
+    looks: np.ndarray
+    """uint8 (num_pictures, LOOK_SIZE, LOOK_SIZE), to recognise look-alikes; see `data.decode.make_look`."""
     digests: list[str]
     """SHA-256 of each file, to recognise copies."""
     quarantine: list[SetAside]
@@ -43,42 +51,123 @@ def check_pictures(
     pictures: Sequence[Picture],
     image_size: int,
     resize: Resize,
+    store: Store,
     scratch_dir: Path,
+    title: str,
+    retry: bool = True,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Preflight:
-    """Reads every file, upright and in RGB, in parallel.
+    """Reads every file, upright and in RGB, in parallel; or takes what the store has of the same files.
 
     Args:
         pictures: what the source found.
         image_size: height and width to keep, pixels.
         resize: how a picture becomes a square.
-        scratch_dir: where the pixels are kept during the run: `image_size`^2 x 3 bytes for each picture.
+        store: where the pixels stay for the next run: `image_size`^2 x 3 bytes for each picture.
+        scratch_dir: where they are kept during this run if the store has no room for them.
+        title: of the pictures, for the list of what is in the store.
+        retry: whether to try again what the system could not read before.
         on_progress: called with the number of pictures done since the last call.
 
+    Returns:
+        What can be read, and what is wrong with the rest.
+
     Raises:
-        UsageError: `scratch_dir` cannot be written.
+        UsageError: neither `store` nor `scratch_dir` can be written, or has room.
     """
-    pixels = temporary_array((len(pictures), image_size, image_size, 3), scratch_dir)
-    digests, readable, quarantine = [], [], []
+    shape, row = (len(pictures),), _row(image_size)
+    description = {**decoding(image_size, resize), "look": LOOK_SIZE, "files": _digest_of_files(pictures)}
+    with store.locked([description]):
+        stored = store.load(description)
+        if stored is not None and not (retry and _readable_now(stored.notes["retry"], pictures)):
+            on_progress(len(pictures))
+        elif store.make_room(len(pictures) * row.itemsize, [description]):
+            store.remove(description)
+            with store.writing(description, f"{title}, {image_size} px", shape, row) as writer:
+                _decode(pictures, image_size, resize, writer, on_progress)
+                writer.end_here()
+            stored = store.load(description, check=False)
+        else:
+            writer = ArrayWriter(temporary_array(shape, row, scratch_dir))
+            _decode(pictures, image_size, resize, writer, on_progress)
+            stored = Stored(writer.values[: writer.rows], 0.0, writer.notes)
+    set_aside = dict(stored.notes["set_aside"])
+    readable = [picture for index, picture in enumerate(pictures) if index not in set_aside]
+    quarantine = [SetAside(pictures[index].path, reason) for index, reason in set_aside.items()]
+    return Preflight(readable, stored.values["pixels"], stored.values["look"], stored.notes["digests"], quarantine)
+
+
+def decoding(image_size: int, resize: Resize) -> Description:
+    """Says how a file becomes pixels, as JSON has it."""
+    decoder = f"{DECODER}, pillow {metadata.version('pillow')}"
+    return {"image_size": image_size, "resize": resize, "decoder": decoder}
+
+
+def _row(image_size: int) -> np.dtype:
+    """What is kept of a picture."""
+    return np.dtype([("pixels", np.uint8, (image_size, image_size, 3)), ("look", np.uint8, (LOOK_SIZE, LOOK_SIZE))])
+
+
+def _decode(
+    pictures: Sequence[Picture],
+    image_size: int,
+    resize: Resize,
+    writer: Writer | ArrayWriter,
+    on_progress: Callable[[int], None],
+) -> None:
+    """Writes the pixels of what can be read, and notes the digests of these files and what is wrong with the others."""
+    notes = writer.notes
+    if not notes:
+        notes |= {"digests": [], "set_aside": [], "retry": []}
+    del notes["digests"][writer.rows :]
+    done = writer.rows + len(notes["set_aside"])  # by a process that had to stop
+    on_progress(done)
 
     def read(picture: Picture) -> tuple[np.ndarray, str] | SetAside:
-        try:
-            content = read_content(picture.path)
-            return decode_picture(content, image_size, resize), hashlib.sha256(content).hexdigest()
-        except UnreadablePictureError as error:
-            return SetAside(picture.path, str(error))
+        return _read(picture, image_size, resize)
 
     # Threads suffice: Pillow and hashlib let go of the interpreter while they work. Chunks bound what waits in memory.
     with ThreadPoolExecutor(os.cpu_count()) as workers:
-        for start in range(0, len(pictures), CHUNK):
+        for start in range(done, len(pictures), CHUNK):
             chunk = pictures[start : start + CHUNK]
-            for picture, result in zip(chunk, workers.map(read, chunk), strict=True):
+            for index, result in enumerate(workers.map(read, chunk), start):
                 if isinstance(result, SetAside):
-                    quarantine.append(result)
+                    notes["set_aside"].append((index, result.reason))
+                    notes["retry"] += [index] if result.retry else []
                 else:
-                    pixels[len(readable)], digest = result
-                    digests.append(digest)
-                    readable.append(picture)
+                    row, digest = result
+                    notes["digests"].append(digest)
+                    writer.append(row)
                 on_progress(1)
-            release(pixels)
-    return Preflight(readable, pixels[: len(readable)], digests, quarantine)
+
+
+def _read(picture: Picture, image_size: int, resize: Resize) -> tuple[np.ndarray, str] | SetAside:
+    """Returns the row of a file, and its digest."""
+    try:
+        content = read_content(picture.path)
+        row = np.array([decode_with_look(content, image_size, resize)], _row(image_size))
+        return row, hashlib.sha256(content).hexdigest()
+    except UnreadablePictureError as error:
+        return SetAside(picture.path, str(error), isinstance(error, UnreadableNowError))
+
+
+def _readable_now(indices: Sequence[int], pictures: Sequence[Picture]) -> bool:
+    """Whether the system reads a file that it could not read before, when a disk or a network may have failed."""
+    for index in indices:
+        with contextlib.suppress(UnreadableNowError):
+            read_content(pictures[index].path)
+            return True
+    return False
+
+
+def _digest_of_files(pictures: Sequence[Picture]) -> str:
+    """SHA-256 of what tells, without reading them, whether files are those of before: path, size, and times."""
+    digest = hashlib.sha256()
+    for picture in pictures:
+        try:
+            status = os.stat(picture.path)
+            state = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+        except (OSError, ValueError) as error:
+            state = type(error).__name__
+        digest.update(repr((os.path.abspath(picture.path), state)).encode(errors="surrogateescape"))
+    return digest.hexdigest()

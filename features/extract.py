@@ -18,8 +18,9 @@ import tensorflow as tf
 
 from config import UsageError
 from data.pipeline import View, input_batches
+from data.rows import ArrayWriter, Writer
+from data.store import Description, Store
 from features.cuts import Cut
-from features.store import Description, MemoryWriter, Store, Writer
 
 Precision = Literal["float32", "mixed_bfloat16"]
 VERSIONS = {name: metadata.version(name) for name in ("tensorflow", "keras")}
@@ -156,22 +157,29 @@ class FrozenPart:
     ) -> list[np.ndarray]:
         """One pass over the pictures for the cuts that are chosen."""
         shapes = {index: (len(view.rows), *self.cuts[index].tensor.shape[1:]) for index in chosen}
-        room = self._store.make_room(
-            sum(math.prod(shapes[index]) * np.dtype(dtypes[index]).itemsize for index in chosen)
-        )
+        needed = sum(math.prod(shapes[index]) * np.dtype(dtypes[index]).itemsize for index in chosen)
+        room = self._store.make_room(needed, [descriptions[index] for index in chosen])
         if not room and any(len(shape) > 2 for shape in shapes.values()):
-            raise UsageError(f"The disk of --cache-dir has no room left in '{self._store.folder}'. Make some.")
+            raise UsageError(
+                f"'{self._store.folder}' has no room for {needed / 2**20:,.0f} MiB. Raise --cache-gb, or free disk."
+            )
         with contextlib.ExitStack() as stack:
-            writers: dict[int, Writer | MemoryWriter] = {}
+            writers: dict[int, Writer | ArrayWriter] = {}
             for index, shape in shapes.items():
                 title = f"{self._title}, {self.cuts[index].layer}"
                 writers[index] = (
                     stack.enter_context(self._store.writing(descriptions[index], title, shape, dtypes[index]))
                     if room
-                    else MemoryWriter(shape, dtypes[index])
+                    else ArrayWriter(np.empty(shape, dtypes[index]))
                 )
             stack.enter_context(convolutions_in(self._precision))
-            for batch in input_batches(view, BATCH_SIZE, draws):
+            done = min(writer.rows for writer in writers.values())  # by a process that had to stop
+            for writer in writers.values():
+                if writer.rows > done:
+                    writer.rewind(done)
+            on_progress(done)
+            rest = View(view.values, view.rows[done:])
+            for batch in input_batches(rest, BATCH_SIZE, None if draws is None else draws[done:]):
                 outputs = self._compute(batch)
                 for index, writer in writers.items():
                     values = outputs[index].numpy()

@@ -97,6 +97,30 @@ def test_layers_behind_a_cut_are_counted_as_trainable_layers_are():
         assert bool(getattr(operation, "trainable_variables", ())) == bool(getattr(operation, "weights", ()))
 
 
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_the_cuts_of_any_network_are_what_every_way_leads_through(data):
+    parents: list[list[int]] = [[]]
+    for number in range(1, data.draw(st.integers(1, 9))):
+        chosen = data.draw(st.sets(st.integers(max(0, number - 3), number - 1), min_size=1, max_size=3))
+        parents.append(sorted(chosen))
+    tensors = [keras.Input((3,), name="node_0")]
+    for number, inputs in enumerate(parents[1:], start=1):
+        layer = keras.layers.Add(name=f"node_{number}") if len(inputs) > 1 else None
+        layer = layer or keras.layers.Activation("relu", name=f"node_{number}")
+        tensors.append(layer([tensors[each] for each in inputs] if len(inputs) > 1 else tensors[inputs[0]]))
+    model = keras.Model(tensors[0], tensors[-1])
+    found = {int(cut.layer.removeprefix("node_")) for cut in find_cuts(model)}
+    assert found == {node for node in range(len(parents)) if not _reaches_the_input(parents, len(parents) - 1, node)}
+
+
+def _reaches_the_input(parents: list[list[int]], node: int, closed: int) -> bool:
+    """Whether a way leads from a node back to the input past the node that is closed."""
+    if node == closed:
+        return False
+    return node == 0 or any(_reaches_the_input(parents, parent, closed) for parent in parents[node])
+
+
 def test_the_ends_are_cuts():
     model = build("mobilenet")
     cuts = find_cuts(model)

@@ -1,14 +1,16 @@
 """The pass through the frozen layers computes what the layers do, each time the same, and changes nothing."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 
 from config import UsageError
 from data.pipeline import View, augmentation_draws, input_batches
+from data.store import Store
 from features.cuts import Cut, find_cuts
 from features.extract import FrozenPart, apply_model, structure
-from features.store import Store
 from models import backbones
 from models.backbones import TABLE, Backbone, find
 from models.classifier import Classifier, build_classifier
@@ -131,7 +133,7 @@ def test_without_room_the_features_stay_in_memory(lite, view, tmp_path):
     assert saved == 0
     np.testing.assert_array_equal(kept, stored[0])
     assert full.entries() == []
-    with pytest.raises(UsageError, match="no room left"):
+    with pytest.raises(UsageError, match="has no room for"):
         part(lite, tmp_path / "b", limit=0).load_or_compute(view, None, {})
 
 
@@ -174,3 +176,50 @@ def test_the_structure_of_a_network_does_not_depend_on_generated_names(name):
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_the_structure_of_every_network_does_not_depend_on_generated_names(row):
     check_structure(row)
+
+
+@pytest.mark.parametrize("after", [32, 64])
+def test_a_pass_that_was_interrupted_goes_on_to_the_same_bits(view, tmp_path, after):
+    classifier = build("mobilenetv2")
+    draws = augmentation_draws(0, 1, COUNT)
+    whole, _ = part(classifier, tmp_path / "undisturbed").load_or_compute(view, draws, {})
+    done = []
+
+    def interrupt(count: int) -> None:
+        done.append(count)
+        if sum(done) == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        part(classifier, tmp_path / "store").load_or_compute(view, draws, {}, on_progress=interrupt)
+    done.clear()
+    again, saved = part(classifier, tmp_path / "store").load_or_compute(view, draws, {}, on_progress=done.append)
+    assert saved == 0
+    assert done[0] == after
+    assert sum(done) == COUNT
+    for first, second in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_cuts_that_got_differently_far_go_on_together(view, tmp_path):
+    classifier = build("mobilenetv2")
+    whole, _ = part(classifier, tmp_path / "undisturbed").load_or_compute(view, None, {})
+    with pytest.raises(KeyboardInterrupt):
+        part(classifier, tmp_path / "store").load_or_compute(view, None, {}, on_progress=_interrupt_at(64))
+    shorter = min((tmp_path / "store").glob("*.partial"))
+    progress = json.loads((shorter / "progress.json").read_text())
+    (shorter / "progress.json").write_text(json.dumps(progress | {"rows": 32}))
+    again, _ = part(classifier, tmp_path / "store").load_or_compute(view, None, {})
+    for first, second in zip(whole, again, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def _interrupt_at(count: int):
+    done = []
+
+    def advance(number: int) -> None:
+        done.append(number)
+        if sum(done) >= count:
+            raise KeyboardInterrupt
+
+    return advance

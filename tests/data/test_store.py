@@ -1,5 +1,6 @@
 """An entry is there as a whole or not at all, whoever writes it and however that ends."""
 
+import contextlib
 import errno
 import json
 import os
@@ -11,16 +12,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from config import UsageError
-from features.store import MemoryWriter, Store
+from data.rows import ArrayWriter
+from data.store import Store
 
 VALUES = np.arange(600, dtype=np.float32).reshape(100, 6)
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "features", limit=10**9)
+    return Store(tmp_path / "store", limit=10**9)
 
 
 def write(store: Store, name: str = "a", values: np.ndarray = VALUES) -> None:
@@ -141,20 +145,88 @@ def test_a_full_disk_is_a_sentence(store, monkeypatch):
     def fail(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("features.store.Writer.append", fail)
+    monkeypatch.setattr("data.rows.Writer.append", fail)
     with pytest.raises(UsageError, match="The disk of --cache-dir is full"):
         write(store)
     assert store.entries() == []
     assert list(store.folder.iterdir()) == []
 
 
-def test_the_remains_of_a_process_of_the_same_number_do_no_harm(store):
-    remains = store._folder_of({"name": "a"}).with_suffix(f".{os.getpid()}.partial")
-    remains.mkdir(parents=True)
-    (remains / "values.npy").write_bytes(b"half")
-    write(store)
+def test_what_was_written_before_an_interrupt_is_not_written_again(store):
+    interrupt(store, rows=40, notes={"digests": ["of 40"]})
+    assert store.load({"name": "a"}) is None
+    with opened(store) as writer:
+        assert writer.rows == 40
+        assert writer.notes == {"digests": ["of 40"]}
+        writer.append(VALUES[40:])
+    stored = store.load({"name": "a"})
+    np.testing.assert_array_equal(stored.values, VALUES)
+    assert stored.notes == {"digests": ["of 40"]}
+    assert {path.name for path in store._folder_of({"name": "a"}).iterdir()} == {"values.npy", "entry.json"}
+
+
+def test_rows_that_came_after_the_last_record_are_written_again(store):
+    interrupt(store, rows=40)
+    with (store._folder_of({"name": "a"}).with_suffix(".partial") / "values.npy").open("ab") as file:
+        file.write(b"torn")
+    with opened(store) as writer:
+        assert writer.rows == 40
+        writer.append(VALUES[40:])
     np.testing.assert_array_equal(store.load({"name": "a"}).values, VALUES)
-    assert not remains.exists()
+
+
+def test_rows_can_be_forgotten(store):
+    with opened(store) as writer:
+        writer.append(VALUES[:70])
+        writer.rewind(32)
+        writer.append(VALUES[32:])
+    np.testing.assert_array_equal(store.load({"name": "a"}).values, VALUES)
+
+
+def test_an_entry_may_end_early(store):
+    with opened(store) as writer:
+        writer.append(VALUES[:70])
+        writer.end_here()
+    np.testing.assert_array_equal(store.load({"name": "a"}).values, VALUES[:70])
+    (file,) = store.folder.glob("*/values.npy")
+    np.testing.assert_array_equal(np.load(file), VALUES[:70])
+
+
+def shorten_values(partial: Path) -> None:
+    os.truncate(partial / "values.npy", 900)
+
+
+def tear_progress(partial: Path) -> None:
+    (partial / "progress.json").write_text('{"rows": 4')
+
+
+def write_another_kind(partial: Path) -> None:
+    progress = json.loads((partial / "progress.json").read_text())
+    (partial / "progress.json").write_text(json.dumps(progress | {"dtype": "<f2"}))
+
+
+@pytest.mark.parametrize(
+    "damage", [shorten_values, tear_progress, write_another_kind], ids=lambda function: function.__name__
+)
+def test_remains_that_do_not_fit_are_written_over(store, damage):
+    interrupt(store, rows=40)
+    damage(store._folder_of({"name": "a"}).with_suffix(".partial"))
+    with opened(store) as writer:
+        assert writer.rows == 0
+        writer.append(VALUES)
+    np.testing.assert_array_equal(store.load({"name": "a"}).values, VALUES)
+
+
+def opened(store: Store):
+    return store.writing({"name": "a"}, "a", VALUES.shape, VALUES.dtype)
+
+
+def interrupt(store: Store, rows: int, notes: dict | None = None) -> None:
+    """Leaves an entry with some of its rows, as a process does that is stopped."""
+    with contextlib.suppress(KeyboardInterrupt), opened(store) as writer:
+        writer.notes |= notes or {}
+        writer.append(VALUES[:rows])
+        raise KeyboardInterrupt
 
 
 def test_what_can_never_fit_throws_nothing_out(store):
@@ -174,7 +246,7 @@ def test_an_entry_in_use_may_be_thrown_out(store):
 
 
 def test_rows_in_memory_are_taken_the_same_way():
-    writer = MemoryWriter(VALUES.shape, VALUES.dtype)
+    writer = ArrayWriter(np.empty_like(VALUES))
     writer.append(VALUES[:60])
     writer.append(VALUES[60:])
     np.testing.assert_array_equal(writer.values, VALUES)
@@ -184,13 +256,13 @@ PROGRAM = """
 import sys, time
 import numpy as np
 from pathlib import Path
-from features.store import Store
+from data.store import Store
 store = Store(Path(sys.argv[1]), 10**9)
 with store.locked([{"name": "a"}]):
     if store.load({"name": "a"}) is None:
-        print("computing", flush=True)
-        with store.writing({"name": "a"}, "a", (200, 6), "float32") as writer:
-            for row in range(200):
+        with store.writing({"name": "a"}, "a", (200, 6), "float32", interval=0.1) as writer:
+            print("computing from", writer.rows, flush=True)
+            for row in range(writer.rows, 200):
                 writer.append(np.full((1, 6), row, np.float32))
                 time.sleep(0.005)
 print(store.load({"name": "a"}).values.sum(), flush=True)
@@ -202,16 +274,17 @@ def start(store: Store) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.2, 0.6])
-def test_after_a_kill_there_is_nothing_and_the_next_process_computes_it(store, delay):
+def test_after_a_kill_there_is_no_entry_and_the_next_process_goes_on(store, delay):
     process = start(store)
-    assert process.stdout.readline() == "computing\n"
+    assert process.stdout.readline() == "computing from 0\n"
     time.sleep(delay)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert store.load({"name": "a"}) is None
-    assert delay == 0 or list(store.folder.glob("*.partial"))
-    assert start(store).communicate()[0].split() == ["computing", "119400.0"]
-    assert store.make_room(1)
+    line, total = start(store).communicate()[0].splitlines()
+    assert total == "119400.0"
+    assert 0 <= int(line.removeprefix("computing from ")) < 200
+    assert delay < 0.6 or line != "computing from 0"
     assert not list(store.folder.glob("*.partial"))
     assert names(store) == ["a"]
 
@@ -220,7 +293,7 @@ def test_of_two_processes_one_computes_and_the_other_waits(store):
     first, second = start(store), start(store)
     outputs = [process.communicate()[0].splitlines() for process in (first, second)]
     assert [output[-1] for output in outputs] == ["119400.0"] * 2
-    assert sum("computing" in output for output in outputs) == 1
+    assert sum("computing from 0" in output for output in outputs) == 1
     assert sum("waiting" in "".join(output) for output in outputs) == 1
 
 
@@ -230,15 +303,68 @@ def test_what_another_process_is_writing_is_left_alone(store):
         time.sleep(0.01)
     assert store.make_room(1)
     assert list(store.folder.glob("*.partial"))
-    assert process.communicate()[0].split() == ["computing", "119400.0"]
+    assert process.communicate()[0].splitlines() == ["computing from 0", "119400.0"]
 
 
-def test_two_writers_of_one_entry_do_no_harm(store):
-    with store.writing({"name": "a"}, "a", VALUES.shape, VALUES.dtype) as writer:
-        other = Store(store.folder, store.limit)
-        folder = other._folder_of({"name": "a"})
-        folder.mkdir()
-        (folder / "values.npy").write_bytes(b"")
-        (folder / "entry.json").write_text(json.dumps({"title": "of another"}))
-        writer.append(VALUES)
-    assert names(store) == ["of another"]
+_TEXTS_AND_NUMBERS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()
+_DESCRIPTIONS = st.dictionaries(
+    st.text(), st.recursive(_TEXTS_AND_NUMBERS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner))
+)
+
+
+@given(first=_DESCRIPTIONS, second=_DESCRIPTIONS)
+def test_entries_are_the_same_if_and_only_if_their_descriptions_are(first, second):
+    store = Store(Path("store"), limit=1)
+    same = json.dumps(first, sort_keys=True) == json.dumps(second, sort_keys=True)
+    assert (store._folder_of(first) == store._folder_of(second)) == same
+    turned = dict(reversed(first.items()))
+    assert store._folder_of(turned) == store._folder_of(first), "the order of keys means nothing"
+
+
+def test_what_is_half_written_stays_while_there_is_room(store):
+    interrupt(store, rows=40)
+    assert store.make_room(1)
+    with opened(store) as writer:
+        assert writer.rows == 40
+        writer.append(VALUES[40:])
+
+
+def test_what_is_half_written_makes_room_when_it_is_needed(store):
+    interrupt(store, rows=40)
+    store.limit = VALUES.nbytes
+    assert store.make_room(VALUES.nbytes)
+    assert not list(store.folder.glob("*.partial"))
+
+
+def test_what_is_there_of_an_entry_needs_no_more_room(store):
+    interrupt(store, rows=90)
+    store.limit = VALUES.nbytes
+    with store.locked([{"name": "a"}]):
+        assert store.make_room(VALUES.nbytes, [{"name": "a"}])
+        with opened(store) as writer:
+            assert writer.rows == 90
+            writer.append(VALUES[90:])
+
+
+def test_an_interrupt_while_an_entry_is_completed_waits_for_it(store, monkeypatch):
+    sync = os.fsync
+
+    def interrupted_sync(file):
+        os.kill(os.getpid(), signal.SIGINT)
+        sync(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", interrupted_sync)
+        with pytest.raises(KeyboardInterrupt):
+            write(store)
+    np.testing.assert_array_equal(store.load({"name": "a"}).values, VALUES)
+
+
+def test_an_early_end_that_was_interrupted_goes_on(store):
+    with contextlib.suppress(KeyboardInterrupt), opened(store) as writer:
+        writer.append(VALUES[:40])
+        writer.end_here()
+        raise KeyboardInterrupt
+    with opened(store) as writer:
+        assert writer.rows == 40
+        writer.append(VALUES[40:])

@@ -6,29 +6,29 @@ the process ends; a lock lets one process compute what others wait for. What was
 """
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
 import shutil
 import time
-import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from config import UsageError
+from data.rows import PROGRESS, RECORD_SECONDS, VALUES, Writer, checksum
+from files import FULL_DISK, write_text
+from interrupts import put_off
 from terminal import show_stage
 
-FORMAT = 1
+FORMAT = 2
 """Part of every description: raise it when entries of before can no longer be used."""
-BLOCK = 2**24
-"""Bytes read at once when an entry is checked."""
 NAME_LENGTH = 32
 """Letters of an entry's name; nothing else in the folder has as many."""
+RECORD = "entry.json"
 PARTIAL = ".partial"
 SPARE = 2**30
 """Bytes of the disk that are never filled."""
@@ -44,6 +44,8 @@ class Stored(NamedTuple):
     """Mapped to memory, read-only."""
     seconds: float
     """How long it took to compute them."""
+    notes: dict[str, Any]
+    """What its writer noted beside them."""
 
 
 class Entry(NamedTuple):
@@ -57,52 +59,9 @@ class Entry(NamedTuple):
     """Seconds since 1970."""
 
 
-class Writer:
-    """Fills an entry from its first row to its last; only a complete one becomes part of the store."""
-
-    def __init__(self, path: Path, shape: Sequence[int], dtype: np.dtype):
-        self._file = path.open("wb")
-        header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": tuple(shape)}
-        np.lib.format.write_array_header_2_0(self._file, header)
-        self._dtype = dtype
-        self._missing = shape[0]
-        self.checksum = 0
-
-    def append(self, rows: np.ndarray) -> None:
-        """Adds the next rows."""
-        content = np.ascontiguousarray(rows, self._dtype)
-        self._file.write(content)
-        self.checksum = zlib.crc32(content, self.checksum)
-        self._missing -= len(rows)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, error: type | None, *_) -> None:
-        with self._file:
-            if error is None:
-                self._file.flush()
-                os.fsync(self._file.fileno())
-        if error is None and self._missing:
-            raise ValueError(f"{self._missing} rows of the entry are missing")
-
-
-class MemoryWriter:
-    """Takes rows as `Writer` does, for which the store has no room."""
-
-    def __init__(self, shape: Sequence[int], dtype: np.dtype):
-        self.values = np.empty(shape, dtype)
-        self._filled = 0
-
-    def append(self, rows: np.ndarray) -> None:
-        """Adds the next rows."""
-        self.values[self._filled : self._filled + len(rows)] = rows
-        self._filled += len(rows)
-
-
 def open_store(cache_dir: Path, cache_gb: float) -> "Store":
     """Opens the store of a cache folder; the arguments are settings of `config.TrainConfig`, explained there."""
-    return Store(cache_dir / "features", round(cache_gb * 1e9))
+    return Store(cache_dir / "store", round(cache_gb * 1e9))
 
 
 class Store:
@@ -127,11 +86,12 @@ class Store:
         """
         folder = self._folder_of(description)
         try:
-            record = json.loads((folder / "entry.json").read_text())
-            if check and _checksum(folder / "values.npy") != record["checksum"]:
+            record = json.loads((folder / RECORD).read_text())
+            if check and checksum(folder / VALUES) != record["checksum"]:
                 raise ValueError("its checksum is wrong")
-            stored = Stored(np.load(folder / "values.npy", mmap_mode="r"), record["seconds"])
-            os.utime(folder / "entry.json")
+            stored = Stored(np.load(folder / VALUES, mmap_mode="r"), record["seconds"], record["notes"])
+            os.utime(folder / RECORD)
+            _MAPPED.add(folder)
         except FileNotFoundError:
             if not folder.exists():
                 return None
@@ -146,35 +106,54 @@ class Store:
 
     @contextlib.contextmanager
     def writing(
-        self, description: Description, title: str, shape: Sequence[int], dtype: np.typing.DTypeLike
+        self,
+        description: Description,
+        title: str,
+        shape: Sequence[int],
+        dtype: np.typing.DTypeLike,
+        interval: float = RECORD_SECONDS,
     ) -> Iterator[Writer]:
-        """Adds an entry; it is complete when the block ends, and absent if the block fails.
+        """Adds an entry, or goes on where another process had to stop; the caller holds its lock.
+
+        It is complete when the block ends. If the block is interrupted, or the disk is full, what there is of it stays
+        for the next time; if it fails otherwise, nothing does.
 
         Args:
             description: by which it is found.
             title: what a list of entries shows.
             shape: of the values.
             dtype: of the values.
+            interval: seconds after which it is recorded how far it is.
         """
         started = time.perf_counter()
         folder = self._folder_of(description)
-        partial = folder.with_suffix(f".{os.getpid()}{PARTIAL}")
-        _remove(partial)  # of a process of the same number, as they all are in a container
-        partial.mkdir(parents=True)
+        partial = folder.with_suffix(PARTIAL)
+        partial.mkdir(parents=True, exist_ok=True)
+        writer = Writer(partial, shape, np.dtype(dtype), interval)
         try:
-            with Writer(partial / "values.npy", shape, np.dtype(dtype)) as writer:
-                yield writer
-            seconds = time.perf_counter() - started
-            record = {"title": title, "seconds": seconds, "checksum": writer.checksum, "description": description}
-            (partial / "entry.json").write_text(json.dumps(record, indent=2))
-            os.replace(partial, folder)
+            yield writer
+            with put_off():
+                writer.complete()
+                seconds = time.perf_counter() - started
+                record = {"title": title, "seconds": seconds, "checksum": writer.checksum, "notes": writer.notes}
+                write_text(partial / RECORD, json.dumps({**record, "description": description}))
+                (partial / PROGRESS).unlink(missing_ok=True)
+                os.replace(partial, folder)
+        except (KeyboardInterrupt, MemoryError):
+            writer.stop()
+            raise
         except OSError as error:
-            if error.errno == errno.ENOSPC:
+            with contextlib.suppress(OSError):
+                writer.close()
+            if not (partial / PROGRESS).exists():
+                _remove(partial)
+            if error.errno in FULL_DISK:
                 raise UsageError(f"The disk of --cache-dir is full, '{self.folder}'. Make room.") from error
-            if not folder.exists():  # else another process was faster, and its entry is as good
-                raise
-        finally:
+            raise
+        except BaseException:
+            writer.close()
             _remove(partial)
+            raise
 
     @contextlib.contextmanager
     def locked(self, descriptions: Sequence[Description]) -> Iterator[None]:
@@ -186,46 +165,55 @@ class Store:
                 try:
                     lock.acquire(timeout=0)
                 except Timeout:
-                    show_stage("features", "another run computes the same features; waiting for it")
+                    show_stage("cache", "another run computes the same; waiting for it")
                     lock.acquire()
                 locks.callback(lock.release)
             yield
 
     def has_room(self, needed: int) -> bool:
         """Whether `needed` bytes would fit, if everything else were deleted."""
-        return needed <= min(self.limit, self._free() + sum(entry.size for entry in self.entries()))
+        freed = sum(map(_freed, self.entries())) + sum(partial.size for partial in self._abandoned())
+        return needed <= min(self.limit, self._free() + freed)
 
-    def make_room(self, needed: int) -> bool:
-        """Deletes what was unused for longest until `needed` bytes fit; False, and nothing deleted, if they cannot."""
+    def make_room(self, needed: int, descriptions: Sequence[Description] = ()) -> bool:
+        """Deletes what was unused for longest until `needed` bytes fit; False, and nothing deleted, if they cannot.
+
+        Args:
+            needed: bytes.
+            descriptions: of the entries they are for; what an earlier process has written of these is there already.
+        """
+        partials = [self._folder_of(description).with_suffix(PARTIAL) for description in descriptions]
+        needed -= sum(map(_size, partials))
         if not self.has_room(needed):
             return False
-        self._remove_abandoned()
-        entries, free = self.entries(), self._free()
-        used = sum(entry.size for entry in entries)
+        entries = sorted([*self.entries(), *self._abandoned()], key=lambda entry: entry.last_used)
+        used, free = sum(entry.size for entry in entries), self._free()
         for entry in entries:
             if used + needed <= self.limit and needed <= free:
                 break
+            used, free = used - entry.size, free + _freed(entry)
             _remove(entry.folder)
-            used, free = used - entry.size, free + entry.size
         return True
 
     def entries(self) -> list[Entry]:
         """Everything in the store, longest unused first."""
         entries = []
         for folder in self.folder.glob("?" * NAME_LENGTH):
-            size = sum(file.stat().st_size for file in folder.glob("*"))
             try:
-                title = json.loads((folder / "entry.json").read_text())["title"]
-                entries.append(Entry(folder, title, size, (folder / "entry.json").stat().st_mtime))
+                title = json.loads((folder / RECORD).read_text())["title"]
+                entries.append(Entry(folder, title, _size(folder), (folder / RECORD).stat().st_mtime))
             except (OSError, ValueError, KeyError, TypeError):
-                entries.append(Entry(folder, "damaged", size, last_used=0.0))
+                entries.append(Entry(folder, "damaged", _size(folder), last_used=0.0))
         return sorted(entries, key=lambda entry: entry.last_used)
+
+    def remove(self, description: Description) -> None:
+        """Deletes an entry."""
+        _remove(self._folder_of(description))
 
     def clear(self) -> None:
         """Deletes every entry."""
-        for entry in self.entries():
+        for entry in (*self.entries(), *self._abandoned()):
             _remove(entry.folder)
-        self._remove_abandoned()
 
     def _folder_of(self, description: Description) -> Path:
         text = json.dumps({"format": FORMAT, **description}, sort_keys=True)
@@ -233,30 +221,45 @@ class Store:
 
     def _free(self) -> int:
         """Bytes of the disk that may be filled."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._make(self.folder)
         return shutil.disk_usage(self.folder).free - SPARE
 
     def _lock(self, name: str) -> FileLock:
         locks = self.folder / "locks"
-        locks.mkdir(parents=True, exist_ok=True)
+        self._make(locks)
         return FileLock(locks / f"{name}.lock")
 
-    def _remove_abandoned(self) -> None:
-        """Deletes what processes that were killed left half written: what no process holds the lock of."""
+    def _make(self, folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--cache-dir must be writable; '{self.folder}' is not: {error.strerror}.") from None
+
+    def _abandoned(self) -> list[Entry]:
+        """What processes that were stopped left half written: what no process holds the lock of."""
+        found = []
         for partial in self.folder.glob(f"*{PARTIAL}"):
-            with contextlib.suppress(Timeout), self._lock(partial.name.partition(".")[0]).acquire(timeout=0):
-                _remove(partial)
+            with contextlib.suppress(Timeout, OSError), self._lock(partial.stem).acquire(timeout=0):
+                found.append(Entry(partial, "half written", _size(partial), partial.stat().st_mtime))
+        return found
 
 
-def _checksum(file: Path) -> int:
-    """CRC-32 of the values of a .npy file."""
-    checksum = 0
-    with file.open("rb") as stream:
-        np.lib.format.read_magic(stream)
-        np.lib.format.read_array_header_2_0(stream)
-        while block := stream.read(BLOCK):
-            checksum = zlib.crc32(block, checksum)
-    return checksum
+_MAPPED: set[Path] = set()
+"""Entries that this process reads: to delete them frees no disk before it ends."""
+
+
+def _freed(entry: Entry) -> int:
+    """Bytes of the disk that are free when an entry is deleted."""
+    return 0 if entry.folder in _MAPPED else entry.size
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files in a folder; another process may delete them at any time."""
+    size = 0
+    for file in folder.glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            size += file.stat().st_size
+    return size
 
 
 def _remove(folder: Path) -> None:

@@ -1,0 +1,82 @@
+"""Files that are complete or absent, however the process that writes them ends."""
+
+import contextlib
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says when a file cannot become larger: the disk, the user's share of it, or the file itself."""
+MOST_JSON_BYTES = 2**26
+"""Of a file of settings or figures; the longest, of 20,000 classes, has a tenth of that."""
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Yields another name in the same folder to write a file under; it is renamed when the block ends without error.
+
+    The other name is the same each time, so that what a killed process left is written over.
+    """
+    path = path.resolve()  # what a link leads to, not the link
+    temporary = path.with_name(f".partial-{path.name}")  # of the same ending, which tells the format
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file."""
+    with written_aside(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Writes a JSON file that other languages can read as well: no NaN."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # of a path that is no UTF-8
+        text = json.dumps(content, indent=2, allow_nan=False, default=str)
+    write_text(path, f"{text}\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads a JSON file that may come from anyone.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no JSON, or what readers would understand differently: NaN, or a name twice in an object.
+    """
+    with path.open("rb") as file:
+        return parse_json(file.read(MOST_JSON_BYTES + 1))
+
+
+def parse_json(content: bytes) -> Any:
+    """Reads JSON as `read_json` does.
+
+    Raises:
+        ValueError: as there.
+    """
+    if len(content) > MOST_JSON_BYTES:
+        raise ValueError(f"more than {MOST_JSON_BYTES:,} bytes")
+    try:
+        return json.loads(content.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    settings = dict(pairs)
+    if len(settings) < len(pairs):
+        raise ValueError("a name is twice in one object")
+    return settings
