@@ -2,17 +2,19 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from config import Resize, Task, TrainConfig, UsageError, did_you_mean
-from data.decode import DECODER, read_size
-from data.preflight import Preflight, SetAside, check_pictures
+from data.decode import read_size
+from data.near_duplicates import METHOD, MOST_COMPARED, Groups, group_near_duplicates
+from data.preflight import Preflight, SetAside, check_pictures, decoding
 from data.sources import SPLITS, Picture, Source, Split, natural_order, printable
 from data.splits import Splits, assign_splits, check_classes
+from data.store import Store, Stored, open_store
+from terminal import show_stage
 
 SIZES_PROBED = 200
 """Pictures whose headers tell how large the pictures of a source are."""
@@ -30,6 +32,8 @@ class ImageData(NamedTuple):
     pictures: list[Picture]
     pixels: np.ndarray
     """uint8 (num_pictures, image_size, image_size, 3) in [0, 255]."""
+    looks: np.ndarray
+    """uint8 (num_pictures, LOOK_SIZE, LOOK_SIZE), by which look-alikes are found."""
     targets: np.ndarray
     """float32 (num_pictures, num_outputs): 0 or 1; for two classes one column, 1 for the second."""
     splits: dict[Split, np.ndarray]
@@ -37,6 +41,12 @@ class ImageData(NamedTuple):
     quarantine: list[SetAside]
     duplicates: int
     """Files that are a byte-for-byte copy of another."""
+    near_duplicates: int
+    """Pictures that look like another, and are on its side of the split where the data leaves that open."""
+    split_warnings: list[str]
+    """Where look-alikes made a split other than it was asked for."""
+    least_score: float
+    """From which two of these pictures are taken to look the same."""
     digests: list[str]
     """SHA-256 of each picture's file."""
     resize: Resize
@@ -47,9 +57,7 @@ class ImageData(NamedTuple):
         return {
             "pictures": hashlib.sha256(digests.encode()).hexdigest(),
             "count": len(positions),
-            "image_size": self.pixels.shape[1],
-            "resize": self.resize,
-            "decoder": f"{DECODER}, pillow {metadata.version('pillow')}",
+            **decoding(self.pixels.shape[1], self.resize),
         }
 
     def display_path(self, path: Path) -> str:
@@ -82,13 +90,13 @@ def prepare_data(
     Raises:
         UsageError: no picture can be read, or a class has too few.
     """
-    preflight = _read(source, config, image_size, on_progress)
+    judged = _read(source, config, image_size, on_progress)
     labels = {label for picture in source.pictures for label in picture.labels}
     class_names = tuple(sorted(labels, key=natural_order))
-    splits = _assign(preflight, config, source)
-    check_classes(preflight.pictures, splits.assigned, class_names)
+    splits = _assign(judged, config, source)
+    check_classes(judged.preflight.pictures, splits.assigned, class_names)
     task: Task = "multilabel" if source.multi_label else "binary" if len(class_names) == 2 else "multiclass"
-    return _encode(source, config, preflight, splits, class_names, task)
+    return _encode(source, config, judged, splits, class_names, task)
 
 
 def prepare_to_judge(
@@ -113,13 +121,13 @@ def prepare_to_judge(
     Raises:
         UsageError: no picture can be read, or they are too few to be split.
     """
-    preflight = _read(source, config, config.image_size, on_progress)
+    judged = _read(source, config, config.image_size, on_progress)
     if split:
-        splits = _assign(preflight, config, source)
+        splits = _assign(judged, config, source)
     else:
-        count = len(preflight.pictures)
-        splits = Splits(["test"] * count, count - len(set(preflight.digests)), [])
-    return _encode(source, config, preflight, splits, class_names, task)
+        digests = judged.preflight.digests
+        splits = Splits(["test"] * len(digests), len(digests) - len(set(digests)), 0, [], [])
+    return _encode(source, config, judged, splits, class_names, task)
 
 
 def check_labels(source: Source, class_names: Sequence[str], task: Task) -> None:
@@ -163,25 +171,55 @@ def encode_labels(labels: list[tuple[str, ...]], class_names: tuple[str, ...], t
     return targets[:, 1:] if task == "binary" else targets
 
 
-def _read(source: Source, config: TrainConfig, image_size: int, on_progress: Callable[[int], None]) -> Preflight:
-    preflight = check_pictures(source.pictures, image_size, config.resize, config.cache_dir / "scratch", on_progress)
+class _Judged(NamedTuple):
+    """Pictures that were read and compared."""
+
+    preflight: Preflight
+    groups: Groups
+    """Of all its pictures."""
+
+
+def _read(source: Source, config: TrainConfig, image_size: int, on_progress: Callable[[int], None]) -> _Judged:
+    store = open_store(config.cache_dir, config.cache_gb)
+    arguments = store, config.cache_dir / "scratch", f"{source.name}, pictures", config.resume is None, on_progress
+    preflight = check_pictures(source.pictures, image_size, config.resize, *arguments)
     if not preflight.pictures:
         first = preflight.quarantine[0]
         raise UsageError(
             f"None of the {len(source.pictures)} files of '{source.name}' is a readable picture; the first is "
             f"'{first.path}': {first.reason}."
         )
-    return preflight
+    return _Judged(preflight, _group(preflight, store, source.name))
+
+
+def _group(preflight: Preflight, store: Store, name: str) -> Groups:
+    """Finds the pictures that look the same, or takes from the store what was found before."""
+    _, first, numbers = np.unique(preflight.digests, return_index=True, return_inverse=True)
+    looks = preflight.looks[first]
+    description = {"near_duplicates": METHOD, "looks": hashlib.sha256(looks).hexdigest()}
+    with store.locked([description]):
+        stored = store.load(description)
+        if stored is None:
+            if len(looks) > MOST_COMPARED:
+                show_stage("warning", f"more than {MOST_COMPARED:,} pictures: look-alikes are not looked for")
+            found = group_near_duplicates(looks)
+            stored = Stored(found.numbers, 0.0, {"least_score": found.least_score})
+            if store.make_room(found.numbers.nbytes):
+                with store.writing(description, f"{name}, look-alikes", found.numbers.shape, np.int32) as writer:
+                    writer.notes |= stored.notes
+                    writer.append(found.numbers)
+    return Groups(stored.values[numbers], stored.notes["least_score"])
 
 
 def _encode(
     source: Source,
     config: TrainConfig,
-    preflight: Preflight,
+    judged: _Judged,
     splits: Splits,
     class_names: tuple[str, ...],
     task: Task,
 ) -> ImageData:
+    preflight, groups = judged
     assigned = np.array([split or "" for split in splits.assigned])
     return ImageData(
         name=source.name,
@@ -190,19 +228,24 @@ def _encode(
         task=task,
         pictures=preflight.pictures,
         pixels=preflight.pixels,
+        looks=preflight.looks,
         targets=encode_labels([picture.labels for picture in preflight.pictures], class_names, task),
         splits={split: np.flatnonzero(assigned == split) for split in SPLITS},
-        quarantine=preflight.quarantine + splits.set_aside,
+        quarantine=[SetAside(*item) for item in source.set_aside] + preflight.quarantine + splits.set_aside,
         duplicates=splits.duplicates,
+        near_duplicates=splits.near_duplicates,
+        split_warnings=splits.warnings,
+        least_score=groups.least_score,
         digests=preflight.digests,
         resize=config.resize,
     )
 
 
-def _assign(preflight: Preflight, config: TrainConfig, source: Source) -> Splits:
+def _assign(judged: _Judged, config: TrainConfig, source: Source) -> Splits:
     return assign_splits(
-        preflight.pictures,
-        preflight.digests,
+        judged.preflight.pictures,
+        judged.preflight.digests,
+        judged.groups.numbers.tolist(),
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
         seed=config.seed,

@@ -1,10 +1,12 @@
 """Which pictures are learnt from, chosen by, and measured on.
 
-The splits are seeded and stratified by class. Copies of one file stay on one side, or the test would be of memory. A
-picture's place depends on its content alone, so adding a file moves at most one other over each border of its class.
+The splits are seeded and stratified by class. Copies of one file, and pictures that look the same, stay on one side, or
+the test would be of memory. A picture's place depends on its content and on what looks like it alone, so adding a file
+that nothing looks like moves at most one other, or one group of look-alikes, over each border of its class.
 """
 
 import hashlib
+import itertools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
@@ -21,13 +23,18 @@ class Splits(NamedTuple):
     """One per picture, in order; None for a copy that another split already has."""
     duplicates: int
     """Files that are byte for byte a copy of an earlier one."""
+    near_duplicates: int
+    """Pictures that look like another and are kept on its side, not counting copies."""
     set_aside: list[SetAside]
     """Copies on both sides of splits that the data itself makes, with the reason."""
+    warnings: list[str]
+    """Where look-alikes made a split other than it was asked for."""
 
 
 def assign_splits(
     pictures: Sequence[Picture],
     digests: Sequence[str],
+    looks: Sequence[int],
     *,
     val_fraction: float,
     test_fraction: float,
@@ -43,6 +50,7 @@ def assign_splits(
     Args:
         pictures: readable pictures.
         digests: SHA-256 of each.
+        looks: a number for each, the same for those that look the same; copies have the same.
         val_fraction: share of the pictures for val, where the data has none; 0 for no val.
         test_fraction: likewise for test.
         seed: another seed gives other splits.
@@ -70,13 +78,18 @@ def assign_splits(
 
     fractions: dict[Split, float] = {"test": test_fraction, "val": val_fraction}
     fractions = {split: share for split, share in fractions.items() if split not in given and share > 0}
-    for digest, split in _carve(pictures, groups, to_carve, fractions, seed, multi_label).items():
+    units: dict[int, list[str]] = defaultdict(list)
+    for digest in to_carve:
+        units[looks[groups[digest][0]]].append(digest)
+    carved, warnings = _carve(pictures, groups, list(units.values()), fractions, seed, multi_label)
+    for digest, split in carved.items():
         for index in groups[digest]:
             assigned[index] = split
     for split in sorted(given | set(fractions)):
         if split not in assigned:
             raise UsageError(f"The {split} split of the data has no readable pictures.")
-    return Splits(assigned, len(pictures) - len(groups), set_aside)
+    alike = [unit for unit in units.values() if len(unit) > 1 and len({carved[digest] for digest in unit}) == 1]
+    return Splits(assigned, len(pictures) - len(groups), sum(map(len, alike)), set_aside, warnings)
 
 
 def check_classes(pictures: Sequence[Picture], assigned: Sequence[Split | None], classes: Sequence[str]) -> None:
@@ -130,45 +143,92 @@ def _judge_copies(pictures: Sequence[Picture], members: list[int]) -> tuple[Spli
 def _carve(
     pictures: Sequence[Picture],
     groups: dict[str, list[int]],
-    digests: Sequence[str],
+    units: Sequence[list[str]],
     fractions: dict[Split, float],
     seed: int,
     multi_label: bool,
-) -> dict[str, Split]:
-    """Assigns the pictures that no evaluation split has, by digest: of each class, in an order set by the seed."""
+) -> tuple[dict[str, Split], list[str]]:
+    """Assigns the pictures that no evaluation split has, by digest: of each class, in an order set by the seed.
+
+    Also returns warnings.
+
+    Args:
+        pictures: all.
+        groups: positions of the copies of each digest.
+        units: digests of pictures that look the same.
+        fractions: of each split that is wanted.
+        seed: decides the order.
+        multi_label: whether a picture may have several labels.
+    """
     chosen: dict[str, Split] = {}
-    for class_name, members in _strata(pictures, groups, digests, len(fractions) + 1, multi_label).items():
-        sizes = {split: max(1, round(share * len(members))) for split, share in fractions.items()}
-        if len(members) <= sum(sizes.values()):
-            raise _too_few(class_name, len(members), sizes)
-        order = sorted(members, key=lambda digest: hashlib.sha256(f"{seed}:{digest}".encode()).digest())
-        for split, size in [*sizes.items(), ("train", len(order))]:
-            chosen.update(dict.fromkeys(order[:size], split))
-            order = order[size:]
-    return chosen
+    warnings: list[str] = []
+    for class_name, members in _strata(pictures, groups, units, len(fractions) + 1, multi_label).items():
+        count = sum(map(len, members))
+        sizes = {split: max(1, round(share * count)) for split, share in fractions.items()}
+        if count <= sum(sizes.values()):
+            raise _too_few(class_name, count, sizes)
+        assigned, warning = _deal(members, sizes, seed)
+        chosen.update(assigned)
+        warnings += [warning.format(class_name)] if warning else []
+    return chosen, warnings
+
+
+def _deal(units: Sequence[list[str]], sizes: dict[Split, int], seed: int) -> tuple[dict[str, Split], str | None]:
+    """Deals the units of a class, and says what could not be done as it was asked for.
+
+    In the order of their hashes, the first are test, the next val, the rest train; a unit on a border is where its
+    middle is. A unit that is larger than a split is train.
+    """
+    if not sizes:
+        return dict.fromkeys((digest for unit in units for digest in unit), "train"), None
+    most = min(sizes.values())
+    small, large = [unit for unit in units if len(unit) <= most], [unit for unit in units if len(unit) > most]
+    room, wanted = sum(map(len, small)), sum(sizes.values())
+    warning = None
+    if room < len(sizes) or (room == len(sizes) and not large):
+        warning = "so many pictures of '{}' look the same that they are on both sides of the split"
+        small, large = small + [[digest] for unit in large for digest in unit], []
+    elif large and room < wanted:
+        warning = "so many pictures of '{}' look the same that the other splits get fewer than they should"
+        sizes = {split: max(1, size * room // wanted) for split, size in sizes.items()}
+
+    def place(unit: list[str]) -> bytes:
+        return min(hashlib.sha256(f"{seed}:{digest}".encode()).digest() for digest in unit)
+
+    dealt: dict[str, Split] = dict.fromkeys((digest for unit in large for digest in unit), "train")
+    borders = list(itertools.accumulate(sizes.values()))
+    before = 0
+    for unit in sorted(small, key=place):
+        middle = before + len(unit) / 2
+        split = next((split for split, border in zip(sizes, borders, strict=True) if middle <= border), "train")
+        dealt.update(dict.fromkeys(unit, split))
+        before += len(unit)
+    return dealt, warning
 
 
 def _strata(
     pictures: Sequence[Picture],
     groups: dict[str, list[int]],
-    digests: Sequence[str],
+    units: Sequence[list[str]],
     fewest: int,
     multi_label: bool,
-) -> dict[str, list[str]]:
-    """Groups pictures by class; in a multi-label task by their rarest label, which is the hardest to spread evenly.
+) -> dict[str, list[list[str]]]:
+    """Groups units by class; in a multi-label task by their rarest label, which is the hardest to spread evenly.
 
-    Multi-label strata of fewer than `fewest` are joined: their labels are on other pictures too.
+    Multi-label strata of fewer than `fewest` are joined: their labels are on other pictures too. A unit of several
+    classes is of the rarest.
     """
-    frequency = Counter(label for digest in digests for label in pictures[groups[digest][0]].labels)
-    strata: dict[str, list[str]] = defaultdict(list)
-    for digest in digests:
-        labels = pictures[groups[digest][0]].labels
-        strata[min(labels, key=lambda label: (frequency[label], label), default="")].append(digest)
+    labels = {digest: pictures[groups[digest][0]].labels for unit in units for digest in unit}
+    frequency = Counter(label for each in labels.values() for label in each)
+    strata: dict[str, list[list[str]]] = defaultdict(list)
+    for unit in units:
+        of_unit = {label for digest in unit for label in labels[digest]}
+        strata[min(of_unit, key=lambda label: (frequency[label], label), default="")].append(unit)
     if not multi_label:
         return strata
-    small = [name for name, members in strata.items() if len(members) < fewest]
-    joined = [digest for name in small for digest in strata.pop(name)]
-    if joined and len(joined) < fewest and strata:
+    small = [name for name, members in strata.items() if sum(map(len, members)) < fewest]
+    joined = [unit for name in small for unit in strata.pop(name)]
+    if joined and sum(map(len, joined)) < fewest and strata:
         strata[max(strata, key=lambda name: len(strata[name]))] += joined
     elif joined:
         strata["rare labels"] = joined

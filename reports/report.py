@@ -17,6 +17,7 @@ from config import TrainConfig
 from data.near_duplicates import NearDuplicate, find_near_duplicates
 from data.prepare import ImageData
 from data.sources import Split, choose_judged
+from files import write_json
 from inference.answers import NO_LABEL, class_probabilities, label_texts
 from reports import plots
 from reports.judged_split import measured_content
@@ -24,7 +25,7 @@ from reports.page import inline_svg, picture_uri, setting, write_page
 from reports.per_class import truth_and_answers
 from reports.suspects import LabelError, find_label_errors, suspects_table
 from reports.verdict import Verdict, baseline_bars, reach_verdict
-from reports.writer import write_json, write_table
+from reports.writer import write_table
 
 PICTURES_SHOWN = 12
 """Of each kind of suspects."""
@@ -88,7 +89,7 @@ def _find_suspects(
         split: find_label_errors(data.targets[data.splits[split]], predicted, data.task)
         for split, predicted in outputs.items()
     }
-    return find_near_duplicates(data.pixels, judged, data.splits["train"]), errors
+    return find_near_duplicates(data.looks, judged, data.splits["train"], data.least_score), errors
 
 
 def _leaked(

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
 from data.animals import load as load_animals
-from data.decode import read_picture
-from data.near_duplicates import BLOCK, find_near_duplicates
+from data.decode import make_look, read_picture
+from data.near_duplicates import BLOCK, NearDuplicate, find_near_duplicates, group_near_duplicates
 from tests.conftest import COLOURS, make_picture
 
 SIZE = 96
@@ -37,6 +37,23 @@ def compressed(picture: Image.Image) -> Image.Image:
     return Image.open(written)
 
 
+def across(pixels: np.ndarray, judged: np.ndarray, train: np.ndarray) -> list[NearDuplicate]:
+    """The pairs of two sides of a data set."""
+    looks = looks_of(pixels)
+    least_score = group_near_duplicates(looks[np.concatenate([judged, train])]).least_score
+    return find_near_duplicates(looks, judged, train, least_score)
+
+
+def looks_of(pixels: np.ndarray) -> np.ndarray:
+    return np.stack([make_look(Image.fromarray(picture)) for picture in pixels])
+
+
+def groups_of_several(pixels: np.ndarray) -> set[tuple[int, ...]]:
+    numbers = group_near_duplicates(looks_of(pixels)).numbers
+    groups = (tuple(np.flatnonzero(numbers == number).tolist()) for number in np.unique(numbers))
+    return {group for group in groups if len(group) > 1}
+
+
 ALTERED = {
     "compressed": compressed,
     "shrunk": lambda picture: picture.resize((SIZE // 2, SIZE // 2)).resize((SIZE, SIZE)),
@@ -50,7 +67,7 @@ ALTERED = {
 def test_an_altered_copy_is_found(alter):
     scenes = [scene(seed) for seed in range(60)]
     pixels = stack([*scenes, *map(alter, scenes[:5])])
-    found = find_near_duplicates(pixels, np.arange(30, 65), np.arange(30))
+    found = across(pixels, np.arange(30, 65), np.arange(30))
     assert {(pair.judged, pair.train) for pair in found} == {(60 + i, i) for i in range(5)}
     assert all(0.8 <= pair.score <= 1 for pair in found)
     assert [pair.score for pair in found] == sorted((pair.score for pair in found), reverse=True)
@@ -58,18 +75,18 @@ def test_an_altered_copy_is_found(alter):
 
 def test_other_scenes_are_no_copies():
     pixels = stack([scene(seed) for seed in range(80)])
-    assert find_near_duplicates(pixels, np.arange(40), np.arange(40, 80)) == []
+    assert across(pixels, np.arange(40), np.arange(40, 80)) == []
 
 
 @pytest.mark.parametrize("size", [8, 32, 40])
 def test_noise_of_one_colour_is_no_copy(size):
     pixels = stack([make_picture(seed, COLOURS[seed % 2], (size, size)) for seed in range(100)])
-    assert find_near_duplicates(pixels, np.arange(50), np.arange(50, 100)) == []
+    assert across(pixels, np.arange(50), np.arange(50, 100)) == []
 
 
 def test_flat_pictures_are_not_compared():
     flat = np.stack([np.full((32, 32, 3), value, np.uint8) for value in (0, 0, 128, 255)])
-    assert find_near_duplicates(flat, np.array([0, 2]), np.array([1, 3])) == []
+    assert across(flat, np.array([0, 2]), np.array([1, 3])) == []
 
 
 def test_silhouettes_of_one_animal_do_not_flood_the_list(tmp_path):
@@ -78,7 +95,7 @@ def test_silhouettes_of_one_animal_do_not_flood_the_list(tmp_path):
     copies = [pixels[10], pixels[20]]
     pixels = np.concatenate([pixels, np.clip(np.stack(copies).astype(int) + 3, 0, 255).astype(np.uint8)])
     count = len(pixels)
-    found = find_near_duplicates(pixels, np.arange(count - 300, count), np.arange(count - 300))
+    found = across(pixels, np.arange(count - 300, count), np.arange(count - 300))
     assert {(pair.judged, pair.train) for pair in found} >= {(count - 2, 10), (count - 1, 20)}
     assert len(found) <= 12
 
@@ -88,7 +105,7 @@ def test_copies_are_found_in_every_block():
     pixels = rng.integers(0, 256, (3 * BLOCK, 16, 16, 3)).astype(np.uint8)
     judged, train = np.arange(2 * BLOCK - 10), np.arange(2 * BLOCK - 10, 3 * BLOCK)
     pixels[[5, BLOCK + 7]] = pixels[[3 * BLOCK - 1, 2 * BLOCK]]
-    found = find_near_duplicates(pixels, judged, train)
+    found = across(pixels, judged, train)
     assert {(pair.judged, pair.train) for pair in found} == {(5, 3 * BLOCK - 1), (BLOCK + 7, 2 * BLOCK)}
     assert [pair.score for pair in found] == pytest.approx([1, 1], abs=1e-4)
 
@@ -96,5 +113,39 @@ def test_copies_are_found_in_every_block():
 def test_without_pictures_there_are_no_copies():
     pixels = stack([scene(0)])
     nothing = np.zeros(0, int)
-    assert find_near_duplicates(pixels, nothing, np.array([0])) == []
-    assert find_near_duplicates(pixels, np.array([0]), nothing) == []
+    assert across(pixels, nothing, np.array([0])) == []
+    assert across(pixels, np.array([0]), nothing) == []
+
+
+def test_what_looks_the_same_is_one_group():
+    scenes = [scene(seed) for seed in range(60)]
+    pixels = stack([*scenes, compressed(scenes[3]), ALTERED["brighter"](scenes[3]), compressed(scenes[7])])
+    assert groups_of_several(pixels) == {(3, 60, 61), (7, 62)}
+
+
+def test_pictures_that_others_connect_are_one_group():
+    wide = Image.fromarray(np.concatenate([np.asarray(scene(seed)) for seed in (90, 91)], axis=1))
+    pan = [wide.crop((x, 0, x + SIZE, SIZE)) for x in range(0, SIZE // 2, 2)]
+    pixels = stack([*(scene(seed) for seed in range(40)), *pan])
+    assert groups_of_several(pixels) == {tuple(range(40, 40 + len(pan)))}
+    ends = stack([*(scene(seed) for seed in range(40)), pan[0], pan[-1]])
+    assert groups_of_several(ends) == set(), "the ends alone look different"
+
+
+def test_groups_reach_over_blocks():
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (2 * BLOCK + 40, 16, 16, 3)).astype(np.uint8)
+    pixels[[5, BLOCK + 7, 2 * BLOCK + 30]] = pixels[[BLOCK + 7, 2 * BLOCK + 30, 2 * BLOCK + 30]]
+    pixels[5] = pixels[2 * BLOCK + 30]
+    pixels[BLOCK + 1] = pixels[BLOCK + 3]
+    assert groups_of_several(pixels) == {(5, BLOCK + 7, 2 * BLOCK + 30), (BLOCK + 1, BLOCK + 3)}
+
+
+def test_one_scene_through_and_through_is_one_group():
+    pixels = stack([scene(0)] * 300)
+    assert groups_of_several(pixels) == {tuple(range(300))}
+
+
+def test_too_many_pictures_are_not_compared(monkeypatch):
+    monkeypatch.setattr("data.near_duplicates.MOST_COMPARED", 3)
+    assert groups_of_several(stack([scene(0)] * 4)) == set()

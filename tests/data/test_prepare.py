@@ -1,8 +1,13 @@
 """From files to arrays: nothing broken gets through, and nothing is lost without a reason."""
 
+import contextlib
+import os
+
 import numpy as np
+from PIL import Image
 
 from config import TrainConfig
+from data.decode import UnreadableNowError, decode_with_look, read_content
 from data.prepare import encode_labels, prepare_data, typical_size
 from data.sources import load_source
 from tests.conftest import make_picture
@@ -21,9 +26,9 @@ def test_broken_files_are_set_aside_with_the_reason(make_folder, tmp_path):
     data = prepare(root, tmp_path)
     assert sum(map(len, data.splits.values())) == len(data.pictures) == len(data.pixels) == 12
     assert [(data.display_path(item.path), item.reason) for item in data.quarantine] == [
-        ("cat/broken.jpg", "image file is truncated"),
+        ("cat/broken.jpg", "truncated: the end of the file is missing"),
         ("dog/empty.jpg", "empty file"),
-        ("dog/page.jpg", "not a picture"),
+        ("dog/page.jpg", "a web page, not a picture"),
     ]
 
 
@@ -44,16 +49,121 @@ def test_the_splits_cover_every_picture_once(make_folder, tmp_path):
     assert {split: len(found) for split, found in data.splits.items()} == {"train": 28, "val": 6, "test": 6}
 
 
+def test_look_alikes_stay_on_one_side_of_the_split(make_folder, tmp_path):
+    root = make_folder(count=30, size=(96, 96))
+    for number in range(10):
+        Image.open(root / "cat" / f"{number}.png").save(root / "cat" / f"{number} again.jpg", quality=70)
+    first = prepare(root, tmp_path)
+    assert first.near_duplicates == 20
+    sides = {first.pictures[place].path: split for split, places in first.splits.items() for place in places}
+    for number in range(10):
+        assert sides[root / "cat" / f"{number}.png"] == sides[root / "cat" / f"{number} again.jpg"]
+    second = prepare(root, tmp_path)  # from the cache
+    assert {split: found.tolist() for split, found in second.splits.items()} == {
+        split: found.tolist() for split, found in first.splits.items()
+    }
+    assert second.least_score == first.least_score
+
+
 def test_copies_are_counted(make_folder, tmp_path):
     root = make_folder()
     (root / "cat" / "copy.png").write_bytes((root / "cat" / "0.png").read_bytes())
     assert prepare(root, tmp_path).duplicates == 1
 
 
-def test_nothing_is_left_in_the_scratch_folder(make_folder, tmp_path):
-    data = prepare(make_folder(), tmp_path)
+def test_the_second_time_no_picture_is_decoded(make_folder, tmp_path, monkeypatch):
+    root = make_folder()
+    (root / "cat" / "page.jpg").write_text("<html>")
+    first = prepare(root, tmp_path)
+    decoded = count_decodings(monkeypatch)
+    second = prepare(root, tmp_path)
+    assert decoded == []
+    np.testing.assert_array_equal(second.pixels, first.pixels)
+    assert (second.digests, second.quarantine, second.pictures) == (first.digests, first.quarantine, first.pictures)
+
+
+def test_another_size_or_shape_is_decoded_anew(make_folder, tmp_path, monkeypatch):
+    root = make_folder()
+    prepare(root, tmp_path)
+    decoded = count_decodings(monkeypatch)
+    prepare(root, tmp_path, resize="pad")
+    assert len(decoded) == 12
+
+
+def test_files_that_have_changed_are_noticed(make_folder, tmp_path):
+    root = make_folder()
+    before = prepare(root, tmp_path)
+    status = (root / "dog" / "3.png").stat()
+    content = (root / "cat" / "3.png").read_bytes()
+    (root / "dog" / "3.png").write_bytes(content[: status.st_size].ljust(status.st_size, b" "))
+    os.utime(root / "dog" / "3.png", ns=(status.st_atime_ns, status.st_mtime_ns))  # as a copying program does
+    after = prepare(root, tmp_path)
+    assert after.digests[9] != before.digests[9]
+    assert after.digests[:9] == before.digests[:9]
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_later(make_folder, tmp_path, monkeypatch):
+    root = make_folder()
+    with monkeypatch.context() as patch:
+        patch.setattr("data.preflight.read_content", fail_for("2.png"))
+        assert [item.reason for item in prepare(root, tmp_path).quarantine] == ["Stale file handle"] * 2
+    assert prepare(root, tmp_path).quarantine == []
+
+
+def test_decoding_that_was_interrupted_goes_on(make_folder, tmp_path, monkeypatch):
+    root = make_folder()
+    whole = prepare(root, tmp_path / "undisturbed")
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr("data.preflight.CHUNK", 4)
+        config = TrainConfig(data=str(root), cache_dir=tmp_path / "cache")
+        prepare_data(load_source(config.data, config.cache_dir), config, 16, interrupt_after(7))
+    decoded = count_decodings(monkeypatch)
+    data = prepare(root, tmp_path)
+    assert len(decoded) == 5
+    assert data.digests == whole.digests
+    np.testing.assert_array_equal(data.pixels, whole.pixels)
+
+
+def test_without_room_in_the_cache_nothing_stays(make_folder, tmp_path):
+    data = prepare(make_folder(), tmp_path, cache_gb=0.0)
     assert data.pixels.shape == (12, 16, 16, 3)
-    assert list((tmp_path / "cache" / "scratch").iterdir()) == []
+    assert data.pixels.any()
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def count_decodings(monkeypatch) -> list[bytes]:
+    """Makes every decoding leave the content of its file in a list."""
+    decoded = []
+
+    def decode(content, *settings):
+        decoded.append(content)
+        return decode_with_look(content, *settings)
+
+    monkeypatch.setattr("data.preflight.decode_with_look", decode)
+    return decoded
+
+
+def fail_for(name: str):
+    """Reads files, but for those of one name, as a network does that is down."""
+
+    def read(path):
+        if path.name == name:
+            raise UnreadableNowError("Stale file handle")
+        return read_content(path)
+
+    return read
+
+
+def interrupt_after(count: int):
+    """Counts pictures, and interrupts after some."""
+    done = []
+
+    def advance(number):
+        done.append(number)
+        if sum(done) == count:
+            raise KeyboardInterrupt
+
+    return advance
 
 
 def test_targets_of_every_task():

@@ -21,9 +21,11 @@ def make_pictures(counts: dict[str, int], split=None, start: int = 0) -> tuple[l
     return pictures, [f"digest of {picture.path} {picture.split}" for picture in pictures]
 
 
-def assign(pictures, digests, val_fraction=0.15, test_fraction=0.15, seed=0, **settings):
+def assign(pictures, digests, val_fraction=0.15, test_fraction=0.15, seed=0, looks=None, **settings):
+    numbers = {digest: number for number, digest in enumerate(dict.fromkeys(digests))}
+    looks = [numbers[digest] for digest in digests] if looks is None else looks
     return assign_splits(
-        pictures, digests, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, **settings
+        pictures, digests, looks, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, **settings
     )
 
 
@@ -144,3 +146,80 @@ def test_one_picture_under_two_labels_is_set_aside():
     splits = assign(pictures, digests)
     assert splits.assigned[0] is splits.assigned[10] is None
     assert [item.reason for item in splits.set_aside] == ["copies of one picture have different labels: a, b"] * 2
+
+
+@given(
+    looks=st.lists(st.integers(0, 25), min_size=30, max_size=80),
+    fractions=st.tuples(st.floats(0.05, 0.3), st.floats(0.05, 0.3)),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_pictures_that_look_the_same_stay_on_one_side(looks, fractions, seed):
+    digests = [f"content {index}" for index in range(len(looks))]
+    pictures = [Picture(Path(f"{index}.png"), ("ab"[look % 2],)) for index, look in enumerate(looks)]
+    counts = Counter(look % 2 for look in looks)
+    if any(count <= sum(max(1, round(share * count)) for share in fractions) for count in counts.values()):
+        with pytest.raises(UsageError, match="too few readable pictures"):
+            assign(pictures, digests, *fractions, seed=seed, looks=looks)
+        return
+    splits = assign(pictures, digests, *fractions, seed=seed, looks=looks)
+    assert None not in splits.assigned
+    sides = {look: {splits.assigned[index] for index, each in enumerate(looks) if each == look} for look in looks}
+    alike = {look: count for look, count in Counter(looks).items() if count > 1}
+    assert splits.near_duplicates == sum(count for look, count in alike.items() if len(sides[look]) == 1)
+    for parity, count in counts.items():
+        largest = max(number for look, number in Counter(looks).items() if look % 2 == parity)
+        if largest <= min(fractions) * count / 2:  # small groups always find room
+            assert all(len(sides[look]) == 1 for look in looks if look % 2 == parity)
+
+
+def test_a_class_of_one_scene_is_split_all_the_same_with_a_warning():
+    pictures, digests = make_pictures({"a": 20, "b": 20})
+    splits = assign(pictures, digests, looks=[0] * 20 + list(range(1, 21)))
+    assert Counter(splits.assigned[:20]) == {"train": 14, "val": 3, "test": 3}
+    assert splits.near_duplicates == 0
+    assert splits.warnings == ["so many pictures of 'a' look the same that they are on both sides of the split"]
+
+
+def test_what_is_left_beside_one_large_scene_is_shared_fairly():
+    pictures, digests = make_pictures({"a": 1000, "b": 40})
+    looks = [0] * 840 + list(range(1, 201))
+    splits = assign(pictures, digests, looks=looks)
+    assert Counter(splits.assigned[:840]) == {"train": 840}
+    assert Counter(splits.assigned[840:1000]) == {"test": 80, "val": 80}
+    assert splits.near_duplicates == 840
+    assert splits.warnings == ["so many pictures of 'a' look the same that the other splits get fewer than they should"]
+
+
+def test_small_scenes_stay_whole_beside_one_that_cannot():
+    pictures, digests = make_pictures({"a": 100, "b": 40})
+    looks = [0] * 99 + [1] + list(range(2, 42))
+    splits = assign(pictures, digests, looks=looks)
+    assert Counter(splits.assigned[:100]) == {"train": 70, "val": 15, "test": 15}
+    assert len(splits.warnings) == 1
+
+
+def test_no_split_gets_more_than_its_share_for_the_sake_of_look_alikes():
+    pictures, digests = make_pictures({"a": 40, "b": 40})
+    looks = [index // 4 for index in range(80)]
+    splits = assign(pictures, digests, 0.25, 0.25, looks=looks)
+    assert Counter(splits.assigned) == {"train": 40, "val": 16, "test": 24}
+    assert splits.near_duplicates == 80
+
+
+@given(units=st.lists(st.integers(1, 5), min_size=20, max_size=40), added=st.text(min_size=1))
+def test_adding_a_file_moves_at_most_one_group_over_each_border(units, added):
+    looks = [number for number, size in enumerate(units) for _ in range(size)]
+    pictures, digests = make_pictures({"a": len(looks), "b": 40})
+    looks += range(len(looks), len(looks) + 40)
+    before = assign(pictures, digests, 0.25, 0.25, looks=looks).assigned
+    more = [*pictures, Picture(Path("new.png"), ("a",))], [*digests, f"new {added}"]
+    after = assign(*more, 0.25, 0.25, looks=[*looks, 10_000]).assigned
+    moved = {look for look, old, new in zip(looks, before, after, strict=False) if old != new}
+    assert len(moved) <= 2
+
+
+def test_look_alikes_of_two_classes_stay_on_one_side():
+    pictures, digests = make_pictures({"a": 30, "b": 30})
+    looks = [index % 30 for index in range(60)]
+    assigned = assign(pictures, digests, 0.2, 0.2, looks=looks).assigned
+    assert assigned[:30] == assigned[30:]

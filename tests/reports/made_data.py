@@ -6,8 +6,11 @@ from pathlib import Path
 import keras
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from config import Task
+from data.decode import make_look
+from data.near_duplicates import SURE_SCORE
 from data.preflight import SetAside
 from data.prepare import ImageData, encode_labels
 from data.sources import SPLITS, Picture, Split
@@ -23,7 +26,6 @@ HISTORY = pd.DataFrame(
         "accuracy": [0.5, 0.7, 0.8],
         "val_loss": [0.9, 0.6, 0.5],
         "val_accuracy": [0.6, 0.7, 0.7],
-        "seconds": 0.1,
     }
 )
 
@@ -58,10 +60,14 @@ def make_data(
         task=task,
         pictures=[Picture(Path("/made") / names.format(i), each) for i, each in enumerate(labels)],
         pixels=np.stack(pixels),
+        looks=np.stack([make_look(Image.fromarray(each)) for each in pixels]),
         targets=encode_labels(labels, tuple(class_names), task),
         splits={split: np.arange(starts[i], starts[i + 1]) for i, split in enumerate(SPLITS)},
         quarantine=list(quarantine),
         duplicates=0,
+        near_duplicates=0,
+        split_warnings=[],
+        least_score=SURE_SCORE,
         digests=[str(i) for i in range(total)],
         resize="crop",
     )

@@ -177,7 +177,7 @@ def test_of_several_labels_the_wrong_one_is_named(tmp_path):
 
 def test_a_leak_is_shown_and_taken_off(tmp_path):
     data = make_data(test=10)
-    data.pixels[20] = data.pixels[3]
+    data.pixels[20], data.looks[20] = data.pixels[3], data.looks[3]
     page, _ = report(tmp_path, data)
     suspects = pd.read_csv(tmp_path / "suspects.csv")
     assert suspects.loc[suspects["kind"] == "near_duplicate", ["path", "split", "other_path"]].values.tolist() == [
