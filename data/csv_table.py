@@ -3,14 +3,27 @@
 Paths are relative to the file's folder. Several labels of one picture are joined by `|`; the task is then multi-label.
 """
 
-import warnings
+import csv
+import functools
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pandas as pd
+from typing import Literal, NamedTuple, TextIO
 
 from config import UsageError
 from data.folder import SPLIT_FOLDERS
-from data.sources import Picture, Source
+from data.sources import LINK_OUT, Picture, Source, is_within, printable
+
+COLUMNS = ("path", "label", "split")
+
+
+class Row(NamedTuple):
+    """What a line says, without blanks around it."""
+
+    line: int
+    path: str
+    label: str
+    split: str
 
 
 def accepts(data: str) -> bool:
@@ -18,65 +31,129 @@ def accepts(data: str) -> bool:
     return Path(data).suffix.lower() == ".csv" and not Path(data).is_dir()
 
 
-def load(data: str, cache_dir: Path) -> Source:
+def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Reads the table. Whether the files exist is found out by decoding them.
 
     Args:
         data: the value of `--data`.
         cache_dir: not used: the files stay where they are.
+        outside: whether paths and links may lead out of the file's folder.
 
     Raises:
         UsageError: the file cannot be read, lacks a column, or has an impossible value; the message has the line.
     """
     path = Path(data)
-    table = _read_table(path)
-    multi_label = bool(table["label"].str.contains("|", regex=False).any())
-    pictures = []
-    for row in table.itertuples():
-        labels = tuple(sorted({part.strip() for part in row.label.split("|")} - {""}))
-        name, split = row.path.strip(), row.split.strip().lower()
-        if not (name or labels or split):
-            continue  # an empty line
-        line = row.Index + 2
-        if not name or not (labels or multi_label):
-            raise UsageError(f"Line {line} of '{path}' has no {'path' if not name else 'label'}.")
-        if split and split not in SPLIT_FOLDERS:
-            raise UsageError(f"A split must be train, val, test or empty; line {line} of '{path}' has '{row.split}'.")
-        pictures.append(Picture(path.parent / name, labels, SPLIT_FOLDERS.get(split)))
-    if not pictures:
-        raise UsageError(f"A CSV of pictures needs a line per picture; '{path}' has none.")
-    return Source(name=path.stem, root=path.parent, pictures=pictures, multi_label=multi_label)
-
-
-def _read_table(path: Path) -> pd.DataFrame:
-    """Reads all columns as text, the names of the columns in lower case, `split` added where it is missing."""
-    try:
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            table = pd.read_csv(
-                path,
-                dtype=str,
-                keep_default_na=False,
-                index_col=False,
-                skip_blank_lines=False,
-                skipinitialspace=True,
-                encoding="utf-8-sig",
+    rows = _read_rows(path)
+    multi_label = any("|" in row.label for row in rows)
+    way_out = _find_way_out(path.parent)
+    pictures, set_aside = [], []
+    for row in rows:
+        picture = _check_row(path, row, multi_label)
+        way = None if outside else way_out(row.path)
+        if way == "path":
+            raise UsageError(
+                f"Line {row.line} of '{path}' names a picture outside the folder of that file: "
+                f"'{printable(row.path)}'. Move it into the folder, or allow such paths by --outside."
             )
+        (pictures if way is None else set_aside).append(picture)
+    _check_classes_left(path, pictures, set_aside)
+    links = [(picture.path, LINK_OUT) for picture in set_aside]
+    return Source(path.stem, path.parent, pictures, multi_label, links)
+
+
+def _check_row(path: Path, row: Row, multi_label: bool) -> Picture:
+    labels = tuple(sorted({printable(part.strip()) for part in row.label.split("|")} - {""}))
+    if not row.path or not (labels or multi_label):
+        raise UsageError(f"Line {row.line} of '{path}' has no {'path' if not row.path else 'label'}.")
+    split = row.split.lower()
+    if split and split not in SPLIT_FOLDERS:
+        raise UsageError(
+            f"A split must be train, val, test or empty; line {row.line} of '{path}' has '{printable(row.split)}'."
+        )
+    return Picture(path.parent / row.path, labels, SPLIT_FOLDERS.get(split))
+
+
+def _check_classes_left(path: Path, pictures: list[Picture], set_aside: list[Picture]) -> None:
+    if not pictures and not set_aside:
+        raise UsageError(f"A CSV of pictures needs a line per picture; '{path}' has none.")
+    left = {label for picture in pictures for label in picture.labels}
+    for picture in set_aside:
+        for label in picture.labels:
+            if label not in left:
+                raise UsageError(
+                    f"Every class needs pictures; '{label}' of '{path}' has none: '{picture.path}' is {LINK_OUT}."
+                )
+
+
+def _find_way_out(folder: Path) -> Callable[[str], Literal["path", "link"] | None]:
+    """Returns a function that says how a path leads out of a folder: by itself, by a link, or not at all."""
+    absolute, real = os.path.abspath(folder), os.path.realpath(folder)
+    is_inside = functools.cache(functools.partial(is_within, real_folder=real))
+
+    def way_out(name: str) -> Literal["path", "link"] | None:
+        file = os.path.join(absolute, name)
+        parent, last = os.path.split(file)
+        try:
+            # Following a link takes long: where the file is none, its folder is asked, once for all files in it.
+            if is_inside(file if os.path.islink(file) or last in ("", "..") else parent):
+                return None
+        except ValueError:  # a name that no file can have, which is told when it is read
+            return None
+        if os.path.commonpath([os.path.normpath(file), absolute]) != absolute:
+            return "path"
+        return "link" if os.path.exists(file) else None  # so is a broken link
+
+    return way_out
+
+
+def _read_rows(path: Path) -> list[Row]:
+    """Reads the lines that say something; columns of other names do not count."""
+    if path.exists() and not path.is_file():
+        raise UsageError(f"--data must be a CSV file; '{path}' is no file.")
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            lines = _numbered_fields(path, file)
+            _, names = next(lines, (1, []))
+            columns = _find_columns(path, names)
+            rows = [_make_row(path, line, fields, len(names), columns) for line, fields in lines]
+            return [row for row in rows if row.path or row.label or row.split]
     except FileNotFoundError:
         raise UsageError(f"--data names '{path}', and there is no such file.") from None
-    except pd.errors.EmptyDataError:
-        raise UsageError(f"A CSV of pictures needs the columns path and label; '{path}' is empty.") from None
-    except pd.errors.ParserWarning:
-        raise UsageError(f"Lines of '{path}' have more fields than the first; quote what has a comma in it.") from None
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UsageError(f"--data must be a CSV file in UTF-8; '{path}' cannot be read: {reason}") from None
-    table.columns = [str(column).strip().lower() for column in table.columns]
-    columns = [column for column in table.columns if column in ("path", "label", "split")]
-    missing = [column for column in ("path", "label") if column not in columns]
-    if missing or len(set(columns)) < len(columns):
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--data must be a CSV file in UTF-8; '{path}' cannot be read: {error}.") from None
+
+
+def _numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each row, and the number of the line on which it begins."""
+    line = 1
+    reader = csv.reader(file, skipinitialspace=True, strict=True)
+    try:
+        for fields in reader:
+            yield line, fields
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise UsageError(f"Line {line} of '{path}' is damaged, or lacks a quotation mark: {error}.") from None
+
+
+def _find_columns(path: Path, names: list[str]) -> dict[str, int]:
+    """The position of each column that is known."""
+    names = [name.strip().lower() for name in names]
+    if not any(names):
+        raise UsageError(f"A CSV of pictures needs the columns path and label; the first line of '{path}' is empty.")
+    missing = [column for column in ("path", "label") if column not in names]
+    if missing or any(names.count(column) > 1 for column in COLUMNS):
         problem = f"lacks {' and '.join(missing)}" if missing else "repeats one"
+        found = printable(", ".join(names))
+        hint = " Put commas between the columns." if len(names) == 1 and set(";\t") & set(names[0]) else ""
         raise UsageError(
             f"A CSV of pictures needs the columns path and label once each (and may have split); '{path}' {problem}: "
-            f"it has {', '.join(table.columns)}."
+            f"it has {found[:200]}.{hint}"
         )
-    return table if "split" in columns else table.assign(split="")
+    return {column: names.index(column) for column in COLUMNS if column in names}
+
+
+def _make_row(path: Path, line: int, fields: list[str], num_columns: int, columns: dict[str, int]) -> Row:
+    if any(field.strip() for field in fields[num_columns:]):
+        raise UsageError(f"Line {line} of '{path}' has more fields than the first; quote what has a comma in it.")
+    found = {column: fields[place].strip() for column, place in columns.items() if place < len(fields)}
+    return Row(line, **{column: found.get(column, "") for column in COLUMNS})

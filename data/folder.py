@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from config import UsageError
-from data.sources import Picture, Source, Split, natural_order, printable
+from data.sources import LINK_OUT, PICTURE_ENDINGS, Picture, Source, Split, is_within, natural_order, printable
 
 SPLIT_FOLDERS: dict[str, Split] = {
     "train": "train",
@@ -24,30 +24,36 @@ def accepts(data: str) -> bool:
     return bool(data) and Path(data).is_dir()
 
 
-def load(data: str, cache_dir: Path) -> Source:
+def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Finds every file below the class folders; whether it is a picture is found out by decoding it.
 
     Args:
         data: the value of `--data`.
         cache_dir: not used: the files stay where they are.
+        outside: whether links out of the folder are followed.
 
     Raises:
         UsageError: there are no class folders, or a class has no files.
     """
     root = Path(data)
-    folders = _subfolders(root)
+    walk = _Walk(root, outside)
+    folders = walk.subfolders(root)
     splits = {folder: SPLIT_FOLDERS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_FOLDERS}
     has_train = "train" in splits.values()
     if has_train or (splits and len(splits) == len(folders)):
-        _check_split_folders(root, folders, list(splits), has_train)
-        pictures = [picture for folder, split in splits.items() for picture in _load_classes(folder, split)]
+        _check_split_folders(root, folders, list(splits), has_train, walk.hint())
+        pictures = [
+            picture
+            for folder, split in splits.items()
+            for picture in _load_classes(walk, folder, walk.subfolders(folder), split)
+        ]
     else:
-        pictures = _load_classes(root, None)
-    return Source(name=root.resolve().name, root=root, pictures=pictures)
+        pictures = _load_classes(walk, root, folders, None)
+    return Source(name=root.resolve().name, root=root, pictures=pictures, set_aside=walk.set_aside)
 
 
 def files_below(folder: Path) -> list[Path]:
-    """Every file in a folder and the folders in it, pictures or not, in order; without leftovers."""
+    """Every file in a folder and the folders in it, pictures or not, in order; without leftovers and linked folders."""
     files = []
     for parent, subfolders, names in os.walk(folder, onerror=_raise):
         subfolders[:] = [name for name in subfolders if not is_leftover(name)]
@@ -60,26 +66,91 @@ def is_leftover(name: str) -> bool:
     return name.startswith(".") or name.lower() in LEFTOVERS
 
 
-def _load_classes(root: Path, split: Split | None) -> list[Picture]:
-    folders = _subfolders(root)
+class _Walk:
+    """A walk through the folder of the data, which follows links as far as it may and enters no folder twice."""
+
+    def __init__(self, root: Path, outside: bool):
+        self.set_aside: list[tuple[Path, str]] = []
+        """Files and folders that are not used, with the reason."""
+        self._root = os.path.realpath(root)
+        self._outside = outside
+        self._entered = {self._root}
+
+    def subfolders(self, folder: Path) -> list[Path]:
+        """The folders in a folder, in order."""
+        return [Path(entry.path) for entry in _entries(folder) if _is_folder(entry) and self._enter(entry)]
+
+    def files_below(self, folder: Path) -> list[Path]:
+        """Every file in a folder and the folders in it, pictures or not, in order."""
+        files, waiting = [], [folder]
+        while waiting:
+            parent = waiting.pop()
+            entries = _entries(parent)
+            if not entries and parent != folder and parent.suffix.lower() in PICTURE_ENDINGS:
+                self.set_aside.append((parent, "a folder, not a file"))
+            inner = []
+            for entry in entries:
+                if not _is_folder(entry):
+                    files += [Path(entry.path)] if self._is_used(entry) else []
+                elif self._enter(entry):
+                    inner.append(Path(entry.path))
+            waiting += reversed(inner)
+        return sorted(files, key=lambda path: natural_order(str(path)))
+
+    def hint(self) -> str:
+        """The end of an error message that names a link that was not followed, if there is one."""
+        found = next((path for path, reason in self.set_aside if reason == LINK_OUT), None)
+        return f" '{found}' is {LINK_OUT}." if found else ""
+
+    def _is_used(self, entry: os.DirEntry) -> bool:
+        if not entry.is_symlink() or self._outside or is_within(entry.path, self._root):
+            return True
+        if os.path.exists(entry.path):
+            self.set_aside.append((Path(entry.path), LINK_OUT))
+            return False
+        return True  # a broken link is told when it is read
+
+    def _enter(self, entry: os.DirEntry) -> bool:
+        """Says whether to go into a folder, and takes note of it."""
+        real = os.path.realpath(entry.path)
+        reason = None
+        if entry.is_symlink() and (real in self._entered or is_within(real, self._root)):
+            reason = "a link to a folder of the same data"
+        elif entry.is_symlink() and not self._outside:
+            reason = LINK_OUT
+        elif real in self._entered:
+            reason = "a folder that a link has led to already"
+        if reason:
+            self.set_aside.append((Path(entry.path), reason))
+        self._entered.add(real)
+        return reason is None
+
+
+def _load_classes(walk: _Walk, root: Path, folders: list[Path], split: Split | None) -> list[Picture]:
     if not folders:
         raise UsageError(
-            f"--data must be a folder with one folder of pictures per class; '{root}' has no folder in it."
+            f"--data must be a folder with one folder of pictures per class; '{root}' has no folder in it.{walk.hint()}"
         )
     pictures = []
     for folder in folders:
-        files = files_below(folder)
+        set_aside = len(walk.set_aside)
+        files = walk.files_below(folder)
+        if not files and len(walk.set_aside) > set_aside:
+            path, reason = walk.set_aside[set_aside]
+            raise UsageError(f"Every class needs pictures; the folder '{folder}' has none: '{path}' is {reason}.")
         if not files:
             raise UsageError(f"Every class needs pictures; the folder '{folder}' is empty. Fill it or remove it.")
         pictures += [Picture(path, (printable(folder.name),), split) for path in files]
     return pictures
 
 
-def _check_split_folders(root: Path, folders: list[Path], split_folders: list[Path], has_train: bool) -> None:
+def _check_split_folders(
+    root: Path, folders: list[Path], split_folders: list[Path], has_train: bool, hint: str
+) -> None:
     names = ", ".join(folder.name for folder in split_folders)
     others = ", ".join(folder.name for folder in folders if folder not in split_folders)
     if not has_train:
-        raise UsageError(f"--data needs a folder train/ beside {names}; '{root}' has none.")
+        raise UsageError(f"--data needs a folder train/ beside {names}; '{root}' has none.{hint}")
     if others:
         raise UsageError(
             f"--data must hold either class folders or train/, val/ and test/; '{root}' mixes {names} with {others}. "
@@ -87,9 +158,17 @@ def _check_split_folders(root: Path, folders: list[Path], split_folders: list[Pa
         )
 
 
-def _subfolders(root: Path) -> list[Path]:
-    found = [Path(entry.path) for entry in os.scandir(root) if entry.is_dir() and not is_leftover(entry.name)]
-    return sorted(found, key=lambda path: natural_order(path.name))
+def _entries(folder: Path) -> list[os.DirEntry]:
+    """What is in a folder, in order, without leftovers."""
+    with os.scandir(folder) as entries:
+        return sorted((entry for entry in entries if not is_leftover(entry.name)), key=lambda e: natural_order(e.name))
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself, or nowhere that may be seen
+        return False
 
 
 def _raise(error: OSError) -> None:

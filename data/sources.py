@@ -5,8 +5,9 @@ animals, TensorFlow Datasets) is unpacked to files once, so that everything behi
 """
 
 import importlib
+import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -21,7 +22,12 @@ SOURCES = {
     "FILE.csv": "data.csv_table",
     "FOLDER": "data.folder",
 }
-"""What the user types, and the module that has `accepts(data) -> bool` and `load(data, cache_dir) -> Source` for it."""
+"""What the user types, and the module that has `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`
+for it."""
+PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2", ".heic")
+"""Of names that promise a picture, in lower case; what a file is in truth is found out by decoding it."""
+ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
+LINK_OUT = "a link out of the folder, which --outside would follow"
 
 
 class Picture(NamedTuple):
@@ -43,14 +49,17 @@ class Source(NamedTuple):
     """Folder the paths are shown relative to."""
     pictures: list[Picture]
     multi_label: bool = False
+    set_aside: Sequence[tuple[Path, str]] = ()
+    """What is known not to be used before any decoding, with the reason."""
 
 
-def load_source(data: str, cache_dir: Path) -> Source:
+def load_source(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Finds the pictures and labels that `--data` means.
 
     Args:
         data: the value of `--data`.
         cache_dir: where data that does not come as files is unpacked.
+        outside: whether pictures outside its folder may be used, through links or by paths.
 
     Raises:
         UsageError: there is no such data, or its shape is not one of the supported.
@@ -58,14 +67,23 @@ def load_source(data: str, cache_dir: Path) -> Source:
     for module_name in SOURCES.values():
         module = importlib.import_module(module_name)
         if module.accepts(data):
-            return module.load(data, cache_dir)
+            return module.load(data, cache_dir, outside)
     path = Path(data)
-    if path.exists():
+    if path.suffix.lower() in ARCHIVE_ENDINGS and path.exists():
+        problem = "which is an archive. Unpack it first, and name the folder that comes out."
+    elif path.suffix.lower() in PICTURE_ENDINGS and path.exists():
+        problem = "which is one picture. Name the folder that has a folder of pictures for each class."
+    elif path.exists():
         problem = "which is neither a folder nor a .csv file."
     else:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         problem = f"and there is no such file or folder.{did_you_mean(path.name, ['animals', *siblings])}"
     raise UsageError(f"--data must be 'animals', a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}")
+
+
+def is_within(path: Path | str, real_folder: str) -> bool:
+    """Says whether a path, links followed, is in a folder that is named without links."""
+    return os.path.commonpath([os.path.realpath(path), real_folder]) == real_folder
 
 
 def choose_judged(splits: Collection[str]) -> Split | None:
@@ -75,11 +93,15 @@ def choose_judged(splits: Collection[str]) -> Split | None:
 
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Sort key that puts '9' before '10', and tells '1' from '01'."""
-    parts = re.split(r"(\d+)", name)
+    parts = re.split(r"(\d{1,600})", name)  # Python reads no number that is much longer
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
 
 
 def printable(name: str) -> str:
-    """A file name as text: bytes that are no UTF-8, and characters that steer a terminal, become escapes like \\xff."""
+    """A file name as text: bytes that are no UTF-8, and characters that steer a terminal, become escapes like \\xff.
+
+    What looks like an escape already is escaped itself, so that two names never become one.
+    """
+    name = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", name)
     text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)

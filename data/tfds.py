@@ -16,7 +16,7 @@ from typing import Any
 from config import UsageError
 from data import folder
 from data.sources import Source
-from data.unpack import unpack_once, write_picture
+from data.unpack import folder_names, unpack_once, write_picture
 from terminal import console, import_tensorflow
 
 STALL_SECONDS = 10.0
@@ -30,12 +30,13 @@ def accepts(data: str) -> bool:
     return data.startswith("tfds:")
 
 
-def load(data: str, cache_dir: Path) -> Source:
+def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Prepares a named data set, writes its pictures below `cache_dir`, the first time, and reads them as a folder.
 
     Args:
         data: the value of `--data`.
         cache_dir: where the pictures are written.
+        outside: not used: no link leads out of that.
 
     Raises:
         UsageError: no such data set, it cannot be downloaded, or it has no picture with one class label.
@@ -47,7 +48,7 @@ def load(data: str, cache_dir: Path) -> Source:
     root = unpack_once(
         cache_dir / "data" / f"tfds-{title}", lambda target: _write_files(builder, image_key, label_key, target)
     )
-    return folder.load(str(root), cache_dir)._replace(name=re.sub(r"\W+", "-", name))
+    return folder.load(str(root), cache_dir, outside=False)._replace(name=re.sub(r"\W+", "-", name))
 
 
 def _prepared_builder(name: str) -> Any:
@@ -94,14 +95,15 @@ def _image_and_label(name: str, features: Any) -> tuple[str, str]:
 def _write_files(builder: Any, image_key: str, label_key: str, root: Path) -> None:
     import tensorflow_datasets
 
-    class_name = builder.info.features[label_key].int2str
+    class_folders = folder_names(builder.info.features[label_key].names)
     splits = [split for split in builder.info.splits if split in folder.SPLIT_FOLDERS]
     number = itertools.count()
     for split in splits or ["all"]:
-        target = root / folder.SPLIT_FOLDERS[split] if "train" in splits and len(splits) > 1 else root
+        # Without splits everything goes below train/ as well: a class may have the name of a split.
+        target = root / (folder.SPLIT_FOLDERS[split] if "train" in splits else "train")
         decoders = {image_key: tensorflow_datasets.decode.SkipDecoding()}
         examples = tensorflow_datasets.as_numpy(builder.as_dataset(split=split, decoders=decoders))
         for example in examples:
             label = int(example[label_key])
             if label >= 0:  # a test split whose labels are kept secret has -1
-                write_picture(target, class_name(label), next(number), example[image_key])
+                write_picture(target / class_folders[label], next(number), example[image_key])

@@ -1,12 +1,18 @@
 """Writes pictures that do not come as files into a folder of class folders, once: complete or absent, never half."""
 
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable
+import unicodedata
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from config import UsageError
+from data.folder import is_leftover
+
+LONGEST_NAME = 200
+"""Bytes; file systems take 255, and a name may be followed by a number."""
 
 
 def unpack_once(folder: Path, write_files: Callable[[Path], None]) -> Path:
@@ -45,12 +51,37 @@ def unpack_once(folder: Path, write_files: Callable[[Path], None]) -> Path:
     return folder
 
 
-def write_picture(folder: Path, class_name: str, number: int, encoded: bytes) -> None:
-    """Writes one encoded picture as `folder/CLASS/NUMBER`; a '/' in the class name becomes '_'."""
-    class_folder = folder / class_name.replace("/", "_")
-    class_folder.mkdir(parents=True, exist_ok=True)
+def folder_names(class_names: Sequence[str]) -> list[str]:
+    """Turns names of classes into names of folders: each one a single visible folder of its own on every system.
+
+    Args:
+        class_names: of a data set; any texts.
+    """
+    names, taken = [], set()
+    for class_name in class_names:
+        text = re.sub(r"[\x00-\x1f\x7f-\x9f/\\]", "_", class_name).encode(errors="replace")
+        cleaned = text[:LONGEST_NAME].decode(errors="ignore").strip()
+        if not cleaned or is_leftover(cleaned):
+            cleaned = f"_{cleaned}"
+        name, number = cleaned, 1
+        while _as_macos_sees(name) in taken:
+            number += 1
+            name = f"{cleaned}_{number}"
+        taken.add(_as_macos_sees(name))
+        names.append(name)
+    return names
+
+
+def write_picture(folder: Path, number: int, encoded: bytes) -> None:
+    """Writes one encoded picture as `folder/NUMBER`, with the ending of its kind."""
+    folder.mkdir(parents=True, exist_ok=True)
     ending = next((ending for magic, ending in _ENDINGS.items() if encoded.startswith(magic)), "")
-    (class_folder / f"{number:06d}{ending}").write_bytes(encoded)
+    (folder / f"{number:06d}{ending}").write_bytes(encoded)
+
+
+def _as_macos_sees(name: str) -> str:
+    """Names of which this is equal are one folder there: upper and lower case, and the two ways to write an accent."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 _ENDINGS = {b"\x89PNG": ".png", b"\xff\xd8": ".jpg", b"GIF8": ".gif", b"BM": ".bmp"}

@@ -11,6 +11,7 @@ from data.sources import SPLITS, Source, Split, load_source
 from inference.load import TrainedRun
 from terminal import common_reasons, counted, progress_bar, show_stage
 
+UNLIMITED_GB = 1e9
 ALL = "all"
 """In place of a split, where all pictures are judged together."""
 
@@ -25,7 +26,9 @@ class EvaluationInputs(NamedTuple):
     """Whether the pictures are meant to be those of the run."""
 
 
-def load_evaluation(run: TrainedRun, data: str | None, splits: Sequence[Split], cache_dir: Path) -> EvaluationInputs:
+def load_evaluation(
+    run: TrainedRun, data: str | None, splits: Sequence[Split], cache_dir: Path, *, outside: bool = False
+) -> EvaluationInputs:
     """Finds, decodes and splits the pictures.
 
     Args:
@@ -34,12 +37,14 @@ def load_evaluation(run: TrainedRun, data: str | None, splits: Sequence[Split], 
         splits: which are judged, of new pictures as well, which are then split as `train.py` would; if none are named,
             val and test of the run's own, or all new pictures together.
         cache_dir: where decoded pictures and unpacked data are kept.
+        outside: whether new pictures may be outside the folder of `data`; for those of the run, its own setting holds.
 
     Raises:
         UsageError: the pictures are not there, too few, or of classes that the model does not know.
     """
-    config = dataclasses.replace(run.config, cache_dir=cache_dir)
-    source = load_source(data, cache_dir) if data is not None else _own_source(config)
+    # No limit of its own, by which it would delete what training has kept.
+    config = dataclasses.replace(run.config, cache_dir=cache_dir, cache_gb=UNLIMITED_GB)
+    source = load_source(data, cache_dir, outside) if data is not None else _own_source(config)
     check_labels(source, run.class_names, run.task)
     together = data is not None and not splits
     if not together and _has_splits(source, splits):
@@ -66,7 +71,7 @@ def _own_source(config: TrainConfig) -> Source:
             f"The pictures of this run, '{config.data}', are not found from here; a relative path is relative to where "
             f"train.py was called. Name them with --data."
         )
-    return load_source(config.data, config.cache_dir)
+    return load_source(config.data, config.cache_dir, config.outside)
 
 
 def _has_splits(source: Source, splits: Sequence[Split]) -> bool:

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from data.decode import UnreadablePictureError, decode_picture, read_picture, read_size
+from data.decode import MAX_PIXELS, UnreadablePictureError, decode_picture, read_picture, read_size
 from tests.conftest import make_picture
+from tests.data.odd_pictures import ODD
 
 SIZE = 32
 RED, BLUE = (220, 30, 30), (30, 30, 220)
@@ -119,7 +120,7 @@ def bomb() -> bytes:
         (b"<html>404</html>", "not a picture"),
         (encode(make_picture(0, size=(200, 200)), "JPEG")[:2000], "truncated"),
         (encode(make_picture(0, size=(200, 200)), "PNG")[:2000], "truncated"),
-        (bomb(), "20000 x 20000 pixels, more than the limit"),
+        (bomb(), "too many pixels, more than the limit of 100,000,000"),
     ],
     ids=["empty", "html", "truncated jpeg", "truncated png", "bomb"],
 )
@@ -172,3 +173,29 @@ def test_a_pipe_does_not_hang(tmp_path):
     with pytest.raises(UnreadablePictureError, match="not a file"):
         read_picture(tmp_path / "pipe.jpg", SIZE)
     assert read_size(tmp_path / "pipe.jpg") is None
+
+
+def test_a_picture_that_takes_too_long_is_given_up(monkeypatch, tmp_path):
+    ODD["many scans"].write(tmp_path / "x.jpg", make_picture(0))
+    content = (tmp_path / "x.jpg").read_bytes()
+    monkeypatch.setattr("data.decode.MAX_SECONDS", 0.5)
+    with pytest.raises(UnreadablePictureError, match=r"^takes more than 0\.5 seconds to decode$"):
+        decode_picture(content, SIZE)
+
+
+def test_a_header_that_takes_too_long_has_no_size(monkeypatch, tmp_path):
+    content = encode(make_picture(0), "JPEG")
+    (tmp_path / "x.jpg").write_bytes(content[:2] + b"\xff\xef\x00\x02" * 200_000 + content[2:])
+    assert read_size(tmp_path / "x.jpg") == (48, 40)
+    monkeypatch.setattr("data.decode.MAX_SECONDS", 0.02)
+    assert read_size(tmp_path / "x.jpg") is None
+    assert read_size(tmp_path / "nowhere.jpg") is None
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_time_limit_changes_no_pixel(monkeypatch, progressive):
+    """With so small blocks that a picture is decoded a few bytes at a time."""
+    content = encode(make_picture(0, size=(300, 200)), "JPEG", progressive=progressive)
+    before = decode_picture(content, SIZE)
+    monkeypatch.setattr("data.decode.UNTIMED_BYTES", 300 * 200 / MAX_PIXELS * 50)
+    np.testing.assert_array_equal(decode_picture(content, SIZE), before)

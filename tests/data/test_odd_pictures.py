@@ -1,0 +1,100 @@
+"""One folder of everything that is found in folders: what is good is used as Pillow reads it, the rest is told why."""
+
+import glob
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageOps
+
+import data.decode
+from config import TrainConfig
+from data.decode import read_picture
+from data.sources import printable
+from tests.data.odd_pictures import AS_PILLOW, IGNORED, ODD, write_odd_pictures
+from training.inputs import load_inputs
+from training.run import train
+
+SIZE = 32
+
+
+@pytest.fixture(scope="module")
+def odd_run(tmp_path_factory):
+    """The folder, what is expected of its files, and a run on it."""
+    root = tmp_path_factory.mktemp("odd")
+    expected = write_odd_pictures(root / "photos")
+    config = TrainConfig(
+        data=str(root / "photos"),
+        image_size=SIZE,
+        head_epochs=1,
+        fine_tune_epochs=0,
+        output=root / "run",
+        cache_dir=root / "cache",
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(data.decode, "MAX_SECONDS", 0.5)
+        inputs = load_inputs(config)
+        return root / "photos", expected, inputs, train(inputs)
+
+
+def read_by_pillow(path: Path) -> np.ndarray:
+    """What Pillow makes of a picture by itself, stretched to a square.
+
+    More than 8 bits of grey have a rule: of 16 bits the upper 8 count; 32 bits and floats, which have no fixed white,
+    are spread so that the darkest becomes 0 and the brightest 255.
+    """
+    with Image.open(path) as picture:
+        picture = ImageOps.exif_transpose(picture)
+        values = np.asarray(picture)
+        if picture.mode == "I;16":
+            picture = Image.fromarray((values // 256).astype(np.uint8))
+        elif picture.mode in ("I", "F"):
+            spread = (values - values.min().astype(np.float32)) / (values.max() - values.min()) * 255
+            picture = Image.fromarray(np.round(spread).astype(np.uint8))
+        if picture.has_transparency_data:
+            rgba = picture.convert("RGBA")
+            picture = Image.new("RGB", picture.size, "white")
+            picture.paste(rgba, mask=rgba.getchannel("A"))
+        return np.asarray(picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BICUBIC), np.int16)
+
+
+def test_there_are_many_kinds():
+    assert len(ODD) >= 100
+    assert len({odd.name for odd in ODD.values()}) == len(ODD)
+
+
+def test_the_quarantine_holds_exactly_the_bad_ones_with_the_true_reasons(odd_run):
+    _, expected, _, run = odd_run
+    table = pd.read_csv(run / "quarantine.csv", dtype=str, keep_default_na=False)
+    bad = {path: reason for path, reason in expected.items() if reason not in (AS_PILLOW, IGNORED)}
+    assert dict(zip(table["path"], table["reason"], strict=True)) == bad
+
+
+def test_every_good_one_is_in_a_split_once(odd_run):
+    _, expected, inputs, run = odd_run
+    pictures = [inputs.data.display_path(picture.path) for picture in inputs.data.pictures]
+    used = [pictures[position] for split in inputs.data.splits.values() for position in split]
+    assert sorted(used) == sorted(path for path, outcome in expected.items() if outcome == AS_PILLOW)
+    record = json.loads((run / "metrics.json").read_text())["data"]
+    assert sum(record[split] for split in ("train", "val", "test")) == len(used)
+
+
+@pytest.mark.parametrize("kind", [kind for kind, odd in ODD.items() if odd.expected == AS_PILLOW])
+def test_an_odd_picture_is_read_as_pillow_reads_it(odd_run, kind):
+    root, _, _, _ = odd_run
+    path = next(root.glob(f"*/{glob.escape(ODD[kind].name)}"))
+    # A rounding apart where something was transparent: two ways to put it on white.
+    np.testing.assert_allclose(read_picture(path, SIZE, "stretch").astype(np.int16), read_by_pillow(path), atol=1)
+
+
+def test_nothing_of_the_data_is_changed(odd_run):
+    root, expected, _, _ = odd_run
+    found = {
+        printable(Path(parent, name).relative_to(root).as_posix())
+        for parent, folders, names in os.walk(root)
+        for name in names + folders
+    }
+    assert set(expected) <= found
