@@ -1,7 +1,6 @@
 """Answers as a table, and the CSV file of them that is written while they come."""
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -9,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 from config import Task
+from data.csv_cells import table_text
 from data.sources import printable
+from files import written_aside
 from inference.answers import class_probabilities, label_texts, predicted_labels
 from inference.files import FoundFile
 
@@ -71,24 +72,12 @@ def csv_writer(path: Path | None) -> Iterator[Callable[[pd.DataFrame], None]]:
     if path is None:
         yield lambda table: None
         return
-    path = path.resolve()  # what a link leads to, not the link
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="") as file:
+    with written_aside(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
 
-            def write(table: pd.DataFrame) -> None:
-                escaped = table.assign(path=table["path"].map(as_text), predicted=table["predicted"].map(as_text))
-                escaped.to_csv(file, index=False, header=file.tell() == 0, lineterminator="\n")
+        def write(table: pd.DataFrame) -> None:
+            file.write(table_text(table, header=file.tell() == 0))
 
-            yield write
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def as_text(cell: str) -> str:
-    """Puts an apostrophe before what a spreadsheet would compute, such as '=1+1' (OWASP, CSV injection)."""
-    return f"'{cell}" if cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+        yield write
 
 
 def _placed(readable: np.ndarray, values: np.ndarray, otherwise: object) -> np.ndarray:

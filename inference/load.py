@@ -1,10 +1,13 @@
 """Opens a run folder. What can be known without TensorFlow is checked before it is loaded."""
 
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from config import Task, TrainConfig, UsageError
+from files import read_json
+from inference.model_file import check_model_file
+from models import backbones
+from models.weight_file import RefusedFileError, check_finite, first_line, most_bytes
 
 if TYPE_CHECKING:
     import keras
@@ -13,6 +16,9 @@ METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.keras"
 RECORD_FILE = "model.json"
 """What has to be known of a model besides its weights."""
+
+
+LARGEST_TEMPERATURE = 1e6
 
 
 class TrainedRun(NamedTuple):
@@ -47,44 +53,61 @@ def read_run(folder: Path) -> TrainedRun:
     missing = [name for name in ("config.json", MODEL_FILE, RECORD_FILE, METRICS_FILE) if not (folder / name).is_file()]
     if missing:
         raise UsageError(f"RUN must be the folder of a finished run; '{folder}' has no {' and no '.join(missing)}.")
+    config = TrainConfig.from_file(folder / "config.json")
+    backbones.find(config.backbone)
+    if config.image_size is None:
+        raise UsageError(f"'{folder / 'config.json'}' is of no run: it leaves image_size open.")
     try:
-        record = json.loads((folder / RECORD_FILE).read_text(encoding="utf-8"))
-        run = TrainedRun(
-            folder,
-            TrainConfig.from_file(folder / "config.json"),
-            tuple(map(str, record["classes"])),
-            record["task"],
-            record["cut"],
-            float(record["temperature"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"'{folder / RECORD_FILE}' is damaged ({error!r}).") from None
-    if run.task not in get_args(Task) or len(run.class_names) < 2 or run.config.image_size is None:
-        raise UsageError(f"'{folder / RECORD_FILE}' is damaged: no such task or classes.")
-    return run
+        record = read_json(folder / RECORD_FILE)
+        _check_record(record)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"'{folder / RECORD_FILE}' is damaged ({error}).") from None
+    temperature = float(record["temperature"])
+    return TrainedRun(folder, config, tuple(record["classes"]), record["task"], record["cut"], temperature)
 
 
 def load_model(run: TrainedRun) -> "keras.Model":
-    """Loads a run's model; nothing that a file asks for is executed.
+    """Loads a run's model; nothing that a file asks for is executed, and no other file is opened.
 
     Returns:
         From float32 pictures (n, image_size, image_size, 3) in [0, 255] to probabilities (n, num_outputs).
 
     Raises:
-        UsageError: the file is damaged, or of another run.
+        UsageError: the file is damaged, not what Keras writes, or of another run.
     """
     import keras
 
     path = run.folder / MODEL_FILE
     try:
+        check_model_file(path, most_bytes(backbones.find(run.config.backbone).parameters))
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
-        inputs, outputs = model.input_shape, model.output_shape
+        check_finite(model)
+        inputs, outputs, names = model.input_shape, model.output_shape, {part.name for part in model.operations}
+    except RefusedFileError as error:
+        raise UsageError(f"'{path}' cannot be loaded, it {error}.") from None
     except Exception as error:  # Keras raises anything on a damaged file
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
         raise UsageError(
-            f"'{path}' cannot be loaded, it is damaged or of another version of Keras ({reason})."
+            f"'{path}' cannot be loaded, it is damaged or of another version of Keras ({first_line(error)})."
         ) from error
     size, expected = run.config.image_size, 1 if run.task == "binary" else len(run.class_names)
-    if inputs != (None, size, size, 3) or outputs != (None, expected):
+    if inputs != (None, size, size, 3) or outputs != (None, expected) or run.cut not in {None, *names}:
         raise UsageError(f"'{path}' is not the model that '{run.folder / RECORD_FILE}' tells of.")
     return model
+
+
+def _check_record(record: Any) -> None:
+    """Raises a ValueError for what no run writes into its `model.json`."""
+    if not isinstance(record, dict) or not {"classes", "task", "cut", "temperature"} <= record.keys():
+        raise ValueError("it needs classes, task, cut and temperature")
+    classes, task, temperature = record["classes"], record["task"], record["temperature"]
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise ValueError("classes are no list of names")
+    if task not in get_args(Task) or len(classes) < 2 or (task == "binary" and len(classes) > 2):
+        raise ValueError("no such task or classes")
+    if len(set(classes)) < len(classes):
+        raise ValueError("a class is there twice")
+    if not isinstance(record["cut"], str | None):
+        raise ValueError("cut is no name")
+    is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
+    if not is_number or not 0 < temperature < LARGEST_TEMPERATURE:
+        raise ValueError("temperature is no number above 0")

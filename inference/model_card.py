@@ -1,5 +1,6 @@
 """The page that travels with an exported model: what it answers, from what, how well, and under which licence."""
 
+import re
 import textwrap
 from importlib import metadata
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import jinja2
 
 from data.decode import MAX_PIXELS
+from data.sources import printable
 from inference.load import TrainedRun
 from inference.run_record import measured_split
 from models import backbones
@@ -56,8 +58,8 @@ def weights_licence(backbone: str, weights: str) -> str:
         return "None but your own: the network was trained from random weights."
     if weights != "imagenet":
         return (
-            f"Your own: they came from the file '{Path(weights).name}', and have the licence that you got it under. "
-            f"{IMAGENET_TERMS}"
+            f"Your own: they came from the file {_as_code(Path(weights).name)}, and have the licence that you got it "
+            f"under. {IMAGENET_TERMS}"
         )
     return f"{WEIGHTS_LICENCES[backbones.find(backbone).module]}. {IMAGENET_TERMS}"
 
@@ -99,7 +101,8 @@ def write_card(path: Path, format_name: str, run: TrainedRun, metrics: dict[str,
 
 
 def _as_code(name: str) -> str:
-    """A name that Markdown shows as it is."""
-    fence = "``" if "`" in name else "`"
+    """A name that Markdown shows as it is: between more backticks than it has in a row."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", name)), default=0))
     padding = " " if "`" in name else ""
-    return f"{fence}{padding}{' '.join(name.splitlines())}{padding}{fence}"
+    line = " ".join(name.splitlines())
+    return f"{fence}{padding}{line if line.isprintable() else printable(line)}{padding}{fence}"

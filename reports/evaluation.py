@@ -11,13 +11,14 @@ import pandas as pd
 from data.pipeline import View, input_batches
 from data.prepare import ImageData
 from features.extract import BATCH_SIZE
+from files import write_json
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
-from inference.run_record import PREDICTIONS_FILE, read_metrics
+from inference.run_record import read_metrics, read_predictions
 from reports.evaluation_inputs import ALL, EvaluationInputs
 from reports.metrics import measure
 from reports.summary import results_table
-from reports.writer import predictions_table, write_json, write_table
+from reports.writer import predictions_table, write_table
 from terminal import console, counted, progress_bar, show_stage
 
 
@@ -67,7 +68,7 @@ def picture_changes(folder: Path, table: pd.DataFrame) -> str:
     Returns:
         '2 pictures are new, 1 is gone', or nothing if all have the same path and label.
     """
-    recorded = pd.read_csv(folder / PREDICTIONS_FILE, dtype=str, keep_default_na=False)
+    recorded = read_predictions(folder)
     judged = recorded[recorded["split"].isin(table["split"].unique())]
     known = table["split"].isin(recorded["split"].unique())
     now, then = _labels(table[known]), _labels(judged)

@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image
 
-from reports.writer import write_text
+from files import write_text
 
 FOLDER = Path(__file__).parent
 SPACE = "\u00a0"

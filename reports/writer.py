@@ -1,23 +1,21 @@
-"""Writes the files of a run folder. Each is complete or absent: written aside, then renamed."""
+"""Writes the files of a run folder; each is complete or absent."""
 
 import datetime
-import json
 import os
 import platform
-import re
 import warnings
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import tensorflow as tf
 from sklearn.metrics import confusion_matrix
 
-from config import TrainConfig, UsageError
+from data.csv_cells import table_text
 from data.prepare import ImageData
 from data.sources import Split, choose_judged
+from files import write_json, write_text, written_aside
 from inference.answers import NO_LABEL, class_probabilities, label_texts, predicted_labels
 from reports import plots
 
@@ -25,49 +23,22 @@ VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", 
 SHEET_PICTURES = 24
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file under another name and renames it when complete."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="")
-    os.replace(temporary, path)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file that other languages can read as well: no NaN."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str) + "\n")
-
-
 def write_table(path: Path, table: pd.DataFrame) -> None:
-    """Writes a CSV file."""
-    write_text(path, table.to_csv(index=False, lineterminator="\n"))
+    """Writes a CSV file; `data.csv_cells.read_table` reads it."""
+    write_text(path, table_text(table))
 
 
 def write_figure(path: Path, figure: plots.Figure) -> None:
     """Writes a PNG file."""
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    with warnings.catch_warnings(action="ignore"):  # a name in a script that no installed font has
-        figure.savefig(temporary, dpi=110)
-    os.replace(temporary, path)
+    # A name in a script that no installed font has would be a warning.
+    with written_aside(path) as temporary, warnings.catch_warnings(action="ignore"):
+        figure.savefig(temporary, dpi=110, format="png")
 
 
-def make_folder(config: TrainConfig, data_name: str) -> Path:
-    """Makes the run folder: `--output`, or one of its own below runs/.
-
-    Raises:
-        UsageError: it cannot be made.
-    """
-    folder = config.output
-    if folder is None:
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        name = re.sub(r"[^\w.-]+", "-", f"{now}-{config.backbone}-{data_name}")
-        names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-        folder = next(path for path in (Path("runs") / name for name in names) if not path.exists())
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"--output must be writable; '{folder}' is not: {error.strerror}.") from None
-    return folder
+def package_versions() -> dict[str, str]:
+    """The versions of what a result depends on."""
+    return {name: metadata.version(name) for name in VERSIONED_PACKAGES}
 
 
 def write_environment(folder: Path) -> None:
@@ -78,7 +49,7 @@ def write_environment(folder: Path) -> None:
         "platform": platform.platform(),
         "cores": os.cpu_count(),
         "devices": [device.name for device in tf.config.list_logical_devices()],
-        "packages": {name: metadata.version(name) for name in VERSIONED_PACKAGES},
+        "packages": package_versions(),
     }
     write_json(folder / "environment.json", environment)
 

@@ -281,7 +281,7 @@ def test_families_of_networks_are_exported_for_batches_of_any_size(backbone, tmp
 def test_every_family_has_a_licence_of_its_weights():
     assert set(WEIGHTS_LICENCES) == set(backbones.FAMILIES)
     assert weights_licence("vgg16", "imagenet").startswith("CC BY 4.0")
-    assert weights_licence("vgg16", "downloads/mine.h5").startswith("Your own: they came from the file 'mine.h5'")
+    assert weights_licence("vgg16", "downloads/mine.h5").startswith("Your own: they came from the file `mine.h5`")
     assert "random weights" in weights_licence("vgg16", "none")
 
 

@@ -106,7 +106,7 @@ def test_a_split_that_the_data_makes_needs_no_other(binary_run, tmp_path, run_ev
     photos = binary_run.parent / "photos"
     rows = [f"{photos}/{name}/{i}.jpg,{name},test" for name in ("dog", "cat") for i in range(2)]
     (tmp_path / "new.csv").write_text("\n".join(["path,label,split", *rows]))
-    status, _, figures = run_evaluate(binary_run, "--data", tmp_path / "new.csv", "--split", "test")
+    status, _, figures = run_evaluate(binary_run, "--data", tmp_path / "new.csv", "--split", "test", "--outside")
     assert status == 0
     assert figures["test"]["n"] == 4
 
@@ -169,7 +169,7 @@ def test_an_empty_split_is_named(binary_run, tmp_path):
     run = read_run(binary_run)
     run = run._replace(config=TrainConfig(**run.config.to_json() | {"val_fraction": 0.0, "test_fraction": 0.0}))
     with pytest.raises(UsageError, match="There are no pictures in test of 'new'"):
-        load_evaluation(run, str(data), ("test",), tmp_path)
+        load_evaluation(run, str(data), ("test",), tmp_path, outside=True)
 
 
 def test_help_and_mistakes_need_no_tensorflow():

@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from files import write_json
 from reports import search_plots
 from reports.metrics import measure
 from reports.search_report import write_search_report
-from reports.writer import write_figure, write_json
+from reports.writer import write_figure
 from tests.reports.read_page import BROWSER, browse, check_page, text_of
 
 VARIED = ["trainable_layers", "learning_rate", "optimizer"]
@@ -51,6 +52,7 @@ def make_search(folder: Path, trials: pd.DataFrame, test: int = 20, **config: An
         "val": measured,
         "test": measured if test else None,
         "baseline": {"majority": 0.5, "raw_pixels": 0.6},
+        "diverged": [],
     }
     write_json(folder / "best" / "metrics.json", record)
     write_json(folder / "best" / "model.json", {"task": "binary"})

@@ -1,0 +1,60 @@
+"""The CSV files that are written here: texts stay texts in a spreadsheet, and come back as they were.
+
+A class or a file may be called '=HYPERLINK(...)', which a spreadsheet would compute (OWASP, CSV injection). An
+apostrophe in front keeps it from that. What begins with one of its own gets another, so that taking one off always
+gives the text.
+"""
+
+import csv
+import re
+from pathlib import Path
+
+import pandas as pd
+
+_COMPUTED = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+"""How a formula may begin; a spreadsheet may take the wide forms for the narrow ones."""
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+
+
+def escape_cell(text: str) -> str:
+    """Puts an apostrophe before what a spreadsheet would compute, but for numbers, and before an apostrophe."""
+    is_computed = text.startswith(_COMPUTED) and not _NUMBER.fullmatch(text)
+    return f"'{text}" if is_computed or text.startswith("'") else text
+
+
+def unescape_cell(text: str) -> str:
+    """The text of which `escape_cell` made a cell."""
+    return text.removeprefix("'")
+
+
+def table_text(table: pd.DataFrame, header: bool = True) -> str:
+    """The rows of a CSV file, every text escaped, and the names of the columns as well.
+
+    Args:
+        table: to be written.
+        header: whether the names of the columns come first.
+    """
+    escaped = table.copy(deep=False)
+    for position in range(table.shape[1]):
+        column = table.iloc[:, position]
+        if not pd.api.types.is_numeric_dtype(column.dtype):
+            escaped.isetitem(position, [escape_cell(cell) if isinstance(cell, str) else cell for cell in column])
+    escaped.columns = [escape_cell(str(name)) for name in table.columns]
+    text = escaped.to_csv(index=False, header=header, lineterminator="\n")
+    if "\r" in text:  # which would end the row, but that it is only quoted where everything is
+        text = escaped.to_csv(index=False, header=header, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
+    return text
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Reads a table that was written here.
+
+    Returns:
+        Every cell as text, '' where there is none.
+
+    Raises:
+        OSError, ValueError: it cannot be read, or is no CSV file in UTF-8.
+    """
+    table = pd.read_csv(path, dtype=str, keep_default_na=False).map(unescape_cell)
+    table.columns = [unescape_cell(name) for name in table.columns]
+    return table

@@ -1,0 +1,116 @@
+"""What a run's `model.keras` may be: the three files that Keras writes into it, and nothing that asks for more than
+layers of Keras. Checked before Keras opens it, without TensorFlow."""
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from files import parse_json
+from models.weight_file import RefusedFileError, check_weights, first_line
+
+WEIGHTS_MEMBER = "model.weights.h5"
+MEMBER_BYTES = {"metadata.json": 2**16, "config.json": 2**24, WEIGHTS_MEMBER: None}
+"""What is in the archive, and the most bytes of each; weights are limited by their network."""
+ARCHIVE_BYTES = 2**25
+"""Of an archive, all but its weights."""
+MODULES = {
+    "keras",
+    "keras.activations",
+    "keras.constraints",
+    "keras.dtype_policies",
+    "keras.initializers",
+    "keras.layers",
+    "keras.regularizers",
+    "keras.src.models.functional",
+    "keras.src.models.sequential",
+}
+"""Of Keras, those that hold parts of models. The others write files, download and load."""
+MODULE_FOLDERS = ("keras.src.applications.", "keras.src.ops.")
+VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__"}
+"""What Keras writes for values, which are of no module."""
+REFUSED_CLASSES = {
+    "Lambda",
+    "TFSMLayer",
+    "TorchModuleWrapper",
+    "JaxLayer",
+    "FlaxLayer",
+    "StringLookup",
+    "IntegerLookup",
+    "IndexLookup",
+    "TextVectorization",
+    "FeatureSpace",
+}
+"""Layers that run code of the file, or read other files."""
+
+
+def check_model_file(path: Path, most_weights: int) -> None:
+    """Makes sure that a model file asks for nothing but layers of Keras, and holds nothing but their weights.
+
+    Args:
+        path: of the file.
+        most_weights: bytes that the weights may take.
+
+    Raises:
+        RefusedFileError: it does, or is damaged.
+    """
+    try:
+        size = path.stat().st_size
+        if size > most_weights + ARCHIVE_BYTES:
+            raise RefusedFileError(f"has {size:,} bytes, more than its network takes")
+        with zipfile.ZipFile(path) as archive:
+            _check_members(archive)
+            check_config(archive.read("config.json"))
+            check_weights(archive.read(WEIGHTS_MEMBER), most_weights)
+    except RefusedFileError:
+        raise
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+        raise RefusedFileError(f"is damaged ({first_line(error)})") from error
+
+
+def check_config(content: bytes) -> None:
+    """Makes sure that a model's `config.json` names nothing but parts of Keras, by their own names.
+
+    Raises:
+        RefusedFileError: it does not.
+        ValueError: it is no JSON.
+    """
+    waiting = [parse_json(content)]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            if "class_name" in part or "module" in part or "registered_name" in part:
+                _check_class(part)
+            waiting.extend(part.values())
+        elif isinstance(part, list):
+            waiting.extend(part)
+
+
+def _check_members(archive: zipfile.ZipFile) -> None:
+    names = sorted(member.filename for member in archive.infolist())
+    if names != sorted(MEMBER_BYTES):
+        raise RefusedFileError(f"must hold {', '.join(MEMBER_BYTES)} and nothing else; {len(names)} files are in it")
+    for member in archive.infolist():
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise RefusedFileError(f"has its {member.filename} compressed, which Keras does not do")
+        if member.file_size > (MEMBER_BYTES[member.filename] or member.file_size):
+            raise RefusedFileError(f"has {member.file_size:,} bytes of {member.filename}")
+
+
+def _check_class(part: dict[str, Any]) -> None:
+    name, module, registered = part.get("class_name"), part.get("module"), part.get("registered_name")
+    if isinstance(name, str) and name in VALUES and module is None:
+        return
+    if name == "function":
+        name, known = part.get("config"), module == "keras.activations"
+    else:
+        known = isinstance(module, str) and (module in MODULES or module.startswith(MODULE_FOLDERS))
+        known = known and isinstance(name, str) and name[:1].isupper() and name not in REFUSED_CLASSES
+    # Keras would find 'utils.get_file' of the module 'keras'.
+    if not known or not isinstance(name, str) or not name.isidentifier() or registered not in (None, name):
+        raise RefusedFileError(f"asks for {_shown(name)} of {_shown(module)}, which is no part of a model of Keras")
+
+
+def _shown(value: Any) -> str:
+    """A value out of a file, in a message: it may be anything."""
+    return json.dumps(value)[:80]

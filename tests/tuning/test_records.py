@@ -1,0 +1,36 @@
+"""What is recorded of a trial comes back as it was, and a damaged record is one line."""
+
+import pytest
+
+from config import TrainConfig, UsageError
+from tuning.network import Outcome
+from tuning.records import Records
+
+SEARCH = {"config": {"data": "photos"}, "inputs": ["0123"]}
+CONFIG = TrainConfig(
+    backbone="mobilenet",
+    head_units=(64,),
+    trainable_layers=3,
+    head_epochs=2,
+    fine_tune_epochs=1,
+    learning_rate=1e-3,
+    fine_tune_learning_rate=1e-4,
+    batch_size=32,
+    weight_decay=0.0,
+    views=4,
+)
+
+
+@pytest.mark.parametrize("message", ["", "=HYPERLINK(1)", "'quoted'", "-1", 'ran out\rof memory, "all" of it'])
+def test_a_message_comes_back_as_it_was(tmp_path, message):
+    outcome = Outcome(status="FAILED", val_accuracy=0.0, val_loss=9.0, seconds=1.5, message=message)
+    Records(tmp_path, SEARCH).add(0, CONFIG, outcome)
+    assert Records(tmp_path, SEARCH).known(0, CONFIG) == outcome
+
+
+@pytest.mark.parametrize("content", [b"", b"trial\n0\n", b"\xff\xfe", b'a,b\n"'])
+def test_damaged_trials_are_one_line(tmp_path, content):
+    Records(tmp_path, SEARCH)
+    (tmp_path / "trials.csv").write_bytes(content)
+    with pytest.raises(UsageError, match=r"trials\.csv' is damaged\. Choose another --output\."):
+        Records(tmp_path, SEARCH)
