@@ -6,13 +6,16 @@ chosen from the backbone and the size of the data set, in `training/recipe.py`; 
 
 import dataclasses
 import difflib
-import json
+import os
+import reprlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Literal, Self, get_type_hints
 
 from platformdirs import user_cache_path
-from typeguard import TypeCheckError, check_type
+from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
+
+from files import read_json
 
 Resize = Literal["crop", "pad", "stretch"]
 DEFAULT_CACHE_DIR = user_cache_path("headstart")
@@ -50,6 +53,10 @@ class DataConfig:
     data: str = "animals"
     """Pictures to learn from: 'animals' (bundled), a folder of CLASS/picture files (with or without train/, val/ and
     test/ above them), a .csv of path,label[,split], or 'tfds:NAME'."""
+
+    outside: bool = False
+    """Also use pictures outside the folder of --data: through links, and by paths of a CSV that lead out of its
+    folder."""
 
     val_fraction: float = 0.15
     """Fraction of the pictures kept for choosing (early stopping), where the data has no val split; 0 for none."""
@@ -96,8 +103,11 @@ class DataConfig:
     """Folder for what can be computed again, such as unpacked data sets and what the frozen layers made of them."""
 
     cache_gb: float = 20.0
-    """Most that the frozen layers' results may take there, GB; those unused for longest go first. 0 keeps none, and
-    fine-tuning runs the whole network."""
+    """Most that decoded pictures and the frozen layers' results may take there, GB; those unused for longest go first.
+    0 keeps none, and fine-tuning runs the whole network."""
+
+    strict: bool = False
+    """End with an error if any picture has to be set aside."""
 
     def __post_init__(self):
         for name in ("val_fraction", "test_fraction"):
@@ -163,11 +173,19 @@ class TrainConfig(DataConfig):
     """Versions of each training picture, the unchanged one included; one means no augmentation."""
 
     # --- beside the run; not part of config.json either -------------------------------------------------------------
+    resume: Path | None = None
+    """Folder of an unfinished run to go on with, under its own settings: the result is that of a run that was never
+    stopped."""
+
+    checkpoint_seconds: float = 60.0
+    """Seconds between saves of an unfinished phase: what a kill may cost. Ctrl-C and SIGTERM save first."""
+
     tensorboard: bool = False
     """Also write every epoch for TensorBoard, to the folder tensorboard/ of the run."""
 
     def __post_init__(self):
         super().__post_init__()
+        check_setting(self, "checkpoint_seconds", lambda value: value >= 0, "at least 0")
         check_setting(self, "dropout", lambda value: 0 <= value < 1, "at least 0 and below 1")
         for name in ("batch_size", "views"):
             check_setting(self, name, lambda value: value >= 1, "at least 1")
@@ -189,41 +207,56 @@ class TrainConfig(DataConfig):
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the result, as `config.json` holds them."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if name not in _PLACES}
+        return {name: value for name, value in dataclasses.asdict(self).items() if name not in PLACES}
 
     @classmethod
-    def from_file(cls, path: Path) -> Self:
+    def from_file(cls, path: Path, flag: str = "--config") -> Self:
         """Reads a `config.json`.
+
+        Args:
+            path: of the file.
+            flag: that named it.
 
         Raises:
             UsageError: the file is missing, is no JSON object, or has a setting of an unknown name or a wrong value.
         """
         try:
-            settings = json.loads(Path(path).read_text(encoding="utf-8"))
+            settings = read_json(Path(path))
         except OSError as error:
-            raise UsageError(f"--config must be a run's config.json; '{path}': {error.strerror}.") from None
+            raise UsageError(f"{flag} must be a run's config.json; '{path}': {error.strerror}.") from None
         except ValueError as error:
-            raise UsageError(f"--config must be a run's config.json; '{path}' is no JSON: {error}.") from None
+            raise UsageError(f"{flag} must be a run's config.json; '{path}' is no JSON: {error}.") from None
         if not isinstance(settings, dict):
-            raise UsageError(f"--config must hold a JSON object of settings; '{path}' holds something else.")
-        fields = [field.name for field in dataclasses.fields(cls) if field.name not in _PLACES]
+            raise UsageError(f"{flag} must hold a JSON object of settings; '{path}' holds something else.")
+        fields = [field.name for field in dataclasses.fields(cls) if field.name not in PLACES]
         for name in settings:
             if name not in fields:
-                raise unknown_choice(f"A setting of '{path}'", name, fields)
+                raise unknown_choice(f"A setting of '{path}'", reprlib.repr(name)[1:-1], fields)
         if isinstance(settings.get("head_units"), list):
             settings["head_units"] = tuple(settings["head_units"])
         types = get_type_hints(cls)
         for name, value in settings.items():
             try:
-                check_type(value, types[name])
-                if isinstance(value, bool) and types[name] is not bool:
-                    raise TypeCheckError("true and false are no numbers")
-            except TypeCheckError:
-                raise UsageError(f"The setting '{name}' of '{path}' cannot be {value!r}.") from None
+                check_type(value, types[name], collection_check_strategy=CollectionCheckStrategy.ALL_ITEMS)
+                _check_json_values(value, types[name])
+            except (TypeCheckError, ValueError):
+                raise UsageError(f"The setting '{name}' of '{path}' cannot be {reprlib.repr(value)}.") from None
         return cls(**settings)
 
 
-_PLACES = ("output", "cache_dir", "cache_gb", "tensorboard")
+def _check_json_values(value: Any, kind: Any) -> None:
+    """Raises a ValueError for what has the right type in Python, and is no setting."""
+    for item in value if isinstance(value, tuple) else (value,):
+        if isinstance(item, bool) and kind is not bool:
+            raise ValueError("true and false are no numbers")
+        if isinstance(item, int) and abs(item) >= 2**32:
+            raise ValueError("more than any setting can be")
+        if isinstance(item, str) and b"\0" in os.fsencode(item):  # an error as well for what no path can hold
+            raise ValueError("no text")
+
+
+PLACES = ("output", "cache_dir", "cache_gb", "strict", "resume", "checkpoint_seconds", "tensorboard")
+"""Settings that change nothing of the result."""
 
 
 def check_setting(config: DataConfig, name: str, is_valid: Callable[[Any], bool], expected: str) -> None:

@@ -6,14 +6,20 @@ from cli import parse_config, run_command
 def main() -> None:
     """Parses the flags, checks and decodes the data, and only then loads TensorFlow and trains."""
     config = parse_config()
-    from terminal import import_tensorflow
+    from terminal import import_tensorflow, show_stage
+    from training.folder import clean_up, is_finished, open_folder
     from training.inputs import load_inputs
 
-    inputs = load_inputs(config)
-    import_tensorflow()
-    from training.run import train
+    if config.resume is not None and is_finished(config.resume):
+        clean_up(config.resume)
+        show_stage("done", f"this run is finished: {config.resume}")
+        return
+    with open_folder(config) as config:
+        inputs = load_inputs(config)
+        import_tensorflow()
+        from training.run import train
 
-    train(inputs)
+        train(inputs)
 
 
 if __name__ == "__main__":

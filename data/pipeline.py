@@ -63,6 +63,7 @@ def training_batches(
     batch_size: int,
     seed: int,
     epochs: range,
+    first_step: int = 0,
     augment: bool = False,
 ) -> tf.data.Dataset:
     """Batches of shuffled examples for several epochs, one after the other; no batch spans two.
@@ -74,6 +75,7 @@ def training_batches(
         batch_size: examples per batch; the last of an epoch may have fewer.
         seed: seed of order and augmentation.
         epochs: numbers of the epochs; each has its own order and its own augmentation.
+        first_step: batches of the first of these epochs that are left out, as they were learnt from before.
         augment: whether to vary the pictures anew in each epoch.
 
     Returns:
@@ -96,6 +98,7 @@ def training_batches(
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
         positions = tf.data.Dataset.range(count).batch(batch_size)
+        positions = positions.skip(tf.where(epoch == epochs.start, tf.constant(first_step, tf.int64), 0))
         return positions.map(lambda batch: load(epoch, batch), num_parallel_calls=PARALLEL_READS)
 
     return _prefetched(tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(batches_of))

@@ -73,6 +73,7 @@ def build_record(
             "raw_pixels": raw_pixels_accuracy(data.pixels, data.targets, train, judged, data.task),
         },
         "epochs": {phase: int((history["phase"] == phase).sum()) for phase in ("head", "fine_tune")},
+        "diverged": history.loc[~np.isfinite(history["loss"].astype(float)), "phase"].tolist(),
     }
 
 

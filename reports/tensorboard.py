@@ -1,5 +1,6 @@
 """Epochs as TensorBoard reads them."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,13 @@ class Board:
     """The folder tensorboard/ of a run, in which training and validation share the charts."""
 
     def __init__(self, folder: Path):
-        """Opens it; nothing is written before the first epoch.
+        """Opens it, without what an earlier process wrote there; nothing is written before the first epoch.
 
         Args:
             folder: of the run.
         """
         self._folder = folder / "tensorboard"
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._writers: dict[str, tf.summary.SummaryWriter] = {}
 
     def log_epoch(self, step: int, result: Mapping[str, Any]) -> None:

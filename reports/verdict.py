@@ -15,6 +15,13 @@ FEW_PICTURES = 10
 UNEVEN = 0.05
 """Difference between accuracy and its mean over classes from which both are told."""
 NAMES_SHOWN = 5
+DIVERGED = {
+    "head": "Training the head ended in numbers that are none, and its best weights before that are kept. A lower "
+    "--learning-rate may do better.",
+    "fine_tune": "Fine-tuning ended in numbers that are none, and the best weights before that are kept. A lower "
+    "--fine-tune-learning-rate may do better.",
+}
+"""By the phase that diverged."""
 METHODS = {"raw_pixels": "Logistic regression on raw pixels", "majority": "Giving always the most frequent answer"}
 
 
@@ -94,6 +101,7 @@ def _cautions(
         found.append(
             "There is no test split. These pictures also decided when training stopped, so the figure is optimistic."
         )
+    found += [DIVERGED[phase] for phase in record["diverged"]]
     found += _simple_cautions(record["baseline"], low, high)
     if high - low > WIDE_INTERVAL:
         pictures = "A single picture tells" if measured["n"] == 1 else f"{measured['n']:,} pictures tell"

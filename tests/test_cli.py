@@ -12,7 +12,7 @@ import pytest
 import train
 from cli import parse_config, run_command
 from config import TrainConfig
-from features.store import Store
+from data.store import Store
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -56,7 +56,7 @@ def test_a_mistake_is_answered_without_loading_tensorflow():
         (["--val-fraction", "x"], "Error parsing --val-fraction: could not convert string to float: 'x'"),
         (["--learning-rate", "fnd"], "Error parsing --learning-rate: no type matching {None}|FLOAT|{find}"),
         (["--learning-rate", "find", "--weights", "none"], "--learning-rate find needs a head phase"),
-        (["--config"], "--config needs the name of a file"),
+        (["--config"], "--config needs a name, such as runs/NAME/config.json"),
         (["--dropout", "2"], "--dropout must be at least 0 and below 1; received 2.0"),
         (["--data", "nowhere"], "'nowhere', and there is no such file or folder"),
         (["--data", "README.md"], "which is neither a folder nor a .csv file"),
@@ -154,7 +154,7 @@ def _mixed_folders(root: Path) -> Path:
         (_csv("path,label,split\ncat/0.png,cat,train\ncat/1.png,cat,holdout\n"), "line 3 of"),
         (_csv("path,label\ncat/0.png,cat\ncat/1.png,\n"), "Line 3 of"),
         (_unknown_label_in_val, "'puma' has pictures only in val"),
-        (_csv("path,label\ncat/0.png,cat,train\ndog/0.png,dog,train\n"), "have more fields than the first"),
+        (_csv("path,label\ncat/0.png,cat,train\ndog/0.png,dog,train\n"), "has more fields than the first"),
         (_csv("path,label,Label\ncat/0.png,cat,cat\n"), "repeats one: it has path, label, label"),
         (_no_train_folder, "needs a folder train/ beside test, val"),
         (_unreadable_test_split, "The test split of the data has no readable pictures"),
@@ -212,7 +212,7 @@ def test_a_file_that_cannot_be_used_is_named(capsys):
 
 
 def test_the_cache_is_listed_and_cleared(tmp_path):
-    store = Store(tmp_path / "features", limit=10**9)
+    store = Store(tmp_path / "store", limit=10**9)
     with store.writing({"a": 1}, "animals [red], vgg16, 64 px, pooling", (1000, 600), "float32") as writer:
         writer.append(np.ones((1000, 600), np.float32))
     command = [sys.executable, "cache.py", "--cache-dir", str(tmp_path)]

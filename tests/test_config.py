@@ -36,7 +36,11 @@ def test_a_saved_config_reads_back_equal(tmp_path):
 
 
 def test_a_saved_config_does_not_say_where_things_go(tmp_path):
-    assert {"output", "cache_dir"}.isdisjoint(TrainConfig(output=tmp_path).to_json())
+    assert {"output", "cache_dir", "strict"}.isdisjoint(TrainConfig(output=tmp_path, strict=True).to_json())
+
+
+def test_a_saved_config_says_which_pictures_may_be_used():
+    assert TrainConfig(outside=True).to_json()["outside"] is True
 
 
 @pytest.mark.parametrize(

@@ -15,14 +15,14 @@ from config import Depth, TrainConfig
 from data.pipeline import AUGMENTATION, Examples, View, augmentation_draws
 from data.prepare import ImageData
 from data.sources import Split
+from data.store import Store
 from features.cuts import Cut, cut_before_trainable, find_cuts
 from features.extract import FrozenPart
-from features.store import Store
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
 from terminal import counted, progress_bar, show_stage
 from training.inputs import RunInputs
-from training.phases import balanced_weights
+from training.learner import balanced_weights
 from training.recipe import LEAST_SHARE_BEFORE
 
 Phase = Literal["head", "fine_tune"]

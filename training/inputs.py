@@ -3,10 +3,13 @@
 So a mistake is answered within a second or two, and before anything is allocated.
 """
 
-import tempfile
+import hashlib
 import time
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from config import TrainConfig, UsageError
 from data.prepare import ImageData, prepare_data, typical_size
@@ -15,6 +18,11 @@ from models.backbones import Backbone, check_image_size, find
 from models.weights import check_available
 from terminal import common_reasons, counted, progress_bar, show_stage
 from training.recipe import choose_image_size
+
+UNEVEN = 10
+"""Times as many training pictures in one class as in another that are worth a warning."""
+SET_ASIDE_SHOWN = 20
+"""Files that --strict names."""
 
 
 class RunInputs(NamedTuple):
@@ -46,45 +54,65 @@ def load_inputs(config: TrainConfig) -> RunInputs:
     row = find(config.backbone)
     if config.image_size is not None:
         check_image_size(row, config.image_size)
-    check_output(config.output)
     check_available(row, config.weights)
-    source = load_source(config.data, config.cache_dir)
+    source = load_source(config.data, config.cache_dir, config.outside)
     config = choose_image_size(config, row, typical_size(source))
     with progress_bar("pictures", len(source.pictures)) as advance:
         data = prepare_data(source, config, config.image_size, advance)
-    _show(data)
+    _show(data, config.class_weights)
+    if config.strict:
+        _check_nothing_set_aside(data)
     return RunInputs(config, row, data, started, time.perf_counter() - started)
 
 
-def check_output(output: Path | None) -> None:
-    """Makes sure that a run folder can be made, without making it.
-
-    Args:
-        output: the folder asked for; None for one of its own below runs/.
-
-    Raises:
-        UsageError: the folder holds something else than an unfinished run, or its place cannot be written.
-    """
-    folder = Path("runs") if output is None else output
-    unfinished = (folder / "config.json").exists() and not (folder / "metrics.json").exists()
-    if output is not None and output.is_dir() and any(output.iterdir()) and not unfinished:
-        raise UsageError(f"--output must be a new or empty folder; '{output}' holds files. Choose another.")
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
-    try:
-        tempfile.TemporaryDirectory(dir=existing).cleanup()
-    except OSError:
-        raise UsageError(
-            f"--output must be a folder that can be written; '{folder}' cannot be made in '{existing}'."
-        ) from None
+def inputs_digest(inputs: RunInputs) -> str:
+    """SHA-256 of all that runs of equal settings depend on: pictures, labels, splits and a file of weights."""
+    data, weights = inputs.data, Path(inputs.config.weights)
+    digest = hashlib.sha256()
+    digest.update(repr([[data.digests[row] for row in rows] for rows in data.splits.values()]).encode())
+    digest.update(np.concatenate([data.targets[positions] for positions in data.splits.values()]).tobytes())
+    if weights.is_file():
+        with weights.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
 
 
-def _show(data: ImageData) -> None:
+def _show(data: ImageData, class_weights: bool) -> None:
     counts = ", ".join(f"{len(positions):,} {split}" for split, positions in data.splits.items() if len(positions))
     show_stage("data", f"{data.name}: {len(data.class_names)} classes; {counts}")
+    _show_imbalance(data, class_weights)
     if data.duplicates:
         show_stage(
             "", f"{counted(data.duplicates, 'copy', 'copies')} of other files; no copy is on both sides of a split"
         )
+    if data.near_duplicates:
+        show_stage("", f"{data.near_duplicates:,} pictures look like another; they stay on one side of a split as well")
+    for warning in data.split_warnings:
+        show_stage("warning", warning)
     if data.quarantine:
         reasons = common_reasons(item.reason for item in data.quarantine)
         show_stage("", f"{len(data.quarantine):,} set aside, see quarantine.csv: {reasons}")
+
+
+def _show_imbalance(data: ImageData, class_weights: bool) -> None:
+    """Says which classes are so uneven that the larger one may drown the other."""
+    train = [label for position in data.splits["train"] for label in data.pictures[position].labels]
+    (most, many), *_, (least, few) = Counter(train).most_common()
+    if many >= UNEVEN * few and not class_weights:
+        show_stage(
+            "warning",
+            f"'{most}' has {many:,} training pictures and '{least}' {few:,}: consider --class-weights, and trust the "
+            f"balanced accuracy more than the accuracy",
+        )
+
+
+def _check_nothing_set_aside(data: ImageData) -> None:
+    """Raises a UsageError if a file is not used, after showing the first of them with their reasons."""
+    for item in data.quarantine[:SET_ASIDE_SHOWN]:
+        show_stage("", f"{data.display_path(item.path)}: {item.reason}")
+    if data.quarantine:
+        first = data.quarantine[0]
+        raise UsageError(
+            f"--strict lets no picture be set aside; of '{data.name}' {len(data.quarantine):,} would be, the first "
+            f"'{data.display_path(first.path)}': {first.reason}. Mend or remove them, or leave --strict out."
+        )

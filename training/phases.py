@@ -4,359 +4,205 @@ A head of random weights would send large, meaningless gradients into the pretra
 (Keras' guide to transfer learning; LP-FT, Kumar et al., ICLR 2022).
 """
 
-import math
-import time
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import dataclasses
+from collections.abc import Callable
 
-import keras
-import numpy as np
-import tensorflow as tf
-
-from config import Task, TrainConfig
-from data.pipeline import Examples, evaluation_batches, training_batches
-from models.heads import OUTPUTS
-
-OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
-    "adam": keras.optimizers.Adam,
-    "adamw": keras.optimizers.AdamW,
-    "sgd": lambda **settings: keras.optimizers.SGD(momentum=0.9, nesterov=True, **settings),
-    "rmsprop": keras.optimizers.RMSprop,
-    "nadam": keras.optimizers.Nadam,
-    "adagrad": keras.optimizers.Adagrad,
-    "lion": keras.optimizers.Lion,
-}
-DEFAULT_WEIGHT_DECAY = {"adamw": 0.004}
-WARM_UP_EPOCHS = 0.5
-"""Share of a phase's first epoch in which the learning rate rises from 0, while the optimizer's moments are empty."""
-EVALUATION_BATCH_SIZE = 64
-STEPS_PER_CALL = 16
-"""Steps on vectors that TensorFlow takes before Python has its turn, which costs more than such a step; on feature maps
-it is one, so that Ctrl-C is heard."""
+from config import UsageError
+from interrupts import put_off
+from models.freezing import set_trainable, split_into_blocks
+from reports import plots, writer
+from terminal import counted, progress_bar, show_stage
+from training import checkpoint
+from training.checkpoint import Checkpoint
+from training.folder import checkpoints_of
+from training.frozen import Phase, PhaseInputs, examples, features_sample, whole_network
+from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState, assign
+from training.memory import warn_of_memory
+from training.optimizers import layer_decay_factors
+from training.range_test import STEPS, choose_rate, range_test
+from training.recipe import choose_head_learning_rate
+from training.state import Run
 
 
-def exact_match(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Whether all labels of a picture are right; float32 (n,), 0 or 1, from targets and outputs (n, num_labels)."""
-    return tf.cast(tf.reduce_all((outputs >= 0.5) == (targets >= 0.5), axis=-1), tf.float32)
-
-
-ACCURACY: dict[Task, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
-    "binary": lambda targets, outputs: keras.metrics.binary_accuracy(targets, outputs)[..., 0],
-    "multiclass": keras.metrics.categorical_accuracy,
-    "multilabel": exact_match,
-}
-"""Whether each picture is right: float32 (..., n), from targets and outputs (..., n, num_outputs)."""
-
-
-class EpochResult(NamedTuple):
-    """One line of `history.csv`."""
-
-    phase: str
-    epoch: int
-    learning_rate: float
-    loss: float
-    accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    seconds: float
-
-
-class PhaseResult(NamedTuple):
-    """How a phase went."""
-
-    epochs: list[EpochResult]
-    best_epoch: int
-    """Number of the epoch whose weights were kept; 0 for those it started from."""
-
-
-class Learner:
-    """A model with its optimizer and the graphs of its steps: trains one phase, or several that start afresh.
-
-    A loop of our own instead of `fit`: it keeps the weights it began with in mind, and loses no
-    time between steps, which for a head on stored features is most of the time. Rates are variables, so that another
-    phase with others needs no new graph.
-    """
-
-    def __init__(
-        self,
-        model: keras.Model,
-        task: Task,
-        optimizer: str,
-        learning_rate_factors: dict[str, float] | None = None,
-    ):
-        """Makes the optimizer; the graphs are made when they are first used.
-
-        Args:
-            model: what is trained; its trainable layers are set already.
-            task: decides loss and metric.
-            optimizer: one of `OPTIMIZERS`.
-            learning_rate_factors: factors on the learning rate, by path of the variable; 1 for the others.
-        """
-        self._model = model
-        self._rates = Rates()
-        self._optimizer = make_optimizer(optimizer, self._rates)
-        self._optimizer.build(model.trainable_variables)
-        if learning_rate_factors:
-            factors = [learning_rate_factors.get(variable.path, 1.0) for variable in model.trainable_variables]
-            scale_learning_rates(self._optimizer, factors)
-        self._start = [variable.numpy() for variable in self._optimizer.variables]
-        self._train_steps, self._judge_step, self._measured = _compile(model, self._optimizer, task)
-
-    def train(
-        self,
-        phase: str,
-        train: Examples,
-        val: Examples | None,
-        config: TrainConfig,
-        *,
-        epochs: int,
-        learning_rate: float,
-        augment: bool,
-        on_epoch: Callable[[EpochResult], None] = lambda _: None,
-    ) -> PhaseResult:
-        """Trains until the validation loss no longer falls, and leaves the model at its best weights.
-
-        The weights it starts from count as well: a phase never makes the validation loss worse.
-
-        Args:
-            phase: name for the history.
-            train: examples to learn from.
-            val: examples to stop and choose by; None trains all epochs and keeps the last weights.
-            config: batch size, schedule, weight decay, patience and seed.
-            epochs: maximum epochs.
-            learning_rate: peak learning rate.
-            augment: whether to vary the pictures.
-            on_epoch: called after each epoch.
-
-        Returns:
-            What happened, epoch by epoch, and which epoch's weights the model has now.
-
-        Raises:
-            DivergedError: the loss is no longer a number.
-        """
-        steps = math.ceil(len(train.targets) / config.batch_size)
-        for variable, start in zip(self._optimizer.variables, self._start, strict=True):
-            variable.assign(start)
-        self._rates.assign(config, learning_rate, steps, epochs)
-        self._measured()  # a phase that an error ended has left sums
-
-        on_vectors = train.views[0].values.ndim == 2
-        steps_per_call = STEPS_PER_CALL if on_vectors else 1
-        val_batches = () if val is None else evaluation_batches(val, EVALUATION_BATCH_SIZE)
-        if on_vectors:
-            val_batches = list(val_batches)  # small, and making an iterator takes longer than using it
-
-        def judge() -> Measured | None:
-            for batch in val_batches:
-                self._judge_step(*batch)
-            return None if val is None else self._measured()
-
-        start = judge()
-        best = Best(self._model, start and start.loss)
-        batches = iter(
-            training_batches(
-                train, batch_size=config.batch_size, seed=config.seed, epochs=range(epochs), augment=augment
-            )
-        )
-        results: list[EpochResult] = []
-        for epoch in range(1, epochs + 1):
-            started = time.perf_counter()
-            for first in range(0, steps, steps_per_call):
-                self._train_steps(batches, tf.constant(min(steps_per_call, steps - first)))
-            trained, judged = self._measured(), judge()
-            rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
-            seconds = time.perf_counter() - started
-            results.append(EpochResult(phase, epoch, rate, *trained, *(judged or (None, None)), seconds))
-            if not math.isfinite(trained.loss):
-                raise DivergedError(f"the loss is {trained.loss} in epoch {epoch}")
-            on_epoch(results[-1])
-            best.update(epoch, judged and judged.loss)
-            if epoch - best.epoch >= config.patience:
-                break
-        best.restore()
-        return PhaseResult(results, best.epoch)
-
-
-class DivergedError(Exception):
-    """Training ended in numbers that are none."""
-
-
-class Rates(keras.optimizers.schedules.LearningRateSchedule):
-    """Learning rate by step, and weight decay, as variables.
-
-    The rate rises to its peak in the first half epoch, then stays there or falls to 0 along a cosine.
-    """
-
-    def __init__(self, shape: tuple[int, ...] = ()):
-        """Args:
-
-        shape: () for one model; for several that are trained as one, a shape that spreads over their variables.
-        """
-        self.weight_decay = keras.Variable(np.zeros(shape, np.float32), trainable=False, name="weight_decay")
-        self._peak, self._warm_up, self._fall, self._end = (
-            keras.Variable(np.ones(shape, np.float32), trainable=False, name=name)
-            for name in ("peak", "warm_up", "fall", "end")
-        )
-
-    def assign(
-        self,
-        config: TrainConfig | Sequence[TrainConfig],
-        learning_rate: float | Sequence[float],
-        steps: int,
-        epochs: int | Sequence[int],
-    ) -> None:
-        """Sets the rates.
-
-        Args:
-            config: for schedule, optimizer and weight decay; of each model, as are the peak learning rates and epochs.
-            learning_rate: peak.
-            steps: per epoch.
-            epochs: maximum epochs.
-        """
-        configs = [config] if isinstance(config, TrainConfig) else config
-        warm_up = max(1, round(WARM_UP_EPOCHS * steps))
-        decay = [
-            DEFAULT_WEIGHT_DECAY.get(each.optimizer, 0.0) if each.weight_decay is None else each.weight_decay
-            for each in configs
-        ]
-        values = (
-            (self.weight_decay, decay),
-            (self._peak, learning_rate),
-            (self._warm_up, [warm_up] * len(configs)),
-            (self._fall, [each.schedule == "cosine" for each in configs]),
-            (self._end, np.maximum(np.multiply(steps, epochs) - warm_up, 1)),
-        )
-        for variable, value in values:
-            variable.assign(np.reshape(np.asarray(value, np.float32), variable.shape))
-
-    def __call__(self, step: tf.Tensor) -> tf.Tensor:
-        """Returns the learning rate at a step, counted from 0."""
-        step = keras.ops.cast(step, "float32")
-        progress = keras.ops.clip((step - self._warm_up) / self._end, 0.0, 1.0)
-        falling = 1 - self._fall * 0.5 * (1 - keras.ops.cos(math.pi * progress))
-        return self._peak * keras.ops.where(step < self._warm_up, step / self._warm_up, falling)
-
-
-def make_optimizer(name: str, rates: Rates) -> keras.optimizers.Optimizer:
-    """Makes an optimizer whose learning rate and weight decay are those of `rates`."""
-    optimizer = OPTIMIZERS[name](learning_rate=rates)
-    optimizer.weight_decay = rates.weight_decay
-    return optimizer
-
-
-class Measured(NamedTuple):
-    """Means over the examples of an epoch, or of a split."""
-
-    loss: float
-    accuracy: float
-
-
-class Best:
-    """The weights of the lowest validation loss so far; those a phase starts from count as well."""
-
-    def __init__(self, model: keras.Model, start_loss: float | None):
-        self._model = model
-        self._loss = start_loss
-        self._weights = model.get_weights()
-        self.epoch = 0
-        """Number of the epoch that has them; 0 for the start. Without validation, the last."""
-
-    def update(self, epoch: int, loss: float | None) -> None:
-        """Takes note of an epoch's validation loss; None where there is no validation."""
-        if loss is None or loss < self._loss:
-            self._loss, self.epoch, self._weights = loss, epoch, self._model.get_weights()
-
-    def restore(self) -> None:
-        """Gives the model the best weights."""
-        self._model.set_weights(self._weights)
-
-
-def _compile(
-    model: keras.Model, optimizer: keras.optimizers.Optimizer, task: Task
-) -> tuple[Callable[..., None], Callable[..., None], Callable[[], Measured]]:
-    """Makes graphs of training steps and of a validation step, and a function that reads and resets their means."""
-    loss_of = keras.losses.get(OUTPUTS[task].loss)
-    mean_loss, accuracy = keras.metrics.Mean(), keras.metrics.MeanMetricWrapper(ACCURACY[task])
-    variables = model.trainable_variables
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def train_step(inputs: tf.Tensor, targets: tf.Tensor, sample_weights: tf.Tensor) -> None:
-        with tf.GradientTape() as tape:
-            outputs = model(inputs, training=True)
-            losses = loss_of(targets, outputs) * sample_weights
-            loss = tf.reduce_mean(losses)
-        optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
-        mean_loss.update_state(losses)
-        accuracy.update_state(targets, outputs, sample_weight=sample_weights)
-
-    @tf.function
-    def train_steps(batches: tf.data.Iterator, count: tf.Tensor) -> None:
-        for _ in tf.range(count):
-            train_step(*next(batches))
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def judge_step(inputs: tf.Tensor, targets: tf.Tensor) -> None:
-        outputs = model(inputs, training=False)
-        mean_loss.update_state(loss_of(targets, outputs))
-        accuracy.update_state(targets, outputs)
-
-    def measured() -> Measured:
-        means = Measured(float(mean_loss.result()), float(accuracy.result()))
-        mean_loss.reset_state()
-        accuracy.reset_state()
-        return means
-
-    return train_steps, judge_step, measured
-
-
-def scale_learning_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:
-    """Gives each variable a learning rate of its own: the optimizer's times the variable's factor.
-
-    Multiplying gradients would do nothing under Adam, whose steps do not depend on their scale.
+def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
+    """Sets the learning rate of the head, by a range test or by the spread of its features.
 
     Args:
-        optimizer: whose steps are scaled from now on.
-        factors: one for each variable it will be built with, in order.
+        run: whose settings are completed.
+        inputs: of the phases that have a cut.
     """
-    update_step = optimizer.update_step  # and the index below: what Keras documents for optimizers of one's own
+    if run.config.learning_rate == "find":
+        with run.clock.timed("find"):
+            run.config = dataclasses.replace(run.config, learning_rate=_find_learning_rate(run, inputs))
+    else:
+        features = features_sample(inputs["head"]) if "head" in inputs else None
+        run.config = choose_head_learning_rate(run.config, features)
 
-    def scaled_update_step(gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor) -> None:
-        update_step(gradient, variable, learning_rate * factors[optimizer._get_variable_index(variable)])
 
-    optimizer.update_step = scaled_update_step
+def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
+    """Looks for the learning rate of the head, and keeps what was seen."""
+    model, views, _, augment = _phase_inputs(run, "head", inputs)
+    train = examples(run.data, "train", views, run.config.class_weights)
+    with progress_bar("find", STEPS) as advance:
+        curve = range_test(model, run.data.task, train, run.config, augment=augment, on_step=advance)
+    writer.write_table(run.folder / "learning_rate.csv", curve)
+    rate = choose_rate(curve)
+    writer.write_figure(run.folder / "figures" / "learning_rate.png", plots.learning_rate(curve, rate))
+    tried = f"{counted(len(curve), 'step', 'steps')} up to {curve['learning_rate'].iloc[-1]:.2g}"
+    show_stage("find", f"learning rate {rate:g}, around which the loss falls most, of {tried}")
+    return rate
 
 
-def layer_decay_factors(blocks: Sequence[Sequence[keras.Layer]], layer_decay: float) -> dict[str, float]:
-    """Factors for layer-wise learning-rate decay: `layer_decay` for the last block, its square for the one before ...
-
-    The head keeps 1 (ULMFiT, Howard & Ruder, 2018; BEiT uses the same rule).
+def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
+    """Trains the new head on the frozen backbone, or what a checkpoint leaves of that.
 
     Args:
-        blocks: the backbone's layers by block, from input to output.
-        layer_decay: above 0 and at most 1.
+        run: whose head learns.
+        inputs: of the phases that have a cut.
 
-    Returns:
-        Factors by path of the variable.
+    Raises:
+        UsageError: it diverges before anything is learnt.
+        BatchTooLargeError: a step needs more memory than there is.
     """
-    return {
-        variable.path: layer_decay ** (len(blocks) - index)
-        for index, block in enumerate(blocks)
-        for layer in block
-        for variable in layer.trainable_variables
-    }
+    if run.config.head_epochs == 0:
+        return
+    with run.clock.timed("head"):
+        _train_phase(run, "head", inputs, epochs=run.config.head_epochs, learning_rate=run.config.learning_rate)
 
 
-def balanced_weights(targets: np.ndarray, task: Task) -> np.ndarray:
-    """Weights that make every class count alike: number of pictures / (number of classes x pictures of the class).
+def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
+    """Unfreezes the backbone's last layers and trains them gently, together with the head; see `train_head`."""
+    config, layers = run.config, run.classifier.backbone.layers
+    if config.fine_tune_epochs == 0 or config.trainable_layers == 0:
+        return
+    set_trainable(layers, config.trainable_layers, batch_norm_learns=config.weights == "none")
+    factors = None
+    if config.layer_decay is not None:
+        factors = layer_decay_factors(split_into_blocks(layers, run.row), config.layer_decay)
+    with run.clock.timed("fine_tune"):
+        _train_phase(
+            run,
+            "fine_tune",
+            inputs,
+            epochs=config.fine_tune_epochs,
+            learning_rate=config.fine_tune_learning_rate,
+            learning_rate_factors=factors,
+        )
 
-    Args:
-        targets: float32 (n, num_outputs).
-        task: in a multi-label task a picture has the mean weight of its labels, or 1 without labels.
 
-    Returns:
-        float32 (n,), of mean 1 where each picture has one label.
-    """
-    membership = np.hstack([1 - targets, targets]) if task == "binary" else targets
-    weight_of_class = len(targets) / (membership.shape[1] * np.maximum(membership.sum(0), 1))
-    labels = membership.sum(1)
-    return np.where(labels > 0, membership @ weight_of_class / np.maximum(labels, 1), 1).astype(np.float32)
+def _train_phase(
+    run: Run,
+    phase: Phase,
+    inputs: dict[Phase, PhaseInputs],
+    *,
+    epochs: int,
+    learning_rate: float,
+    learning_rate_factors: dict[str, float] | None = None,
+) -> None:
+    """Trains one phase, or what is left of it, and shows and records every epoch."""
+    path = checkpoints_of(run.folder) / f"{phase}.npz"
+    begun = checkpoint.load(path)
+    state = begun and begun.state
+    if begun is not None:
+        _take_over(run, begun)
+    chosen = _phase_inputs(run, phase, inputs)
+    if begun is not None and begun.finished:
+        assign(chosen.model.variables, state.arrays["model"])
+        _show_phase(phase, PhaseResult(state.epochs, state.best_epoch))
+        return
+    if state is not None:
+        done = counted(len(state.epochs), "epoch", "epochs"), counted(state.step, "step", "steps")
+        show_stage(phase.replace("_", "-"), f"goes on after {done[0]} and {done[1]} of the next")
+    warn_of_memory(chosen.model, run.config.batch_size)
+    saver = checkpoint.Saver(path, run.config.checkpoint_seconds)
+    learner = Learner(chosen.model, run.data.task, run.config.optimizer, learning_rate_factors)
+    try:
+        result = _learn(run, phase, learner, chosen, state, saver, epochs=epochs, learning_rate=learning_rate)
+    except DivergedError as error:
+        result = _best_before(run, phase, error)
+    arrays = {"model": [variable.numpy() for variable in chosen.model.variables]}
+    ended = PhaseState(result.epochs, 0, result.best_epoch, None, arrays)
+    saver.save(Checkpoint(True, run.clock.seconds(), ended))
+    _show_phase(phase, result)
+
+
+def _learn(
+    run: Run,
+    phase: Phase,
+    learner: Learner,
+    inputs: PhaseInputs,
+    state: PhaseState | None,
+    saver: checkpoint.Saver,
+    *,
+    epochs: int,
+    learning_rate: float,
+) -> PhaseResult:
+    """Lets the learner learn, saves every so often, and before an interrupt."""
+    data, config = run.data, run.config
+    with progress_bar(phase.replace("_", "-"), epochs) as advance, put_off() as interrupted:
+        advance(len(state.epochs) if state else 0)
+
+        def on_step(make_state: Callable[[], PhaseState]) -> None:
+            interrupt = interrupted()
+            if interrupt is not None:
+                saver.save(Checkpoint(False, run.clock.seconds(), make_state()))
+                raise interrupt
+            saver.save_if_due(lambda: Checkpoint(False, run.clock.seconds(), make_state()))
+
+        def on_epoch(result: EpochResult) -> None:
+            _record_epoch(run, result)
+            advance(1, _epoch_text(result))
+
+        return learner.train(
+            phase,
+            examples(data, "train", inputs.train, config.class_weights),
+            examples(data, "val", [inputs.judged["val"]]) if len(data.splits["val"]) else None,
+            config,
+            epochs=epochs,
+            learning_rate=learning_rate,
+            augment=inputs.augment,
+            state=state,
+            on_step=on_step,
+            on_epoch=on_epoch,
+        )
+
+
+def _best_before(run: Run, phase: Phase, error: DivergedError) -> PhaseResult:
+    """What is left of a phase that diverged; a UsageError if that is nothing."""
+    result = error.result
+    _record_epoch(run, result.epochs[-1])
+    flag = "--learning-rate" if phase == "head" else "--fine-tune-learning-rate"
+    if result.best_epoch == 0 and not any(epoch.phase != phase for epoch in run.epochs):
+        raise UsageError(f"Training diverged before anything was learnt: {error}. Lower {flag}.") from None
+    show_stage("warning", f"{error}: stopped, and the best weights before are kept. Lower {flag}.")
+    return result
+
+
+def _take_over(run: Run, begun: Checkpoint) -> None:
+    """Takes note of what an earlier process has done."""
+    for result in begun.state.epochs:
+        _record_epoch(run, result)
+    run.clock.take_over(begun.seconds)
+
+
+def _record_epoch(run: Run, result: EpochResult) -> None:
+    run.epochs.append(result)
+    writer.write_table(run.folder / "history.csv", run.history)
+    if run.board is not None:
+        run.board.log_epoch(len(run.epochs), result._asdict())
+
+
+def _show_phase(phase: Phase, result: PhaseResult) -> None:
+    kept = "none better than the start, which is kept"
+    if result.best_epoch > 0:
+        kept = f"kept {result.best_epoch}: {_epoch_text(result.epochs[result.best_epoch - 1])}"
+    show_stage(phase.replace("_", "-"), f"{counted(len(result.epochs), 'epoch', 'epochs')}, {kept}")
+
+
+def _phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
+    return inputs.get(phase) or whole_network(run.classifier, run.config, run.data)
+
+
+def _epoch_text(result: EpochResult) -> str:
+    text = f"loss {result.loss:.4f}, accuracy {result.accuracy:.4f}"
+    return text if result.val_loss is None else f"{text}, val loss {result.val_loss:.4f}, val {result.val_accuracy:.4f}"

@@ -15,7 +15,7 @@ import tensorflow as tf
 from config import Task, TrainConfig, UsageError
 from data.pipeline import Examples, training_batches
 from models.heads import OUTPUTS
-from training.phases import Rates, make_optimizer
+from training.optimizers import Rates, make_optimizer
 
 LOWEST, HIGHEST = 1e-5, 10.0
 STEPS_PER_TENFOLD = 32

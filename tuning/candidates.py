@@ -8,7 +8,7 @@ from data.sources import load_source
 from models.backbones import TABLE, check_image_size, find
 from models.weights import at_hand, check_available
 from terminal import show_stage
-from training.inputs import check_output
+from training.folder import check_output
 from training.recipe import choose_image_size
 from tuning.inputs import search_folder
 from tuning.space import TuneConfig
@@ -31,7 +31,7 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
     if not (folder / "ranking.csv").exists():
         check_output(folder)
     rows = [find(name) for name in _names(config)]
-    typical = typical_size(load_source(config.data, config.cache_dir))
+    typical = typical_size(load_source(config.data, config.cache_dir, config.outside))
     candidates = []
     for row in rows:
         candidate = choose_image_size(config.train_config(backbone=row.name), row, typical)

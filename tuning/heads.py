@@ -16,7 +16,8 @@ import tensorflow as tf
 from config import Task, TrainConfig
 from data.pipeline import Examples, evaluation_batches, training_batches
 from models.heads import OUTPUTS, build_head
-from training.phases import ACCURACY, STEPS_PER_CALL, Measured, Rates, make_optimizer
+from training.learner import ACCURACY, STEPS_PER_CALL, Measured
+from training.optimizers import Rates, make_optimizer
 
 HEADS_AT_ONCE = 8
 JUDGED_AT_ONCE = 1024
@@ -50,7 +51,7 @@ class StackedHeads:
             task: decides the output.
             num_classes: number of classes.
             head_units: units of each dense layer before the output.
-            optimizers: some of `training.phases.OPTIMIZERS`.
+            optimizers: some of `training.optimizers.OPTIMIZERS`.
         """
         self._shape = (num_features, task, num_classes, tuple(head_units))
         sizes = [weights.shape for weights in _as_matrices(build_head(*self._shape).get_weights())]
@@ -64,7 +65,7 @@ class StackedHeads:
     def train(
         self, train: Examples, val: Examples, configs: Sequence[TrainConfig], epochs: Sequence[int]
     ) -> list[SolvedHead]:
-        """Trains heads until their validation losses no longer fall, as `training.phases.Learner` trains one.
+        """Trains heads until their validation losses no longer fall, as `training.learner.Learner` trains one.
 
         Args:
             train: features to learn from.

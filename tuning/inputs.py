@@ -7,7 +7,8 @@ from pathlib import Path
 
 from config import UsageError
 from data.prepare import ImageData
-from training.inputs import RunInputs, check_output, load_inputs
+from training.folder import check_output, data_name
+from training.inputs import RunInputs, load_inputs
 from tuning.space import NOT_ASKED, TuneConfig
 
 
@@ -44,6 +45,5 @@ def search_folder(config: TuneConfig) -> Path:
         return config.output
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_ASKED}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    data = Path(config.data.removeprefix("tfds:").replace(":", "-")).stem
     kind = "ranking" if config.rank_backbones else f"search-{'-'.join(config.backbone[:3])}"
-    return Path("runs") / f"{kind}-{data}-{digest[:8]}"
+    return Path("runs") / f"{kind}-{data_name(config.data)}-{digest[:8]}"

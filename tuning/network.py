@@ -12,8 +12,8 @@ import numpy as np
 
 from config import Depth, TrainConfig
 from data.pipeline import Examples
+from data.store import open_store
 from features.cuts import find_cuts
-from features.store import open_store
 from models.freezing import set_trainable, split_into_blocks
 from training.frozen import (
     PhaseInputs,
@@ -26,7 +26,7 @@ from training.frozen import (
     whole_network,
 )
 from training.inputs import RunInputs
-from training.phases import DivergedError, Measured
+from training.learner import DivergedError, Measured
 from training.recipe import choose_head_learning_rate, choose_training
 from tuning.heads import SolvedHead, StackedHeads
 from tuning.space import TuneConfig

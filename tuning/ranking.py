@@ -23,7 +23,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from config import DataConfig, Task, TrainConfig, UsageError
-from features.store import open_store
+from data.store import open_store
 from inference.answers import class_probabilities, predicted_labels
 from models.backbones import find
 from reports.metrics import accuracy_interval

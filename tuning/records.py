@@ -5,24 +5,26 @@ A line is all that is kept of a trial, and all that is needed to go on after a k
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from config import TrainConfig, UsageError
-from reports.writer import write_json, write_table
-from training.inputs import RunInputs
+from data.csv_cells import read_table
+from files import write_json
+from reports.writer import write_table
+from training.inputs import RunInputs, inputs_digest
 from tuning.network import Outcome
 from tuning.space import HYPERPARAMETERS, NOT_ASKED, TuneConfig
 
+COLUMNS = ("trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *HYPERPARAMETERS, "message")
+"""Of `trials.csv`."""
 TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
-"""Columns of `trials.csv` that hold no numbers."""
+"""Those of them that hold no numbers."""
 
 
 class Records:
@@ -49,8 +51,7 @@ class Records:
     @property
     def table(self) -> pd.DataFrame:
         """The table of `trials.csv`, in the order of the trials."""
-        columns = ["trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *HYPERPARAMETERS, "message"]
-        return pd.DataFrame([self._rows[number] for number in sorted(self._rows)], columns=columns)
+        return pd.DataFrame([self._rows[number] for number in sorted(self._rows)], columns=list(COLUMNS))
 
     def known(self, number: int, config: TrainConfig) -> Outcome | None:
         """Returns the outcome on record; None if there is none.
@@ -81,21 +82,24 @@ class Records:
     def _continue(self) -> None:
         try:
             record = json.loads((self.folder / "search.json").read_text(encoding="utf-8"))
-            before, pictures = record["config"], record["pictures"]
+            before, of_before = record["config"], record["inputs"]
         except (ValueError, KeyError, TypeError):
             raise UsageError(f"'{self.folder / 'search.json'}' is damaged. Choose another --output.") from None
         changed = [name for name, value in self.search["config"].items() if before.get(name) != value]
         if changed:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
             raise UsageError(f"'{self.folder}' holds a search with another {flags}. Choose another --output.")
-        if pictures != self.search["pictures"]:
+        if of_before != self.search["inputs"]:
             raise UsageError(
                 f"'{self.folder}' holds a search on other pictures, labels or weights: they have changed since. "
                 f"Choose another --output."
             )
         file = self.folder / "trials.csv"
         if file.exists():
-            rows = pd.read_csv(file, dtype=str, keep_default_na=False).to_dict("records")
+            try:
+                rows = read_table(file)[list(COLUMNS)].to_dict("records")
+            except (ValueError, KeyError):
+                raise UsageError(f"'{file}' is damaged. Choose another --output.") from None
             parsed = ({name: text if name in TEXTS else _number(text) for name, text in row.items()} for row in rows)
             self._rows = {row["trial"]: row for row in parsed}
 
@@ -103,20 +107,7 @@ class Records:
 def asked(config: TuneConfig, inputs: Sequence[RunInputs]) -> dict[str, Any]:
     """All that decides the trials: the settings, as JSON has them, and a digest of pictures and weights."""
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_ASKED}
-    return {"config": json.loads(json.dumps(settings)), "pictures": _digest(inputs)}
-
-
-def _digest(inputs: Sequence[RunInputs]) -> str:
-    """SHA-256 of all that the trials of equal settings depend on: pictures, labels, splits and a file of weights."""
-    digest = hashlib.sha256()
-    for each in inputs:
-        data, weights = each.data, Path(each.config.weights)
-        digest.update(repr([data.describe(positions) for positions in data.splits.values()]).encode())
-        digest.update(np.concatenate([data.targets[positions] for positions in data.splits.values()]).tobytes())
-        if weights.is_file():
-            with weights.open("rb") as content:
-                digest.update(hashlib.file_digest(content, "sha256").digest())
-    return digest.hexdigest()
+    return {"config": json.loads(json.dumps(settings)), "inputs": [inputs_digest(each) for each in inputs]}
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A search from start to end: ask the oracle, run what it proposes, record every trial, train the best."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -11,13 +12,14 @@ from typing import Any
 
 import pandas as pd
 import tensorflow as tf
-from filelock import FileLock, Timeout
 
 from config import TrainConfig, UsageError
+from files import write_json
 from reports import search_plots
 from reports.search_report import write_search_report
-from reports.writer import write_figure, write_json, write_table
+from reports.writer import write_figure, write_table
 from terminal import console, counted, progress_bar, show_stage
+from training.folder import CONFIG_FILE, alone_in, is_finished
 from training.inputs import RunInputs
 from training.run import make_deterministic, train
 from tuning.board import as_drawn, best_trials, live_board, ranked, varied_in
@@ -71,25 +73,14 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
     """
     make_deterministic(config.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(lock_of(folder))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise UsageError(
-            f"Another process is at work on '{folder}'. Wait for it, or choose another --output."
-        ) from None
-    chief = None
-    try:
+    with alone_in(folder, lock_of(folder)), contextlib.ExitStack() as stack:
         records = Records(folder, asked(config, inputs))
-        cluster = read_cluster()
+        cluster, chief = read_cluster(), None
         if cluster is not None or config.workers > 1:
             gpus = len(tf.config.list_physical_devices("GPU"))
             chief = Chief(config, records.search, gpus, cluster and cluster.address)
+            stack.callback(chief.close)
         return _search(Search(config, inputs, records, chief, started))
-    finally:
-        if chief is not None:
-            chief.close()
-        lock.release()
 
 
 def lock_of(folder: Path) -> Path:
@@ -192,7 +183,7 @@ def _finish(run: Search, best: int) -> Path:
     folder, objective = run.records.folder, run.config.objective
     trials = _trials(run)
     console.print(best_trials(trials, objective))
-    write_json(folder / "best_config.json", run.configs[best].to_json())
+    _write_best_config(run.configs[best], folder)
     for name, draw in (
         ("progress", lambda *_: search_plots.search_progress(trials, objective)),
         ("effects", search_plots.hyperparameter_effects),
@@ -232,15 +223,25 @@ def _trials(run: Search) -> pd.DataFrame:
 
 
 def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any]:
-    """A run folder of the configuration, unless it is already there."""
-    config = dataclasses.replace(config, output=folder)
-    record = folder / "metrics.json"
-    settings = json.loads(json.dumps(config.to_json()))
-    if not record.exists() or json.loads((folder / "config.json").read_text(encoding="utf-8")) != settings:
-        shutil.rmtree(folder, ignore_errors=True)
+    """A run folder of the configuration, unless it is already there; one that was begun goes on."""
+    if not is_finished(folder):
+        begun = folder / CONFIG_FILE
+        if begun.exists():  # with half the batch, perhaps
+            config = dataclasses.replace(
+                TrainConfig.from_file(begun), cache_dir=config.cache_dir, cache_gb=config.cache_gb
+            )
+        config = dataclasses.replace(config, output=folder)
         inputs = run.inputs[config.backbone]
         train(inputs._replace(config=config, started=time.perf_counter()))
-    return json.loads(record.read_text(encoding="utf-8"))
+    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+
+
+def _write_best_config(config: TrainConfig, folder: Path) -> None:
+    """Writes `best_config.json`; a run of another configuration is deleted."""
+    path, settings = folder / "best_config.json", json.loads(json.dumps(config.to_json()))
+    if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != settings:
+        shutil.rmtree(folder / "best", ignore_errors=True)
+        write_json(path, settings)
 
 
 def _count(run: Search) -> str:

@@ -32,6 +32,7 @@ NOT_ASKED = (
     "output",
     "cache_dir",
     "cache_gb",
+    "strict",
     "workers",
     "max_minutes",
     "max_trials",

@@ -9,7 +9,7 @@ import tensorflow as tf
 from config import Task, TrainConfig
 from data.pipeline import Examples
 from models.heads import build_head
-from training.phases import EpochResult, Learner
+from training.learner import EpochResult, Learner
 
 POOLED = "pooling"
 """Name of the layer whose output the head gets."""

@@ -1,5 +1,6 @@
 """The main job, end to end, on pictures made on the fly and on the bundled ones."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -8,12 +9,14 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+import tensorflow as tf
 
-from config import TrainConfig
+from config import TrainConfig, UsageError
 from data.decode import read_picture
 from data.pipeline import View, input_batches
 from features.extract import apply_model
 from training.inputs import load_inputs
+from training.learner import BatchTooLargeError, Learner
 from training.run import train
 
 CONTRACT = {
@@ -77,7 +80,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
 
 def test_the_record_has_every_key_of_the_contract(finished):
     record = json.loads((finished / "metrics.json").read_text())
-    beside = {"calibration", "operating_point"}
+    beside = {"calibration", "operating_point", "diverged"}
     assert set(record) == {"data", "model", "val", "test", "baseline", "seconds", "epochs", *beside}
     assert record["data"] == {
         "classes": ["blue, dark", "green", "red"],
@@ -220,18 +223,100 @@ def test_odd_names_do_no_harm(make_folder, tmp_path):
     assert pd.read_csv(folder / "confusion_matrix.csv").shape == (4, 5)
 
 
-def test_an_interrupted_run_is_named_and_can_be_started_again(make_folder, tmp_path, monkeypatch, capsys):
-    root = make_folder()
+DIVERGING = {"backbone": "vgg16", "optimizer": "sgd", "batch_size": 1, "learning_rate": 0.01} | {
+    "fine_tune_learning_rate": 10.0,
+    "weight_decay": 10.0,
+}
+"""Each step of fine-tuning makes the weights a hundred times as large."""
+
+
+def test_what_diverges_while_fine_tuning_keeps_the_head(make_folder, tmp_path, capsys):
+    folder = run(make_folder(), tmp_path, head_epochs=2, fine_tune_epochs=4, trainable_layers=8, **DIVERGING)
+    shown = capsys.readouterr().out
+    assert "stopped, and the best weights before are kept. Lower --fine-tune-learning-rate" in shown
+    record = json.loads((folder / "metrics.json").read_text())
+    assert record["diverged"] == ["fine_tune"]
+    assert record["test"]["log_loss"] < 10
+    assert "Fine-tuning ended in numbers that are none" in (folder / "report.html").read_text()
+    weights = keras.saving.load_model(folder / "model.keras", compile=False).get_weights()
+    assert all(np.isfinite(values).all() for values in weights)
+
+
+def test_what_diverges_before_anything_is_learnt_is_an_error(make_folder, tmp_path):
+    with pytest.raises(UsageError, match=r"before anything was learnt: .* Lower --fine-tune-learning-rate"):
+        run(make_folder(), tmp_path, head_epochs=0, fine_tune_epochs=4, trainable_layers=8, **DIVERGING)
+
+
+def test_too_large_a_batch_is_halved_until_it_fits(make_folder, tmp_path, monkeypatch, capsys):
+    root, train_phase = make_folder(), Learner.train
+
+    def train_with_little_memory(learner, phase, train, val, config, **settings):
+        if phase == "fine_tune" and config.batch_size > 3:
+            raise BatchTooLargeError
+        return train_phase(learner, phase, train, val, config, **settings)
+
+    settings = pretrained(batch_size=12, head_epochs=2, fine_tune_epochs=1, learning_rate=4e-3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "train", train_with_little_memory)
+        halved = run(root, tmp_path, "halved", fine_tune_learning_rate=4e-4, **settings)
+    assert "the memory is too small for a batch of 12: starting again with 6 and half" in capsys.readouterr().out
+    config = TrainConfig.from_file(halved / "config.json")
+    assert (config.batch_size, config.learning_rate, config.fine_tune_learning_rate) == (3, 1e-3, 1e-4)
+    places = {"output": tmp_path / "given", "cache_dir": tmp_path / "cache"}
+    given = train(load_inputs(dataclasses.replace(config, **places)))
+    for name in ("config.json", "history.csv", "predictions.csv"):
+        assert (given / name).read_bytes() == (halved / name).read_bytes()
+
+
+def test_memory_that_is_too_small_for_one_picture_is_explained(make_folder, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise BatchTooLargeError
+
+    monkeypatch.setattr(Learner, "train", fail)
+    with pytest.raises(UsageError, match="The memory is too small for a batch of one"):
+        run(make_folder(), tmp_path, batch_size=2)
+
+
+def test_memory_that_is_too_small_elsewhere_is_explained(make_folder, tmp_path, monkeypatch):
+    def fail(*_, **__):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+
+    monkeypatch.setattr("training.run.apply_model", fail)
+    with pytest.raises(UsageError, match="The memory is too small for mobilenet at 32 px"):
+        run(make_folder(), tmp_path)
+
+
+def test_a_batch_that_the_memory_cannot_hold_is_told_before(make_folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("training.memory._physical_memory", lambda: 2**20)
+    run(make_folder(), tmp_path)
+    shown = capsys.readouterr().out
+    assert "a batch of 32 takes up to" in shown
+    assert "choose a smaller --batch-size" in shown
+
+
+def test_a_run_that_was_begun_goes_on_with_its_phases(finished, tmp_path, monkeypatch):
+    config = dataclasses.replace(
+        TrainConfig.from_file(finished / "config.json"),
+        output=tmp_path / "run",
+        cache_dir=finished.parent / "cache",
+        tensorboard=True,
+    )
 
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("training.phases.Learner.train", interrupt)
+        patch.setattr("training.run.fit_temperature", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            run(root, tmp_path)
-    assert "holds an unfinished run" in capsys.readouterr().out
-    assert (run(root, tmp_path) / "metrics.json").exists()
+            train(load_inputs(config))
+    assert (tmp_path / "run" / "checkpoints" / "fine_tune.npz").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Learner, "train", pytest.fail)
+        again = train(load_inputs(config))
+    assert not (again / "checkpoints").exists()
+    assert (again / "tensorboard").exists()
+    for name in ("config.json", "history.csv", "predictions.csv", "model.json"):
+        assert (again / name).read_bytes() == (finished / name).read_bytes()
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from tuning.network import Outcome
 from tuning.space import TuneConfig
 
 ROOT = Path(__file__).parents[2]
-SEARCH = {"config": {"data": "photos"}, "pictures": "digest"}
+SEARCH = {"config": {"data": "photos"}, "inputs": ["digest"]}
 NAMES = "KERASTUNER_TUNER_ID", "KERASTUNER_ORACLE_IP", "KERASTUNER_ORACLE_PORT"
 
 
@@ -156,7 +156,7 @@ def test_nothing_is_begun_after_the_deadline(chief):
 def test_a_worker_of_another_search_is_refused(chief):
     thread, _ = in_background(chief, JOBS, time.perf_counter() + 3)
     with pytest.raises(grpc.RpcError, match="another search"):
-        Peer(chief._address, {**SEARCH, "pictures": "others"})
+        Peer(chief._address, {**SEARCH, "inputs": ["others"]})
     thread.join()
 
 

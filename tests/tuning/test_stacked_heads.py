@@ -8,7 +8,8 @@ import pytest
 from config import TrainConfig
 from data.pipeline import Examples, View
 from models.heads import build_head, num_outputs
-from training.phases import OPTIMIZERS, Learner
+from training.learner import Learner
+from training.optimizers import OPTIMIZERS
 from tuning.heads import HEADS_AT_ONCE, StackedHeads
 
 CONFIG = TrainConfig(batch_size=8, patience=3, dropout=0.3, learning_rate=0.02, head_epochs=6, views=1)

@@ -1,0 +1,56 @@
+"""A run that is stopped, at whatever moment and however often, ends as one that was never stopped: to the bit."""
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.faults.conftest import Undisturbed
+from tests.faults.kills import STAGES, Ended, Kill, differences, random_kills, train
+from training.folder import is_finished, resume_command
+
+
+def start_or_go_on(undisturbed: Undisturbed, root: Path, kill: Kill | None = None) -> Ended:
+    """One start of a run in `root/run`, which goes on where the last one was stopped."""
+    run = root / "run"
+    if (run / "config.json").exists():
+        return train(["--resume", run], kill)
+    return train([*undisturbed.flags, "--cache-dir", root / "cache", "--output", run], kill)
+
+
+def assert_ends_as_undisturbed(undisturbed: Undisturbed, root: Path, kills: list[Kill]) -> None:
+    """Starts a run, kills it, goes on, kills it, ... and lets it end at last."""
+    statuses = []
+    for kill in kills:
+        ended = start_or_go_on(undisturbed, root, kill)
+        assert ended.status in (0, -kill.signal), (kill, ended.lines)
+        statuses.append(ended.status)
+    assert statuses.count(0) <= len(kills) // 2, "most kills should hit a process that is at work"
+    ended = start_or_go_on(undisturbed, root)
+    assert ended.status == 0, ended.lines
+    assert is_finished(root / "run")
+    assert differences(undisturbed.folder, root / "run") == []
+
+
+def test_a_run_that_is_killed_in_every_stage_ends_as_if_it_had_not_been(undisturbed, tmp_path):
+    kills = random_kills(undisturbed.times, len(STAGES), seed=0)
+    assert_ends_as_undisturbed(undisturbed, tmp_path, [kill for kill in kills if kill.stage not in ("start", "data")])
+
+
+def test_ctrl_c_and_sigterm_save_and_name_the_command_that_goes_on(undisturbed, tmp_path):
+    times = undisturbed.times
+    halfway = {"features": (times["head"] - times["features"]) / 2, "head": (times["fine-tune"] - times["head"]) / 2}
+    for stage, number, status in (("features", signal.SIGINT, 130), ("head", signal.SIGTERM, 143)):
+        ended = start_or_go_on(undisturbed, tmp_path, Kill(stage, halfway[stage], number))
+        assert ended.status == status, ended.lines
+        assert resume_command(tmp_path / "run") in ended.lines[-2]
+        assert ended.lines[-1] == "interrupted"
+    assert (tmp_path / "run" / "checkpoints" / "fine_tune.npz").exists()
+    assert_ends_as_undisturbed(undisturbed, tmp_path, [])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(30))
+def test_a_run_that_is_killed_at_a_random_moment_ends_as_if_it_had_not_been(undisturbed, tmp_path, number):
+    kill = random_kills(undisturbed.times, 30, seed=1)[number]
+    assert_ends_as_undisturbed(undisturbed, tmp_path, [kill])

@@ -1,0 +1,200 @@
+"""One process is at work on a run folder, and a run goes on under the settings that it was begun with."""
+
+import dataclasses
+import errno
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from config import TrainConfig, UsageError
+from training.folder import begin, check_output, data_name, open_folder, read_begun, read_begun_with, resume_command
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+def begun(folder: Path, **settings) -> TrainConfig:
+    """Leaves an unfinished run, as a process does that is stopped."""
+    config = TrainConfig(output=folder, cache_dir=folder.parent / "cache", **settings)
+    with pytest.raises(KeyboardInterrupt), open_folder(config):
+        raise KeyboardInterrupt
+    return config
+
+
+def test_an_open_folder_holds_the_settings(tmp_path):
+    with open_folder(TrainConfig(output=tmp_path / "run", seed=7)) as config:
+        assert config.output == tmp_path / "run"
+        assert TrainConfig.from_file(tmp_path / "run" / "config.json").seed == 7
+
+
+def test_a_folder_of_its_own_is_named_by_backbone_and_data(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open_folder(TrainConfig(data="my photos", backbone="vgg16")) as first:
+        assert first.output.parent == Path("runs")
+        assert first.output.name.endswith("-vgg16-my-photos")
+    with open_folder(TrainConfig(data="my photos", backbone="vgg16")) as second:
+        assert second.output != first.output
+
+
+@pytest.mark.parametrize("existed", [True, False])
+def test_a_mistake_leaves_no_folder(tmp_path, existed):
+    folder = tmp_path / "run"
+    if existed:
+        folder.mkdir()
+    with pytest.raises(UsageError), open_folder(TrainConfig(output=folder)):
+        raise UsageError("No such pictures.")
+    assert folder.exists() == existed
+    assert not existed or list(folder.iterdir()) == []
+
+
+def test_an_interrupted_run_says_how_it_goes_on(tmp_path, capsys):
+    begun(tmp_path / "my run")
+    assert f"python train.py --resume '{tmp_path}/my run'" in capsys.readouterr().out
+    with pytest.raises(UsageError, match=r"holds an unfinished run. Go on with: python train.py --resume '.*/my run'"):
+        check_output(tmp_path / "my run")
+
+
+def test_a_run_goes_on_in_the_places_it_began_in(tmp_path):
+    begun(tmp_path / "run", cache_gb=3.0, head_units=(8, 4), tensorboard=True)
+    config = read_begun(tmp_path / "run")
+    assert config.output == config.resume == tmp_path / "run"
+    assert config.cache_dir == tmp_path / "cache"
+    assert (config.cache_gb, config.head_units, config.tensorboard) == (3.0, (8, 4), True)
+    with open_folder(config) as again:
+        assert again.output == tmp_path / "run"
+
+
+def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
+    with pytest.raises(UsageError, match=r"--resume must be the folder of an unfinished run; '.*' holds none"):
+        read_begun(tmp_path)
+
+
+def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
+    program = (
+        "import sys, time; from pathlib import Path; from config import TrainConfig; "
+        "from training.folder import open_folder\n"
+        "with open_folder(TrainConfig(output=Path(sys.argv[1]))): print('open', flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "run")]
+    first = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert first.stdout.readline() == "open\n"
+    with pytest.raises(UsageError, match="Another process is at work"):
+        check_output(tmp_path / "run")
+    with pytest.raises(UsageError, match="Another process is at work"), open_folder(read_begun(tmp_path / "run")):
+        pass
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    with open_folder(read_begun(tmp_path / "run")) as config:
+        assert config.output == tmp_path / "run"
+
+
+def test_what_a_run_was_begun_with_is_kept(tmp_path):
+    config = begun(tmp_path / "run", batch_size=4)
+    assert read_begun_with(config, "digest", {"keras": "3"}) is None
+    begin(config, "digest", {"keras": "3"}, {"head": 12})
+    chosen = dataclasses.replace(config, learning_rate=1e-3)  # which was open
+    assert read_begun_with(chosen, "digest", {"keras": "3"}) == {"head": 12}
+
+
+def test_another_setting_is_refused_by_name(tmp_path):
+    config = begun(tmp_path / "run", batch_size=4, head_units=(8,))
+    begin(config, "digest", {}, {})
+    for changed, message in (
+        ({"batch_size": 8}, "begun with --batch-size 4; received 8"),
+        ({"head_units": (8, 4)}, "begun with --head-units 8; received 8 4"),
+        ({"backbone": "vgg16"}, "begun with --backbone efficientnet_lite0; received vgg16"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            read_begun_with(dataclasses.replace(config, **changed), "digest", {})
+
+
+def test_other_pictures_are_refused(tmp_path):
+    config = begun(tmp_path / "run")
+    begin(config, "digest", {}, {})
+    with pytest.raises(UsageError, match="begun with other pictures, labels or weights"):
+        read_begun_with(config, "another digest", {})
+
+
+def test_another_version_is_a_warning(tmp_path, capsys):
+    config = begun(tmp_path / "run")
+    begin(config, "digest", {"keras": "3.15.1", "pillow": "12"}, {})
+    read_begun_with(config, "digest", {"keras": "3.16.0", "pillow": "12"})
+    assert "begun with keras 3.15.1, now 3.16.0: the last digits may differ" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "content", ['{"config"', "[]", "{}", '{"config": [], "inputs": "", "cuts": {}, "versions": {}}']
+)
+def test_a_damaged_record_is_a_sentence(tmp_path, content):
+    config = begun(tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "begun.json").write_text(content)
+    with pytest.raises(UsageError, match=r"begun.json' is damaged"):
+        read_begun_with(config, "digest", {})
+
+
+@pytest.mark.parametrize("change", [{"cache_dir": 5}, {"cache_gb": "x"}, {"cache_gb": True}, {"strict": None}])
+def test_damaged_places_are_a_sentence(tmp_path, change):
+    begun(tmp_path / "run")
+    file = tmp_path / "run" / "checkpoints" / "places.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(UsageError, match=r"places.json' is damaged"):
+        read_begun(tmp_path / "run")
+
+
+def test_places_name_no_other_setting(tmp_path):
+    begun(tmp_path / "run")
+    file = tmp_path / "run" / "checkpoints" / "places.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"data": "elsewhere", "output": "elsewhere"}))
+    assert read_begun(tmp_path / "run").data == "animals"
+    assert read_begun(tmp_path / "run").output == tmp_path / "run"
+
+
+def test_a_folder_of_someone_else_is_no_run(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match="must be a new or empty folder"):
+        check_output(tmp_path)
+    with pytest.raises(UsageError, match="--resume must be the folder of an unfinished run"):
+        read_begun(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
+def test_what_a_kill_left_before_the_settings_is_an_empty_folder(tmp_path):
+    begun(tmp_path / "run")
+    (tmp_path / "run" / "config.json").unlink()
+    with open_folder(TrainConfig(output=tmp_path / "run", seed=3)):
+        assert TrainConfig.from_file(tmp_path / "run" / "config.json").seed == 3
+
+
+def test_two_runs_of_one_second_have_two_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open_folder(TrainConfig()) as first, open_folder(TrainConfig()) as second:
+        assert first.output != second.output
+
+
+def test_a_full_disk_is_a_sentence(tmp_path):
+    with (
+        pytest.raises(UsageError, match=r"is full\. What was complete is kept"),
+        open_folder(TrainConfig(output=tmp_path / "run")),
+    ):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["data"] == "animals"
+
+
+def test_other_errors_of_the_system_stay_what_they_are(tmp_path):
+    with pytest.raises(PermissionError), open_folder(TrainConfig(output=tmp_path / "run")):
+        raise PermissionError(errno.EACCES, "Permission denied", "photos")
+
+
+def test_names_of_data():
+    assert data_name("animals") == "animals"
+    assert data_name("a/my photos.csv") == "my-photos"
+    assert data_name("a/photos.v2/") == "photos.v2"
+    assert data_name("tfds:cifar10/small:1.0.0") == "cifar10-small-1-0-0"
+    assert data_name(".") == Path.cwd().name
+
+
+def test_the_command_is_quoted():
+    assert resume_command(Path("runs/a b")) == "python train.py --resume 'runs/a b'"

@@ -1,0 +1,45 @@
+"""--strict: a run begins only if every file of the data can be used."""
+
+import pytest
+
+from config import TrainConfig, UsageError
+from training.inputs import SET_ASIDE_SHOWN, load_inputs
+from tuning.inputs import load_search_inputs
+from tuning.space import TuneConfig
+
+
+def settings(root, tmp_path) -> dict:
+    return {
+        "data": str(root),
+        "image_size": 32,
+        "cache_dir": tmp_path / "cache",
+        "output": tmp_path / "run",
+        "strict": True,
+    }
+
+
+def test_strict_ends_with_the_reasons_if_a_picture_is_set_aside(make_folder, tmp_path, capsys):
+    root = make_folder()
+    for index in range(25):
+        (root / "dog" / f"page{index}.jpg").write_text("<html>")
+    (root / "cat" / "link.png").symlink_to("/etc/hostname")
+    message = r"^--strict lets no picture be set aside; of 'photos' 26 would be, the first 'cat/link.png': a link out"
+    with pytest.raises(UsageError, match=message):
+        load_inputs(TrainConfig(**settings(root, tmp_path)))
+    shown = capsys.readouterr().out.splitlines()
+    assert "dog/page0.jpg: a web page, not a picture" in [line.strip() for line in shown]
+    assert sum(": a " in line and "/" in line for line in shown) == SET_ASIDE_SHOWN
+    assert not (tmp_path / "run").exists()
+
+
+def test_strict_lets_good_pictures_pass(make_folder, tmp_path):
+    root = make_folder()
+    (root / "cat" / ".DS_Store").touch()
+    assert load_inputs(TrainConfig(**settings(root, tmp_path))).data.quarantine == []
+
+
+def test_a_search_can_be_strict(make_folder, tmp_path):
+    root = make_folder()
+    (root / "cat" / "empty.jpg").touch()
+    with pytest.raises(UsageError, match=r"1 would be, the first 'cat/empty.jpg': empty file. Mend or remove"):
+        load_search_inputs(TuneConfig(**settings(root, tmp_path)))

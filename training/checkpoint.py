@@ -1,0 +1,100 @@
+"""What an unfinished run needs to go on as if it had never stopped: one file for each phase, replaced as a whole.
+
+Everything else is a function of the settings: the order of the pictures and their augmentation depend on (seed, epoch)
+alone, and what the frozen layers make of them is in the store.
+"""
+
+import json
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from files import written_aside
+from terminal import show_stage
+from training.learner import EpochResult, PhaseState
+
+LARGEST_SHARE = 0.05
+"""Of the time, that saving may take."""
+
+
+class Checkpoint(NamedTuple):
+    """Where a phase is."""
+
+    finished: bool
+    """Whether it is over; the model then has its best weights."""
+    seconds: dict[str, float]
+    """That each stage of the run has taken so far."""
+    state: PhaseState
+    """If the phase is over, only the values of its model count."""
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Writes a checkpoint; the one before stays until this one is complete.
+
+    Args:
+        path: of the file.
+        checkpoint: what is written.
+    """
+    arrays = {
+        f"{name} {number}": array for name, each in checkpoint.state.arrays.items() for number, array in enumerate(each)
+    }
+    record = checkpoint._replace(state=checkpoint.state._replace(arrays={}))
+    with written_aside(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, record=np.frombuffer(json.dumps(record).encode(), np.uint8), **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def load(path: Path) -> Checkpoint | None:
+    """Reads a checkpoint; None if there is none, or none that can be read, which is said on the terminal.
+
+    A phase that has to start again from its beginning ends with the same result.
+
+    Args:
+        path: of the file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            finished, seconds, state = json.loads(content["record"].tobytes())
+            epochs, step, best_epoch, best_loss, arrays = state
+            for key in content.files[1:]:  # in the order in which they were written
+                arrays.setdefault(key.partition(" ")[0], []).append(content[key])
+        epochs = [EpochResult(*values) for values in epochs]
+        return Checkpoint(finished, seconds, PhaseState(epochs, step, best_epoch, best_loss, arrays))
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # zipfile, numpy and json raise anything on a damaged file
+        show_stage("warning", f"'{path}' is damaged and not used ({error}): its phase starts again")
+        return None
+
+
+class Saver:
+    """Saves the checkpoints of a phase, every so often."""
+
+    def __init__(self, path: Path, interval: float):
+        """Starts the clock.
+
+        Args:
+            path: of the file.
+            interval: seconds between two checkpoints, at least; more where saving takes long.
+        """
+        self._path = path
+        self._interval = interval
+        self._pause = interval
+        self._saved = time.perf_counter()
+
+    def save_if_due(self, make: Callable[[], Checkpoint]) -> None:
+        """Saves what `make` returns, if it is time."""
+        if time.perf_counter() - self._saved >= self._pause:
+            self.save(make())
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Saves now."""
+        started = time.perf_counter()
+        save(self._path, checkpoint)
+        self._saved = time.perf_counter()
+        self._pause = self._interval and max(self._interval, (self._saved - started) / LARGEST_SHARE)

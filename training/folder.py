@@ -1,0 +1,292 @@
+"""The folder of an unfinished run: who is at work on it, how it was begun, and how it is gone on with.
+
+Nothing here needs TensorFlow.
+"""
+
+import contextlib
+import dataclasses
+import datetime
+import errno
+import json
+import os
+import re
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from config import TrainConfig, UsageError
+from files import FULL_DISK, read_json, write_json
+from terminal import show_stage
+
+CONFIG_FILE = "config.json"
+CHECKPOINTS = "checkpoints"
+"""Folder of a run that holds what it needs to go on; gone when the run is finished."""
+_PLACES_FILE, _BEGUN_FILE, _LOCK = "places.json", "begun.json", "lock"
+_PLACES = {
+    "cache_dir": str,
+    "cache_gb": int | float,
+    "checkpoint_seconds": int | float,
+    "strict": bool,
+    "tensorboard": bool,
+}
+"""Settings beside the result that a run goes on with, and what JSON makes of them."""
+
+
+def checkpoints_of(folder: Path) -> Path:
+    """The folder of a run's checkpoints."""
+    return folder / CHECKPOINTS
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a run folder is complete: its `metrics.json` is written last."""
+    return (folder / "metrics.json").exists()
+
+
+def resume_command(folder: Path) -> str:
+    """The command that goes on with a run."""
+    return f"python train.py --resume {shlex.quote(str(folder))}"
+
+
+def read_begun(folder: Path) -> TrainConfig:
+    """Reads how a run was begun.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        Its settings, with the places it was begun in.
+
+    Raises:
+        UsageError: it holds none, or is damaged.
+    """
+    if not is_finished(folder) and not _is_unfinished(folder):
+        raise UsageError(f"--resume must be the folder of an unfinished run; '{folder}' holds none.")
+    config = TrainConfig.from_file(folder / CONFIG_FILE, "--resume")
+    return dataclasses.replace(config, **_read_places(folder), output=folder, resume=folder)
+
+
+def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
+    """Makes sure that a run goes on with the settings that it was begun with.
+
+    Args:
+        config: as it is now.
+        begun: the settings then; those that were open may be set now.
+
+    Raises:
+        UsageError: naming a setting that differs.
+    """
+    begun = json.loads(json.dumps(begun))  # which makes lists of tuples
+    for name, now in json.loads(json.dumps(config.to_json())).items():
+        before = begun.get(name)
+        if now != before and before not in (None, "find"):
+            raise UsageError(
+                f"'{config.output}' was begun with --{name.replace('_', '-')} {_text(before)}; received {_text(now)}. "
+                f"Leave it out to go on, or choose another --output."
+            )
+
+
+@contextlib.contextmanager
+def open_folder(config: TrainConfig) -> Iterator[TrainConfig]:
+    """Makes a run folder, or opens that of an unfinished run, for this process alone.
+
+    A mistake of the user that shows before the network is built leaves no folder.
+
+    Args:
+        config: `output` names the folder, or None for one of its own below runs/; `resume` that of an unfinished run.
+
+    Yields:
+        The settings, with `output`.
+
+    Raises:
+        UsageError: the folder holds something else, cannot be written, or another process is at work on it.
+    """
+    if config.resume is None:
+        check_output(config.output)
+    is_new = config.output is None or not config.output.exists()
+    try:
+        folder = config.output or _new_folder(config)
+        checkpoints_of(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"--output must be writable; '{config.output}' is not: {error.strerror}.") from None
+    with _locked(folder):
+        try:
+            write_json(checkpoints_of(folder) / _PLACES_FILE, {name: getattr(config, name) for name in _PLACES})
+            if config.resume is None:
+                write_json(folder / CONFIG_FILE, config.to_json())
+            yield dataclasses.replace(config, output=folder)
+        except UsageError:
+            if config.resume is None and not (checkpoints_of(folder) / _BEGUN_FILE).exists():
+                shutil.rmtree(checkpoints_of(folder))
+                (folder / CONFIG_FILE).unlink(missing_ok=True)
+                if is_new:
+                    folder.rmdir()
+            raise
+        except KeyboardInterrupt:
+            if not is_finished(folder):
+                show_stage("stopped", f"go on with: {resume_command(folder)}")
+            raise
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            raise UsageError(
+                f"The disk of '{error.filename or folder}' is full. What was complete is kept: make room, and go on "
+                f"with: {resume_command(folder)}"
+            ) from error
+
+
+@contextlib.contextmanager
+def alone_in(folder: Path, lock_file: Path) -> Iterator[None]:
+    """Keeps other processes from a folder while a block runs; the lock dies with the process, however that ends.
+
+    Raises:
+        UsageError: another process is at work on it.
+    """
+    lock = FileLock(lock_file)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        text = f"Another process is at work on '{folder}'. Wait for it, or choose another --output."
+        raise UsageError(text) from None
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) -> dict[str, int] | None:
+    """Makes sure that a run goes on with what it was begun with.
+
+    Args:
+        config: with every setting chosen but those that need features.
+        inputs: digest of pictures, labels, splits and weights.
+        versions: of the libraries; others are told on the terminal.
+
+    Returns:
+        The position of the cut of each phase; None if the run has not begun yet.
+
+    Raises:
+        UsageError: naming what has changed since.
+    """
+    begun = _read_record(config.output / CHECKPOINTS / _BEGUN_FILE, config=dict, inputs=str, cuts=dict, versions=dict)
+    if not begun:
+        return None
+    check_unchanged(config, begun["config"])
+    if begun["inputs"] != inputs:
+        raise UsageError(
+            f"'{config.output}' was begun with other pictures, labels or weights: they have changed since. Choose "
+            f"another --output to start anew."
+        )
+    for name, version in versions.items():
+        before = begun["versions"].get(name)
+        if before != version:
+            show_stage("warning", f"begun with {name} {before}, now {version}: the last digits may differ")
+    return begun["cuts"]
+
+
+def begin(config: TrainConfig, inputs: str, versions: dict[str, str], cuts: dict[str, int]) -> None:
+    """Records what decides the result; see `read_begun_with`."""
+    write_json(config.output / CONFIG_FILE, config.to_json())  # first: it is what --resume reads
+    record = {"config": config.to_json(), "inputs": inputs, "cuts": cuts, "versions": versions}
+    write_json(config.output / CHECKPOINTS / _BEGUN_FILE, record)
+
+
+def forget(folder: Path) -> None:
+    """Deletes what a run has learnt: it has to start again."""
+    for path in checkpoints_of(folder).glob("*"):
+        if path.name not in (_PLACES_FILE, _LOCK):
+            path.unlink()
+
+
+def clean_up(folder: Path) -> None:
+    """Deletes what only an unfinished run needs."""
+    shutil.rmtree(checkpoints_of(folder), ignore_errors=True)
+
+
+def check_output(output: Path | None) -> None:
+    """Makes sure that a run folder can be made, without making it.
+
+    Args:
+        output: the folder asked for; None for one of its own below runs/.
+
+    Raises:
+        UsageError: the folder holds something already, or its place cannot be written.
+    """
+    folder = Path("runs") if output is None else output
+    if output is not None and output.is_dir() and any(path.name != CHECKPOINTS for path in output.iterdir()):
+        if _is_unfinished(output):
+            with _locked(output):
+                raise UsageError(
+                    f"'{output}' holds an unfinished run. Go on with: {resume_command(output)} "
+                    f"(or delete it, or choose another --output)."
+                )
+        raise UsageError(f"--output must be a new or empty folder; '{output}' holds files. Choose another.")
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    try:
+        tempfile.TemporaryDirectory(dir=existing).cleanup()
+    except OSError:
+        raise UsageError(
+            f"--output must be a folder that can be written; '{folder}' cannot be made in '{existing}'."
+        ) from None
+
+
+def data_name(data: str) -> str:
+    """A short name for `--data`, for folders."""
+    if data.startswith("tfds:"):
+        return re.sub(r"\W+", "-", data.removeprefix("tfds:"))
+    return re.sub(r"[^\w.-]+", "-", Path(data).resolve().name.removesuffix(".csv"))
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keeps other processes from a run folder."""
+    (folder / CHECKPOINTS).mkdir(exist_ok=True)
+    with alone_in(folder, folder / CHECKPOINTS / _LOCK):
+        yield
+    if is_finished(folder):
+        clean_up(folder)
+
+
+def _is_unfinished(folder: Path) -> bool:
+    begun = (folder / CHECKPOINTS / _PLACES_FILE).is_file() and (folder / CONFIG_FILE).is_file()
+    return begun and not is_finished(folder)
+
+
+def _new_folder(config: TrainConfig) -> Path:
+    """Makes a folder below runs/, which no other process has made."""
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    name = f"{now}-{config.backbone}-{data_name(config.data)}"
+    for folder in (Path("runs") / each for each in (name, *(f"{name}-{number}" for number in range(2, 1000)))):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+    raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), name)
+
+
+def _read_places(folder: Path) -> dict[str, Any]:
+    places = _read_record(folder / CHECKPOINTS / _PLACES_FILE, **_PLACES)
+    return {name: Path(value) if name == "cache_dir" else value for name, value in places.items() if name in _PLACES}
+
+
+def _read_record(path: Path, **kinds: Any) -> dict[str, Any]:
+    """Reads a file of names and values of these kinds; empty if it is not there."""
+    try:
+        record = read_json(path)
+        if not isinstance(record, dict) or not all(
+            isinstance(record[name], kind) and (kind is bool or not isinstance(record[name], bool))
+            for name, kind in kinds.items()
+        ):
+            raise ValueError
+        return record
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError):
+        raise UsageError(f"'{path}' is damaged. Choose another --output to start anew.") from None
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,320 @@
+"""Trains a model for one phase: steps, epochs, the best weights so far; from the beginning, or from any step."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from config import Task, TrainConfig
+from data.pipeline import Examples, evaluation_batches, training_batches
+from models.heads import OUTPUTS
+from training.optimizers import Rates, make_optimizer, scale_learning_rates
+
+EVALUATION_BATCH_SIZE = 64
+STEPS_PER_CALL = 16
+"""Steps on vectors that TensorFlow takes before Python has its turn, which costs more than such a step; on feature maps
+it is one, so that Ctrl-C is heard."""
+
+
+def exact_match(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+    """Whether all labels of a picture are right; float32 (n,), 0 or 1, from targets and outputs (n, num_labels)."""
+    return tf.cast(tf.reduce_all((outputs >= 0.5) == (targets >= 0.5), axis=-1), tf.float32)
+
+
+ACCURACY: dict[Task, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "binary": lambda targets, outputs: keras.metrics.binary_accuracy(targets, outputs)[..., 0],
+    "multiclass": keras.metrics.categorical_accuracy,
+    "multilabel": exact_match,
+}
+"""Whether each picture is right: float32 (..., n), from targets and outputs (..., n, num_outputs)."""
+
+
+class EpochResult(NamedTuple):
+    """One line of `history.csv`."""
+
+    phase: str
+    epoch: int
+    learning_rate: float
+    loss: float
+    accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+
+
+class PhaseResult(NamedTuple):
+    """How a phase went."""
+
+    epochs: list[EpochResult]
+    best_epoch: int
+    """Number of the epoch whose weights were kept; 0 for those it started from."""
+
+
+class PhaseState(NamedTuple):
+    """All that a phase needs to go on, to the bit, as if it had never stopped."""
+
+    epochs: list[EpochResult]
+    """Those that are finished."""
+    step: int
+    """Steps taken of the next one."""
+    best_epoch: int
+    best_loss: float | None
+    """Of validation; None where there is none."""
+    arrays: dict[str, list[np.ndarray]]
+    """Values of `model` (its dropout's state included), `optimizer`, the unfinished epoch's `sums`, and `best`."""
+
+
+class DivergedError(Exception):
+    """The loss is no longer a number; the model has its best weights again."""
+
+    def __init__(self, problem: str, result: PhaseResult):
+        super().__init__(problem)
+        self.result = result
+
+
+class BatchTooLargeError(Exception):
+    """A training step needs more memory than there is."""
+
+
+class Learner:
+    """A model with its optimizer and the graphs of its steps: trains one phase, or several that start afresh.
+
+    A loop of our own instead of `fit`: it keeps the weights it began with in mind, goes on from any step, and loses no
+    time between steps, which for a head on stored features is most of the time. Rates are variables, so that another
+    phase with others needs no new graph.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        task: Task,
+        optimizer: str,
+        learning_rate_factors: dict[str, float] | None = None,
+    ):
+        """Makes the optimizer; the graphs are made when they are first used.
+
+        Args:
+            model: what is trained; its trainable layers are set already.
+            task: decides loss and metric.
+            optimizer: one of `OPTIMIZERS`.
+            learning_rate_factors: factors on the learning rate, by path of the variable; 1 for the others.
+        """
+        self._model = model
+        self._rates = Rates()
+        self._optimizer = make_optimizer(optimizer, self._rates)
+        self._optimizer.build(model.trainable_variables)
+        if learning_rate_factors:
+            factors = [learning_rate_factors.get(variable.path, 1.0) for variable in model.trainable_variables]
+            scale_learning_rates(self._optimizer, factors)
+        self._start = [variable.numpy() for variable in self._optimizer.variables]
+        self._graphs = _compile(model, self._optimizer, task)
+
+    def train(
+        self,
+        phase: str,
+        train: Examples,
+        val: Examples | None,
+        config: TrainConfig,
+        *,
+        epochs: int,
+        learning_rate: float,
+        augment: bool,
+        state: PhaseState | None = None,
+        on_step: Callable[[Callable[[], PhaseState]], None] = lambda _: None,
+        on_epoch: Callable[[EpochResult], None] = lambda _: None,
+    ) -> PhaseResult:
+        """Trains until the validation loss no longer falls, and leaves the model at its best weights.
+
+        The weights it starts from count as well: a phase never makes the validation loss worse.
+
+        Args:
+            phase: name for the history.
+            train: examples to learn from.
+            val: examples to stop and choose by; None trains all epochs and keeps the last weights.
+            config: batch size, schedule, weight decay, patience and seed.
+            epochs: maximum epochs.
+            learning_rate: peak learning rate.
+            augment: whether to vary the pictures.
+            state: where to go on; None starts afresh.
+            on_step: called between steps, with a function that makes the state of that moment.
+            on_epoch: called after each epoch.
+
+        Returns:
+            What happened, epoch by epoch, and which epoch's weights the model has now.
+
+        Raises:
+            DivergedError: the loss is no longer a number.
+            BatchTooLargeError: a step needs more memory than there is.
+        """
+        steps = math.ceil(len(train.targets) / config.batch_size)
+        on_vectors = train.views[0].values.ndim == 2
+        steps_per_call = STEPS_PER_CALL if on_vectors else 1
+        judge = self._judge(val, on_vectors)
+        results, step, best = self._begin(judge) if state is None else self._go_on(state)
+        self._rates.assign(config, learning_rate, steps, epochs)  # after the optimizer's variables, which have them
+        order = {"batch_size": config.batch_size, "seed": config.seed}
+        batches = training_batches(train, **order, epochs=range(len(results), epochs), first_step=step, augment=augment)
+        batches = iter(batches)
+        while len(results) < epochs and len(results) - best.epoch < config.patience:
+            for first in range(step, steps, steps_per_call):
+                count = min(steps_per_call, steps - first)
+                try:
+                    self._graphs.train_steps(batches, tf.constant(count))
+                except tf.errors.ResourceExhaustedError:
+                    raise BatchTooLargeError from None
+                on_step(lambda taken=first + count: self._state(results, taken, best))
+            step = 0
+            sums = [variable.numpy() for variable in self._graphs.sums]
+            trained = self._graphs.measured()
+            judged = judge(lambda sums=sums: on_step(lambda: self._state(results, steps, best, sums)))
+            number = len(results) + 1
+            rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
+            results.append(EpochResult(phase, number, rate, *trained, *(judged or (None, None))))
+            if not math.isfinite(trained.loss):
+                best.restore()
+                raise DivergedError(f"the loss is {trained.loss} in epoch {number}", PhaseResult(results, best.epoch))
+            best.update(number, judged and judged.loss)
+            on_epoch(results[-1])
+            on_step(lambda: self._state(results, 0, best))
+        best.restore()
+        return PhaseResult(results, best.epoch)
+
+    def _judge(self, val: Examples | None, on_vectors: bool) -> Callable[..., "Measured | None"]:
+        """Makes the function that measures on val."""
+        batches = () if val is None else evaluation_batches(val, EVALUATION_BATCH_SIZE)
+        if on_vectors:
+            batches = list(batches)  # small, and making an iterator takes longer than using it
+
+        def judge(on_batch: Callable[[], None] = lambda: None) -> Measured | None:
+            for batch in batches:
+                self._graphs.judge_step(*batch)
+                on_batch()
+            return None if val is None else self._graphs.measured()
+
+        return judge
+
+    def _begin(self, judge: Callable[..., "Measured | None"]) -> tuple[list[EpochResult], int, "Best"]:
+        """Starts a phase afresh: its epochs, the steps taken of the next, and the best so far."""
+        assign(self._optimizer.variables, self._start)
+        self._graphs.measured()  # a phase that an error ended has left sums
+        start = judge()
+        return [], 0, Best(self._model, 0, start and start.loss, self._model.get_weights())
+
+    def _go_on(self, state: PhaseState) -> tuple[list[EpochResult], int, "Best"]:
+        for name, variables in self._variables().items():
+            assign(variables, state.arrays[name])
+        return (
+            list(state.epochs),
+            state.step,
+            Best(self._model, state.best_epoch, state.best_loss, state.arrays["best"]),
+        )
+
+    def _state(
+        self, results: Sequence[EpochResult], step: int, best: "Best", sums: list[np.ndarray] | None = None
+    ) -> PhaseState:
+        arrays = {name: [variable.numpy() for variable in each] for name, each in self._variables().items()}
+        arrays["sums"] = arrays["sums"] if sums is None else sums  # which validation has overwritten
+        return PhaseState(list(results), step, best.epoch, best.loss, {**arrays, "best": best.weights})
+
+    def _variables(self) -> dict[str, Sequence[keras.Variable]]:
+        """Everything that changes while a phase runs."""
+        return {"model": self._model.variables, "optimizer": self._optimizer.variables, "sums": self._graphs.sums}
+
+
+class Measured(NamedTuple):
+    """Means over the examples of an epoch, or of a split."""
+
+    loss: float
+    accuracy: float
+
+
+class Best:
+    """The weights of the lowest validation loss so far; those a phase starts from count as well."""
+
+    def __init__(self, model: keras.Model, epoch: int, loss: float | None, weights: list[np.ndarray]):
+        self._model = model
+        self.epoch = epoch
+        """Number of the epoch that has them; 0 for the start. Without validation, the last."""
+        self.loss = loss
+        self.weights = weights
+
+    def update(self, epoch: int, loss: float | None) -> None:
+        """Takes note of an epoch's validation loss; None where there is no validation."""
+        if loss is None or loss < self.loss:
+            self.loss, self.epoch, self.weights = loss, epoch, self._model.get_weights()
+
+    def restore(self) -> None:
+        """Gives the model the best weights."""
+        self._model.set_weights(self.weights)
+
+
+class _Graphs(NamedTuple):
+    """What a phase computes."""
+
+    train_steps: Callable[..., None]
+    """From an iterator of batches and a number of steps."""
+    judge_step: Callable[..., None]
+    measured: Callable[[], Measured]
+    """Reads the means since the last call."""
+    sums: list[keras.Variable]
+    """From which they are made."""
+
+
+def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer, task: Task) -> _Graphs:
+    """Makes graphs of training steps and of a validation step, and what they sum up."""
+    loss_of = keras.losses.get(OUTPUTS[task].loss)
+    mean_loss, accuracy = keras.metrics.Mean(), keras.metrics.MeanMetricWrapper(ACCURACY[task])
+    variables = model.trainable_variables
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def train_step(inputs: tf.Tensor, targets: tf.Tensor, sample_weights: tf.Tensor) -> None:
+        with tf.GradientTape() as tape:
+            outputs = model(inputs, training=True)
+            losses = loss_of(targets, outputs) * sample_weights
+            loss = tf.reduce_mean(losses)
+        optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
+        mean_loss.update_state(losses)
+        accuracy.update_state(targets, outputs, sample_weight=sample_weights)
+
+    @tf.function
+    def train_steps(batches: tf.data.Iterator, count: tf.Tensor) -> None:
+        for _ in tf.range(count):
+            train_step(*next(batches))
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def judge_step(inputs: tf.Tensor, targets: tf.Tensor) -> None:
+        outputs = model(inputs, training=False)
+        mean_loss.update_state(loss_of(targets, outputs))
+        accuracy.update_state(targets, outputs)
+
+    def measured() -> Measured:
+        means = Measured(float(mean_loss.result()), float(accuracy.result()))
+        mean_loss.reset_state()
+        accuracy.reset_state()
+        return means
+
+    return _Graphs(train_steps, judge_step, measured, [*mean_loss.variables, *accuracy.variables])
+
+
+def assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
+    """Gives variables their values."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+
+
+def balanced_weights(targets: np.ndarray, task: Task) -> np.ndarray:
+    """Weights that make every class count alike: number of pictures / (number of classes x pictures of the class).
+
+    Args:
+        targets: float32 (n, num_outputs).
+        task: in a multi-label task a picture has the mean weight of its labels, or 1 without labels.
+
+    Returns:
+        float32 (n,), of mean 1 where each picture has one label.
+    """
+    membership = np.hstack([1 - targets, targets]) if task == "binary" else targets
+    weight_of_class = len(targets) / (membership.shape[1] * np.maximum(membership.sum(0), 1))
+    labels = membership.sum(1)
+    return np.where(labels > 0, membership @ weight_of_class / np.maximum(labels, 1), 1).astype(np.float32)

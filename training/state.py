@@ -1,0 +1,84 @@
+"""What the stages of a run share."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from config import TrainConfig
+from data.prepare import ImageData
+from data.store import Store
+from features.cuts import Cut
+from models.backbones import Backbone
+from models.classifier import Classifier
+from reports.tensorboard import Board
+from training.frozen import Phase
+from training.learner import EpochResult
+
+
+class Clock:
+    """How long each stage of a run takes, in this process and in those before."""
+
+    def __init__(self, started: float, prepare: float):
+        """Starts with the preparation, which is over.
+
+        Args:
+            started: value of `time.perf_counter` when this process began with the run.
+            prepare: how long the preparation took, seconds.
+        """
+        self._running = {"total": started}
+        self._own = dict.fromkeys(("total", "prepare", "features", "head", "fine_tune", "evaluate"), 0.0)
+        self._own["prepare"] = prepare
+        self._earlier: dict[str, float] = {}
+
+    @contextlib.contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """Counts the time of a block for a stage."""
+        self._running[stage] = time.perf_counter()
+        yield
+        self._own[stage] = self._own.get(stage, 0.0) + time.perf_counter() - self._running.pop(stage)
+
+    def take_over(self, seconds: dict[str, float]) -> None:
+        """Counts what an earlier process took, as its `seconds` said last."""
+        self._earlier = seconds
+
+    def seconds(self) -> dict[str, float]:
+        """Seconds of each stage until now."""
+        now = time.perf_counter()
+        stages = {**self._own, **self._earlier, **self._running}
+        return {
+            stage: round(
+                self._own.get(stage, 0.0)
+                + self._earlier.get(stage, 0.0)
+                + (now - self._running[stage] if stage in self._running else 0.0),
+                3,
+            )
+            for stage in stages
+        }
+
+
+@dataclasses.dataclass
+class Run:
+    """What the stages of a run share."""
+
+    folder: Path
+    config: TrainConfig
+    data: ImageData
+    row: Backbone
+    classifier: Classifier
+    store: Store
+    cuts: dict[Phase, Cut]
+    """Where the network is cut in each phase."""
+    epochs: list[EpochResult]
+    """Every epoch so far, of both phases."""
+    clock: Clock
+    board: Board | None
+    """For TensorBoard, if asked for."""
+
+    @property
+    def history(self) -> pd.DataFrame:
+        """The table of `history.csv`."""
+        return pd.DataFrame(self.epochs, columns=EpochResult._fields)
