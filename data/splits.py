@@ -2,7 +2,7 @@
 
 The splits are seeded and stratified by class. Copies of one file, and pictures that look the same, stay on one side, or
 the test would be of memory. A picture's place depends on its content and on what looks like it alone, so adding a file
-that nothing looks like moves at most one other, or one group of look-alikes, over each border of its class.
+that nothing looks like moves only the few that are on the borders of its class.
 """
 
 import hashlib
@@ -185,7 +185,7 @@ def _deal(units: Sequence[list[str]], sizes: dict[Split, int], seed: int) -> tup
     small, large = [unit for unit in units if len(unit) <= most], [unit for unit in units if len(unit) > most]
     room, wanted = sum(map(len, small)), sum(sizes.values())
     warning = None
-    if room < len(sizes) or (room == len(sizes) and not large):
+    if room < len(sizes):
         warning = "so many pictures of '{}' look the same that they are on both sides of the split"
         small, large = small + [[digest] for unit in large for digest in unit], []
     elif large and room < wanted:
