@@ -15,7 +15,6 @@ import tyro
 from config import TrainConfig, UsageError
 from files import FULL_DISK
 from interrupts import Terminated, heed_sigterm
-from training.folder import check_unchanged, read_begun
 
 Flags = TypeVar("Flags")
 USAGE_STATUS = 2
@@ -47,6 +46,8 @@ def parse_config(args: list[str] | None = None) -> TrainConfig:
         return parse_flags(TrainConfig, rest, default=default, description=description)
     if known.config is not None:
         raise UsageError("--resume goes on with the settings of its run; leave out --config.")
+    from training.folder import check_unchanged, read_begun
+
     begun = read_begun(known.resume)
     config = parse_flags(TrainConfig, rest, default=begun, description=description)
     check_unchanged(config, begun.to_json())

@@ -46,6 +46,11 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     write_text(path, f"{text}\n")
 
 
+def as_read(content: dict[str, Any]) -> dict[str, Any]:
+    """What is read of a JSON file with this content: lists where it has tuples."""
+    return json.loads(json.dumps(content))
+
+
 def read_json(path: Path) -> Any:
     """Reads a JSON file that may come from anyone.
 

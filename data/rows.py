@@ -45,8 +45,8 @@ class Writer:
         self._file = path.open("r+b" if before else "w+b")
         self._file.write(_header(self._shape, dtype))
         if before:
-            self.rows, self.notes = before["rows"], before["notes"]
-            self.rewind(self.rows)
+            self.notes = before["notes"]
+            self.rewind(before["rows"])
         self._recorded = time.perf_counter()
 
     def append(self, rows: np.ndarray) -> None:

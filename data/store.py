@@ -172,8 +172,7 @@ class Store:
 
     def has_room(self, needed: int) -> bool:
         """Whether `needed` bytes would fit, if everything else were deleted."""
-        freed = sum(map(_freed, self.entries())) + sum(partial.size for partial in self._abandoned())
-        return needed <= min(self.limit, self._free() + freed)
+        return self._fits(needed, self._deletable())
 
     def make_room(self, needed: int, descriptions: Sequence[Description] = ()) -> bool:
         """Deletes what was unused for longest until `needed` bytes fit; False, and nothing deleted, if they cannot.
@@ -184,9 +183,9 @@ class Store:
         """
         partials = [self._folder_of(description).with_suffix(PARTIAL) for description in descriptions]
         needed -= sum(map(_size, partials))
-        if not self.has_room(needed):
+        entries = self._deletable()
+        if not self._fits(needed, entries):
             return False
-        entries = sorted([*self.entries(), *self._abandoned()], key=lambda entry: entry.last_used)
         used, free = sum(entry.size for entry in entries), self._free()
         for entry in entries:
             if used + needed <= self.limit and needed <= free:
@@ -212,7 +211,7 @@ class Store:
 
     def clear(self) -> None:
         """Deletes every entry."""
-        for entry in (*self.entries(), *self._abandoned()):
+        for entry in self._deletable():
             _remove(entry.folder)
 
     def _folder_of(self, description: Description) -> Path:
@@ -234,6 +233,14 @@ class Store:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UsageError(f"--cache-dir must be writable; '{self.folder}' is not: {error.strerror}.") from None
+
+    def _deletable(self) -> list[Entry]:
+        """All that may be deleted, longest unused first."""
+        return sorted([*self.entries(), *self._abandoned()], key=lambda entry: entry.last_used)
+
+    def _fits(self, needed: int, entries: Sequence[Entry]) -> bool:
+        """Whether `needed` bytes fit when all these entries are deleted."""
+        return needed <= min(self.limit, self._free() + sum(map(_freed, entries)))
 
     def _abandoned(self) -> list[Entry]:
         """What processes that were stopped left half written: what no process holds the lock of."""

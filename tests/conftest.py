@@ -35,6 +35,14 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+def draw_photos(folder: Path, classes: Sequence[str], count: int, **settings) -> None:
+    """Draws `count` JPEG files of each class into `folder/CLASS`; settings as of `make_picture`."""
+    for number, name in enumerate(classes):
+        (folder / name).mkdir(parents=True)
+        for index in range(count):
+            make_picture(100 * number + index, COLOURS[number], **settings).save(folder / name / f"{index}.jpg")
+
+
 @pytest.fixture(scope="session")
 def binary_run(tmp_path_factory) -> Path:
     return _small_run("binary", tmp_path_factory)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from config import TrainConfig
-from tests.conftest import COLOURS, make_picture
+from tests.conftest import draw_photos
 from training.inputs import load_inputs
 from training.run import train
 
@@ -32,10 +32,7 @@ def make_run(root: Path, classes: tuple[str, ...], labels: str | None = None, **
         settings: of `config.TrainConfig`.
     """
     photos = root / "photos"
-    for number, name in enumerate(classes):
-        (photos / name).mkdir(parents=True)
-        for index in range(PICTURES):
-            make_picture(100 * number + index, COLOURS[number]).save(photos / name / f"{index}.jpg")
+    draw_photos(photos, classes, PICTURES)
     data = photos
     if labels:
         data = photos / "labels.csv"

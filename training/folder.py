@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import datetime
 import errno
-import json
 import os
 import re
 import shlex
@@ -20,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from config import TrainConfig, UsageError
-from files import FULL_DISK, read_json, write_json
+from files import FULL_DISK, as_read, read_json, write_json
 from terminal import show_stage
 
 CONFIG_FILE = "config.json"
@@ -80,8 +79,8 @@ def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
     Raises:
         UsageError: naming a setting that differs.
     """
-    begun = json.loads(json.dumps(begun))  # which makes lists of tuples
-    for name, now in json.loads(json.dumps(config.to_json())).items():
+    begun = as_read(begun)
+    for name, now in as_read(config.to_json()).items():
         before = begun.get(name)
         if now != before and before not in (None, "find"):
             raise UsageError(
@@ -172,7 +171,7 @@ def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) 
     Raises:
         UsageError: naming what has changed since.
     """
-    begun = _read_record(config.output / CHECKPOINTS / _BEGUN_FILE, config=dict, inputs=str, cuts=dict, versions=dict)
+    begun = _read_record(checkpoints_of(config.output) / _BEGUN_FILE, config=dict, inputs=str, cuts=dict, versions=dict)
     if not begun:
         return None
     check_unchanged(config, begun["config"])
@@ -192,7 +191,7 @@ def begin(config: TrainConfig, inputs: str, versions: dict[str, str], cuts: dict
     """Records what decides the result; see `read_begun_with`."""
     write_json(config.output / CONFIG_FILE, config.to_json())  # first: it is what --resume reads
     record = {"config": config.to_json(), "inputs": inputs, "cuts": cuts, "versions": versions}
-    write_json(config.output / CHECKPOINTS / _BEGUN_FILE, record)
+    write_json(checkpoints_of(config.output) / _BEGUN_FILE, record)
 
 
 def forget(folder: Path) -> None:
@@ -244,15 +243,15 @@ def data_name(data: str) -> str:
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keeps other processes from a run folder."""
-    (folder / CHECKPOINTS).mkdir(exist_ok=True)
-    with alone_in(folder, folder / CHECKPOINTS / _LOCK):
+    checkpoints_of(folder).mkdir(exist_ok=True)
+    with alone_in(folder, checkpoints_of(folder) / _LOCK):
         yield
     if is_finished(folder):
         clean_up(folder)
 
 
 def _is_unfinished(folder: Path) -> bool:
-    begun = (folder / CHECKPOINTS / _PLACES_FILE).is_file() and (folder / CONFIG_FILE).is_file()
+    begun = (checkpoints_of(folder) / _PLACES_FILE).is_file() and (folder / CONFIG_FILE).is_file()
     return begun and not is_finished(folder)
 
 
@@ -268,7 +267,7 @@ def _new_folder(config: TrainConfig) -> Path:
 
 
 def _read_places(folder: Path) -> dict[str, Any]:
-    places = _read_record(folder / CHECKPOINTS / _PLACES_FILE, **_PLACES)
+    places = _read_record(checkpoints_of(folder) / _PLACES_FILE, **_PLACES)
     return {name: Path(value) if name == "cache_dir" else value for name, value in places.items() if name in _PLACES}
 
 

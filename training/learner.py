@@ -154,9 +154,8 @@ class Learner:
         judge = self._judge(val, on_vectors)
         results, step, best = self._begin(judge) if state is None else self._go_on(state)
         self._rates.assign(config, learning_rate, steps, epochs)  # after the optimizer's variables, which have them
-        order = {"batch_size": config.batch_size, "seed": config.seed}
-        batches = training_batches(train, **order, epochs=range(len(results), epochs), first_step=step, augment=augment)
-        batches = iter(batches)
+        order = {"batch_size": config.batch_size, "seed": config.seed, "epochs": range(len(results), epochs)}
+        batches = iter(training_batches(train, **order, first_step=step, augment=augment))
         while len(results) < epochs and len(results) - best.epoch < config.patience:
             for first in range(step, steps, steps_per_call):
                 count = min(steps_per_call, steps - first)

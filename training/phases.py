@@ -5,7 +5,7 @@ A head of random weights would send large, meaningless gradients into the pretra
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from config import UsageError
 from interrupts import put_off
@@ -112,7 +112,7 @@ def _train_phase(
         return
     if state is not None:
         done = counted(len(state.epochs), "epoch", "epochs"), counted(state.step, "step", "steps")
-        show_stage(phase.replace("_", "-"), f"goes on after {done[0]} and {done[1]} of the next")
+        show_stage(_title(phase), f"goes on after {done[0]} and {done[1]} of the next")
     warn_of_memory(chosen.model, run.config.batch_size)
     saver = checkpoint.Saver(path, run.config.checkpoint_seconds)
     learner = Learner(chosen.model, run.data.task, run.config.optimizer, learning_rate_factors)
@@ -139,7 +139,7 @@ def _learn(
 ) -> PhaseResult:
     """Lets the learner learn, saves every so often, and before an interrupt."""
     data, config = run.data, run.config
-    with progress_bar(phase.replace("_", "-"), epochs) as advance, put_off() as interrupted:
+    with progress_bar(_title(phase), epochs) as advance, put_off() as interrupted:
         advance(len(state.epochs) if state else 0)
 
         def on_step(make_state: Callable[[], PhaseState]) -> None:
@@ -150,7 +150,7 @@ def _learn(
             saver.save_if_due(lambda: Checkpoint(False, run.clock.seconds(), make_state()))
 
         def on_epoch(result: EpochResult) -> None:
-            _record_epoch(run, result)
+            _record_epochs(run, [result])
             advance(1, _epoch_text(result))
 
         return learner.train(
@@ -170,7 +170,7 @@ def _learn(
 def _best_before(run: Run, phase: Phase, error: DivergedError) -> PhaseResult:
     """What is left of a phase that diverged; a UsageError if that is nothing."""
     result = error.result
-    _record_epoch(run, result.epochs[-1])
+    _record_epochs(run, result.epochs[-1:])
     flag = "--learning-rate" if phase == "head" else "--fine-tune-learning-rate"
     if result.best_epoch == 0 and not any(epoch.phase != phase for epoch in run.epochs):
         raise UsageError(f"Training diverged before anything was learnt: {error}. Lower {flag}.") from None
@@ -180,27 +180,31 @@ def _best_before(run: Run, phase: Phase, error: DivergedError) -> PhaseResult:
 
 def _take_over(run: Run, begun: Checkpoint) -> None:
     """Takes note of what an earlier process has done."""
-    for result in begun.state.epochs:
-        _record_epoch(run, result)
+    _record_epochs(run, begun.state.epochs)
     run.clock.take_over(begun.seconds)
 
 
-def _record_epoch(run: Run, result: EpochResult) -> None:
-    run.epochs.append(result)
+def _record_epochs(run: Run, results: Sequence[EpochResult]) -> None:
+    for result in results:
+        run.epochs.append(result)
+        if run.board is not None:
+            run.board.log_epoch(len(run.epochs), result._asdict())
     writer.write_table(run.folder / "history.csv", run.history)
-    if run.board is not None:
-        run.board.log_epoch(len(run.epochs), result._asdict())
 
 
 def _show_phase(phase: Phase, result: PhaseResult) -> None:
     kept = "none better than the start, which is kept"
     if result.best_epoch > 0:
         kept = f"kept {result.best_epoch}: {_epoch_text(result.epochs[result.best_epoch - 1])}"
-    show_stage(phase.replace("_", "-"), f"{counted(len(result.epochs), 'epoch', 'epochs')}, {kept}")
+    show_stage(_title(phase), f"{counted(len(result.epochs), 'epoch', 'epochs')}, {kept}")
 
 
 def _phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
     return inputs.get(phase) or whole_network(run.classifier, run.config, run.data)
+
+
+def _title(phase: Phase) -> str:
+    return phase.replace("_", "-")
 
 
 def _epoch_text(result: EpochResult) -> str:

@@ -48,15 +48,11 @@ class Clock:
     def seconds(self) -> dict[str, float]:
         """Seconds of each stage until now."""
         now = time.perf_counter()
-        stages = {**self._own, **self._earlier, **self._running}
+        running = {stage: now - started for stage, started in self._running.items()}
+        counts = self._own, self._earlier, running
         return {
-            stage: round(
-                self._own.get(stage, 0.0)
-                + self._earlier.get(stage, 0.0)
-                + (now - self._running[stage] if stage in self._running else 0.0),
-                3,
-            )
-            for stage in stages
+            stage: round(sum(each.get(stage, 0.0) for each in counts), 3)
+            for stage in {**self._own, **self._earlier, **running}
         }
 
 

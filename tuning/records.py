@@ -15,7 +15,7 @@ import pandas as pd
 
 from config import TrainConfig, UsageError
 from data.csv_cells import read_table
-from files import write_json
+from files import as_read, write_json
 from reports.writer import write_table
 from training.inputs import RunInputs, inputs_digest
 from tuning.network import Outcome
@@ -107,7 +107,7 @@ class Records:
 def asked(config: TuneConfig, inputs: Sequence[RunInputs]) -> dict[str, Any]:
     """All that decides the trials: the settings, as JSON has them, and a digest of pictures and weights."""
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_ASKED}
-    return {"config": json.loads(json.dumps(settings)), "inputs": [inputs_digest(each) for each in inputs]}
+    return {"config": as_read(settings), "inputs": [inputs_digest(each) for each in inputs]}
 
 
 def _settings(config: TrainConfig) -> dict[str, Any]:

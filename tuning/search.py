@@ -14,7 +14,7 @@ import pandas as pd
 import tensorflow as tf
 
 from config import TrainConfig, UsageError
-from files import write_json
+from files import as_read, write_json
 from reports import search_plots
 from reports.search_report import write_search_report
 from reports.writer import write_figure, write_table
@@ -238,7 +238,7 @@ def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any
 
 def _write_best_config(config: TrainConfig, folder: Path) -> None:
     """Writes `best_config.json`; a run of another configuration is deleted."""
-    path, settings = folder / "best_config.json", json.loads(json.dumps(config.to_json()))
+    path, settings = folder / "best_config.json", as_read(config.to_json())
     if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != settings:
         shutil.rmtree(folder / "best", ignore_errors=True)
         write_json(path, settings)

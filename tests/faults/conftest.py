@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.conftest import COLOURS, make_picture
+from tests.conftest import draw_photos
 from tests.faults.kills import STAGES, train
 
 
@@ -22,11 +22,7 @@ class Undisturbed(NamedTuple):
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory) -> Undisturbed:
     root = tmp_path_factory.mktemp("undisturbed")
-    for number, name in enumerate(("cat", "dog", "owl")):
-        (root / "photos" / name).mkdir(parents=True)
-        for index in range(60):
-            picture = make_picture(1000 * number + index, COLOURS[number], (400, 300))
-            picture.save(root / "photos" / name / f"{index}.jpg")
+    draw_photos(root / "photos", ("cat", "dog", "owl"), 60, size=(400, 300))
     (root / "photos" / "cat" / "broken.jpg").write_bytes(b"no picture")
     flags = ["--data", root / "photos", "--image-size", "64", "--batch-size", "4", "--trainable-layers", "30"]
     flags += ["--head-epochs", "12", "--fine-tune-epochs", "3", "--dropout", "0.5", "--checkpoint-seconds", "0"]

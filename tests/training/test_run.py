@@ -15,6 +15,7 @@ from config import TrainConfig, UsageError
 from data.decode import read_picture
 from data.pipeline import View, input_batches
 from features.extract import apply_model
+from tests.conftest import draw_photos
 from training.inputs import load_inputs
 from training.learner import BatchTooLargeError, Learner
 from training.run import train
@@ -53,13 +54,8 @@ def pretrained(**settings) -> dict:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     """A finished run on pictures of three colours, one of them broken."""
-    from tests.conftest import COLOURS, make_picture
-
     root = tmp_path_factory.mktemp("photos")
-    for number, name in enumerate(("blue, dark", "green", "red")):
-        (root / "photos" / name).mkdir(parents=True)
-        for index in range(12):
-            make_picture(100 * number + index, COLOURS[number]).save(root / "photos" / name / f"{index}.jpg")
+    draw_photos(root / "photos", ("blue, dark", "green", "red"), 12)
     (root / "photos" / "red" / "broken.jpg").write_bytes(b"\xff\xd8\xff")
     return run(root / "photos", root, **pretrained(head_epochs=8, fine_tune_epochs=2, batch_size=4))
 
