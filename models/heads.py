@@ -7,6 +7,8 @@ import keras
 
 from config import Task
 
+OUTPUT_LAYER = "probabilities"
+
 
 class Output(NamedTuple):
     """How a task ends: the activation of its outputs and the loss they are trained with."""
@@ -60,7 +62,7 @@ def build_head(
     activation = OUTPUTS[task].activation
     layers.append(
         keras.layers.Dense(
-            outputs, activation=activation, kernel_initializer="zeros", dtype="float32", name="probabilities"
+            outputs, activation=activation, kernel_initializer="zeros", dtype="float32", name=OUTPUT_LAYER
         )
     )
     return keras.Sequential(layers, name="head")

@@ -1,0 +1,122 @@
+"""The number formats a network computes in; its weights, its outputs and what is measured are always float32.
+
+A precision belongs to a graph and not to the model: layers take it on while the graph is traced. So one model trains in
+any precision, and is saved, exported and measured in float32.
+"""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+import keras
+import tensorflow as tf
+
+from models.heads import OUTPUT_LAYER
+from models.replicated import flat_layers
+
+Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+EXACT_LAYERS = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
+"""Pixels are prepared in float32: bfloat16 would round them."""
+BFLOAT16_CAPABILITY, FLOAT16_CAPABILITY = (8, 0), (7, 0)
+"""NVIDIA's compute capability from which a GPU multiplies matrices in them several times as fast."""
+WORTH_IT = 1.3
+"""Times as many products per second that a CPU must make in bfloat16: with instructions for it, 2; without, below 1."""
+SIDE = 512
+"""Of the matrices that are multiplied to find out: half a millisecond in float32."""
+TRIES = 10
+
+
+def choose_precision(asked_for: Literal["auto"] | Precision, model: keras.Model) -> Precision:
+    """Decides what 'auto' means on this machine: the fastest precision that learns as float32 does.
+
+    Args:
+        asked_for: setting of `config.DataConfig`.
+        model: the network.
+    """
+    if asked_for != "auto":
+        return asked_for
+    gpus = tf.config.list_physical_devices("GPU")
+    if tf.config.list_logical_devices("TPU"):
+        return "mixed_bfloat16"
+    if gpus:
+        capability = min(_compute_capability(gpu) for gpu in gpus)
+        if capability >= BFLOAT16_CAPABILITY:
+            return "mixed_bfloat16"
+        return "mixed_float16" if capability >= FLOAT16_CAPABILITY else "float32"
+    if not _gains_on_cpus(model):
+        return "float32"
+    gain = _seconds_of_product(tf.float32) / _seconds_of_product(tf.bfloat16)
+    return "mixed_bfloat16" if gain >= WORTH_IT else "float32"
+
+
+def is_rewritten(precision: Precision) -> bool:
+    """Whether TensorFlow itself rewrites frozen graphs to this precision: bfloat16 on CPUs, where layers that compute
+    in it are slower, the more so the smaller the network.
+    """
+    return precision == "mixed_bfloat16" and not _has_accelerator()
+
+
+def learning_precision(model: keras.Model, precision: Precision) -> Precision:
+    """The precision of graphs that train a model.
+
+    Args:
+        model: what is trained.
+        precision: of the run.
+    """
+    slower = precision == "mixed_bfloat16" and not _has_accelerator() and not _gains_on_cpus(model)
+    return "float32" if slower else precision
+
+
+def _gains_on_cpus(model: keras.Model) -> bool:
+    """Whether a model is faster in bfloat16 on CPUs that have it: 2 to 3 times, if it convolves all channels together.
+
+    What convolves each by itself waits for memory: it is between 0.9 and 1.3 times as fast with its layers frozen, and
+    0.7 times when it learns.
+    """
+    layers = flat_layers(model)
+    depthwise = any(
+        isinstance(layer, keras.layers.DepthwiseConv2D | keras.layers.SeparableConv2D)
+        or (isinstance(layer, keras.layers.Conv2D) and layer.groups > 1)
+        for layer in layers
+    )
+    return not depthwise and any(isinstance(layer, keras.layers.Conv2D) for layer in layers)
+
+
+@contextlib.contextmanager
+def computing_in(model: keras.Model, precision: Precision) -> Iterator[None]:
+    """Lets the layers of a model compute in a precision in every graph that is traced while a block runs.
+
+    Args:
+        model: built in float32.
+        precision: of its layers, but for those that prepare pixels and the one that gives probabilities.
+    """
+    layers = [] if precision == "float32" else flat_layers(model)
+    layers = [layer for layer in layers if not isinstance(layer, EXACT_LAYERS) and layer.name != OUTPUT_LAYER]
+    for layer in layers:
+        layer.dtype_policy = precision
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.dtype_policy = "float32"
+
+
+def _has_accelerator() -> bool:
+    return any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
+
+
+def _compute_capability(gpu: tf.config.PhysicalDevice) -> tuple[int, int]:
+    return tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
+
+
+def _seconds_of_product(dtype: tf.DType) -> float:
+    """The shortest of a few products of matrices."""
+    matrix = tf.cast(tf.random.stateless_uniform((SIDE, SIDE), (0, 0)), dtype)
+    product = tf.function(tf.matmul, autograph=False)
+    seconds = []
+    for _ in range(TRIES + 1):
+        started = time.perf_counter()
+        product(matrix, matrix).numpy()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds[1:])  # the first includes making the graph
