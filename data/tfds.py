@@ -4,8 +4,10 @@ The encoded pictures are written to files once, as they are. A data set that is 
 TensorFlow Datasets; where it keeps its data is decided by its own TFDS_DATA_DIR.
 """
 
+import concurrent.futures
 import itertools
 import logging
+import multiprocessing
 import os
 import re
 import socket
@@ -46,7 +48,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     image_key, label_key = _image_and_label(name, builder.info.features)
     title = re.sub(r"\W+", "-", builder.info.full_name)
     root = unpack_once(
-        cache_dir / "data" / f"tfds-{title}", lambda target: _write_files(builder, image_key, label_key, target)
+        cache_dir / "data" / f"tfds-{title}", lambda target: _write_files(name, image_key, label_key, target)
     )
     return folder.load(str(root), cache_dir, outside=False)._replace(name=re.sub(r"\W+", "-", name))
 
@@ -92,7 +94,16 @@ def _image_and_label(name: str, features: Any) -> tuple[str, str]:
     return image_keys[0], label_keys[0]
 
 
-def _write_files(builder: Any, image_key: str, label_key: str, root: Path) -> None:
+def _write_files(name: str, image_key: str, label_key: str, root: Path) -> None:
+    """Writes the pictures, by a process of its own: reading them starts TensorFlow, and a run has to choose its devices
+    before that.
+    """
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        process.submit(_read_and_write, name, image_key, label_key, root).result()
+
+
+def _read_and_write(name: str, image_key: str, label_key: str, root: Path) -> None:
+    builder = _prepared_builder(name)
     import tensorflow_datasets
 
     class_folders = folder_names(builder.info.features[label_key].names)

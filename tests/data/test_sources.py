@@ -1,5 +1,9 @@
 """Each source finds its pictures, labels and splits."""
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -149,13 +153,26 @@ def test_a_prepared_tfds_data_set_is_written_to_files_as_it_is(prepared_tfds, tm
 
 
 def test_examples_without_a_label_are_left_out(prepared_tfds, tmp_path, monkeypatch):
-    import tensorflow_datasets
-
-    builder = tensorflow_datasets.builder("tiny_flowers")
     examples = [{"image": b"secret", "label": -1}, {"image": b"rose", "label": 1}]
     monkeypatch.setattr("tensorflow_datasets.as_numpy", lambda dataset: iter(examples))
-    tfds._write_files(builder, "image", "label", tmp_path)
+    tfds._read_and_write("tiny_flowers", "image", "label", tmp_path)
     assert [path.read_bytes() for path in sorted((tmp_path / "train").rglob("0*"))] == [b"rose"]
+
+
+def test_a_run_can_choose_its_devices_after_reading_a_tfds_data_set(prepared_tfds, tmp_path):
+    script = (
+        "import sys, pathlib\n"
+        "from data.sources import load_source\n"
+        "if __name__ == '__main__':\n"
+        "    load_source('tfds:tiny_flowers', pathlib.Path(sys.argv[1]))\n"
+        "    from training.strategy import make_strategy\n"
+        "    print(make_strategy('auto', 2).num_replicas_in_sync)\n"
+    )
+    (tmp_path / "script.py").write_text(script)
+    environment = os.environ | {"PYTHONPATH": os.getcwd()}
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "cache"]
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=200)
+    assert ended.stdout.splitlines()[-1:] == ["2"], ended.stderr
 
 
 def test_an_unknown_tfds_name_is_a_mistake(prepared_tfds, tmp_path):
