@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 import tyro
 
-from config import TrainConfig, UsageError
+from config import RunError, TrainConfig, UsageError
 from files import FULL_DISK
 from interrupts import Terminated, heed_sigterm
 
@@ -111,6 +111,8 @@ def run_command(command: Callable[[], None]) -> None:
         command()
     except UsageError as error:
         _fail(str(error))
+    except RunError as error:
+        _fail(str(error), status=1)
     except OSError as error:
         if error.errno in FULL_DISK:
             _fail(f"The disk of '{error.filename or Path.cwd()}' is full. Make room.")
@@ -122,9 +124,9 @@ def run_command(command: Callable[[], None]) -> None:
         sys.exit(TERMINATED_STATUS if isinstance(interrupt, Terminated) else INTERRUPTED_STATUS)
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, status: int = USAGE_STATUS) -> None:
     print(f"error: {message}", file=sys.stderr)
-    sys.exit(USAGE_STATUS)
+    sys.exit(status)
 
 
 def _one_line(boxed: str) -> str:

@@ -20,6 +20,7 @@ from files import read_json
 Resize = Literal["crop", "pad", "stretch"]
 DEFAULT_CACHE_DIR = user_cache_path("headstart")
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion"]
+Strategy = Literal["auto", "one", "mirrored", "multiworker", "tpu"]
 Depth = int | Literal["all"]
 """How many of the backbone's last layers learn."""
 Objective = Literal["val_accuracy", "val_loss"]
@@ -30,6 +31,10 @@ Task = Literal["binary", "multiclass", "multilabel"]
 
 class UsageError(Exception):
     """A mistake of the user: one sentence of what was expected, what came and what to do. The command exits with 2."""
+
+
+class RunError(Exception):
+    """What ended a command and is no mistake of the user: one sentence, how to go on included. It exits with 1."""
 
 
 def unknown_choice(flag: str, received: str, choices: Iterable[str]) -> UsageError:
@@ -91,9 +96,10 @@ class DataConfig:
     seed: int = 0
     """Seed of everything random. The same seed gives the same result."""
 
-    precision: Literal["float32", "mixed_bfloat16"] = "float32"
-    """Of the frozen layers: mixed_bfloat16 is faster on CPUs that have it, and right to three digits. What learns and
-    what is measured is computed in float32."""
+    precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    """In which the network computes while it learns; what is saved and measured is float32. 'auto' takes the fastest of
+    this machine: bfloat16 on CPUs and GPUs that have it, float16 on older GPUs. On CPUs, networks of depthwise
+    convolutions are slower in bfloat16, and learn in float32 all the same."""
 
     # --- where things go; never part of config.json, so that a copied config cannot write into an old run ----------
     output: Path | None = None
@@ -105,6 +111,13 @@ class DataConfig:
     cache_gb: float = 20.0
     """Most that decoded pictures and the frozen layers' results may take there, GB; those unused for longest go first.
     0 keeps none, and fine-tuning runs the whole network."""
+
+    strategy: Strategy = "auto"
+    """What the network learns on: 'one' device, all GPUs of this machine ('mirrored'), several machines ('multiworker',
+    named by TF_CONFIG), or a 'tpu'. 'auto' takes what is there. The result is the same but for rounding."""
+
+    devices: int | None = None
+    """How many GPUs of this machine are used. Default: all. Without any, the CPU is split into as many, to try it."""
 
     strict: bool = False
     """End with an error if any picture has to be set aside."""
@@ -118,6 +131,7 @@ class DataConfig:
                 f"received {self.val_fraction} and {self.test_fraction}."
             )
         check_setting(self, "image_size", lambda value: 1 <= value <= 4096, "from 1 to 4096")
+        check_setting(self, "devices", lambda value: value >= 1, "at least 1")
         check_setting(self, "patience", lambda value: value >= 1, "at least 1")
         check_setting(self, "cache_gb", lambda value: value >= 0, "at least 0")
         check_setting(self, "seed", lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
@@ -255,8 +269,11 @@ def _check_json_values(value: Any, kind: Any) -> None:
             raise ValueError("no text")
 
 
-PLACES = ("output", "cache_dir", "cache_gb", "strict", "resume", "checkpoint_seconds", "tensorboard")
-"""Settings that change nothing of the result."""
+PLACES = (
+    *("output", "cache_dir", "cache_gb", "strategy", "devices", "strict"),
+    *("resume", "checkpoint_seconds", "tensorboard"),
+)
+"""Settings that change nothing of the result, but for rounding."""
 
 
 def check_setting(config: DataConfig, name: str, is_valid: Callable[[Any], bool], expected: str) -> None:

@@ -19,6 +19,23 @@ def heed_sigterm() -> None:
 
 
 @contextlib.contextmanager
+def end_at_once() -> Iterator[None]:
+    """Lets Ctrl-C and SIGTERM end the process where it stands, in a block that does not come back to Python."""
+    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def ignore_interrupts() -> None:
+    """Leaves Ctrl-C and SIGTERM to another process, without which this one ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+@contextlib.contextmanager
 def put_off() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
     """Lets a block go on when Ctrl-C or SIGTERM comes; what came is raised at its end. The second is raised at once.
 
@@ -36,7 +53,8 @@ def put_off() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
         received.append(number)
         os.write(2, b"\nstopping after this step; once more stops at once\n")  # what prints might be at work itself
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, note) for number in heeded}
     try:
         yield lambda: _exception(received[0]) if received else None
     finally:

@@ -33,6 +33,11 @@ def show_stage(stage: str, text: str) -> None:
     console.print(text, markup=False)
 
 
+def silence() -> None:
+    """Shows nothing any more but errors: where several workers run, the first speaks for all."""
+    console.quiet = True
+
+
 def counted(number: int, one: str, many: str) -> str:
     """A number with its noun: '1 copy', '1,200 copies'."""
     return f"{number:,} {one if number == 1 else many}"
@@ -79,7 +84,7 @@ def import_tensorflow() -> None:
         import keras  # noqa: F401
         import tensorflow as tf
 
-        tf.config.list_logical_devices()
+        tf.config.list_physical_devices()  # not the logical ones: they could not be split any more
     tf.get_logger().setLevel("ERROR")
 
 

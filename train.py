@@ -1,5 +1,7 @@
 """Trains an image classifier on a pretrained backbone: `python train.py --data photos --backbone resnet50`."""
 
+import dataclasses
+
 from cli import parse_config, run_command
 
 
@@ -9,12 +11,16 @@ def main() -> None:
     from terminal import import_tensorflow, show_stage
     from training.folder import clean_up, is_finished, open_folder
     from training.inputs import load_inputs
+    from training.tf_config import read_worker
 
+    worker = read_worker(config)
+    if worker is not None:
+        config = dataclasses.replace(config, strategy="multiworker")
     if config.resume is not None and is_finished(config.resume):
         clean_up(config.resume)
         show_stage("done", f"this run is finished: {config.resume}")
         return
-    with open_folder(config) as config:
+    with open_folder(config, worker) as config:
         inputs = load_inputs(config)
         import_tensorflow()
         from training.run import train

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.arrays import release
+from data.replicas import Part
 
 AUGMENTATION = {
     # Share of the picture that a random crop keeps.
@@ -65,6 +66,7 @@ def training_batches(
     epochs: range,
     first_step: int = 0,
     augment: bool = False,
+    part: Part | None = None,
 ) -> tf.data.Dataset:
     """Batches of shuffled examples for several epochs, one after the other; no batch spans two.
 
@@ -77,13 +79,15 @@ def training_batches(
         epochs: numbers of the epochs; each has its own order and its own augmentation.
         first_step: batches of the first of these epochs that are left out, as they were learnt from before.
         augment: whether to vary the pictures anew in each epoch.
+        part: of every batch, one replica after the other; None makes whole batches.
 
     Returns:
-        Batches of (float32 inputs, targets, sample weights).
+        Batches of (float32 inputs, targets, weights): what each example counts in the mean of its batch, which is its
+        sample weight over the examples of the batch.
     """
     count, read = len(examples.targets), _reader(examples)
 
-    def load(epoch: tf.Tensor, positions: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def load(epoch: tf.Tensor, positions: tf.Tensor, shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         indices = tf.random.experimental.index_shuffle(positions, tf.stack([seed, epoch]), count - 1)
         batch, targets, sample_weights = read(indices, epoch)
         if augment:
@@ -93,49 +97,59 @@ def training_batches(
                 tf.float32,
                 stateful=False,
             )
-            batch = augment_pictures(batch, tf.ensure_shape(draws, (None, NUM_DRAWS)))
-        return batch, targets, sample_weights
+            batch = augment_pictures(batch, tf.ensure_shape(draws, (positions.shape[0], NUM_DRAWS)))
+        return batch, targets, sample_weights * shares
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
-        positions = tf.data.Dataset.range(count).batch(batch_size)
-        positions = positions.skip(tf.where(epoch == epochs.start, tf.constant(first_step, tf.int64), 0))
-        return positions.map(lambda batch: load(epoch, batch), num_parallel_calls=PARALLEL_READS)
+        skipped = tf.where(epoch == epochs.start, tf.constant(first_step, tf.int64), 0)
+        dealt = _deal(tf.data.Dataset.range(count).batch(batch_size).skip(skipped), batch_size, part)
+        return dealt.map(functools.partial(load, epoch), num_parallel_calls=PARALLEL_READS)
 
     return _prefetched(tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(batches_of))
 
 
-def evaluation_batches(examples: Examples, batch_size: int) -> tf.data.Dataset:
+def evaluation_batches(examples: Examples, batch_size: int, part: Part | None = None) -> tf.data.Dataset:
     """Batches of examples in order, each once, in its first view, the last batch as small as it is.
 
     Args:
         examples: what is judged by.
         batch_size: examples per batch.
+        part: of every batch; see `training_batches`.
 
     Returns:
-        Batches of (float32 inputs, targets).
+        Batches of (float32 inputs, targets, weights): 1 over the examples of the batch, whatever their sample weights.
     """
-    indices = tf.data.Dataset.range(len(examples.targets)).batch(batch_size)
     read = _reader(examples._replace(views=examples.views[:1]))
-    return _prefetched(indices.map(lambda batch: read(batch, 0)[:2], num_parallel_calls=PARALLEL_READS))
+
+    def load(positions: tf.Tensor, shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        batch, targets, _ = read(positions, 0)
+        return batch, targets, shares
+
+    dealt = _deal(tf.data.Dataset.range(len(examples.targets)).batch(batch_size), batch_size, part)
+    return _prefetched(dealt.map(load, num_parallel_calls=PARALLEL_READS))
 
 
-def input_batches(view: View, batch_size: int, draws: np.ndarray | None = None) -> tf.data.Dataset:
+def input_batches(
+    view: View, batch_size: int, draws: np.ndarray | None = None, part: Part | None = None
+) -> tf.data.Dataset:
     """Batches of inputs in order, the last as small as it is.
 
     Args:
         view: pictures, or what a network makes of them.
         batch_size: inputs per batch.
         draws: from `augmentation_draws`, for each picture of the view, which are then varied by them.
+        part: of every batch, one replica after the other; None makes whole batches.
 
     Returns:
         float32 batches (batch_size, ...); pictures in [0, 255].
     """
     count = len(view.rows)
     beside = np.zeros((count, 0), np.float32) if draws is None else draws
-    batches = evaluation_batches(Examples([view], beside, np.ones(count, np.float32)), batch_size)
+    batches = evaluation_batches(Examples([view], beside, np.ones(count, np.float32)), batch_size, part)
     if draws is None:
-        return batches.map(lambda batch, _: batch)
-    return _prefetched(batches.map(augment_pictures))  # varied while the network computes the batch before
+        return batches.map(lambda batch, *_: batch)
+    # Varied while the network computes the batch before.
+    return _prefetched(batches.map(lambda batch, beside, _: augment_pictures(batch, beside)))
 
 
 @functools.lru_cache(maxsize=2)
@@ -177,6 +191,34 @@ def augment_pictures(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     shifts = _between(brightness, -AUGMENTATION["brightness"], AUGMENTATION["brightness"])[:, None, None, None]
     result = tf.clip_by_value((crops - means) * factors + means + shifts, 0.0, 255.0)
     return tf.ensure_shape(result, pictures.shape)
+
+
+def _deal(batches: tf.data.Dataset, batch_size: int, part: Part | None) -> tf.data.Dataset:
+    """Batches of positions, dealt to the replicas that a pipeline feeds.
+
+    Args:
+        batches: int64 (at most batch_size,).
+        batch_size: of those that are not the last.
+        part: which replicas; None for one that takes the batches as they are.
+
+    Returns:
+        Positions, and the share of each in the mean of its batch: 1 / examples, or 0 for those that come again.
+    """
+    if part is None:
+        return batches.map(lambda positions: (positions, tf.fill(tf.shape(positions), _share(positions))))
+    rows = -(-batch_size // part.replicas)
+    places = np.arange(part.first * rows, (part.first + part.count) * rows).reshape(part.count, rows)
+
+    def deal(positions: tf.Tensor) -> tf.data.Dataset:
+        count = tf.size(positions)
+        shares = tf.where(places < count, _share(positions), 0.0)
+        return tf.data.Dataset.from_tensor_slices((tf.gather(positions, places % count), shares))
+
+    return batches.flat_map(deal)
+
+
+def _share(positions: tf.Tensor) -> tf.Tensor:
+    return 1 / tf.cast(tf.size(positions), tf.float32)
 
 
 def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
@@ -229,7 +271,7 @@ def _read(examples: Examples, indices: tf.Tensor, epoch: tf.Tensor | int) -> tup
     dtypes = [dtype, tf.float32, tf.float32]
     inputs, targets, sample_weights = tf.numpy_function(read, [indices, epoch], dtypes, stateful=False)
     return (
-        tf.cast(tf.ensure_shape(inputs, (None, *shape)), tf.float32),
-        tf.ensure_shape(targets, (None, *examples.targets.shape[1:])),
-        tf.ensure_shape(sample_weights, (None,)),
+        tf.cast(tf.ensure_shape(inputs, (*indices.shape, *shape)), tf.float32),
+        tf.ensure_shape(targets, (*indices.shape, *examples.targets.shape[1:])),
+        tf.ensure_shape(sample_weights, indices.shape),
     )

@@ -5,12 +5,13 @@ once instead of in every step: a quarter more pictures per second on a CPU, at t
 """
 
 import contextlib
+import functools
 import hashlib
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any
 
 import keras
 import numpy as np
@@ -18,11 +19,12 @@ import tensorflow as tf
 
 from config import UsageError
 from data.pipeline import View, input_batches
+from data.replicas import chief_decides, distribute, is_chief, is_shared, wait_for_workers
 from data.rows import ArrayWriter, Writer
-from data.store import Description, Store
+from data.store import Description, Store, Stored
 from features.cuts import Cut
+from models.precision import Precision, computing_in, is_rewritten
 
-Precision = Literal["float32", "mixed_bfloat16"]
 VERSIONS = {name: metadata.version(name) for name in ("tensorflow", "keras")}
 BATCH_SIZE = 32
 """Twice as many are no faster, and take a gigabyte more on a network such as EfficientNet."""
@@ -31,11 +33,12 @@ ROWS = 16
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
 
-def frozen_function(model: keras.Model) -> Callable[[tf.Tensor], list[tf.Tensor]]:
+def frozen_function(model: keras.Model, precision: Precision = "float32") -> Callable[[tf.Tensor], list[tf.Tensor]]:
     """Makes a function of a model as it is now, in inference mode: what trains later does not change it.
 
     Args:
         model: with one input.
+        precision: in which its layers compute.
 
     Returns:
         From a float32 batch to the list of the model's outputs.
@@ -46,30 +49,70 @@ def frozen_function(model: keras.Model) -> Callable[[tf.Tensor], list[tf.Tensor]
     @tf.function(input_signature=[tf.TensorSpec(model.input.shape, tf.float32)], autograph=False)
     def compute(batch: tf.Tensor) -> list[tf.Tensor]:
         constants = [tf.constant(values) for values in trainable], [tf.constant(values) for values in others]
-        outputs, _ = model.stateless_call(*constants, batch, training=False)
-        return keras.tree.flatten(outputs)
+        with computing_in(model, precision):
+            outputs, _ = model.stateless_call(*constants, batch, training=False)
+        return [tf.cast(output, tf.float32) for output in keras.tree.flatten(outputs)]
 
     return compute
 
 
+class Spread:
+    """A frozen function on all replicas of a strategy: each computes every so many batches, and all get all results."""
+
+    def __init__(self, compute: Callable[[tf.Tensor], list[tf.Tensor]], strategy: tf.distribute.Strategy):
+        """Args:
+
+        compute: from `frozen_function`.
+        strategy: whose replicas compute.
+        """
+        self._strategy = strategy
+
+        @tf.function(autograph=False)
+        def compute_shared(batch: tf.Tensor) -> list[tf.Tensor]:
+            outputs = strategy.run(lambda of_replica: compute(of_replica), (batch,))  # which has a signature
+            return [strategy.gather(output, axis=0) for output in outputs]
+
+        self._compute = compute_shared if is_shared(strategy) else functools.partial(compute_rows, compute)
+
+    def outputs(self, view: View, draws: np.ndarray | None = None) -> Iterator[list[np.ndarray]]:
+        """Computes batch after batch, in the order of the pictures.
+
+        Args:
+            view: the pictures, or what a network made of them.
+            draws: how each is varied; None leaves them as they are.
+
+        Yields:
+            The outputs for the next rows, float32 (n, ...).
+        """
+        size, left = BATCH_SIZE * self._strategy.num_replicas_in_sync, len(view.rows)
+        batches = distribute(self._strategy, functools.partial(input_batches, view, size, draws))
+        for batch in batches:
+            outputs = [output.numpy()[:left] for output in self._compute(batch)]
+            left -= len(outputs[0])
+            yield outputs
+
+
 def apply_model(
-    model: keras.Model, batches: Iterable[tf.Tensor], on_progress: Callable[[int], None] = lambda _: None
+    model: keras.Model,
+    view: View,
+    on_progress: Callable[[int], None] = lambda _: None,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> np.ndarray:
-    """Computes a model's output for batches of pictures, in inference mode.
+    """Computes a model's output, in inference mode and float32.
 
     Args:
         model: with one output.
-        batches: float32 (n, height, width, 3) in [0, 255].
+        view: the pictures, or what another network made of them.
         on_progress: called with the number of pictures done since the last call.
+        strategy: whose replicas compute; None for one device.
 
     Returns:
         float32 (number of pictures, ...).
     """
-    compute = frozen_function(model)
     outputs = [np.zeros((0, *model.output.shape[1:]), np.float32)]
-    for batch in batches:
-        outputs.append(compute_rows(compute, batch)[0].numpy())
-        on_progress(len(batch))
+    for (output,) in Spread(frozen_function(model), strategy or tf.distribute.get_strategy()).outputs(view):
+        outputs.append(output)
+        on_progress(len(output))
     return np.concatenate(outputs)
 
 
@@ -87,20 +130,34 @@ def compute_rows(compute: Callable[[tf.Tensor], list[tf.Tensor]], batch: tf.Tens
 class FrozenPart:
     """What lies before some cuts of a network, computed once for every picture and kept in the store."""
 
-    def __init__(self, model: keras.Model, cuts: Sequence[Cut], store: Store, precision: Precision, title: str):
+    def __init__(
+        self,
+        model: keras.Model,
+        cuts: Sequence[Cut],
+        store: Store,
+        precision: Precision,
+        title: str,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
         """Prepares the pass; later changes of the model's weights do not change it.
 
         Args:
             model: whose cuts they are.
             cuts: where tensors are kept.
             store: where to.
-            precision: 'mixed_bfloat16' lets a CPU compute convolutions in bfloat16.
+            precision: in which its layers compute.
             title: of data and network, for the list of entries.
+            strategy: whose replicas compute, every worker's on every call; None for one device.
         """
         self.cuts = cuts
-        self._compute = frozen_function(keras.Model(model.inputs[0], [cut.tensor for cut in cuts]))
+        self._strategy = strategy or tf.distribute.get_strategy()
+        until = keras.Model(model.inputs[0], [cut.tensor for cut in cuts])
+        self._spread = Spread(
+            frozen_function(until, "float32" if is_rewritten(precision) else precision), self._strategy
+        )
+        name = f"{precision}, rewritten" if is_rewritten(precision) else precision
         self._networks = [
-            {"network": _fingerprint(keras.Model(model.inputs[0], cut.tensor)), "precision": precision, **VERSIONS}
+            {"network": _fingerprint(keras.Model(model.inputs[0], cut.tensor)), "precision": name, **VERSIONS}
             for cut in cuts
         ]
         self._store = store
@@ -132,12 +189,13 @@ class FrozenPart:
         descriptions = [
             {**description, **network, "dtype": dtype} for network, dtype in zip(self._networks, dtypes, strict=True)
         ]
-        with self._store.locked(descriptions):
-            stored = [self._store.load(each) for each in descriptions]
-            missing = [index for index, entry in enumerate(stored) if entry is None]
+        with self._store.locked(descriptions) if is_chief(self._strategy) else contextlib.nullcontext():
+            stored = [self._store.load(each, check=is_chief(self._strategy)) for each in descriptions]
+            missing = self._chosen([entry is None for entry in stored])
             if not missing:
                 on_progress(len(view.rows))
-                return [entry.values for entry in stored], max(entry.seconds for entry in stored)
+                entries = [entry or self._load(each) for entry, each in zip(stored, descriptions, strict=True)]
+                return [entry.values for entry in entries], max(entry.seconds for entry in entries)
             arguments = descriptions, missing, view, draws, on_progress
             try:
                 computed = self._run(dtypes, *arguments)
@@ -158,38 +216,54 @@ class FrozenPart:
         """One pass over the pictures for the cuts that are chosen."""
         shapes = {index: (len(view.rows), *self.cuts[index].tensor.shape[1:]) for index in chosen}
         needed = sum(math.prod(shapes[index]) * np.dtype(dtypes[index]).itemsize for index in chosen)
-        room = self._store.make_room(needed, [descriptions[index] for index in chosen])
+        room = chief_decides(
+            self._strategy, lambda: self._store.make_room(needed, [descriptions[index] for index in chosen])
+        )
         if not room and any(len(shape) > 2 for shape in shapes.values()):
             raise UsageError(
                 f"'{self._store.folder}' has no room for {needed / 2**20:,.0f} MiB. Raise --cache-gb, or free disk."
             )
+        writers: dict[int, Writer | ArrayWriter] = {}
         with contextlib.ExitStack() as stack:
-            writers: dict[int, Writer | ArrayWriter] = {}
             for index, shape in shapes.items():
                 title = f"{self._title}, {self.cuts[index].layer}"
-                writers[index] = (
-                    stack.enter_context(self._store.writing(descriptions[index], title, shape, dtypes[index]))
-                    if room
-                    else ArrayWriter(np.empty(shape, dtypes[index]))
-                )
+                if not room:
+                    writers[index] = ArrayWriter(np.empty(shape, dtypes[index]))
+                elif is_chief(self._strategy):
+                    writers[index] = stack.enter_context(
+                        self._store.writing(descriptions[index], title, shape, dtypes[index])
+                    )
             stack.enter_context(convolutions_in(self._precision))
-            done = min(writer.rows for writer in writers.values())  # by a process that had to stop
+            # By a process that had to stop.
+            done = chief_decides(self._strategy, lambda: min(writer.rows for writer in writers.values()))
             for writer in writers.values():
                 if writer.rows > done:
                     writer.rewind(done)
             on_progress(done)
             rest = View(view.values, view.rows[done:])
-            for batch in input_batches(rest, BATCH_SIZE, None if draws is None else draws[done:]):
-                outputs = self._compute(batch)
-                for index, writer in writers.items():
-                    values = outputs[index].numpy()
-                    if dtypes[index] == "float16" and np.abs(values).max() > LARGEST_HALF:
+            for outputs in self._spread.outputs(rest, None if draws is None else draws[done:]):
+                for index in chosen:
+                    if dtypes[index] == "float16" and np.abs(outputs[index]).max() > LARGEST_HALF:
                         raise _TooLargeError
-                    writer.append(values)
-                on_progress(len(batch))
+                for index, writer in writers.items():
+                    writer.append(outputs[index])
+                on_progress(len(outputs[0]))
         if not room:
             return [writer.values for writer in writers.values()]
-        return [self._store.load(descriptions[index], check=False).values for index in chosen]
+        wait_for_workers(self._strategy)
+        return [self._load(descriptions[index]).values for index in chosen]
+
+    def _chosen(self, wanted: Sequence[bool]) -> list[int]:
+        """The numbers of the cuts that the chief wants."""
+        bits = chief_decides(self._strategy, lambda: sum(1 << index for index, each in enumerate(wanted) if each))
+        return [index for index in range(len(wanted)) if bits >> index & 1]
+
+    def _load(self, description: Description) -> Stored:
+        """Loads what the store has."""
+        entry = self._store.load(description, check=False)
+        if entry is None:
+            raise UsageError(f"--cache-dir must be a folder that all workers share; '{self._store.folder}' is not.")
+        return entry
 
 
 class _TooLargeError(Exception):
@@ -223,7 +297,7 @@ def _fingerprint(network: keras.Model) -> str:
 @contextlib.contextmanager
 def convolutions_in(precision: Precision) -> Iterator[None]:
     """Lets TensorFlow rewrite graphs to bfloat16 while a block runs (oneDNN; Keras' own policy is slower on CPUs)."""
-    options = {"auto_mixed_precision_onednn_bfloat16": precision == "mixed_bfloat16"}
+    options = {"auto_mixed_precision_onednn_bfloat16": is_rewritten(precision)}
     tf.config.optimizer.set_experimental_options(options)
     try:
         yield

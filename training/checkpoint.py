@@ -21,6 +21,10 @@ LARGEST_SHARE = 0.05
 """Of the time, that saving may take."""
 
 
+VERSION = 2
+"""Of what is in the file."""
+
+
 class Checkpoint(NamedTuple):
     """Where a phase is."""
 
@@ -44,7 +48,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     }
     record = checkpoint._replace(state=checkpoint.state._replace(arrays={}))
     with written_aside(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, record=np.frombuffer(json.dumps(record).encode(), np.uint8), **arrays)
+        np.savez(file, record=np.frombuffer(json.dumps([VERSION, record]).encode(), np.uint8), **arrays)
         file.flush()
         os.fsync(file.fileno())
 
@@ -59,7 +63,9 @@ def load(path: Path) -> Checkpoint | None:
     """
     try:
         with np.load(path, allow_pickle=False) as content:
-            finished, seconds, state = json.loads(content["record"].tobytes())
+            version, (finished, seconds, state) = json.loads(content["record"].tobytes())
+            if version != VERSION:
+                raise ValueError("another version wrote it")
             epochs, step, best_epoch, best_loss, arrays = state
             for key in content.files[1:]:  # in the order in which they were written
                 arrays.setdefault(key.partition(" ")[0], []).append(content[key])

@@ -21,6 +21,7 @@ from filelock import FileLock, Timeout
 from config import TrainConfig, UsageError
 from files import FULL_DISK, as_read, read_json, write_json
 from terminal import show_stage
+from training.tf_config import Worker
 
 CONFIG_FILE = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -90,13 +91,14 @@ def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
 
 
 @contextlib.contextmanager
-def open_folder(config: TrainConfig) -> Iterator[TrainConfig]:
+def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[TrainConfig]:
     """Makes a run folder, or opens that of an unfinished run, for this process alone.
 
     A mistake of the user that shows before the network is built leaves no folder.
 
     Args:
         config: `output` names the folder, or None for one of its own below runs/; `resume` that of an unfinished run.
+        worker: which of several this process is; None if it works alone.
 
     Yields:
         The settings, with `output`.
@@ -104,6 +106,10 @@ def open_folder(config: TrainConfig) -> Iterator[TrainConfig]:
     Raises:
         UsageError: the folder holds something else, cannot be written, or another process is at work on it.
     """
+    if worker is not None and not worker.is_chief:
+        with _beside_the_chief(config) as config:
+            yield config
+        return
     if config.resume is None:
         check_output(config.output)
     is_new = config.output is None or not config.output.exists()
@@ -136,6 +142,22 @@ def open_folder(config: TrainConfig) -> Iterator[TrainConfig]:
                 f"The disk of '{error.filename or folder}' is full. What was complete is kept: make room, and go on "
                 f"with: {resume_command(folder)}"
             ) from error
+
+
+@contextlib.contextmanager
+def _beside_the_chief(config: TrainConfig) -> Iterator[TrainConfig]:
+    """Makes a folder for what a worker writes that is not the chief, with a copy of what an unfinished run has learnt.
+
+    So each does the same, and nothing of what it writes is ever seen.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        if config.resume is not None:
+            checkpoints_of(folder).mkdir()
+            for path in checkpoints_of(config.output).glob("[!.]*"):
+                if path.suffix == ".npz" or path.name == _BEGUN_FILE:
+                    shutil.copy(path, checkpoints_of(folder))
+        yield dataclasses.replace(config, output=folder, checkpoint_seconds=float("inf"), tensorboard=False)
 
 
 @contextlib.contextmanager

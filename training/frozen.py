@@ -4,12 +4,14 @@ A phase trains the layers behind its cut. The pass in front of the cuts runs onc
 tensors for all phases together, and stays on disk for the next run.
 """
 
+import dataclasses
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from config import Depth, TrainConfig
 from data.pipeline import AUGMENTATION, Examples, View, augmentation_draws
@@ -147,9 +149,16 @@ def whole_network(classifier: Classifier, config: TrainConfig, data: ImageData) 
 
 
 def frozen_inputs(
-    classifier: Classifier, cuts: dict[Use, Cut], config: TrainConfig, data: ImageData, store: Store
+    classifier: Classifier,
+    cuts: dict[Use, Cut],
+    config: TrainConfig,
+    data: ImageData,
+    store: Store,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> dict[Use, PhaseInputs]:
     """Runs the frozen layers once for every view, or takes what the store has of it; shows which of the two.
+
+    What is judged by is computed in float32 whatever the precision, and so is what the saved model makes of it.
 
     Args:
         classifier: the network.
@@ -157,18 +166,28 @@ def frozen_inputs(
         config: for views, seed and precision.
         data: the pictures: all in the plain view, those to train on in the others.
         store: where the results stay.
+        strategy: whose replicas share the work; None for one device.
 
     Returns:
         The inputs of each use that has a cut.
     """
     started = time.perf_counter()
     train, kept = data.splits["train"], kept_pictures(data)
-    part = frozen_part(classifier, cuts, config, data, store)
+    plain_positions = judged_positions = kept
+    if config.precision != "float32" and len(kept) > len(train):
+        plain_positions, judged_positions = np.sort(train), np.setdiff1d(kept, train)
+    part = frozen_part(classifier, cuts, config, data, store, strategy)
     count, saved, views = len(kept) + (config.views - 1) * len(train), 0.0, []
     with progress_bar("features", count) as advance:
         for number in range(config.views):
-            arrays, seconds = load_or_compute(part, number, train if number else kept, config, data, advance)
+            arrays, seconds = load_or_compute(part, number, train if number else plain_positions, config, data, advance)
             views.append(arrays)
+            saved += seconds
+        judged = views[0]
+        if judged_positions is not plain_positions:
+            exact = dataclasses.replace(config, precision="float32")
+            part = frozen_part(classifier, cuts, exact, data, store, strategy)
+            judged, seconds = load_or_compute(part, 0, judged_positions, exact, data, advance)
             saved += seconds
     how = f"{saved:.1f} seconds saved by the cache"
     if not saved:
@@ -181,11 +200,13 @@ def frozen_inputs(
 
     inputs, places = {}, [cut.layer for cut in _unique(cuts)]
     for use, cut in cuts.items():
-        plain, *varied = [arrays[places.index(cut.layer)] for arrays in views]
+        place = places.index(cut.layer)
+        plain, *varied = [arrays[place] for arrays in views]
+        rows = np.searchsorted(plain_positions, train)
         inputs[use] = PhaseInputs(
             keras.Model(cut.tensor, classifier.model.output),
-            [View(plain, np.searchsorted(kept, train)), *(View(array, np.arange(len(train))) for array in varied)],
-            {split: View(plain, np.searchsorted(kept, data.splits[split])) for split in JUDGED},
+            [View(plain, rows), *(View(array, np.arange(len(train))) for array in varied)],
+            {split: View(judged[place], np.searchsorted(judged_positions, data.splits[split])) for split in JUDGED},
             augment=False,
         )
     return inputs
@@ -197,11 +218,16 @@ def kept_pictures(data: ImageData) -> np.ndarray:
 
 
 def frozen_part(
-    classifier: Classifier, cuts: Mapping[Use, Cut], config: TrainConfig, data: ImageData, store: Store
+    classifier: Classifier,
+    cuts: Mapping[Use, Cut],
+    config: TrainConfig,
+    data: ImageData,
+    store: Store,
+    strategy: tf.distribute.Strategy | None = None,
 ) -> FrozenPart:
     """Makes the pass through what lies before the cuts; see `frozen_inputs` for the arguments."""
     title = f"{data.name}, {config.backbone}, {config.image_size} px"
-    return FrozenPart(classifier.model, _unique(cuts), store, config.precision, title)
+    return FrozenPart(classifier.model, _unique(cuts), store, config.precision, title, strategy)
 
 
 def load_or_compute(

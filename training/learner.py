@@ -1,5 +1,6 @@
 """Trains a model for one phase: steps, epochs, the best weights so far; from the beginning, or from any step."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,13 +11,16 @@ import tensorflow as tf
 
 from config import Task, TrainConfig
 from data.pipeline import Examples, evaluation_batches, training_batches
+from data.replicas import distribute
 from models.heads import OUTPUTS
-from training.optimizers import Rates, make_optimizer, scale_learning_rates
+from models.precision import Precision, computing_in
+from models.replicated import as_one_batch
+from training.optimizers import Rates, make_optimizer
 
 EVALUATION_BATCH_SIZE = 64
 STEPS_PER_CALL = 16
-"""Steps on vectors that TensorFlow takes before Python has its turn, which costs more than such a step; on feature maps
-it is one, so that Ctrl-C is heard."""
+"""Steps on vectors, and on TPUs, that TensorFlow takes before Python has its turn, which costs more than such a step;
+on feature maps it is one, so that Ctrl-C is heard."""
 
 
 def exact_match(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
@@ -92,6 +96,8 @@ class Learner:
         task: Task,
         optimizer: str,
         learning_rate_factors: dict[str, float] | None = None,
+        strategy: tf.distribute.Strategy | None = None,
+        precision: Precision = "float32",
     ):
         """Makes the optimizer; the graphs are made when they are first used.
 
@@ -100,16 +106,23 @@ class Learner:
             task: decides loss and metric.
             optimizer: one of `OPTIMIZERS`.
             learning_rate_factors: factors on the learning rate, by path of the variable; 1 for the others.
+            strategy: under which the model was built; None for one device.
+            precision: in which the model computes while it learns; its weights, its outputs and the loss are float32.
         """
         self._model = model
-        self._rates = Rates()
-        self._optimizer = make_optimizer(optimizer, self._rates)
-        self._optimizer.build(model.trainable_variables)
-        if learning_rate_factors:
-            factors = [learning_rate_factors.get(variable.path, 1.0) for variable in model.trainable_variables]
-            scale_learning_rates(self._optimizer, factors)
+        self._strategy = strategy or tf.distribute.get_strategy()
+        with self._strategy.scope():
+            self._rates = Rates()
+            factors = learning_rate_factors or {}
+            self._optimizer = make_optimizer(
+                optimizer,
+                self._rates,
+                precision,
+                [factors.get(variable.path, 1.0) for variable in model.trainable_variables] if factors else None,
+            )
+            self._optimizer.build(model.trainable_variables)
         self._start = [variable.numpy() for variable in self._optimizer.variables]
-        self._graphs = _compile(model, self._optimizer, task)
+        self._graphs = compile_graphs(model, self._optimizer, task, self._strategy, precision)
 
     def train(
         self,
@@ -150,12 +163,14 @@ class Learner:
         """
         steps = math.ceil(len(train.targets) / config.batch_size)
         on_vectors = train.views[0].values.ndim == 2
-        steps_per_call = STEPS_PER_CALL if on_vectors else 1
+        on_tpu = isinstance(self._strategy, tf.distribute.TPUStrategy)
+        steps_per_call = STEPS_PER_CALL if on_vectors or on_tpu else 1
         judge = self._judge(val, on_vectors)
         results, step, best = self._begin(judge) if state is None else self._go_on(state)
         self._rates.assign(config, learning_rate, steps, epochs)  # after the optimizer's variables, which have them
         order = {"batch_size": config.batch_size, "seed": config.seed, "epochs": range(len(results), epochs)}
-        batches = iter(training_batches(train, **order, first_step=step, augment=augment))
+        make_batches = functools.partial(training_batches, train, **order, first_step=step, augment=augment)
+        batches = iter(distribute(self._strategy, make_batches))
         while len(results) < epochs and len(results) - best.epoch < config.patience:
             for first in range(step, steps, steps_per_call):
                 count = min(steps_per_call, steps - first)
@@ -182,13 +197,14 @@ class Learner:
 
     def _judge(self, val: Examples | None, on_vectors: bool) -> Callable[..., "Measured | None"]:
         """Makes the function that measures on val."""
-        batches = () if val is None else evaluation_batches(val, EVALUATION_BATCH_SIZE)
+        size = EVALUATION_BATCH_SIZE * self._strategy.num_replicas_in_sync
+        batches = () if val is None else distribute(self._strategy, functools.partial(evaluation_batches, val, size))
         if on_vectors:
             batches = list(batches)  # small, and making an iterator takes longer than using it
 
         def judge(on_batch: Callable[[], None] = lambda: None) -> Measured | None:
             for batch in batches:
-                self._graphs.judge_step(*batch)
+                self._graphs.judge_step(batch)
                 on_batch()
             return None if val is None else self._graphs.measured()
 
@@ -249,52 +265,81 @@ class Best:
         self._model.set_weights(self.weights)
 
 
-class _Graphs(NamedTuple):
-    """What a phase computes."""
+class Graphs(NamedTuple):
+    """What a phase computes, on all replicas of a strategy."""
 
     train_steps: Callable[..., None]
     """From an iterator of batches and a number of steps."""
     judge_step: Callable[..., None]
+    """From a batch."""
     measured: Callable[[], Measured]
     """Reads the means since the last call."""
-    sums: list[keras.Variable]
+    sums: list[tf.Variable]
     """From which they are made."""
 
 
-def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer, task: Task) -> _Graphs:
-    """Makes graphs of training steps and of a validation step, and what they sum up."""
-    loss_of = keras.losses.get(OUTPUTS[task].loss)
-    mean_loss, accuracy = keras.metrics.Mean(), keras.metrics.MeanMetricWrapper(ACCURACY[task])
-    variables = model.trainable_variables
+def compile_graphs(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    task: Task,
+    strategy: tf.distribute.Strategy,
+    precision: Precision,
+) -> Graphs:
+    """Makes graphs of training steps and of a validation step, and what they sum up.
 
-    @tf.function(reduce_retracing=True, autograph=False)
-    def train_step(inputs: tf.Tensor, targets: tf.Tensor, sample_weights: tf.Tensor) -> None:
+    Args:
+        model: built under the strategy.
+        optimizer: built under it, for the model's trainable variables.
+        task: decides loss and metric.
+        strategy: whose replicas share every batch.
+        precision: in which the model computes while it learns; it is judged in float32.
+    """
+    loss_of, is_right = keras.losses.get(OUTPUTS[task].loss), ACCURACY[task]
+    variables = model.trainable_variables
+    sums = tf.Variable(tf.zeros(4), trainable=False)
+
+    def add(totals: tf.Tensor) -> None:
+        loss, right, weights, count = tf.unstack(strategy.reduce(tf.distribute.ReduceOp.SUM, totals, axis=None))
+        sums.assign_add(count * tf.stack([loss, right, weights, 1.0]))  # as the weights of a batch are parts of a mean
+
+    def totals_of(losses: tf.Tensor, outputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        right, counted = is_right(targets, outputs), tf.cast(weights > 0, tf.float32)
+        return tf.stack([tf.reduce_sum(values) for values in (losses * weights, right * weights, weights, counted)])
+
+    @tf.autograph.experimental.do_not_convert
+    def train_replica(inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
-            losses = loss_of(targets, outputs) * sample_weights
-            loss = tf.reduce_mean(losses)
-        optimizer.apply(tape.gradient(loss, [variable.value for variable in variables]), variables)
-        mean_loss.update_state(losses)
-        accuracy.update_state(targets, outputs, sample_weight=sample_weights)
+            losses = loss_of(targets, outputs)
+            loss = optimizer.scale_loss(tf.reduce_sum(losses * weights))
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            # Skips a step whose gradients overflow: all replicas, or none.
+            gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+        optimizer.apply(gradients, variables)  # which sums the gradients of all replicas
+        return totals_of(losses, outputs, targets, weights)
+
+    @tf.autograph.experimental.do_not_convert
+    def judge_replica(inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        outputs = model(inputs, training=False)
+        return totals_of(loss_of(targets, outputs), outputs, targets, weights)
 
     @tf.function
     def train_steps(batches: tf.data.Iterator, count: tf.Tensor) -> None:
-        for _ in tf.range(count):
-            train_step(*next(batches))
+        with computing_in(model, precision), as_one_batch(model, strategy.num_replicas_in_sync):
+            for _ in tf.range(count):
+                add(strategy.run(train_replica, next(batches)))
 
     @tf.function(reduce_retracing=True, autograph=False)
-    def judge_step(inputs: tf.Tensor, targets: tf.Tensor) -> None:
-        outputs = model(inputs, training=False)
-        mean_loss.update_state(loss_of(targets, outputs))
-        accuracy.update_state(targets, outputs)
+    def judge_step(batch: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> None:
+        add(strategy.run(judge_replica, batch))
 
     def measured() -> Measured:
-        means = Measured(float(mean_loss.result()), float(accuracy.result()))
-        mean_loss.reset_state()
-        accuracy.reset_state()
-        return means
+        loss, right, weights, count = sums.numpy().tolist()
+        sums.assign(tf.zeros(4))
+        return Measured(loss / count, right / weights) if count else Measured(math.nan, math.nan)
 
-    return _Graphs(train_steps, judge_step, measured, [*mean_loss.variables, *accuracy.variables])
+    return Graphs(train_steps, judge_step, measured, [sums])
 
 
 def assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from config import TrainConfig
+from models.precision import Precision
 
 OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "adam": keras.optimizers.Adam,
@@ -80,21 +81,28 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
         return self._peak * keras.ops.where(step < self._warm_up, step / self._warm_up, falling)
 
 
-def make_optimizer(name: str, rates: Rates) -> keras.optimizers.Optimizer:
-    """Makes an optimizer whose learning rate and weight decay are those of `rates`."""
+def make_optimizer(
+    name: str, rates: Rates, precision: Precision = "float32", factors: Sequence[float] | None = None
+) -> keras.optimizers.Optimizer:
+    """Makes an optimizer.
+
+    Args:
+        name: one of `OPTIMIZERS`.
+        rates: its learning rate and weight decay.
+        precision: of the layers; the range of float16 is too narrow for small gradients, so the loss is scaled.
+        factors: on the learning rate, one for each variable it will be built with, in order; None for 1.
+    """
     optimizer = OPTIMIZERS[name](learning_rate=rates)
     optimizer.weight_decay = rates.weight_decay
-    return optimizer
+    if factors is not None:
+        _scale_learning_rates(optimizer, factors)
+    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
 
 
-def scale_learning_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:
+def _scale_learning_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:
     """Gives each variable a learning rate of its own: the optimizer's times the variable's factor.
 
     Multiplying gradients would do nothing under Adam, whose steps do not depend on their scale.
-
-    Args:
-        optimizer: whose steps are scaled from now on.
-        factors: one for each variable it will be built with, in order.
     """
     update_step = optimizer.update_step  # and the index below: what Keras documents for optimizers of one's own
 

@@ -8,8 +8,10 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from config import UsageError
+from data.replicas import check_alike, is_chief
 from interrupts import put_off
 from models.freezing import set_trainable, split_into_blocks
+from models.precision import learning_precision
 from reports import plots, writer
 from terminal import counted, progress_bar, show_stage
 from training import checkpoint
@@ -43,8 +45,9 @@ def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     """Looks for the learning rate of the head, and keeps what was seen."""
     model, views, _, augment = _phase_inputs(run, "head", inputs)
     train = examples(run.data, "train", views, run.config.class_weights)
+    how = {"augment": augment, "strategy": run.strategy, "precision": learning_precision(model, run.config.precision)}
     with progress_bar("find", STEPS) as advance:
-        curve = range_test(model, run.data.task, train, run.config, augment=augment, on_step=advance)
+        curve = range_test(model, run.data.task, train, run.config, **how, on_step=advance)
     writer.write_table(run.folder / "learning_rate.csv", curve)
     rate = choose_rate(curve)
     writer.write_figure(run.folder / "figures" / "learning_rate.png", plots.learning_rate(curve, rate))
@@ -113,16 +116,25 @@ def _train_phase(
     if state is not None:
         done = counted(len(state.epochs), "epoch", "epochs"), counted(state.step, "step", "steps")
         show_stage(_title(phase), f"goes on after {done[0]} and {done[1]} of the next")
+    check_alike(run.strategy, state and (state.epochs, state.step))
     warn_of_memory(chosen.model, run.config.batch_size)
     saver = checkpoint.Saver(path, run.config.checkpoint_seconds)
-    learner = Learner(chosen.model, run.data.task, run.config.optimizer, learning_rate_factors)
+    learner = Learner(
+        chosen.model,
+        run.data.task,
+        run.config.optimizer,
+        learning_rate_factors,
+        run.strategy,
+        learning_precision(chosen.model, run.config.precision),
+    )
     try:
         result = _learn(run, phase, learner, chosen, state, saver, epochs=epochs, learning_rate=learning_rate)
     except DivergedError as error:
         result = _best_before(run, phase, error)
     arrays = {"model": [variable.numpy() for variable in chosen.model.variables]}
     ended = PhaseState(result.epochs, 0, result.best_epoch, None, arrays)
-    saver.save(Checkpoint(True, run.clock.seconds(), ended))
+    if is_chief(run.strategy):
+        saver.save(Checkpoint(True, run.clock.seconds(), ended))
     _show_phase(phase, result)
 
 

@@ -4,6 +4,7 @@ L. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017; ste
 `lr_find`.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -14,7 +15,9 @@ import tensorflow as tf
 
 from config import Task, TrainConfig, UsageError
 from data.pipeline import Examples, training_batches
-from models.heads import OUTPUTS
+from data.replicas import distribute
+from models.precision import Precision
+from training.learner import compile_graphs
 from training.optimizers import Rates, make_optimizer
 
 LOWEST, HIGHEST = 1e-5, 10.0
@@ -45,6 +48,8 @@ def range_test(
     config: TrainConfig,
     *,
     augment: bool,
+    strategy: tf.distribute.Strategy | None = None,
+    precision: Precision = "float32",
     on_step: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
     """Trains with rising rates, and leaves the model as it was, the state of its dropout included.
@@ -55,25 +60,30 @@ def range_test(
         train: examples to learn from, in the order of a phase; few come again and again.
         config: optimizer, weight decay, batch size and seed.
         augment: whether to vary the pictures.
+        strategy: under which the model was built; None for one device.
+        precision: in which the model computes.
         on_step: called after each step.
 
     Returns:
         A row per step, of columns learning_rate, loss and smoothed_loss: both losses are of the batch before its step.
     """
+    strategy = strategy or tf.distribute.get_strategy()
     start = [variable.numpy() for variable in model.variables]
-    rates = RisingRates()
+    with strategy.scope():
+        rates = RisingRates()
+        optimizer = make_optimizer(config.optimizer, rates, precision)
+        optimizer.build(model.trainable_variables)
     rates.assign(config, HIGHEST, STEPS, epochs=1)
-    optimizer = make_optimizer(config.optimizer, rates)
-    learner = keras.Model(model.inputs, model.outputs)  # so that the model itself stays free of an optimizer
-    learner.compile(optimizer, OUTPUTS[task].loss, jit_compile=False)
+    graphs = compile_graphs(model, optimizer, task, strategy, precision)
     epochs = range(math.ceil(STEPS / math.ceil(len(train.targets) / config.batch_size)))
-    batches = training_batches(train, batch_size=config.batch_size, seed=config.seed, epochs=epochs, augment=augment)
+    order = {"batch_size": config.batch_size, "seed": config.seed, "epochs": epochs}
+    batches = iter(distribute(strategy, functools.partial(training_batches, train, **order, augment=augment)))
     rows: list[tuple[float, float, float]] = []
     mean, lowest = 0.0, math.inf
-    for step, batch in enumerate(batches.take(STEPS), start=1):
+    for step in range(1, STEPS + 1):
         rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-        loss = float(learner.train_on_batch(*batch))
-        learner.reset_metrics()  # which else average over the steps
+        graphs.train_steps(batches, tf.constant(1))
+        loss = graphs.measured().loss
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         smoothed = mean / (1 - SMOOTHING**step)  # the mean began at 0
         if not math.isfinite(smoothed):

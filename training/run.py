@@ -10,11 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from config import TrainConfig, UsageError
-from data.pipeline import input_batches
+from data.prepare import ImageData
+from data.replicas import check_alike, chief_decides, is_chief, wait_for_workers
 from data.sources import Split
-from data.store import open_store
-from features.cuts import find_cuts
-from features.extract import BATCH_SIZE, apply_model
+from data.store import Store, open_store
+from features.cuts import Cut, find_cuts
+from features.extract import apply_model
 from files import write_json, written_aside
 from inference.calibration import calibrate_head, fit_temperature
 from inference.load import MODEL_FILE, RECORD_FILE
@@ -36,19 +37,21 @@ from training.frozen import (
 from training.inputs import RunInputs, inputs_digest
 from training.learner import BatchTooLargeError
 from training.phases import choose_learning_rate, fine_tune, train_head
-from training.recipe import choose_training
+from training.recipe import batch_factor, choose_training
 from training.state import Clock, Run
+from training.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 
 PICTURES_CHECKED = 4
 LARGEST_DIFFERENCE = 1e-3
 """Between the probabilities that were measured and those of the saved file: rounding, in another order of steps."""
 
 
-def train(inputs: RunInputs) -> Path:
+def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> Path:
     """Trains a classifier and writes its run folder, or goes on where another process had to stop.
 
     Args:
         inputs: the pictures and the settings, checked; `output` is the folder, see `training.folder.open_folder`.
+        strategy: what it learns on; None for what the settings ask for.
 
     Returns:
         The run folder.
@@ -57,9 +60,12 @@ def train(inputs: RunInputs) -> Path:
         UsageError: the weights do not fit, the folder cannot be written, memory or disk are too small, or the training
             diverges before anything is learnt.
     """
+    if strategy is None:
+        strategy = make_strategy(inputs.config.strategy, inputs.config.devices)
     while True:
         try:
-            return _train(inputs)
+            with heed_lost_workers(strategy):
+                return _train(inputs, strategy)
         except _BatchHalvedError as halved:
             inputs = inputs._replace(config=halved.config)
             forget(inputs.config.output)
@@ -79,13 +85,18 @@ class _BatchHalvedError(Exception):
         self.config = config
 
 
-def _train(inputs: RunInputs) -> Path:
+def _train(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Path:
     """Trains with one batch size."""
     make_deterministic(inputs.config.seed)
-    run = _start(inputs)
+    run = _start(inputs, strategy)
     try:
         return _finish(run)
     except BatchTooLargeError:
+        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):  # the others may have memory enough
+            raise UsageError(
+                f"The memory of a worker is too small for {describe_batch(run.config.batch_size, strategy)}. Choose a "
+                f"smaller --batch-size."
+            ) from None
         raise _BatchHalvedError(_halve_batch(run.config)) from None
     finally:
         if run.board is not None:
@@ -108,49 +119,87 @@ def _finish(run: Run) -> Path:
     with run.clock.timed("evaluate"):
         temperature = _calibrate(run, inputs)
         outputs = _predict(run, inputs, JUDGED)
-        _save(run, outputs, temperature)
+    if is_chief(run.strategy):
+        _write(run, outputs, temperature)
+    wait_for_workers(run.strategy)
+    return run.folder
+
+
+def _write(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> None:
+    """Saves the model, and writes what the run found."""
+    with run.clock.timed("evaluate"):
+        model = _save(run, outputs, temperature)
     writer.write_predictions(run.folder, run.data, outputs)
     if run.epochs:
         writer.write_figure(run.folder / "figures" / "learning_curves.png", plots.learning_curves(run.history))
-    record = summary.build_record(run.data, run.config, outputs, run.classifier.model, run.history, temperature)
+    record = summary.build_record(run.data, run.config, outputs, model, run.history, temperature)
     with run.clock.timed("report"):
         record["seconds"] = run.clock.seconds()
-        write_report(run.folder, run.data, outputs, record, run.classifier.model, run.config, run.history)
+        write_report(run.folder, run.data, outputs, record, model, run.config, run.history)
     record["seconds"] = run.clock.seconds()
     write_json(run.folder / "metrics.json", record)  # last: a folder without it is of an unfinished run
     clean_up(run.folder)
     summary.show_record(record, run.folder)
-    return run.folder
 
 
-def _start(inputs: RunInputs) -> Run:
+def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     """Builds the network, sets what the user left open, and only then begins with the run folder."""
     config, row, data = inputs.config, inputs.row, inputs.data
-    classifier = build_frozen(inputs)
+    with strategy.scope():
+        classifier = build_frozen(inputs)
+    config = dataclasses.replace(config, precision=chosen_precision(config.precision, classifier.model, strategy))
     config = choose_training(config, find_cuts(classifier.backbone), len(data.splits["train"]))
     millions = classifier.model.count_params() / 1e6
     show_stage("model", f"{row.name} ({config.weights}), {config.image_size} px, {millions:.1f} M parameters")
+    show_stage("batch", describe_batch(config.batch_size, strategy))
 
     checkpoints_of(config.output).mkdir(parents=True, exist_ok=True)
     digest, versions = inputs_digest(inputs), writer.package_versions()
     begun = read_begun_with(config, digest, versions)
     store = open_store(config.cache_dir, config.cache_gb)
-    cuts, views = fit_into_store(choose_cuts(classifier, config), config.views, data, store)
+    cuts, views = _fit_into_store(choose_cuts(classifier, config), config.views, data, store, strategy)
     positions = {phase: cut.position for phase, cut in cuts.items()}
     if begun is not None and (begun != positions or views != config.views):
         raise UsageError(f"'{config.output}' was begun with more room for the cache: raise --cache-gb, or free disk.")
     config = dataclasses.replace(config, views=views)
+    check_alike(strategy, (config.to_json(), digest, positions))
     if begun is None:
         begin(config, digest, versions, positions)
-    _check_disk(config.output, classifier.model)
+    if is_chief(strategy):
+        _check_disk(config.output, classifier.model)
     board = Board(config.output) if config.tensorboard else None
     run = Run(
-        config.output, config, data, row, classifier, store, cuts, [], Clock(inputs.started, inputs.seconds), board
+        config.output,
+        config,
+        data,
+        row,
+        classifier,
+        strategy,
+        store,
+        cuts,
+        [],
+        Clock(inputs.started, inputs.seconds),
+        board,
     )
     writer.write_environment(run.folder)
     writer.write_quarantine(run.folder, data)
     writer.write_table(run.folder / "history.csv", run.history)
     return run
+
+
+def _fit_into_store(
+    wanted: dict[Phase, Cut], views: int, data: ImageData, store: Store, strategy: tf.distribute.Strategy
+) -> tuple[dict[Phase, Cut], int]:
+    """What the store has room for, as the chief sees it."""
+    phases = list(wanted)
+
+    def decide() -> int:
+        cuts, fitting = fit_into_store(wanted, views, data, store)
+        return fitting << len(phases) | sum(1 << number for number, phase in enumerate(phases) if phase in cuts)
+
+    decided = chief_decides(strategy, decide)
+    cuts = {phase: wanted[phase] for number, phase in enumerate(phases) if decided >> number & 1}
+    return cuts, decided >> len(phases)
 
 
 def _check_disk(folder: Path, model: keras.Model) -> None:
@@ -165,20 +214,22 @@ def _check_disk(folder: Path, model: keras.Model) -> None:
 
 
 def _halve_batch(config: TrainConfig) -> TrainConfig:
-    """Half the batch size and, as far as they are chosen, half the learning rates."""
+    """Half the batch size and, as far as they are chosen, the learning rates that belong to it."""
     if config.batch_size == 1:
         raise UsageError("The memory is too small for a batch of one. Choose a smaller --image-size or --backbone.")
+    halved = dataclasses.replace(config, batch_size=config.batch_size // 2)
+    factor = batch_factor(halved) / batch_factor(config)
     rates = {
-        name: value / 2
+        name: value * factor
         for name in ("learning_rate", "fine_tune_learning_rate")
         if isinstance(value := getattr(config, name), float)
     }
     show_stage(
         "warning",
-        f"the memory is too small for a batch of {config.batch_size}: starting again with {config.batch_size // 2} and "
-        f"half the learning rate",
+        f"the memory is too small for a batch of {config.batch_size}: starting again with {halved.batch_size} and "
+        f"{factor:.2g} times the learning rate",
     )
-    return dataclasses.replace(config, batch_size=config.batch_size // 2, **rates)
+    return dataclasses.replace(halved, **rates)
 
 
 def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
@@ -186,13 +237,14 @@ def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
     if not run.cuts:
         return {}
     with run.clock.timed("features"):
-        return frozen_inputs(run.classifier, run.cuts, run.config, run.data, run.store)
+        return frozen_inputs(run.classifier, run.cuts, run.config, run.data, run.store, run.strategy)
 
 
 def _exact_phase(run: Run) -> Phase | None:
     """The last phase, if it has exactly what the frozen layers made of the pictures; None if not."""
     last: Phase = "fine_tune" if (run.history["phase"] == "fine_tune").any() else "head"
-    return last if last in run.cuts and run.config.precision == "float32" else None
+    exact = not isinstance(run.strategy, tf.distribute.TPUStrategy)  # which multiplies float32 in bfloat16
+    return last if last in run.cuts and exact else None
 
 
 def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
@@ -211,12 +263,14 @@ def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]
     final = inputs[phase] if phase else whole_network(run.classifier, run.config, run.data)
     model, _, views, _ = final
     judged = {split: views[split] for split in splits if len(views[split].rows)}
+    # For a TPU, the processor beside it measures.
+    strategy = None if isinstance(run.strategy, tf.distribute.TPUStrategy) else run.strategy
     with progress_bar("evaluate", sum(len(view.rows) for view in judged.values())) as advance:
-        return {split: apply_model(model, input_batches(view, BATCH_SIZE), advance) for split, view in judged.items()}
+        return {split: apply_model(model, view, advance, strategy) for split, view in judged.items()}
 
 
-def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> None:
-    """Saves the model, and makes sure that the file predicts what the run says it does."""
+def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> keras.Model:
+    """Saves the model, makes sure that the file predicts what the run says it does, and returns what the file has."""
     phase = _exact_phase(run)
     record = {"classes": list(run.data.class_names), "task": run.data.task, "temperature": temperature}
     write_json(run.folder / RECORD_FILE, {**record, "cut": run.cuts[phase].layer if phase else None})
@@ -228,3 +282,4 @@ def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> Non
             pixels = run.data.pixels[run.data.splits[split][:PICTURES_CHECKED]].astype(np.float32)
             if not np.allclose(reloaded(pixels, training=False), predicted[: len(pixels)], atol=LARGEST_DIFFERENCE):
                 raise RuntimeError(f"'{temporary}' does not predict what was measured on the {split} split")
+    return reloaded

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
+import tensorflow as tf
 
 from config import TrainConfig
 from data.prepare import ImageData
@@ -65,6 +66,7 @@ class Run:
     data: ImageData
     row: Backbone
     classifier: Classifier
+    strategy: tf.distribute.Strategy
     store: Store
     cuts: dict[Phase, Cut]
     """Where the network is cut in each phase."""

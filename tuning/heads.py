@@ -135,9 +135,9 @@ class StackedHeads:
         of_stack = ([variable.value for variable in stack.variables] for stack in self._stacks.values())
         return list(map(list, zip(*of_stack, strict=True)))
 
-    def _judge(self, val_batches: Sequence[tuple[tf.Tensor, tf.Tensor]]) -> list[Measured]:
-        sums = sum(np.stack(self._judge_step(*batch)) for batch in val_batches)
-        return [Measured(*means) for means in (sums / sum(len(targets) for _, targets in val_batches)).T.tolist()]
+    def _judge(self, val_batches: Sequence[tuple[tf.Tensor, ...]]) -> list[Measured]:
+        sums = sum(np.stack(self._judge_step(*batch[:2])) for batch in val_batches)
+        return [Measured(*means) for means in (sums / sum(len(targets) for _, targets, _ in val_batches)).T.tolist()]
 
     def _outputs(self, features: tf.Tensor, training: bool) -> tf.Tensor:
         """Probabilities (heads, n, num_outputs) from features (n, num_features)."""
@@ -166,10 +166,10 @@ class StackedHeads:
             return tf.repeat(targets[None], self._dropout.shape[0], axis=0)
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def train_step(features: tf.Tensor, targets: tf.Tensor, sample_weights: tf.Tensor) -> None:
+        def train_step(features: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> None:
             with tf.GradientTape() as tape:
-                losses = loss_of(spread(targets), self._outputs(features, training=True)) * sample_weights
-                loss = tf.reduce_sum(tf.reduce_mean(losses, axis=1))  # each head's gradient is of its own mean
+                losses = loss_of(spread(targets), self._outputs(features, training=True))
+                loss = tf.reduce_sum(losses * weights)  # each head's gradient is of its own mean
             variables = [[variable.value for variable in stack.variables] for stack in self._stacks.values()]
             for stack, gradients in zip(self._stacks.values(), tape.gradient(loss, variables), strict=True):
                 stack.optimizer.apply(gradients, stack.variables)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from config import Depth, TrainConfig
 from data.pipeline import Examples
@@ -58,17 +59,21 @@ def failed(message: str) -> Outcome:
 class Network:
     """A backbone on which trials run."""
 
-    def __init__(self, inputs: RunInputs, search: TuneConfig):
+    def __init__(self, inputs: RunInputs, search: TuneConfig, strategy: tf.distribute.Strategy | None = None):
         """Builds the network, and runs its frozen layers or takes from the store what they made.
 
         Args:
             inputs: pictures and settings.
             search: for layers to train, views and optimizers.
+            strategy: whose replicas run the frozen layers and fine-tune; heads are too small to be shared, and learn on
+                one device. None for one device.
         """
         config, self._data = inputs.config, inputs.data
+        self._strategy = strategy or tf.distribute.get_strategy()
         keras.utils.set_random_seed(config.seed)  # random weights do not depend on other networks
+        with self._strategy.scope():
+            self._classifier = build_frozen(inputs)
         self._image_size = config.image_size
-        self._classifier = build_frozen(inputs)
         layers = self._classifier.backbone.layers
         default = ["all"] if config.weights == "none" else last_blocks(split_into_blocks(layers, inputs.row))
         self.depths: Sequence[Depth] = search.trainable_layers or default
@@ -79,7 +84,7 @@ class Network:
         cuts, self._views = fit_into_store(wanted, max(search.views), self._data, store)
         self._tensors = {depth: cut.tensor for depth, cut in cuts.items()}
         config = dataclasses.replace(config, views=self._views)
-        self._inputs = frozen_inputs(self._classifier, cuts, config, self._data, store)
+        self._inputs = frozen_inputs(self._classifier, cuts, config, self._data, store, self._strategy)
         self._whole = whole_network(self._classifier, config, self._data)
         self._optimizers = search.optimizer
         self._stacks: dict[tuple[int, ...], StackedHeads] = {}
@@ -144,7 +149,9 @@ class Network:
         if place not in self._tails:
             model, num_classes = self._classifier.model, len(self._data.class_names)
             tensor = self._tensors.get(config.trainable_layers, model.input)
-            self._tails[place] = Tail(model, tensor, self._data.task, num_classes, config.head_units)
+            self._tails[place] = Tail(
+                model, tensor, self._data.task, num_classes, config.head_units, self._strategy, config.precision
+            )
         train, val = self._examples(inputs, config)
         steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / config.batch_size)
         try:

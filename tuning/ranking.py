@@ -32,6 +32,7 @@ from reports.writer import write_figure, write_table
 from terminal import console, progress_bar, show_stage
 from training.frozen import build_frozen, cuts_at, frozen_part, kept_pictures, load_or_compute
 from training.inputs import RunInputs, load_inputs
+from training.strategy import make_strategy
 from tuning.candidates import pass_over
 from tuning.inputs import check_val_split
 from tuning.space import TuneConfig
@@ -77,10 +78,11 @@ def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, st
     Raises:
         UsageError: the pictures cannot be used, or no backbone can be scored.
     """
+    strategy = make_strategy(config.strategy, config.devices)
     rows: list[Ranked] = []
     num_val = 0
     for _, group in itertools.groupby(candidates, key=lambda candidate: candidate.image_size):
-        scored, num_val = _score_group(list(group), len(candidates))
+        scored, num_val = _score_group(list(group), len(candidates), strategy)
         rows += scored
     if not rows:
         raise UsageError("None of the backbones could be scored, for the reasons above.")
@@ -132,7 +134,9 @@ def train_command(config: TuneConfig, backbone: str) -> str:
     return shlex.join(["python", "train.py", *flags])
 
 
-def _score_group(candidates: Sequence[TrainConfig], num_backbones: int) -> tuple[list[Ranked], int]:
+def _score_group(
+    candidates: Sequence[TrainConfig], num_backbones: int, strategy: tf.distribute.Strategy
+) -> tuple[list[Ranked], int]:
     """Scores backbones that take pictures of one size; also returns how many the val split has.
 
     The pictures are let go of when this returns.
@@ -141,17 +145,17 @@ def _score_group(candidates: Sequence[TrainConfig], num_backbones: int) -> tuple
     check_val_split(inputs.data)
     for config in candidates:
         try:
-            rows.append(_score(inputs._replace(config=config, row=find(config.backbone))))
+            rows.append(_score(inputs._replace(config=config, row=find(config.backbone)), strategy))
         except (UsageError, tf.errors.ResourceExhaustedError, MemoryError) as error:
             pass_over(config.backbone, error, num_backbones)
         keras.utils.clear_session()
     return rows, len(inputs.data.splits["val"])
 
 
-def _score(inputs: RunInputs) -> Ranked:
+def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     """Runs a backbone, or takes its features from the store, and scores it."""
     data, row = inputs.data, inputs.row
-    features, images_per_second = _pooled_features(inputs)
+    features, images_per_second = _pooled_features(inputs, strategy)
     kept, train, val = kept_pictures(data), data.splits["train"], data.splits["val"]
     truth = class_probabilities(data.targets[val], data.task) > 0.5
     said = score_features(
@@ -174,15 +178,16 @@ def _score(inputs: RunInputs) -> Ranked:
     )
 
 
-def _pooled_features(inputs: RunInputs) -> tuple[np.ndarray, float]:
+def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tuple[np.ndarray, float]:
     """What a head would learn from, float32 (num_kept, num_features), and the pictures per second of the pass.
 
     It is the entry of the store that `train.py` makes, or takes.
     """
     config, data = inputs.config, inputs.data
-    classifier = build_frozen(inputs)
+    with strategy.scope():
+        classifier = build_frozen(inputs)
     store = open_store(config.cache_dir, config.cache_gb)
-    part = frozen_part(classifier, cuts_at(classifier, {0: 0}), config, data, store)
+    part = frozen_part(classifier, cuts_at(classifier, {0: 0}), config, data, store, strategy)
     kept = kept_pictures(data)
     started = time.perf_counter()
     with progress_bar(config.backbone, len(kept)) as advance:

@@ -22,6 +22,7 @@ from terminal import console, counted, progress_bar, show_stage
 from training.folder import CONFIG_FILE, alone_in, is_finished
 from training.inputs import RunInputs
 from training.run import make_deterministic, train
+from training.strategy import make_strategy
 from tuning.board import as_drawn, best_trials, live_board, ranked, varied_in
 from tuning.chief import Chief
 from tuning.cluster import Numbered, read_cluster
@@ -41,6 +42,7 @@ class Search:
         inputs: Sequence[RunInputs],
         records: Records,
         chief: Chief | None,
+        strategy: tf.distribute.Strategy,
         started: float,
     ):
         self.config = config
@@ -50,7 +52,8 @@ class Search:
         self.seconds = {"prepare": sum(each.seconds for each in inputs)}
         self.deadline = math.inf if config.max_minutes is None else started + 60 * config.max_minutes
         before = time.perf_counter()
-        self.networks = {each.config.backbone: Network(each, config) for each in inputs}
+        self.strategy = strategy
+        self.networks = {each.config.backbone: Network(each, config, strategy) for each in inputs}
         self.seconds["features"] = time.perf_counter() - before
         self.chief = chief
         self.repeats = 0
@@ -71,6 +74,8 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
     Raises:
         UsageError: the folder holds something else, or every trial failed.
     """
+    shared = config.workers > 1 and config.strategy == "auto"  # the devices are for the workers
+    strategy = make_strategy("one" if shared else config.strategy, None if shared else config.devices)
     make_deterministic(config.seed)
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder, lock_of(folder)), contextlib.ExitStack() as stack:
@@ -80,7 +85,7 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
             gpus = len(tf.config.list_physical_devices("GPU"))
             chief = Chief(config, records.search, gpus, cluster and cluster.address)
             stack.callback(chief.close)
-        return _search(Search(config, inputs, records, chief, started))
+        return _search(Search(config, inputs, records, chief, strategy, started))
 
 
 def lock_of(folder: Path) -> Path:
@@ -232,7 +237,7 @@ def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any
             )
         config = dataclasses.replace(config, output=folder)
         inputs = run.inputs[config.backbone]
-        train(inputs._replace(config=config, started=time.perf_counter()))
+        train(inputs._replace(config=config, started=time.perf_counter()), run.strategy)
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 
 

@@ -32,6 +32,8 @@ NOT_ASKED = (
     "output",
     "cache_dir",
     "cache_gb",
+    "strategy",
+    "devices",
     "strict",
     "workers",
     "max_minutes",
@@ -118,6 +120,14 @@ class TuneConfig(DataConfig):
 
     def __post_init__(self):
         super().__post_init__()
+        if self.strategy == "multiworker":
+            raise UsageError(
+                "--strategy multiworker is for train.py. A search shares its trials among machines: see the README."
+            )
+        if self.precision == "auto":
+            raise UsageError("--precision auto is for train.py. All trials of a search need one: name it.")
+        if self.workers > 1 and (self.strategy not in ("auto", "one") or self.devices is not None):
+            raise UsageError("--workers shares the devices among its processes; leave out --strategy and --devices.")
         for name, values in dataclasses.asdict(self).items():
             if isinstance(values, tuple):
                 if not values:

@@ -9,6 +9,7 @@ import tensorflow as tf
 from config import Task, TrainConfig
 from data.pipeline import Examples
 from models.heads import build_head
+from models.precision import Precision, learning_precision
 from training.learner import EpochResult, Learner
 
 POOLED = "pooling"
@@ -27,7 +28,8 @@ class AdjustableDropout(keras.layers.Dropout):
         if not training:
             return inputs
         draws = tf.random.stateless_uniform(tf.shape(inputs), self.seed_generator.next())
-        return tf.where(draws >= self.adjusted, inputs / (1 - self.adjusted), 0.0)
+        kept = tf.where(draws >= self.adjusted, 1 / (1 - self.adjusted), 0.0)
+        return inputs * tf.cast(kept, inputs.dtype)
 
 
 class Tail:
@@ -40,6 +42,8 @@ class Tail:
         task: Task,
         num_classes: int,
         head_units: Sequence[int],
+        strategy: tf.distribute.Strategy,
+        precision: Precision,
     ):
         """Builds the head; the other layers are those of the classifier.
 
@@ -49,17 +53,22 @@ class Tail:
             task: decides the output.
             num_classes: number of classes.
             head_units: units of each dense layer before the output.
+            strategy: under which the classifier was built.
+            precision: of the run.
         """
         pooled = classifier.get_layer(POOLED).output
-        self._head = build_head(
-            pooled.shape[-1], task, num_classes, head_units, dropout=0.5, dropout_layer=AdjustableDropout
-        )
+        with strategy.scope():
+            self._head = build_head(
+                pooled.shape[-1], task, num_classes, head_units, dropout=0.5, dropout_layer=AdjustableDropout
+            )
         self._model = keras.Model(tensor, self._head(pooled))
         of_head = {id(variable) for variable in self._head.variables}
         self._pretrained = [
             (variable, variable.numpy()) for variable in self._model.variables if id(variable) not in of_head
         ]
         self._task = task
+        self._strategy = strategy
+        self._precision = learning_precision(self._model, precision)
         self._learners: dict[str, Learner] = {}
 
     def train(
@@ -95,7 +104,9 @@ class Tail:
             # Numbered from 1, and the last has number 0; see `build_head`.
             layer.seed_generator.state.assign([config.seed + number % len(dropouts), steps])
         if config.optimizer not in self._learners:
-            self._learners[config.optimizer] = Learner(self._model, self._task, config.optimizer)
+            self._learners[config.optimizer] = Learner(
+                self._model, self._task, config.optimizer, strategy=self._strategy, precision=self._precision
+            )
         settings = {"epochs": epochs, "learning_rate": config.fine_tune_learning_rate, "augment": augment}
         try:
             self._learners[config.optimizer].train("fine_tune", train, val, config, on_epoch=on_epoch, **settings)

@@ -13,6 +13,7 @@ from data.pipeline import (
     input_batches,
     training_batches,
 )
+from data.replicas import Part
 
 COUNT = 23
 
@@ -39,7 +40,31 @@ def test_an_epoch_has_every_picture_once_with_its_target_and_weight(pixels):
     assert sorted(order) == list(range(COUNT))
     assert order.tolist() != list(range(COUNT))
     np.testing.assert_array_equal(pictures, pixels[::-1][order])
-    np.testing.assert_array_equal(weights, order + 100)
+    sizes = np.repeat([4, 4, 4, 4, 4, 3], [4, 4, 4, 4, 4, 3])
+    np.testing.assert_allclose(weights, (order + 100) / sizes, rtol=1e-6)
+
+
+@pytest.mark.parametrize("augment", [False, True])
+@pytest.mark.parametrize(("replicas", "workers"), [(1, 1), (2, 1), (4, 2), (3, 3), (8, 2)])
+def test_replicas_share_every_batch(pixels, replicas, workers, augment):
+    """Together they get the batches of one device, in order; what fills up the last batch counts nothing."""
+    settings = {"batch_size": 6, "seed": 0, "epochs": range(2), "augment": augment}
+    whole = list(training_batches(examples_of(pixels), **settings).as_numpy_iterator())
+    count, rows = replicas // workers, -(-6 // replicas)
+    pipelines = [
+        training_batches(examples_of(pixels), **settings, part=Part(replicas, worker * count, count))
+        for worker in range(workers)
+    ]
+    assert all(spec.shape[0] == rows for pipeline in pipelines for spec in pipeline.element_spec)
+    of_workers = [list(pipeline.as_numpy_iterator()) for pipeline in pipelines]
+    assert {len(batches) for batches in of_workers} == {count * len(whole)}
+    for number, batch in enumerate(whole):
+        dealt = [part for batches in of_workers for part in batches[number * count : (number + 1) * count]]
+        inputs, targets, weights = (np.concatenate(parts) for parts in zip(*dealt, strict=True))
+        counted = weights > 0
+        for received, expected in zip((inputs, targets, weights), batch, strict=True):
+            np.testing.assert_allclose(received[counted], expected, atol=1e-4 if augment else 0)
+        assert set(targets[~counted, 0]) <= set(batch[1][:, 0])
 
 
 def test_a_single_example_is_an_epoch(pixels):
@@ -84,7 +109,7 @@ def test_augmentation_differs_between_epochs_and_stays_in_range(pixels):
 
 def test_evaluation_keeps_the_order_and_every_picture(pixels):
     examples = examples_of(pixels)
-    pictures, targets = (np.concatenate(parts) for parts in zip(*evaluation_batches(examples, 5), strict=True))
+    pictures, targets, _ = (np.concatenate(parts) for parts in zip(*evaluation_batches(examples, 5), strict=True))
     np.testing.assert_array_equal(targets, examples.targets)
     np.testing.assert_array_equal(pictures, pixels[::-1])
 
@@ -105,7 +130,7 @@ def test_every_picture_goes_through_its_views_in_turn(pixels):
 
 def test_evaluation_takes_the_first_view(pixels):
     views = [View(np.full((COUNT, 1), number, np.float32), np.arange(COUNT)) for number in range(3)]
-    (inputs, _), *_ = evaluation_batches(examples_of(pixels)._replace(views=views), COUNT)
+    (inputs, *_), *_ = evaluation_batches(examples_of(pixels)._replace(views=views), COUNT)
     assert not np.any(inputs)
 
 
@@ -116,6 +141,9 @@ def test_pictures_in_order_are_plain_or_varied_by_their_draws(pixels):
     draws = augmentation_draws(0, 1, COUNT)
     varied = np.concatenate(list(input_batches(view, 5, draws)))
     np.testing.assert_allclose(varied, augment_pictures(plain, draws), atol=1e-2)
+    parts = list(input_batches(view, 6, draws, Part(2, 0, 2)))
+    assert {len(part) for part in parts} == {3}
+    np.testing.assert_allclose(np.concatenate(parts)[:COUNT], varied, atol=1e-2)
 
 
 def test_draws_depend_on_seed_and_number_and_not_on_the_count():

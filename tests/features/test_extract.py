@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from config import UsageError
-from data.pipeline import View, augmentation_draws, input_batches
+from data.pipeline import View, augmentation_draws
 from data.store import Store
 from features.cuts import Cut, find_cuts
 from features.extract import FrozenPart, apply_model, structure
@@ -154,7 +154,7 @@ def test_a_varied_view_differs_from_the_plain_one(lite, view, tmp_path):
 
 
 def test_a_model_is_applied_in_order_in_inference_mode(lite, view):
-    outputs = apply_model(lite.model, input_batches(view, 32))
+    outputs = apply_model(lite.model, view)
     expected = lite.model(view.values[view.rows].astype(np.float32), training=False)
     assert outputs.shape == (COUNT, 3)
     np.testing.assert_allclose(outputs, expected, atol=1e-5)

@@ -12,7 +12,7 @@ from config import TrainConfig
 from data.pipeline import Examples, View
 from models.heads import build_head
 from training.learner import BatchTooLargeError, DivergedError, Learner, PhaseResult, PhaseState, balanced_weights
-from training.optimizers import OPTIMIZERS, layer_decay_factors, scale_learning_rates
+from training.optimizers import OPTIMIZERS, Rates, layer_decay_factors, make_optimizer
 
 CONFIG = TrainConfig(batch_size=8, patience=3)
 
@@ -113,9 +113,11 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_change():
 
 def test_learning_rates_are_scaled_by_variable_even_under_adam():
     still, moving = (keras.Variable(np.ones(3), name=name) for name in ("still", "moving"))
-    optimizer = keras.optimizers.Adam(0.1)
-    scale_learning_rates(optimizer, [0.0, 1.0])
-    optimizer.apply([np.ones(3), np.ones(3)], [still, moving])
+    rates = Rates()
+    rates.assign(TrainConfig(schedule="constant"), 0.1, steps=2, epochs=1)
+    optimizer = make_optimizer("adam", rates, factors=[0.0, 1.0])
+    for _ in range(2):  # the first step warms up
+        optimizer.apply([np.ones(3), np.ones(3)], [still, moving])
     np.testing.assert_array_equal(still, np.ones(3))
     np.testing.assert_allclose(moving, np.full(3, 0.9), rtol=1e-5)
 
@@ -151,13 +153,15 @@ def states(phase_settings: dict, config: TrainConfig) -> tuple[list[PhaseState],
 
 def new_learner(config: TrainConfig) -> tuple[keras.Model, Learner]:
     head = build_head(6, "binary", 2, head_units=(8,), dropout=0.5, seed=config.seed)
-    return head, Learner(head, "binary", config.optimizer)
+    return head, Learner(head, "binary", config.optimizer, precision=config.precision)
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_a_phase_goes_on_from_any_step_as_if_it_had_not_stopped(optimizer, monkeypatch):
+@pytest.mark.parametrize(
+    ("optimizer", "precision"), [*((name, "float32") for name in OPTIMIZERS), ("adam", "mixed_float16")]
+)
+def test_a_phase_goes_on_from_any_step_as_if_it_had_not_stopped(optimizer, precision, monkeypatch):
     monkeypatch.setattr("training.learner.STEPS_PER_CALL", 3)
-    config = dataclasses.replace(CONFIG, optimizer=optimizer)
+    config = dataclasses.replace(CONFIG, optimizer=optimizer, precision=precision)
     settings = {"train": examples(60), "val": examples(seed=1), "epochs": 4, "learning_rate": 0.05, "augment": False}
     seen, weights, result = states(settings, config)
     assert {state.step for state in seen} == {0, 3, 6, 8}

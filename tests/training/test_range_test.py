@@ -117,11 +117,9 @@ def test_a_run_that_finds_its_rate_is_the_run_with_that_rate(make_folder, tmp_pa
     settings = {
         "data": str(make_folder(count=8)),
         "cache_dir": tmp_path / "cache",
-        "backbone": "mobilenet",
-        "weights": "none",
         "image_size": 32,
         "head_epochs": 3,
-        "fine_tune_epochs": 1,
+        "fine_tune_epochs": 0,
         "dropout": 0.3,
         "augment": augment,
     }

@@ -1,0 +1,97 @@
+"""How the replicas of a network share batches: those of one machine's devices, and those of several machines.
+
+Everything here is for any `tf.distribute.Strategy`; with one replica, batches stay as they are.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from config import UsageError
+
+
+class Part(NamedTuple):
+    """What one pipeline makes of every batch, where several replicas share the batches.
+
+    Each replica gets as many rows, the same number in every batch, so that shapes are static; where a batch has fewer,
+    some of its rows come again with a weight of 0. Only the statistics of a BatchNorm that learns notice them.
+    """
+
+    replicas: int
+    """All that share a batch."""
+    first: int
+    """Number of the first that this pipeline feeds."""
+    count: int
+    """How many it feeds."""
+
+    @classmethod
+    def of(cls, context: tf.distribute.InputContext) -> "Part":
+        """Returns the part of the worker that a pipeline is made for."""
+        count = context.num_replicas_in_sync // context.num_input_pipelines
+        return cls(context.num_replicas_in_sync, context.input_pipeline_id * count, count)
+
+
+def is_shared(strategy: tf.distribute.Strategy) -> bool:
+    """Whether batches are dealt to replicas, in static shapes: where there are several, and on TPUs."""
+    return strategy.num_replicas_in_sync > 1 or isinstance(strategy, tf.distribute.TPUStrategy)
+
+
+def distribute(
+    strategy: tf.distribute.Strategy, make: Callable[..., tf.data.Dataset]
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """Batches for all replicas of a strategy.
+
+    Args:
+        strategy: whose replicas share the batches.
+        make: makes a pipeline, from `part`: a `Part` of every batch, or None for whole ones.
+    """
+    return strategy.distribute_datasets_from_function(
+        lambda context: make(part=Part.of(context) if is_shared(strategy) else None)
+    )
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one that writes; the first of several machines, and the only one of one."""
+    return not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or _worker_number(strategy) == 0
+
+
+def chief_decides(strategy: tf.distribute.Strategy, decide: Callable[[], int]) -> int:
+    """Returns in all workers what the chief's `decide` does, which the others do not call; they wait for it."""
+    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        return decide()
+    decided = decide() if is_chief(strategy) else 0
+    values = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(0 if context.replica_id_in_sync_group else decided, tf.int64)
+    )
+    return int(strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
+
+
+def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
+    """Returns when every worker has come to this point."""
+    chief_decides(strategy, lambda: 0)
+
+
+def check_alike(strategy: tf.distribute.Strategy, state: Any) -> None:
+    """Makes sure that all workers are in the same state.
+
+    Args:
+        strategy: of the workers.
+        state: whatever must be the same, with a `repr` that tells it.
+
+    Raises:
+        UsageError: this worker's is not the chief's.
+    """
+    number = int.from_bytes(hashlib.sha256(repr(state).encode()).digest()[:7])
+    if chief_decides(strategy, lambda: number) != number:
+        raise UsageError(
+            "The workers do not start from the same: all need the same flags, and folders that they share for --data, "
+            "--cache-dir and --output."
+        )
+
+
+def _worker_number(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> int:
+    resolver = strategy.cluster_resolver
+    has_chief = "chief" in resolver.cluster_spec().jobs
+    return resolver.task_id + (has_chief and resolver.task_type != "chief")

@@ -1,0 +1,167 @@
+"""On what a network learns: one device, all GPUs of a machine, several machines, or TPUs.
+
+Always a `tf.distribute.Strategy`. Every replica has the whole network and an equal part of each batch, and the
+gradients of all are summed, so that the weights stay the same everywhere: a batch is as large as on one device, and the
+result is the same but for rounding. TPUs are written by TensorFlow's guide and were not run on one yet.
+"""
+
+import contextlib
+import glob
+import importlib.util
+import textwrap
+from collections.abc import Iterator
+from typing import Literal, get_args
+
+import keras
+import tensorflow as tf
+
+from config import RunError, Strategy, UsageError
+from data.replicas import chief_decides, is_chief
+from interrupts import end_at_once, ignore_interrupts
+from models.precision import Precision, choose_precision
+from terminal import counted, show_stage, silence
+
+FEW = 16
+"""Pictures per step that leave a GPU waiting."""
+LOST_WORKER = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+"""What TensorFlow raises where another worker is gone, depending on what it was waiting for."""
+TPU_DEVICES = ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*")
+
+
+def make_strategy(name: Strategy, devices: int | None) -> tf.distribute.Strategy:
+    """Chooses the devices, before TensorFlow has been used for anything else, and shows the choice.
+
+    Args:
+        name: setting of `config.DataConfig`; 'auto' takes what is there.
+        devices: of this machine that are used; None for all GPUs. Without GPUs the CPU is split into as many.
+
+    Raises:
+        UsageError: what is asked for is not there.
+    """
+    kind = _find(devices) if name == "auto" else name
+    strategy = STRATEGIES[kind](devices)
+    if not is_chief(strategy):
+        silence()
+        ignore_interrupts()
+    show_stage("devices", _describe(strategy))
+    return strategy
+
+
+def describe_batch(batch_size: int, strategy: tf.distribute.Strategy) -> str:
+    """Says how large a batch is, and how it is shared: '32 pictures per step, 16 on each of 2 replicas'."""
+    replicas, text = strategy.num_replicas_in_sync, f"{counted(batch_size, 'picture', 'pictures')} per step"
+    if replicas == 1:
+        return text
+    rows = -(-batch_size // replicas)
+    advice = "; a larger --batch-size keeps them busier" if rows < FEW else ""
+    return f"{text}, {rows} on each of {replicas} replicas{advice}"
+
+
+def chosen_precision(
+    asked_for: Literal["auto"] | Precision, model: keras.Model, strategy: tf.distribute.Strategy
+) -> Precision:
+    """What 'auto' means for a model on the chief's machine; shows it."""
+    names = get_args(Precision)
+    precision = names[chief_decides(strategy, lambda: names.index(choose_precision(asked_for, model)))]
+    if asked_for == "auto":
+        show_stage("precision", f"{precision}, the fastest here")
+    return precision
+
+
+@contextlib.contextmanager
+def heed_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
+    """Ends a block with a sentence where another worker is gone; TensorFlow notices it within a minute.
+
+    Args:
+        strategy: of the block.
+
+    Raises:
+        RunError: a worker is gone.
+    """
+    try:
+        yield
+    except LOST_WORKER as error:
+        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+            raise
+        raise RunError(
+            f"Another worker is gone, and this one cannot go on alone. Start all of them again with --resume and the "
+            f"folder of the run, or go on with any other --strategy. ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def _find(devices: int | None) -> str:
+    """What 'auto' takes."""
+    if importlib.util.find_spec("libtpu") is not None and any(map(glob.glob, TPU_DEVICES)):
+        return "tpu"
+    gpus = tf.config.list_physical_devices("GPU")
+    return "mirrored" if min(len(gpus), devices or len(gpus)) > 1 or (devices or 1) > 1 else "one"
+
+
+def _one(devices: int | None) -> tf.distribute.Strategy:
+    if devices is not None and devices > 1:
+        raise UsageError(f"--strategy one uses one device; --devices is {devices}. Take --strategy mirrored.")
+    return tf.distribute.get_strategy()
+
+
+def _mirrored(devices: int | None) -> tf.distribute.Strategy:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        if devices is not None and devices > len(gpus):
+            raise UsageError(f"--devices must be at most {len(gpus)}, the GPUs that are there; received {devices}.")
+        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(devices or len(gpus))])
+    if devices is None:
+        raise UsageError("--strategy mirrored needs several GPUs, and there are none. To try it on a CPU: --devices 2")
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * devices)
+    return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(devices)])
+
+
+def _multiworker(devices: int | None) -> tf.distribute.Strategy:
+    if devices is not None:
+        raise UsageError("--strategy multiworker uses all GPUs of a machine; leave out --devices.")
+    show_stage("devices", "waiting for all workers of TF_CONFIG")
+    try:
+        with end_at_once():  # this waits, for ever if need be, and hears no signal
+            return tf.distribute.MultiWorkerMirroredStrategy()
+    except (*LOST_WORKER, tf.errors.UnknownError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"The workers of TF_CONFIG cannot be reached: {reason}") from error
+
+
+def _tpu(devices: int | None) -> tf.distribute.Strategy:
+    if devices is not None:
+        raise UsageError("--strategy tpu uses all cores; leave out --devices.")
+    try:
+        resolver = tf.distribute.cluster_resolver.TPUClusterResolver("local")
+        tf.config.experimental_connect_to_cluster(resolver)
+        tf.tpu.experimental.initialize_tpu_system(resolver)
+        return tf.distribute.TPUStrategy(resolver)
+    except (ValueError, RuntimeError, tf.errors.OpError) as error:
+        reason = textwrap.shorten(str(error) or type(error).__name__, 60, placeholder=" ...")
+        raise UsageError(
+            f"--strategy tpu: no TPU can be had ({reason}). It needs the package tensorflow-tpu, on the machine that "
+            f"has the TPU."
+        ) from error
+
+
+STRATEGIES = {"one": _one, "mirrored": _mirrored, "multiworker": _multiworker, "tpu": _tpu}
+
+
+def _describe(strategy: tf.distribute.Strategy) -> str:
+    """Names the devices: 'one CPU', '2 GPUs (NVIDIA A100), mirrored'."""
+    replicas = strategy.num_replicas_in_sync
+    if isinstance(strategy, tf.distribute.TPUStrategy):
+        return f"TPU with {counted(replicas, 'core', 'cores')}"
+    gpus = tf.config.list_physical_devices("GPU")
+    kinds = ("GPU", "GPUs") if gpus else ("CPU", "CPUs")
+    details = [tf.config.experimental.get_device_details(gpu).get("device_name", "") for gpu in gpus]
+    models = f" ({', '.join(sorted(set(filter(None, details))))})" if any(details) else ""
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        workers = strategy.extended._num_workers
+        return f"{counted(workers, 'worker', 'workers')}, {counted(replicas, *kinds)} in all{models}"
+    return f"{counted(replicas, *kinds)}{models}{', mirrored' if replicas > 1 else ''}"

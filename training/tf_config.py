@@ -1,0 +1,63 @@
+"""The place of this process among the workers of several machines, as the variable TF_CONFIG has it.
+
+It is TensorFlow's: {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}. What starts the
+processes sets it: `training/launch.py` on one machine, a cluster manager on several.
+"""
+
+import json
+import os
+from typing import NamedTuple
+
+from config import TrainConfig, UsageError
+
+VARIABLE = "TF_CONFIG"
+
+
+class Worker(NamedTuple):
+    """One of the processes that train together."""
+
+    number: int
+    """From 0, which is the chief: it alone writes the run folder and the cache."""
+    count: int
+
+    @property
+    def is_chief(self) -> bool:
+        return self.number == 0
+
+
+def read_worker(config: TrainConfig) -> Worker | None:
+    """Reads which worker this process is; None if it works alone.
+
+    Args:
+        config: for `strategy`, and for `output`, which all workers need to know.
+
+    Raises:
+        UsageError: several machines are asked for, and the variable is missing or damaged, or --output is missing.
+    """
+    strategy, text = config.strategy, os.environ.get(VARIABLE, "")
+    if strategy not in ("auto", "multiworker") or (strategy == "auto" and not text):
+        return None
+    if not text:
+        raise UsageError(
+            f"--strategy multiworker needs {VARIABLE}, which says where the workers are. To start some on this "
+            f"machine: python -m training.launch 2 --data photos --output runs/two"
+        )
+    try:
+        parsed = json.loads(text)
+        cluster, task = parsed["cluster"], parsed["task"]
+        chiefs, workers = (len(cluster.get(kind, [])) for kind in ("chief", "worker"))
+        kind, index = task["type"], task["index"]
+        if kind not in ("chief", "worker") or not 0 <= index < {"chief": chiefs, "worker": workers}[kind]:
+            raise ValueError("its task is not in its cluster")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(
+            f'{VARIABLE} must be like {{"cluster": {{"worker": ["host:port", ...]}}, "task": {{"type": "worker", '
+            f'"index": 0}}}}; it is not: {error}.'
+        ) from None
+    if chiefs + workers == 1:
+        return None
+    if config.output is None:
+        raise UsageError("Several workers need --output, the same for all: a folder that they share.")
+    if config.devices is not None:
+        raise UsageError("Several workers use all GPUs of their machines; leave out --devices.")
+    return Worker(index + (chiefs if kind == "worker" else 0), chiefs + workers)
