@@ -104,8 +104,20 @@ def test_few_steps_get_a_lower_rate(cuts):
 
 def test_narrow_features_get_a_higher_rate_for_the_head():
     features = np.random.default_rng(0).normal(size=(500, 20)).astype(np.float32)
-    rates = [recipe.choose_head_learning_rate(TrainConfig(), features * spread).learning_rate for spread in (1, 0.5)]
-    assert rates == pytest.approx([1e-3, 2e-3], rel=0.1)
-    assert recipe.choose_head_learning_rate(TrainConfig(), features * 0).learning_rate == pytest.approx(1e-2)
-    assert recipe.choose_head_learning_rate(TrainConfig(), None).learning_rate == 1e-3
-    assert recipe.choose_head_learning_rate(TrainConfig(learning_rate=0.5), features).learning_rate == 0.5
+
+    def rate(features: np.ndarray | None, **settings) -> float:
+        return recipe.choose_head_learning_rate(TrainConfig(**{"batch_size": 32} | settings), features).learning_rate
+
+    assert [rate(features), rate(features * 0.5)] == pytest.approx([1e-3, 2e-3], rel=0.1)
+    assert rate(features * 0) == pytest.approx(1e-2)
+    assert rate(None) == 1e-3
+    assert rate(features, learning_rate=0.5) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "batch_size", "factor"), [("adam", 32, 1), ("adam", 128, 2), ("lion", 8, 0.5), ("sgd", 128, 4)]
+)
+def test_the_rates_belong_to_the_batch_size(optimizer, batch_size, factor):
+    config = TrainConfig(optimizer=optimizer, batch_size=batch_size, weights="none")
+    assert recipe.choose_training(config, [], 1000).fine_tune_learning_rate == 1e-3 * factor
+    assert recipe.choose_head_learning_rate(config, None).learning_rate == 1e-3 * factor
