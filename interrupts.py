@@ -4,8 +4,10 @@ import contextlib
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Terminated(KeyboardInterrupt):
@@ -21,17 +23,13 @@ def heed_sigterm() -> None:
 @contextlib.contextmanager
 def end_at_once() -> Iterator[None]:
     """Lets Ctrl-C and SIGTERM end the process where it stands, in a block that does not come back to Python."""
-    before = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _handled_by(signal.SIG_DFL, SIGNALS):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def ignore_interrupts() -> None:
     """Leaves Ctrl-C and SIGTERM to another process, without which this one ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -53,15 +51,23 @@ def put_off() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
         received.append(number)
         os.write(2, b"\nstopping after this step; once more stops at once\n")  # what prints might be at work itself
 
-    heeded = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, note) for number in heeded}
-    try:
+    with _handled_by(note, [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]):
         yield lambda: _exception(received[0]) if received else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if received:
         raise _exception(received[0])
+
+
+@contextlib.contextmanager
+def _handled_by(
+    handler: Callable[[int, FrameType | None], None] | signal.Handlers, numbers: Iterable[int]
+) -> Iterator[None]:
+    """Gives signals another handler while a block runs."""
+    before = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler_before in before.items():
+            signal.signal(number, handler_before)
 
 
 def _raise(number: int, frame: FrameType | None) -> None:

@@ -4,12 +4,16 @@ Everything here is for any `tf.distribute.Strategy`; with one replica, batches s
 """
 
 import hashlib
+import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
 import tensorflow as tf
 
 from config import UsageError
+
+Decision = TypeVar("Decision")
 
 
 class Part(NamedTuple):
@@ -52,25 +56,33 @@ def distribute(
     )
 
 
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether several processes learn together."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one that writes; the first of several machines, and the only one of one."""
-    return not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy) or _worker_number(strategy) == 0
+    return not has_workers(strategy) or _worker_number(strategy) == 0
 
 
-def chief_decides(strategy: tf.distribute.Strategy, decide: Callable[[], int]) -> int:
-    """Returns in all workers what the chief's `decide` does, which the others do not call; they wait for it."""
-    if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+def chief_decides(strategy: tf.distribute.Strategy, decide: Callable[[], Decision]) -> Decision:
+    """Returns in all workers what the chief's `decide` does, which the others do not call; they wait for it.
+
+    Args:
+        strategy: of the workers.
+        decide: returns what JSON can hold.
+    """
+    if not has_workers(strategy):
         return decide()
-    decided = decide() if is_chief(strategy) else 0
-    values = strategy.experimental_distribute_values_from_function(
-        lambda context: tf.constant(0 if context.replica_id_in_sync_group else decided, tf.int64)
-    )
-    return int(strategy.reduce(tf.distribute.ReduceOp.SUM, values, axis=None))
+    text = json.dumps(decide()).encode() if is_chief(strategy) else b""
+    size = int(_from_chief(strategy, np.array(len(text))))
+    return json.loads(_from_chief(strategy, np.frombuffer(text.ljust(size), np.uint8)).astype(np.uint8).tobytes())
 
 
 def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
     """Returns when every worker has come to this point."""
-    chief_decides(strategy, lambda: 0)
+    chief_decides(strategy, lambda: None)
 
 
 def check_alike(strategy: tf.distribute.Strategy, state: Any) -> None:
@@ -83,12 +95,20 @@ def check_alike(strategy: tf.distribute.Strategy, state: Any) -> None:
     Raises:
         UsageError: this worker's is not the chief's.
     """
-    number = int.from_bytes(hashlib.sha256(repr(state).encode()).digest()[:7])
-    if chief_decides(strategy, lambda: number) != number:
+    mine = hashlib.sha256(repr(state).encode()).hexdigest()
+    if chief_decides(strategy, lambda: mine) != mine:
         raise UsageError(
             "The workers do not start from the same: all need the same flags, and folders that they share for --data, "
             "--cache-dir and --output."
         )
+
+
+def _from_chief(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
+    """The chief's whole numbers, int64, in all workers; all have as many."""
+    of_replicas = strategy.experimental_distribute_values_from_function(
+        lambda context: tf.constant(values * (context.replica_id_in_sync_group == 0), tf.int64)
+    )
+    return strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None).numpy()
 
 
 def _worker_number(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> int:

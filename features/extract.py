@@ -191,18 +191,23 @@ class FrozenPart:
         ]
         with self._store.locked(descriptions) if is_chief(self._strategy) else contextlib.nullcontext():
             stored = [self._store.load(each, check=is_chief(self._strategy)) for each in descriptions]
-            missing = self._chosen([entry is None for entry in stored])
+            absent = [index for index, entry in enumerate(stored) if entry is None]
+            missing = chief_decides(self._strategy, lambda: absent)
+            kept = {
+                index: entry or self._load(descriptions[index])
+                for index, entry in enumerate(stored)
+                if index not in missing
+            }
             if not missing:
                 on_progress(len(view.rows))
-                entries = [entry or self._load(each) for entry, each in zip(stored, descriptions, strict=True)]
-                return [entry.values for entry in entries], max(entry.seconds for entry in entries)
+                return [entry.values for entry in kept.values()], max(entry.seconds for entry in kept.values())
             arguments = descriptions, missing, view, draws, on_progress
             try:
                 computed = self._run(dtypes, *arguments)
             except _TooLargeError:
                 computed = self._run(["float32"] * len(self.cuts), *arguments)
-        arrays = dict(zip(missing, computed, strict=True))
-        return [arrays[index] if entry is None else entry.values for index, entry in enumerate(stored)], 0.0
+        arrays = dict(zip(missing, computed, strict=True)) | {index: entry.values for index, entry in kept.items()}
+        return [arrays[index] for index in range(len(self.cuts))], 0.0
 
     def _run(
         self,
@@ -252,11 +257,6 @@ class FrozenPart:
             return [writer.values for writer in writers.values()]
         wait_for_workers(self._strategy)
         return [self._load(descriptions[index]).values for index in chosen]
-
-    def _chosen(self, wanted: Sequence[bool]) -> list[int]:
-        """The numbers of the cuts that the chief wants."""
-        bits = chief_decides(self._strategy, lambda: sum(1 << index for index, each in enumerate(wanted) if each))
-        return [index for index in range(len(wanted)) if bits >> index & 1]
 
     def _load(self, description: Description) -> Stored:
         """Loads what the store has."""

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cli import USAGE_STATUS
+from interrupts import SIGNALS
 from training.tf_config import VARIABLE
 
 PATIENCE = 90.0
@@ -88,7 +89,7 @@ def _pass_signals_on(workers: Sequence[subprocess.Popen]) -> None:
         for worker in workers[: 1 if len(received) == 1 else None]:
             worker.send_signal(number if len(received) == 1 else signal.SIGKILL)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in SIGNALS:
         signal.signal(number, pass_on)
 
 

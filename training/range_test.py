@@ -17,7 +17,7 @@ from config import Task, TrainConfig, UsageError
 from data.pipeline import Examples, training_batches
 from data.replicas import distribute
 from models.precision import Precision
-from training.learner import compile_graphs
+from training.learner import assign, compile_graphs
 from training.optimizers import Rates, make_optimizer
 
 LOWEST, HIGHEST = 1e-5, 10.0
@@ -93,8 +93,7 @@ def range_test(
         lowest = min(lowest, smoothed)
         if smoothed > DIVERGED * lowest:
             break
-    for variable, value in zip(model.variables, start, strict=True):
-        variable.assign(value)
+    assign(model.variables, start)
     return pd.DataFrame(rows, columns=["learning_rate", "loss", "smoothed_loss"], dtype=float)
 
 

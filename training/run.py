@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from config import TrainConfig, UsageError
 from data.prepare import ImageData
-from data.replicas import check_alike, chief_decides, is_chief, wait_for_workers
+from data.replicas import check_alike, chief_decides, has_workers, is_chief, wait_for_workers
 from data.sources import Split
 from data.store import Store, open_store
 from features.cuts import Cut, find_cuts
@@ -92,7 +92,7 @@ def _train(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Path:
     try:
         return _finish(run)
     except BatchTooLargeError:
-        if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):  # the others may have memory enough
+        if has_workers(strategy):  # the others may have memory enough
             raise UsageError(
                 f"The memory of a worker is too small for {describe_batch(run.config.batch_size, strategy)}. Choose a "
                 f"smaller --batch-size."
@@ -191,15 +191,13 @@ def _fit_into_store(
     wanted: dict[Phase, Cut], views: int, data: ImageData, store: Store, strategy: tf.distribute.Strategy
 ) -> tuple[dict[Phase, Cut], int]:
     """What the store has room for, as the chief sees it."""
-    phases = list(wanted)
 
-    def decide() -> int:
+    def decide() -> tuple[list[Phase], int]:
         cuts, fitting = fit_into_store(wanted, views, data, store)
-        return fitting << len(phases) | sum(1 << number for number, phase in enumerate(phases) if phase in cuts)
+        return list(cuts), fitting
 
-    decided = chief_decides(strategy, decide)
-    cuts = {phase: wanted[phase] for number, phase in enumerate(phases) if decided >> number & 1}
-    return cuts, decided >> len(phases)
+    phases, fitting = chief_decides(strategy, decide)
+    return {phase: wanted[phase] for phase in phases}, fitting
 
 
 def _check_disk(folder: Path, model: keras.Model) -> None:

@@ -10,13 +10,13 @@ import glob
 import importlib.util
 import textwrap
 from collections.abc import Iterator
-from typing import Literal, get_args
+from typing import Literal
 
 import keras
 import tensorflow as tf
 
 from config import RunError, Strategy, UsageError
-from data.replicas import chief_decides, is_chief
+from data.replicas import chief_decides, has_workers, is_chief
 from interrupts import end_at_once, ignore_interrupts
 from models.precision import Precision, choose_precision
 from terminal import counted, show_stage, silence
@@ -66,8 +66,7 @@ def chosen_precision(
     asked_for: Literal["auto"] | Precision, model: keras.Model, strategy: tf.distribute.Strategy
 ) -> Precision:
     """What 'auto' means for a model on the chief's machine; shows it."""
-    names = get_args(Precision)
-    precision = names[chief_decides(strategy, lambda: names.index(choose_precision(asked_for, model)))]
+    precision = chief_decides(strategy, lambda: choose_precision(asked_for, model))
     if asked_for == "auto":
         show_stage("precision", f"{precision}, the fastest here")
     return precision
@@ -86,7 +85,7 @@ def heed_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
     try:
         yield
     except LOST_WORKER as error:
-        if not isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        if not has_workers(strategy):
             raise
         raise RunError(
             f"Another worker is gone, and this one cannot go on alone. Start all of them again with --resume and the "
@@ -161,7 +160,7 @@ def _describe(strategy: tf.distribute.Strategy) -> str:
     kinds = ("GPU", "GPUs") if gpus else ("CPU", "CPUs")
     details = [tf.config.experimental.get_device_details(gpu).get("device_name", "") for gpu in gpus]
     models = f" ({', '.join(sorted(set(filter(None, details))))})" if any(details) else ""
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+    if has_workers(strategy):
         workers = strategy.extended._num_workers
         return f"{counted(workers, 'worker', 'workers')}, {counted(replicas, *kinds)} in all{models}"
     return f"{counted(replicas, *kinds)}{models}{', mirrored' if replicas > 1 else ''}"

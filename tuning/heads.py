@@ -16,7 +16,7 @@ import tensorflow as tf
 from config import Task, TrainConfig
 from data.pipeline import Examples, evaluation_batches, training_batches
 from models.heads import OUTPUTS, build_head
-from training.learner import ACCURACY, STEPS_PER_CALL, Measured
+from training.learner import ACCURACY, STEPS_PER_CALL, Measured, assign
 from training.optimizers import Rates, make_optimizer
 
 HEADS_AT_ONCE = 8
@@ -204,8 +204,7 @@ class _Stack:
     ) -> None:
         for variable, values in zip(self.variables, start, strict=True):
             variable.assign(np.broadcast_to(values, variable.shape))
-        for variable, values in zip(self.optimizer.variables, self._start, strict=True):
-            variable.assign(values)
+        assign(self.optimizer.variables, self._start)
         self._rates.assign(configs, [config.learning_rate for config in configs], steps, epochs)
 
 
