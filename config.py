@@ -2,6 +2,7 @@
 
 The flags of `train.py` are made from these fields, and a run keeps them in its `config.json`. A field that is None is
 chosen from the backbone and the size of the data set, in `training/recipe.py`; `config.json` holds what was chosen.
+How far that is, the types say: `SizedConfig`, `ChosenConfig`, `CompleteConfig`.
 """
 
 import dataclasses
@@ -258,6 +259,32 @@ class TrainConfig(DataConfig):
         return cls(**settings)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SizedConfig(TrainConfig):
+    """The settings with the size of the pictures chosen."""
+
+    image_size: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChosenConfig(SizedConfig):
+    """The settings with all chosen that belongs to the network and the number of pictures."""
+
+    trainable_layers: Depth
+    head_epochs: int
+    fine_tune_epochs: int
+    fine_tune_learning_rate: float
+    batch_size: int
+    views: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompleteConfig(ChosenConfig):
+    """The settings with the learning rate of the head as well, which belongs to the features: none is open."""
+
+    learning_rate: float
+
+
 def _check_json_values(value: Any, kind: Any) -> None:
     """Raises a ValueError for what has the right type in Python, and is no setting."""
     for item in value if isinstance(value, tuple) else (value,):
@@ -276,7 +303,7 @@ PLACES = (
 """Settings that change nothing of the result, but for rounding."""
 
 
-def check_setting(config: DataConfig, name: str, is_valid: Callable[[Any], bool], expected: str) -> None:
+def check_setting(config: object, name: str, is_valid: Callable[[Any], bool], expected: str) -> None:
     """Raises a `UsageError` if a setting is neither open nor valid."""
     value = getattr(config, name)
     if value is not None and not is_valid(value):

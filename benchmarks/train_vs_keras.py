@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from benchmarks.machine import decode_seconds, measure_machine
 from benchmarks.processes import import_seconds, link_pictures, load_pictures, our_command, peer_command, timed
-from config import TrainConfig
+from config import CompleteConfig
 from training.inputs import RunInputs
 
 CONTENDERS = ("keras", "cold", "warm")
@@ -46,7 +46,8 @@ def main() -> None:
         folder = Path(scratch) / Path(flags.data).stem
         link_pictures(inputs, folder)
         outcomes: dict[str, list[Outcome]] = {contender: [] for contender in CONTENDERS}
-        importing = []
+        importing: list[float] = []
+        record: dict[str, Any] = {}
         for seed in range(flags.seeds):
             cache = Path(scratch) / "cache"
             importing.append(import_seconds())
@@ -97,7 +98,7 @@ def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     from models.classifier import build_classifier
     from training.frozen import choose_cuts
 
-    config, data, machine = TrainConfig(**record["config"]), inputs.data, measure_machine()
+    config, data, machine = CompleteConfig(**record["config"]), inputs.data, measure_machine()
     print(f"\nThis machine: {machine.flops['float32'] / 1e9:,.0f} GFLOP/s in float32, {os.cpu_count()} cores.")
     for label, rate, share in measure(inputs.row.name, config.image_size, machine):
         print(f"{inputs.row.name}, {config.image_size} px, {label}: {rate:,.0f} pictures/s, {share:.0%} of the peak")
@@ -114,7 +115,7 @@ def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     num_train, kept = len(data.splits["train"]), sum(map(len, data.splits.values()))
     paths = [data.pictures[position].path for position in data.splits["train"][:200]]
     peak, epochs = machine.flops["float32"], record["epochs"]["fine_tune"]
-    decode = kept * decode_seconds(paths, config.image_size) / os.cpu_count()
+    decode = kept * decode_seconds(paths, config.image_size) / (os.cpu_count() or 1)
     passes = kept + (config.views - 1) * num_train
     extract = 2 * passes * (cut.macs_before + cut.macs_after) / peak
     train = 6 * num_train * cut.macs_after * epochs / peak

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from config import Resize, Task, TrainConfig, UsageError, did_you_mean
+from config import Resize, SizedConfig, Task, TrainConfig, UsageError, did_you_mean
 from data.decode import read_size
 from data.near_duplicates import METHOD, MOST_COMPARED, Groups, group_near_duplicates
 from data.preflight import Preflight, SetAside, check_pictures, decoding
@@ -101,7 +101,7 @@ def prepare_data(
 
 def prepare_to_judge(
     source: Source,
-    config: TrainConfig,
+    config: SizedConfig,
     class_names: tuple[str, ...],
     task: Task,
     *,
@@ -196,7 +196,7 @@ def _group(preflight: Preflight, store: Store, name: str) -> Groups:
     """Finds the pictures that look the same, or takes from the store what was found before."""
     _, first, numbers = np.unique(preflight.digests, return_index=True, return_inverse=True)
     looks = preflight.looks[first]
-    description = {"near_duplicates": METHOD, "looks": hashlib.sha256(looks).hexdigest()}
+    description = {"near_duplicates": METHOD, "looks": hashlib.sha256(looks.data).hexdigest()}
     with store.locked([description]):
         stored = store.load(description)
         if stored is None:

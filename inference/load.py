@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from config import Task, TrainConfig, UsageError
+from config import SizedConfig, Task, TrainConfig, UsageError
 from files import read_json
 from inference.model_file import check_model_file
 from models import backbones
@@ -25,7 +25,7 @@ class TrainedRun(NamedTuple):
     """A finished run."""
 
     folder: Path
-    config: TrainConfig
+    config: SizedConfig
     """With every setting chosen."""
     class_names: tuple[str, ...]
     task: Task
@@ -63,7 +63,8 @@ def read_run(folder: Path) -> TrainedRun:
     except (OSError, ValueError) as error:
         raise UsageError(f"'{folder / RECORD_FILE}' is damaged ({error}).") from None
     temperature = float(record["temperature"])
-    return TrainedRun(folder, config, tuple(record["classes"]), record["task"], record["cut"], temperature)
+    sized = SizedConfig(**vars(config))
+    return TrainedRun(folder, sized, tuple(record["classes"]), record["task"], record["cut"], temperature)
 
 
 def load_model(run: TrainedRun) -> "keras.Model":

@@ -42,6 +42,13 @@ def checkpoints_of(folder: Path) -> Path:
     return folder / CHECKPOINTS
 
 
+def folder_of(config: TrainConfig) -> Path:
+    """The folder of a run that `open_folder` has opened."""
+    if config.output is None:
+        raise ValueError("a run needs a folder: see open_folder")
+    return config.output
+
+
 def is_finished(folder: Path) -> bool:
     """Whether a run folder is complete: its `metrics.json` is written last."""
     return (folder / "metrics.json").exists()
@@ -154,7 +161,7 @@ def _beside_the_chief(config: TrainConfig) -> Iterator[TrainConfig]:
         folder = Path(scratch)
         if config.resume is not None:
             checkpoints_of(folder).mkdir()
-            for path in checkpoints_of(config.output).glob("[!.]*"):
+            for path in checkpoints_of(config.resume).glob("[!.]*"):
                 if path.suffix == ".npz" or path.name == _BEGUN_FILE:
                     shutil.copy(path, checkpoints_of(folder))
         yield dataclasses.replace(config, output=folder, checkpoint_seconds=float("inf"), tensorboard=False)
@@ -193,7 +200,8 @@ def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) 
     Raises:
         UsageError: naming what has changed since.
     """
-    begun = _read_record(checkpoints_of(config.output) / _BEGUN_FILE, config=dict, inputs=str, cuts=dict, versions=dict)
+    path = checkpoints_of(folder_of(config)) / _BEGUN_FILE
+    begun = _read_record(path, config=dict, inputs=str, cuts=dict, versions=dict)
     if not begun:
         return None
     check_unchanged(config, begun["config"])
@@ -211,9 +219,10 @@ def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) 
 
 def begin(config: TrainConfig, inputs: str, versions: dict[str, str], cuts: dict[str, int]) -> None:
     """Records what decides the result; see `read_begun_with`."""
-    write_json(config.output / CONFIG_FILE, config.to_json())  # first: it is what --resume reads
+    folder = folder_of(config)
+    write_json(folder / CONFIG_FILE, config.to_json())  # first: it is what --resume reads
     record = {"config": config.to_json(), "inputs": inputs, "cuts": cuts, "versions": versions}
-    write_json(checkpoints_of(config.output) / _BEGUN_FILE, record)
+    write_json(checkpoints_of(folder) / _BEGUN_FILE, record)
 
 
 def forget(folder: Path) -> None:

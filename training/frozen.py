@@ -4,7 +4,6 @@ A phase trains the layers behind its cut. The pass in front of the cuts runs onc
 tensors for all phases together, and stays on disk for the next run.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, TypeVar
@@ -13,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import Depth, TrainConfig
+from config import ChosenConfig, Depth, SizedConfig
 from data.pipeline import AUGMENTATION, Examples, View, augmentation_draws
 from data.prepare import ImageData
 from data.sources import Split
@@ -22,6 +21,7 @@ from features.cuts import Cut, cut_before_trainable, find_cuts
 from features.extract import FrozenPart
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
+from models.precision import Precision
 from terminal import counted, progress_bar, show_stage
 from training.inputs import RunInputs
 from training.learner import balanced_weights
@@ -78,12 +78,12 @@ def examples(data: ImageData, split: Split, views: Sequence[View], class_weights
     return Examples(views, targets, weights)
 
 
-def choose_cuts(classifier: Classifier, config: TrainConfig) -> dict[Phase, Cut]:
+def choose_cuts(classifier: Classifier, config: ChosenConfig) -> dict[Phase, Cut]:
     """Chooses where the network is cut in each phase; a phase without a cut runs the whole network.
 
     Args:
         classifier: all of its backbone is frozen afterwards.
-        config: with every setting chosen.
+        config: of the run.
     """
     if config.augment == "fresh":
         return {}
@@ -140,7 +140,7 @@ def fit_into_store(cuts: dict[Use, Cut], views: int, data: ImageData, store: Sto
         show_stage("cache", "no room for what the frozen layers make: fine-tuning runs all of them; see --cache-gb")
 
 
-def whole_network(classifier: Classifier, config: TrainConfig, data: ImageData) -> PhaseInputs:
+def whole_network(classifier: Classifier, config: ChosenConfig, data: ImageData) -> PhaseInputs:
     """The inputs of a phase that runs the whole network."""
     train = View(data.pixels, data.splits["train"])
     judged = {split: View(data.pixels, data.splits[split]) for split in JUDGED}
@@ -151,10 +151,11 @@ def whole_network(classifier: Classifier, config: TrainConfig, data: ImageData) 
 def frozen_inputs(
     classifier: Classifier,
     cuts: dict[Use, Cut],
-    config: TrainConfig,
+    config: ChosenConfig,
     data: ImageData,
     store: Store,
     strategy: tf.distribute.Strategy | None = None,
+    precision: Precision = "float32",
 ) -> dict[Use, PhaseInputs]:
     """Runs the frozen layers once for every view, or takes what the store has of it; shows which of the two.
 
@@ -163,10 +164,11 @@ def frozen_inputs(
     Args:
         classifier: the network.
         cuts: where it is cut for each use.
-        config: for views, seed and precision.
+        config: for views and seed.
         data: the pictures: all in the plain view, those to train on in the others.
         store: where the results stay.
         strategy: whose replicas share the work; None for one device.
+        precision: in which the network learns.
 
     Returns:
         The inputs of each use that has a cut.
@@ -174,9 +176,9 @@ def frozen_inputs(
     started = time.perf_counter()
     train, kept = data.splits["train"], kept_pictures(data)
     plain_positions = judged_positions = kept
-    if config.precision != "float32" and len(kept) > len(train):
+    if precision != "float32" and len(kept) > len(train):
         plain_positions, judged_positions = np.sort(train), np.setdiff1d(kept, train)
-    part = frozen_part(classifier, cuts, config, data, store, strategy)
+    part = frozen_part(classifier, cuts, config, data, store, strategy, precision)
     count, saved, views = len(kept) + (config.views - 1) * len(train), 0.0, []
     with progress_bar("features", count) as advance:
         for number in range(config.views):
@@ -185,9 +187,8 @@ def frozen_inputs(
             saved += seconds
         judged = views[0]
         if judged_positions is not plain_positions:
-            exact = dataclasses.replace(config, precision="float32")
-            part = frozen_part(classifier, cuts, exact, data, store, strategy)
-            judged, seconds = load_or_compute(part, 0, judged_positions, exact, data, advance)
+            part = frozen_part(classifier, cuts, config, data, store, strategy)
+            judged, seconds = load_or_compute(part, 0, judged_positions, config, data, advance)
             saved += seconds
     how = f"{saved:.1f} seconds saved by the cache"
     if not saved:
@@ -220,21 +221,22 @@ def kept_pictures(data: ImageData) -> np.ndarray:
 def frozen_part(
     classifier: Classifier,
     cuts: Mapping[Use, Cut],
-    config: TrainConfig,
+    config: SizedConfig,
     data: ImageData,
     store: Store,
     strategy: tf.distribute.Strategy | None = None,
+    precision: Precision = "float32",
 ) -> FrozenPart:
     """Makes the pass through what lies before the cuts; see `frozen_inputs` for the arguments."""
     title = f"{data.name}, {config.backbone}, {config.image_size} px"
-    return FrozenPart(classifier.model, _unique(cuts), store, config.precision, title, strategy)
+    return FrozenPart(classifier.model, _unique(cuts), store, precision, title, strategy)
 
 
 def load_or_compute(
     part: FrozenPart,
     number: int,
     positions: np.ndarray,
-    config: TrainConfig,
+    config: SizedConfig,
     data: ImageData,
     on_progress: Callable[[int], None],
 ) -> tuple[list[np.ndarray], float]:

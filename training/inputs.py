@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config import TrainConfig, UsageError
+from config import SizedConfig, TrainConfig, UsageError
 from data.prepare import ImageData, prepare_data, typical_size
 from data.sources import load_source
 from models.backbones import Backbone, check_image_size, find
@@ -28,8 +28,7 @@ SET_ASIDE_SHOWN = 20
 class RunInputs(NamedTuple):
     """What a run starts from."""
 
-    config: TrainConfig
-    """With the image size set."""
+    config: SizedConfig
     row: Backbone
     data: ImageData
     started: float
@@ -56,13 +55,13 @@ def load_inputs(config: TrainConfig) -> RunInputs:
         check_image_size(row, config.image_size)
     check_available(row, config.weights)
     source = load_source(config.data, config.cache_dir, config.outside)
-    config = choose_image_size(config, row, typical_size(source))
+    sized = choose_image_size(config, row, typical_size(source))
     with progress_bar("pictures", len(source.pictures)) as advance:
-        data = prepare_data(source, config, config.image_size, advance)
+        data = prepare_data(source, sized, sized.image_size, advance)
     _show(data, config.class_weights)
     if config.strict:
         _check_nothing_set_aside(data)
-    return RunInputs(config, row, data, started, time.perf_counter() - started)
+    return RunInputs(sized, row, data, started, time.perf_counter() - started)
 
 
 def inputs_digest(inputs: RunInputs) -> str:

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import Task, TrainConfig
+from config import ChosenConfig, Task
 from data.pipeline import Examples, evaluation_batches, training_batches
 from data.replicas import distribute
 from models.heads import OUTPUTS
@@ -129,7 +129,7 @@ class Learner:
         phase: str,
         train: Examples,
         val: Examples | None,
-        config: TrainConfig,
+        config: ChosenConfig,
         *,
         epochs: int,
         learning_rate: float,
@@ -168,8 +168,15 @@ class Learner:
         judge = self._judge(val, on_vectors)
         results, step, best = self._begin(judge) if state is None else self._go_on(state)
         self._rates.assign(config, learning_rate, steps, epochs)  # after the optimizer's variables, which have them
-        order = {"batch_size": config.batch_size, "seed": config.seed, "epochs": range(len(results), epochs)}
-        make_batches = functools.partial(training_batches, train, **order, first_step=step, augment=augment)
+        make_batches = functools.partial(
+            training_batches,
+            train,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            epochs=range(len(results), epochs),
+            first_step=step,
+            augment=augment,
+        )
         batches = iter(distribute(self._strategy, make_batches))
         while len(results) < epochs and len(results) - best.epoch < config.patience:
             for first in range(step, steps, steps_per_call):
@@ -178,7 +185,7 @@ class Learner:
                     self._graphs.train_steps(batches, tf.constant(count))
                 except tf.errors.ResourceExhaustedError:
                     raise BatchTooLargeError from None
-                on_step(lambda taken=first + count: self._state(results, taken, best))
+                on_step(functools.partial(self._state, results, first + count, best))
             step = 0
             sums = [variable.numpy() for variable in self._graphs.sums]
             trained = self._graphs.measured()
@@ -257,7 +264,7 @@ class Best:
 
     def update(self, epoch: int, loss: float | None) -> None:
         """Takes note of an epoch's validation loss; None where there is no validation."""
-        if loss is None or loss < self.loss:
+        if loss is None or self.loss is None or loss < self.loss:
             self.loss, self.epoch, self.weights = loss, epoch, self._model.get_weights()
 
     def restore(self) -> None:

@@ -26,8 +26,8 @@ from training.recipe import choose_head_learning_rate
 from training.state import Run
 
 
-def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
-    """Sets the learning rate of the head, by a range test or by the spread of its features.
+def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
+    """Sets and returns the learning rate of the head, by a range test or by the spread of its features.
 
     Args:
         run: whose settings are completed.
@@ -35,19 +35,29 @@ def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
     """
     if run.config.learning_rate == "find":
         with run.clock.timed("find"):
-            run.config = dataclasses.replace(run.config, learning_rate=_find_learning_rate(run, inputs))
+            learning_rate = _find_learning_rate(run, inputs)
     else:
         features = features_sample(inputs["head"]) if "head" in inputs else None
-        run.config = choose_head_learning_rate(run.config, features)
+        learning_rate = choose_head_learning_rate(run.config, features).learning_rate
+    run.config = dataclasses.replace(run.config, learning_rate=learning_rate)
+    return learning_rate
 
 
 def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     """Looks for the learning rate of the head, and keeps what was seen."""
     model, views, _, augment = _phase_inputs(run, "head", inputs)
     train = examples(run.data, "train", views, run.config.class_weights)
-    how = {"augment": augment, "strategy": run.strategy, "precision": learning_precision(model, run.config.precision)}
     with progress_bar("find", STEPS) as advance:
-        curve = range_test(model, run.data.task, train, run.config, **how, on_step=advance)
+        curve = range_test(
+            model,
+            run.data.task,
+            train,
+            run.config,
+            augment=augment,
+            strategy=run.strategy,
+            precision=learning_precision(model, run.precision),
+            on_step=advance,
+        )
     writer.write_table(run.folder / "learning_rate.csv", curve)
     rate = choose_rate(curve)
     writer.write_figure(run.folder / "figures" / "learning_rate.png", plots.learning_rate(curve, rate))
@@ -56,12 +66,13 @@ def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     return rate
 
 
-def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
+def train_head(run: Run, inputs: dict[Phase, PhaseInputs], learning_rate: float) -> None:
     """Trains the new head on the frozen backbone, or what a checkpoint leaves of that.
 
     Args:
         run: whose head learns.
         inputs: of the phases that have a cut.
+        learning_rate: peak.
 
     Raises:
         UsageError: it diverges before anything is learnt.
@@ -70,7 +81,7 @@ def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
     if run.config.head_epochs == 0:
         return
     with run.clock.timed("head"):
-        _train_phase(run, "head", inputs, epochs=run.config.head_epochs, learning_rate=run.config.learning_rate)
+        _train_phase(run, "head", inputs, epochs=run.config.head_epochs, learning_rate=learning_rate)
 
 
 def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
@@ -110,8 +121,8 @@ def _train_phase(
         _take_over(run, begun)
     chosen = _phase_inputs(run, phase, inputs)
     if begun is not None and begun.finished:
-        assign(chosen.model.variables, state.arrays["model"])
-        _show_phase(phase, PhaseResult(state.epochs, state.best_epoch))
+        assign(chosen.model.variables, begun.state.arrays["model"])
+        _show_phase(phase, PhaseResult(begun.state.epochs, begun.state.best_epoch))
         return
     if state is not None:
         done = counted(len(state.epochs), "epoch", "epochs"), counted(state.step, "step", "steps")
@@ -125,7 +136,7 @@ def _train_phase(
         run.config.optimizer,
         learning_rate_factors,
         run.strategy,
-        learning_precision(chosen.model, run.config.precision),
+        learning_precision(chosen.model, run.precision),
     )
     try:
         result = _learn(run, phase, learner, chosen, state, saver, epochs=epochs, learning_rate=learning_rate)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from config import Task, TrainConfig, UsageError
+from config import ChosenConfig, Task, UsageError
 from data.pipeline import Examples, training_batches
 from data.replicas import distribute
 from models.precision import Precision
@@ -45,7 +45,7 @@ def range_test(
     model: keras.Model,
     task: Task,
     train: Examples,
-    config: TrainConfig,
+    config: ChosenConfig,
     *,
     augment: bool,
     strategy: tf.distribute.Strategy | None = None,
@@ -76,8 +76,10 @@ def range_test(
     rates.assign(config, HIGHEST, STEPS, epochs=1)
     graphs = compile_graphs(model, optimizer, task, strategy, precision)
     epochs = range(math.ceil(STEPS / math.ceil(len(train.targets) / config.batch_size)))
-    order = {"batch_size": config.batch_size, "seed": config.seed, "epochs": epochs}
-    batches = iter(distribute(strategy, functools.partial(training_batches, train, **order, augment=augment)))
+    make_batches = functools.partial(
+        training_batches, train, batch_size=config.batch_size, seed=config.seed, epochs=epochs, augment=augment
+    )
+    batches = iter(distribute(strategy, make_batches))
     rows: list[tuple[float, float, float]] = []
     mean, lowest = 0.0, math.inf
     for step in range(1, STEPS + 1):

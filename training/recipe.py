@@ -1,12 +1,11 @@
 """The settings a user leaves open: chosen from the backbone, the pictures and their number, each with its reason."""
 
-import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from config import TrainConfig
+from config import ChosenConfig, CompleteConfig, Depth, Optimizer, SizedConfig, TrainConfig
 from models.backbones import Backbone
 
 if TYPE_CHECKING:
@@ -59,7 +58,7 @@ FROM_SCRATCH_LEARNING_RATE = 1e-3
 """Without pretrained weights there is nothing to keep: no head phase on random features, and Adam's usual rate."""
 
 
-def choose_image_size(config: TrainConfig, row: Backbone, typical_size: int | None) -> TrainConfig:
+def choose_image_size(config: TrainConfig, row: Backbone, typical_size: int | None) -> SizedConfig:
     """Sets `image_size`: the backbone's own, but at most four times what the pictures have.
 
     Args:
@@ -67,16 +66,14 @@ def choose_image_size(config: TrainConfig, row: Backbone, typical_size: int | No
         row: the backbone.
         typical_size: median of the pictures' shorter sides, pixels, if known.
     """
-    if config.image_size is not None:
-        return config
-    size = row.image_size
-    if typical_size is not None:
+    size = row.image_size if config.image_size is None else config.image_size
+    if config.image_size is None and typical_size is not None:
         useful = -(-LARGEST_ENLARGEMENT * typical_size // SIZE_STEP) * SIZE_STEP
         size = min(size, max(useful, row.family.smallest_size))
-    return dataclasses.replace(config, image_size=size)
+    return SizedConfig(**{**vars(config), "image_size": size})
 
 
-def choose_training(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int) -> TrainConfig:
+def choose_training(config: SizedConfig, cuts: "Sequence[Cut]", num_train: int) -> ChosenConfig:
     """Sets what else is open: layers to fine-tune, views, epochs, learning rate and batch size.
 
     Args:
@@ -84,45 +81,51 @@ def choose_training(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int) 
         cuts: of the backbone.
         num_train: training pictures.
     """
-    config = _fill(config, batch_size=BATCH_SIZE, views=VIEWS)
-    if config.augment != "views":
-        config = dataclasses.replace(config, views=1)
+    batch_size = BATCH_SIZE if config.batch_size is None else config.batch_size
+    factor = batch_factor(config.optimizer, batch_size)
+    trainable_layers: Depth
     if config.weights == "none":
-        return _fill(
-            config,
-            trainable_layers="all",
-            head_epochs=0,
-            fine_tune_epochs=FROM_SCRATCH_EPOCHS,
-            fine_tune_learning_rate=FROM_SCRATCH_LEARNING_RATE * batch_factor(config),
-        )
-    steps_per_epoch = -(-num_train // config.batch_size)
-    enough = num_train >= FINE_TUNE_LEAST_PICTURES or config.trainable_layers is not None
-    config = _fill(
-        config,
-        trainable_layers=_layers_to_fine_tune(cuts),
-        head_epochs=_epochs(HEAD_STEPS, steps_per_epoch, *HEAD_EPOCHS),
-        fine_tune_epochs=FINE_TUNE_EPOCHS if enough else 0,
-    )
-    steps = max(1, config.fine_tune_epochs * steps_per_epoch)
-    rate = FINE_TUNE_LEARNING_RATE * batch_factor(config) * min(1.0, steps / FINE_TUNE_STEPS)
-    return _fill(config, fine_tune_learning_rate=rate)
+        trainable_layers, head_epochs, fine_tune_epochs = "all", 0, FROM_SCRATCH_EPOCHS
+        fine_tune_learning_rate = FROM_SCRATCH_LEARNING_RATE * factor
+    else:
+        steps_per_epoch = -(-num_train // batch_size)
+        enough = num_train >= FINE_TUNE_LEAST_PICTURES or config.trainable_layers is not None
+        trainable_layers = _layers_to_fine_tune(cuts)
+        head_epochs = _epochs(HEAD_STEPS, steps_per_epoch, *HEAD_EPOCHS)
+        fine_tune_epochs = FINE_TUNE_EPOCHS if enough else 0
+        epochs = fine_tune_epochs if config.fine_tune_epochs is None else config.fine_tune_epochs
+        steps = max(1, epochs * steps_per_epoch)
+        fine_tune_learning_rate = FINE_TUNE_LEARNING_RATE * factor * min(1.0, steps / FINE_TUNE_STEPS)
+    choices = {
+        "batch_size": batch_size,
+        "views": VIEWS,
+        "trainable_layers": trainable_layers,
+        "head_epochs": head_epochs,
+        "fine_tune_epochs": fine_tune_epochs,
+        "fine_tune_learning_rate": fine_tune_learning_rate,
+    }
+    settings = vars(config) | {name: value for name, value in choices.items() if getattr(config, name) is None}
+    return ChosenConfig(**settings | ({} if config.augment == "views" else {"views": 1}))
 
 
-def choose_head_learning_rate(config: TrainConfig, features: np.ndarray | None) -> TrainConfig:
+def choose_head_learning_rate(config: ChosenConfig, features: np.ndarray | None) -> CompleteConfig:
     """Sets `learning_rate`.
 
     Args:
         config: as it is; a rate in it stays.
         features: float32 (n, num_features) of some training pictures; None if they are not computed beforehand.
     """
-    spread = 1.0 if features is None else float(np.std(features, axis=0).mean())
-    return _fill(config, learning_rate=HEAD_LEARNING_RATE * batch_factor(config) / max(spread, LEAST_SPREAD))
+    rate = config.learning_rate
+    if rate is None or rate == "find":
+        spread = 1.0 if features is None else float(np.std(features, axis=0).mean())
+        rate = HEAD_LEARNING_RATE * batch_factor(config.optimizer, config.batch_size) / max(spread, LEAST_SPREAD)
+    return CompleteConfig(**{**vars(config), "learning_rate": rate})
 
 
-def batch_factor(config: TrainConfig) -> float:
+def batch_factor(optimizer: Optimizer, batch_size: int) -> float:
     """What the learning rates are multiplied with that were found for `BATCH_SIZE` pictures per step."""
-    ratio = config.batch_size / BATCH_SIZE
-    return ratio if config.optimizer == "sgd" else ratio**0.5
+    ratio = batch_size / BATCH_SIZE
+    return ratio if optimizer == "sgd" else ratio**0.5
 
 
 def _layers_to_fine_tune(cuts: "Sequence[Cut]") -> int:
@@ -131,13 +134,6 @@ def _layers_to_fine_tune(cuts: "Sequence[Cut]") -> int:
     late = [cut for cut in cuts if cut.share_after <= most]
     good = [cut for cut in late if cut.share_after >= least] or [max(late, key=lambda cut: cut.share_after)]
     return min(good, key=lambda cut: (cut.values, cut.position)).layers_after
-
-
-def _fill(config: TrainConfig, **choices: Any) -> TrainConfig:
-    """Sets what is still open."""
-    return dataclasses.replace(
-        config, **{name: value for name, value in choices.items() if getattr(config, name) is None}
-    )
 
 
 def _epochs(steps: int, steps_per_epoch: int, fewest: int, most: int) -> int:

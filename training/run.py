@@ -4,12 +4,13 @@ import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from config import TrainConfig, UsageError
+from config import ChosenConfig, UsageError
 from data.prepare import ImageData
 from data.replicas import check_alike, chief_decides, has_workers, is_chief, wait_for_workers
 from data.sources import Split
@@ -23,7 +24,7 @@ from reports import plots, summary, writer
 from reports.report import write_report
 from reports.tensorboard import Board
 from terminal import progress_bar, show_stage
-from training.folder import CONFIG_FILE, begin, checkpoints_of, clean_up, forget, read_begun_with
+from training.folder import CONFIG_FILE, begin, checkpoints_of, clean_up, folder_of, forget, read_begun_with
 from training.frozen import (
     JUDGED,
     Phase,
@@ -68,7 +69,7 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
                 return _train(inputs, strategy)
         except _BatchHalvedError as halved:
             inputs = inputs._replace(config=halved.config)
-            forget(inputs.config.output)
+            forget(folder_of(inputs.config))
             keras.backend.clear_session()
         except (tf.errors.ResourceExhaustedError, MemoryError):
             raise UsageError(
@@ -80,7 +81,7 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
 class _BatchHalvedError(Exception):
     """Training has to start again with these settings."""
 
-    def __init__(self, config: TrainConfig):
+    def __init__(self, config: ChosenConfig):
         super().__init__()
         self.config = config
 
@@ -112,9 +113,9 @@ def make_deterministic(seed: int) -> None:
 def _finish(run: Run) -> Path:
     """All that takes long: trains, measures and writes."""
     inputs = _frozen_inputs(run)
-    choose_learning_rate(run, inputs)
+    learning_rate = choose_learning_rate(run, inputs)
     write_json(run.folder / CONFIG_FILE, run.config.to_json())
-    train_head(run, inputs)
+    train_head(run, inputs, learning_rate)
     fine_tune(run, inputs)
     with run.clock.timed("evaluate"):
         temperature = _calibrate(run, inputs)
@@ -144,37 +145,39 @@ def _write(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> No
 
 def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     """Builds the network, sets what the user left open, and only then begins with the run folder."""
-    config, row, data = inputs.config, inputs.row, inputs.data
+    folder, row, data = folder_of(inputs.config), inputs.row, inputs.data
     with strategy.scope():
         classifier = build_frozen(inputs)
-    config = dataclasses.replace(config, precision=chosen_precision(config.precision, classifier.model, strategy))
-    config = choose_training(config, find_cuts(classifier.backbone), len(data.splits["train"]))
+    precision = chosen_precision(inputs.config.precision, classifier.model, strategy)
+    precise = dataclasses.replace(inputs.config, precision=precision)
+    config = choose_training(precise, find_cuts(classifier.backbone), len(data.splits["train"]))
     millions = classifier.model.count_params() / 1e6
     show_stage("model", f"{row.name} ({config.weights}), {config.image_size} px, {millions:.1f} M parameters")
     show_stage("batch", describe_batch(config.batch_size, strategy))
 
-    checkpoints_of(config.output).mkdir(parents=True, exist_ok=True)
+    checkpoints_of(folder).mkdir(parents=True, exist_ok=True)
     digest, versions = inputs_digest(inputs), writer.package_versions()
     begun = read_begun_with(config, digest, versions)
     store = open_store(config.cache_dir, config.cache_gb)
     cuts, views = _fit_into_store(choose_cuts(classifier, config), config.views, data, store, strategy)
-    positions = {phase: cut.position for phase, cut in cuts.items()}
+    positions: dict[str, int] = {phase: cut.position for phase, cut in cuts.items()}
     if begun is not None and (begun != positions or views != config.views):
-        raise UsageError(f"'{config.output}' was begun with more room for the cache: raise --cache-gb, or free disk.")
+        raise UsageError(f"'{folder}' was begun with more room for the cache: raise --cache-gb, or free disk.")
     config = dataclasses.replace(config, views=views)
     check_alike(strategy, (config.to_json(), digest, positions))
     if begun is None:
         begin(config, digest, versions, positions)
     if is_chief(strategy):
-        _check_disk(config.output, classifier.model)
-    board = Board(config.output) if config.tensorboard else None
+        _check_disk(folder, classifier.model)
+    board = Board(folder) if config.tensorboard else None
     run = Run(
-        config.output,
+        folder,
         config,
         data,
         row,
         classifier,
         strategy,
+        precision,
         store,
         cuts,
         [],
@@ -211,13 +214,13 @@ def _check_disk(folder: Path, model: keras.Model) -> None:
         )
 
 
-def _halve_batch(config: TrainConfig) -> TrainConfig:
+def _halve_batch(config: ChosenConfig) -> ChosenConfig:
     """Half the batch size and, as far as they are chosen, the learning rates that belong to it."""
     if config.batch_size == 1:
         raise UsageError("The memory is too small for a batch of one. Choose a smaller --image-size or --backbone.")
     halved = dataclasses.replace(config, batch_size=config.batch_size // 2)
-    factor = batch_factor(halved) / batch_factor(config)
-    rates = {
+    factor = batch_factor(config.optimizer, halved.batch_size) / batch_factor(config.optimizer, config.batch_size)
+    rates: dict[str, Any] = {
         name: value * factor
         for name in ("learning_rate", "fine_tune_learning_rate")
         if isinstance(value := getattr(config, name), float)
@@ -235,7 +238,7 @@ def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
     if not run.cuts:
         return {}
     with run.clock.timed("features"):
-        return frozen_inputs(run.classifier, run.cuts, run.config, run.data, run.store, run.strategy)
+        return frozen_inputs(run.classifier, run.cuts, run.config, run.data, run.store, run.strategy, run.precision)
 
 
 def _exact_phase(run: Run) -> Phase | None:

@@ -9,12 +9,13 @@ from pathlib import Path
 import pandas as pd
 import tensorflow as tf
 
-from config import TrainConfig
+from config import ChosenConfig
 from data.prepare import ImageData
 from data.store import Store
 from features.cuts import Cut
 from models.backbones import Backbone
 from models.classifier import Classifier
+from models.precision import Precision
 from reports.tensorboard import Board
 from training.frozen import Phase
 from training.learner import EpochResult
@@ -62,11 +63,13 @@ class Run:
     """What the stages of a run share."""
 
     folder: Path
-    config: TrainConfig
+    config: ChosenConfig
     data: ImageData
     row: Backbone
     classifier: Classifier
     strategy: tf.distribute.Strategy
+    precision: Precision
+    """In which the network learns."""
     store: Store
     cuts: dict[Phase, Cut]
     """Where the network is cut in each phase."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from config import TrainConfig, UsageError
+from config import SizedConfig, UsageError
 from data.prepare import typical_size
 from data.sources import load_source
 from models.backbones import TABLE, check_image_size, find
@@ -14,7 +14,7 @@ from tuning.inputs import search_folder
 from tuning.space import TuneConfig
 
 
-def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
+def load_candidates(config: TuneConfig) -> tuple[Path, list[SizedConfig]]:
     """Chooses what is ranked: the backbones of `--backbone`; by default all whose weights are on this machine.
 
     Args:

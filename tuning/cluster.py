@@ -9,9 +9,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from config import TrainConfig, UsageError
+from config import CompleteConfig, UsageError
 
-Numbered = tuple[int, TrainConfig]
+Numbered = tuple[int, CompleteConfig]
 """A trial: its number, from 1, and its settings."""
 Job = Sequence[Numbered]
 """Trials that run together."""
@@ -76,6 +76,6 @@ def pack(job: Job) -> list[tuple[int, dict[str, Any]]]:
 def unpack(message: Sequence[tuple[int, Mapping[str, Any]]]) -> Job:
     """The job of `pack`."""
     return [
-        (number, TrainConfig(**{**settings, "head_units": tuple(settings["head_units"])}))
+        (number, CompleteConfig(**{**settings, "head_units": tuple(settings["head_units"])}))
         for number, settings in message
     ]

@@ -5,6 +5,7 @@ rate, weight decay, dropout and epochs, and comes out as it would alone: the opt
 every number by itself, and what is dropped follows the same seeds as Keras' Dropout layers.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -13,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import Task, TrainConfig
+from config import CompleteConfig, Task
 from data.pipeline import Examples, evaluation_batches, training_batches
 from models.heads import OUTPUTS, build_head
 from training.learner import ACCURACY, STEPS_PER_CALL, Measured, assign
@@ -63,15 +64,14 @@ class StackedHeads:
         self._train_steps, self._judge_step = self._compile(task)
 
     def train(
-        self, train: Examples, val: Examples, configs: Sequence[TrainConfig], epochs: Sequence[int]
+        self, train: Examples, val: Examples, configs: Sequence[CompleteConfig], epochs: Sequence[int]
     ) -> list[SolvedHead]:
         """Trains heads until their validation losses no longer fall, as `training.learner.Learner` trains one.
 
         Args:
             train: features to learn from.
             val: features to stop and choose by.
-            configs: of each head, at most `HEADS_AT_ONCE` of an optimizer, alike in batch size, seed and views, with
-                every setting chosen.
+            configs: of each head, at most `HEADS_AT_ONCE` of an optimizer, alike in batch size, seed and views.
             epochs: maximum epochs of each.
 
         Returns:
@@ -108,7 +108,7 @@ class StackedHeads:
             of_head[1::2] = [bias[0] for bias in of_head[1::2]]
         return [SolvedHead(*parts) for parts in zip(curves, weights, strict=True)]
 
-    def _reset(self, configs: Sequence[TrainConfig], epochs: Sequence[int], steps: int) -> list[int]:
+    def _reset(self, configs: Sequence[CompleteConfig], epochs: Sequence[int], steps: int) -> list[int]:
         """Gives every head its settings, and returns the place of each."""
         start = _as_matrices(build_head(*self._shape, seed=configs[0].seed).get_weights())
         chosen: dict[str, list[int]] = {name: [] for name in self._stacks}
@@ -136,7 +136,7 @@ class StackedHeads:
         return list(map(list, zip(*of_stack, strict=True)))
 
     def _judge(self, val_batches: Sequence[tuple[tf.Tensor, ...]]) -> list[Measured]:
-        sums = sum(np.stack(self._judge_step(*batch[:2])) for batch in val_batches)
+        sums = functools.reduce(np.add, (np.stack(self._judge_step(*batch[:2])) for batch in val_batches))
         return [Measured(*means) for means in (sums / sum(len(targets) for _, targets, _ in val_batches)).T.tolist()]
 
     def _outputs(self, features: tf.Tensor, training: bool) -> tf.Tensor:
@@ -200,7 +200,7 @@ class _Stack:
         self._start = [variable.numpy() for variable in self.optimizer.variables]
 
     def reset(
-        self, start: Sequence[np.ndarray], configs: Sequence[TrainConfig], epochs: Sequence[int], steps: int
+        self, start: Sequence[np.ndarray], configs: Sequence[CompleteConfig], epochs: Sequence[int], steps: int
     ) -> None:
         for variable, values in zip(self.variables, start, strict=True):
             variable.assign(np.broadcast_to(values, variable.shape))

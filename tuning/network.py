@@ -5,17 +5,18 @@ import functools
 import math
 import time
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from config import Depth, TrainConfig
+from config import ChosenConfig, CompleteConfig, Depth, SizedConfig, TrainConfig
 from data.pipeline import Examples
 from data.store import open_store
 from features.cuts import find_cuts
 from models.freezing import set_trainable, split_into_blocks
+from models.precision import choose_precision
 from training.frozen import (
     PhaseInputs,
     build_frozen,
@@ -75,7 +76,9 @@ class Network:
             self._classifier = build_frozen(inputs)
         self._image_size = config.image_size
         layers = self._classifier.backbone.layers
-        default = ["all"] if config.weights == "none" else last_blocks(split_into_blocks(layers, inputs.row))
+        default: Sequence[Depth] = (
+            ["all"] if config.weights == "none" else last_blocks(split_into_blocks(layers, inputs.row))
+        )
         self.depths: Sequence[Depth] = search.trainable_layers or default
         """Choices of `trainable_layers`."""
         self._cuts = find_cuts(self._classifier.backbone)
@@ -83,28 +86,32 @@ class Network:
         wanted = cuts_at(self._classifier, {depth: depth for depth in (0, *self.depths)})
         cuts, self._views = fit_into_store(wanted, max(search.views), self._data, store)
         self._tensors = {depth: cut.tensor for depth, cut in cuts.items()}
-        config = dataclasses.replace(config, views=self._views)
-        self._inputs = frozen_inputs(self._classifier, cuts, config, self._data, store, self._strategy)
-        self._whole = whole_network(self._classifier, config, self._data)
+        self._precision = choose_precision(config.precision, self._classifier.model)
+        chosen = self._choose(dataclasses.replace(config, views=self._views))
+        self._inputs = frozen_inputs(self._classifier, cuts, chosen, self._data, store, self._strategy, self._precision)
+        self._whole = whole_network(self._classifier, chosen, self._data)
         self._optimizers = search.optimizer
         self._stacks: dict[tuple[int, ...], StackedHeads] = {}
         self._tails: dict[tuple, Tail] = {}
 
-    def complete(self, config: TrainConfig) -> TrainConfig:
+    def complete(self, config: TrainConfig) -> CompleteConfig:
         """Sets what a trial leaves open as `train.py` would."""
-        config = dataclasses.replace(config, image_size=self._image_size, views=min(config.views, self._views))
-        config = choose_training(config, self._cuts, len(self._data.splits["train"]))
-        return choose_head_learning_rate(config, self._features)
+        views = self._views if config.views is None else min(config.views, self._views)
+        sized = SizedConfig(**{**vars(config), "image_size": self._image_size, "views": views})
+        return choose_head_learning_rate(self._choose(sized), self._features)
+
+    def _choose(self, config: SizedConfig) -> ChosenConfig:
+        return choose_training(config, self._cuts, len(self._data.splits["train"]))
 
     @functools.cached_property
     def _features(self) -> np.ndarray:
         return features_sample(self._inputs[0])
 
-    def run(self, configs: Sequence[TrainConfig]) -> Iterator[tuple[int, Outcome]]:
+    def run(self, configs: Sequence[CompleteConfig]) -> Iterator[tuple[int, Outcome]]:
         """Runs trials that learn in the same order: alike in batch size, head, views and seed.
 
         Args:
-            configs: complete; at most `HEADS_AT_ONCE` of an optimizer.
+            configs: at most `HEADS_AT_ONCE` of an optimizer.
 
         Yields:
             Position and outcome of each, as soon as it is known.
@@ -134,7 +141,11 @@ class Network:
             yield from self._fine_tune([deep[index] for index in group], configs, solved, seconds)
 
     def _fine_tune(
-        self, positions: Sequence[int], configs: Sequence[TrainConfig], solved: dict[int, SolvedHead], seconds: float
+        self,
+        positions: Sequence[int],
+        configs: Sequence[CompleteConfig],
+        solved: dict[int, SolvedHead],
+        seconds: float,
     ) -> Iterator[tuple[int, Outcome]]:
         """Trains a tail once, for trials that differ in their epochs at most."""
         config, head = configs[positions[0]], solved[positions[0]]
@@ -150,7 +161,7 @@ class Network:
             model, num_classes = self._classifier.model, len(self._data.class_names)
             tensor = self._tensors.get(config.trainable_layers, model.input)
             self._tails[place] = Tail(
-                model, tensor, self._data.task, num_classes, config.head_units, self._strategy, config.precision
+                model, tensor, self._data.task, num_classes, config.head_units, self._strategy, self._precision
             )
         train, val = self._examples(inputs, config)
         steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / config.batch_size)
@@ -164,7 +175,7 @@ class Network:
                 config,
                 epochs,
                 augment,
-                on_epoch=lambda epoch: curve.append(Measured(epoch.val_loss, epoch.val_accuracy)),
+                on_judged=curve.append,
             )
         except DivergedError:
             curve.append(Measured(math.nan, math.nan))
@@ -174,7 +185,7 @@ class Network:
         for position in positions:
             yield position, _outcome(curve, configs[position].fine_tune_epochs, seconds)
 
-    def _examples(self, inputs: PhaseInputs, config: TrainConfig) -> tuple[Examples, Examples]:
+    def _examples(self, inputs: PhaseInputs, config: ChosenConfig) -> tuple[Examples, Examples]:
         train = examples(self._data, "train", inputs.train[: config.views], config.class_weights)
         return train, examples(self._data, "val", [inputs.judged["val"]])
 
@@ -191,17 +202,17 @@ def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:
     return counts
 
 
-def _by_settings(configs: Sequence[TrainConfig], epochs: str) -> list[list[int]]:
+def _by_settings(configs: Sequence[CompleteConfig], epochs: str) -> list[list[int]]:
     """Positions of configs that one run answers: equal ones, and under a constant learning rate fewer epochs."""
-    groups: dict[TrainConfig, list[int]] = {}
+    groups: dict[CompleteConfig, list[int]] = {}
     for position, config in enumerate(configs):
-        # A head is the same whatever is done with it later.
-        later = {"trainable_layers": 0, "fine_tune_epochs": 0, "fine_tune_learning_rate": None}
-        key = dataclasses.replace(config, **(later if epochs == "head_epochs" else {}))
+        indifferent: dict[str, Any] = {}
+        if epochs == "head_epochs":  # a head is the same whatever is done with it later
+            indifferent |= {"trainable_layers": 0, "fine_tune_epochs": 0, "fine_tune_learning_rate": None}
         needs_weights = epochs == "head_epochs" and config.trainable_layers != 0
         if config.schedule == "constant" and not needs_weights:
-            key = dataclasses.replace(key, **{epochs: 0})
-        groups.setdefault(key, []).append(position)
+            indifferent[epochs] = 0
+        groups.setdefault(dataclasses.replace(config, **indifferent), []).append(position)
     return list(groups.values())
 
 

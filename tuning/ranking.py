@@ -22,10 +22,11 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from config import DataConfig, Task, TrainConfig, UsageError
+from config import DataConfig, SizedConfig, Task, UsageError
 from data.store import open_store
 from inference.answers import class_probabilities, predicted_labels
 from models.backbones import find
+from models.precision import choose_precision
 from reports.metrics import accuracy_interval
 from reports.ranking_plot import accuracy_against_cost
 from reports.writer import write_figure, write_table
@@ -63,7 +64,7 @@ class Ranked(NamedTuple):
     """Published, fraction."""
 
 
-def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, started: float) -> Path:
+def rank(config: TuneConfig, candidates: Sequence[SizedConfig], folder: Path, started: float) -> Path:
     """Scores backbones on the val split, and writes a table and a figure, the best first.
 
     Args:
@@ -135,7 +136,7 @@ def train_command(config: TuneConfig, backbone: str) -> str:
 
 
 def _score_group(
-    candidates: Sequence[TrainConfig], num_backbones: int, strategy: tf.distribute.Strategy
+    candidates: Sequence[SizedConfig], num_backbones: int, strategy: tf.distribute.Strategy
 ) -> tuple[list[Ranked], int]:
     """Scores backbones that take pictures of one size; also returns how many the val split has.
 
@@ -187,7 +188,8 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
     with strategy.scope():
         classifier = build_frozen(inputs)
     store = open_store(config.cache_dir, config.cache_gb)
-    part = frozen_part(classifier, cuts_at(classifier, {0: 0}), config, data, store, strategy)
+    precision = choose_precision(config.precision, classifier.model)
+    part = frozen_part(classifier, cuts_at(classifier, {0: 0}), config, data, store, strategy, precision)
     kept = kept_pictures(data)
     started = time.perf_counter()
     with progress_bar(config.backbone, len(kept)) as advance:

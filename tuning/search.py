@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import tensorflow as tf
 
-from config import TrainConfig, UsageError
+from config import CompleteConfig, SizedConfig, TrainConfig, UsageError
 from files import as_read, write_json
 from reports import search_plots
 from reports.search_report import write_search_report
@@ -21,6 +21,7 @@ from reports.writer import write_figure, write_table
 from terminal import console, counted, progress_bar, show_stage
 from training.folder import CONFIG_FILE, alone_in, is_finished
 from training.inputs import RunInputs
+from training.recipe import choose_image_size
 from training.run import make_deterministic, train
 from training.strategy import make_strategy
 from tuning.board import as_drawn, best_trials, live_board, ranked, varied_in
@@ -58,7 +59,7 @@ class Search:
         self.chief = chief
         self.repeats = 0
         """Trials of finalists beside their first."""
-        self.configs: dict[int, TrainConfig] = {}
+        self.configs: dict[int, CompleteConfig] = {}
         """Of all trials so far, by number."""
 
 
@@ -128,7 +129,7 @@ def _run_trials(run: Search) -> None:
             proposer.report([_score(outcomes[number], config) for number, _ in batch])
 
 
-def _complete(run: Search, values: Mapping[str, Any]) -> TrainConfig:
+def _complete(run: Search, values: Mapping[str, Any]) -> CompleteConfig:
     """The settings of a trial, none left open."""
     config = trial_config(run.config, {name: network.depths for name, network in run.networks.items()}, values)
     return run.networks[config.backbone].complete(config)
@@ -136,14 +137,15 @@ def _complete(run: Search, values: Mapping[str, Any]) -> TrainConfig:
 
 def _outcomes(run: Search, batch: Sequence[Numbered], show: Any) -> dict[int, Outcome] | None:
     """Runs the trials of a batch that are not on record; None when the time is up before all are done."""
-    outcomes = {number: run.records.known(number, config) for number, config in batch}
-    waiting = [(number, config) for number, config in batch if outcomes[number] is None]
+    known = {number: run.records.known(number, config) for number, config in batch}
+    outcomes = {number: outcome for number, outcome in known.items() if outcome is not None}
+    waiting = [(number, config) for number, config in batch if number not in outcomes]
     settings = dict(batch)
     for number, outcome in run_trials(run.networks, run.chief, waiting, run.deadline):
         outcomes[number] = outcome
         run.records.add(number, settings[number], outcome)
         show(run.records.table)
-    return None if None in outcomes.values() else outcomes
+    return outcomes if len(outcomes) == len(batch) else None
 
 
 def _score(outcome: Outcome, config: TuneConfig) -> float | None:
@@ -159,7 +161,11 @@ def _choose(run: Search) -> int:
         raise UsageError(f"None of {counted(len(trials), 'trial', 'trials')} succeeded: {first}.")
     if config.finalists == 1:
         return int(order["trial"].iloc[0])
-    rows = [(number, *run.records.known(number, run.configs[number])) for number in order["trial"][: config.finalists]]
+    rows: list[tuple[Any, ...]] = [
+        (number, *outcome)
+        for number in order["trial"][: config.finalists]
+        if (outcome := run.records.known(number, run.configs[number])) is not None
+    ]
     repeats = [
         (number, dataclasses.replace(run.configs[number], seed=config.seed + repeat))
         for number, *_ in rows
@@ -227,16 +233,15 @@ def _trials(run: Search) -> pd.DataFrame:
     return trials[trials["trial"].isin(list(run.configs))]
 
 
-def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any]:
+def _train_best(run: Search, config: SizedConfig, folder: Path) -> dict[str, Any]:
     """A run folder of the configuration, unless it is already there; one that was begun goes on."""
     if not is_finished(folder):
-        begun = folder / CONFIG_FILE
+        inputs, begun = run.inputs[config.backbone], folder / CONFIG_FILE
         if begun.exists():  # with half the batch, perhaps
-            config = dataclasses.replace(
-                TrainConfig.from_file(begun), cache_dir=config.cache_dir, cache_gb=config.cache_gb
-            )
+            before = TrainConfig.from_file(begun)
+            before = dataclasses.replace(before, cache_dir=config.cache_dir, cache_gb=config.cache_gb)
+            config = choose_image_size(before, inputs.row, config.image_size)
         config = dataclasses.replace(config, output=folder)
-        inputs = run.inputs[config.backbone]
         train(inputs._replace(config=config, started=time.perf_counter()), run.strategy)
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 

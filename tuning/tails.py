@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import Task, TrainConfig
+from config import ChosenConfig, Task
 from data.pipeline import Examples
 from models.heads import build_head
 from models.precision import Precision, learning_precision
-from training.learner import EpochResult, Learner
+from training.learner import EpochResult, Learner, Measured
 
 POOLED = "pooling"
 """Name of the layer whose output the head gets."""
@@ -77,10 +77,10 @@ class Tail:
         steps: int,
         train: Examples,
         val: Examples,
-        config: TrainConfig,
+        config: ChosenConfig,
         epochs: int,
         augment: bool,
-        on_epoch: Callable[[EpochResult], None],
+        on_judged: Callable[[Measured], None],
     ) -> None:
         """Fine-tunes from the pretrained weights and a solved head, and leaves the pretrained weights as they were.
 
@@ -89,14 +89,19 @@ class Tail:
             steps: it was trained for; what is dropped goes on from there.
             train: examples to learn from.
             val: examples to stop and choose by.
-            config: with every setting chosen.
+            config: of the trial.
             epochs: maximum epochs.
             augment: whether to vary the pictures.
-            on_epoch: called after each epoch that did not diverge.
+            on_judged: called with what val says of each epoch that did not diverge.
 
         Raises:
             DivergedError: the loss is no longer a number.
         """
+
+        def on_epoch(epoch: EpochResult) -> None:
+            if epoch.val_loss is not None and epoch.val_accuracy is not None:
+                on_judged(Measured(epoch.val_loss, epoch.val_accuracy))
+
         self._head.set_weights(weights)
         dropouts = [layer for layer in self._head.layers if isinstance(layer, AdjustableDropout)]
         for number, layer in enumerate(dropouts, start=1):
@@ -107,9 +112,17 @@ class Tail:
             self._learners[config.optimizer] = Learner(
                 self._model, self._task, config.optimizer, strategy=self._strategy, precision=self._precision
             )
-        settings = {"epochs": epochs, "learning_rate": config.fine_tune_learning_rate, "augment": augment}
         try:
-            self._learners[config.optimizer].train("fine_tune", train, val, config, on_epoch=on_epoch, **settings)
+            self._learners[config.optimizer].train(
+                "fine_tune",
+                train,
+                val,
+                config,
+                epochs=epochs,
+                learning_rate=config.fine_tune_learning_rate,
+                augment=augment,
+                on_epoch=on_epoch,
+            )
         finally:
             for variable, values in self._pretrained:  # which other tails have as well
                 variable.assign(values)

@@ -15,7 +15,7 @@ import grpc
 import pandas as pd
 import pytest
 
-from config import TrainConfig, UsageError
+from config import CompleteConfig, TrainConfig, UsageError
 from tuning.chief import ATTEMPTS, Chief
 from tuning.cluster import HANDED_BACK, METHOD, SERVICE, decode, encode, pack, read_cluster, unpack
 from tuning.network import Outcome
@@ -94,7 +94,11 @@ def done(number: int) -> tuple[int, Outcome]:
     return number, Outcome("done", 1 - number / 100, 0.1 + 0.2, 1.0)
 
 
-JOBS = [[(1, TrainConfig(batch_size=8)), (2, TrainConfig(head_units=(3, 4)))], [(3, TrainConfig(trainable_layers=2))]]
+def complete(**settings) -> CompleteConfig:
+    return CompleteConfig(**{**vars(TrainConfig()), **settings})
+
+
+JOBS = [[(1, complete(batch_size=8)), (2, complete(head_units=(3, 4)))], [(3, complete(trainable_layers=2))]]
 
 
 def test_settings_survive_the_way_to_a_worker():
