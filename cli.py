@@ -39,7 +39,8 @@ def parse_config(args: list[str] | None = None) -> TrainConfig:
     try:
         known, rest = starts.parse_known_args(args)
     except argparse.ArgumentError as error:
-        raise UsageError(f"{error.argument_name} needs a name, such as {_EXAMPLES[error.argument_name]}.") from None
+        flag = str(error.argument_name)
+        raise UsageError(f"{flag} needs a name, such as {_EXAMPLES[flag]}.") from None
     description = f"{TrainConfig.__doc__}\n\nAlso: --config FILE starts from the config.json of a run."
     if known.resume is None:
         default = TrainConfig.from_file(known.config) if known.config else TrainConfig()

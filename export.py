@@ -58,7 +58,7 @@ def main() -> None:
     run = read_run(flags.run)
     metrics = read_metrics(run)
     check_accuracy(metrics, flags.require_accuracy)
-    folders = {name: (flags.output or run.folder / "export") / name for name in flags.format}
+    folders: dict[str, Path] = {name: (flags.output or run.folder / "export") / name for name in flags.format}
     check_folders(folders.values())
     sample = read_sample(run, flags.sample, flags.sample_size, flags.cache_dir)
     show_stage("sample", f"{counted(len(sample.paths), 'picture', 'pictures')} to compare on")

@@ -66,7 +66,7 @@ def main() -> None:
     else:
         from inference.imagenet import of_backbone
 
-        network, places = of_backbone(flags.backbone, flags.weights, flags.resize or "crop"), flags.places
+        network, places = of_backbone(flags.backbone, flags.weights, flags.resize or "crop"), list(flags.places)
     files = find_files(places)
     check_output_file("--csv", flags.csv)
     import_tensorflow()

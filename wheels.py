@@ -10,6 +10,7 @@ import io
 import pickle
 from collections.abc import Callable, Mapping
 from importlib import metadata
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from config import UsageError
@@ -49,7 +50,7 @@ def read_wheel_file(file: WheelFile) -> bytes:
     install_hint = "run 'pip install -r requirements.txt'"
     try:
         path = metadata.distribution(file.distribution).locate_file(file.path)
-        content = path.read_bytes()
+        content = Path(str(path)).read_bytes()
     except (metadata.PackageNotFoundError, OSError):
         raise UsageError(f"The package '{file.distribution}' is not installed: {install_hint}.") from None
     if hashlib.sha256(content).hexdigest() != file.sha256:

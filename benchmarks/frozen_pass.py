@@ -48,6 +48,7 @@ def measure(name: str, image_size: int, machine: Machine) -> list[tuple[str, flo
     from features.cuts import find_cuts
     from features.extract import BATCH_SIZE, convolutions_in, frozen_function
     from models import backbones
+    from models.precision import Precision
 
     backbone = backbones.build(find(name), image_size)
     model = keras.Model(backbone.inputs[0], keras.layers.GlobalAveragePooling2D()(backbone.output))
@@ -55,7 +56,7 @@ def measure(name: str, image_size: int, machine: Machine) -> list[tuple[str, flo
     batch = tf.random.uniform((BATCH_SIZE, image_size, image_size, 3), 0, 255)
     plain = tf.function(lambda pictures: model(pictures, training=False), autograph=False)
     folded = frozen_function(model)
-    candidates: dict[str, tuple[str, Callable]] = {
+    candidates: dict[str, tuple[Precision, Callable]] = {
         "tf.function": ("float32", plain),
         "folded": ("float32", folded),
         "folded, bfloat16": ("mixed_bfloat16", folded),

@@ -139,7 +139,9 @@ class WholeNetwork(Network):
 class CachedFeatures(Network):
     """Every trial trains the layers behind a cut, on what crosses it."""
 
-    def __init__(self, flags, depths, num_classes, tails: dict[int, keras.Model], arrays: dict[str, dict[int, Any]]):
+    def __init__(
+        self, flags, depths, num_classes, tails: dict[int, keras.Model], arrays: dict[str, dict[int | str, Any]]
+    ):
         super().__init__(flags, depths, num_classes)
         self.tails, self.arrays = tails, arrays
 
@@ -179,9 +181,9 @@ def main() -> None:
     for number, depths in enumerate([[depth] for depth in flags.depths] if flags.even else [flags.depths]):
         network.depths = depths
         trials = len(range(number, flags.trials, len(flags.depths))) if flags.even else flags.trials
-        found, seconds = run_search(network, trials, flags.seed + number)
+        found, took = run_search(network, trials, flags.seed + number)
         accuracies += found
-        search += seconds
+        search += took
     seconds = {"total": time.perf_counter() - started, "prepare": prepare, "features": features, "search": search}
     result = {"val_accuracy": max(accuracies), "seconds": seconds, "trials": len(accuracies)}
     print(json.dumps({**result, "val_accuracies": accuracies}))

@@ -1,5 +1,6 @@
 """What the machine can do at most: the yardstick for every other figure. `python -m benchmarks.machine` prints it."""
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +30,7 @@ def measure_machine() -> Machine:
     for precision, dtype in (("float32", tf.float32), ("mixed_bfloat16", tf.bfloat16)):
         matrix = tf.cast(tf.random.normal((SIDE, SIDE)), dtype)
         product = tf.function(tf.matmul)
-        flops[precision] = 2 * SIDE**3 / best_seconds(lambda product=product, matrix=matrix: product(matrix, matrix))
+        flops[precision] = 2 * SIDE**3 / best_seconds(functools.partial(product, matrix, matrix))
     block = np.ones(2**27, np.uint8)
     return Machine(flops, block.nbytes / best_seconds(block.copy))
 

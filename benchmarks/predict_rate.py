@@ -6,6 +6,7 @@ compare the processor's milliseconds.
 """
 
 import argparse
+import functools
 import itertools
 import tempfile
 import time
@@ -72,10 +73,10 @@ def _take_turns(name: str, network: AnsweringModel, folder: Path) -> dict[str, t
     loaded, files = network._replace(load=lambda: predictor), find_files([str(folder)])
     share = len(files) // ROUNDS
     batches = max(1, share // BATCH_SIZE)
-    times = {"files": [], "frozen": []}
+    times: dict[str, list[tuple[float, float]]] = {"files": [], "frozen": []}
     for number in range(ROUNDS):
         some = files[number * share : (number + 1) * share]
-        times["files"].append(_seconds(lambda some=some: predict_files(loaded, some), share))
+        times["files"].append(_seconds(functools.partial(predict_files, loaded, some), share))
         times["frozen"].append(_seconds(lambda: [frozen(batch) for _ in range(batches)], batches * BATCH_SIZE))
     return {label: (min(wall for wall, _ in rounds), min(cpu for _, cpu in rounds)) for label, rounds in times.items()}
 

@@ -42,7 +42,7 @@ def release(array: np.ndarray) -> None:
 
     Without this, a pass over a file counts all of it as memory of the process. Other arrays stay as they are.
     """
-    base = array
+    base: object = array
     while isinstance(base, np.ndarray):
         base = base.base
     if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):

@@ -46,7 +46,8 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     rows = _read_rows(path)
     multi_label = any("|" in row.label for row in rows)
     way_out = _find_way_out(path.parent)
-    pictures, set_aside = [], []
+    pictures: list[Picture] = []
+    set_aside: list[Picture] = []
     for row in rows:
         picture = _check_row(path, row, multi_label)
         way = None if outside else way_out(row.path)

@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.JpegImagePlugin import JpegImageFile
 
 from config import Resize
 
@@ -181,13 +182,13 @@ class _Timed:
     """
 
     def __init__(self, source: bytes | io.FileIO):
-        super().__init__(source)
+        super().__init__(source)  # type: ignore[call-arg]  # of the stream that is mixed in
         self._deadline = time.thread_time() + MAX_SECONDS
 
     def read(self, size: int | None = -1) -> bytes:
         if time.thread_time() > self._deadline:
             raise UnreadablePictureError(f"takes more than {MAX_SECONDS:g} seconds to decode")
-        return super().read(size)
+        return super().read(size)  # type: ignore[misc]  # likewise
 
 
 class _TimedBytes(_Timed, io.BytesIO):
@@ -203,7 +204,7 @@ def _check_header(picture: Image.Image) -> contextlib.AbstractContextManager:
     num_pixels = picture.width * picture.height
     if num_pixels == 0:
         raise UnreadablePictureError("no pixels")
-    if picture.format in ("JPEG", "MPO"):
+    if isinstance(picture, JpegImageFile):
         picture.decodermaxblock = min(picture.decodermaxblock, int(UNTIMED_BYTES * MAX_PIXELS / num_pixels))
     return _one_large_picture if num_pixels > LARGE_PIXELS else contextlib.nullcontext()
 

@@ -69,7 +69,7 @@ def group_near_duplicates(looks: np.ndarray) -> Groups:
         A group for each, of its own where nothing looks like it.
     """
     count = len(looks)
-    groups = np.arange(count, dtype=np.int32)
+    groups: np.ndarray = np.arange(count, dtype=np.int32)
     if not 1 < count <= MOST_COMPARED:
         return Groups(groups, SURE_SCORE)
     slopes = _slopes(looks)

@@ -8,7 +8,7 @@ import functools
 import gc
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -16,7 +16,7 @@ import tensorflow as tf
 from data.arrays import release
 from data.replicas import Part
 
-AUGMENTATION = {
+AUGMENTATION: dict[str, Any] = {
     # Share of the picture that a random crop keeps.
     "crop_area": (0.7, 1.0),
     # Width of a random crop as a multiple of its height.
@@ -207,7 +207,7 @@ def _deal(batches: tf.data.Dataset, batch_size: int, part: Part | None) -> tf.da
     if part is None:
         return batches.map(lambda positions: (positions, tf.fill(tf.shape(positions), _share(positions))))
     rows = -(-batch_size // part.replicas)
-    places = np.arange(part.first * rows, (part.first + part.count) * rows).reshape(part.count, rows)
+    places = np.arange(part.first * rows, (part.first + part.num_fed) * rows).reshape(part.num_fed, rows)
 
     def deal(positions: tf.Tensor) -> tf.data.Dataset:
         count = tf.size(positions)

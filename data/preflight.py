@@ -87,10 +87,12 @@ def check_pictures(
                 _decode(pictures, image_size, resize, writer, on_progress)
                 writer.end_here()
             stored = store.load(description, check=False)
+            if stored is None:
+                raise RuntimeError(f"'{store.folder}' has lost what was just written")
         else:
-            writer = ArrayWriter(temporary_array(shape, row, scratch_dir))
-            _decode(pictures, image_size, resize, writer, on_progress)
-            stored = Stored(writer.values[: writer.rows], 0.0, writer.notes)
+            array = ArrayWriter(temporary_array(shape, row, scratch_dir))
+            _decode(pictures, image_size, resize, array, on_progress)
+            stored = Stored(array.values[: array.rows], 0.0, array.notes)
     set_aside = dict(stored.notes["set_aside"])
     readable = [picture for index, picture in enumerate(pictures) if index not in set_aside]
     quarantine = [SetAside(pictures[index].path, reason) for index, reason in set_aside.items()]
@@ -166,7 +168,7 @@ def _digest_of_files(pictures: Sequence[Picture]) -> str:
     for picture in pictures:
         try:
             status = os.stat(picture.path)
-            state = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+            state: tuple[int, int, int] | str = status.st_size, status.st_mtime_ns, status.st_ctime_ns
         except (OSError, ValueError) as error:
             state = type(error).__name__
         digest.update(repr((os.path.abspath(picture.path), state)).encode(errors="surrogateescape"))

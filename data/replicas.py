@@ -27,7 +27,7 @@ class Part(NamedTuple):
     """All that share a batch."""
     first: int
     """Number of the first that this pipeline feeds."""
-    count: int
+    num_fed: int
     """How many it feeds."""
 
     @classmethod

@@ -51,7 +51,7 @@ class Writer:
 
     def append(self, rows: np.ndarray) -> None:
         """Adds the next rows."""
-        content = np.ascontiguousarray(rows, self._dtype)
+        content = np.ascontiguousarray(rows, self._dtype).data
         self._file.write(content)
         self.checksum = zlib.crc32(content, self.checksum)
         self.rows += len(rows)

@@ -60,7 +60,8 @@ def assign_splits(
     Raises:
         UsageError: a class has too few pictures for that, and the message names it; or a split of the data has none.
     """
-    given = {*given_splits, *(picture.split for picture in pictures)} - {None}
+    made = *given_splits, *(picture.split for picture in pictures)
+    given = {split for split in made if split is not None}
     groups: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         groups[digest].append(index)
@@ -200,7 +201,7 @@ def _deal(units: Sequence[list[str]], sizes: dict[Split, int], seed: int) -> tup
     before = 0
     for unit in sorted(small, key=place):
         middle = before + len(unit) / 2
-        split = next((split for split, border in zip(sizes, borders, strict=True) if middle <= border), "train")
+        split: Split = next((split for split, border in zip(sizes, borders, strict=True) if middle <= border), "train")
         dealt.update(dict.fromkeys(unit, split))
         before += len(unit)
     return dealt, warning

@@ -228,12 +228,14 @@ class FrozenPart:
             raise UsageError(
                 f"'{self._store.folder}' has no room for {needed / 2**20:,.0f} MiB. Raise --cache-gb, or free disk."
             )
+        arrays: list[np.ndarray] = []
         writers: dict[int, Writer | ArrayWriter] = {}
         with contextlib.ExitStack() as stack:
             for index, shape in shapes.items():
                 title = f"{self._title}, {self.cuts[index].layer}"
                 if not room:
-                    writers[index] = ArrayWriter(np.empty(shape, dtypes[index]))
+                    arrays.append(np.empty(shape, dtypes[index]))
+                    writers[index] = ArrayWriter(arrays[-1])
                 elif is_chief(self._strategy):
                     writers[index] = stack.enter_context(
                         self._store.writing(descriptions[index], title, shape, dtypes[index])
@@ -242,7 +244,7 @@ class FrozenPart:
             # By a process that had to stop.
             done = chief_decides(self._strategy, lambda: min(writer.rows for writer in writers.values()))
             for writer in writers.values():
-                if writer.rows > done:
+                if isinstance(writer, Writer) and writer.rows > done:
                     writer.rewind(done)
             on_progress(done)
             rest = View(view.values, view.rows[done:])
@@ -254,7 +256,7 @@ class FrozenPart:
                     writer.append(outputs[index])
                 on_progress(len(outputs[0]))
         if not room:
-            return [writer.values for writer in writers.values()]
+            return arrays
         wait_for_workers(self._strategy)
         return [self._load(descriptions[index]).values for index in chosen]
 

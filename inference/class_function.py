@@ -1,6 +1,6 @@
 """The computation that every exported file holds: from pictures to a probability for each class."""
 
-from collections.abc import Callable
+from typing import TypeAlias
 
 import keras
 import tensorflow as tf
@@ -8,7 +8,7 @@ import tensorflow as tf
 from config import Task
 from features.extract import frozen_function
 
-ClassFunction = Callable[[tf.Tensor], dict[str, tf.Tensor]]
+ClassFunction: TypeAlias = tf.types.experimental.PolymorphicFunction
 """A TensorFlow function of float32 pictures (n, image_size, image_size, 3) in [0, 255] to 'probabilities', float32
 (n, num_classes)."""
 

@@ -234,7 +234,9 @@ def compare(route: Route, path: Path, run: TrainedRun, reference: Reference) -> 
         reference: the sample, and what the model says of it.
     """
     answer = route.open(path)
-    rows, probabilities, labels = [], [], []
+    rows: list[int] = []
+    probabilities: list[np.ndarray] = []
+    labels: list[str] = []
     for batch, content in _batches(route, reference.sample):
         try:
             found = answer(content)

@@ -4,8 +4,8 @@ import glob
 import itertools
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,7 +58,7 @@ def find_files(places: Sequence[str]) -> list[FoundFile]:
     return files
 
 
-def read_batches(files: Iterable[FoundFile], image_size: int, resize: Resize, batch_size: int) -> Iterator[Batch]:
+def read_batches(files: Iterable[FoundFile], image_size: int, resize: Resize, batch_size: int) -> Generator[Batch]:
     """Reads files in threads while the caller works on those before them.
 
     Args:
@@ -74,7 +74,8 @@ def read_batches(files: Iterable[FoundFile], image_size: int, resize: Resize, ba
         except UnreadablePictureError as error:
             return file._replace(reason=str(error)), None
 
-    remaining, waiting = iter(files), deque()
+    remaining = iter(files)
+    waiting: deque[Future[tuple[FoundFile, np.ndarray | None]]] = deque()
     # Threads suffice: Pillow lets go of the interpreter while it works.
     with ThreadPoolExecutor(os.cpu_count()) as workers:
         try:

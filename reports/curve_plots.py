@@ -1,7 +1,7 @@
 """The figures of a report that show all thresholds, and how sure the model is. Nothing is written here."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -12,6 +12,7 @@ from reports.curves import MEAN, ClassCurves
 from reports.page import number
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR, make_panel, shorten, tidy
 
+LegendPlace = Literal["lower left", "lower center", "lower right", "upper left", "upper center", "upper right"]
 LINE_COLOURS = (VAL_COLOUR, TRAIN_COLOUR, "#5c9a72", "#8d6cab", "#bf9433", "#3f95a6")
 """Of classes: to be told apart on white and on black."""
 
@@ -21,9 +22,9 @@ def precision_recall(lines: Sequence[ClassCurves]) -> Figure:
     figure, axes = make_panel()
     for line, style in zip(lines, _styles(lines), strict=True):
         _, recall, precision = line.precision_recall
-        draw = axes.plot if line.kind == MEAN else axes.step
-        where = {} if line.kind == MEAN else {"where": "post"}
-        draw(recall, precision, label=f"{_name(line)} {number(line.average_precision)}", **style, **where)
+        steps = "default" if line.kind == MEAN else "steps-post"
+        label = f"{_name(line)} {number(line.average_precision)}"
+        axes.plot(recall, precision, drawstyle=steps, label=label, **style)
     if len(lines) == 1:
         axes.axhline(lines[0].prevalence, color="0.6", lw=1, ls="--")
     _unit_square(axes, "recall: share of the class that is found", "precision: share of finds that are right")
@@ -108,5 +109,5 @@ def _unit_square(axes: Axes, x: str, y: str) -> None:
     tidy(axes)
 
 
-def _legend(axes: Axes, place: str, title: str | None) -> None:
+def _legend(axes: Axes, place: LegendPlace, title: str | None) -> None:
     axes.legend(loc=place, title=title, fontsize=9, title_fontsize=9, frameon=True, framealpha=0.7, edgecolor="none")

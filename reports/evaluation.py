@@ -10,6 +10,7 @@ import pandas as pd
 
 from data.pipeline import View, input_batches
 from data.prepare import ImageData
+from data.sources import Split
 from features.extract import BATCH_SIZE
 from files import write_json
 from inference.load import TrainedRun, load_model
@@ -37,9 +38,10 @@ def evaluate(
     """
     run, data = inputs.run, inputs.data
     outputs = _predict(run, data)
-    measured = {
-        split: measure(data.targets[positions], outputs[split], data.class_names, data.task)
+    measured: dict[str, dict[str, Any]] = {
+        split: found
         for split, positions in data.splits.items()
+        if (found := measure(data.targets[positions], outputs[split], data.class_names, data.task)) is not None
     }
     console.print(results_table(measured))
     table = predictions_table(data, outputs)
@@ -85,8 +87,9 @@ def _labels(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     return {(row.split, row.path): row.label for row in table[["split", "path", "label"]].itertuples(index=False)}
 
 
-def _predict(run: TrainedRun, data: ImageData) -> dict[str, np.ndarray]:
-    predictor, outputs = Predictor(load_model(run), run.cut), {}
+def _predict(run: TrainedRun, data: ImageData) -> dict[Split, np.ndarray]:
+    predictor = Predictor(load_model(run), run.cut)
+    outputs: dict[Split, list[np.ndarray]] = {}
     with progress_bar("evaluate", sum(map(len, data.splits.values()))) as advance:
         for split, positions in data.splits.items():
             outputs[split] = []

@@ -51,7 +51,9 @@ def load_evaluation(
         config = dataclasses.replace(config, val_fraction=0.0, test_fraction=0.0)
     with progress_bar("pictures", len(source.pictures)) as advance:
         prepared = prepare_to_judge(source, config, run.class_names, run.task, split=not together, on_progress=advance)
-    found = {ALL: prepared.splits["test"]} if together else {split: prepared.splits[split] for split in SPLITS}
+    found = {split: prepared.splits[split] for split in SPLITS}
+    if together:
+        found = {ALL: prepared.splits["test"]}  # type: ignore[dict-item]  # no split, and shown in the place of one
     chosen = {split: found[split] for split in (splits or found) if len(found[split]) and (splits or split != "train")}
     missing = [split for split in splits if split not in chosen] or ([] if chosen else ["val", "test"])
     if missing:

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from data.prepare import ImageData
 from data.sources import Split
@@ -110,7 +111,7 @@ def _reliability_figure(
     return _figure(folder, "reliability", curve_plots.reliability(**tables))
 
 
-def _figure(folder: Path, name: str, figure: plots.Figure) -> Markup:
+def _figure(folder: Path, name: str, figure: Figure) -> Markup:
     write_figure(folder / "figures" / f"{name}.png", figure)
     return inline_svg(figure, name.replace("_", " "))
 
@@ -123,4 +124,4 @@ def _mistakes(folder: Path, mistakes: Mistakes) -> dict[str, Any]:
         {**each._asdict(), "pixels": picture_uri(each.pixels), "overlay": picture_uri(each.overlay)}
         for each in mistakes.shown
     ]
-    return {"count": mistakes.count, "shown": shown}
+    return {"count": mistakes.num_mistakes, "shown": shown}

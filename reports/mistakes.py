@@ -36,8 +36,8 @@ class Explained(NamedTuple):
 class Mistakes(NamedTuple):
     """What is shown of a split."""
 
-    count: int
-    """Of all mistakes."""
+    num_mistakes: int
+    """In all."""
     shown: list[Explained]
     """The most confident; where there are none, the least sure of the right answers."""
 

@@ -95,9 +95,11 @@ def inline_svg(figure: Figure, description: str) -> Markup:
         description: for those who cannot see it; another for each figure of a page.
     """
     written = io.StringIO()
-    texts_as_texts = {"svg.fonttype": "none", "svg.hashsalt": description}
     # A script that no font of matplotlib has is no reason to warn: the reader's browser has one.
-    with matplotlib.rc_context(texts_as_texts), warnings.catch_warnings(action="ignore"):
+    with (
+        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": description}),
+        warnings.catch_warnings(action="ignore"),
+    ):
         figure.savefig(written, format="svg", transparent=True, metadata={"Date": None})
     svg = written.getvalue()
     svg = svg[svg.index("<svg") :]

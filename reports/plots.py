@@ -1,7 +1,7 @@
 """The figures of a run folder. Each function returns a matplotlib Figure; nothing is written here."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -83,14 +83,15 @@ def _draw_history(axes: Axes, history: pd.DataFrame, name: str) -> None:
         axes.plot(epochs, history[f"val_{name}"], color=VAL_COLOUR, marker=marker, ms=4, label="validation")
     if 0 < head_epochs < len(history):
         axes.axvline(head_epochs + 0.5, color="0.6", lw=1, ls="--")
-        top, grey = axes.get_xaxis_transform(), {"color": "0.4", "fontsize": 9}
+        top = axes.get_xaxis_transform()
+        grey: dict[str, Any] = {"color": "0.4", "fontsize": 9}
         if head_epochs < 0.7 * len(history):
             axes.text(head_epochs + 0.4, 1.01, "head ", transform=top, ha="right", **grey)
             axes.text(head_epochs + 0.6, 1.01, " fine-tuning", transform=top, ha="left", **grey)
         else:  # no room behind the line
             axes.text(1, 1.01, "head, then fine-tuning", transform=axes.transAxes, ha="right", **grey)
     axes.set(xlabel="epoch", ylabel=name)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params("x", integer=True)
     tidy(axes)
     axes.legend(frameon=False)
 

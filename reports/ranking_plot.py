@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from matplotlib.text import Annotation
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
 from matplotlib.transforms import Bbox
 
@@ -50,7 +51,7 @@ def accuracy_against_cost(ranking: pd.DataFrame, num_val: int) -> Figure:
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, ncols=3, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, fontsize=9)
-    _label(axes, milliseconds, accuracy, list(ranking["backbone"]))
+    _label(figure, axes, milliseconds, accuracy, list(ranking["backbone"]))
     return figure
 
 
@@ -63,15 +64,14 @@ def _unbeaten(cost: np.ndarray, accuracy: np.ndarray) -> list[int]:
     return front
 
 
-def _label(axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> None:
+def _label(figure: Figure, axes: Axes, x: np.ndarray, y: np.ndarray, names: Sequence[str]) -> None:
     """Writes the names beside the dots, where they cover no dot and no other name if there is such a place."""
-    figure = axes.figure
     figure.draw_without_rendering()  # places the axes, on which the distances depend
     radius = POINT_SIZE * figure.dpi / 72 / 2
     dots = axes.transData.transform(np.column_stack([x, y]))
     taken = [Bbox.from_extents(*(dot - radius), *(dot + radius)) for dot in dots]
-    for name, *dot in zip(names, x, y, strict=True):
-        tried = []
+    for name, dot in zip(names, zip(x, y, strict=True), strict=True):
+        tried: list[tuple[int, int, Annotation, Bbox]] = []
         for right, up in LABEL_PLACES:
             text = axes.annotate(
                 name,

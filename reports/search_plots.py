@@ -7,9 +7,11 @@ objective counts as failed.
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
@@ -97,11 +99,11 @@ def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Sequence[str],
         axes.set_yticks(list(outcome.ticks), outcome.ticks.values(), fontsize=8)
         axes.set_ylim(outcome.limits)
     figure.supylabel(_objective_text(objective), fontsize=10)
-    shown = {}
+    shown: dict[str, Artist] = {}
     for axes in panels.ravel():
         handles, labels = axes.get_legend_handles_labels()
         shown.update(zip(labels, handles, strict=True))
-    figure.legend(shown.values(), shown.keys(), loc="outside upper right", ncols=3, frameon=False, fontsize=9)
+    figure.legend(list(shown.values()), list(shown), loc="outside upper right", ncols=3, frameon=False, fontsize=9)
     return figure
 
 
@@ -265,7 +267,9 @@ def _draw_effect(axes: Axes, scale: Scale, outcome: Scale, numbers: np.ndarray, 
     )
     labels = list(scale.ticks.values())
     crowded = sum(map(len, labels)) + 2 * len(labels) > 36
-    turned = {"rotation": 35, "ha": "right"} if len(labels) <= 8 else {"rotation": 90, "ha": "right", "va": "center"}
+    turned: dict[str, Any] = (
+        {"rotation": 35, "ha": "right"} if len(labels) <= 8 else {"rotation": 90, "ha": "right", "va": "center"}
+    )
     size = 8 if len(labels) <= 12 else 5.5
     axes.set_xticks(list(scale.ticks), labels, fontsize=size, rotation_mode="anchor", **(turned if crowded else {}))
     axes.set_xlim(scale.limits)
@@ -276,8 +280,8 @@ def _draw_axis(axes: Axes, column: int, name: str, scale: Scale, is_last: bool) 
     axes.vlines(column, 0, 1, color="0.25", lw=1, zorder=5)
     size = 8 if len(scale.ticks) <= 16 else 5.5
     patch = {"facecolor": "white", "alpha": 0.72, "edgecolor": "none", "pad": 0.8}
-    for tick, text in scale.ticks.items():
-        height = share_of_axis(tick, scale)
+    heights = share_of_axis(np.array(list(scale.ticks)), scale)
+    for text, height in zip(scale.ticks.values(), heights, strict=True):
         start = column + 0.06 if is_last else column - 0.035
         place, side = (start + 0.06, "left") if is_last else (start - 0.025, "right")
         axes.hlines(height, start, start + 0.035, color="0.25", lw=1, zorder=5)

@@ -84,7 +84,7 @@ def _calibration(
     if split not in outputs:
         return None
     targets = data.targets[data.splits[split]]
-    found = {}
+    found: dict[str, float] = {}
     for name, exponent in (("before", 1 / temperature), ("after", 1.0)):
         scaled = apply_temperature(outputs[split], exponent, data.task)
         measured = measure_certainty(targets, scaled, data.task)
@@ -99,7 +99,7 @@ def _operating_point(data: ImageData, outputs: dict[Split, np.ndarray]) -> dict[
     threshold = choose_threshold(data.targets[data.splits["val"]], outputs["val"])
     if threshold is None:
         return None
-    measured = {
+    measured: dict[str, Any] = {
         split: measure_threshold(data.targets[data.splits[split]], outputs[split], threshold) for split in outputs
     }
     return {"positive": data.class_names[1], "threshold": threshold, "val": None, "test": None, **measured}

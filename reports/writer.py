@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
 from data.csv_cells import table_text
@@ -28,7 +29,7 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
     write_text(path, table_text(table))
 
 
-def write_figure(path: Path, figure: plots.Figure) -> None:
+def write_figure(path: Path, figure: Figure) -> None:
     """Writes a PNG file."""
     path.parent.mkdir(exist_ok=True)
     # A name in a script that no installed font has would be a warning.

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
         path: of the file.
         checkpoint: what is written.
     """
-    arrays = {
+    arrays: dict[str, Any] = {
         f"{name} {number}": array for name, each in checkpoint.state.arrays.items() for number, array in enumerate(each)
     }
     record = checkpoint._replace(state=checkpoint.state._replace(arrays={}))

@@ -76,8 +76,8 @@ def _start(flags: Sequence[str], addresses: Sequence[str], number: int, log: Pat
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, VARIABLE: json.dumps(task)}
     command = [sys.executable, str(TRAIN), *flags, "--strategy", "multiworker"]
     with log.open("wb") as file:
-        output = {} if number == 0 else {"stdout": file, "stderr": file}
-        return subprocess.Popen(command, env=environment, start_new_session=True, **output)
+        output = None if number == 0 else file
+        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=output, stderr=output)
 
 
 def _pass_signals_on(workers: Sequence[subprocess.Popen]) -> None:

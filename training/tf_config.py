@@ -18,7 +18,7 @@ class Worker(NamedTuple):
 
     number: int
     """From 0, which is the chief: it alone writes the run folder and the cache."""
-    count: int
+    num_workers: int
 
     @property
     def is_chief(self) -> bool:

@@ -51,7 +51,12 @@ class _Grid(_WithoutFiles, keras_tuner.oracles.GridSearchOracle):
     pass
 
 
-ORACLES = {"random": _Random, "bayesian": _Bayesian, "hyperband": _Hyperband, "grid": _Grid}
+ORACLES: dict[str, type[keras_tuner.Oracle]] = {
+    "random": _Random,
+    "bayesian": _Bayesian,
+    "hyperband": _Hyperband,
+    "grid": _Grid,
+}
 
 
 class Proposer:

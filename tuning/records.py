@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -100,7 +100,9 @@ class Records:
                 rows = read_table(file)[list(COLUMNS)].to_dict("records")
             except (ValueError, KeyError):
                 raise UsageError(f"'{file}' is damaged. Choose another --output.") from None
-            parsed = ({name: text if name in TEXTS else _number(text) for name, text in row.items()} for row in rows)
+            parsed: Iterator[dict[str, Any]] = (
+                {name: text if name in TEXTS else _number(text) for name, text in row.items()} for row in rows
+            )
             self._rows = {row["trial"]: row for row in parsed}
 
 

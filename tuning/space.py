@@ -135,8 +135,7 @@ class TuneConfig(DataConfig):
                 if len(set(values)) < len(values):
                     raise UsageError(f"--{name.replace('_', '-')} names a value twice: {' '.join(map(str, values))}.")
                 if isinstance(values[0], float) and self.oracle != "grid":
-                    ordered = len(values) <= 2 and values[0] <= values[-1]
-                    check_setting(self, name, lambda _, ordered=ordered: ordered, "one value, or lowest and highest")
+                    check_setting(self, name, _is_range, "one value, or lowest and highest")
         for name in ("max_trials", "finalists", "repeats", "workers"):
             check_setting(self, name, lambda value: value >= 1, "at least 1")
         check_setting(self, "max_minutes", lambda value: value > 0, "above 0")
@@ -245,3 +244,7 @@ def trial_config(config: TuneConfig, depths: Mapping[str, Sequence[Depth]], valu
         **settings,
         **phase,
     )
+
+
+def _is_range(values: Sequence[float]) -> bool:
+    return len(values) <= 2 and values[0] <= values[-1]
