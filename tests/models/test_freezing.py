@@ -1,8 +1,11 @@
 """Frozen is frozen: weights to the bit, BatchNorm in every case."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from models.backbones import find
 from models.classifier import build_classifier
@@ -33,6 +36,15 @@ def test_zero_freezes_all_and_all_unfreezes_all(classifier):
 def test_without_pretrained_weights_batch_norm_learns(classifier):
     set_trainable(classifier.backbone.layers, "all", batch_norm_learns=True)
     assert len(names_of_learning(classifier)) == 54
+
+
+def test_without_pretrained_weights_the_statistics_follow_within_a_few_steps(classifier):
+    set_trainable(classifier.backbone.layers, "all", batch_norm_learns=True)
+    pictures = np.random.default_rng(0).uniform(0, 255, (16, 32, 32, 3)).astype(np.float32)
+    step = tf.function(functools.partial(classifier.backbone, training=True))
+    for _ in range(200):
+        learning = step([pictures])
+    np.testing.assert_allclose(classifier.backbone([pictures], training=False), learning, atol=0.01)
 
 
 def test_training_moves_what_learns_and_nothing_else():
