@@ -2,14 +2,17 @@
 
 import argparse
 import contextlib
+import dataclasses
 import io
 import re
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
+import docstring_parser
 import tyro
 
 from config import RunError, TrainConfig, UsageError
@@ -72,6 +75,8 @@ def parse_flags(kind: type[Flags], args: list[str] | None = None, **settings: An
         UsageError: an unknown flag or an impossible value.
         SystemExit: with 0 after --help.
     """
+    if {"-h", "--help"} & set(sys.argv[1:] if args is None else args):
+        _join_lines_of_help(kind)
     complaint = io.StringIO()
     try:
         with contextlib.redirect_stderr(complaint):
@@ -123,6 +128,18 @@ def run_command(command: Callable[[], None]) -> None:
     except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(TERMINATED_STATUS if isinstance(interrupt, Terminated) else INTERRUPTED_STATUS)
+
+
+def _join_lines_of_help(kind: type) -> None:
+    """Makes the docstring of every field one paragraph; tyro would keep its line breaks."""
+    texts = {
+        param.arg_name: " ".join(param.description.split())
+        for base in reversed(kind.__mro__[:-1])
+        for param in docstring_parser.parse_from_object(base).params
+        if param.description
+    }
+    for field in dataclasses.fields(kind):
+        field.metadata = MappingProxyType({**field.metadata, "help": texts[field.name]})
 
 
 def _fail(message: str, status: int = USAGE_STATUS) -> None:

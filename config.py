@@ -2,7 +2,8 @@
 
 The flags of `train.py` are made from these fields, and a run keeps them in its `config.json`. A field that is None is
 chosen from the backbone and the size of the data set, in `training/recipe.py`; `config.json` holds what was chosen.
-How far that is, the types say: `SizedConfig`, `ChosenConfig`, `CompleteConfig`.
+How far that is, `SizedConfig`, `ChosenConfig` and `CompleteConfig` tell the type checker; `training/recipe.py` alone
+makes them. Compare settings by `to_json`: two of different classes are never equal.
 """
 
 import dataclasses
@@ -11,8 +12,9 @@ import os
 import reprlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Literal, Self, get_type_hints
+from typing import Annotated, Any, Literal, Self, TypeVar, get_type_hints
 
+import tyro
 from platformdirs import user_cache_path
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
@@ -28,6 +30,9 @@ Objective = Literal["val_accuracy", "val_loss"]
 """What a search has most, or least, of."""
 Task = Literal["binary", "multiclass", "multilabel"]
 """What a picture's labels are: one of two classes, one of several, or any number of them."""
+Value = TypeVar("Value")
+Open = Annotated[Value | None, tyro.conf.arg(help_behavior_hint="")]
+"""What may be left open; the docstring says what it is then, and --help nothing of None."""
 
 
 class UsageError(Exception):
@@ -74,7 +79,7 @@ class DataConfig:
     """How a picture becomes a square: 'crop' keeps the middle, 'pad' adds black bars, 'stretch' changes proportions.
     Where what matters may lie at the border of a long picture, take one of the last two."""
 
-    image_size: int | None = None
+    image_size: Open[int] = None
     """Height and width of the network's input, pixels. Default: the backbone's own, or less for small pictures."""
 
     # --- the network ---------------------------------------------------------------------------------------------
@@ -103,7 +108,7 @@ class DataConfig:
     convolutions are slower in bfloat16, and learn in float32 all the same."""
 
     # --- where things go; never part of config.json, so that a copied config cannot write into an old run ----------
-    output: Path | None = None
+    output: Open[Path] = None
     """Folder of the run. Default: one below runs/, named by time, backbone and data."""
 
     cache_dir: Path = DEFAULT_CACHE_DIR
@@ -117,7 +122,7 @@ class DataConfig:
     """What the network learns on: 'one' device, all GPUs of this machine ('mirrored'), several machines ('multiworker',
     named by TF_CONFIG), or a 'tpu'. 'auto' takes what is there. The result is the same but for rounding."""
 
-    devices: int | None = None
+    devices: Open[int] = None
     """How many GPUs of this machine are used. Default: all. Without any, the CPU is split into as many, to try it."""
 
     strict: bool = False
@@ -151,32 +156,34 @@ class TrainConfig(DataConfig):
     dropout: float = 0.2
     """Fraction of values dropped before each dense layer of the head while training."""
 
-    trainable_layers: Depth | None = None
+    trainable_layers: Open[Depth] = None
     """Last layers of the backbone to fine-tune after the head: a number, 'all', or 0. Default: its last blocks."""
 
-    head_epochs: int | None = None
-    """Maximum epochs of training the head on the frozen backbone."""
+    head_epochs: Open[int] = None
+    """Maximum epochs of training the head on the frozen backbone. Default: those of 4,500 steps, between 8 and 60."""
 
-    fine_tune_epochs: int | None = None
-    """Maximum epochs of fine-tuning the unfrozen layers after that."""
+    fine_tune_epochs: Open[int] = None
+    """Maximum epochs of fine-tuning the unfrozen layers after that. Default: 2; 0 with fewer than 1,000 training
+    pictures; 30 from random weights."""
 
-    learning_rate: float | Literal["find"] | None = None
+    learning_rate: Open[float | Literal["find"]] = None
     """Peak learning rate of the head phase; 'find' looks for it in a short training with rising rates. Default: by the
     spread of the features."""
 
-    fine_tune_learning_rate: float | None = None
-    """Peak learning rate of the fine-tuning phase."""
+    fine_tune_learning_rate: Open[float] = None
+    """Peak learning rate of the fine-tuning phase. Default: 1e-4 for batches of 32 pictures, less where the phase is
+    short."""
 
-    layer_decay: float | None = None
-    """Factor on the fine-tuning learning rate for each block further from the output, such as 0.8."""
+    layer_decay: Open[float] = None
+    """Factor on the fine-tuning learning rate for each block further from the output, such as 0.8. Default: 1."""
 
-    batch_size: int | None = None
-    """Pictures per training step."""
+    batch_size: Open[int] = None
+    """Pictures per training step, of all devices together. Default: 32."""
 
     optimizer: Optimizer = "adam"
     """Optimizer of both phases; sgd has Nesterov momentum 0.9."""
 
-    weight_decay: float | None = None
+    weight_decay: Open[float] = None
     """Fraction of each weight taken off per step and unit of learning rate. Default: 0.004 for adamw, else none."""
 
     augment: Literal["views", "fresh", "none"] = "views"
@@ -184,13 +191,13 @@ class TrainConfig(DataConfig):
     them through the frozen layers once and takes another in each epoch; 'fresh' makes new ones in every epoch, for
     which the whole network has to run; or 'none'."""
 
-    views: int | None = None
-    """Versions of each training picture, the unchanged one included; one means no augmentation."""
+    views: Open[int] = None
+    """Versions of each training picture, the unchanged one included; one means no augmentation. Default: 2."""
 
     # --- beside the run; not part of config.json either -------------------------------------------------------------
-    resume: Path | None = None
+    resume: Open[Path] = None
     """Folder of an unfinished run to go on with, under its own settings: the result is that of a run that was never
-    stopped."""
+    stopped. Default: a new run."""
 
     checkpoint_seconds: float = 60.0
     """Seconds between saves of an unfinished phase: what a kill may cost. Ctrl-C and SIGTERM save first."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import tyro
 
 from cli import check_output_file, parse_flags, run_command
-from config import DEFAULT_CACHE_DIR
+from config import DEFAULT_CACHE_DIR, Open
 from data.sources import Split
 
 
@@ -17,7 +17,7 @@ class EvaluateFlags:
     run: tyro.conf.Positional[Path]
     """A run folder, or a search folder, whose best run is taken."""
 
-    data: str | None = None
+    data: Open[str] = None
     """New pictures of classes that the model knows, as train.py takes them. Default: those of the run."""
 
     outside: bool = False
@@ -26,11 +26,12 @@ class EvaluateFlags:
     split: tuple[Split, ...] = ()
     """Which splits, as the data makes them or as train.py would. Default: val and test; all pictures of --data."""
 
-    json: Path | None = None
-    """Write the figures to this file, as in metrics.json."""
+    json: Open[Path] = None
+    """Write the figures to this file, as in metrics.json. Default: no file."""
 
-    csv: Path | None = None
-    """Write each picture's label, prediction and probabilities to this file, as in predictions.csv."""
+    csv: Open[Path] = None
+    """Write each picture's label, prediction and probabilities to this file, as in predictions.csv. Default: no
+    file."""
 
     cache_dir: Path = DEFAULT_CACHE_DIR
     """Folder for decoded pictures and unpacked data sets."""

@@ -7,7 +7,7 @@ from typing import Annotated
 import tyro
 
 from cli import check_output_file, parse_flags, run_command
-from config import Resize, UsageError, check_setting
+from config import Open, Resize, UsageError, check_setting
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,23 +19,24 @@ class PredictFlags:
     """RUN: a run folder, or a search folder, whose best run is taken. PATH: pictures, folders, or patterns in quotes
     such as 'photos/*.jpg'."""
 
-    backbone: str | None = None
-    """Pretrained network, such as efficientnet_lite0; the README lists all. There is no RUN then."""
+    backbone: Open[str] = None
+    """Pretrained network, such as efficientnet_lite0; the README lists all. There is no RUN then. Default: a RUN."""
 
     weights: str = "imagenet"
     """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top."""
 
-    resize: Resize | None = None
-    """How a picture becomes a square for --backbone: 'crop' (the default), 'pad' or 'stretch'; see train.py."""
+    resize: Open[Resize] = None
+    """How a picture becomes a square for --backbone: 'crop', 'pad' or 'stretch'; see train.py. Default: crop."""
 
-    csv: Path | None = None
-    """Write every answer to this file: path, predicted, probability, status, reason, probability of each class."""
+    csv: Open[Path] = None
+    """Write every answer to this file: path, predicted, probability, status, reason, probability of each class.
+    Default: no file."""
 
     top: int = 3
     """Classes that the terminal shows for each picture."""
 
-    unknown_below: float | None = None
-    """Answer 'unknown' where no class has this probability, as a fraction."""
+    unknown_below: Open[float] = None
+    """Answer 'unknown' where no class has this probability, as a fraction. Default: never."""
 
     def __post_init__(self):
         check_setting(self, "top", lambda value: value >= 1, "at least 1")

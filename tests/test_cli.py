@@ -1,5 +1,6 @@
 """What a user types: flags, help, and every mistake as one line and exit status 2."""
 
+import dataclasses
 import re
 import subprocess
 import sys
@@ -8,11 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from docstring_parser import parse_from_object
 
 import train
 from cli import parse_config, run_command
 from config import TrainConfig
 from data.store import Store
+from demo import DemoFlags
+from evaluate import EvaluateFlags
+from export import ExportFlags
+from predict import PredictFlags
+from tuning.space import TuneConfig
 
 REPOSITORY = Path(__file__).parent.parent
 
@@ -29,6 +36,23 @@ def test_flags_override_a_config_file(tmp_path):
     path.write_text('{"backbone": "vgg16", "dropout": 0.5, "head_units": [8]}')
     config = parse_config(["--config", str(path), "--backbone", "resnet50", "--trainable-layers", "all"])
     assert config == TrainConfig(backbone="resnet50", dropout=0.5, head_units=(8,), trainable_layers="all")
+
+
+def test_help_is_in_paragraphs_and_speaks_of_no_none(capsys):
+    with pytest.raises(SystemExit):
+        parse_config(["--help"])
+    text = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
+    assert "a folder of CLASS/picture files (with or without train/, val/ and test/ above them), a .csv" in text
+    assert "(default: None)" not in text
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, TuneConfig, PredictFlags, EvaluateFlags, ExportFlags, DemoFlags])
+def test_what_may_be_left_open_says_what_it_is_then(kind):
+    texts = {
+        param.arg_name: param.description for base in kind.__mro__[:-1] for param in parse_from_object(base).params
+    }
+    left_open = [field.name for field in dataclasses.fields(kind) if field.default is None and field.name != "run"]
+    assert [name for name in left_open if "Default: " not in texts[name]] == []
 
 
 @pytest.mark.parametrize("script", ["train.py", "tune.py"])

@@ -1,6 +1,6 @@
 """What is searched: the flags of `tune.py` with their ranges, and how values drawn from them become a `TrainConfig`.
 
-To search something else, add it to `search_space` and to `trial_config`.
+To search something else, see CONTRIBUTING.md.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from config import DataConfig, Depth, Objective, Optimizer, TrainConfig, UsageError, check_setting
+from config import DataConfig, Depth, Objective, Open, Optimizer, TrainConfig, UsageError, check_setting
 
 if TYPE_CHECKING:
     import keras_tuner  # which imports Keras
@@ -54,7 +54,7 @@ class TuneConfig(DataConfig):
     backbone: tuple[str, ...] = ("efficientnet_lite0",)
     """Pretrained networks to choose from."""
 
-    trainable_layers: tuple[Depth, ...] | None = None
+    trainable_layers: Open[tuple[Depth, ...]] = None
     """Numbers of last layers of the backbone to fine-tune, to choose from. Default: none, its last block, its last two
     blocks."""
 
@@ -101,8 +101,8 @@ class TuneConfig(DataConfig):
     max_trials: int = 50
     """Most trials."""
 
-    max_minutes: float | None = None
-    """Minutes after which no further trials are begun."""
+    max_minutes: Open[float] = None
+    """Minutes after which no further trials are begun. Default: no limit."""
 
     finalists: int = 1
     """Best trials to repeat with other seeds before choosing; the best mean wins. 1 chooses without."""
