@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import tyro
 
 from cli import parse_flags, run_command
-from config import DEFAULT_CACHE_DIR, UsageError
+from config import DEFAULT_CACHE_DIR, Open, UsageError
 
 Format = Literal["saved_model", "litert", "onnx"]
 
@@ -17,19 +17,20 @@ class ExportFlags:
     """Export the model of a run, and keep what was written only if its own runtime answers as the model does."""
 
     run: Annotated[Path, tyro.conf.Positional]
-    """Folder of a finished run, or of a search, whose best run is meant."""
+    """A run folder, or a search folder, whose best run is taken."""
 
     format: tuple[Format, ...] = ("saved_model", "litert", "onnx")
     """What to write: a SavedModel that takes picture files or pixels, LiteRT (TensorFlow Lite) files, an ONNX file."""
 
-    output: Path | None = None
+    output: Open[Path] = None
     """Folder for a folder per format. Default: export/ in the run folder."""
 
-    require_accuracy: float | None = None
-    """Refuse to export a model whose accuracy on the test split (or val, without test) is below this fraction."""
+    require_accuracy: Open[float] = None
+    """Refuse to export a model whose accuracy on the test split (or val, without test) is below this fraction.
+    Default: export any."""
 
     quantize: bool = True
-    """Write a quantised LiteRT file as well: a quarter of the size."""
+    """Write a quantised LiteRT file as well, a quarter of the size, if it gives the same labels."""
 
     sample: tuple[str, ...] = ()
     """Pictures to compare on: files, folders or patterns. Default: those that the run measured itself on."""

@@ -84,6 +84,10 @@ FORMATS: dict[str, tuple[Artifact, ...]] = {
 }
 
 
+class NotTheSameError(Exception):
+    """A file does not answer as the model does."""
+
+
 class Reference(NamedTuple):
     """What the model itself says of the sample."""
 
@@ -184,13 +188,19 @@ def export_format(
         quantize: write quantised files as well.
 
     Raises:
-        UsageError: a file does not answer as the model does.
+        UsageError: a file does not answer as the model does. A quantised one is left out then, and the others are kept.
     """
     artifacts = [artifact for artifact in FORMATS[name] if quantize or not artifact.quantized]
     with complete_folder(folder) as aside:
         parities: dict[str, Parity] = {}
         for artifact in artifacts:
-            parities |= _write_and_compare(name, artifact, compute, run, reference, aside)
+            try:
+                parities |= _write_and_compare(name, artifact, compute, run, reference, aside)
+            except NotTheSameError as error:
+                if not artifact.quantized:
+                    raise UsageError(f"{error} Nothing of it was kept.") from None
+                (aside / artifact.name).unlink()
+                show_stage("warning", f"{error} It was left out.")
         labels = [" ".join(class_name.splitlines()) for class_name in run.class_names]
         _write_text(aside / LABELS_FILE, "\n".join(labels) + "\n")
         record = {"format": name, "routes": {route: parity._asdict() for route, parity in parities.items()}}
@@ -213,12 +223,11 @@ def _write_and_compare(
         started = time.perf_counter()
         found[route_name] = parity = compare(route, path, run, reference)
         if not parity.passed:
-            advice = " --no-quantize leaves it out." if artifact.quantized else ""
+            advice = ""
             if parity.n < ANSWERED * (parity.n + parity.refused):
                 advice = f" TensorFlow decodes {', '.join(KINDS)}: name such pictures as --sample."
-            raise UsageError(
-                f"The export to {name} ({route_name}) does not answer as the model does: {parity}. "
-                f"Nothing of it was kept.{advice}"
+            raise NotTheSameError(
+                f"The export to {name} ({route_name}) does not answer as the model does: {parity}.{advice}"
             )
         show_stage("", f"{route_name}: {parity}, in {time.perf_counter() - started:.1f} seconds")
     return found

@@ -180,6 +180,8 @@ def test_the_card_says_what_the_model_needs_and_how_good_it_is(exported, finishe
         card = (exported / name / "MODEL_CARD.md").read_text()
         for text in ("`blue`", "32 x 32", "in [0, 255]", "7/8", f"accuracy {100 * accuracy:.1f} %", "Apache-2.0"):
             assert text in card, (name, text)
+        for artifact in FORMATS[name]:
+            assert artifact.name in card
     assert "TIFF, AVIF" in (exported / "saved_model" / "MODEL_CARD.md").read_text()
 
 
