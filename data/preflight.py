@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config import Resize
+from config import Resize, RunError
 from data.arrays import temporary_array
 from data.decode import DECODER, LOOK_SIZE, UnreadableNowError, UnreadablePictureError, decode_with_look, read_content
 from data.rows import ArrayWriter, Writer
@@ -88,7 +88,7 @@ def check_pictures(
                 writer.end_here()
             stored = store.load(description, check=False)
             if stored is None:
-                raise RuntimeError(f"'{store.folder}' has lost what was just written")
+                raise RunError(f"'{store.folder}' has lost what was just written. Start again.")
         else:
             array = ArrayWriter(temporary_array(shape, row, scratch_dir))
             _decode(pictures, image_size, resize, array, on_progress)

@@ -31,7 +31,7 @@ def accuracy_against_cost(ranking: pd.DataFrame, num_val: int) -> Figure:
     figure = Figure(figsize=(9, 5 + 0.08 * max(0, len(ranking) - FEW)), layout="constrained")
     FigureCanvasAgg(figure)  # which can tell how wide a label is
     axes = figure.subplots()
-    milliseconds = 1000 / ranking["images_per_second"].to_numpy()
+    milliseconds = 1000 / ranking["pictures_per_second"].to_numpy()
     accuracy = ranking["ridge_accuracy"].to_numpy()
     low, high = ranking["ridge_low"].to_numpy(), ranking["ridge_high"].to_numpy()
     width = 3 if len(ranking) <= FEW else 1.5

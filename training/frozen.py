@@ -155,7 +155,8 @@ def frozen_inputs(
     data: ImageData,
     store: Store,
     strategy: tf.distribute.Strategy | None = None,
-    precision: Precision = "float32",
+    *,
+    precision: Precision,
 ) -> dict[Use, PhaseInputs]:
     """Runs the frozen layers once for every view, or takes what the store has of it; shows which of the two.
 
@@ -178,7 +179,7 @@ def frozen_inputs(
     plain_positions = judged_positions = kept
     if precision != "float32" and len(kept) > len(train):
         plain_positions, judged_positions = np.sort(train), np.setdiff1d(kept, train)
-    part = frozen_part(classifier, cuts, config, data, store, strategy, precision)
+    part = frozen_part(classifier, cuts, config, data, store, strategy, precision=precision)
     count, saved, views = len(kept) + (config.views - 1) * len(train), 0.0, []
     with progress_bar("features", count) as advance:
         for number in range(config.views):
@@ -187,7 +188,7 @@ def frozen_inputs(
             saved += seconds
         judged = views[0]
         if judged_positions is not plain_positions:
-            part = frozen_part(classifier, cuts, config, data, store, strategy)
+            part = frozen_part(classifier, cuts, config, data, store, strategy, precision="float32")
             judged, seconds = load_or_compute(part, 0, judged_positions, config, data, advance)
             saved += seconds
     how = f"{saved:.1f} seconds saved by the cache"
@@ -225,7 +226,8 @@ def frozen_part(
     data: ImageData,
     store: Store,
     strategy: tf.distribute.Strategy | None = None,
-    precision: Precision = "float32",
+    *,
+    precision: Precision,
 ) -> FrozenPart:
     """Makes the pass through what lies before the cuts; see `frozen_inputs` for the arguments."""
     title = f"{data.name}, {config.backbone}, {config.image_size} px"
@@ -242,8 +244,8 @@ def load_or_compute(
 ) -> tuple[list[np.ndarray], float]:
     """Returns what crosses each cut in one view, and the seconds that the store saved.
 
-    Views that are varied may be rounded: that is far below what augmentation changes. The plain one is judged by and
-    stays exact.
+    Views that are varied may be kept as float16: that is far below what augmentation changes. The plain one is kept
+    as it was computed.
 
     Args:
         part: the frozen part.

@@ -238,7 +238,9 @@ def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
     if not run.cuts:
         return {}
     with run.clock.timed("features"):
-        return frozen_inputs(run.classifier, run.cuts, run.config, run.data, run.store, run.strategy, run.precision)
+        return frozen_inputs(
+            run.classifier, run.cuts, run.config, run.data, run.store, run.strategy, precision=run.precision
+        )
 
 
 def _exact_phase(run: Run) -> Phase | None:

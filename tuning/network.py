@@ -88,7 +88,9 @@ class Network:
         self._tensors = {depth: cut.tensor for depth, cut in cuts.items()}
         self._precision = choose_precision(config.precision, self._classifier.model)
         chosen = self._choose(dataclasses.replace(config, views=self._views))
-        self._inputs = frozen_inputs(self._classifier, cuts, chosen, self._data, store, self._strategy, self._precision)
+        self._inputs = frozen_inputs(
+            self._classifier, cuts, chosen, self._data, store, self._strategy, precision=self._precision
+        )
         self._whole = whole_network(self._classifier, chosen, self._data)
         self._optimizers = search.optimizer
         self._stacks: dict[tuple[int, ...], StackedHeads] = {}

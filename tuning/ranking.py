@@ -56,7 +56,7 @@ class Ranked(NamedTuple):
     """As of the ridge regression."""
     parameters: float
     """Millions, without top."""
-    images_per_second: float
+    pictures_per_second: float
     """Of the pass, whenever it was."""
     image_size: int
     """Height and width of the pictures, pixels."""
@@ -156,7 +156,7 @@ def _score_group(
 def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     """Runs a backbone, or takes its features from the store, and scores it."""
     data, row = inputs.data, inputs.row
-    features, images_per_second = _pooled_features(inputs, strategy)
+    features, pictures_per_second = _pooled_features(inputs, strategy)
     kept, train, val = kept_pictures(data), data.splits["train"], data.splits["val"]
     truth = class_probabilities(data.targets[val], data.task) > 0.5
     said = score_features(
@@ -165,7 +165,7 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     ridge, neighbours = [int((predicted == truth).all(axis=1).sum()) for predicted in said]
     low, high = accuracy_interval(ridge, len(val))
     text = f"ridge {ridge / len(val):.1%}, neighbours {neighbours / len(val):.1%} of {len(val):,} val pictures"
-    show_stage("scored", f"{row.name}: {text}; {images_per_second:,.0f} pictures per second")
+    show_stage("scored", f"{row.name}: {text}; {pictures_per_second:,.0f} pictures per second")
     return Ranked(
         row.name,
         ridge / len(val),
@@ -173,7 +173,7 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
         high,
         neighbours / len(val),
         row.parameters,
-        round(images_per_second, 2),
+        round(pictures_per_second, 2),
         inputs.config.image_size,
         row.imagenet_accuracy,
     )
@@ -189,7 +189,7 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
         classifier = build_frozen(inputs)
     store = open_store(config.cache_dir, config.cache_gb)
     precision = choose_precision(config.precision, classifier.model)
-    part = frozen_part(classifier, cuts_at(classifier, {0: 0}), config, data, store, strategy, precision)
+    part = frozen_part(classifier, cuts_at(classifier, {0: 0}), config, data, store, strategy, precision=precision)
     kept = kept_pictures(data)
     started = time.perf_counter()
     with progress_bar(config.backbone, len(kept)) as advance:
@@ -208,7 +208,7 @@ def _shown(ranking: pd.DataFrame) -> Table:
             f"{row.ridge_accuracy:.2%}",
             f"{row.neighbours_accuracy:.2%}",
             f"{row.parameters:.1f}",
-            f"{row.images_per_second:,.0f}",
+            f"{row.pictures_per_second:,.0f}",
             str(row.image_size),
             f"{row.imagenet_accuracy:.1%}",
         )

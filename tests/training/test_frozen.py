@@ -45,7 +45,13 @@ def curve(inputs: PhaseInputs, classifier: Classifier, config: TrainConfig, data
 
 @pytest.mark.parametrize(
     ("backbone", "trainable_layers"),
-    [("vgg16", 4), ("resnet50", 12), ("mobilenetv2", 20), ("inceptionv3", 30), ("efficientnetb0", 16)],
+    [
+        ("vgg16", 4),
+        ("mobilenetv2", 20),
+        ("inceptionv3", 30),
+        pytest.param("resnet50", 12, marks=pytest.mark.slow),
+        pytest.param("efficientnetb0", 16, marks=pytest.mark.slow),
+    ],
 )
 def test_the_loss_curve_is_that_of_the_whole_network(make_folder, tmp_path, backbone, trainable_layers):
     config = settings_of(make_folder(count=10), tmp_path, backbone=backbone, trainable_layers=trainable_layers)
@@ -67,7 +73,7 @@ def test_the_loss_curve_is_that_of_the_whole_network(make_folder, tmp_path, back
     cuts = {"fine_tune": choose_cuts(cached, config)["fine_tune"]}
     frozen = [cached.model.get_layer(name) for name in _layers_before(cached, cuts["fine_tune"].layer)]
     before = [layer.get_weights() for layer in frozen]
-    inputs = frozen_inputs(cached, cuts, config, data, Store(tmp_path / "s", 10**9))
+    inputs = frozen_inputs(cached, cuts, config, data, Store(tmp_path / "s", 10**9), precision="float32")
     assert inputs["fine_tune"].train[0].values.dtype == np.float32
     got = curve(inputs["fine_tune"], cached, config, data)
 

@@ -128,7 +128,7 @@ def test_a_ranking_leaves_a_table_a_figure_and_the_command_to_go_on_with(config,
     assert (row["backbone"], row["image_size"], row["imagenet_accuracy"]) == ("efficientnet_lite0", 64, 0.751)
     assert row["ridge_accuracy"] > 0.6  # three colours
     assert row["ridge_low"] < row["ridge_accuracy"] <= row["ridge_high"]
-    assert row["images_per_second"] > 0
+    assert row["pictures_per_second"] > 0
     with Image.open(folder / "figures" / "ranking.png") as figure:
         assert figure.size[0] > 500
     shown = capsys.readouterr().out
@@ -145,7 +145,7 @@ def test_the_same_command_again_takes_all_from_the_store_and_ranks_the_same(conf
     second = pd.read_csv(run(config) / "ranking.csv")
     assert len(Store(config.cache_dir / "store", 10**9).entries()) == len(entries)
     assert len([entry for entry in entries if entry.title.endswith("pooling")]) == 1
-    pd.testing.assert_frame_equal(first.drop(columns="images_per_second"), second.drop(columns="images_per_second"))
+    pd.testing.assert_frame_equal(first.drop(columns="pictures_per_second"), second.drop(columns="pictures_per_second"))
 
 
 @pytest.mark.usefixtures("no_downloads")
@@ -158,7 +158,7 @@ def test_what_a_ranking_computes_a_training_finds_in_the_store(config, capsys):
     classifier = build_classifier(
         inputs.row, weights="imagenet", image_size=64, task="multiclass", num_classes=3, head_units=(8,), seed=5
     )
-    frozen_inputs(classifier, cuts_at(classifier, {"head": 0}), inputs.config, inputs.data, store)
+    frozen_inputs(classifier, cuts_at(classifier, {"head": 0}), inputs.config, inputs.data, store, precision="float32")
     assert {entry.folder for entry in store.entries()} == before
     assert "saved by the cache" in capsys.readouterr().out
 
@@ -262,7 +262,7 @@ def test_labels_of_the_figure_cover_neither_each_other_nor_a_dot():
     names = [f"network{number}" for number in range(6)]
     table = pd.DataFrame({"backbone": names, "ridge_accuracy": [0.9, 0.9, 0.9, 0.88, 0.88, 0.7]})
     table["ridge_low"], table["ridge_high"] = table["ridge_accuracy"] - 0.05, table["ridge_accuracy"] + 0.05
-    table["images_per_second"] = [50.0, 49.0, 20.0, 48.0, 47.0, 100.0]
+    table["pictures_per_second"] = [50.0, 49.0, 20.0, 48.0, 47.0, 100.0]
     figure = accuracy_against_cost(table, 100)
     texts = [text for text in figure.axes[0].texts if text.get_text() in names]
     assert [text.get_text() for text in texts] == names
