@@ -8,7 +8,7 @@ from data.sources import Split
 from inference.run_record import measured_split
 from reports.page import SPACE, interval, percent
 
-WIDE_INTERVAL = 0.1
+WIDE_INTERVAL = 0.08
 """Of an accuracy, as a fraction: a wider interval says little."""
 FEW_PICTURES = 10
 """Classes with fewer judged pictures are named: a figure of theirs moves by a tenth or more with each picture."""
