@@ -22,6 +22,8 @@ class Predictor:
             cut: layer at which a run cut it in two. Computed in two parts as well, the results are those of the run to
                 the bit; None computes it as a whole, which may round otherwise.
         """
+        self.model = model
+        """For what asks more of it than probabilities."""
         tensors = {each.layer: each.tensor for each in find_cuts(model)} if cut else {}
         parts = [model]
         if cut in tensors:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from config import UsageError
+from data import tfds
 from data.csv_cells import read_table
 from data.sources import SPLITS, Split, choose_judged, load_source
 from files import read_json
@@ -95,8 +96,12 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
         UsageError: no picture is there or can be read.
     """
     files = [file for file in find_files(given) if not file.reason] if given else _measured_files(run, cache_dir)
-    chosen = [files[row] for row in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
-    batches = list(read_batches(chosen, run.config.image_size, run.config.resize, READ_AT_ONCE))
+    if not files:
+        raise UsageError(
+            f"An export is compared with the model on pictures, and those that this run measured (of --data "
+            f"'{run.config.data}') are not there. Name some: --sample PATHS, files or folders."
+        )
+    batches = list(read_batches(_some(files, most), run.config.image_size, run.config.resize, READ_AT_ONCE))
     read = [file for batch in batches for file in batch.files]
     paths = [file.path for file in read if not file.reason]
     if not paths:
@@ -104,21 +109,34 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
     return Sample(paths, np.concatenate([batch.pixels for batch in batches]))
 
 
-def _measured_files(run: TrainedRun, cache_dir: Path) -> list[FoundFile]:
-    """The files that `predictions.csv` names and that are still there."""
+def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
+    """Finds files of the split that says how good a run is; none of them if they are not there any more.
+
+    Args:
+        run: whose pictures. A data set of TensorFlow Datasets is left alone: it might be downloaded.
+        most: number of files; of more, as many are taken at equal distances.
+        cache_dir: where data that does not come as files was unpacked.
+    """
+    if tfds.accepts(run.config.data):
+        return []
+    return [file.path for file in _some(_measured_files(run, cache_dir, judged_alone=True), most)]
+
+
+def _measured_files(run: TrainedRun, cache_dir: Path, judged_alone: bool = False) -> list[FoundFile]:
+    """The files that `predictions.csv` names, of every split or the judged one, and that are still there."""
     try:
-        names = read_predictions(run.folder)["path"]
+        table = read_predictions(run.folder)
+        if judged_alone:
+            table = table[table["split"] == choose_judged(set(table["split"]))]
         root = load_source(run.config.data, cache_dir, run.config.outside).root
-        paths = [root / name for name in names]
-    except (ValueError, UsageError):  # a name may be no path at all
-        paths = []
-    files = [FoundFile(path) for path in paths if path.is_file()]
-    if not files:
-        raise UsageError(
-            f"An export is compared with the model on pictures, and those that this run measured (of --data "
-            f"'{run.config.data}') are not there. Name some: --sample PATHS, files or folders."
-        )
-    return files
+        return [FoundFile(root / name) for name in table["path"] if (root / name).is_file()]
+    except (ValueError, OSError, UsageError):  # a name may be no path at all
+        return []
+
+
+def _some(files: Sequence[FoundFile], most: int) -> list[FoundFile]:
+    """At most so many of them, at equal distances."""
+    return [files[row] for row in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
 
 
 def _check_metrics(metrics: Any) -> None:

@@ -8,7 +8,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+BROWSER = next(
+    filter(None, map(shutil.which, ("google-chrome", "google-chrome-stable", "chromium", "chromium-browser"))), None
+)
 FETCHED = re.compile(r"""(?:src|href|srcset|data|action)=["'](?!data:|#|best/)|url\((?!#)|@import""")
 """What a browser would load from elsewhere."""
 

@@ -1,0 +1,186 @@
+"""The page of demo.py: a picture goes in; what the model answers, and where it looked, comes out.
+
+Nothing on the page comes from elsewhere, and its browser is forbidden to ask for it. A picture is written to a file and
+read by `data.decode`, as in training; neither the browser nor the web library decodes it.
+"""
+
+import base64
+import contextlib
+import functools
+import io
+import shutil
+import socket
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import flask
+import numpy as np
+from PIL import Image
+
+from data.decode import MAX_BYTES, UnreadablePictureError, read_picture
+from data.sources import printable
+from inference.answer_table import answer_table
+from inference.answering import AnsweringModel
+from inference.answers import NO_LABEL, class_probabilities
+from inference.explain import grad_cam, overlay
+from inference.files import FoundFile
+from inference.web_server import HOST, serve
+
+CLASSES_SHOWN = 10
+"""The likeliest, of a model that knows more."""
+UPLOADS_AT_ONCE = 4
+"""More wait: each may take as much disk as a picture may have bytes."""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+class Thumbnail(NamedTuple):
+    """An example, as the page shows it."""
+
+    path: Path
+    name: str
+    """Of the file, to be shown."""
+    uri: str
+    """The picture itself, as part of a page."""
+
+
+Ask = Callable[[np.ndarray], dict[str, Any]]
+"""From a picture, uint8 (image_size, image_size, 3), to what the template `answer.html` shows of it."""
+
+
+def show_page(
+    network: AnsweringModel,
+    name: str,
+    examples: Sequence[Path],
+    listener: socket.socket,
+    *,
+    unknown_below: float | None = None,
+    open_browser: bool = False,
+) -> None:
+    """Loads a model and serves its page, until Ctrl-C.
+
+    Args:
+        network: what answers.
+        name: shown as the title.
+        examples: picture files that are offered to click.
+        listener: from `inference.web_server.open_port`.
+        unknown_below: where no class is as likely as this, the answer is 'unknown'.
+        open_browser: whether to show it in the browser as well.
+    """
+    ask = load_ask(network, unknown_below)
+    ask(np.zeros((network.image_size, network.image_size, 3), np.uint8))  # the first answer is slow
+    with tempfile.TemporaryDirectory(prefix="headstart-", ignore_cleanup_errors=True) as uploads:
+        serve(make_app(network, name, examples, ask, Path(uploads)), listener, open_browser)
+
+
+def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask:
+    """Loads a model as a function that answers one picture at a time, whoever asks; see `show_page`."""
+    predict, alone = network.load(), threading.Lock()
+    explains = {"pooling", "head"} <= {layer.name for layer in predict.model.layers}
+
+    def ask(pixels: np.ndarray) -> dict[str, Any]:
+        with alone:
+            outputs = predict(pixels[None])
+            probabilities = class_probabilities(outputs, network.task)[0]
+            likeliest = probabilities.argmax(keepdims=True)
+            heatmap = grad_cam(predict.model, pixels[None], likeliest)[0] if explains else None
+        row = answer_table([FoundFile(Path())], outputs, network.class_names, network.task, unknown_below).iloc[0]
+        several = network.task == "multilabel" and row["status"] == "answered"
+        labels = [label for label in row["predicted"].split("|") if label] if several else [row["predicted"]]
+        order = np.argsort(-probabilities, kind="stable")[:CLASSES_SHOWN]
+        return {
+            "answer": ", ".join(labels) or NO_LABEL,
+            "unknown_below": unknown_below if row["status"] == "unknown" else None,
+            "bars": [(name := network.class_names[i], float(probabilities[i]), name in labels) for i in order],
+            "others": len(probabilities) - len(order),
+            "likeliest": network.class_names[likeliest[0]],
+            "picture": _picture_uri(pixels),
+            "looked": None if heatmap is None else _picture_uri(overlay(pixels, heatmap)),
+            "nowhere": heatmap is not None and not heatmap.any(),
+        }
+
+    return ask
+
+
+def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: Ask, uploads: Path) -> flask.Flask:
+    """Makes the app behind the page.
+
+    Args:
+        network: what is asked.
+        name: shown as the title.
+        examples: picture files that are offered to click; those that cannot be read are left out.
+        ask: from `load_ask`.
+        uploads: folder for what is being read; nothing stays there.
+    """
+    app = flask.Flask(__name__, static_folder="web/static", template_folder="web")
+    app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    # A page of others may give its own name this address, and would then be taken for this one.
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BYTES, TRUSTED_HOSTS=[HOST, "localhost"])
+    uploading = threading.BoundedSemaphore(UPLOADS_AT_ONCE)
+    read = functools.partial(read_picture, image_size=network.image_size, resize=network.resize)
+    thumbnails = _thumbnails(examples, read)
+
+    def answer(path: Path) -> str:
+        try:
+            shown = ask(read(path))
+        except UnreadablePictureError as error:
+            shown = {"reason": str(error)}
+        return flask.render_template("answer.html", **shown)
+
+    @app.get("/")
+    def page() -> str:
+        return flask.render_template(
+            "page.html", name=printable(name), network=network, thumbnails=thumbnails, most_bytes=MAX_BYTES
+        )
+
+    @app.post("/answer")
+    def answer_upload() -> str:
+        with uploading, tempfile.TemporaryDirectory(dir=uploads) as folder:
+            path = Path(folder, "picture")
+            with path.open("wb") as file:
+                shutil.copyfileobj(flask.request.stream, file)
+            return answer(path)
+
+    @app.post("/examples/<int:index>")
+    def answer_example(index: int) -> str:
+        return answer(thumbnails[index].path) if index < len(thumbnails) else flask.abort(404)
+
+    @app.before_request
+    def refuse_other_pages() -> None:
+        """Any page that is open in the browser may send here what it likes; the browser says which page it was."""
+        if (
+            flask.request.method == "POST"
+            and flask.request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
+        ):
+            flask.abort(403)
+
+    @app.after_request
+    def add_headers(response: flask.Response) -> flask.Response:
+        response.headers.update(HEADERS)
+        return response
+
+    return app
+
+
+def _thumbnails(examples: Sequence[Path], read: Callable[[Path], np.ndarray]) -> list[Thumbnail]:
+    """Reads the examples; those that cannot be read are left out."""
+    thumbnails = []
+    for path in examples:
+        with contextlib.suppress(UnreadablePictureError):
+            thumbnails.append(Thumbnail(path, printable(path.name), _picture_uri(read(path))))
+    return thumbnails
+
+
+def _picture_uri(pixels: np.ndarray) -> str:
+    """A picture, uint8 (height, width, 3), as part of a page."""
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
