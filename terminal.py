@@ -22,7 +22,15 @@ from rich.text import Text
 REASONS_SHOWN = 3
 """Most frequent reasons for setting pictures aside that are shown."""
 
-console = Console(highlight=False, emoji=False, soft_wrap=True)
+# A notebook gets plain lines; Jupyter asks for colours as if it were a terminal.
+_in_notebook = "ipykernel" in sys.modules
+console = Console(
+    highlight=False,
+    emoji=False,
+    soft_wrap=True,
+    force_jupyter=False,
+    force_terminal=False if _in_notebook else None,
+)
 if not console.is_terminal:
     console.width = 120  # a log has no width of its own
 

@@ -1,0 +1,213 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1. First transfer
+#
+# A network that has seen a million photos already knows edges, textures, legs and ears. Transfer learning keeps that,
+# and learns only what is new: your classes. This notebook asks what it is worth. Four ways of learning the same few
+# pictures are compared:
+#
+# 1. no network: a linear model on raw pixels,
+# 2. a network from scratch: random weights, all layers learn,
+# 3. the same network with pretrained weights, of which only a new last layer (the *head*) learns,
+# 4. the same, and then its last layers learn too (*fine-tuning*).
+#
+# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`. It needs no network connection.
+
+# %% tags=["parameters"]
+data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
+pictures = 2000  # about how many of them are used; None for all
+backbone = "efficientnet_lite0"  # its weights come with the packages; others are downloaded, see the README
+image_size = 64  # height and width of what the network gets, pixels
+scratch_epochs = 4  # for the network from scratch; more make it better
+head_epochs = None  # at most, for the head; None lets the number of pictures decide
+fine_tune_epochs = 5  # at most, for the last layers
+trainable_layers = None  # how many of the last layers; None takes the last blocks
+seed = 0  # of everything random
+
+# %%
+import sys
+
+sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import PercentFormatter
+
+from config import TrainConfig
+from data.sources import SPLITS
+from notebooks.beginning import make_work_folder, quietly, some_pictures
+from reports.baselines import raw_pixels_accuracy
+from terminal import import_tensorflow
+from training.inputs import load_inputs
+
+import_tensorflow()
+from training.run import train
+
+plt.rcParams["figure.dpi"] = 80
+work = make_work_folder()  # gone when the notebook is closed
+
+# %% [markdown]
+# ## The pictures
+#
+# We take some of the pictures only, since few pictures are what most people have. A CSV file with the columns
+# `path`, `label` and `split` names them; `split` is empty where the data has no splits of its own.
+
+# %%
+base = TrainConfig(
+    data=str(some_pictures(data, pictures, work)),
+    outside=True,  # the pictures are not in the folder of the CSV file
+    val_fraction=0.25,
+    test_fraction=0.25,
+    backbone=backbone,
+    image_size=image_size,
+    cache_dir=work / "cache",
+    seed=seed,
+)
+some = load_inputs(base).data
+
+# %% [markdown]
+# Every picture is in one of three splits. *train* is learnt from. *val* is for choosing: which epoch, which settings,
+# which of the four ways. *test* is left alone until the end: what is chosen on a split looks better on it than it is.
+
+# %%
+labels = np.array([picture.labels[0] for picture in some.pictures])
+figure, axes = plt.subplots(2, 5, figsize=(7.5, 3.4))
+for axis, name in zip(axes.flat, some.class_names, strict=False):
+    axis.imshow(some.pixels[some.splits["train"][labels[some.splits["train"]] == name][0]])
+    axis.set(title=name, xticks=[], yticks=[])
+figure.tight_layout()
+plt.show()
+pd.DataFrame({split: pd.Series(labels[some.splits[split]]).value_counts() for split in SPLITS}).T
+
+# %% [markdown]
+# ## 1. No network
+#
+# A logistic regression on the values of the pixels. It is the line to beat: a network that is not better than this
+# has learnt nothing worth its trouble.
+
+# %%
+results = {}
+started = time.perf_counter()
+accuracy = raw_pixels_accuracy(some.pixels, some.targets, some.splits["train"], some.splits["val"], some.task)
+results["raw pixels,\nlinear model"] = {"accuracy": accuracy, "seconds": time.perf_counter() - started}
+print(f"val accuracy {accuracy:.1%}")
+
+# %% [markdown]
+# ## 2. to 4. The network
+#
+# Each is one run, as `train.py` makes it, with other settings. A run also measures itself on *test*, and we do not
+# look at that yet: what it prints is put aside, and of what it writes only the rows of *val* are read.
+
+
+# %%
+def run(name: str, **settings) -> Path:
+    """Trains, notes accuracy and seconds of learning, and returns the run folder."""
+    config = dataclasses.replace(base, output=work / f"run {len(results)}", **settings)
+    with quietly():
+        folder = train(load_inputs(config))
+    metrics = json.loads((folder / "metrics.json").read_text())
+    seconds = sum(metrics["seconds"][stage] for stage in ("features", "head", "fine_tune"))
+    results[name] = {"accuracy": metrics["val"]["accuracy"], "seconds": seconds, "folder": folder}
+    print(f"val accuracy {metrics['val']['accuracy']:.1%}, {seconds:.0f} seconds of learning")
+    return folder
+
+
+# %% [markdown]
+# **From scratch.** `weights="none"` starts from random weights, and all layers learn, in every step.
+
+# %%
+scratch = run("from scratch,\nall layers learn", weights="none", fine_tune_epochs=scratch_epochs, patience=99)
+
+# %% [markdown]
+# **Only a new head.** The pretrained layers are frozen, so what they make of a picture never changes: it is computed
+# once, and the head learns on that.
+
+# %%
+head = run("pretrained,\na new head", head_epochs=head_epochs, fine_tune_epochs=0)
+
+# %% [markdown]
+# **The last layers, too.** After the head, the last layers of the network are unfrozen and trained gently. The head
+# must come first: a random head would send large, meaningless changes into layers that know better. The seconds below
+# do not count the frozen pass for the head again, which the cache still has; they count the one for the layers where
+# the network is cut now.
+
+# %%
+tuned = run(
+    "pretrained,\nlast layers tuned",
+    head_epochs=head_epochs,
+    fine_tune_epochs=fine_tune_epochs,
+    trainable_layers=trainable_layers,
+)
+
+# %% [markdown]
+# ## What it is worth
+#
+# On the left, how many val pictures each gets right; the dotted line is guessing. On the right, how long it learnt
+# for that.
+
+# %%
+table = pd.DataFrame(results).T
+figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
+colours = ["0.7", "C1", "C0", "C0"]
+for axis, column, text in ((left, "accuracy", "{:.1%}"), (right, "seconds", "{:,.1f} s")):
+    bars = axis.barh(table.index, table[column], color=colours)
+    axis.bar_label(bars, [text.format(value) for value in table[column]], padding=3)
+    axis.spines[["top", "right"]].set_visible(False)
+left.invert_yaxis()
+left.axvline(1 / len(some.class_names), color="0.4", ls=":")
+left.xaxis.set_major_formatter(PercentFormatter(1))
+left.set(xlabel="accuracy on val", xlim=(0, 1.2))
+right.set(xlabel="seconds of learning", xlim=(0, 1.25 * table["seconds"].max()))
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# The network from scratch is not bad because networks are bad. It has to find out what an edge is from these few
+# pictures alone. More epochs would help it, and above all more pictures. On few pictures the last two are often close:
+# then the head alone will do.
+
+# %%
+figure, axes = plt.subplots(figsize=(6, 3))
+for folder, name in ((scratch, "from scratch"), (tuned, "pretrained: head, then last layers")):
+    history = pd.read_csv(folder / "history.csv")
+    axes.plot(np.arange(1, len(history) + 1), history["val_accuracy"], ".-", label=name)
+axes.yaxis.set_major_formatter(PercentFormatter(1))
+axes.set(xlabel="epoch", ylabel="accuracy on val", ylim=(0, 1))
+axes.spines[["top", "right"]].set_visible(False)
+axes.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# An epoch of a head on cached features takes a fraction of a second, one of the whole network many times that. Which
+# of the runs is best is decided on val. Now, once, the test split:
+
+# %%
+best = max((row for row in results.values() if "folder" in row), key=lambda row: row["accuracy"])
+metrics = json.loads((best["folder"] / "metrics.json").read_text())
+low, high = metrics["test"]["accuracy_ci95"]
+print(f"test accuracy {metrics['test']['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})")
+print(f"{metrics['test']['n']:,} pictures that nothing was learnt from and nothing was chosen by")
+
+# %% [markdown]
+# ## Try next
+#
+# - Fewer pictures: set `pictures = 500`. The fewer there are, the more the pretrained weights are worth.
+# - `image_size = 128`, as `train.py` would choose for these pictures: slower, and better.
+# - `scratch_epochs = 30`: how far does it come, and how long does it take?
+# - Your own folder in `data`. Then the same from a terminal: `python train.py --data photos`, which writes a report
+#   besides.

@@ -1,0 +1,279 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2. Your own photos
+#
+# Before anything is learnt, every picture is found, decoded once, compared with the others, and given to one of three
+# splits. This notebook shows what happens to each, on a small folder that it writes itself and breaks in places on
+# purpose.
+#
+# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`. To use your own pictures, name them
+# in `data` below and run all cells again.
+
+# %% tags=["parameters"]
+data = None  # put your own folder here, or a .csv file; None writes a folder of animals
+image_size = 96  # height and width of what the network gets, pixels
+resize = "crop"  # how a picture becomes a square: "crop", "pad" or "stretch"
+val_fraction = 0.2  # share of the pictures to choose by
+test_fraction = 0.2  # share of the pictures for the final measurement
+seed = 0  # another seed gives another split
+pictures = 90  # of the folder that is written here
+
+# %%
+import sys
+
+sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
+
+import contextlib
+import dataclasses
+import io
+import os
+import shutil
+from pathlib import Path
+
+import absl.logging
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+
+from config import TrainConfig
+from data.decode import read_picture
+from data.near_duplicates import group_near_duplicates
+from data.sources import SPLITS, load_source
+from notebooks.beginning import locate, make_work_folder, quietly, some_pictures
+from terminal import import_tensorflow
+from training.inputs import load_inputs
+
+import_tensorflow()
+plt.rcParams["figure.dpi"] = 72
+work = make_work_folder()  # gone when the notebook is closed
+
+# %% [markdown]
+# ## A folder of classes
+#
+# One folder for each class, its name is the label, and the files below it are the pictures. Nothing else is needed:
+# `photos/cat/01.jpg`, `photos/dog/01.jpg`.
+
+# %%
+photos = work / "photos"
+colours = {"cat": "tan", "elephant": "slategray", "horse": "sienna"}
+animals = pd.read_csv(some_pictures("animals", pictures * 10 // len(colours), work))  # of ten classes
+for label, colour in colours.items():
+    (photos / label).mkdir(parents=True)
+    for number, path in enumerate(animals["path"][animals["label"] == label]):
+        silhouette = Image.open(path).convert("L").resize((240, 240), Image.Resampling.BICUBIC)
+        drawn = ImageOps.colorize(silhouette, black=colour, white="ivory")
+        drawn.save(photos / label / f"{number:02d}.{'png' if number % 3 == 0 else 'jpg'}")
+print("\n".join(f"{folder.name}: {len(list(folder.iterdir()))} files" for folder in sorted(photos.iterdir())))
+
+# %% [markdown]
+# Real folders are never that clean. So we break some files, as downloads, phones and copying do.
+
+# %%
+cat, horse = photos / "cat", photos / "horse"
+content = (horse / "01.jpg").read_bytes()
+(horse / "cut short.jpg").write_bytes(content[: len(content) // 2])  # a download that was interrupted
+(horse / "nothing.jpg").write_bytes(b"")
+(cat / "page.jpg").write_text("<html>404 Not Found</html>")  # what a server sent instead
+damaged = bytearray((cat / "03.png").read_bytes())
+damaged[len(damaged) // 2] ^= 0xFF  # one byte that a disk lost
+(cat / "damaged.png").write_bytes(damaged)
+
+shutil.copy(cat / "01.jpg", cat / "01 (copy).jpg")  # the same file twice
+original = Image.open(horse / "04.jpg")
+original.resize((150, 150)).save(horse / "04 small.jpg", quality=50)  # the same picture in other bytes
+darker = original.crop((8, 4, 236, 236)).point(lambda value: value * 0.8)
+darker.save(horse / "04 edited.png")
+
+exif = Image.Exif()
+exif[0x0112] = 6  # the camera was held upright: turn the picture before showing it
+(photos / "elephant" / "phone.jpg").unlink(missing_ok=True)
+Image.open(photos / "elephant" / "02.jpg").rotate(90).save(photos / "elephant" / "phone.jpg", exif=exif)
+(photos / "elephant" / "02.jpg").unlink()
+
+# %% [markdown]
+# ## Found, decoded, split
+#
+# `load_inputs` is what `train.py` begins with. It prints what `train.py` prints. Everything that it could not read is
+# set aside with a reason, and the rest goes on; a run writes the list to `quarantine.csv`. Nothing in your folder is
+# changed.
+
+# %%
+config = TrainConfig(
+    data=locate(data) if data else str(photos),
+    image_size=image_size,
+    resize=resize,
+    val_fraction=val_fraction,
+    test_fraction=test_fraction,
+    seed=seed,
+    cache_dir=work / "cache",
+)
+found = load_inputs(config).data
+pd.DataFrame([(found.display_path(item.path), item.reason) for item in found.quarantine], columns=["file", "reason"])
+
+# %% [markdown]
+# ## What the network gets to see
+#
+# A phone stores a picture as its sensor was held, and notes in the file (EXIF) how to turn it. Viewers obey that
+# note, many programs do not: they train on animals that lie on their side. On the left is what is stored, on the
+# right what the network gets.
+
+# %%
+sideways = next(
+    (each.path for each in found.pictures if Image.open(each.path).getexif().get(0x0112, 1) != 1),
+    found.pictures[0].path,
+)
+_, axes = plt.subplots(1, 2, figsize=(5, 2.6))
+axes[0].imshow(Image.open(sideways))
+axes[1].imshow(read_picture(sideways, image_size, resize))
+for axis, title in zip(axes, ("stored", "what the network gets"), strict=True):
+    axis.set(title=title, xticks=[], yticks=[])
+plt.show()
+
+# %% [markdown]
+# A network takes squares. `crop` keeps the middle, `pad` adds bars, `stretch` changes proportions. Where what matters
+# may lie at the border, as in a medical picture, do not crop.
+
+# %%
+wide = work / "wide.png"
+row = [Image.open(each.path).convert("RGB").resize((240, 240)) for each in found.pictures[:2]]
+Image.fromarray(np.hstack(row)).save(wide)
+_, axes = plt.subplots(1, 4, figsize=(9, 2.4), width_ratios=[2, 1, 1, 1])
+axes[0].imshow(Image.open(wide))
+axes[0].set(title="the file", xticks=[], yticks=[])
+for axis, how in zip(axes[1:], ("crop", "pad", "stretch"), strict=True):
+    axis.imshow(read_picture(wide, image_size, how))
+    axis.set(title=how, xticks=[], yticks=[])
+plt.show()
+
+# %% [markdown]
+# ## Copies and look-alikes stay together
+#
+# If a picture is in the training split and its copy in the test split, the test asks for memory, not for
+# understanding, and the accuracy is too good to be true. Copies are found by the bytes of the file; look-alikes
+# (another size, another crop, another compression, or two shots of one thing) by a small grey version of the picture.
+# Each group below is on one side.
+
+# %%
+split_of = {int(position): split for split in SPLITS for position in found.splits[split]}
+numbers = group_near_duplicates(found.looks).numbers
+groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+together = sorted((group for group in groups if len(group) > 1), key=len, reverse=True)[:3]
+for group in together:
+    _, axes = plt.subplots(1, len(group), figsize=(1.6 * len(group), 1.9), squeeze=False)
+    for axis, position in zip(axes[0], group, strict=True):
+        axis.imshow(found.pixels[position])
+        name = found.pictures[position].path.name
+        axis.set_title(f"{name}\n{split_of.get(int(position), 'set aside')}", fontsize=9)
+        axis.axis("off")
+    plt.show()
+
+# %% [markdown]
+# ## Which picture goes where
+#
+# Of every class, the same share goes to each split. *train* is learnt from, *val* is what settings and epochs are
+# chosen by, and *test* is looked at once, at the end.
+
+# %%
+rows = [(found.pictures[position].labels[0], split) for position, split in split_of.items()]
+pd.crosstab(*zip(*rows, strict=True), rownames=["class"], colnames=["split"])[list(SPLITS)]
+
+# %%
+figure, axes = plt.subplots(len(SPLITS), 8, figsize=(9, 3.6))
+for row, split in zip(axes, SPLITS, strict=True):
+    some = np.random.default_rng(seed).permutation(found.splits[split])[: len(row)]
+    for axis in row:
+        axis.axis("off")
+    for axis, position in zip(row, some, strict=False):
+        axis.imshow(found.pixels[position])
+    row[0].set_title(split, loc="left")
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# Where a picture goes depends on its content and the seed, not on its name or on its neighbours. So a folder may
+# grow: one more picture moves only the few of its class that are at the border between two splits, or none.
+
+
+# %%
+def places(folder: Path) -> dict[str, str]:
+    """The split of each picture of a folder, by its path."""
+    with quietly():
+        known = load_inputs(dataclasses.replace(config, data=str(folder))).data
+    return {known.display_path(known.pictures[at].path): split for split in SPLITS for at in known.splits[split]}
+
+
+before = places(photos)
+newcomer = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8)
+Image.fromarray(newcomer).save(cat / "newcomer.png")
+after = places(photos)
+moved = [(path, split, after[path]) for path, split in before.items() if after[path] != split]
+pd.DataFrame(moved, columns=["moved", "from", "to"])
+
+# %% [markdown]
+# If you have splits of your own, put `train`, `val` and `test` folders above the classes, and they are kept.
+#
+# ## A CSV file
+#
+# Where labels are in a table, write `path,label`, and `split` if you have splits. Paths are relative to the file.
+# Several labels joined by `|` make the task multi-label.
+
+# %%
+files = load_source(str(photos), work).pictures
+rows = [(file.path.relative_to(photos), file.labels[0], "") for file in files]
+csv = pd.DataFrame(rows, columns=["path", "label", "split"])
+csv.loc[csv.index % 5 == 1, "split"] = "test"  # a test split of our own; the rest is left open
+csv.to_csv(photos / "labels.csv", index=False)
+from_csv = load_inputs(dataclasses.replace(config, data=str(photos / "labels.csv"))).data
+csv.head(6)
+
+# %% [markdown]
+# Rows without a split are shared out between train and val. More files are set aside than before where our test split
+# has one copy of a file and not the other: to learn from the other would be a leak.
+#
+# ## TensorFlow Datasets
+#
+# `tfds:NAME` takes a data set by its name, such as `tfds:tf_flowers`, which TensorFlow Datasets downloads. Here we
+# prepare a tiny one, to stay offline. Its pictures are written to files once, so that everything above holds for them
+# too.
+
+# %%
+os.environ["TFDS_DATA_DIR"] = str(work / "tfds")
+absl.logging.set_verbosity(absl.logging.ERROR)
+positions = np.concatenate(list(found.splits.values()))
+numbers = [found.class_names.index(found.pictures[position].labels[0]) for position in positions]
+examples = [{"image": found.pixels[at], "label": number} for at, number in zip(positions, numbers, strict=True)]
+with quietly(), contextlib.redirect_stderr(io.StringIO()):  # progress of a second
+    import tensorflow_datasets as tfds
+
+    features = {
+        "image": tfds.features.Image(shape=(None, None, 3)),
+        "label": tfds.features.ClassLabel(names=found.class_names),
+    }
+    tfds.dataset_builders.store_as_tfds_dataset(
+        name="tiny_animals",
+        version="1.0.0",
+        features=tfds.features.FeaturesDict(features),
+        split_datasets={"train": list(enumerate(examples))},
+        data_dir=work / "tfds",
+    )
+from_tfds = load_inputs(dataclasses.replace(config, data="tfds:tiny_animals")).data
+{split: len(positions) for split, positions in from_tfds.splits.items()}
+
+# %% [markdown]
+# ## Try next
+#
+# - Name your own folder in `data`, and look at the list of what was set aside.
+# - Look at the groups: burst shots of one scene should be in one group. If they look too different for that, give
+#   them a split of their own with folders or a CSV.
+# - Then train: `python train.py --data photos`. `--strict` ends the run if any picture has to be set aside,
+#   `--outside` follows links out of the folder.

@@ -1,0 +1,319 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 3. Choosing a backbone, and what to freeze
+#
+# Three questions come up in every transfer: which pretrained network (the *backbone*), at which size of picture, and
+# how many of its layers should learn. This notebook answers each by a small measurement, shows why BatchNorm layers
+# stay frozen in any case, and then how the frozen part is computed only once.
+#
+# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`. Run notebook 1 first if this is all
+# new.
+
+# %% tags=["parameters"]
+data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
+pictures = 1500  # about how many of them are used; None for all
+backbones = None  # to compare, such as ("mobilenet", "resnet50"); None for those whose weights are here
+image_sizes = (32, 64, 96, 128)  # at which the best of them is compared, pixels
+image_size = 64  # for all that follows, pixels
+unfrozen_blocks = (0, 1, 2, 4)  # numbers of last blocks that learn, to compare
+fine_tune_epochs = 3  # epochs of each comparison below
+batch_size = 16  # pictures per step in the BatchNorm experiment
+seed = 0  # of everything random
+
+# %%
+import sys
+
+sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
+
+import dataclasses
+import os
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.ticker import PercentFormatter
+
+from models.backbones import TABLE
+from notebooks.beginning import make_work_folder, quietly, some_pictures
+from terminal import import_tensorflow
+
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # Keras' own pipelines log an error that is none
+import_tensorflow()
+import keras
+
+from features.cuts import find_cuts
+from models.classifier import build_classifier
+from models.freezing import set_trainable, split_into_blocks
+from training.frozen import cuts_at
+from training.inputs import load_inputs
+from training.run import make_deterministic
+from tuning.candidates import load_candidates
+from tuning.network import Network
+from tuning.ranking import rank
+from tuning.space import TuneConfig
+
+plt.rcParams["figure.dpi"] = 80
+work = make_work_folder()  # gone when the notebook is closed
+make_deterministic(seed)
+
+# %% [markdown]
+# ## Which backbone?
+#
+# These can be named. Larger ones are right more often on ImageNet, and take longer for every picture; what they are
+# worth on *your* pictures, that table cannot say.
+
+# %%
+figure, axes = plt.subplots(figsize=(8, 4.5))
+axes.scatter([row.parameters for row in TABLE], [row.imagenet_accuracy for row in TABLE], s=12)
+for row in TABLE[::3]:
+    place = row.parameters, row.imagenet_accuracy
+    axes.annotate(row.name, place, xytext=(4, -3), textcoords="offset points", fontsize=7)
+axes.set(xlabel="parameters without top, millions (logarithmic)", ylabel="published ImageNet accuracy", xscale="log")
+axes.yaxis.set_major_formatter(PercentFormatter(1))
+axes.spines[["top", "right"]].set_visible(False)
+plt.show()
+
+# %% [markdown]
+# So ask the pictures. `python tune.py --rank-backbones` runs each network once and solves two simple classifiers on
+# what it makes of the pictures: a ridge regression and the five nearest neighbours. Nothing is trained. Without a
+# connection there is nothing to compare but the weights that are on this machine; with one, name some in `backbones`.
+
+# %%
+settings = {} if backbones is None else {"backbone": tuple(backbones)}
+search = TuneConfig(
+    data=str(some_pictures(data, pictures, work)),
+    outside=True,  # the pictures are not in the folder of the CSV file
+    val_fraction=0.4,
+    test_fraction=0.1,
+    cache_dir=work / "cache",
+    output=work / "ranking",
+    trainable_layers=(0,),
+    seed=seed,
+    **settings,
+)
+folder, candidates = load_candidates(search)
+
+
+def ranking(candidates: list, name: str) -> pd.DataFrame:
+    """Ranks settings; what is printed meanwhile is put aside."""
+    with quietly():
+        rank(search, candidates, work / name, time.perf_counter())
+    return pd.read_csv(work / name / "ranking.csv")
+
+
+ranked = ranking(candidates, "backbones")
+ranked.set_index("backbone").round(3).T
+
+# %% [markdown]
+# ## At which size?
+#
+# The same network sees more in a larger picture, and takes longer: twice the side is four times the work. (The
+# measured time contains what it takes to begin, which weighs less the more pictures there are.) The silhouettes have
+# 28 pixels a side, so enlarging them adds no detail; it only brings them nearer to the size at which the network
+# learnt what things look like. The bars are 95 % intervals: few val pictures make wide ones.
+
+# %%
+best = next(each for each in candidates if each.backbone == ranked["backbone"][0])
+sizes = [dataclasses.replace(best, image_size=size) for size in image_sizes]
+by_size = ranking(sizes, "sizes").sort_values("image_size")
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
+errors = by_size["ridge_accuracy"] - by_size["ridge_low"], by_size["ridge_high"] - by_size["ridge_accuracy"]
+left.errorbar(by_size["image_size"], by_size["ridge_accuracy"], yerr=errors, fmt="o-", capsize=3, label="ridge")
+left.plot(by_size["image_size"], by_size["neighbours_accuracy"], "o--", label="neighbours")
+left.yaxis.set_major_formatter(PercentFormatter(1))
+left.set(xlabel="pixels a side", ylabel="accuracy on val", xticks=image_sizes)
+left.legend(frameon=False)
+right.plot(by_size["image_size"], 1000 / by_size["pictures_per_second"], "o-")
+right.set(xlabel="pixels a side", ylabel="milliseconds per picture", ylim=(0, None), xticks=image_sizes)
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# ## How many layers learn?
+#
+# Networks are built of blocks. The first see edges and textures, which are the same everywhere; the last see what the
+# classes of ImageNet need, and gain most from learning again. We unfreeze none, the last block, the last two and so
+# on, each from the same head. `Network` is what a search does: the frozen layers run once for all depths.
+
+# %%
+with quietly():
+    inputs = load_inputs(dataclasses.replace(best, image_size=image_size))
+classifier = build_classifier(
+    inputs.row,
+    weights="imagenet",
+    image_size=image_size,
+    task=inputs.data.task,
+    num_classes=len(inputs.data.class_names),
+    seed=seed,
+)
+blocks = split_into_blocks(classifier.backbone.layers, inputs.row)
+layers_of_blocks = [0, *np.cumsum([len(block) for block in reversed(blocks)]).tolist()]
+depths = {number: layers_of_blocks[number] for number in unfrozen_blocks}
+print(f"{len(blocks)} blocks; layers in the last ones: {depths}")
+
+network = Network(inputs, dataclasses.replace(search, trainable_layers=tuple(depths.values())))
+config = dataclasses.replace(inputs.config, views=2, fine_tune_epochs=fine_tune_epochs)
+tried = [network.complete(dataclasses.replace(config, trainable_layers=depth)) for depth in depths.values()]
+outcomes = dict(network.run(tried))
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(9, 2.8))
+names = ("val_loss", "val_accuracy", "seconds")
+for axis, name in zip(axes, names, strict=True):
+    values = [getattr(outcomes[position], name) for position in range(len(tried))]
+    axis.plot(list(depths), values, "o-")
+    axis.set(xlabel="last blocks that learn", title=name.replace("_", " "), xticks=list(depths))
+axes[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+axes[2].set_ylim(0, None)
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# Look at the loss rather than the accuracy: it moves before the accuracy does. A trial never ends worse than its
+# head, since the epoch of the lowest loss is kept, and the head is one of them. On few pictures like these, deeper is
+# mostly slower; that is why `train.py` fine-tunes nothing below 1,000 training pictures unless you ask for it.
+#
+# ## What BatchNorm does meanwhile
+#
+# A BatchNorm layer brings what passes to mean 0 and variance 1. While it learns it takes mean and variance from the
+# batch, and keeps a moving average of both; afterwards it takes the averages. In a pretrained network these were
+# gathered over a million photos. Here is plain Keras, once as Headstart does it (BatchNorm frozen), and once with
+# `trainable = True` on everything, as is often done.
+
+# %%
+some = inputs.data
+train, val = some.splits["train"][::2], some.splits["val"][::2]
+x, y = some.pixels[train].astype("float32"), some.targets[train]
+x_val, y_val = some.pixels[val].astype("float32"), some.targets[val]
+loss = "binary_crossentropy" if some.task == "binary" else "categorical_crossentropy"
+model, head, layers = classifier.model, classifier.head, classifier.backbone.layers
+norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def before_head(pictures: np.ndarray) -> np.ndarray:
+    """What the head gets, float32 (n, num_features)."""
+    pooled = keras.Model(model.inputs[0], model.get_layer("pooling").output)
+    return np.concatenate([pooled(pictures[at : at + 64], training=False) for at in range(0, len(pictures), 64)])
+
+
+head.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
+head.fit(before_head(x), y, batch_size=32, epochs=20, verbose=0)  # a head to begin with, the same for both
+at_start = head.evaluate(before_head(x_val), y_val, verbose=0, return_dict=True)["accuracy"]
+start = model.get_weights()
+
+means = [layer.moving_mean.numpy() for layer in norms]
+variances = [layer.moving_variance.numpy() for layer in norms]
+
+curves, shifts, ratios = {}, {}, {}
+for name in ("BatchNorm frozen", "BatchNorm learns"):
+    model.set_weights(start)
+    set_trainable(layers, "all")
+    for layer in norms:
+        layer.trainable = name == "BatchNorm learns"
+    model.compile(keras.optimizers.Adam(1e-5), loss, metrics=["accuracy"])
+    history = model.fit(x, y, batch_size, fine_tune_epochs, verbose=0, validation_data=(x_val, y_val)).history
+    curves[name] = [at_start, *history["val_accuracy"]]
+    shifts[name], ratios[name] = [], []
+    for layer, mean, variance in zip(norms, means, variances, strict=True):
+        spread = np.sqrt(variance + layer.epsilon)
+        shifts[name].append(np.abs((layer.moving_mean - mean) / spread).mean())
+        ratios[name].append(np.median(layer.moving_variance + layer.epsilon) / np.median(variance + layer.epsilon))
+
+# %%
+figure, axes = plt.subplots(1, 3, figsize=(10, 3.2))
+for axis, drawn in zip(axes, (shifts, ratios, curves), strict=True):
+    for name, values in drawn.items():
+        axis.plot(values, ".-", label=name)
+axes[0].set(xlabel="BatchNorm layer, from input to output", title="means moved by, std. deviations")
+axes[1].set(xlabel="BatchNorm layer, from input to output", title="variances, times those before")
+axes[2].set(xlabel="epoch", title="accuracy on val", xticks=range(fine_tune_epochs + 1))
+axes[2].yaxis.set_major_formatter(PercentFormatter(1))
+axes[2].legend(frameon=False, fontsize=8)
+figure.tight_layout()
+plt.show()
+
+# %% [markdown]
+# Frozen, no mean and no variance moves. Learning, most of them leave for what these pictures have, and get a part of
+# the way: what a layer gets is no longer what it was trained for, and what it does with it is neither. The learning
+# rate is tiny and both runs have the same; the difference is BatchNorm's. With many more steps the averages arrive,
+# and the weights adapt to them. A small data set does not have these steps.
+#
+# ## The engine, seen from inside
+#
+# What is frozen is a pure function of the picture. So the network is *cut* behind the frozen layers: what crosses the
+# cut is computed once, and training only runs what lies behind. A cut is possible wherever a single tensor carries
+# all that the rest needs. `find_cuts` lists them.
+
+# %%
+set_trainable(layers, 0)
+model.set_weights(start)
+cuts = find_cuts(model)
+depth = sorted(depths.values())[len(depths) // 2]
+[cut] = cuts_at(classifier, {"fine-tuning": depth}).values()
+figure, axes = plt.subplots(figsize=(8, 3.4))
+axes.plot([each.share_after for each in cuts], [each.size(half=False) / 1024 for each in cuts], ".-", color="0.6")
+chosen = f"the cut for {depth} layers: {cut.layer}"
+axes.plot(cut.share_after, cut.size(half=False) / 1024, "o", color="C1", label=chosen)
+axes.set(xlabel="share of the work that lies behind, in every step", ylabel="KiB that cross, per picture", yscale="log")
+axes.xaxis.set_major_formatter(PercentFormatter(1))
+axes.invert_xaxis()
+axes.spines[["top", "right"]].set_visible(False)
+axes.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# From left to right is from the picture to the answer. Further right, less is left to compute in every step, and
+# mostly less has to be kept. `train.py` takes a place where few numbers cross.
+#
+# Is training behind the cut the same as training the whole network? We do both, by plain Keras, from the same weights
+# and in the same order, and compare loss and time.
+
+# %%
+front, tail = keras.Model(model.inputs[0], cut.tensor), keras.Model(cut.tensor, model.output)
+features = np.concatenate([front(x[at : at + 64], training=False) for at in range(0, len(x), 64)])
+losses, seconds = {}, {}
+for name, network_part, given in (("whole network", model, x), ("behind the cut", tail, features)):
+    model.set_weights(start)
+    set_trainable(layers, depth)
+    network_part.compile(keras.optimizers.Adam(1e-5), loss)
+    losses[name] = network_part.fit(given, y, 32, shuffle=False, verbose=0).history["loss"]  # builds the graph
+    started = time.perf_counter()
+    losses[name] += network_part.fit(given, y, 32, epochs=2, shuffle=False, verbose=0).history["loss"]
+    seconds[name] = (time.perf_counter() - started) / (2 * np.ceil(len(x) / 32))
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
+for (name, values), style in zip(losses.items(), ("o-", "x--"), strict=True):
+    left.plot(range(1, len(values) + 1), values, style, label=name)
+left.set(xlabel="epoch", ylabel="training loss", xticks=range(1, 4))
+left.legend(frameon=False)
+bars = right.barh(list(seconds), [1000 * value for value in seconds.values()], color=["0.7", "C0"])
+right.bar_label(bars, fmt="%.0f", padding=3)
+right.set(xlabel="milliseconds per step of 32 pictures")
+right.margins(x=0.15)
+figure.tight_layout()
+plt.show()
+difference = np.abs(np.subtract(*losses.values())) / losses["whole network"]
+print(f"largest relative difference of the losses: {difference.max():.1e}")
+
+# %% [markdown]
+# The curves lie on each other: what is left is rounding. So nothing is traded for the time. In a run, the head learns
+# behind the last cut of all, the pooled features, where a step costs next to nothing; that is why a search can afford
+# hundreds of heads (notebook 4).
+#
+# ## Try next
+#
+# - With a connection: `backbones = ("efficientnet_lite0", "mobilenet", "resnet50")`, or with your own folder of
+#   photos in `data`.
+# - `pictures = None` and `unfrozen_blocks = (0, 1, 2, 4, 8)`: with all the animals, where does unfreezing begin to
+#   pay?
+# - `batch_size = 4` or `64` in the BatchNorm experiment: statistics of smaller batches are noisier.

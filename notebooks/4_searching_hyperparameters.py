@@ -1,0 +1,237 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 4. Searching hyperparameters
+#
+# How fast should the head learn, in what batches, for how long, with how much dropout? Nobody knows beforehand. A
+# search tries many settings on the same pictures and keeps the best. `tune.py` does that on the command line; here the
+# same functions are called from Python.
+#
+# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`.
+
+# %% tags=["parameters"]
+data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
+pictures = 2000  # about how many of them are used; None for all
+backbone = "efficientnet_lite0"  # pretrained network on whose features the heads learn
+image_size = 64  # height and width of the network's input, pixels
+max_trials = 24  # settings to try
+head_epochs = (5, 10, 20)  # numbers of epochs to choose from
+
+# %%
+import sys
+
+sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
+from terminal import console, import_tensorflow
+
+import_tensorflow()  # without its chatter: before anything else that needs it
+
+import json
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+
+from config import TrainConfig
+from notebooks.beginning import make_work_folder, shown_without, some_pictures
+from reports import search_plots
+from tuning.board import ranked, varied_in
+from tuning.inputs import load_search_inputs
+from tuning.search import search
+from tuning.space import TuneConfig, search_space
+
+# %matplotlib inline
+plt.rcParams["figure.dpi"] = 80
+pd.options.display.float_format = "{:.3g}".format
+console.width = 100
+work = make_work_folder()  # gone when the notebook is closed
+
+# %% [markdown]
+# ## A part of the pictures
+#
+# A search needs pictures to learn from and pictures to choose by. We take a part of each class, so that this is quick,
+# and name the files in a CSV table: that is one of the things `--data` may be.
+
+# %%
+some = some_pictures(data, pictures, work)
+pd.read_csv(some)["label"].value_counts(sort=False)
+
+# %% [markdown]
+# ## What is searched
+#
+# `TuneConfig` holds what the flags of `tune.py` are. For learning rates, dropout and weight decay, two values
+# are the lowest and the highest of a range. For all else, several values are a choice. A setting with one value is
+# fixed. `trainable_layers=(0,)` keeps the backbone frozen: only heads are searched. That takes seconds, so begin
+# there. What you leave out has the default of `tune.py`.
+
+# %%
+config = TuneConfig(
+    data=str(some),
+    outside=True,  # the pictures are not in the folder of the CSV file
+    val_fraction=0.25,  # so that there are enough pictures to choose by
+    test_fraction=0.25,
+    backbone=(backbone,),
+    image_size=image_size,
+    trainable_layers=(0,),
+    learning_rate=(1e-4, 1e-1),
+    batch_size=(32, 64),
+    head_epochs=head_epochs,
+    optimizer=("adam", "sgd"),
+    head_units=(0, 128),
+    max_trials=max_trials,
+    cache_dir=work / "cache",
+    output=work / "search",
+)
+
+# %% [markdown]
+# `search_space` in `tuning/space.py` tells the oracle what it may draw, in one readable function; to search something
+# else, change it there. This is what it has declared. Learning rate and weight decay are drawn on a logarithmic
+# scale: as many between 0.0001 and 0.001 as between 0.01 and 0.1.
+
+# %%
+space = [each.get_config() for each in search_space(config, depths=[0]).space]
+columns = ["name", "values", "min_value", "max_value", "sampling"]
+print(pd.DataFrame(space)[columns].to_string(index=False, na_rep="", float_format="{:g}".format))
+
+# %% [markdown]
+# ## The search
+#
+# This is all that `tune.py` does: it checks the settings and decodes the pictures, then it searches, and trains the
+# winner once more from scratch. The lines are those that you would see on the terminal. It takes about a minute.
+
+# %%
+started = time.perf_counter()
+with shown_without(work):
+    folder, inputs = load_search_inputs(config)
+    search(config, inputs, folder, started)
+
+# %% [markdown]
+# Every trial is a row of `trials.csv`. It is written as soon as the trial has ended, so a search that is killed goes
+# on from there when the same command is given again.
+
+# %%
+trials = pd.read_csv(folder / "trials.csv")
+varied = varied_in(trials)
+order = ranked(trials, "val_accuracy")
+order.set_index("trial")[["val_accuracy", "val_loss", *varied]].head(8)
+
+# %% [markdown]
+# ## What the search found out
+#
+# *Progress*: each dot is a trial. Where the line of the best stays level for long, more trials bring little.
+
+# %%
+search_plots.search_progress(trials, "val_accuracy")
+
+# %% [markdown]
+# *Effects*: one panel for each hyperparameter. A slope or a gap means that it matters; an even cloud means that it
+# does not, or not by itself.
+
+# %%
+search_plots.hyperparameter_effects(trials, varied, "val_accuracy")
+
+# %% [markdown]
+# *Importance*: how much worse a random forest tells the result of a trial when it may not know this setting. The thin
+# lines say how rough that is. With so few trials it is a hint, no proof.
+
+# %%
+search_plots.hyperparameter_importance(trials, varied, "val_accuracy")
+
+# %% [markdown]
+# ## Why it is cheap
+#
+# The backbone is frozen, so what it makes of a picture is the same in every trial. It is computed once, before the
+# first trial. Then heads of the same shape and batch size learn together: their weights are stacked, and one
+# computation serves up to eight heads of each optimizer.
+#
+# The last bar is what the frozen layers alone would take if every epoch of every trial had to pass them again,
+# estimated from the second bar.
+
+# %%
+record = json.loads((folder / "search.json").read_text())
+seconds, sizes = record["seconds"], {split: len(rows) for split, rows in inputs[0].data.splits.items()}
+epochs, views = int(trials["head_epochs"].sum()), int(trials["views"].iloc[0])
+passed_once = views * sizes["train"] + sizes["val"] + sizes["test"]
+again = seconds["features"] / passed_once * epochs * sizes["train"]
+bars = {
+    "decode the pictures": seconds["prepare"],
+    "frozen layers, once": seconds["features"],
+    f"{len(trials)} trials": seconds["search"],
+    "the winner again, with its report": seconds["best"],
+    "frozen layers in every epoch": again,
+}
+figure, axes = plt.subplots(figsize=(8, 2.4), layout="constrained")
+axes.bar_label(axes.barh(list(bars), list(bars.values()), color=[*["#5b7c99"] * 4, "0.8"]), fmt=" %.0f")
+axes.invert_yaxis()
+axes.set(xlabel="seconds", xlim=(0, 1.1 * max(bars.values())))
+plt.show()
+
+together = trials.groupby(["batch_size", "head_units"]).size()
+print(f"{len(trials)} trials have {epochs} epochs; each picture passed the frozen layers in {views} views.")
+print(f"Trials of equal batch size and shape, which learn together: {', '.join(map(str, together))}.")
+
+# %% [markdown]
+# ## The winner
+#
+# `best_config.json` holds its settings, every one of them; `python train.py --config best_config.json` gives the same
+# again. `best/` is its run folder, with a report and the model.
+
+# %%
+winner = json.loads((folder / "best_config.json").read_text())
+default = vars(TrainConfig())
+pd.DataFrame(
+    [(name, winner[name], default[name]) for name in (*varied, "image_size")],
+    columns=["setting", "winner", "default (None: chosen by the data)"],
+).set_index("setting")
+
+# %% [markdown]
+# ## How far can its figure be believed?
+#
+# The val split was looked at once for each trial, and we kept what looked best there. Among so many, one may be the
+# best by luck. The test split was looked at once, at the very end: its figure is the one to report. It has luck of
+# another kind: val and test are different pictures, and either may be the easier ones. The interval allows for that.
+
+# %%
+metrics = json.loads((folder / "best" / "metrics.json").read_text())
+truth, (low, high) = metrics["test"]["accuracy"], metrics["test"]["accuracy_ci95"]
+figure, axes = plt.subplots(figsize=(7, 3), layout="constrained")
+axes.hist(trials["val_accuracy"], bins=20, color="#5b7c99", label="the trials, on val")
+axes.axvline(record["best"]["val_accuracy"], color="#d1603d", label="the winner, on val")
+axes.axvline(truth, color="0.2", ls="--", label="the winner, on test")
+axes.axvspan(low, high, color="0.2", alpha=0.12, label="95 % interval of that", lw=0)
+axes.set(xlabel="accuracy", ylabel="trials")
+axes.legend(frameon=False, fontsize=9)
+plt.show()
+
+found = record["best"]["val_accuracy"]
+print(f"val was looked at {record['trials']['done']} times; the best trial has {found:.1%}")
+print(f"test was looked at once: {truth:.1%}, 95 % interval {low:.1%} to {high:.1%}")
+
+# %% [markdown]
+# How much can luck do? Imagine that all these trials were equally good, each as good as the winner is on test, and
+# each judged on as many pictures of its own as val has here. The best of them would still look better than it is:
+
+# %%
+count = metrics["val"]["n"]
+best_of_equals = np.random.default_rng(0).binomial(count, truth, (10_000, len(trials))).max(axis=1) / count
+print(f"{len(trials)} trials of {truth:.1%}, each on {count} other pictures: the best has {best_of_equals.mean():.1%}")
+
+# %% [markdown]
+# Here all trials are judged on the same val pictures: what is hard for one is hard for most, so that luck does less
+# than this. More val pictures make it smaller still. So does `--finalists 3`, which repeats the best three trials with
+# other seeds, and chooses by the mean.
+#
+# ## Try next
+#
+# - All of the pictures: `pictures = None`, and `image_size = 128`.
+# - `trainable_layers=None` also fine-tunes the last blocks; each such trial takes as long as a run of `train.py`.
+# - `oracle="bayesian"` learns from the trials so far; `"hyperband"` gives up early on those that begin badly.
+# - `python tune.py --data photos --workers 2` runs trials in two processes.

@@ -1,0 +1,307 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 6. Taking it elsewhere
+#
+# A model is trained to be used: on new pictures, in another program, on a phone. This notebook asks a trained model
+# from Python, exports it to three formats, and runs each of them by its own runtime. At the end it trains on several
+# devices.
+#
+# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`.
+
+# %% tags=["parameters"]
+data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
+pictures = 1000  # about how many of them are used; None for all
+new_pictures = 5  # pictures that are kept back, to be asked about
+image_size = 128  # height and width of the network's input, pixels
+head_epochs = 10  # most epochs of the head
+devices = 2  # parts that the CPU is split into for the training at the end; on GPUs, as many of them; 1 leaves it out
+workers = 2  # processes that train together after that; 0 leaves it out
+
+# %%
+import sys
+
+sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
+from terminal import console, import_tensorflow
+
+import_tensorflow()  # without its chatter: before anything else that needs it
+
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import onnxruntime
+import pandas as pd
+import tensorflow as tf
+
+from config import TrainConfig, UsageError
+from data.decode import read_picture
+from inference.answering import of_run
+from inference.export import export_run
+from inference.files import find_files
+from inference.litert import open_litert
+from inference.load import load_model, read_run
+from inference.predict_files import predict_files
+from inference.predictor import Predictor
+from inference.run_record import read_metrics, read_sample
+from notebooks.beginning import ROOT, make_work_folder, quietly, shown_without, some_pictures
+from training.inputs import load_inputs
+from training.run import train
+
+# %matplotlib inline
+plt.rcParams["figure.dpi"] = 80
+pd.options.display.float_format = "{:.3g}".format
+console.width = 100
+work = make_work_folder()  # gone when the notebook is closed
+
+# %% [markdown]
+# ## A model
+#
+# A head on a frozen backbone, trained on a part of the pictures. A few pictures are kept back: the model never sees
+# them.
+
+# %%
+some = some_pictures(data, pictures, work)
+table = pd.read_csv(some, dtype=str, keep_default_na=False).sample(frac=1, random_state=0)
+kept_back, rest = table[:new_pictures], table[new_pictures:]
+rest.to_csv(some, index=False)
+
+config = TrainConfig(
+    data=str(some),
+    outside=True,  # the pictures are not in the folder of the CSV file
+    image_size=image_size,
+    head_epochs=head_epochs,
+    trainable_layers=0,
+    cache_dir=work / "cache",
+    output=work / "model",
+)
+with shown_without(work):
+    folder = train(load_inputs(config))
+
+# %% [markdown]
+# ## Ask it from Python
+#
+# `read_run` reads what a run folder says of its model, `load_model` loads the weights, and `Predictor` computes.
+# `read_picture` reads a file as in training: upright, RGB, a square. This is all that another program needs of the
+# project.
+
+# %%
+run = read_run(folder)
+predict = Predictor(load_model(run), run.cut)
+size, resize = run.config.image_size, run.config.resize
+pixels = np.stack([read_picture(path, size, resize) for path in kept_back["path"]])
+probabilities = predict(pixels)
+
+figure, axes = plt.subplots(2, len(pixels), figsize=(2.1 * len(pixels), 3.6), layout="constrained")
+for column, picture, label, row in zip(axes.T, pixels, kept_back["label"], probabilities, strict=True):
+    column[0].imshow(picture)
+    column[0].set_title(f"label: {label}", fontsize=9)
+    column[0].axis("off")
+    best = np.argsort(row)[-3:]
+    column[1].barh([run.class_names[index] for index in best], row[best], color="#5b7c99")
+    column[1].set(xlim=(0, 1), xticks=[0, 1])
+    column[1].tick_params(labelsize=8)
+plt.show()
+
+# %% [markdown]
+# For many files there is `predict_files`, which is `predict.py`: it reads ahead in threads, and needs no more memory
+# for thousands than for a few. What cannot be read gets a row with the reason.
+
+# %%
+(work / "broken.jpg").write_bytes(b"no picture")
+files = find_files([*kept_back["path"], str(work / "broken.jpg")])
+with quietly():
+    predict_files(of_run(run), files, csv=work / "answers.csv")
+answers = pd.read_csv(work / "answers.csv").iloc[:, :5]
+answers.assign(path=[Path(path).name for path in answers["path"]]).fillna({"predicted": "", "reason": ""})
+
+# %% [markdown]
+# ## Export
+#
+# `export_run` is `export.py`. Preprocessing and calibration are inside each file: pictures in [0, 255] go in,
+# probabilities come out. An export that was never run is a guess. So each file is opened by its own runtime, answers
+# pictures that the run has measured itself on, and is kept only if it answers as the model does.
+
+# %%
+sample = read_sample(run, (), 64, work / "cache")
+folders = {name: work / "export" / name for name in ("saved_model", "litert", "onnx")}
+with shown_without(work):
+    export_run(run, read_metrics(run), sample, folders, quantize=False)
+
+# %% [markdown]
+# `parity.json` keeps what that comparison has found:
+
+# %%
+routes = {}
+for name, place in folders.items():
+    for route, parity in json.loads((place / "parity.json").read_text())["routes"].items():
+        routes[f"{name}: {route}"] = parity
+pd.DataFrame(routes).T[["n", "largest_difference", "same_labels"]]
+
+# %% [markdown]
+# `export.py` also writes a LiteRT file with weights of 8 bits, a quarter of the size. That rounds, and how many
+# answers it changes depends on the model: probabilities may differ, but nearly all labels must stay. If they do not,
+# the export is refused, as anything is that does not answer as the model does.
+
+# %%
+with shown_without(work):
+    try:
+        export_run(run, read_metrics(run), sample, {"litert": work / "export" / "quantised"})
+    except UsageError as error:
+        print("error:", error)
+
+# %% [markdown]
+# Each folder also has `labels.txt`, and a `MODEL_CARD.md` for whoever gets the file. Its headings:
+
+# %%
+card = (folders["onnx"] / "MODEL_CARD.md").read_text().splitlines()
+print("\n".join(line for line in card if line.startswith("#")))
+
+# %% [markdown]
+# ## ONNX, by ONNX Runtime
+#
+# From here on, nothing of the project is used to answer. But for reading the pictures, which the model card describes,
+# these lines are a whole program for a machine that has neither TensorFlow nor Keras.
+
+# %%
+session = onnxruntime.InferenceSession(folders["onnx"] / "model.onnx", providers=["CPUExecutionProvider"])
+labels = (folders["onnx"] / "labels.txt").read_text().splitlines()
+(found,) = session.run(["probabilities"], {"pictures": pixels.astype(np.float32)})
+print("answers:", [labels[index] for index in found.argmax(axis=1)])
+difference = np.abs(found - probabilities).max()
+print("largest difference from the model:", f"{difference:.1g}")
+
+# %% [markdown]
+# ## SavedModel, from the bytes of a file
+#
+# The signature `serving_default` takes files as they are, of any size: decoding and turning upright are inside. So
+# what serves the model, such as TensorFlow Serving, has nothing to prepare, and cannot do it wrongly.
+
+# %%
+serve = tf.saved_model.load(str(folders["saved_model"])).signatures["serving_default"]
+content = [Path(path).read_bytes() for path in kept_back["path"]]
+served = serve(encoded=tf.constant(content))
+print("answers:", [label.decode() for label in served["labels"].numpy()])
+difference = np.abs(served["probabilities"].numpy() - probabilities).max()
+print("largest difference from the model:", f"{difference:.1g}")
+
+# %% [markdown]
+# ## How large, how fast
+#
+# The size of each file, and the time for one picture on the machine that ran this notebook. Other machines differ, and
+# so does a busy one.
+
+# %%
+answering = {
+    "model.keras": (run.folder / "model.keras", predict),
+    "model.onnx": (folders["onnx"] / "model.onnx", lambda each: session.run(None, {"pictures": each})),
+}
+for path in sorted(work.glob("export/*/*.tflite")):
+    answering[path.name] = (path, open_litert(path))
+one = pixels[:1].astype(np.float32)
+megabytes, milliseconds = {}, {}
+for name, (path, answer) in answering.items():
+    answer(one)  # the first takes longer
+    times = []
+    for _ in range(15):
+        started = time.perf_counter()
+        answer(one)
+        times.append(time.perf_counter() - started)
+    megabytes[name], milliseconds[name] = path.stat().st_size / 2**20, 1000 * float(np.median(times))
+figure, axes = plt.subplots(1, 2, figsize=(9, 2), layout="constrained", sharey=True)
+for each, values, title in zip(axes, (megabytes, milliseconds), ("MiB", "milliseconds"), strict=True):
+    each.bar_label(each.barh(list(values), list(values.values()), color="#5b7c99"), fmt=" %.1f")
+    each.set(xlabel=title, xlim=(0, 1.2 * max(values.values())))
+axes[0].invert_yaxis()
+plt.show()
+
+# %% [markdown]
+# ## Several devices
+#
+# The same command trains on several GPUs, or several machines. Without GPUs, `--devices 2` splits the CPU into two, to
+# try it: every device has the whole network and an equal part of each batch, and their gradients are summed. So the
+# result is that of one device, but for rounding.
+#
+# The devices have to be chosen before TensorFlow is used, so each training is a process of its own: the commands that
+# you would type.
+
+
+# %%
+def train_in_a_process(name, *command):
+    """Runs a command in a folder of its own, prints what it says, and returns its losses."""
+    flags = ["--data", str(some), "--outside", "--image-size", "64"]
+    flags += ["--head-epochs", "3", "--trainable-layers", "6", "--fine-tune-epochs", "2"]
+    places = ["--output", str(work / name), "--cache-dir", str(work / "caches" / name)]
+    done = subprocess.run(
+        [sys.executable, *command, *flags, *places],
+        cwd=ROOT,
+        env={**os.environ, "FORCE_COLOR": ""},  # Jupyter asks for colours, as if lines went to a terminal
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    told = ("devices", "batch", "head", "fine-tune", "done", "error")
+    print(f"$ python {' '.join(command)} --data ...")
+    lines = [line for line in done.stdout.splitlines() if line.startswith(told)]
+    print("\n".join(lines).replace(str(work), "..."), "\n")
+    done.check_returncode()
+    return pd.read_csv(work / name / "history.csv")
+
+
+histories = {}
+for number in sorted({1, devices}):
+    name = "1 device" if number == 1 else f"{number} devices"
+    histories[name] = train_in_a_process(f"devices_{number}", "train.py", "--devices", str(number))
+
+# %% [markdown]
+# `python -m training.launch 2` starts two processes on this machine that train one model together, as two machines
+# would. On real machines, each is given `TF_CONFIG` instead; `examples/slurm.sh` does that under Slurm.
+
+# %%
+if workers:
+    command = ("-m", "training.launch", str(workers))
+    histories[f"{workers} workers"] = train_in_a_process("workers", *command)
+
+# %% [markdown]
+# The losses side by side, and how far they are from those of one device. Sums in another order round otherwise, and
+# training carries that on.
+
+# %%
+first = histories["1 device"]
+losses = first[["phase"]].copy()
+for name, history in histories.items():
+    losses[name] = history["loss"].map("{:.6f}".format)
+    if history is not first:
+        losses[f"{name}, difference"] = (history["loss"] - first["loss"]).map("{:.0e}".format)
+losses.index += 1
+losses.rename_axis("epoch")
+
+# %%
+figure, axes = plt.subplots(figsize=(6, 3), layout="constrained")
+for number, (name, history) in enumerate(histories.items()):
+    size = 13 - 4 * number
+    axes.plot(losses.index, history["loss"], marker="o", ms=size, lw=size / 3, alpha=0.7, label=name)
+axes.set(xlabel="epoch", ylabel="loss", xticks=losses.index)
+axes.legend(frameon=False)
+plt.show()
+
+# %% [markdown]
+# ## Try next
+#
+# - `python export.py runs/NAME --format onnx --require-accuracy 0.95` refuses to export a model that measured less.
+# - `python evaluate.py runs/NAME --data new_photos` measures the model on new pictures with labels.
+# - With `--precision auto`, GPUs and newer CPUs compute in 16 bits; what is saved is float32 all the same.
+# - Larger batches keep many devices busier: `--batch-size 128`. The learning rates that are chosen for you grow with
+#   it.

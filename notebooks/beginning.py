@@ -1,0 +1,84 @@
+"""What every notebook begins with: a folder to work in, some of the pictures, and no more lines than it wants."""
+
+import atexit
+import contextlib
+import io
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+
+from data.sources import Picture, load_source
+
+ROOT = Path(__file__).resolve().parents[1]
+"""Folder of the project."""
+
+
+def make_work_folder() -> Path:
+    """Makes a temporary folder for runs and caches; it is gone when the notebook is closed."""
+    folder = tempfile.TemporaryDirectory(prefix="headstart-")
+    atexit.register(folder.cleanup)
+    return Path(folder.name)
+
+
+def locate(data: str) -> str:
+    """Finds a folder or file also from the folder of the project: a notebook runs in its own, `notebooks/`.
+
+    Args:
+        data: as of `--data`.
+
+    Returns:
+        The same, but the absolute path of what is not in the working directory and is in the project's folder.
+    """
+    in_root = ROOT / data
+    is_in_root_only = data != "animals" and not Path(data).exists() and in_root.exists()
+    return str(in_root) if is_in_root_only else data
+
+
+def some_pictures(data: str, count: int | None, folder: Path) -> Path:
+    """Names some of the pictures in a CSV file, with their labels, and with their splits where the data has any.
+
+    Args:
+        data: as of `--data`; see `locate`.
+        count: about how many: of every class, in every split, the same share and at least one. None takes all.
+        folder: where the CSV file is written. Its paths are absolute: to read it, allow those `outside` its folder.
+
+    Returns:
+        The path of the CSV file.
+
+    Raises:
+        UsageError: there is no such data.
+    """
+    pictures = load_source(locate(data), folder / "cache").pictures
+    groups: dict[tuple, list[Picture]] = defaultdict(list)
+    for picture in pictures:
+        groups[picture.split, picture.labels[:1]].append(picture)
+    total, wanted = len(pictures), min(count or len(pictures), len(pictures))
+    chosen = [
+        group[number * total // wanted]  # every k-th: neighbours are often alike
+        for group in groups.values()
+        for number in range(-(-len(group) * wanted // total))
+    ]
+    table = pd.DataFrame(
+        [(picture.path.absolute(), "|".join(picture.labels), picture.split or "") for picture in chosen],
+        columns=["path", "label", "split"],
+    )
+    table.to_csv(folder / "some.csv", index=False)
+    return folder / "some.csv"
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Puts aside what is printed meanwhile."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextlib.contextmanager
+def shown_without(folder: Path) -> Iterator[None]:
+    """Prints what is printed meanwhile at the end, in one piece, with `...` for a folder."""
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        yield
+    print(said.getvalue().replace(str(folder), "..."), end="")
