@@ -20,6 +20,7 @@ def main() -> None:
     """Measures the networks named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("backbones", nargs="+")
+    parser.add_argument("--image-size", type=int, help="pixels; default: what each backbone was trained at")
     flags = parser.parse_args()
 
     from terminal import import_tensorflow
@@ -27,7 +28,7 @@ def main() -> None:
     import_tensorflow()
     machine = measure_machine()
     for name in flags.backbones:
-        for label, rate, share in measure(name, find(name).image_size, machine):
+        for label, rate, share in measure(name, flags.image_size or find(name).image_size, machine):
             print(f"{name:<20} {label:<24} {rate:8,.0f} pictures/s  {share:5.0%} of the peak", flush=True)
 
 

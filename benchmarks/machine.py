@@ -45,10 +45,10 @@ def decode_seconds(paths: list[Path], image_size: int) -> float:
     return (time.perf_counter() - started) / len(paths)
 
 
-def best_seconds(work: Callable[[], object]) -> float:
+def best_seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
     """The fastest of a few calls, after one that does not count."""
     seconds = []
-    for _ in range(REPEATS + 1):
+    for _ in range(repeats + 1):
         started = time.perf_counter()
         result = work()
         if hasattr(result, "numpy"):

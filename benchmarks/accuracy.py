@@ -1,0 +1,45 @@
+"""How good a backbone is on some pictures, and how much of that is chance: the same run with several seeds.
+
+`python -m benchmarks.accuracy --data photos --backbone mobilenet --weights FILE` runs `train.py` with another split,
+another head and another order each time, and prints a row of the table in this folder's README. Its other flags are
+those of `train.py`.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks.processes import ROOT, timed
+
+
+def main() -> None:
+    """Runs all seeds and prints mean, standard deviation and range of the accuracy on test."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5, help="at least 2")
+    flags, rest = parser.parse_known_args()
+    accuracies = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for seed in range(flags.seeds):
+            folder = Path(scratch) / f"run{seed}"
+            command = [sys.executable, str(ROOT / "train.py"), *rest, "--seed", str(seed), "--output", str(folder)]
+            timed([*command, "--cache-dir", f"{scratch}/cache"])
+            record = json.loads((folder / "metrics.json").read_text())
+            accuracies.append(record["test"]["accuracy"])
+            print(f"seed {seed}: {accuracies[-1]:.2%}", flush=True)
+        config = json.loads((Path(scratch) / "run0" / "config.json").read_text())
+    print(
+        f"| {Path(config['data']).stem} | `{config['backbone']}` | {config['image_size']} | {flags.seeds} "
+        f"| {_percent(statistics.mean(accuracies))} ± {_percent(statistics.stdev(accuracies))} "
+        f"| {_percent(min(accuracies))}, {_percent(max(accuracies))} |"
+    )
+
+
+def _percent(fraction: float) -> str:
+    return f"{fraction:.1%}".replace("%", " %")
+
+
+if __name__ == "__main__":
+    main()
