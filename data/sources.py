@@ -1,4 +1,4 @@
-"""What `--data` may be. To add a source, write a module with `accepts` and `load`, and give it a line in `SOURCES`.
+"""What `--data` may be: a module for each source. To add one, see CONTRIBUTING.md.
 
 A source finds picture files and their labels; it decodes nothing. Data that does not come as files (the bundled
 animals, TensorFlow Datasets) is unpacked to files once, so that everything behind this has one kind of input.

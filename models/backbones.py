@@ -1,4 +1,4 @@
-"""The pretrained networks: one row each. To add one, add a row and run `pytest tests/models/test_backbones.py`.
+"""The pretrained networks: one row each. To add one, see CONTRIBUTING.md.
 
 This file imports Keras only when a network is built, so that a wrong name is answered at once.
 """

@@ -13,9 +13,6 @@ from matplotlib.figure import Figure
 
 from reports import search_plots
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR
-from tuning.space import HYPERPARAMETERS as TWELVE
-
-EMPTY = pd.DataFrame({name: [] for name in ("trial", "status", "val_accuracy", "val_loss", "seconds", *TWELVE)})
 
 
 def make_trials(count: int, failed: Sequence[int] = ()) -> pd.DataFrame:
@@ -49,6 +46,11 @@ def make_trials(count: int, failed: Sequence[int] = ()) -> pd.DataFrame:
             "views": rng.choice([1, 4, 8], count),
         }
     )
+
+
+EMPTY = make_trials(0)
+TWELVE = tuple(EMPTY.columns[5:])
+"""Hyperparameters, whatever else a search may have."""
 
 
 def points(axes: Axes, colour: str = TRAIN_COLOUR) -> np.ndarray:
