@@ -3,11 +3,16 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from PIL import Image
 
 from terminal import import_tensorflow
+
+# No test is of time. All else is as Hypothesis has it, which repeats the same examples where CI is set.
+hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 COLOURS = ((210, 50, 40), (40, 60, 200), (60, 190, 70), (200, 190, 40))
 

@@ -19,7 +19,7 @@ NUMBERS = st.integers() | st.floats() | st.sampled_from([0, 1, -1, 0.5, 2**31, 2
 VALUES = st.none() | st.booleans() | NUMBERS | st.text(max_size=8) | st.sampled_from(["find", "all", "none", "\0"])
 JSON = st.recursive(VALUES, lambda parts: st.lists(parts, max_size=4) | st.dictionaries(NAMES, parts, max_size=4))
 CHANGED = st.dictionaries(NAMES, JSON, max_size=3).map(lambda changes: json.dumps(REAL | changes).encode())
-FUZZ = settings(max_examples=400, deadline=None, derandomize=True, database=None)
+FUZZ = settings(max_examples=400, derandomize=True, database=None)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from data import csv_table, folder
 from data.prepare import encode_labels
 from data.sources import Source, natural_order, printable
 
-quick = settings(deadline=None, max_examples=200)
+quick = settings(max_examples=200)
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)
 CLEAN = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"], exclude_characters="|\\"), min_size=1)
@@ -183,7 +183,7 @@ ORDINARY_NAME = FILE_NAME.filter(lambda name: not folder.is_leftover(name) and n
 FILES = st.lists(st.tuples(ORDINARY_NAME, st.lists(FILE_NAME, min_size=1, max_size=3)), min_size=1, max_size=8)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(FILES, st.booleans())
 def test_every_file_is_found_once_under_the_folder_of_its_class(files, with_splits):
     with tempfile.TemporaryDirectory() as directory:

@@ -56,7 +56,7 @@ def test_no_cut_lies_inside_a_residual_block():
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(data=st.data())
 def test_nothing_before_the_chosen_cut_learns(name, data):
     model = _cached_build(name)
@@ -97,7 +97,7 @@ def test_layers_behind_a_cut_are_counted_as_trainable_layers_are():
         assert bool(getattr(operation, "trainable_variables", ())) == bool(getattr(operation, "weights", ()))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data())
 def test_the_cuts_of_any_network_are_what_every_way_leads_through(data):
     parents: list[list[int]] = [[]]

@@ -43,7 +43,15 @@ def part(classifier: Classifier, folder, precision: str = "float32", limit: int 
     return FrozenPart(classifier.model, cuts_of(classifier), Store(folder, limit), precision, "title")
 
 
-@pytest.mark.parametrize("name", ["vgg16", "resnet50", "mobilenetv2", "inceptionv3", "efficientnetb0"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vgg16",
+        "resnet50",
+        "mobilenetv2",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("inceptionv3", "efficientnetb0")),
+    ],
+)
 def test_features_are_what_the_layers_compute_and_repeat_to_the_bit(name, view, tmp_path):
     classifier = build(name)
     before = classifier.model.get_weights()

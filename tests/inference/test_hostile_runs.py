@@ -27,7 +27,7 @@ from models.classifier import build_classifier
 from models.weight_file import RefusedFileError, most_bytes
 from tests.hostile_files import mutations
 
-FUZZ = settings(max_examples=40, deadline=None, derandomize=True, database=None)
+FUZZ = settings(max_examples=40, derandomize=True, database=None)
 FUZZ_MODEL = settings(FUZZ, max_examples=15)
 VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
 JSON = st.recursive(VALUES, lambda parts: st.lists(parts, max_size=3) | st.dictionaries(st.text(max_size=5), parts))

@@ -182,7 +182,7 @@ def test_a_damaged_file_is_refused_or_gives_numbers(suffix, model, tmp_path_fact
 
     numbers = itertools.count()
 
-    @settings(max_examples=25, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=25, derandomize=True, database=None)
     @given(mutations(valid.read_bytes()))
     def check(content):
         path = folder / f"{next(numbers)}{suffix}"  # of a name it knows, HDF5 would give what it remembers

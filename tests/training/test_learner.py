@@ -157,7 +157,13 @@ def new_learner(config: TrainConfig) -> tuple[keras.Model, Learner]:
 
 
 @pytest.mark.parametrize(
-    ("optimizer", "precision"), [*((name, "float32") for name in OPTIMIZERS), ("adam", "mixed_float16")]
+    ("optimizer", "precision"),
+    [
+        ("adam", "float32"),
+        ("sgd", "float32"),
+        ("adam", "mixed_float16"),
+        *(pytest.param(name, "float32", marks=pytest.mark.slow) for name in OPTIMIZERS if name not in ("adam", "sgd")),
+    ],
 )
 def test_a_phase_goes_on_from_any_step_as_if_it_had_not_stopped(optimizer, precision, monkeypatch):
     monkeypatch.setattr("training.learner.STEPS_PER_CALL", 3)

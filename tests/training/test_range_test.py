@@ -112,7 +112,7 @@ def test_a_loss_that_is_no_number_ends_the_test():
     assert curve_of(train=broken).empty
 
 
-@pytest.mark.parametrize("augment", ["views", "fresh"])
+@pytest.mark.parametrize("augment", ["views", pytest.param("fresh", marks=pytest.mark.slow)])
 def test_a_run_that_finds_its_rate_is_the_run_with_that_rate(make_folder, tmp_path, augment, capsys):
     settings = {
         "data": str(make_folder(count=8)),

@@ -154,7 +154,7 @@ def test_another_seed_gives_another_result(finished, tmp_path):
     assert (again / "predictions.csv").read_bytes() != (finished / "predictions.csv").read_bytes()
 
 
-@pytest.mark.parametrize("backbone", ["vgg16", "mobilenet"])
+@pytest.mark.parametrize("backbone", [pytest.param("vgg16", marks=pytest.mark.slow), "mobilenet"])
 def test_six_pictures_train_without_pretrained_weights(make_folder, tmp_path, backbone):
     folder = run(make_folder(count=3), tmp_path, backbone=backbone)
     record = json.loads((folder / "metrics.json").read_text())

@@ -97,7 +97,9 @@ def test_no_trial_depends_on_those_before_it(make_folder, tmp_path):
         assert first == second
 
 
-@pytest.mark.parametrize("oracle", ["random", "bayesian", "hyperband", "grid"])
+@pytest.mark.parametrize(
+    "oracle", ["random", "hyperband", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bayesian", "grid"))]
+)
 def test_the_same_seed_gives_the_same_trials(make_folder, tmp_path, oracle):
     root = make_folder(count=15)
     changes = {"oracle": oracle, "trainable_layers": (0,), "max_trials": 10, "optimizer": ("adam",)}
