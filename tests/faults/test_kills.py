@@ -25,7 +25,7 @@ def assert_ends_as_undisturbed(undisturbed: Undisturbed, root: Path, kills: list
         ended = start_or_go_on(undisturbed, root, kill)
         assert ended.status in (0, -kill.signal), (kill, ended.lines)
         statuses.append(ended.status)
-    assert statuses.count(0) <= len(kills) // 2, "most kills should hit a process that is at work"
+    assert statuses.count(0) <= (len(kills) + 1) // 2, "most of several kills should hit a process that is at work"
     ended = start_or_go_on(undisturbed, root)
     assert ended.status == 0, ended.lines
     assert is_finished(root / "run")
