@@ -6,13 +6,13 @@ those of `train.py`.
 """
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from benchmarks.processes import ROOT, timed
+from benchmarks.processes import ROOT, train_timed
 
 
 def main() -> None:
@@ -20,16 +20,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=5, help="at least 2")
     flags, rest = parser.parse_known_args()
-    accuracies = []
+    accuracies: list[float] = []
+    record: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as scratch:
         for seed in range(flags.seeds):
-            folder = Path(scratch) / f"run{seed}"
-            command = [sys.executable, str(ROOT / "train.py"), *rest, "--seed", str(seed), "--output", str(folder)]
-            timed([*command, "--cache-dir", f"{scratch}/cache"])
-            record = json.loads((folder / "metrics.json").read_text())
+            command = [sys.executable, str(ROOT / "train.py"), *rest, "--seed", str(seed)]
+            record, _ = train_timed(command, Path(scratch) / f"run{seed}", Path(scratch) / "cache")
             accuracies.append(record["test"]["accuracy"])
             print(f"seed {seed}: {accuracies[-1]:.2%}", flush=True)
-        config = json.loads((Path(scratch) / "run0" / "config.json").read_text())
+    config = record["config"]
     print(
         f"| {Path(config['data']).stem} | `{config['backbone']}` | {config['image_size']} | {flags.seeds} "
         f"| {_percent(statistics.mean(accuracies))} ± {_percent(statistics.stdev(accuracies))} "

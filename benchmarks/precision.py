@@ -5,14 +5,13 @@ and compares the labels of val and test with those of float32. Its flags are tho
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.processes import ROOT, timed
+from benchmarks.processes import ROOT, train_timed
 
 PRECISIONS = ("float32", "auto", "mixed_bfloat16")
 
@@ -29,9 +28,8 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as scratch:
                 folder = Path(scratch) / "run"
                 command = [sys.executable, str(ROOT / "train.py"), *rest, "--precision", precision]
-                timed([*command, "--output", str(folder), "--cache-dir", f"{scratch}/cache"])
-                records[precision] = json.loads((folder / "metrics.json").read_text())
-                chosen = json.loads((folder / "config.json").read_text())["precision"]
+                records[precision], _ = train_timed(command, folder, Path(scratch) / "cache")
+                chosen = records[precision]["config"]["precision"]
                 labels[precision] = pd.read_csv(folder / "predictions.csv")["predicted"]
                 seconds[precision].append(records[precision]["seconds"])
                 print(f"{precision} ({chosen}): {seconds[precision][-1]}", flush=True)

@@ -1,10 +1,12 @@
 """What the comparisons share: the same pictures and split for all sides, each side timed as a process of its own."""
 
+import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from config import TrainConfig
 from training.inputs import RunInputs, load_inputs
@@ -58,6 +60,20 @@ def our_command(script: str, inputs: RunInputs, folder: Path, seed: int) -> list
     command = [sys.executable, str(ROOT / script), "--data", str(folder), "--backbone", config.backbone]
     command += ["--weights", config.weights, "--image-size", str(config.image_size)]
     return [*command, "--test-fraction", "0", "--seed", str(seed)]
+
+
+def train_timed(command: list[str], folder: Path, cache: Path) -> tuple[dict[str, Any], float]:
+    """Runs a command of `train.py` and returns its `metrics.json`, with the settings as 'config', and its seconds.
+
+    Args:
+        command: without the places.
+        folder: of the run.
+        cache: where it keeps what the next run may take.
+    """
+    _, seconds = timed([*command, "--cache-dir", str(cache), "--output", str(folder)])
+    record = json.loads((folder / "metrics.json").read_text())
+    record["config"] = json.loads((folder / "config.json").read_text())
+    return record, seconds
 
 
 def timed(command: list[str]) -> tuple[str, float]:

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.machine import decode_seconds, measure_machine
-from benchmarks.processes import import_seconds, link_pictures, load_pictures, our_command, peer_command, timed
+from benchmarks.processes import (
+    import_seconds,
+    link_pictures,
+    load_pictures,
+    our_command,
+    peer_command,
+    timed,
+    train_timed,
+)
 from config import CompleteConfig
 from training.inputs import RunInputs
 
@@ -72,10 +80,7 @@ def _run_headstart(
     inputs: RunInputs, folder: Path, seed: int, cache: Path, run: Path
 ) -> tuple[Outcome, dict[str, Any]]:
     shutil.rmtree(run, ignore_errors=True)
-    command = our_command("train.py", inputs, folder, seed)
-    _, seconds = timed([*command, "--cache-dir", str(cache), "--output", str(run)])
-    record = json.loads((run / "metrics.json").read_text())
-    record["config"] = json.loads((run / "config.json").read_text())
+    record, seconds = train_timed(our_command("train.py", inputs, folder, seed), run, cache)
     return Outcome(record["val"]["accuracy"], seconds), record
 
 
