@@ -5,32 +5,20 @@ from pathlib import Path
 
 import tyro
 
-from cli import parse_flags, run_command
-from config import DEFAULT_CACHE_DIR, Open, Resize, UsageError, check_setting
+from cli import AskFlags, parse_flags, run_command
+from config import DEFAULT_CACHE_DIR, UsageError, check_setting
 
 EXAMPLES = 6
 """Test pictures that the page offers."""
 
 
 @dataclasses.dataclass(frozen=True)
-class DemoFlags:
+class DemoFlags(AskFlags):
     """Try a model in the browser: a trained one (RUN), or a pretrained network as it is (--backbone NAME), which knows
     the 1000 classes of ImageNet. The page is for this machine alone, and needs no network."""
 
     run: tyro.conf.Positional[Path | None] = None
     """A run folder, or a search folder, whose best run is taken."""
-
-    backbone: Open[str] = None
-    """Pretrained network, such as efficientnet_lite0; the README lists all. There is no RUN then. Default: a RUN."""
-
-    weights: str = "imagenet"
-    """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top."""
-
-    resize: Open[Resize] = None
-    """How a picture becomes a square for --backbone: 'crop', 'pad' or 'stretch'; see train.py. Default: crop."""
-
-    unknown_below: Open[float] = None
-    """Answer 'unknown' where no class has this probability, as a fraction. Default: never."""
 
     port: int = 7860
     """Where the page is: http://127.0.0.1:PORT/. 0 takes any that is free."""
@@ -42,14 +30,11 @@ class DemoFlags:
     """Folder for unpacked data sets, of which test pictures are offered to click."""
 
     def __post_init__(self):
-        check_setting(self, "unknown_below", lambda value: 0 < value <= 1, "above 0 and at most 1")
         check_setting(self, "port", lambda value: 0 <= value < 2**16, "from 0 to 65535")
         if (self.run is None) == (self.backbone is None):
             received = "neither" if self.run is None else "both"
             raise UsageError(f"demo.py needs a RUN, such as runs/NAME, or --backbone NAME; received {received}.")
-        if self.backbone is None and (self.weights != "imagenet" or self.resize):
-            flag = "--resize" if self.resize else "--weights"
-            raise UsageError(f"{flag} is for --backbone; a RUN has its own. Leave it out.")
+        super().__post_init__()
 
 
 def main() -> None:

@@ -6,27 +6,18 @@ from typing import Annotated
 
 import tyro
 
-from cli import check_output_file, parse_flags, run_command
-from config import Open, Resize, UsageError, check_setting
+from cli import AskFlags, check_output_file, parse_flags, run_command
+from config import Open, UsageError, check_setting
 
 
 @dataclasses.dataclass(frozen=True)
-class PredictFlags:
+class PredictFlags(AskFlags):
     """Say what is on pictures: by a trained model (RUN PATH...), or by a pretrained network as it is (--backbone NAME
     PATH...), which knows the 1000 classes of ImageNet."""
 
     places: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(name="", metavar="[RUN] PATH...")]
     """RUN: a run folder, or a search folder, whose best run is taken. PATH: pictures, folders, or patterns in quotes
     such as 'photos/*.jpg'."""
-
-    backbone: Open[str] = None
-    """Pretrained network, such as efficientnet_lite0; the README lists all. There is no RUN then. Default: a RUN."""
-
-    weights: str = "imagenet"
-    """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top."""
-
-    resize: Open[Resize] = None
-    """How a picture becomes a square for --backbone: 'crop', 'pad' or 'stretch'; see train.py. Default: crop."""
 
     csv: Open[Path] = None
     """Write every answer to this file: path, predicted, probability, status, reason, probability of each class.
@@ -35,15 +26,9 @@ class PredictFlags:
     top: int = 3
     """Classes that the terminal shows for each picture."""
 
-    unknown_below: Open[float] = None
-    """Answer 'unknown' where no class has this probability, as a fraction. Default: never."""
-
     def __post_init__(self):
         check_setting(self, "top", lambda value: value >= 1, "at least 1")
-        check_setting(self, "unknown_below", lambda value: 0 < value <= 1, "above 0 and at most 1")
-        if self.backbone is None and (self.weights != "imagenet" or self.resize):
-            flag = "--resize" if self.resize else "--weights"
-            raise UsageError(f"{flag} is for --backbone; a RUN has its own. Leave it out.")
+        super().__post_init__()
         wanted = ("RUN", "PATH") if self.backbone is None else ("PATH",)
         if len(self.places) < len(wanted):
             raise UsageError(
