@@ -6,8 +6,9 @@ from pathlib import Path
 
 import tyro
 
-from cli import parse_flags, run_command
+from cli import run_command
 from config import DEFAULT_CACHE_DIR
+from flags import parse_flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,13 +18,13 @@ class CacheFlags:
     cache_dir: Path = DEFAULT_CACHE_DIR
     """The folder that the runs were given."""
 
-    clear: bool = False
+    clear: tyro.conf.FlagCreatePairsOff[bool] = False
     """Delete everything; a run that uses it at the moment finishes all the same."""
 
 
 def main() -> None:
     """Shows every entry with its size and last use, and deletes them if that was asked for."""
-    flags = parse_flags(CacheFlags, config=(tyro.conf.FlagCreatePairsOff,))
+    flags = parse_flags(CacheFlags)
     from data.store import open_store
     from terminal import console, counted, show_stage
 
@@ -31,7 +32,8 @@ def main() -> None:
     entries = store.entries()
     for entry in entries:
         used = datetime.datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
-        console.print(f"{used}  {entry.size / 2**20:>9,.1f} MiB  {entry.title}", markup=False)
+        mebibytes = f"{entry.size / 2**20:,.1f}" if entry.size >= 2**20 / 10 else "< 0.1"
+        console.print(f"{used}  {mebibytes:>9} MiB  {entry.title}", markup=False)
     if flags.clear:
         store.clear()
     total = sum(entry.size for entry in entries) / 2**20

@@ -1,27 +1,21 @@
-"""What the commands share: flags from a dataclass, mistakes as one line, and exit statuses."""
+"""What the commands share: flags that several have, mistakes as one line, and exit statuses."""
 
 import argparse
-import contextlib
 import dataclasses
 import io
-import re
+import os
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, TypeVar
-
-import docstring_parser
-import tyro
 
 from config import Open, Resize, RunError, TrainConfig, UsageError, check_setting
 from files import FULL_DISK
+from flags import parse_flags
 from interrupts import Terminated, heed_sigterm
 
-Flags = TypeVar("Flags")
 USAGE_STATUS = 2
-INTERRUPTED_STATUS, TERMINATED_STATUS = 130, 143
+INTERRUPTED_STATUS, TERMINATED_STATUS, CLOSED_PIPE_STATUS = 130, 143, 141
 """128 and the number of the signal, as shells have it."""
 
 
@@ -86,30 +80,6 @@ def parse_config(args: list[str] | None = None) -> TrainConfig:
 _EXAMPLES = {"--config": "runs/NAME/config.json", "--resume": "runs/NAME"}
 
 
-def parse_flags(kind: type[Flags], args: list[str] | None = None, **settings: Any) -> Flags:
-    """Reads flags that a dataclass describes.
-
-    Args:
-        kind: the dataclass.
-        args: the flags; those of the process when None.
-        settings: for `tyro.cli`.
-
-    Raises:
-        UsageError: an unknown flag or an impossible value.
-        SystemExit: with 0 after --help.
-    """
-    if {"-h", "--help"} & set(sys.argv[1:] if args is None else args):
-        _join_lines_of_help(kind)
-    complaint = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(complaint):
-            return tyro.cli(kind, args=args, **settings)
-    except SystemExit as exit_request:
-        if exit_request.code == 0:
-            raise
-        raise UsageError(_one_line(complaint.getvalue())) from None
-
-
 def check_output_file(flag: str, path: Path | None) -> None:
     """Makes sure that a file can be written, without making it.
 
@@ -142,6 +112,9 @@ def run_command(command: Callable[[], None]) -> None:
         _fail(str(error))
     except RunError as error:
         _fail(str(error), status=1)
+    except BrokenPipeError:  # whoever read the output has enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(CLOSED_PIPE_STATUS)
     except OSError as error:
         if error.errno in FULL_DISK:
             _fail(f"The disk of '{error.filename or Path.cwd()}' is full. Make room.")
@@ -153,30 +126,6 @@ def run_command(command: Callable[[], None]) -> None:
         sys.exit(TERMINATED_STATUS if isinstance(interrupt, Terminated) else INTERRUPTED_STATUS)
 
 
-def _join_lines_of_help(kind: type) -> None:
-    """Makes the docstring of every field one paragraph; tyro would keep its line breaks."""
-    texts = {
-        param.arg_name: " ".join(param.description.split())
-        for base in reversed(kind.__mro__[:-1])
-        for param in docstring_parser.parse_from_object(base).params
-        if param.description
-    }
-    for field in dataclasses.fields(kind):
-        field.metadata = MappingProxyType({**field.metadata, "help": texts[field.name]})
-
-
 def _fail(message: str, status: int = USAGE_STATUS) -> None:
     print(f"error: {message}", file=sys.stderr)
     sys.exit(status)
-
-
-def _one_line(boxed: str) -> str:
-    """What tyro says in a box, as one line: the complaint itself, and the flags it suggests."""
-    rows = [row.strip(" │╭╮╰╯") for row in boxed.splitlines()]
-    text = "\n".join("" if re.fullmatch("─ .*|[─-]+", row) else row for row in rows).strip()
-    sections = [" ".join(section.split()) for section in re.split(r"\n{2,}", text)]
-    if "╭" not in boxed:  # where the terminal has no Unicode, the title is a section of its own
-        del sections[0]
-    suggested = re.findall(r"--[\w-]+(?= [{A-Z\[])", " ".join(sections[1:])) if "Perhaps" in boxed else []
-    hint = f" Did you mean {' or '.join(dict.fromkeys(suggested))}?" if suggested else ""
-    return f"{sections[0].rstrip('.')}.{hint} --help explains every flag."

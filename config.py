@@ -30,9 +30,13 @@ Objective = Literal["val_accuracy", "val_loss"]
 """What a search has most, or least, of."""
 Task = Literal["binary", "multiclass", "multilabel"]
 """What a picture's labels are: one of two classes, one of several, or any number of them."""
+MOST_LISTED = 12
+"""Choices that an error lists although it can tell which of them was meant."""
 Value = TypeVar("Value")
 Open = Annotated[Value | None, tyro.conf.arg(help_behavior_hint="")]
 """What may be left open; the docstring says what it is then, and --help nothing of None."""
+Several = Annotated[tuple[Value, ...], tyro.conf.arg(help_behavior_hint="")]
+"""What may be none or several; the docstring says what none means."""
 
 
 class UsageError(Exception):
@@ -47,7 +51,8 @@ def unknown_choice(flag: str, received: str, choices: Iterable[str]) -> UsageErr
     """The error for a name that is not in a table, with the nearest name that is."""
     choices = list(choices)
     hint = did_you_mean(received.lower(), choices)
-    return UsageError(f"{flag} must be one of {', '.join(choices)}; received '{received}'.{hint}")
+    listed = f"{len(choices)} names" if hint and len(choices) > MOST_LISTED else ", ".join(choices)
+    return UsageError(f"{flag} must be one of {listed}; received '{received}'.{hint}")
 
 
 def did_you_mean(received: str, choices: Iterable[str]) -> str:
@@ -150,8 +155,9 @@ class TrainConfig(DataConfig):
     backbone: str = "efficientnet_lite0"
     """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all."""
 
-    head_units: tuple[int, ...] = ()
-    """Units of each dense layer between the pooled features and the output, such as '256 64'."""
+    head_units: Several[int] = ()
+    """Units of each dense layer between the pooled features and the output, such as '256 64'. Default: no such
+    layer."""
 
     dropout: float = 0.2
     """Fraction of values dropped before each dense layer of the head while training."""
@@ -302,6 +308,24 @@ def _check_json_values(value: Any, kind: Any) -> None:
         if isinstance(item, str) and b"\0" in os.fsencode(item):  # an error as well for what no path can hold
             raise ValueError("no text")
 
+
+SECTIONS = {
+    "data": ("data", "outside", "val_fraction", "test_fraction", "resize", "image_size"),
+    "network": ("backbone", "weights", "pooling", "head_units", "dropout", "trainable_layers"),
+    "training": (
+        *("head_epochs", "fine_tune_epochs", "learning_rate", "fine_tune_learning_rate", "layer_decay", "schedule"),
+        *("batch_size", "optimizer", "weight_decay", "augment", "views", "class_weights", "patience", "seed"),
+    ),
+    "search": (
+        *("oracle", "objective", "max_trials", "max_minutes", "finalists", "repeats", "workers"),
+        "rank_backbones",
+    ),
+    "run": (
+        *("output", "resume", "checkpoint_seconds", "tensorboard", "strict", "cache_dir", "cache_gb"),
+        *("strategy", "devices", "precision"),
+    ),
+}
+"""What `--help` puts together, of train.py and of tune.py."""
 
 PLACES = (
     *("output", "cache_dir", "cache_gb", "strategy", "devices", "strict"),

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import tyro
 
-from cli import AskFlags, parse_flags, run_command
+from cli import AskFlags, run_command
 from config import DEFAULT_CACHE_DIR, UsageError, check_setting
+from flags import parse_flags
 
 EXAMPLES = 6
 """Test pictures that the page offers."""

@@ -2,19 +2,21 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
-from cli import check_output_file, parse_flags, run_command
-from config import DEFAULT_CACHE_DIR, Open
+from cli import check_output_file, run_command
+from config import DEFAULT_CACHE_DIR, Open, Several
 from data.sources import Split
+from flags import parse_flags
 
 
 @dataclasses.dataclass(frozen=True)
 class EvaluateFlags:
     """Measure a trained model again: on its own val and test pictures, or on new pictures with labels."""
 
-    run: tyro.conf.Positional[Path]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder, or a search folder, whose best run is taken."""
 
     data: Open[str] = None
@@ -23,7 +25,7 @@ class EvaluateFlags:
     outside: bool = False
     """Also use new pictures outside the folder of --data: through links, and by paths of a CSV that lead out of it."""
 
-    split: tuple[Split, ...] = ()
+    split: Several[Split] = ()
     """Which splits, as the data makes them or as train.py would. Default: val and test; all pictures of --data."""
 
     json: Open[Path] = None

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cli import parse_flags, run_command
-from config import DEFAULT_CACHE_DIR, Open, UsageError
+from cli import run_command
+from config import DEFAULT_CACHE_DIR, Open, Several, UsageError
+from flags import parse_flags
 
 Format = Literal["saved_model", "litert", "onnx"]
 
@@ -16,7 +17,7 @@ Format = Literal["saved_model", "litert", "onnx"]
 class ExportFlags:
     """Export the model of a run, and keep what was written only if its own runtime answers as the model does."""
 
-    run: Annotated[Path, tyro.conf.Positional]
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder, or a search folder, whose best run is taken."""
 
     format: tuple[Format, ...] = ("saved_model", "litert", "onnx")
@@ -32,7 +33,7 @@ class ExportFlags:
     quantize: bool = True
     """Write a quantised LiteRT file as well, a quarter of the size, if it gives the same labels."""
 
-    sample: tuple[str, ...] = ()
+    sample: Several[str] = ()
     """Pictures to compare on: files, folders or patterns. Default: those that the run measured itself on."""
 
     sample_size: int = 128

@@ -76,6 +76,12 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
+def newest_beside(folder: Path) -> str:
+    """The end of an error message about a folder that is not there: the newest of those beside it, if any."""
+    beside = [path for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+    return f" The newest there is '{max(beside, key=lambda path: path.stat().st_mtime)}'." if beside else ""
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 

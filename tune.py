@@ -6,7 +6,8 @@ Or ranks pretrained backbones without training any: `python tune.py --data photo
 import time
 from typing import TYPE_CHECKING
 
-from cli import parse_flags, run_command
+from cli import run_command
+from flags import parse_flags
 
 if TYPE_CHECKING:
     from tuning.space import TuneConfig

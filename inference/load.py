@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from config import SizedConfig, Task, TrainConfig, UsageError
-from files import read_json
+from files import newest_beside, read_json
 from inference.model_file import check_model_file
 from models import backbones
 from models.weight_file import RefusedFileError, check_finite, first_line, most_bytes
@@ -49,6 +49,7 @@ def read_run(folder: Path) -> TrainedRun:
     if not folder.is_dir():
         raise UsageError(
             f"RUN must be a run folder, as train.py makes them below runs/; there is no folder '{folder}'."
+            f"{newest_beside(folder)}"
         )
     missing = [name for name in ("config.json", MODEL_FILE, RECORD_FILE, METRICS_FILE) if not (folder / name).is_file()]
     if missing:

@@ -13,7 +13,7 @@ from docstring_parser import parse_from_object
 
 import train
 from cli import parse_config, run_command
-from config import TrainConfig
+from config import SECTIONS, TrainConfig
 from data.store import Store
 from demo import DemoFlags
 from evaluate import EvaluateFlags
@@ -43,7 +43,17 @@ def test_help_is_in_paragraphs_and_speaks_of_no_none(capsys):
         parse_config(["--help"])
     text = " ".join(re.sub("[│╭╮╰╯─]", " ", capsys.readouterr().out).split())
     assert "a folder of CLASS/picture files (with or without train/, val/ and test/ above them), a .csv" in text
-    assert "(default: None)" not in text
+    assert "None" not in text
+    assert "(default: )" not in text
+    titles = re.findall(r"(\w+) options", text)
+    assert titles == ["data", "network", "training", "run"]
+
+
+@pytest.mark.parametrize("kind", [TrainConfig, TuneConfig])
+def test_help_has_a_section_for_every_setting(kind):
+    listed = [name for names in SECTIONS.values() for name in names]
+    assert len(set(listed)) == len(listed)
+    assert {field.name for field in dataclasses.fields(kind)} <= set(listed)
 
 
 @pytest.mark.parametrize("kind", [TrainConfig, TuneConfig, PredictFlags, EvaluateFlags, ExportFlags, DemoFlags])
@@ -67,7 +77,8 @@ def test_a_mistake_is_answered_without_loading_tensorflow():
     command = [sys.executable, "-X", "importtime", "train.py", "--backbone", "resnet5"]
     finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert finished.returncode == 2
-    assert finished.stderr.splitlines()[-1].startswith("error: --backbone must be one of")
+    error = "error: --backbone must be one of 41 names; received 'resnet5'. Did you mean 'resnet50'?"
+    assert finished.stderr.splitlines()[-1] == error
     assert not re.search(r"\| +(tensorflow|keras)$", finished.stderr, re.MULTILINE)
 
 
@@ -76,9 +87,15 @@ def test_a_mistake_is_answered_without_loading_tensorflow():
     [
         (["--backbone", "resnet5"], "received 'resnet5'. Did you mean 'resnet50'?"),
         (["--backbnoe", "resnet50"], "Unrecognized options: --backbnoe, resnet50. Did you mean --backbone?"),
-        (["--augment", "mirror"], "invalid choice 'mirror' for argument '--augment'"),
-        (["--val-fraction", "x"], "Error parsing --val-fraction: could not convert string to float: 'x'"),
-        (["--learning-rate", "fnd"], "Error parsing --learning-rate: no type matching {None}|FLOAT|{find}"),
+        (["--augment", "mirror"], "--augment must be one of views, fresh, none; received 'mirror'"),
+        (["--optimizer", "adm"], "received 'adm'. Did you mean 'adam'?"),
+        (["--val-fraction", "x"], "--val-fraction must be a number; received x."),
+        (["--learning-rate", "fnd"], "--learning-rate must be a number or 'find'; received fnd."),
+        (["--head-units", "64", "x"], "--head-units must be whole numbers; received 64 x."),
+        (["--seed"], "--seed must be a whole number; received nothing."),
+        (["--image-size", "None"], "--image-size must be a whole number; received None."),
+        (["tests"], "Unrecognized options: tests. Did you mean --data tests?"),
+        (["--resume", "tests/nothing"], "The newest there is 'tests/"),
         (["--learning-rate", "find", "--weights", "none"], "--learning-rate find needs a head phase"),
         (["--config"], "--config needs a name, such as runs/NAME/config.json"),
         (["--dropout", "2"], "--dropout must be at least 0 and below 1; received 2.0"),
@@ -223,6 +240,21 @@ def test_ctrl_c_exits_with_130(capsys):
         run_command(interrupted)
     assert exit_status.value.code == 130
     assert capsys.readouterr().err == "interrupted\n"
+
+
+def test_help_may_be_cut_short():
+    command = f"{sys.executable} train.py --help | head -1"
+    finished = subprocess.run(command, shell=True, cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert finished.stdout == "usage: train.py [-h] [OPTIONS]\n"
+    assert finished.stderr == ""
+
+
+def test_a_run_that_is_missing_is_told():
+    command = [sys.executable, "evaluate.py"]
+    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert finished.returncode == 2
+    text = "error: evaluate.py needs a RUN: a run folder, or a search folder, whose best run is taken.\n"
+    assert finished.stderr == text
 
 
 def test_a_file_that_cannot_be_used_is_named(capsys):

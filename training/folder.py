@@ -19,7 +19,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from config import TrainConfig, UsageError
-from files import FULL_DISK, as_read, read_json, write_json
+from files import FULL_DISK, as_read, newest_beside, read_json, write_json
 from terminal import show_stage
 from training.tf_config import Worker
 
@@ -72,7 +72,8 @@ def read_begun(folder: Path) -> TrainConfig:
         UsageError: it holds none, or is damaged.
     """
     if not is_finished(folder) and not _is_unfinished(folder):
-        raise UsageError(f"--resume must be the folder of an unfinished run; '{folder}' holds none.")
+        hint = "" if folder.is_dir() else newest_beside(folder)
+        raise UsageError(f"--resume must be the folder of an unfinished run; '{folder}' holds none.{hint}")
     config = TrainConfig.from_file(folder / CONFIG_FILE, "--resume")
     return dataclasses.replace(config, **_read_places(folder), output=folder, resume=folder)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from cli import parse_flags
 from config import TrainConfig, UsageError
+from flags import parse_flags
 from tuning.space import HYPERPARAMETERS, TuneConfig, search_space, trial_config
 
 DEPTHS = (0, 6, "all")
