@@ -10,7 +10,7 @@ from config import UsageError
 from data.pipeline import View, augmentation_draws
 from data.store import Store
 from features.cuts import Cut, find_cuts
-from features.extract import FrozenPart, apply_model, structure
+from features.extract import FrozenPart, apply_model, frozen_function, structure
 from models import backbones
 from models.backbones import TABLE, Backbone, find
 from models.classifier import Classifier, build_classifier
@@ -231,3 +231,13 @@ def _interrupt_at(count: int):
             raise KeyboardInterrupt
 
     return advance
+
+
+def test_large_networks_are_computed_without_folding_to_the_same_values(view, monkeypatch):
+    model = build("mobilenetv2").model
+    folded = apply_model(model, view)
+    monkeypatch.setattr("features.extract.MOST_FOLDED", 0)
+    compute = frozen_function(model)
+    model.set_weights([weights + 1 for weights in model.get_weights()])  # what trains later changes nothing
+    pictures = view.values[view.rows[:16]].astype(np.float32)
+    np.testing.assert_allclose(compute(pictures)[0], folded[:16], atol=1e-5)
