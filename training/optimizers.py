@@ -20,6 +20,8 @@ OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "adagrad": keras.optimizers.Adagrad,
     "lion": keras.optimizers.Lion,
 }
+UPDATE_RULES = {name: "adam" if name == "adamw" else name for name in OPTIMIZERS}
+"""Optimizers of one update rule are told apart by their weight decay alone: Keras' AdamW is its Adam with 0.004."""
 DEFAULT_WEIGHT_DECAY = {"adamw": 0.004}
 WARM_UP_EPOCHS = 0.5
 """Share of a phase's first epoch in which the learning rate rises from 0, while the optimizer's moments are empty."""

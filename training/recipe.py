@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from config import ChosenConfig, CompleteConfig, Depth, Optimizer, SizedConfig, TrainConfig
+from config import ChosenConfig, CompleteConfig, Depth, Optimizer, SizedConfig, TrainConfig, UsageError
 from models.backbones import Backbone
 
 if TYPE_CHECKING:
@@ -80,7 +80,11 @@ def choose_training(config: SizedConfig, cuts: "Sequence[Cut]", num_train: int) 
         config: with what the user gave.
         cuts: of the backbone.
         num_train: training pictures.
+
+    Raises:
+        UsageError: the backbone has fewer layers than are to be trained, or nothing would learn.
     """
+    check_depth(config.trainable_layers, cuts, config.backbone)
     batch_size = BATCH_SIZE if config.batch_size is None else config.batch_size
     factor = batch_factor(config.optimizer, batch_size)
     trainable_layers: Depth
@@ -105,7 +109,23 @@ def choose_training(config: SizedConfig, cuts: "Sequence[Cut]", num_train: int) 
         "fine_tune_learning_rate": fine_tune_learning_rate,
     }
     settings = vars(config) | {name: value for name, value in choices.items() if getattr(config, name) is None}
-    return ChosenConfig(**settings | ({} if config.augment == "views" else {"views": 1}))
+    chosen = ChosenConfig(**settings | ({} if config.augment == "views" else {"views": 1}))
+    if chosen.head_epochs == 0 and (chosen.fine_tune_epochs == 0 or chosen.trainable_layers == 0):
+        raise UsageError(
+            "Nothing would learn: neither the head has epochs, nor fine-tuning epochs and layers. Raise --head-epochs, "
+            "or --fine-tune-epochs and --trainable-layers."
+        )
+    return chosen
+
+
+def check_depth(trainable_layers: Depth | None, cuts: "Sequence[Cut]", backbone: str) -> None:
+    """Raises a UsageError if a backbone has fewer layers than are to be trained."""
+    most = 1 + max(cut.layers_after for cut in cuts)
+    if isinstance(trainable_layers, int) and trainable_layers > most:
+        raise UsageError(
+            f"--trainable-layers must be 'all', or at most {most}, all layers of {backbone}; received "
+            f"{trainable_layers}."
+        )
 
 
 def choose_head_learning_rate(config: ChosenConfig, features: np.ndarray | None) -> CompleteConfig:

@@ -7,7 +7,7 @@ every number by itself, and what is dropped follows the same seeds as Keras' Dro
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import keras
@@ -18,9 +18,10 @@ from config import CompleteConfig, Task
 from data.pipeline import Examples, evaluation_batches, training_batches
 from models.heads import OUTPUTS, build_head
 from training.learner import ACCURACY, STEPS_PER_CALL, Measured, assign
-from training.optimizers import Rates, make_optimizer
+from training.optimizers import UPDATE_RULES, Rates, make_optimizer
 
-HEADS_AT_ONCE = 8
+HEADS_AT_ONCE = 16
+"""Of an update rule."""
 JUDGED_AT_ONCE = 1024
 """Pictures per validation step."""
 
@@ -43,7 +44,7 @@ class StackedHeads:
     """Graphs that train heads of one shape; used for group after group, so that no trial makes new ones."""
 
     def __init__(
-        self, num_features: int, task: Task, num_classes: int, head_units: Sequence[int], optimizers: Sequence[str]
+        self, num_features: int, task: Task, num_classes: int, head_units: Sequence[int], sizes: Mapping[str, int]
     ):
         """Makes the variables and the optimizers; see `models.heads.build_head` for the arguments.
 
@@ -52,13 +53,13 @@ class StackedHeads:
             task: decides the output.
             num_classes: number of classes.
             head_units: units of each dense layer before the output.
-            optimizers: some of `training.optimizers.OPTIMIZERS`.
+            sizes: most heads of each of `training.optimizers.UPDATE_RULES`.
         """
         self._shape = (num_features, task, num_classes, tuple(head_units))
-        sizes = [weights.shape for weights in _as_matrices(build_head(*self._shape).get_weights())]
-        self._stacks = {name: _Stack(name, sizes) for name in optimizers}
-        per_head = (HEADS_AT_ONCE * len(optimizers), 1, 1)
-        self._dropout = tf.Variable(tf.zeros(per_head))
+        self.sizes = dict(sizes)
+        shapes = [weights.shape for weights in _as_matrices(build_head(*self._shape).get_weights())]
+        self._stacks = {name: _Stack(name, size, shapes) for name, size in sizes.items()}
+        self._dropout = tf.Variable(tf.zeros((sum(sizes.values()), 1, 1)))
         self._dropout_seed = tf.Variable(0, dtype=tf.int64)
         self._steps = tf.Variable(0, dtype=tf.int64)
         self._train_steps, self._judge_step = self._compile(task)
@@ -71,7 +72,8 @@ class StackedHeads:
         Args:
             train: features to learn from.
             val: features to stop and choose by.
-            configs: of each head, at most `HEADS_AT_ONCE` of an optimizer, alike in batch size, seed and views.
+            configs: of each head, no more of an update rule than there is room for, alike in batch size, seed and
+                views.
             epochs: maximum epochs of each.
 
         Returns:
@@ -80,16 +82,17 @@ class StackedHeads:
         steps = math.ceil(len(train.targets) / configs[0].batch_size)
         places = self._reset(configs, epochs, steps)
         val_batches = list(evaluation_batches(val, JUDGED_AT_ONCE))
-        batches = iter(
-            training_batches(train, batch_size=configs[0].batch_size, seed=configs[0].seed, epochs=range(max(epochs)))
-        )
+        batch_size = configs[0].batch_size
+        # Many batches are read at once, which takes hardly longer than one.
+        size = batch_size * STEPS_PER_CALL
+        chunks = iter(training_batches(train, batch_size=size, seed=configs[0].seed, epochs=range(max(epochs))))
         judged = self._judge(val_batches)
         curves = [[judged[place]] for place in places]
         best = self._weights()
         running = {number for number, most in enumerate(epochs) if most > 0}
         for epoch in range(1, max(epochs) + 1):
-            for first in range(0, steps, STEPS_PER_CALL):
-                self._train_steps(batches, tf.constant(min(STEPS_PER_CALL, steps - first)))
+            for _ in range(0, steps, STEPS_PER_CALL):
+                self._train_steps(*next(chunks), tf.constant(batch_size))
             current, judged = self._weights(), self._judge(val_batches)
             for number in sorted(running):
                 place, losses = places[number], [before.loss for before in curves[number]]
@@ -113,14 +116,16 @@ class StackedHeads:
         start = _as_matrices(build_head(*self._shape, seed=configs[0].seed).get_weights())
         chosen: dict[str, list[int]] = {name: [] for name in self._stacks}
         for number, config in enumerate(configs):
-            chosen[config.optimizer].append(number)
+            chosen[UPDATE_RULES[config.optimizer]].append(number)
         places, dropout = [0] * len(configs), np.zeros(self._dropout.shape, np.float32)
-        for row, (name, stack) in enumerate(self._stacks.items()):
-            for place, number in enumerate(chosen[name], start=row * HEADS_AT_ONCE):
+        first = 0
+        for name, stack in self._stacks.items():
+            for place, number in enumerate(chosen[name], start=first):
                 places[number], dropout[place] = place, configs[number].dropout
-            spare = [0] * (HEADS_AT_ONCE - len(chosen[name]))
+            spare = [0] * (self.sizes[name] - len(chosen[name]))
             heads = [configs[number] for number in chosen[name] + spare]
             stack.reset(start, heads, [epochs[number] for number in chosen[name] + spare], steps)
+            first += self.sizes[name]
         self._dropout.assign(dropout)
         self._dropout_seed.assign(configs[0].seed)
         self._steps.assign(0)
@@ -175,10 +180,14 @@ class StackedHeads:
                 stack.optimizer.apply(gradients, stack.variables)
             self._steps.assign_add(1)
 
-        @tf.function
-        def train_steps(batches: tf.data.Iterator, count: tf.Tensor) -> None:
-            for _ in tf.range(count):
-                train_step(*next(batches))
+        @tf.function(reduce_retracing=True)
+        def train_steps(features: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, batch_size: tf.Tensor) -> None:
+            count = tf.shape(targets)[0]
+            for first in tf.range(0, count, batch_size):
+                end = tf.minimum(first + batch_size, count)
+                # The weights are parts of the mean of all batches that are here.
+                factor = tf.cast(count, tf.float32) / tf.cast(end - first, tf.float32)
+                train_step(features[first:end], targets[first:end], weights[first:end] * factor)
 
         @tf.function(reduce_retracing=True, autograph=False)
         def judge_step(features: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -190,12 +199,12 @@ class StackedHeads:
 
 
 class _Stack:
-    """The heads of one optimizer: kernels (heads, inputs, outputs) and biases (heads, 1, outputs) of each layer."""
+    """The heads of one update rule: kernels (heads, inputs, outputs) and biases (heads, 1, outputs) of each layer."""
 
-    def __init__(self, optimizer: str, sizes: Sequence[tuple[int, int]]):
-        self.variables = [keras.Variable(np.zeros((HEADS_AT_ONCE, *size), np.float32)) for size in sizes]
-        self._rates = Rates((HEADS_AT_ONCE, 1, 1))
-        self.optimizer = make_optimizer(optimizer, self._rates)
+    def __init__(self, update_rule: str, size: int, shapes: Sequence[tuple[int, int]]):
+        self.variables = [keras.Variable(np.zeros((size, *shape), np.float32)) for shape in shapes]
+        self._rates = Rates((size, 1, 1))
+        self.optimizer = make_optimizer(update_rule, self._rates)
         self.optimizer.build(self.variables)
         self._start = [variable.numpy() for variable in self.optimizer.variables]
 

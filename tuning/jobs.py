@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import tensorflow as tf
 
+from training.optimizers import UPDATE_RULES
 from tuning.chief import Chief
 from tuning.cluster import Job, Numbered
 from tuning.heads import HEADS_AT_ONCE
@@ -40,18 +41,19 @@ def run_trials(
 
 
 def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[Job]:
-    """Groups trials whose heads can be trained together: at most `HEADS_AT_ONCE` of each optimizer.
+    """Groups trials whose heads can be trained together: at most `HEADS_AT_ONCE` of each update rule.
 
     Args:
         trials: their settings are complete.
         together: whether those that fine-tune are grouped as well; for several workers, each is on its own.
     """
     jobs: dict[tuple, list[Numbered]] = {}
-    of_optimizer: Counter[tuple] = Counter()
+    of_rule: Counter[tuple] = Counter()
     for number, config in trials:
         alike = (config.backbone, config.batch_size, config.head_units, config.views, config.seed)
-        round_number = of_optimizer[alike, config.optimizer] // HEADS_AT_ONCE
-        of_optimizer[alike, config.optimizer] += 1
+        rule = UPDATE_RULES[config.optimizer]
+        round_number = of_rule[alike, rule] // HEADS_AT_ONCE
+        of_rule[alike, rule] += 1
         alone = number if config.trainable_layers != 0 and not together else 0
         jobs.setdefault((*alike, round_number, alone), []).append((number, config))
     return list(jobs.values())

@@ -1,9 +1,11 @@
 """What is left open is chosen; what is given stays."""
 
+import re
+
 import numpy as np
 import pytest
 
-from config import TrainConfig
+from config import TrainConfig, UsageError
 from features.cuts import Cut, cut_before_trainable, find_cuts
 from models import backbones
 from models.backbones import find
@@ -70,6 +72,21 @@ def test_every_backbone_has_layers_to_fine_tune(row):
     assert 0.03 < share < 0.25
 
 
+def test_no_more_layers_are_trained_than_there_are(cuts):
+    most = len(backbones.build(find("mobilenet"), 224).layers)
+    config = TrainConfig(backbone="mobilenet", trainable_layers=most)
+    assert recipe.choose_training(config, cuts, 100).trainable_layers == most
+    message = f"--trainable-layers must be 'all', or at most {most}, all layers of mobilenet; received {most + 1}."
+    with pytest.raises(UsageError, match=re.escape(message)):
+        recipe.choose_training(TrainConfig(backbone="mobilenet", trainable_layers=most + 1), cuts, 100)
+
+
+@pytest.mark.parametrize("other", [{"fine_tune_epochs": 0}, {"trainable_layers": 0}])
+def test_something_has_to_learn(cuts, other):
+    with pytest.raises(UsageError, match="Nothing would learn"):
+        recipe.choose_training(TrainConfig(head_epochs=0, **other), cuts, 100)
+
+
 def test_few_pictures_train_the_head_alone_unless_asked(cuts):
     assert recipe.choose_training(TrainConfig(), cuts, 300).fine_tune_epochs == 0
     assert recipe.choose_training(TrainConfig(trainable_layers=9), cuts, 300).fine_tune_epochs > 0
@@ -117,7 +134,7 @@ def test_narrow_features_get_a_higher_rate_for_the_head():
 @pytest.mark.parametrize(
     ("optimizer", "batch_size", "factor"), [("adam", 32, 1), ("adam", 128, 2), ("lion", 8, 0.5), ("sgd", 128, 4)]
 )
-def test_the_rates_belong_to_the_batch_size(optimizer, batch_size, factor):
+def test_the_rates_belong_to_the_batch_size(cuts, optimizer, batch_size, factor):
     config = TrainConfig(optimizer=optimizer, batch_size=batch_size, weights="none")
-    assert recipe.choose_training(config, [], 1000).fine_tune_learning_rate == 1e-3 * factor
+    assert recipe.choose_training(config, cuts, 1000).fine_tune_learning_rate == 1e-3 * factor
     assert recipe.choose_head_learning_rate(config, None).learning_rate == 1e-3 * factor

@@ -97,8 +97,19 @@ def test_no_trial_depends_on_those_before_it(make_folder, tmp_path):
         assert first == second
 
 
+def test_no_trial_depends_on_the_room_beside_it(make_folder, tmp_path, monkeypatch):
+    """Heads have as many places as there are trials, or places of which some are spare."""
+    root = make_folder(count=15)
+    one = {"trainable_layers": (0,), "batch_size": (7,), "head_units": (4,), "max_trials": 6}
+    changes = {"optimizer": ("adam", "adamw", "sgd"), **one}
+    usual = trials(run(settings(root, tmp_path, "usual", **changes)))
+    monkeypatch.setattr("tuning.network.STEPS_WORTH_A_GRAPH", 0)
+    exact = trials(run(settings(root, tmp_path, "exact", **changes)))
+    pd.testing.assert_frame_equal(exact, usual)
+
+
 @pytest.mark.parametrize(
-    "oracle", ["random", "hyperband", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bayesian", "grid"))]
+    "oracle", ["random", *(pytest.param(name, marks=pytest.mark.slow) for name in ("bayesian", "hyperband", "grid"))]
 )
 def test_the_same_seed_gives_the_same_trials(make_folder, tmp_path, oracle):
     root = make_folder(count=15)

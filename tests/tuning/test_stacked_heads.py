@@ -9,7 +9,7 @@ from config import TrainConfig
 from data.pipeline import Examples, View
 from models.heads import build_head, num_outputs
 from training.learner import Learner
-from training.optimizers import OPTIMIZERS
+from training.optimizers import OPTIMIZERS, UPDATE_RULES
 from tuning.heads import HEADS_AT_ONCE, StackedHeads
 
 CONFIG = TrainConfig(batch_size=8, patience=3, dropout=0.3, learning_rate=0.02, head_epochs=6, views=1)
@@ -47,7 +47,7 @@ def test_every_optimizer_trains_each_as_if_alone(optimizer, task, head_units):
         {"schedule": "constant", "patience": 1},
     )
     configs = [dataclasses.replace(start, **change) for change in changes]
-    stacked = StackedHeads(6, task, 2 if task == "binary" else 3, head_units, (optimizer,))
+    stacked = StackedHeads(6, task, 2 if task == "binary" else 3, head_units, {UPDATE_RULES[optimizer]: 4})
     for _ in range(2):  # a second group finds the graphs as the first did
         solved = stacked.train(train, val, configs, [config.head_epochs for config in configs])
     for config, head in zip(configs, solved, strict=True):
@@ -64,7 +64,7 @@ def test_a_head_that_diverges_leaves_the_others_alone():
     wild = {"learning_rate": 10.0, "weight_decay": 10.0, "schedule": "constant", "patience": 30}
     calm = dataclasses.replace(CONFIG, optimizer="sgd")
     configs = [calm, dataclasses.replace(calm, **wild)]
-    stacked = StackedHeads(6, "multiclass", 3, (), ("sgd",))
+    stacked = StackedHeads(6, "multiclass", 3, (), {"sgd": 2})
     epochs = [6, 20]
     together = stacked.train(train, val, configs, epochs)
     single = stacked.train(train, val, configs[:1], epochs[:1])
@@ -74,7 +74,7 @@ def test_a_head_that_diverges_leaves_the_others_alone():
 
 def test_as_many_heads_as_there_is_room_for():
     configs = [dataclasses.replace(CONFIG, learning_rate=0.01 * (number + 1)) for number in range(HEADS_AT_ONCE)]
-    stacked = StackedHeads(6, "binary", 2, (), ("adam",))
+    stacked = StackedHeads(6, "binary", 2, (), {"adam": HEADS_AT_ONCE})
     solved = stacked.train(examples("binary", 0), examples("binary", 1), configs, [2] * HEADS_AT_ONCE)
     assert len({head.curve[-1].loss for head in solved}) == HEADS_AT_ONCE
 
@@ -83,7 +83,7 @@ def test_optimizers_are_trained_side_by_side():
     train, val = examples("multiclass", 0), examples("multiclass", 1)
     configs = [dataclasses.replace(CONFIG, optimizer=name) for name in ("sgd", "lion", "sgd", "adam")]
     configs[2] = dataclasses.replace(configs[2], dropout=0.0)
-    solved = StackedHeads(6, "multiclass", 3, (), ("adam", "lion", "sgd")).train(train, val, configs, [6] * 4)
+    solved = StackedHeads(6, "multiclass", 3, (), {"adam": 2, "lion": 1, "sgd": 4}).train(train, val, configs, [6] * 4)
     for config, head in zip(configs, solved, strict=True):
         _, result = alone(config, "multiclass", train, val)
         assert [judged.loss for judged in head.curve[1:]] == pytest.approx(
