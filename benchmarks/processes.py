@@ -59,7 +59,7 @@ def our_command(script: str, inputs: RunInputs, folder: Path, seed: int) -> list
     config = inputs.config
     command = [sys.executable, str(ROOT / script), "--data", str(folder), "--backbone", config.backbone]
     command += ["--weights", config.weights, "--image-size", str(config.image_size)]
-    return [*command, "--test-fraction", "0", "--seed", str(seed)]
+    return [*command, "--outside", "--test-fraction", "0", "--seed", str(seed)]  # where the linked pictures are
 
 
 def train_timed(command: list[str], folder: Path, cache: Path) -> tuple[dict[str, Any], float]:
