@@ -6,8 +6,9 @@ from typing import Annotated
 
 import tyro
 
-from cli import AskFlags, check_output_file, parse_flags, run_command
+from cli import AskFlags, check_output_file, run_command
 from config import Open, UsageError, check_setting
+from flags import parse_flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,9 @@ class PredictFlags(AskFlags):
     """Say what is on pictures: by a trained model (RUN PATH...), or by a pretrained network as it is (--backbone NAME
     PATH...), which knows the 1000 classes of ImageNet."""
 
-    places: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(name="", metavar="[RUN] PATH...")]
+    places: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(name="", metavar="[RUN] PATH...", help_behavior_hint="")
+    ]
     """RUN: a run folder, or a search folder, whose best run is taken. PATH: pictures, folders, or patterns in quotes
     such as 'photos/*.jpg'."""
 
@@ -41,20 +44,29 @@ def main() -> None:
     """Parses the flags, finds the files, and only then loads TensorFlow and predicts."""
     flags = parse_flags(PredictFlags)
     from inference.files import find_files
-    from terminal import import_tensorflow
+    from inference.run_record import count_learnt_from
+    from terminal import counted, import_tensorflow, show_stage
 
     if flags.backbone is None:
         from inference.answering import of_run
         from inference.load import read_run
 
-        run, *places = flags.places
-        network = of_run(read_run(Path(run)))
+        folder, *places = flags.places
+        run = read_run(Path(folder))
+        network = of_run(run)
     else:
         from inference.imagenet import of_backbone
 
-        network, places = of_backbone(flags.backbone, flags.weights, flags.resize or "crop"), list(flags.places)
+        run, places = None, list(flags.places)
+        network = of_backbone(flags.backbone, flags.weights, flags.resize or "crop")
     files = find_files(places)
     check_output_file("--csv", flags.csv)
+    show_stage("files", counted(len(files), "file", "files"))
+    known = count_learnt_from(run, files) if run else 0
+    if known:
+        show_stage(
+            "warning", f"{known:,} of them are of the folder that the model learnt from: new ones it knows less well"
+        )
     import_tensorflow()
     from inference.predict_files import predict_files
 

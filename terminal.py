@@ -1,11 +1,13 @@
 """What the commands show on the terminal: a line per stage, progress bars for what takes long, and no chatter."""
 
 import contextlib
+import gc
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -14,9 +16,9 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TextColumn,
-    TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.table import Column, Table
 from rich.text import Text
 
 REASONS_SHOWN = 3
@@ -39,6 +41,20 @@ def show_stage(stage: str, text: str) -> None:
     """Prints the line of a stage."""
     console.print(f"[bold]{stage:<10}[/bold] ", end="")
     console.print(text, markup=False)
+
+
+def make_table(*columns: Column, title: str | None = None, caption: str | None = None) -> Table:
+    """An empty table, with as few lines as can be: those of results have to fit into 80 characters."""
+    return Table(
+        *columns,
+        title=title,
+        caption=caption,
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
 
 
 def silence() -> None:
@@ -75,9 +91,8 @@ def progress_bar(stage: str, total: int) -> Iterator[Callable[..., None]]:
         BarColumn(),
         MofNCompleteColumn(),
         RateColumn(),
-        TimeElapsedColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[text]}"),
+        TextColumn("left  {task.fields[text]}"),
     )
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(stage, total=total, text="")
@@ -93,6 +108,8 @@ def import_tensorflow() -> None:
         import tensorflow as tf
 
         tf.config.list_physical_devices()  # not the logical ones: they could not be split any more
+    if not gc.get_freeze_count():
+        gc.freeze()  # the garbage collector would look at a million objects of the libraries each time
     tf.get_logger().setLevel("ERROR")
 
 

@@ -1,12 +1,14 @@
 """Trains an image classifier on a pretrained backbone: `python train.py --data photos --backbone resnet50`."""
 
 import dataclasses
+import time
 
 from cli import parse_config, run_command
 
 
 def main() -> None:
     """Parses the flags, checks and decodes the data, and only then loads TensorFlow and trains."""
+    started = time.perf_counter()
     config = parse_config()
     from terminal import import_tensorflow, show_stage
     from training.folder import clean_up, is_finished, open_folder
@@ -25,7 +27,8 @@ def main() -> None:
         import_tensorflow()
         from training.run import train
 
-        train(inputs)
+        folder = train(inputs)
+    show_stage("done", f"{time.perf_counter() - started:.0f} seconds; run folder: {folder}")
 
 
 if __name__ == "__main__":

@@ -4,13 +4,13 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pandas as pd
-from rich.table import Column, Table
+from rich.table import Column
 from rich.text import Text
 
 from config import Task
 from inference.answer_table import PROBABILITY
 from inference.answers import NO_LABEL
-from terminal import common_reasons, console, counted, show_stage
+from terminal import common_reasons, console, counted, make_table, show_stage
 
 ROWS_SHOWN = 20
 CLASSES_SHOWN = 10
@@ -52,7 +52,7 @@ class Summary:
             seconds: that they took.
         """
         columns = [Column(name, overflow="fold") for name in ("file", "answer", "probability", "runners-up")]
-        shown = Table(*columns)
+        shown = make_table(*columns)
         for _, row in self._first.iterrows():
             shown.add_row(*map(Text, self._cells(row)))
         console.print(shown)

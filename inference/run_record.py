@@ -122,6 +122,19 @@ def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
     return [file.path for file in _some(_measured_files(run, cache_dir, judged_alone=True), most)]
 
 
+def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
+    """Counts the files that are in the folder that a run learnt from, but for those it kept to measure on."""
+    data = Path(run.config.data)
+    if not data.exists():
+        return 0
+    root = (data if data.is_dir() else data.parent).resolve()
+    inside = [path for file in files if (path := file.path.resolve()).is_relative_to(root)]
+    if not inside or not (run.folder / PREDICTIONS_FILE).is_file():
+        return len(inside)
+    measured = {root / name for name in read_predictions(run.folder)["path"]}
+    return sum(path not in measured for path in inside)
+
+
 def _measured_files(run: TrainedRun, cache_dir: Path, judged_alone: bool = False) -> list[FoundFile]:
     """The files that `predictions.csv` names, of every split or the judged one, and that are still there."""
     try:

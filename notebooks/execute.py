@@ -6,6 +6,7 @@ no reason from one execution to the next, such as versions.
 
 import hashlib
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -79,8 +80,10 @@ def execute(path: Path, folder: Path, parameters: Mapping[str, Any] | None = Non
 def main() -> None:
     """Executes the notebooks that are named, or all."""
     for path in [Path(name) for name in sys.argv[1:]] or notebooks():
-        print(path.name)
+        print(f"{path.name} ...", end=" ", flush=True)
+        started = time.monotonic()
         nbformat.write(execute(path, FOLDER), path.with_suffix(".ipynb"))
+        print(f"{time.monotonic() - started:.0f} seconds")
 
 
 if __name__ == "__main__":

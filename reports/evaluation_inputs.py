@@ -1,6 +1,7 @@
 """What a trained model is judged by: its own pictures again, or new ones. Nothing here needs TensorFlow."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -63,7 +64,15 @@ def load_evaluation(
         )
     prepared = prepared._replace(splits=chosen)
     _show(prepared)
+    learnt = "train" in chosen if data is None else _is_own(data, run.config.data)
+    if learnt:
+        show_stage("warning", "the model learnt from these pictures, or from some: new ones it gets right less often")
     return EvaluationInputs(run, prepared, data is None)
+
+
+def _is_own(data: str, own: str) -> bool:
+    """Whether new pictures are those of the run."""
+    return data == own or (Path(data).exists() and Path(own).exists() and os.path.samefile(data, own))
 
 
 def _own_source(config: TrainConfig) -> Source:

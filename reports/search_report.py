@@ -14,11 +14,6 @@ from reports.verdict import Verdict, baseline_bars, reach_verdict
 
 TRIALS_SHOWN = 20
 REASONS_SHOWN = 20
-ORDER = {
-    "val_accuracy": (["val_accuracy", "val_loss", "trial"], [False, True, True]),
-    "val_loss": (["val_loss", "trial"], [True, True]),
-}
-"""Columns by which the best trial comes first, and whether less is better."""
 FIGURES = {
     "progress": (
         "How the search went",
@@ -40,11 +35,19 @@ FIGURES = {
 """Title of each figure, and how to read it."""
 
 
+def ranked(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
+    """Finished trials, the best first; equals are told apart by their validation loss, then by their order."""
+    done = trials[trials["status"] == "done"]
+    if objective == "val_loss":
+        return done.sort_values(["val_loss", "trial"], kind="stable")
+    return done.sort_values(["val_accuracy", "val_loss", "trial"], ascending=[False, True, True], kind="stable")
+
+
 def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Sequence[str], repeats: int = 0) -> Path:
     """Writes `report.html` of a finished search.
 
     Args:
-        folder: of the search, with `search.json`, `figures/` and the winner's run folder `best/`.
+        folder: of the search, with `search.json`, `best_config.json`, `figures/` and the winner's run folder `best/`.
         trials: the table of `trials.csv`; NaN for settings that a trial did not use.
         hyperparameters: the columns that varied.
         repeats: trials that finalists were given beside their first.
@@ -59,7 +62,6 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
     verdict = reach_verdict(record, task)
     looks = len(done) + repeats
     best = search["best"]["trial"]
-    columns, ascending = ORDER[objective]
     return write_page(
         folder / "report.html",
         "search_report.html.j2",
@@ -71,9 +73,10 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
         looks=looks,
         objective=OBJECTIVES[objective],
         trials=len(trials),
-        shown=_rows(done.sort_values(columns, ascending=ascending, kind="stable"), best).to_dict("records"),
+        shown=_rows(ranked(trials, objective), best).to_dict("records"),
         best=best,
         winner=trials[trials["trial"] == best].iloc[0].to_dict(),
+        settings=_read(folder / "best_config.json"),
         hyperparameters=list(hyperparameters),
         failed=len(failed),
         reasons=failed["message"].value_counts().head(REASONS_SHOWN).items(),

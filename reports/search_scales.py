@@ -21,6 +21,10 @@ LINEAR = ("dropout",)
 """Hyperparameters that never get a logarithmic axis: of a fraction, the smallest values matter least."""
 MOST_WORDS = 2
 """Words such as 'none' and 'all' that may stand beside the numbers of an axis; with more, all values are choices."""
+NOT_DRAWN = "not drawn"
+"""A setting that a trial has no use for."""
+BELOW = ("none", NOT_DRAWN)
+"""Words that stand before the numbers of an axis; others stand behind."""
 SLOT = 0.16
 """Distance of such a word from the numbers, fraction of their range."""
 FAR_OFF = 3.0
@@ -48,7 +52,7 @@ def scale_of(values: pd.Series) -> Scale:
     numbers = pd.to_numeric(values, errors="coerce").to_numpy(float, na_value=np.nan)
     numbers = np.where(np.isfinite(numbers), numbers, np.nan)
     texts = [
-        _number(number, 3) if np.isfinite(number) else "none" if pd.isna(value) else str(value)
+        _number(number, 3) if np.isfinite(number) else NOT_DRAWN if pd.isna(value) else str(value)
         for number, value in zip(numbers, values, strict=True)
     ]
     is_number = dict(zip(texts, np.isfinite(numbers), strict=True))
@@ -57,7 +61,7 @@ def scale_of(values: pd.Series) -> Scale:
     few = count <= MOST_CHOICES and (len(is_number) < len(texts) if is_whole else 2 * len(is_number) <= len(texts))
     if count >= 2 and not few and len(is_number) - count <= MOST_WORDS:
         return _number_scale(numbers, texts, may_be_log=not is_whole and values.name not in LINEAR)
-    choices = sorted(is_number, key=lambda text: (text != "none", float(text) if is_number[text] else np.inf, text))
+    choices = sorted(is_number, key=lambda text: (text not in BELOW, float(text) if is_number[text] else np.inf, text))
     return Scale(
         "choices" if count else "names",
         np.array([choices.index(text) for text in texts], float),
@@ -88,7 +92,7 @@ def objective_scale(finished: pd.DataFrame, objective: Objective) -> Scale:
 
 
 def _number_scale(
-    numbers: np.ndarray, texts: Sequence[str], below: Sequence[str] = ("none",), may_be_log: bool = True
+    numbers: np.ndarray, texts: Sequence[str], below: Sequence[str] = BELOW, may_be_log: bool = True
 ) -> Scale:
     """A scale of numbers; where they are NaN, the text gets a place beneath or above them."""
     known = np.isfinite(numbers)

@@ -15,10 +15,10 @@ from data.sources import Split
 from inference.calibration import apply_temperature
 from reports.baselines import raw_pixels_accuracy
 from reports.metrics import choose_threshold, majority_accuracy, measure, measure_certainty, measure_threshold
-from terminal import console, show_stage
+from terminal import console, make_table, show_stage
 
-TABLE_COLUMNS = ("", "accuracy", "95 % interval", "mean precision", "mean recall", "mean F1", "pictures")
-"""Of the table on the terminal; means are over classes."""
+TABLE_COLUMNS = ("", "accuracy", "95 % interval", "precision", "recall", "F1", "pictures")
+"""Of the table on the terminal, which fits into 80 characters."""
 
 
 def build_record(
@@ -106,19 +106,21 @@ def _operating_point(data: ImageData, outputs: dict[Split, np.ndarray]) -> dict[
 
 
 def show_record(record: dict[str, Any], folder: Path) -> None:
-    """Prints the result as a short table, and where the run folder is."""
+    """Prints the result as a short table, and where the report is."""
     table = results_table({split: record[split] for split in ("val", "test")})
     for name, label in (("raw_pixels", "raw pixels"), ("majority", "majority")):
         if record["baseline"][name] is not None:
             table.add_row(label, f"{record['baseline'][name]:.1%}")
     if table.row_count:
         console.print(table)
-    show_stage("done", f"{record['seconds']['total']:.0f} seconds; run folder: {folder}")
+    show_stage("report", str(folder / "report.html"))
 
 
 def results_table(measured: Mapping[str, dict[str, Any] | None]) -> Table:
     """Makes a table with a row for every split that was measured; see `reports.metrics.measure`."""
-    table = Table(*(Column(name, no_wrap=True) for name in TABLE_COLUMNS))
+    caption = "precision, recall and F1: mean over the classes"
+    columns = (Column(name, no_wrap=True) for name in TABLE_COLUMNS)
+    table = make_table(*columns, caption=caption)
     for split, figures in measured.items():
         if figures is None:
             continue

@@ -193,8 +193,9 @@ def frozen_inputs(
             saved += seconds
     how = f"{saved:.1f} seconds saved by the cache"
     if not saved:
-        how = f"once, {count / (time.perf_counter() - started):,.0f} per second"
-    text = f"{count:,} pictures in {counted(config.views, 'view', 'views')} through the frozen layers, {how}"
+        how = f"{count / (time.perf_counter() - started):,.0f} pictures per second"
+    views_of = f" ({counted(config.views, 'view', 'views')} of each to train on)" if config.views > 1 else ""
+    text = f"{counted(len(kept), 'picture', 'pictures')} through the frozen layers, once{views_of}: {how}"
     behind = [cut.share_after for cut in cuts.values() if len(cut.tensor.shape) > 2]
     if behind:
         text += f"; fine-tuning computes the {max(behind):.0%} behind them"

@@ -79,6 +79,10 @@ def inputs_digest(inputs: RunInputs) -> str:
 def _show(data: ImageData, class_weights: bool) -> None:
     counts = ", ".join(f"{len(positions):,} {split}" for split, positions in data.splits.items() if len(positions))
     show_stage("data", f"{data.name}: {len(data.class_names)} classes; {counts}")
+    made = {picture.split for picture in data.pictures}
+    carved = [split for split in ("val", "test") if len(data.splits[split]) and split not in made]
+    if carved and made != {None}:
+        show_stage("", f"{' and '.join(carved)} taken from the training pictures: the data has none of its own")
     _show_imbalance(data, class_weights)
     if data.duplicates:
         show_stage(

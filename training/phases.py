@@ -218,7 +218,7 @@ def _record_epochs(run: Run, results: Sequence[EpochResult]) -> None:
 def _show_phase(phase: Phase, result: PhaseResult) -> None:
     kept = "none better than the start, which is kept"
     if result.best_epoch > 0:
-        kept = f"kept {result.best_epoch}: {_epoch_text(result.epochs[result.best_epoch - 1])}"
+        kept = f"epoch {result.best_epoch} kept: {_epoch_text(result.epochs[result.best_epoch - 1])}"
     show_stage(_title(phase), f"{counted(len(result.epochs), 'epoch', 'epochs')}, {kept}")
 
 
@@ -232,4 +232,6 @@ def _title(phase: Phase) -> str:
 
 def _epoch_text(result: EpochResult) -> str:
     text = f"loss {result.loss:.4f}, accuracy {result.accuracy:.4f}"
-    return text if result.val_loss is None else f"{text}, val loss {result.val_loss:.4f}, val {result.val_accuracy:.4f}"
+    if result.val_loss is None:
+        return text
+    return f"{text}, val loss {result.val_loss:.4f}, val accuracy {result.val_accuracy:.4f}"

@@ -48,14 +48,17 @@ class Clock:
         self._earlier = seconds
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each stage until now."""
+        """Seconds of each stage until now; 'other' is loading TensorFlow, building the network, and what is short."""
         now = time.perf_counter()
         running = {stage: now - started for stage, started in self._running.items()}
         counts = self._own, self._earlier, running
-        return {
-            stage: round(sum(each.get(stage, 0.0) for each in counts), 3)
+        stages = {
+            stage: sum(each.get(stage, 0.0) for each in counts)
             for stage in {**self._own, **self._earlier, **running}
+            if stage != "other"
         }
+        stages["other"] = max(0.0, 2 * stages["total"] - sum(stages.values()))
+        return {stage: round(seconds, 3) for stage, seconds in stages.items()}
 
 
 @dataclasses.dataclass

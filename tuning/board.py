@@ -9,22 +9,15 @@ import numpy as np
 import pandas as pd
 from rich.console import Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
 
 from config import Objective
-from terminal import console, show_stage
+from reports.search_report import ranked
+from terminal import console, counted, make_table, show_stage
 from tuning.space import HYPERPARAMETERS
 
 BEST_SHOWN = 5
-
-
-def ranked(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
-    """Finished trials, the best first; equals are told apart by their validation loss, then by their order."""
-    done = trials[trials["status"] == "done"]
-    if objective == "val_loss":
-        return done.sort_values(["val_loss", "trial"], kind="stable")
-    return done.sort_values(["val_accuracy", "val_loss", "trial"], ascending=[False, True, True], kind="stable")
 
 
 def as_drawn(trials: pd.DataFrame) -> pd.DataFrame:
@@ -43,13 +36,12 @@ def varied_in(trials: pd.DataFrame) -> list[str]:
 
 
 def best_trials(trials: pd.DataFrame, objective: Objective) -> Table:
-    """A table of the best trials, with the settings that differ."""
-    varied = varied_in(trials)
-    table = Table(title="best so far", title_justify="left")
-    for name in ("trial", "val accuracy", "val loss"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("what differs")
-    for row in as_drawn(ranked(trials, objective).head(BEST_SHOWN)).to_dict("records"):
+    """A table of the best trials, with the settings that differ; of those of a phase, what was drawn for it."""
+    varied, best = varied_in(trials), ranked(trials, objective).head(BEST_SHOWN)
+    title = f"the best {len(best)} of {counted(len(trials), 'trial', 'trials')}"
+    columns = [Column(name, justify="right", no_wrap=True) for name in ("trial", "val accuracy", "val loss")]
+    table = make_table(*columns, Column("what differs"), title=title)
+    for row in as_drawn(best).to_dict("records"):
         settings = [f"{name.replace('_', ' ')} {_short(row[name])}" for name in varied if row[name] == row[name]]
         measured = f"{row['val_accuracy']:.2%}", f"{row['val_loss']:.4f}"
         table.add_row(str(row["trial"]), *measured, ", ".join(settings))
@@ -63,7 +55,7 @@ def live_board(total: int, objective: Objective) -> Iterator[Callable[[pd.DataFr
     Yields:
         A function to call with all trials so far.
     """
-    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), "left")
     progress = Progress(*(TextColumn(column) if isinstance(column, str) else column for column in columns))
     task = progress.add_task("[bold]trials    ", total=total)
     best, shown = -1, time.monotonic()
@@ -78,8 +70,8 @@ def live_board(total: int, objective: Objective) -> Iterator[Callable[[pd.DataFr
         if len(order) and order.iloc[0]["trial"] != best and time.monotonic() - shown > 1:
             best, shown = order.iloc[0]["trial"], time.monotonic()
             row = order.iloc[0]
-            text = f"trial {best}: val accuracy {row['val_accuracy']:.2%}, val loss {row['val_loss']:.4f}"
-            show_stage("best", f"{len(trials)} of {total} trials; {text}")
+            text = f"trial {best}, val accuracy {row['val_accuracy']:.2%}, val loss {row['val_loss']:.4f}"
+            show_stage("trials", f"{len(trials)} of {total} done; best so far: {text}")
 
     with Live(progress, console=console, transient=True, auto_refresh=console.is_terminal) as live:
         if not console.is_terminal:

@@ -16,7 +16,7 @@ import keras
 import numpy as np
 import pandas as pd
 import tensorflow as tf
-from rich.table import Table
+from rich.table import Column, Table
 from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
@@ -30,7 +30,7 @@ from models.precision import choose_precision
 from reports.metrics import accuracy_interval
 from reports.ranking_plot import accuracy_against_cost
 from reports.writer import write_figure, write_table
-from terminal import console, progress_bar, show_stage
+from terminal import console, make_table, progress_bar, show_stage
 from training.frozen import build_frozen, cuts_at, frozen_part, kept_pictures, load_or_compute
 from training.inputs import RunInputs, load_inputs
 from training.strategy import make_strategy
@@ -198,10 +198,9 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
 
 
 def _shown(ranking: pd.DataFrame) -> Table:
-    table = Table(title="backbones, the best first", title_justify="left")
-    table.add_column("backbone", overflow="fold")
-    for name in ("ridge", "neighbours", "M parameters", "images/s", "pixels", "ImageNet"):
-        table.add_column(name, justify="right")
+    names = ("ridge", "neighbours", "M parameters", "pictures/s", "pixels", "ImageNet")
+    columns = [Column("backbone", overflow="fold"), *(Column(name, justify="right") for name in names)]
+    table = make_table(*columns, title="backbones, the best first")
     for row in ranking.itertuples():
         table.add_row(
             row.backbone,

@@ -16,7 +16,7 @@ import tensorflow as tf
 from config import CompleteConfig, SizedConfig, TrainConfig, UsageError
 from files import as_read, write_json
 from reports import search_plots
-from reports.search_report import write_search_report
+from reports.search_report import ranked, write_search_report
 from reports.writer import write_figure, write_table
 from terminal import console, counted, progress_bar, show_stage
 from training.folder import CONFIG_FILE, alone_in, is_finished
@@ -24,7 +24,7 @@ from training.inputs import RunInputs
 from training.recipe import choose_image_size
 from training.run import make_deterministic, train
 from training.strategy import make_strategy
-from tuning.board import as_drawn, best_trials, live_board, ranked, varied_in
+from tuning.board import as_drawn, best_trials, live_board, varied_in
 from tuning.chief import Chief
 from tuning.cluster import Numbered, read_cluster
 from tuning.jobs import run_trials
@@ -205,7 +205,8 @@ def _finish(run: Search, best: int) -> Path:
     before = time.perf_counter()
     record = _train_best(run, run.configs[best], folder / "best")
     run.seconds["best"] = time.perf_counter() - before
-    run.seconds["total"] = time.perf_counter() - run.started
+    total = time.perf_counter() - run.started
+    run.seconds |= {"other": total - sum(run.seconds.values()), "total": total}
     row = trials[trials["trial"] == best].iloc[0]
     failed = int((trials["status"] == "failed").sum())
     run.records.finish(
@@ -220,9 +221,12 @@ def _finish(run: Search, best: int) -> Path:
     text = (
         f"{counted(len(trials), 'trial', 'trials')}, {counted(failed, 'failure', 'failures')}; the best is trial {best}"
     )
-    show_stage("search", f"{text}; val {row['val_accuracy']:.2%}, which {len(trials) - failed:,} trials competed for")
+    show_stage("search", text)
+    competed = f"for which {counted(len(trials) - failed, 'trial', 'trials')} competed"
+    show_stage("", f"val accuracy {row['val_accuracy']:.2%}, {competed}")
     if record["test"] is not None:
-        show_stage("", f"test {record['test']['accuracy']:.2%}, on pictures that no trial has seen")
+        show_stage("", f"test accuracy {record['test']['accuracy']:.2%}, on pictures that no trial has seen")
+    show_stage("report", str(folder / "report.html"))
     show_stage("done", f"{run.seconds['total']:.0f} seconds; search folder: {folder}")
     return folder
 
@@ -242,6 +246,7 @@ def _train_best(run: Search, config: SizedConfig, folder: Path) -> dict[str, Any
             before = dataclasses.replace(before, cache_dir=config.cache_dir, cache_gb=config.cache_gb)
             config = choose_image_size(before, inputs.row, config.image_size)
         config = dataclasses.replace(config, output=folder)
+        show_stage("winner", "trained again, as train.py would, and measured on the test split")
         train(inputs._replace(config=config, started=time.perf_counter()), run.strategy)
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
 

@@ -197,6 +197,9 @@ def test_the_terminal_shows_the_first_files_and_counts_all(binary_run, tmp_path,
     photos = binary_run.parent / "photos"
     assert run_predict(monkeypatch, binary_run, photos, "--top", "1", "--unknown-below", "1") == 0
     shown = capsys.readouterr().out
+    learnt = json.loads((binary_run / "metrics.json").read_text())["data"]["train"]
+    assert "files      24 files\n" in shown
+    assert f"warning    {learnt} of them are of the folder that the model learnt from" in shown
     assert f"and {24 - ROWS_SHOWN} files more" in shown
     assert "answers    24 unknown" in shown
 

@@ -30,6 +30,10 @@ def copied_run(binary_run, tmp_path) -> Path:
     return tmp_path / "run"
 
 
+RUNS = ("binary_run", "fine_tuned_run", "multi_label_run")
+LEARNT = "the model learnt from these pictures"
+
+
 @pytest.fixture
 def run_evaluate(monkeypatch, tmp_path, capsys):
     """Calls evaluate.py and returns its exit status, what it printed and the figures it wrote."""
@@ -50,7 +54,7 @@ def run_evaluate(monkeypatch, tmp_path, capsys):
     return call
 
 
-@pytest.mark.parametrize("run", ["binary_run", "fine_tuned_run", "uncut_run", "multi_label_run"])
+@pytest.mark.parametrize("run", [*RUNS, pytest.param("uncut_run", marks=pytest.mark.slow)])
 def test_the_figures_of_a_run_are_found_again_to_the_bit(run, request, run_evaluate, tmp_path):
     folder = request.getfixturevalue(run)
     status, printed, figures = run_evaluate(folder, "--csv", tmp_path / "predictions.csv")
@@ -60,11 +64,13 @@ def test_the_figures_of_a_run_are_found_again_to_the_bit(run, request, run_evalu
     assert {split: figures[split] for split in ("val", "test")} == {split: recorded[split] for split in ("val", "test")}
     assert (tmp_path / "predictions.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
     assert "val and test: the very figures of metrics.json" in printed
+    assert LEARNT not in printed
 
 
 def test_one_split_is_judged_alone(binary_run, run_evaluate):
-    status, _, figures = run_evaluate(binary_run, "--split", "train")
+    status, printed, figures = run_evaluate(binary_run, "--split", "train")
     assert status == 0
+    assert LEARNT in printed
     assert set(figures) == {"run", "data", "train"}
     assert figures["train"]["n"] == json.loads((binary_run / "metrics.json").read_text())["data"]["train"]
 
@@ -83,6 +89,13 @@ def test_new_pictures_are_judged_together_by_the_names_of_their_classes(fine_tun
     }
     assert "1 set aside: 1 x not a picture" in printed
     assert "metrics.json" not in printed
+
+
+def test_the_pictures_of_the_run_are_not_taken_for_new_ones(binary_run, run_evaluate):
+    status, printed, figures = run_evaluate(binary_run, "--data", binary_run.parent / "photos")
+    assert status == 0
+    assert figures["all"]["n"] == 24
+    assert LEARNT in printed
 
 
 def test_one_picture_of_one_class_will_do(binary_run, tmp_path, run_evaluate):

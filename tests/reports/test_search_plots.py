@@ -177,7 +177,7 @@ def test_a_panel_per_hyperparameter_marks_the_same_trial_as_best():
         ("trainable_layers", ["all", 12, 0, 0], ["0", "12", "all"]),
         ("head_units", ["128", "none", "256 64", "128"], ["none", "128", "256 64"]),
         ("optimizer", ["sgd", "adam", "sgd", "adam"], ["adam", "sgd"]),
-        ("fine_tune_learning_rate", [1e-5, np.nan, 1e-3, 1e-4], ["none", "1e-5", "0.0001", "0.001"]),
+        ("fine_tune_learning_rate", [1e-5, np.nan, 1e-3, 1e-4], ["not drawn", "1e-5", "0.0001", "0.001"]),
         ("backbone", ["a$b$", "c", "c", "c"], [r"a\$b\$", "c"]),
     ],
 )

@@ -56,6 +56,7 @@ def make_search(folder: Path, trials: pd.DataFrame, test: int = 20, **config: An
     }
     write_json(folder / "best" / "metrics.json", record)
     write_json(folder / "best" / "model.json", {"task": "binary"})
+    write_json(folder / "best_config.json", {"learning_rate": 0.001, "optimizer": "<b>adam"})
     search = {
         "config": {"data": "<photos>", "objective": "val_accuracy", "finalists": 1, "optimizer": ["adam"], **config},
         "best": {"trial": best, "val_accuracy": float(trials["val_accuracy"].max()), "val_loss": 0.05},

@@ -101,7 +101,9 @@ def test_the_record_has_every_key_of_the_contract(finished):
     }
     assert set(record["baseline"]) == {"majority", "raw_pixels"}
     assert record["baseline"]["majority"] == pytest.approx(1 / 3)
-    assert set(record["seconds"]) == {"total", "prepare", "features", "head", "fine_tune", "evaluate", "report"}
+    stages = {"prepare", "features", "head", "fine_tune", "evaluate", "report", "other"}
+    assert set(record["seconds"]) == {"total", *stages}
+    assert sum(record["seconds"][stage] for stage in stages) == pytest.approx(record["seconds"]["total"], abs=0.01)
     assert record["epochs"] == {"head": 8, "fine_tune": 2}
 
 

@@ -1,4 +1,4 @@
-"""--strict: a run begins only if every file of the data can be used."""
+"""What a run begins with is told; with --strict it begins only if every file of the data can be used."""
 
 import pytest
 
@@ -43,3 +43,16 @@ def test_a_search_can_be_strict(make_folder, tmp_path):
     (root / "cat" / "empty.jpg").touch()
     with pytest.raises(UsageError, match=r"1 would be, the first 'cat/empty.jpg': empty file. Mend or remove"):
         load_search_inputs(TuneConfig(**settings(root, tmp_path)))
+
+
+def test_what_was_taken_from_the_training_pictures_is_told(make_folder, tmp_path, capsys):
+    root = make_folder()
+    for name in ("cat", "dog"):
+        (root / "train").mkdir(exist_ok=True)
+        (root / name).rename(root / "train" / name)
+        (root / "val" / name).mkdir(parents=True)
+        (root / "train" / name / "0.png").rename(root / "val" / name / "0.png")
+    load_inputs(TrainConfig(**settings(root, tmp_path)))
+    assert "test taken from the training pictures: the data has none of its own" in capsys.readouterr().out
+    load_inputs(TrainConfig(**settings(root, tmp_path), test_fraction=0.0))
+    assert "taken from" not in capsys.readouterr().out
