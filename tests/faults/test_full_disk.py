@@ -24,6 +24,7 @@ def assert_full(ended: Ended, run: Path) -> None:
     assert not [line for line in ended.lines if "Traceback" in line]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_after_a_file_could_not_grow(undisturbed, tmp_path):
     run = tmp_path / "run"
     small_files = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (4 * MIB, 4 * MIB))  # noqa: E731

@@ -117,7 +117,7 @@ def test_what_learns_on_a_cpu_stays_in_float32_where_bfloat16_is_slower(vgg, mob
 
 
 @pytest.mark.parametrize("chosen", [pytest.param("auto", marks=pytest.mark.slow), "mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("kind", ["fine_tuned", "uncut"])
+@pytest.mark.parametrize("kind", ["fine_tuned", pytest.param("uncut", marks=pytest.mark.slow)])
 def test_every_precision_trains_saves_reloads_and_exports(tmp_path, chosen, kind):
     folder = make_run(tmp_path, **SMALL_RUNS[kind], precision=chosen)
     settings = json.loads((folder / "config.json").read_text())

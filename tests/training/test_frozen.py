@@ -48,7 +48,7 @@ def curve(inputs: PhaseInputs, classifier: Classifier, config: TrainConfig, data
     [
         ("vgg16", 4),
         ("mobilenetv2", 20),
-        ("inceptionv3", 30),
+        pytest.param("inceptionv3", 30, marks=pytest.mark.slow),
         pytest.param("resnet50", 12, marks=pytest.mark.slow),
         pytest.param("efficientnetb0", 16, marks=pytest.mark.slow),
     ],

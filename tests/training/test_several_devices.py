@@ -154,9 +154,8 @@ def test_workers_that_are_asked_for_the_impossible_end_at_once(tmp_path):
 NAMED = ("vgg16", "vgg19", "resnet50", "inceptionv3", "mobilenet", "efficientnetb0")
 
 
-@pytest.mark.parametrize(
-    "backbone", [name if name == "mobilenet" else pytest.param(name, marks=slow) for name in NAMED]
-)
+@slow
+@pytest.mark.parametrize("backbone", NAMED)
 def test_the_whole_network_learns_on_two_devices(photos, tmp_path, backbone):
     size = "75" if backbone == "inceptionv3" else "32"
     flags = ["--data", photos, "--backbone", backbone, "--weights", "none", "--image-size", size, "--batch-size", "9"]
