@@ -88,7 +88,7 @@ def progress_bar(stage: str, total: int) -> Iterator[Callable[..., None]]:
     """
     columns = (
         TextColumn("[bold]{task.description:<10}"),
-        BarColumn(),
+        BarColumn(bar_width=16),  # so that a terminal of 80 characters has room for the rest
         MofNCompleteColumn(),
         RateColumn(),
         TimeRemainingColumn(),

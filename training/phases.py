@@ -174,7 +174,8 @@ def _learn(
 
         def on_epoch(result: EpochResult) -> None:
             _record_epochs(run, [result])
-            advance(1, _epoch_text(result))
+            judged = result.accuracy if result.val_accuracy is None else result.val_accuracy
+            advance(1, f"{'' if result.val_accuracy is None else 'val '}accuracy {judged:.3f}")
 
         return learner.train(
             phase,

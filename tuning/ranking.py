@@ -199,7 +199,7 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
 
 def _shown(ranking: pd.DataFrame) -> Table:
     names = ("ridge", "neighbours", "M parameters", "pictures/s", "pixels", "ImageNet")
-    columns = [Column("backbone", overflow="fold"), *(Column(name, justify="right") for name in names)]
+    columns = [Column("backbone", no_wrap=True), *(Column(name, justify="right") for name in names)]
     table = make_table(*columns, title="backbones, the best first")
     for row in ranking.itertuples():
         table.add_row(

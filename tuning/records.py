@@ -43,6 +43,8 @@ class Records:
         self.folder = folder
         self._rows: dict[int, dict[str, Any]] = {}
         self.search = search
+        self.result: dict[str, Any] = {}
+        """What came out of an earlier start that ended."""
         if (folder / "search.json").exists():
             self._continue()
         else:
@@ -83,6 +85,7 @@ class Records:
         try:
             record = json.loads((self.folder / "search.json").read_text(encoding="utf-8"))
             before, of_before = record["config"], record["inputs"]
+            self.result = {name: value for name, value in record.items() if name not in self.search}
         except (ValueError, KeyError, TypeError):
             raise UsageError(f"'{self.folder / 'search.json'}' is damaged. Choose another --output.") from None
         changed = [name for name, value in self.search["config"].items() if before.get(name) != value]

@@ -193,6 +193,12 @@ def _finish(run: Search, best: int) -> Path:
     """Draws the figures, trains the best configuration as `train.py` would, and measures it once on the test split."""
     folder, objective = run.records.folder, run.config.objective
     trials = _trials(run)
+    failed = int((trials["status"] == "failed").sum())
+    counts = {"done": len(trials) - failed, "failed": failed}
+    known = run.records.result
+    if known.get("trials") == counts and known["best"]["trial"] == best and (folder / "report.html").exists():
+        show_stage("done", f"this search is finished: {folder}")
+        return folder
     console.print(best_trials(trials, objective))
     _write_best_config(run.configs[best], folder)
     for name, draw in (
@@ -208,10 +214,9 @@ def _finish(run: Search, best: int) -> Path:
     total = time.perf_counter() - run.started
     run.seconds |= {"other": total - sum(run.seconds.values()), "total": total}
     row = trials[trials["trial"] == best].iloc[0]
-    failed = int((trials["status"] == "failed").sum())
     run.records.finish(
         {
-            "trials": {"done": len(trials) - failed, "failed": failed},
+            "trials": counts,
             "best": {"trial": best, "val_accuracy": float(row["val_accuracy"]), "val_loss": float(row["val_loss"])},
             "retrained": {split: record[split] and record[split]["accuracy"] for split in ("val", "test")},
             "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},

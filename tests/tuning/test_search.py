@@ -308,3 +308,12 @@ def test_memory_is_flat_over_200_trials(make_folder, tmp_path, monkeypatch):
     assert len(trials(folder)) == 200
     assert pages[-1] <= 1.05 * pages[9]
     assert sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()) < 50 * 2**20
+
+
+def test_a_finished_search_is_left_as_it_is(make_folder, tmp_path, capsys):
+    config = settings(make_folder(count=15), tmp_path, trainable_layers=(0,), max_trials=2)
+    folder = run(config)
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert run(config) == folder
+    assert "this search is finished" in capsys.readouterr().out
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
