@@ -65,8 +65,7 @@ def _show_help(kind: type, default: Any, description: str | None) -> None:
     titles = {name: title for title, names in SECTIONS.items() for name in names if issubclass(kind, DataConfig)}
     sections: dict[str | None, list[Any]] = {}
     for field in dataclasses.fields(kind):
-        value = dataclasses.MISSING if default is None else getattr(default, field.name)
-        value = field.default if value is dataclasses.MISSING else value
+        value = field.default if default is None else getattr(default, field.name)
         shown = dataclasses.field(default=value, kw_only=field.kw_only, metadata={"help": texts[field.name]})
         sections.setdefault(titles.get(field.name), []).append((field.name, types[field.name], shown))
     fields = sections.pop(None, [])
