@@ -6,15 +6,17 @@ Paths are relative to the file's folder. Several labels of one picture are joine
 import csv
 import functools
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
 from config import UsageError
-from data.folder import SPLIT_FOLDERS
-from data.sources import LINK_OUT, Picture, Source, is_within, printable
+from data.sources import LINK_OUT, SPLIT_FOLDERS, Picture, Source, is_within, printable
 
 COLUMNS = ("path", "label", "split")
+WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
+"""How an absolute path of Windows begins: `C:\\photos`, `\\\\server\\photos`."""
 
 
 class Row(NamedTuple):
@@ -48,7 +50,8 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     way_out = _find_way_out(path.parent)
     pictures: list[Picture] = []
     set_aside: list[Picture] = []
-    for row in rows:
+    for written in rows:
+        row = written._replace(path=_own_path(path, written))
         picture = _check_row(path, row, multi_label)
         way = None if outside else way_out(row.path)
         if way == "path":
@@ -60,6 +63,19 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     _check_classes_left(path, pictures, set_aside)
     links = [(picture.path, LINK_OUT) for picture in set_aside]
     return Source(path.stem, path.parent, pictures, multi_label, links)
+
+
+def _own_path(path: Path, row: Row) -> str:
+    """The path of a row as this system writes it: `cat\\0.png`, of Windows, is `cat/0.png` elsewhere."""
+    absolute = WINDOWS_ROOT.match(row.path)
+    if os.sep == "\\" or not (absolute or "\\" in row.path) or os.path.exists(path.parent / row.path):
+        return row.path
+    if absolute:
+        raise UsageError(
+            f"Line {row.line} of '{path}' has a path of a Windows machine, '{printable(row.path)}', that is not found "
+            "here. Write paths from the folder of that file on, such as cat/1.jpg."
+        )
+    return row.path.replace("\\", "/")
 
 
 def _check_row(path: Path, row: Row, multi_label: bool) -> Picture:

@@ -4,17 +4,19 @@ import os
 from pathlib import Path
 
 from config import UsageError
-from data.sources import LINK_OUT, PICTURE_ENDINGS, Picture, Source, Split, is_within, natural_order, printable
+from data.doubts import doubt_layout
+from data.sources import (
+    LINK_OUT,
+    PICTURE_ENDINGS,
+    SPLIT_FOLDERS,
+    Picture,
+    Source,
+    Split,
+    is_within,
+    natural_order,
+    printable,
+)
 
-SPLIT_FOLDERS: dict[str, Split] = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 LEFTOVERS = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
 """What file managers and archives leave behind, in lower case."""
 
@@ -41,7 +43,9 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     splits = {folder: SPLIT_FOLDERS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_FOLDERS}
     has_train = "train" in splits.values()
     if has_train or (splits and len(splits) == len(folders)):
-        _check_split_folders(root, folders, list(splits), has_train, walk.hint())
+        others = [folder for folder in folders if folder not in splits and not walk.is_empty(folder)]
+        _check_split_folders(root, others, list(splits), has_train, walk.hint())
+        doubt = ""
         pictures = [
             picture
             for folder, split in splits.items()
@@ -49,7 +53,8 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         ]
     else:
         pictures = _load_classes(walk, root, folders, None)
-    return Source(name=root.resolve().name, root=root, pictures=pictures, set_aside=walk.set_aside)
+        doubt = doubt_layout(root, pictures)
+    return Source(root.resolve().name, root, pictures, set_aside=walk.set_aside, doubt=doubt)
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -96,6 +101,13 @@ class _Walk:
                     inner.append(Path(entry.path))
             waiting += reversed(inner)
         return sorted(files, key=lambda path: natural_order(str(path)))
+
+    def is_empty(self, folder: Path) -> bool:
+        """Says whether a folder has nothing in it, and sets it aside then."""
+        empty = not _entries(folder)
+        if empty:
+            self.set_aside.append((folder, "an empty folder"))
+        return empty
 
     def hint(self) -> str:
         """The end of an error message that names a link that was not followed, if there is one."""
@@ -145,10 +157,10 @@ def _load_classes(walk: _Walk, root: Path, folders: list[Path], split: Split | N
 
 
 def _check_split_folders(
-    root: Path, folders: list[Path], split_folders: list[Path], has_train: bool, hint: str
+    root: Path, other_folders: list[Path], split_folders: list[Path], has_train: bool, hint: str
 ) -> None:
     names = ", ".join(folder.name for folder in split_folders)
-    others = ", ".join(folder.name for folder in folders if folder not in split_folders)
+    others = ", ".join(folder.name for folder in other_folders)
     if not has_train:
         raise UsageError(f"--data needs a folder train/ beside {names}; '{root}' has none.{hint}")
     if others:

@@ -1,6 +1,7 @@
 """From `--data` to arrays: find the pictures, decode each once, split them, turn labels into targets."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,7 @@ import numpy as np
 
 from config import Resize, SizedConfig, Task, TrainConfig, UsageError, did_you_mean
 from data.decode import read_size
+from data.doubts import check_class_names, find_cautions
 from data.near_duplicates import METHOD, MOST_COMPARED, Groups, group_near_duplicates
 from data.preflight import Preflight, SetAside, check_pictures, decoding
 from data.sources import SPLITS, Picture, Source, Split, natural_order, printable
@@ -50,6 +52,8 @@ class ImageData(NamedTuple):
     digests: list[str]
     """SHA-256 of each picture's file."""
     resize: Resize
+    cautions: Sequence[str] = ()
+    """Why hardly anything can be learnt from these pictures."""
 
     def describe(self, positions: np.ndarray) -> dict[str, Any]:
         """Says what the pixels of some pictures were made from, as JSON has it."""
@@ -67,9 +71,7 @@ class ImageData(NamedTuple):
 
 def typical_size(source: Source) -> int | None:
     """Returns the median of the shorter sides of the pictures, pixels, from the headers of some; None if none opens."""
-    step = max(1, len(source.pictures) // SIZES_PROBED)
-    sizes = [read_size(picture.path) for picture in source.pictures[::step]]
-    shorter = [min(size) for size in sizes if size is not None]
+    shorter = _shorter_sides(source)
     return int(np.median(shorter)) if shorter else None
 
 
@@ -88,15 +90,20 @@ def prepare_data(
         on_progress: called with the number of pictures decoded since the last call.
 
     Raises:
-        UsageError: no picture can be read, or a class has too few.
+        UsageError: no picture can be read, a class has too few, or the classes are hardly those that are meant.
     """
-    judged = _read(source, config, image_size, on_progress)
+    if source.doubt:
+        raise UsageError(source.doubt)
     labels = {label for picture in source.pictures for label in picture.labels}
     class_names = tuple(sorted(labels, key=natural_order))
+    check_class_names(class_names)
+    judged = _read(source, config, image_size, on_progress)
     splits = _assign(judged, config, source)
     check_classes(judged.preflight.pictures, splits.assigned, class_names)
     task: Task = "multilabel" if source.multi_label else "binary" if len(class_names) == 2 else "multiclass"
-    return _encode(source, config, judged, splits, class_names, task)
+    data = _encode(source, config, judged, splits, class_names, task)
+    counts = Counter(label for position in data.splits["train"] for label in data.pictures[position].labels)
+    return data._replace(cautions=find_cautions(counts, _shorter_sides(source)))
 
 
 def prepare_to_judge(
@@ -147,7 +154,7 @@ def check_labels(source: Source, class_names: Sequence[str], task: Task) -> None
         shown = ", ".join(f"'{name}'" for name in unknown[:LABELS_SHOWN]) + (", ..." if unknown[LABELS_SHOWN:] else "")
         raise UsageError(
             f"Labels must be among the model's classes, {', '.join(class_names)}; '{source.name}' has {shown}."
-            f"{did_you_mean(unknown[0], class_names)}"
+            f"{did_you_mean(unknown[0], class_names) or (f' {source.doubt}' if source.doubt else '')}"
         )
     if source.multi_label and task != "multilabel":
         raise UsageError(f"The model gives one label per picture; pictures of '{source.name}' have several or none.")
@@ -169,6 +176,13 @@ def encode_labels(labels: list[tuple[str, ...]], class_names: tuple[str, ...], t
     for row, names in enumerate(labels):
         targets[row, [position[name] for name in names]] = 1
     return targets[:, 1:] if task == "binary" else targets
+
+
+def _shorter_sides(source: Source) -> list[int]:
+    """The shorter sides of some pictures, pixels, from the headers that open."""
+    step = max(1, len(source.pictures) // SIZES_PROBED)
+    sizes = [read_size(picture.path) for picture in source.pictures[::step]]
+    return [min(size) for size in sizes if size is not None]
 
 
 class _Judged(NamedTuple):

@@ -15,6 +15,16 @@ from config import UsageError, did_you_mean
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
+SPLIT_FOLDERS: dict[str, Split] = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Names that users give to splits, in lower case."""
 
 SOURCES = {
     "animals": "data.animals",
@@ -51,6 +61,8 @@ class Source(NamedTuple):
     multi_label: bool = False
     set_aside: Sequence[tuple[Path, str]] = ()
     """What is known not to be used before any decoding, with the reason."""
+    doubt: str = ""
+    """Why its labels are hardly the classes that are meant, and what to do; `train.py` refuses such data."""
 
 
 def load_source(data: str, cache_dir: Path, outside: bool = False) -> Source:

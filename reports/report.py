@@ -60,7 +60,7 @@ def write_report(
     write_table(folder / "suspects.csv", suspects_table(data, copies, errors))
     judged = choose_judged(outputs)
     leaked = _leaked(data, outputs, judged, copies)
-    verdict = reach_verdict(record, data.task, **leaked)
+    verdict = reach_verdict(record, data.task, **leaked, cautions=data.cautions)
     summary = {"verdict": verdict._asdict(), **leaked, "label_errors": sum(map(len, errors.values()))}
     write_json(folder / "report.json", summary)
     return write_page(

@@ -40,7 +40,11 @@ class Verdict(NamedTuple):
 
 
 def reach_verdict(
-    record: dict[str, Any], task: Task, near_duplicates: int = 0, accuracy_without: float | None = None
+    record: dict[str, Any],
+    task: Task,
+    near_duplicates: int = 0,
+    accuracy_without: float | None = None,
+    cautions: Sequence[str] = (),
 ) -> Verdict:
     """Judges a run by its test split, or by val where there is no test.
 
@@ -49,12 +53,13 @@ def reach_verdict(
         task: decides what right means.
         near_duplicates: judged pictures that look like a training picture.
         accuracy_without: the accuracy without them, fraction.
+        cautions: what the pictures themselves give cause for; see `data.doubts`.
     """
     judged = measured_split(record)
     if judged is None:
         nothing = "Nothing was kept to measure on: how good this model is, nobody knows."
         advice = "Give --val-fraction and --test-fraction a share, or test pictures of their own."
-        return Verdict(None, nothing, None, None, "", [advice])
+        return Verdict(None, nothing, None, None, "", [advice, *cautions])
     split, measured = judged
     count, right = measured["n"], round(measured["accuracy"] * measured["n"])
     what = {"multilabel": "All labels right on", "binary": "Right on", "multiclass": "Right on"}[task]
@@ -67,7 +72,7 @@ def reach_verdict(
         measured["accuracy"],
         tuple(measured["accuracy_ci95"]),
         _comparison(record["baseline"], task),
-        _cautions(record, split, task, near_duplicates, accuracy_without),
+        [*_cautions(record, split, task, near_duplicates, accuracy_without), *cautions],
     )
 
 

@@ -90,7 +90,7 @@ def _show(data: ImageData, class_weights: bool) -> None:
         )
     if data.near_duplicates:
         show_stage("", f"{data.near_duplicates:,} pictures look like another; they stay on one side of a split as well")
-    for warning in data.split_warnings:
+    for warning in (*data.split_warnings, *data.cautions):
         show_stage("warning", warning)
     if data.quarantine:
         reasons = common_reasons(item.reason for item in data.quarantine)

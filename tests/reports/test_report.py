@@ -109,6 +109,12 @@ def test_many_right_answers_need_no_caution(tmp_path):
     assert verdict["cautions"] == [simple]
 
 
+@pytest.mark.parametrize("test", [6, 0])
+def test_what_the_pictures_themselves_give_cause_for_is_among_the_cautions(tmp_path, test):
+    text = text_of(report(tmp_path, make_data(val=0, test=test)._replace(cautions=["Hardly anything to see."]))[0])
+    assert "Hardly anything to see." in text
+
+
 def test_names_can_hold_anything(tmp_path):
     quarantine = [SetAside(Path("/made/<img src=x onerror=alert(2)>.png"), "not a <picture> & more")]
     data = make_data("multiclass", HOSTILE, quarantine, names="<i>é日本🦒{}.png", train=20, test=20)

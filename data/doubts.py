@@ -1,0 +1,141 @@
+"""Doubts about the data: folders that are hardly the classes, names that are hardly two classes, too little to learn
+from."""
+
+import functools
+import mimetypes
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+
+from config import UsageError
+from data.sources import SPLIT_FOLDERS, Picture, natural_order
+
+FEW_TRAIN_PICTURES = 5
+"""A class with fewer is learnt by their chance details."""
+TINY_SIDE = 8
+"""Pixels; a smaller picture shows hardly anything."""
+NAMES_SHOWN = 3
+
+
+def doubt_layout(root: Path, pictures: Sequence[Picture]) -> str:
+    """Finds out whether the folders of a folder are hardly the classes that its owner means.
+
+    Args:
+        root: the folder.
+        pictures: their paths are `root/CLASS/picture`, or deeper.
+
+    Returns:
+        What is wrong and what to do, in a sentence or two; empty if nothing is.
+    """
+    folders = Counter(picture.path.parent for picture in pictures if _may_be_picture(picture.path.suffix.lower()))
+    inside: dict[str, Counter[str]] = defaultdict(Counter)
+    """For each folder, the pictures in each folder in it; those that are directly in it have the name ''."""
+    for folder, count in folders.items():
+        name, below, *_ = (*folder.relative_to(root).parts, "")
+        inside[name][below] += count
+    if len(inside) == 1:
+        common = Path(os.path.commonpath(folders))
+        if len({folder.relative_to(common).parts[0] for folder in folders.keys() - {common}}) < 2:
+            return ""
+        (name,) = inside
+        return (
+            f"--data must be a folder with one folder of pictures per class; '{root}' has the folder '{name}' alone, "
+            f"and the classes are further in. Name the folder above them: --data {common}"
+        )
+    return _doubt_copy(root, inside) or _doubt_collections(root, inside, folders)
+
+
+def check_class_names(class_names: Iterable[str]) -> None:
+    """Makes sure that no class is there under two spellings, such as 'Daisy' and 'daisy'; 'A' and 'a' are two letters.
+
+    Raises:
+        UsageError: naming both.
+    """
+    seen: dict[str, str] = {}
+    for name in class_names:
+        plain = " ".join(unicodedata.normalize("NFC", name).casefold().split())
+        other = seen.setdefault(plain, name)
+        if other != name and len(plain) > 1:
+            raise UsageError(
+                f"The names of classes must be clearly different; '{other}' and '{name}' differ only in capitals, "
+                "blanks or how an accent is stored. Give both the same name, or rename one."
+            )
+
+
+def find_cautions(train_counts: dict[str, int], shorter_sides: Sequence[int]) -> list[str]:
+    """Says why hardly anything can be learnt from pictures, in sentences.
+
+    Args:
+        train_counts: training pictures of each class.
+        shorter_sides: of the pictures, or of a sample of them, pixels.
+    """
+    found = []
+    tiny = sum(side < TINY_SIDE for side in shorter_sides)
+    if tiny:
+        found.append(
+            f"{tiny:,} of {len(shorter_sides):,} pictures looked at are less than {TINY_SIDE} pixels high or wide: "
+            "there is hardly anything to see in them."
+        )
+    few = {name: count for name, count in train_counts.items() if count < FEW_TRAIN_PICTURES}
+    if few:
+        least = sorted(few, key=lambda name: (few[name], natural_order(name)))
+        shown = _listed([f"{name} ({few[name]:,})" for name in least])
+        found.append(f"Fewer than {FEW_TRAIN_PICTURES} training pictures are of {shown}: too few to learn from.")
+    return found
+
+
+def _doubt_copy(root: Path, inside: dict[str, Counter[str]]) -> str:
+    """Whether one folder has the others once more, as some downloads have: `cat`, `dog`, `pets/cat`, `pets/dog`."""
+    for name, below in inside.items():
+        again = sorted(below.keys() & (inside.keys() - {name}), key=natural_order)
+        if len(again) > 1:
+            return (
+                f"--data must be a folder with one folder of pictures per class; '{root / name}' is beside the folders "
+                f"{_listed(again)}, and has folders of the same names. Move it elsewhere, or name it alone: "
+                f"--data {root / name}{_or_train(root, name)}"
+            )
+    return ""
+
+
+def _doubt_collections(root: Path, inside: dict[str, Counter[str]], folders: Collection[Path]) -> str:
+    """Whether several folders have the same folders in place of pictures: `originals/CLASS` and `resized/CLASS`."""
+    counts = Counter(name for below in inside.values() for name in below if name)
+    shared = sorted((name for name, count in counts.items() if count > 1), key=natural_order)
+    holders = sorted((name for name, below in inside.items() if below.keys() & set(shared)), key=natural_order)
+    if sum(inside[name][""] for name in holders) > sum(inside[name][below] for name in holders for below in shared):
+        return ""
+    splits = [name for name in shared if name.lower() in SPLIT_FOLDERS]
+    if "train" in (SPLIT_FOLDERS[name.lower()] for name in splits) and all(
+        root / name / split in folders for name in holders for split in splits if split in inside[name]
+    ):
+        return (
+            f"A split must be above the classes, as in '{root / splits[-1] / holders[0]}'; there is "
+            f"'{root / holders[0] / splits[-1]}'. Move the folders, or list the pictures and their splits in a .csv "
+            "file."
+        )
+    if len(shared) < 2:
+        return ""
+    return (
+        f"--data must be a folder with one folder of pictures per class; in '{root}', {_listed(holders)} have "
+        f"folders of the same names in them ({_listed(shared)}). Name one: --data {root / holders[0]}"
+        f"{_or_train(root, *holders)}"
+    )
+
+
+def _or_train(root: Path, *names: str) -> str:
+    """The way out if folders are classes all the same: below train/, nobody doubts it."""
+    classes = "is a class" if len(names) == 1 else "are the classes"
+    return f" (or, if {_listed(names)} {classes}, move all folders into '{root / 'train'}')"
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+@functools.cache
+def _may_be_picture(ending: str) -> bool:
+    """Whether a file of this ending is none of another kind, such as .txt."""
+    return (mimetypes.guess_type(f"x{ending}")[0] or "image/").startswith("image/")
