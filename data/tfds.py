@@ -17,7 +17,7 @@ from typing import Any
 
 from config import UsageError
 from data import folder
-from data.sources import Source
+from data.sources import SPLIT_FOLDERS, Source
 from data.unpack import folder_names, unpack_once, write_picture
 from terminal import console, import_tensorflow
 
@@ -107,11 +107,11 @@ def _read_and_write(name: str, image_key: str, label_key: str, root: Path) -> No
     import tensorflow_datasets
 
     class_folders = folder_names(builder.info.features[label_key].names)
-    splits = [split for split in builder.info.splits if split in folder.SPLIT_FOLDERS]
+    splits = [split for split in builder.info.splits if split in SPLIT_FOLDERS]
     number = itertools.count()
     for split in splits or ["all"]:
         # Without splits everything goes below train/ as well: a class may have the name of a split.
-        target = root / (folder.SPLIT_FOLDERS[split] if "train" in splits else "train")
+        target = root / (SPLIT_FOLDERS[split] if "train" in splits else "train")
         decoders = {image_key: tensorflow_datasets.decode.SkipDecoding()}
         examples = tensorflow_datasets.as_numpy(builder.as_dataset(split=split, decoders=decoders))
         for example in examples:
