@@ -229,6 +229,7 @@ def _reason(error: Exception, content: bytes) -> str:
 
 
 _OTHER_KINDS = {
+    rb"\Z": "empty file",
     rb"....ftyp(heic|heix|heim|heis|mif1|msf1)": "a HEIC picture, which is not read; save it as JPEG",
     rb"....ftyp(isom|iso2|mp4|M4V|avc1|3gp|qt)": "a video, not a picture",
     rb"\s*(<\?xml[^>]*>\s*)?<svg": "an SVG drawing, which is not read; save it as PNG",

@@ -1,16 +1,14 @@
 """The page of demo.py: a picture goes in; what the model answers, and where it looked, comes out.
 
-Nothing on the page comes from elsewhere, and its browser is forbidden to ask for it. A picture is written to a file and
-read by `data.decode`, as in training; neither the browser nor the web library decodes it.
+Nothing on the page comes from elsewhere, and its browser is forbidden to ask for it. A picture is decoded by
+`data.decode`, as in training; neither the browser nor the web library does it.
 """
 
 import base64
 import contextlib
 import functools
 import io
-import shutil
 import socket
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,7 +18,7 @@ import flask
 import numpy as np
 from PIL import Image
 
-from data.decode import MAX_BYTES, UnreadablePictureError, read_picture
+from data.decode import MAX_BYTES, UnreadablePictureError, decode_picture, read_picture
 from data.sources import printable
 from inference.answer_table import answer_table
 from inference.answering import AnsweringModel
@@ -31,8 +29,6 @@ from inference.web_server import HOST, serve
 
 CLASSES_SHOWN = 10
 """The likeliest, of a model that knows more."""
-UPLOADS_AT_ONCE = 4
-"""More wait: each may take as much disk as a picture may have bytes."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -77,8 +73,7 @@ def show_page(
     """
     ask = load_ask(network, unknown_below)
     ask(np.zeros((network.image_size, network.image_size, 3), np.uint8))  # the first answer is slow
-    with tempfile.TemporaryDirectory(prefix="headstart-", ignore_cleanup_errors=True) as uploads:
-        serve(make_app(network, name, examples, ask, Path(uploads)), listener, open_browser)
+    serve(make_app(network, name, examples, ask), listener, open_browser)
 
 
 def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask:
@@ -110,7 +105,7 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
     return ask
 
 
-def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: Ask, uploads: Path) -> flask.Flask:
+def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: Ask) -> flask.Flask:
     """Makes the app behind the page.
 
     Args:
@@ -118,19 +113,17 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
         name: shown as the title.
         examples: picture files that are offered to click; those that cannot be read are left out.
         ask: from `load_ask`.
-        uploads: folder for what is being read; nothing stays there.
     """
     app = flask.Flask(__name__, static_folder="web/static", template_folder="web")
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     # A page of others may give its own name this address, and would then be taken for this one.
     app.config.update(MAX_CONTENT_LENGTH=MAX_BYTES, TRUSTED_HOSTS=[HOST, "localhost"])
-    uploading = threading.BoundedSemaphore(UPLOADS_AT_ONCE)
     read = functools.partial(read_picture, image_size=network.image_size, resize=network.resize)
     thumbnails = _thumbnails(examples, read)
 
-    def answer(path: Path) -> str:
+    def answer(read: Callable[[], np.ndarray]) -> str:
         try:
-            shown = ask(read(path))
+            shown = ask(read())
         except UnreadablePictureError as error:
             shown = {"reason": str(error)}
         return flask.render_template("answer.html", **shown)
@@ -143,23 +136,19 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
 
     @app.post("/answer")
     def answer_upload() -> str:
-        with uploading, tempfile.TemporaryDirectory(dir=uploads) as folder:
-            path = Path(folder, "picture")
-            with path.open("wb") as file:
-                shutil.copyfileobj(flask.request.stream, file)
-            return answer(path)
+        content = flask.request.get_data()
+        return answer(lambda: decode_picture(content, network.image_size, network.resize))
 
     @app.post("/examples/<int:index>")
     def answer_example(index: int) -> str:
-        return answer(thumbnails[index].path) if index < len(thumbnails) else flask.abort(404)
+        return answer(lambda: read(thumbnails[index].path)) if index < len(thumbnails) else flask.abort(404)
 
     @app.before_request
     def refuse_other_pages() -> None:
         """Any page that is open in the browser may send here what it likes; the browser says which page it was."""
-        if (
-            flask.request.method == "POST"
-            and flask.request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin"
-        ):
+        own = {"Sec-Fetch-Site": "same-origin", "Origin": flask.request.host_url.rstrip("/")}
+        said = flask.request.headers
+        if flask.request.method == "POST" and any(said.get(name, value) != value for name, value in own.items()):
             flask.abort(403)
 
     @app.after_request

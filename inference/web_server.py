@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 """No other machine can reach this address."""
+ANSWERED_AT_ONCE = 4
+"""Requests that have arrived whole; each may take as much memory as a picture may have bytes."""
+MOST_CONNECTIONS = 200
+"""Open at a time, those that send nothing included."""
+IDLE_SECONDS = 20
+"""After which a connection that sends nothing is closed."""
 
 
 def open_port(port: int) -> socket.socket:
@@ -38,17 +44,25 @@ def serve(app: "Flask", listener: socket.socket, open_browser: bool = False) -> 
     """Serves an app and prints its address; returns only by an exception such as Ctrl-C.
 
     Args:
-        app: what answers; by several threads at once.
+        app: what answers; by several threads at once. Its MAX_CONTENT_LENGTH is the limit of what is read for it.
         listener: from `open_port`.
         open_browser: whether to show it in the browser as well.
     """
-    from werkzeug.serving import make_server
+    import waitress
 
-    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # no line for every request
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # no line when a request has to wait
     address = f"http://{HOST}:{listener.getsockname()[1]}/"
-    server = make_server(HOST, 0, app, threaded=True, fd=listener.fileno())
-    # In a thread of its own, as Werkzeug keeps Ctrl-C to itself.
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    server = waitress.create_server(
+        app,
+        sockets=[listener],
+        threads=ANSWERED_AT_ONCE,
+        connection_limit=MOST_CONNECTIONS,
+        channel_timeout=IDLE_SECONDS,
+        cleanup_interval=1,
+        max_request_body_size=app.config["MAX_CONTENT_LENGTH"] + 1,  # the first number that it refuses
+    )
+    # In a thread of its own, as waitress keeps Ctrl-C to itself.
+    thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     show_stage("page", f"{address} (Ctrl-C ends it)")
     if open_browser:
@@ -56,4 +70,4 @@ def serve(app: "Flask", listener: socket.socket, open_browser: bool = False) -> 
     try:
         thread.join()
     finally:
-        server.shutdown()
+        server.task_dispatcher.shutdown()

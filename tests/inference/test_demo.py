@@ -8,11 +8,16 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
+import urllib.parse
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import flask
 import numpy as np
 import pandas as pd
 import pytest
@@ -21,6 +26,7 @@ from PIL import Image
 import demo
 from cli import run_command
 from data.decode import MAX_BYTES, read_picture
+from inference import web_server
 from inference.answering import AnsweringModel, of_run
 from inference.answers import class_probabilities
 from inference.explain import grad_cam, overlay
@@ -65,7 +71,7 @@ def client_of(tmp_path):
     """A function that returns a client of the page, without a server, by the settings of the page."""
 
     def make(network, examples=(), **settings):
-        return make_app(network, "name", examples, load_ask(network, **settings), tmp_path).test_client()
+        return make_app(network, "name", examples, load_ask(network, **settings)).test_client()
 
     return make
 
@@ -256,7 +262,53 @@ def test_pages_of_others_cannot_pass_for_this_one_and_this_one_asks_for_nothing_
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert client.post("/answer", content_length=MAX_BYTES + 1).status_code == 413
     assert client.post("/examples/0").status_code == 404
-    assert client.post("/answer", data=b"", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
+    assert "This cannot be read: empty file." in client.post("/answer", data=b"").text
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Origin": "http://attacker.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Origin": "http://localhost:1"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://attacker.example"}, 403),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, 200),
+        ({"Host": "127.0.0.1:7860", "Origin": "http://127.0.0.1:7860"}, 200),
+        ({}, 200),
+    ],
+)
+def test_a_picture_is_taken_from_its_own_page_alone(binary_run, client_of, headers, status):
+    assert client_of(network_of(binary_run)).post("/answer", data=b"", headers=headers).status_code == status
+
+
+def test_connections_that_send_nothing_more_block_no_others(binary_run, tmp_path):
+    picture = next((binary_run.parent / "photos").rglob("*.jpg"))
+    with running_demo(binary_run, tmp_path) as (process, address), contextlib.ExitStack() as connections:
+        host, port = urllib.parse.urlsplit(address).netloc.split(":")
+        for _ in range(20):
+            connection = connections.enter_context(socket.create_connection((host, int(port))))
+            connection.sendall(f"POST /answer HTTP/1.1\r\nHost: {host}\r\nContent-Length: 1000\r\n\r\nabc".encode())
+        with urllib.request.urlopen(f"{address}answer", picture.read_bytes(), timeout=60) as answer:
+            assert bars_of(answer.read().decode()) == expected_bars(binary_run, picture)
+        process.send_signal(signal.SIGINT)
+        _, error = process.communicate(timeout=60)
+    assert (process.returncode, error.splitlines()[-1]) == (130, "interrupted")
+    assert "Traceback" not in error
+
+
+def test_a_connection_that_sends_nothing_more_is_closed(monkeypatch):
+    monkeypatch.setattr(web_server, "IDLE_SECONDS", 1)
+    app = flask.Flask("empty")
+    app.config["MAX_CONTENT_LENGTH"] = 1000
+    listener = open_port(0)
+    threading.Thread(target=web_server.serve, args=(app, listener), daemon=True).start()
+    with socket.create_connection(listener.getsockname(), timeout=60) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1000\r\n\r\nabc")
+        assert connection.recv(1) == b""
+    with socket.create_connection(listener.getsockname(), timeout=60) as connection:
+        connection.sendall(b"POST / HTTP/1.1\r\nContent-Length: 1001\r\n\r\n")
+        assert connection.recv(12) == b"HTTP/1.1 413"
 
 
 def test_names_are_shown_as_they_are(binary_run, client_of, tmp_path):
