@@ -9,12 +9,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from config import Open, Resize, RunError, TrainConfig, UsageError, check_setting
+from config import Open, Resize, RunError, TrainConfig, UsageError, cannot_write, check_setting
 from files import FULL_DISK
 from flags import parse_flags
 from interrupts import Terminated, heed_sigterm
 
-USAGE_STATUS = 2
+USAGE_STATUS, RUN_STATUS = 2, 1
 INTERRUPTED_STATUS, TERMINATED_STATUS, CLOSED_PIPE_STATUS = 130, 143, 141
 """128 and the number of the signal, as shells have it."""
 
@@ -97,11 +97,12 @@ def check_output_file(flag: str, path: Path | None) -> None:
     try:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
-        raise UsageError(f"{flag} must be a file that can be written; '{path}': {error.strerror}.") from None
+        raise cannot_write(flag, path, error) from None
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Runs a command and exits: a mistake of the user is one line and status 2; Ctrl-C is 130, SIGTERM 143."""
+    """Runs a command and exits with one line for an error: status 2 for a mistake of the user, 1 for what is nobody's,
+    such as a full disk or too little memory. Ctrl-C is 130, SIGTERM 143."""
     heed_sigterm()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -111,19 +112,28 @@ def run_command(command: Callable[[], None]) -> None:
     except UsageError as error:
         _fail(str(error))
     except RunError as error:
-        _fail(str(error), status=1)
+        _fail(str(error), RUN_STATUS)
     except BrokenPipeError:  # whoever read the output has enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CLOSED_PIPE_STATUS)
     except OSError as error:
         if error.errno in FULL_DISK:
-            _fail(f"The disk of '{error.filename or Path.cwd()}' is full. Make room.")
+            _fail(f"The disk of '{error.filename or Path.cwd()}' is full. Make room.", RUN_STATUS)
         if error.filename is None:
             raise
         _fail(f"'{error.filename}' cannot be used: {error.strerror}.")
+    except Exception as error:
+        if not _is_lack_of_memory(error):
+            raise
+        _fail("The memory is too small for this. Close other programs, or use a smaller model.", RUN_STATUS)
     except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(TERMINATED_STATUS if isinstance(interrupt, Terminated) else INTERRUPTED_STATUS)
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """Whether Python or TensorFlow, which may not be imported, ran out of memory."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
 
 
 def _fail(message: str, status: int = USAGE_STATUS) -> None:

@@ -18,7 +18,7 @@ import tyro
 from platformdirs import user_cache_path
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from files import read_json
+from files import FULL_DISK, read_json
 
 Resize = Literal["crop", "pad", "stretch"]
 DEFAULT_CACHE_DIR = user_cache_path("headstart")
@@ -53,6 +53,13 @@ def unknown_choice(flag: str, received: str, choices: Iterable[str]) -> UsageErr
     hint = did_you_mean(received.lower(), choices)
     listed = f"{len(choices)} names" if hint and len(choices) > MOST_LISTED else ", ".join(choices)
     return UsageError(f"{flag} must be one of {listed}; received '{received}'.{hint}")
+
+
+def cannot_write(flag: str, path: Path, error: OSError) -> UsageError | RunError:
+    """The error for a place of the user's that cannot be written; a full disk is nobody's mistake."""
+    if error.errno in FULL_DISK:
+        return RunError(f"The disk of '{path}' is full. Make room, or choose another {flag}.")
+    return UsageError(f"{flag} must be writable; '{path}' is not: {error.strerror}.")
 
 
 def did_you_mean(received: str, choices: Iterable[str]) -> str:

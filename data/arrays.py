@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from config import UsageError
+from config import RunError, cannot_write
 
 
 def temporary_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np.ndarray:
@@ -20,21 +20,22 @@ def temporary_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np
         folder: where the file takes its space; made if it is not there.
 
     Raises:
-        UsageError: the folder cannot be written, or has too little space.
+        UsageError: the folder cannot be written.
+        RunError: it has too little space.
     """
     needed = math.prod(shape) * dtype.itemsize
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
         if needed > free:
-            raise UsageError(
+            raise RunError(
                 f"The pictures need {needed / 2**20:,.0f} MiB in '{folder}', which has {free / 2**20:,.0f} MiB left. "
                 f"Make room, choose another --cache-dir or a smaller --image-size."
             )
         with tempfile.TemporaryFile(dir=folder) as file:
             return np.memmap(file, dtype, "w+", shape=shape)
     except OSError as error:
-        raise UsageError(f"--cache-dir must be writable; '{folder}' is not: {error.strerror}.") from error
+        raise cannot_write("--cache-dir", folder, error) from error
 
 
 def release(array: np.ndarray) -> None:

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from config import UsageError
+from config import cannot_write
 from data.rows import PROGRESS, RECORD_SECONDS, VALUES, Writer, checksum
 from files import FULL_DISK, write_text
 from interrupts import put_off
@@ -148,7 +148,7 @@ class Store:
             if not (partial / PROGRESS).exists():
                 _remove(partial)
             if error.errno in FULL_DISK:
-                raise UsageError(f"The disk of --cache-dir is full, '{self.folder}'. Make room.") from error
+                raise cannot_write("--cache-dir", self.folder, error) from error
             raise
         except BaseException:
             writer.close()
@@ -232,7 +232,7 @@ class Store:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise UsageError(f"--cache-dir must be writable; '{self.folder}' is not: {error.strerror}.") from None
+            raise cannot_write("--cache-dir", self.folder, error) from None
 
     def _deletable(self) -> list[Entry]:
         """All that may be deleted, longest unused first."""

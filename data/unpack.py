@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from config import UsageError
+from config import cannot_write
 from data.folder import is_leftover
 
 LONGEST_NAME = 200
@@ -29,6 +29,7 @@ def unpack_once(folder: Path, write_files: Callable[[Path], None]) -> Path:
 
     Raises:
         UsageError: the place cannot be written.
+        RunError: its disk is full.
     """
     if folder.is_dir():
         return folder
@@ -36,7 +37,7 @@ def unpack_once(folder: Path, write_files: Callable[[Path], None]) -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise UsageError(f"--cache-dir must be writable; '{folder.parent}' is not: {error.strerror}.") from None
+        raise cannot_write("--cache-dir", folder.parent, error) from None
     try:
         write_files(temporary)
         try:
@@ -45,7 +46,7 @@ def unpack_once(folder: Path, write_files: Callable[[Path], None]) -> Path:
             if not folder.is_dir():
                 raise
     except OSError as error:
-        raise UsageError(f"'{folder}' cannot be written: {error.strerror}. Choose another --cache-dir.") from error
+        raise cannot_write("--cache-dir", folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

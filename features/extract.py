@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import UsageError
+from config import RunError, UsageError
 from data.pipeline import View, input_batches
 from data.replicas import chief_decides, distribute, is_chief, is_shared, wait_for_workers
 from data.rows import ArrayWriter, Writer
@@ -231,7 +231,7 @@ class FrozenPart:
             self._strategy, lambda: self._store.make_room(needed, [descriptions[index] for index in chosen])
         )
         if not room and any(len(shape) > 2 for shape in shapes.values()):
-            raise UsageError(
+            raise RunError(
                 f"'{self._store.folder}' has no room for {needed / 2**20:,.0f} MiB. Raise --cache-gb, or free disk."
             )
         arrays: list[np.ndarray] = []

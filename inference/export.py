@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import UsageError
+from config import RunError
 from features.extract import BATCH_SIZE
 from inference.answers import class_probabilities, label_texts, predicted_labels
 from inference.class_function import ClassFunction, class_function
@@ -142,7 +142,7 @@ def export_run(
         quantize: write quantised files as well.
 
     Raises:
-        UsageError: a file does not answer as the model does; nothing of its format is kept.
+        RunError: a file does not answer as the model does; nothing of its format is kept.
     """
     model = load_model(run)
     reference = make_reference(model, run, sample)
@@ -151,10 +151,10 @@ def export_run(
     for name, folder in folders.items():
         try:
             export_format(name, compute, run, metrics, reference, folder, quantize)
-        except UsageError as error:
+        except RunError as error:
             problems.append(str(error))
     if problems:
-        raise UsageError(" ".join(problems))
+        raise RunError(" ".join(problems))
 
 
 def make_reference(model: keras.Model, run: TrainedRun, sample: Sample) -> Reference:
@@ -188,7 +188,7 @@ def export_format(
         quantize: write quantised files as well.
 
     Raises:
-        UsageError: a file does not answer as the model does. A quantised one is left out then, and the others are kept.
+        RunError: a file does not answer as the model does. A quantised one is left out then, and the others are kept.
     """
     artifacts = [artifact for artifact in FORMATS[name] if quantize or not artifact.quantized]
     with complete_folder(folder) as aside:
@@ -198,7 +198,7 @@ def export_format(
                 parities |= _write_and_compare(name, artifact, compute, run, reference, aside)
             except NotTheSameError as error:
                 if not artifact.quantized:
-                    raise UsageError(f"{error} Nothing of it was kept.") from None
+                    raise RunError(f"{error} Nothing of it was kept.") from None
                 (aside / artifact.name).unlink()
                 show_stage("warning", f"{error} It was left out.")
         labels = [" ".join(class_name.splitlines()) for class_name in run.class_names]

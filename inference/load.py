@@ -78,6 +78,7 @@ def load_model(run: TrainedRun) -> "keras.Model":
         UsageError: the file is damaged, not what Keras writes, or of another run.
     """
     import keras
+    import tensorflow as tf
 
     path = run.folder / MODEL_FILE
     try:
@@ -87,6 +88,8 @@ def load_model(run: TrainedRun) -> "keras.Model":
         inputs, outputs, names = model.input_shape, model.output_shape, {part.name for part in model.operations}
     except RefusedFileError as error:
         raise UsageError(f"'{path}' cannot be loaded, it {error}.") from None
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise
     except Exception as error:  # Keras raises anything on a damaged file
         raise UsageError(
             f"'{path}' cannot be loaded, it is damaged or of another version of Keras ({first_line(error)})."

@@ -46,7 +46,7 @@ import onnxruntime
 import pandas as pd
 import tensorflow as tf
 
-from config import TrainConfig, UsageError
+from config import RunError, TrainConfig
 from data.decode import read_picture
 from inference.answering import of_run
 from inference.export import export_run
@@ -159,7 +159,7 @@ pd.DataFrame(routes).T[["n", "largest_difference", "same_labels"]]
 with shown_without(work):
     try:
         export_run(run, read_metrics(run), sample, {"litert": work / "export" / "quantised"})
-    except UsageError as error:
+    except RunError as error:
         print("error:", error)
 
 # %% [markdown]

@@ -1,6 +1,7 @@
-"""What a user types: flags, help, and every mistake as one line and exit status 2."""
+"""What a user types: flags, help, and every error as one line and its exit status."""
 
 import dataclasses
+import errno
 import re
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from docstring_parser import parse_from_object
 
 import train
 from cli import parse_config, run_command
-from config import SECTIONS, TrainConfig
+from config import SECTIONS, RunError, TrainConfig
 from data.store import Store
 from demo import DemoFlags
 from evaluate import EvaluateFlags
@@ -265,6 +266,24 @@ def test_a_file_that_cannot_be_used_is_named(capsys):
         run_command(denied)
     assert exit_status.value.code == 2
     assert capsys.readouterr().err == "error: 'photos' cannot be used: Permission denied.\n"
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (RunError("A worker is gone."), "A worker is gone."),
+        (OSError(errno.ENOSPC, "No space left on device", "run/a.csv"), "The disk of 'run/a.csv' is full. Make room."),
+        (MemoryError(), "The memory is too small for this. Close other programs, or use a smaller model."),
+    ],
+)
+def test_what_is_no_mistake_of_the_user_ends_with_1(capsys, error, message):
+    def unlucky():
+        raise error
+
+    with pytest.raises(SystemExit) as exit_status:
+        run_command(unlucky)
+    assert exit_status.value.code == 1
+    assert capsys.readouterr().err == f"error: {message}\n"
 
 
 def test_the_cache_is_listed_and_cleared(tmp_path):

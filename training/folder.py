@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from config import TrainConfig, UsageError
+from config import RunError, TrainConfig, UsageError, cannot_write
 from files import FULL_DISK, as_read, newest_beside, read_json, write_json
 from terminal import show_stage
 from training.tf_config import Worker
@@ -102,7 +102,7 @@ def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
 def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[TrainConfig]:
     """Makes a run folder, or opens that of an unfinished run, for this process alone.
 
-    A mistake of the user that shows before the network is built leaves no folder.
+    What goes wrong before the run has begun (a mistake of the user, or too little memory or disk) leaves no folder.
 
     Args:
         config: `output` names the folder, or None for one of its own below runs/; `resume` that of an unfinished run.
@@ -113,6 +113,7 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
 
     Raises:
         UsageError: the folder holds something else, cannot be written, or another process is at work on it.
+        RunError: the disk is full.
     """
     if worker is not None and not worker.is_chief:
         with _beside_the_chief(config) as config:
@@ -125,14 +126,14 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
         folder = config.output or _new_folder(config)
         checkpoints_of(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UsageError(f"--output must be writable; '{config.output}' is not: {error.strerror}.") from None
+        raise cannot_write("--output", config.output or Path("runs"), error) from None
     with _locked(folder):
         try:
             write_json(checkpoints_of(folder) / _PLACES_FILE, {name: getattr(config, name) for name in _PLACES})
             if config.resume is None:
                 write_json(folder / CONFIG_FILE, config.to_json())
             yield dataclasses.replace(config, output=folder)
-        except UsageError:
+        except (UsageError, RunError, MemoryError):
             if config.resume is None and not (checkpoints_of(folder) / _BEGUN_FILE).exists():
                 shutil.rmtree(checkpoints_of(folder))
                 (folder / CONFIG_FILE).unlink(missing_ok=True)
@@ -146,7 +147,7 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
         except OSError as error:
             if error.errno not in FULL_DISK:
                 raise
-            raise UsageError(
+            raise RunError(
                 f"The disk of '{error.filename or folder}' is full. What was complete is kept: make room, and go on "
                 f"with: {resume_command(folder)}"
             ) from error

@@ -7,7 +7,7 @@ A head of random weights would send large, meaningless gradients into the pretra
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from config import UsageError
+from config import RunError
 from data.replicas import check_alike, is_chief
 from interrupts import put_off
 from models.freezing import set_trainable, split_into_blocks
@@ -75,7 +75,7 @@ def train_head(run: Run, inputs: dict[Phase, PhaseInputs], learning_rate: float)
         learning_rate: peak.
 
     Raises:
-        UsageError: it diverges before anything is learnt.
+        RunError: it diverges before anything is learnt.
         BatchTooLargeError: a step needs more memory than there is.
     """
     if run.config.head_epochs == 0:
@@ -192,12 +192,12 @@ def _learn(
 
 
 def _best_before(run: Run, phase: Phase, error: DivergedError) -> PhaseResult:
-    """What is left of a phase that diverged; a UsageError if that is nothing."""
+    """What is left of a phase that diverged; a RunError if that is nothing."""
     result = error.result
     _record_epochs(run, result.epochs[-1:])
     flag = "--learning-rate" if phase == "head" else "--fine-tune-learning-rate"
     if result.best_epoch == 0 and not any(epoch.phase != phase for epoch in run.epochs):
-        raise UsageError(f"Training diverged before anything was learnt: {error}. Lower {flag}.") from None
+        raise RunError(f"Training diverged before anything was learnt: {error}. Lower {flag}.") from None
     show_stage("warning", f"{error}: stopped, and the best weights before are kept. Lower {flag}.")
     return result
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from config import ChosenConfig, Task, UsageError
+from config import ChosenConfig, RunError, Task
 from data.pipeline import Examples, training_batches
 from data.replicas import distribute
 from models.precision import Precision
@@ -110,11 +110,11 @@ def choose_rate(curve: pd.DataFrame) -> float:
         curve: from `range_test`.
 
     Raises:
-        UsageError: the loss falls nowhere.
+        RunError: the loss falls nowhere.
     """
     lowest = curve["smoothed_loss"].cummin().to_numpy()  # to recover from a step too wide is no fall
     falls = lowest[:-STEPS_PER_TENFOLD] - lowest[STEPS_PER_TENFOLD:]
     if not (falls > 0).any():
-        raise UsageError("--learning-rate find: the loss falls at none of the rates tried. Give a number.")
+        raise RunError("--learning-rate find: the loss falls at none of the rates tried. Give a number.")
     rate = curve["learning_rate"][int(np.argmax(falls)) + STEPS_PER_TENFOLD // 2]
     return float(f"{rate:.{DIGITS}g}")

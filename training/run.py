@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import ChosenConfig, UsageError
+from config import ChosenConfig, RunError
 from data.prepare import ImageData
 from data.replicas import check_alike, chief_decides, has_workers, is_chief, wait_for_workers
 from data.sources import Split
@@ -58,8 +58,8 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
         The run folder.
 
     Raises:
-        UsageError: the weights do not fit, the folder cannot be written, memory or disk are too small, or the training
-            diverges before anything is learnt.
+        UsageError: the weights do not fit, or the folder cannot be written.
+        RunError: memory or disk are too small, a worker is gone, or the training diverges before anything is learnt.
     """
     if strategy is None:
         strategy = make_strategy(inputs.config.strategy, inputs.config.devices)
@@ -72,7 +72,7 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
             forget(folder_of(inputs.config))
             keras.backend.clear_session()
         except (tf.errors.ResourceExhaustedError, MemoryError):
-            raise UsageError(
+            raise RunError(
                 f"The memory is too small for {inputs.row.name} at {inputs.config.image_size} px. Choose a smaller "
                 f"--image-size or --backbone."
             ) from None
@@ -94,7 +94,7 @@ def _train(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Path:
         return _finish(run)
     except BatchTooLargeError:
         if has_workers(strategy):  # the others may have memory enough
-            raise UsageError(
+            raise RunError(
                 f"The memory of a worker is too small for {describe_batch(run.config.batch_size, strategy)}. Choose a "
                 f"smaller --batch-size."
             ) from None
@@ -162,13 +162,13 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     cuts, views = _fit_into_store(choose_cuts(classifier, config), config.views, data, store, strategy)
     positions: dict[str, int] = {phase: cut.position for phase, cut in cuts.items()}
     if begun is not None and (begun != positions or views != config.views):
-        raise UsageError(f"'{folder}' was begun with more room for the cache: raise --cache-gb, or free disk.")
+        raise RunError(f"'{folder}' was begun with more room for the cache: raise --cache-gb, or free disk.")
     config = dataclasses.replace(config, views=views)
     check_alike(strategy, (config.to_json(), digest, positions))
-    if begun is None:
-        begin(config, digest, versions, positions)
     if is_chief(strategy):
         _check_disk(folder, classifier.model)
+    if begun is None:
+        begin(config, digest, versions, positions)
     board = Board(folder) if config.tensorboard else None
     run = Run(
         folder,
@@ -208,7 +208,7 @@ def _check_disk(folder: Path, model: keras.Model) -> None:
     needed = 4 * model.count_params() * (2 + 2 * 4)
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise UsageError(
+        raise RunError(
             f"A run of this network needs up to {needed / 2**20:,.0f} MiB in '{folder}', which has {free / 2**20:,.0f} "
             f"MiB left. Make room, or choose another --output."
         )
@@ -217,7 +217,7 @@ def _check_disk(folder: Path, model: keras.Model) -> None:
 def _halve_batch(config: ChosenConfig) -> ChosenConfig:
     """Half the batch size and, as far as they are chosen, the learning rates that belong to it."""
     if config.batch_size == 1:
-        raise UsageError("The memory is too small for a batch of one. Choose a smaller --image-size or --backbone.")
+        raise RunError("The memory is too small for a batch of one. Choose a smaller --image-size or --backbone.")
     halved = dataclasses.replace(config, batch_size=config.batch_size // 2)
     factor = batch_factor(config.optimizer, halved.batch_size) / batch_factor(config.optimizer, config.batch_size)
     rates: dict[str, Any] = {

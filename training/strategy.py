@@ -42,6 +42,7 @@ def make_strategy(name: Strategy, devices: int | None) -> tf.distribute.Strategy
 
     Raises:
         UsageError: what is asked for is not there.
+        RunError: other workers do not answer.
     """
     kind = _find(devices) if name == "auto" else name
     strategy = STRATEGIES[kind](devices)
@@ -88,8 +89,8 @@ def heed_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if not has_workers(strategy):
             raise
         raise RunError(
-            f"Another worker is gone, and this one cannot go on alone. Start all of them again with --resume and the "
-            f"folder of the run, or go on with any other --strategy. ({str(error).splitlines()[0]})"
+            f"Another worker is gone, and this one cannot go on alone. Start all of them again, with --resume if the "
+            f"run has a folder, or go on with any other --strategy. ({str(error).splitlines()[0]})"
         ) from error
 
 
@@ -129,7 +130,7 @@ def _multiworker(devices: int | None) -> tf.distribute.Strategy:
             return tf.distribute.MultiWorkerMirroredStrategy()
     except (*LOST_WORKER, tf.errors.UnknownError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise UsageError(f"The workers of TF_CONFIG cannot be reached: {reason}") from error
+        raise RunError(f"The workers of TF_CONFIG cannot be reached: {reason}") from error
 
 
 def _tpu(devices: int | None) -> tf.distribute.Strategy:

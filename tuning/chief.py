@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from config import UsageError
+from config import RunError, UsageError
 from terminal import show_stage
 from tuning.cluster import HANDED_BACK, METHOD, OPTIONS, SERVICE, Job, decode, encode, pack
 from tuning.network import Outcome, failed
@@ -70,7 +70,7 @@ class Chief:
             Number and outcome of each trial.
 
         Raises:
-            UsageError: no worker can start, or none stays alive.
+            RunError: no worker can start, or none stays alive.
         """
         if not jobs:
             return
@@ -122,10 +122,10 @@ class Chief:
             if process.exitcode is None:
                 continue
             if process.exitcode > 0:  # by itself, not by a signal
-                raise UsageError("A worker has failed; what it said stands above.")
+                raise RunError("A worker has failed; what it said stands above.")
             self._restarts += 1
             if self._restarts > ATTEMPTS * (self._config.workers + 1):
-                raise UsageError("The workers are killed again and again, perhaps for lack of memory. Ask for fewer.")
+                raise RunError("The workers are killed again and again, perhaps for lack of memory. Ask for fewer.")
             show_stage("search", "a worker died; another takes its place")
             self._processes[place] = self._start_worker(place)
 

@@ -22,7 +22,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from config import DataConfig, SizedConfig, Task, UsageError
+from config import DataConfig, RunError, SizedConfig, Task, UsageError
 from data.store import open_store
 from inference.answers import class_probabilities, predicted_labels
 from models.backbones import find
@@ -77,7 +77,8 @@ def rank(config: TuneConfig, candidates: Sequence[SizedConfig], folder: Path, st
         The folder.
 
     Raises:
-        UsageError: the pictures cannot be used, or no backbone can be scored.
+        UsageError: the pictures cannot be used.
+        RunError: no backbone can be scored.
     """
     strategy = make_strategy(config.strategy, config.devices)
     rows: list[Ranked] = []
@@ -86,7 +87,7 @@ def rank(config: TuneConfig, candidates: Sequence[SizedConfig], folder: Path, st
         scored, num_val = _score_group(list(group), len(candidates), strategy)
         rows += scored
     if not rows:
-        raise UsageError("None of the backbones could be scored, for the reasons above.")
+        raise RunError("None of the backbones could be scored, for the reasons above.")
     ranking = pd.DataFrame(rows, columns=Ranked._fields).sort_values(
         ["ridge_accuracy", "neighbours_accuracy", "parameters"], ascending=[False, False, True], kind="stable"
     )
@@ -147,7 +148,7 @@ def _score_group(
     for config in candidates:
         try:
             rows.append(_score(inputs._replace(config=config, row=find(config.backbone)), strategy))
-        except (UsageError, tf.errors.ResourceExhaustedError, MemoryError) as error:
+        except (UsageError, RunError, tf.errors.ResourceExhaustedError, MemoryError) as error:
             pass_over(config.backbone, error, num_backbones)
         keras.utils.clear_session()
     return rows, len(inputs.data.splits["val"])

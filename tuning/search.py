@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 import tensorflow as tf
 
-from config import CompleteConfig, SizedConfig, TrainConfig, UsageError
+from config import CompleteConfig, RunError, SizedConfig, TrainConfig
 from files import as_read, write_json
 from reports import search_plots
 from reports.search_report import ranked, write_search_report
@@ -73,7 +73,8 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
         started: value of `time.perf_counter` when it began.
 
     Raises:
-        UsageError: the folder holds something else, or every trial failed.
+        UsageError: the folder holds something else.
+        RunError: every trial failed, or the workers died.
     """
     shared = config.workers > 1 and config.strategy == "auto"  # the devices are for the workers
     strategy = make_strategy("one" if shared else config.strategy, None if shared else config.devices)
@@ -158,7 +159,7 @@ def _choose(run: Search) -> int:
     order = ranked(trials, config.objective)
     if order.empty:
         first = trials["message"].iloc[0] if len(trials) else "the time was up before the first ended"
-        raise UsageError(f"None of {counted(len(trials), 'trial', 'trials')} succeeded: {first}.")
+        raise RunError(f"None of {counted(len(trials), 'trial', 'trials')} succeeded: {first}.")
     if config.finalists == 1:
         return int(order["trial"].iloc[0])
     rows: list[tuple[Any, ...]] = [

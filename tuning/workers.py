@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from cli import USAGE_STATUS, run_command
-from config import UsageError
+from cli import RUN_STATUS, run_command
+from config import RunError, UsageError
 from terminal import console, import_tensorflow, show_stage
 from training.inputs import RunInputs
 from tuning.cluster import HANDED_BACK, METHOD, OPTIONS, SERVICE, Job, decode, encode, unpack
@@ -77,7 +77,8 @@ def run_workers(config: TuneConfig, inputs: Sequence[RunInputs], address: str) -
         address: host and port of the chief.
 
     Raises:
-        UsageError: the chief searches something else, or ends before its search does.
+        UsageError: the chief searches something else.
+        RunError: the chief is not there, or ends before its search does.
     """
     show_stage("worker", f"waiting for the chief at {address}")
     if config.workers == 1:
@@ -90,7 +91,7 @@ def run_workers(config: TuneConfig, inputs: Sequence[RunInputs], address: str) -
         for process in processes:
             process.join()
         if any(process.exitcode for process in processes):
-            raise UsageError("A worker has failed; what it said stands above.")
+            raise RunError("A worker has failed; what it said stands above.")
     show_stage("done", "the chief's search is over")
 
 
@@ -104,7 +105,8 @@ def work(config: TuneConfig, inputs: Sequence[RunInputs], address: str, patient:
         patient: whether to wait for a chief that is not there yet.
 
     Raises:
-        UsageError: the chief searches something else, or is gone.
+        UsageError: the chief searches something else.
+        RunError: the chief is not there, or is gone.
     """
     from training.run import make_deterministic
     from tuning.network import Network
@@ -120,7 +122,7 @@ def work(config: TuneConfig, inputs: Sequence[RunInputs], address: str, patient:
         if busy.is_set():
             if patient:
                 print(f"error: {_gone(address)}", file=sys.stderr, flush=True)
-            os._exit(USAGE_STATUS)
+            os._exit(RUN_STATUS)
 
     try:
         with grpc.insecure_channel(address, options=OPTIONS) as channel:
@@ -137,13 +139,13 @@ def work(config: TuneConfig, inputs: Sequence[RunInputs], address: str, patient:
     except StopIteration:
         return  # over before it began
     except grpc.FutureTimeoutError:
-        raise UsageError(f"No chief answers at {address} after {CONNECT_SECONDS:,} seconds.") from None
+        raise RunError(f"No chief answers at {address} after {CONNECT_SECONDS:,} seconds.") from None
     except grpc.RpcError as error:
         if error.code() == grpc.StatusCode.CANCELLED:
             return  # over while this worker was getting ready
         if error.code() == grpc.StatusCode.FAILED_PRECONDITION:
             raise UsageError(error.details()) from None
-        raise UsageError(_gone(address)) from None
+        raise RunError(_gone(address)) from None
     finally:
         messages.put(b"")  # no more of them
 
@@ -162,9 +164,9 @@ def _do(
     busy.set()
     try:
         if any(network.complete(config) != config for _, config in job):
-            raise UsageError("This machine has less room for --cache-gb than the chief, or other libraries.")
+            raise RunError("This machine has less room for --cache-gb than the chief, or other libraries.")
         outcomes = list(run_job(network, job))
-    except (UsageError, KeyboardInterrupt):
+    except (UsageError, RunError, KeyboardInterrupt):
         busy.clear()
         messages.put(HANDED_BACK)
         next(jobs, None)  # the chief ends the stream when it has heard it

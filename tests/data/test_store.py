@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from config import UsageError
+from config import RunError
 from data.rows import ArrayWriter
 from data.store import Store
 
@@ -146,7 +146,7 @@ def test_a_full_disk_is_a_sentence(store, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("data.rows.Writer.append", fail)
-    with pytest.raises(UsageError, match="The disk of --cache-dir is full"):
+    with pytest.raises(RunError, match=r"The disk of .* is full\. Make room, or choose another --cache-dir"):
         write(store)
     assert store.entries() == []
     assert list(store.folder.iterdir()) == []

@@ -16,7 +16,7 @@ MIB = 2**20
 
 def assert_full(ended: Ended, run: Path) -> None:
     """The process ended with one sentence that says how to go on."""
-    assert ended.status == 2, ended.lines
+    assert ended.status == 1, ended.lines
     errors = [line for line in ended.lines if line.startswith("error: ")]
     assert ended.lines[-1:] == errors
     assert "is full" in errors[0]
@@ -54,9 +54,10 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_computed(undisturb
     with small_disk(tmp_path / "disk", 40 * MIB) as disk:
         flags = [*undisturbed.flags, "--cache-dir", tmp_path / "cache", "--output", disk / "run"]
         ended = train(flags)
-        assert ended.status == 2
+        assert ended.status == 1
         assert "MiB left. Make room, or choose another --output" in ended.lines[-1]
         assert "features" not in ended.times
+        assert not (disk / "run").exists()
 
 
 def test_a_cache_without_room_is_done_without(undisturbed, tmp_path):

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from config import UsageError
+from config import RunError
 from data.pipeline import View, augmentation_draws
 from data.store import Store
 from features.cuts import Cut, find_cuts
@@ -141,7 +141,7 @@ def test_without_room_the_features_stay_in_memory(lite, view, tmp_path):
     assert saved == 0
     np.testing.assert_array_equal(kept, stored[0])
     assert full.entries() == []
-    with pytest.raises(UsageError, match="has no room for"):
+    with pytest.raises(RunError, match="has no room for"):
         part(lite, tmp_path / "b", limit=0).load_or_compute(view, None, {})
 
 

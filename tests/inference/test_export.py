@@ -16,7 +16,7 @@ import pytest
 import tensorflow as tf
 
 import export as command
-from config import Task, TrainConfig, UsageError
+from config import RunError, Task, TrainConfig, UsageError
 from data.decode import read_picture
 from inference.class_function import class_function
 from inference.export import FORMATS, SAME_LABELS, export_format, export_run, make_reference
@@ -191,7 +191,7 @@ def test_an_export_without_preprocessing_is_refused_and_nothing_of_it_is_left(na
     preprocessed = model.get_layer("preprocessing").output
     broken = keras.Model(preprocessed, model.output)
     reference = make_reference(model, finished, sample_of(finished))
-    with pytest.raises(UsageError, match=rf"The export to {name} .* does not answer as the model does: largest diff"):
+    with pytest.raises(RunError, match=rf"The export to {name} .* does not answer as the model does: largest diff"):
         export_format(name, class_function(broken, "binary"), finished, {}, reference, tmp_path / "export" / name)
     assert list(tmp_path.iterdir()) == []
 
@@ -203,7 +203,7 @@ def test_an_earlier_export_outlives_a_failed_one_and_not_a_good_one(finished, tm
     export_format("litert", compute, finished, metrics, reference, folder, quantize=False)
     (folder / "mark").touch()
     wrong = reference._replace(probabilities=1 - reference.probabilities)
-    with pytest.raises(UsageError, match="largest difference"):
+    with pytest.raises(RunError, match="largest difference"):
         export_format("litert", compute, finished, metrics, wrong, folder, quantize=False)
     assert (folder / "mark").exists()
     check_folders([folder])
@@ -217,7 +217,7 @@ def test_numbers_that_are_none_are_refused(finished, tmp_path):
     reference = make_reference(model, finished, sample_of(finished))
     head = model.layers[-1].layers[-1]
     head.bias.assign(np.full(head.bias.shape, np.nan))
-    with pytest.raises(UsageError, match="largest difference nan"):
+    with pytest.raises(RunError, match="largest difference nan"):
         export_format("litert", class_function(model, "binary"), finished, {}, reference, tmp_path / "litert")
 
 
@@ -231,7 +231,7 @@ def test_files_that_tensorflow_cannot_decode_are_counted_and_too_many_are_an_err
     routes = json.loads((tmp_path / "few" / "parity.json").read_text())["routes"]
     assert (routes["serving_default"]["n"], routes["serving_default"]["refused"]) == (2, 2)
     assert routes["pictures"]["n"] == 4
-    with pytest.raises(UsageError, match=r"3 not decoded.*TensorFlow decodes JPEG, PNG, GIF, BMP, WebP: name such"):
+    with pytest.raises(RunError, match=r"3 not decoded.*TensorFlow decodes JPEG, PNG, GIF, BMP, WebP: name such"):
         export_format(
             "saved_model", compute, finished, metrics, make_reference(model, finished, many), tmp_path / "many"
         )

@@ -231,10 +231,7 @@ def test_a_huge_picture_and_a_bomb_are_refused_by_name(binary_run, tmp_path, mon
             ["--backbone", "efficientnet_lite0", "README.md", "--csv", "tests"],
             "--csv must be a file; 'tests' is a folder",
         ),
-        (
-            ["--backbone", "efficientnet_lite0", "README.md", "--csv", "no/a.csv"],
-            "--csv must be a file that can be written",
-        ),
+        (["--backbone", "efficientnet_lite0", "README.md", "--csv", "no/a.csv"], "--csv must be writable; 'no/a.csv'"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(monkeypatch, capsys, args, message):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from config import TrainConfig, UsageError
+from config import RunError, TrainConfig, UsageError
 from training.folder import begin, check_output, data_name, open_folder, read_begun, read_begun_with, resume_command
 
 REPOSITORY = Path(__file__).parents[2]
@@ -39,15 +39,30 @@ def test_a_folder_of_its_own_is_named_by_backbone_and_data(tmp_path, monkeypatch
         assert second.output != first.output
 
 
+@pytest.mark.parametrize("error", [UsageError("No such pictures."), RunError("Too little memory."), MemoryError()])
 @pytest.mark.parametrize("existed", [True, False])
-def test_a_mistake_leaves_no_folder(tmp_path, existed):
+def test_what_goes_wrong_before_the_run_has_begun_leaves_no_folder(tmp_path, existed, error):
     folder = tmp_path / "run"
     if existed:
         folder.mkdir()
-    with pytest.raises(UsageError), open_folder(TrainConfig(output=folder)):
-        raise UsageError("No such pictures.")
+    with pytest.raises(type(error)), open_folder(TrainConfig(output=folder)):
+        raise error
     assert folder.exists() == existed
     assert not existed or list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [UsageError("Others."), RunError("A worker is gone.")])
+def test_what_goes_wrong_after_a_run_has_begun_loses_nothing(tmp_path, error):
+    folder = tmp_path / "run"
+
+    def train():
+        with open_folder(TrainConfig(output=folder)) as config:
+            begin(config, "digest", {}, {})
+            raise error
+
+    with pytest.raises(type(error)):
+        train()
+    assert read_begun(folder).output == folder
 
 
 def test_an_interrupted_run_says_how_it_goes_on(tmp_path, capsys):
@@ -176,7 +191,7 @@ def test_two_runs_of_one_second_have_two_folders(tmp_path, monkeypatch):
 
 def test_a_full_disk_is_a_sentence(tmp_path):
     with (
-        pytest.raises(UsageError, match=r"is full\. What was complete is kept"),
+        pytest.raises(RunError, match=r"is full\. What was complete is kept"),
         open_folder(TrainConfig(output=tmp_path / "run")),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")

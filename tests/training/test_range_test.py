@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from config import TrainConfig, UsageError
+from config import RunError, TrainConfig
 from data.pipeline import Examples, View
 from models.heads import build_head
 from training.inputs import load_inputs
@@ -103,7 +103,7 @@ def test_to_recover_from_a_step_too_wide_is_no_fall():
 
 @pytest.mark.parametrize("losses", [[], [1.0], np.linspace(1, 2, 100)])
 def test_a_loss_that_falls_nowhere_gives_no_rate(losses):
-    with pytest.raises(UsageError, match="the loss falls at none of the rates tried"):
+    with pytest.raises(RunError, match="the loss falls at none of the rates tried"):
         choose_rate(made_curve(losses))
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from config import TrainConfig, UsageError
+from config import RunError, TrainConfig
 from data.decode import read_picture
 from data.pipeline import View
 from features.extract import apply_model
@@ -241,7 +241,7 @@ def test_what_diverges_while_fine_tuning_keeps_the_head(make_folder, tmp_path, c
 
 
 def test_what_diverges_before_anything_is_learnt_is_an_error(make_folder, tmp_path):
-    with pytest.raises(UsageError, match=r"before anything was learnt: .* Lower --fine-tune-learning-rate"):
+    with pytest.raises(RunError, match=r"before anything was learnt: .* Lower --fine-tune-learning-rate"):
         run(make_folder(), tmp_path, head_epochs=0, fine_tune_epochs=4, trainable_layers=8, **DIVERGING)
 
 
@@ -275,7 +275,7 @@ def test_memory_that_is_too_small_for_one_picture_is_explained(make_folder, tmp_
         raise BatchTooLargeError
 
     monkeypatch.setattr(Learner, "train", fail)
-    with pytest.raises(UsageError, match="The memory is too small for a batch of one"):
+    with pytest.raises(RunError, match="The memory is too small for a batch of one"):
         run(make_folder(), tmp_path, batch_size=2)
 
 
@@ -284,7 +284,7 @@ def test_memory_that_is_too_small_elsewhere_is_explained(make_folder, tmp_path, 
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     monkeypatch.setattr("training.run.apply_model", fail)
-    with pytest.raises(UsageError, match="The memory is too small for mobilenet at 32 px"):
+    with pytest.raises(RunError, match="The memory is too small for mobilenet at 32 px"):
         run(make_folder(), tmp_path)
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from config import TrainConfig, UsageError
+from config import RunError, TrainConfig, UsageError
 from models.backbones import find
 from models.freezing import set_trainable, split_into_blocks
 from models.weights import build_backbone
@@ -198,7 +198,7 @@ def test_trials_that_fail_are_passed_over(make_folder, tmp_path, monkeypatch):
         assert set(table.loc[failed, "status"]) == {"failed"}
         assert table.loc[failed, "message"].str.contains("OOM").all()
         assert set(table.loc[~failed, "status"]) == {"done"}
-        with pytest.raises(UsageError, match=r"None of 2 trials succeeded: ResourceExhaustedError: OOM"):
+        with pytest.raises(RunError, match=r"None of 2 trials succeeded: ResourceExhaustedError: OOM"):
             run(settings(root, tmp_path, "all", trainable_layers=(20,), max_trials=2))
 
 
