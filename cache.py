@@ -1,5 +1,7 @@
 """Lists what earlier runs keep for later ones, or deletes it: `python cache.py`, `python cache.py --clear`."""
 
+import oldest_python  # noqa: F401
+
 import dataclasses
 import datetime
 from pathlib import Path

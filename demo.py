@@ -1,5 +1,7 @@
 """Tries a model in the browser, on this machine alone: `python demo.py runs/NAME`."""
 
+import oldest_python  # noqa: F401
+
 import dataclasses
 from pathlib import Path
 

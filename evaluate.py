@@ -1,5 +1,7 @@
 """Measures a trained model again: `python evaluate.py runs/NAME`, or on new pictures with `--data photos`."""
 
+import oldest_python  # noqa: F401
+
 import dataclasses
 from pathlib import Path
 from typing import Annotated

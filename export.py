@@ -1,5 +1,7 @@
 """Exports a trained model to other formats, each checked against it: `python export.py RUN --format onnx`."""
 
+import oldest_python  # noqa: F401
+
 import dataclasses
 from pathlib import Path
 from typing import Annotated, Literal

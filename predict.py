@@ -1,5 +1,7 @@
 """Says what is on pictures: `python predict.py runs/NAME photos`, `python predict.py --backbone resnet50 photo.jpg`."""
 
+import oldest_python  # noqa: F401
+
 import dataclasses
 from pathlib import Path
 from typing import Annotated

@@ -1,5 +1,7 @@
 """Trains an image classifier on a pretrained backbone: `python train.py --data photos --backbone resnet50`."""
 
+import oldest_python  # noqa: F401
+
 import dataclasses
 import time
 

@@ -3,6 +3,8 @@
 Or ranks pretrained backbones without training any: `python tune.py --data photos --rank-backbones`.
 """
 
+import oldest_python  # noqa: F401
+
 import time
 from typing import TYPE_CHECKING
 

@@ -1,10 +1,16 @@
 """What a user types: flags, help, and every error as one line and its exit status."""
 
+from oldest_python import OLDEST
+
+import ast
 import dataclasses
 import errno
+import functools
 import re
+import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,6 +29,8 @@ from predict import PredictFlags
 from tuning.space import TuneConfig
 
 REPOSITORY = Path(__file__).parent.parent
+COMMANDS = [path.name for path in sorted(REPOSITORY.glob("[!c]*.py")) if "run_command(" in path.read_text()]
+COMMANDS += ["cache.py", "training/launch.py"]
 
 
 def run_train(monkeypatch, *args: object) -> int:
@@ -64,6 +72,36 @@ def test_what_may_be_left_open_says_what_it_is_then(kind):
     }
     left_open = [field.name for field in dataclasses.fields(kind) if field.default is None and field.name != "run"]
     assert [name for name in left_open if "Default: " not in texts[name]] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_older_python_is_told_before_anything_that_it_lacks(command):
+    """Parsed as one reads it, and run by those that are installed here."""
+    tree = ast.parse((REPOSITORY / command).read_text(), feature_version=(3, 7))
+    assert isinstance(tree.body[1], ast.Import)
+    assert [name.name for name in tree.body[1].names] == ["oldest_python"]
+    ast.parse((REPOSITORY / "oldest_python.py").read_text(), feature_version=(3, 7))
+    how = ["-m", command.removesuffix(".py").replace("/", ".")] if "/" in command else [command]
+    for python in older_pythons():
+        ended = subprocess.run([python, *how], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+        assert ended.returncode == 2
+        assert re.fullmatch(r"error: Headstart needs Python 3\.11 or newer; this is Python 3\.\d+\. .*\n", ended.stderr)
+
+
+@functools.cache
+def older_pythons() -> list[str]:
+    """Those of the path, and those that pyenv keeps."""
+    names = [f"python3.{minor}" for minor in range(7, OLDEST[1])]
+    found = [shutil.which(name) for name in names]
+    kept = [sorted(Path.home().glob(f".pyenv/versions/{name.removeprefix('python')}.*/bin/python")) for name in names]
+    pythons = [str(path) for paths in kept for path in paths[:1]] + [path for path in found if path]
+    return [path for path in pythons if subprocess.run([path, "-c", ""], capture_output=True).returncode == 0]
+
+
+def test_the_oldest_python_is_the_same_everywhere():
+    text = f"{OLDEST[0]}.{OLDEST[1]}"
+    assert tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["requires-python"] == f">={text}"
+    assert f"Python must be {text} or newer" in (REPOSITORY / "README.md").read_text()
 
 
 @pytest.mark.parametrize("script", ["train.py", "tune.py"])

@@ -5,6 +5,8 @@ The flags are those of `train.py`. The first worker, the chief, shows how it goe
 fails.
 """
 
+import oldest_python  # noqa: F401
+
 import argparse
 import contextlib
 import json

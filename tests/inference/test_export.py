@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import typing
@@ -183,6 +185,18 @@ def test_the_card_says_what_the_model_needs_and_how_good_it_is(exported, finishe
         for artifact in FORMATS[name]:
             assert artifact.name in card
     assert "TIFF, AVIF" in (exported / "saved_model" / "MODEL_CARD.md").read_text()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_snippets_of_a_card_run_as_they_are_written(name, exported, tmp_path):
+    folder = tmp_path / name
+    shutil.copytree(exported / name, folder)
+    make_picture(0, COLOURS[0]).save(folder / "photo.jpg")
+    snippets = re.findall(r"```python\n(.*?)```", (folder / "MODEL_CARD.md").read_text(), re.DOTALL)
+    assert len(snippets) == 1
+    ended = subprocess.run([sys.executable, "-c", snippets[0]], cwd=folder, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"\[\[0\.\d+ +0\.\d+\]\]", ended.stdout)
 
 
 @pytest.mark.parametrize("name", FORMATS)
