@@ -173,7 +173,7 @@ def flags_of_scripts() -> set[str]:
 @pytest.mark.parametrize("document", TEXTS)
 def test_every_flag_exists(document):
     flags = set(
-        re.findall(r"(?<![\w-])--([a-z][a-z-]+)", re.sub(r"`(?:pip|pytest|ruff|jupy)[^`]*`", "", TEXTS[document]))
+        re.findall(r"(?<![\w-])--([a-z][a-z-]+)", re.sub(r"`(?:pip|pytest|ruff|jupy|uv )[^`]*`", "", TEXTS[document]))
     )
     assert flags <= flags_of_scripts() | flags_of_benchmarks() | OTHER_FLAGS
 
