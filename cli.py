@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from config import Open, Resize, RunError, TrainConfig, UsageError, cannot_write, check_setting
+from escapes import visible
 from files import FULL_DISK
 from flags import parse_flags
 from interrupts import Terminated, heed_sigterm
@@ -137,5 +138,5 @@ def _is_lack_of_memory(error: Exception) -> bool:
 
 
 def _fail(message: str, status: int = USAGE_STATUS) -> None:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {visible(message)}", file=sys.stderr)
     sys.exit(status)

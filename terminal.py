@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -18,15 +18,29 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
+
+from escapes import visible
 
 REASONS_SHOWN = 3
 """Most frequent reasons for setting pictures aside that are shown."""
 
+
+class VisibleConsole(Console):
+    """A console that no text can steer: names of others may hold commands to a terminal."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Renders as Rich does, all texts visible; what Rich itself tells the terminal stays."""
+        for segment in super().render(renderable, options):
+            lines = segment.text if segment.control else "\n".join(map(visible, segment.text.split("\n")))
+            yield segment._replace(text=lines)
+
+
 # A notebook gets plain lines; Jupyter asks for colours as if it were a terminal.
 _in_notebook = "ipykernel" in sys.modules
-console = Console(
+console = VisibleConsole(
     highlight=False,
     emoji=False,
     soft_wrap=True,
@@ -40,7 +54,7 @@ if not console.is_terminal:
 def show_stage(stage: str, text: str) -> None:
     """Prints the line of a stage."""
     console.print(f"[bold]{stage:<10}[/bold] ", end="")
-    console.print(text, markup=False)
+    console.print(visible(text), markup=False)
 
 
 def make_table(*columns: Column, title: str | None = None, caption: str | None = None) -> Table:

@@ -2,28 +2,31 @@
 
 A class or a file may be called '=HYPERLINK(...)', which a spreadsheet would compute (OWASP, CSV injection). An
 apostrophe in front keeps it from that. What begins with one of its own gets another, so that taking one off always
-gives the text.
+gives the text. Characters that steer become escapes, and stay escapes: `data.sources.file_name` knows the file.
 """
 
-import csv
 import re
 from pathlib import Path
 
 import pandas as pd
 
-_COMPUTED = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+from escapes import visible
+
+_COMPUTED = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """How a formula may begin; a spreadsheet may take the wide forms for the narrow ones."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def escape_cell(text: str) -> str:
-    """Puts an apostrophe before what a spreadsheet would compute, but for numbers, and before an apostrophe."""
+    """Makes a text visible; puts an apostrophe before what a spreadsheet would compute, but for numbers, and before an
+    apostrophe."""
+    text = visible(text)
     is_computed = text.startswith(_COMPUTED) and not _NUMBER.fullmatch(text)
     return f"'{text}" if is_computed or text.startswith("'") else text
 
 
 def unescape_cell(text: str) -> str:
-    """The text of which `escape_cell` made a cell."""
+    """The visible text of which `escape_cell` made a cell."""
     return text.removeprefix("'")
 
 
@@ -40,10 +43,7 @@ def table_text(table: pd.DataFrame, header: bool = True) -> str:
         if not pd.api.types.is_numeric_dtype(column.dtype):
             escaped.isetitem(position, [escape_cell(cell) if isinstance(cell, str) else cell for cell in column])
     escaped.columns = [escape_cell(str(name)) for name in table.columns]
-    text = escaped.to_csv(index=False, header=header, lineterminator="\n")
-    if "\r" in text:  # which would end the row, but that it is only quoted where everything is
-        text = escaped.to_csv(index=False, header=header, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
-    return text
+    return escaped.to_csv(index=False, header=header, lineterminator="\n")
 
 
 def read_table(path: Path) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from config import UsageError, did_you_mean
+from escapes import visible
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -110,10 +111,18 @@ def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def printable(name: str) -> str:
-    """A file name as text: bytes that are no UTF-8, and characters that steer a terminal, become escapes like \\xff.
+    """A file name as text: `escapes.visible`, and what looks like an escape already is escaped itself.
 
-    What looks like an escape already is escaped itself, so that two names never become one.
+    So two names never become one, and `file_name` gives the name again.
     """
-    name = re.sub(r"\\(?=x[0-9a-f]{2})", r"\\x5c", name)
-    text = name.encode(errors="surrogateescape").decode(errors="backslashreplace")
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)
+    return visible(re.sub(r"\\(?=x[0-9a-f]{2}|u[0-9a-f]{4})", r"\\x5c", name))
+
+
+def file_name(text: str) -> str:
+    """The name that `printable` made a text of."""
+    return re.sub(r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})", _character, text)
+
+
+def _character(escape: re.Match[str]) -> str:
+    code = int(escape[1] or escape[2], 16)
+    return chr(code + 0xDC00 if escape[1] and code >= 0x80 else code)

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from config import RunError
+from escapes import visible
 from features.extract import BATCH_SIZE
 from inference.answers import class_probabilities, label_texts, predicted_labels
 from inference.class_function import ClassFunction, class_function
@@ -201,8 +202,7 @@ def export_format(
                     raise RunError(f"{error} Nothing of it was kept.") from None
                 (aside / artifact.name).unlink()
                 show_stage("warning", f"{error} It was left out.")
-        labels = [" ".join(class_name.splitlines()) for class_name in run.class_names]
-        _write_text(aside / LABELS_FILE, "\n".join(labels) + "\n")
+        _write_text(aside / LABELS_FILE, "".join(f"{visible(name)}\n" for name in run.class_names))
         record = {"format": name, "routes": {route: parity._asdict() for route, parity in parities.items()}}
         _write_text(aside / PARITY_FILE, json.dumps(record, indent=2) + "\n")
         write_card(aside / CARD_FILE, name, run, metrics, {route: str(parity) for route, parity in parities.items()})

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from config import SizedConfig, Task, TrainConfig, UsageError
+from escapes import visible
 from files import newest_beside, read_json
 from inference.model_file import check_model_file
 from models import backbones
@@ -65,7 +66,8 @@ def read_run(folder: Path) -> TrainedRun:
         raise UsageError(f"'{folder / RECORD_FILE}' is damaged ({error}).") from None
     temperature = float(record["temperature"])
     sized = SizedConfig(**vars(config))
-    return TrainedRun(folder, sized, tuple(record["classes"]), record["task"], record["cut"], temperature)
+    class_names = tuple(map(visible, record["classes"]))
+    return TrainedRun(folder, sized, class_names, record["task"], record["cut"], temperature)
 
 
 def load_model(run: TrainedRun) -> "keras.Model":
@@ -109,7 +111,7 @@ def _check_record(record: Any) -> None:
         raise ValueError("classes are no list of names")
     if task not in get_args(Task) or len(classes) < 2 or (task == "binary" and len(classes) > 2):
         raise ValueError("no such task or classes")
-    if len(set(classes)) < len(classes):
+    if len(set(map(visible, classes))) < len(classes):
         raise ValueError("a class is there twice")
     if not isinstance(record["cut"], str | None):
         raise ValueError("cut is no name")

@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from data.decode import MAX_PIXELS
-from data.sources import printable
+from escapes import visible
 from inference.load import TrainedRun
 from inference.run_record import measured_split
 from models import backbones
@@ -104,5 +104,4 @@ def _as_code(name: str) -> str:
     """A name that Markdown shows as it is: between more backticks than it has in a row."""
     fence = "`" * (1 + max(map(len, re.findall("`+", name)), default=0))
     padding = " " if "`" in name else ""
-    line = " ".join(name.splitlines())
-    return f"{fence}{padding}{line if line.isprintable() else printable(line)}{padding}{fence}"
+    return f"{fence}{padding}{visible(name)}{padding}{fence}"

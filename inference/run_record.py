@@ -10,7 +10,7 @@ import pandas as pd
 from config import UsageError
 from data import tfds
 from data.csv_cells import read_table
-from data.sources import SPLITS, Split, choose_judged, load_source
+from data.sources import SPLITS, Split, choose_judged, file_name, load_source
 from files import read_json
 from inference.files import FoundFile, find_files, read_batches
 from inference.load import METRICS_FILE, TrainedRun
@@ -131,7 +131,7 @@ def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
     inside = [path for file in files if (path := file.path.resolve()).is_relative_to(root)]
     if not inside or not (run.folder / PREDICTIONS_FILE).is_file():
         return len(inside)
-    measured = {root / name for name in read_predictions(run.folder)["path"]}
+    measured = {root / file_name(text) for text in read_predictions(run.folder)["path"]}
     return sum(path not in measured for path in inside)
 
 
@@ -142,7 +142,8 @@ def _measured_files(run: TrainedRun, cache_dir: Path, judged_alone: bool = False
         if judged_alone:
             table = table[table["split"] == choose_judged(set(table["split"]))]
         root = load_source(run.config.data, cache_dir, run.config.outside).root
-        return [FoundFile(root / name) for name in table["path"] if (root / name).is_file()]
+        paths = [root / file_name(text) for text in table["path"]]
+        return [FoundFile(path) for path in paths if path.is_file()]
     except (ValueError, OSError, UsageError):  # a name may be no path at all
         return []
 

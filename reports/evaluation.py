@@ -11,6 +11,7 @@ import pandas as pd
 from data.pipeline import View, input_batches
 from data.prepare import ImageData
 from data.sources import Split
+from escapes import visible
 from features.extract import BATCH_SIZE
 from files import write_json
 from inference.load import TrainedRun, load_model
@@ -84,7 +85,8 @@ def picture_changes(folder: Path, table: pd.DataFrame) -> str:
 
 
 def _labels(table: pd.DataFrame) -> dict[tuple[str, str], str]:
-    return {(row.split, row.path): row.label for row in table[["split", "path", "label"]].itertuples(index=False)}
+    rows = table[["split", "path", "label"]].map(visible)  # as older runs have not written them
+    return {(row.split, row.path): row.label for row in rows.itertuples(index=False)}
 
 
 def _predict(run: TrainedRun, data: ImageData) -> dict[Split, np.ndarray]:

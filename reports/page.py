@@ -20,6 +20,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image
 
+from escapes import visible
 from files import write_text
 
 FOLDER = Path(__file__).parent
@@ -130,6 +131,7 @@ def _environment() -> jinja2.Environment:
         loader=jinja2.FileSystemLoader(FOLDER),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -146,6 +148,11 @@ def _environment() -> jinja2.Environment:
     style = (FOLDER / "page.css").read_text(encoding="utf-8")
     environment.globals |= {"style": Markup(style), "script": Markup(script), "script_digest": digest}
     return environment
+
+
+def _finalize(value: Any) -> Any:
+    """A value of a template as the page has it; what is HTML already holds no text of others unescaped."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def _follow_page(style: str) -> str:

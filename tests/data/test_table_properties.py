@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from config import UsageError
 from data import csv_table, folder
 from data.prepare import encode_labels
-from data.sources import Source, natural_order, printable
+from data.sources import Source, file_name, natural_order, printable
+from escapes import visible
 
 quick = settings(max_examples=200)
 
@@ -163,12 +164,17 @@ def test_a_name_of_thousands_of_digits_has_a_place_too():
     assert sorted(names, key=natural_order) == ["8", *names[:2]]
 
 
+ODD_NAME = FILE_NAME | st.text("\\xu5cf02e\x1b\n\x9b\u202e\ud800\udc9b", max_size=12)
+
+
 @quick
-@given(FILE_NAME | st.text("\\x5cf\x1b\n", max_size=12), FILE_NAME | st.text("\\x5cf\x1b\n", max_size=12))
+@given(ODD_NAME, ODD_NAME)
 def test_printable_names_have_no_control_characters_and_stay_apart(first, second):
     for name in (first, second):
         text = printable(name)
         assert not any(ord(char) < 32 or 127 <= ord(char) < 160 or 0xD800 <= ord(char) < 0xE000 for char in text)
+        assert file_name(text) == name
+        assert visible(text) == text
     assert (printable(first) == printable(second)) == (first == second)
 
 

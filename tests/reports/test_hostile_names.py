@@ -114,7 +114,7 @@ def test_an_export_has_a_line_for_every_class(run, tmp_path):
     compute = class_function(model, trained.task)
     export_format("onnx", compute, trained, read_metrics(trained), reference, tmp_path / "onnx")
     lines = (tmp_path / "onnx" / "labels.txt").read_text(encoding="utf-8").splitlines()
-    assert lines == [" ".join(name.splitlines()) for name in trained.class_names]
+    assert lines == list(trained.class_names)
 
 
 def test_a_card_shows_names_as_they_are(run, tmp_path):
@@ -126,4 +126,4 @@ def test_a_card_shows_names_as_they_are(run, tmp_path):
     assert ". `<script>alert(1)</script>`\n" in card
     assert ". `` 'tis & `so` ``\n" in card
     assert r". `a\x0d=1+1\x0a# b`" in card
-    assert "``` ``<x> # big.h5 ```" in card
+    assert r"``` ``<x>\x0a# big.h5 ```" in card

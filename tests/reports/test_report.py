@@ -116,11 +116,16 @@ def test_what_the_pictures_themselves_give_cause_for_is_among_the_cautions(tmp_p
 
 
 def test_names_can_hold_anything(tmp_path):
-    quarantine = [SetAside(Path("/made/<img src=x onerror=alert(2)>.png"), "not a <picture> & more")]
+    quarantine = [SetAside(Path("/made/<img src=x onerror=alert(2)>.png"), "not a <picture> & \x1b[2J\u202emore")]
     data = make_data("multiclass", HOSTILE, quarantine, names="<i>é日本🦒{}.png", train=20, test=20)
     page, _ = report(tmp_path / "<u>run", data)
     text = text_of(page)
-    for name in (*HOSTILE, "<i>é日本🦒26.png", "<img src=x onerror=alert(2)>.png", "not a <picture> & more"):
+    for name in (
+        *HOSTILE,
+        "<i>é日本🦒26.png",
+        "<img src=x onerror=alert(2)>.png",
+        "not a <picture> & \\x1b[2J\\u202emore",
+    ):
         assert name in text
     assert page.count("<script") == 1
     assert "<b onclick" not in page
