@@ -9,7 +9,7 @@ from pathlib import Path
 import tyro
 
 from cli import run_command
-from config import DEFAULT_CACHE_DIR
+from config import DEFAULT_CACHE_DIR, RunError
 from flags import parse_flags
 
 
@@ -21,7 +21,7 @@ class CacheFlags:
     """The folder that the runs were given."""
 
     clear: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Delete everything; a run that uses it at the moment finishes all the same."""
+    """Delete everything but what a run computes at the moment; a run that uses the rest finishes all the same."""
 
 
 def main() -> None:
@@ -36,11 +36,14 @@ def main() -> None:
         used = datetime.datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
         mebibytes = f"{entry.size / 2**20:,.1f}" if entry.size >= 2**20 / 10 else "< 0.1"
         console.print(f"{used}  {mebibytes:>9} MiB  {entry.title}", markup=False)
-    if flags.clear:
-        store.clear()
-    total = sum(entry.size for entry in entries) / 2**20
-    deleted = "deleted from" if flags.clear else "in"
-    show_stage("cache", f"{counted(len(entries), 'entry', 'entries')}, {total:,.1f} MiB, {deleted} {store.folder}")
+    found, remaining = store.clear() if flags.clear else (entries, [])
+    total = sum(entry.size for entry in found) / 2**20
+    place = "deleted from" if flags.clear else "in"
+    show_stage("cache", f"{counted(len(found), 'entry', 'entries')}, {total:,.1f} MiB, {place} {store.folder}")
+    if remaining:
+        reasons = "; ".join(sorted({reason for _, reason in remaining}))
+        remain = counted(len(remaining), "entry remains", "entries remain")
+        raise RunError(f"{remain} in '{store.folder}': {reasons}. Clear again when that has changed.")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,9 @@ BLOCK = 2**24
 class Writer:
     """Fills an entry from its first row to its last; what a process that was stopped has written of it is kept."""
 
+    values: np.ndarray
+    """All of them, mapped to memory; there when the entry is complete."""
+
     def __init__(self, folder: Path, shape: Sequence[int], dtype: np.dtype, interval: float):
         """Opens the files of an entry, those of an earlier process if they are of the same kind.
 

@@ -2,7 +2,11 @@
 
 An entry is a folder named by the hash of its description: `values.npy`, which numpy maps to memory, and `entry.json`,
 which says what it is. It is written aside and renamed when complete, so it is there as a whole or not at all, however
-the process ends; a lock lets one process compute what others wait for. What was unused for longest makes room first.
+the process ends. What was unused for longest makes room first.
+
+Each entry has a lock. Whoever computes, opens or deletes an entry holds it; arrays that are mapped stay readable when
+their entry is deleted. No process waits for a lock in order to delete, and locks that are taken together are taken in
+the order of their names, so no two processes wait for each other.
 """
 
 import contextlib
@@ -27,7 +31,7 @@ from terminal import show_stage
 FORMAT = 2
 """Part of every description: raise it when entries of before can no longer be used."""
 NAME_LENGTH = 32
-"""Letters of an entry's name; nothing else in the folder has as many."""
+"""Hexadecimal digits of an entry's name."""
 RECORD = "entry.json"
 PARTIAL = ".partial"
 SPARE = 2**30
@@ -78,7 +82,7 @@ class Store:
         self.limit = limit
 
     def load(self, description: Description, check: bool = True) -> Stored | None:
-        """Returns the values of an entry; None if there is no such entry.
+        """Returns the values of an entry whose lock is held; None if there is no such entry.
 
         Args:
             description: of the entry.
@@ -89,9 +93,8 @@ class Store:
             record = json.loads((folder / RECORD).read_text())
             if check and checksum(folder / VALUES) != record["checksum"]:
                 raise ValueError("its checksum is wrong")
-            stored = Stored(np.load(folder / VALUES, mmap_mode="r"), record["seconds"], record["notes"])
+            stored = Stored(_map(folder), record["seconds"], record["notes"])
             os.utime(folder / RECORD)
-            _MAPPED.add(folder)
         except FileNotFoundError:
             if not folder.exists():
                 return None
@@ -115,8 +118,8 @@ class Store:
     ) -> Iterator[Writer]:
         """Adds an entry, or goes on where another process had to stop; the caller holds its lock.
 
-        It is complete when the block ends. If the block is interrupted, or the disk is full, what there is of it stays
-        for the next time; if it fails otherwise, nothing does.
+        It is complete when the block ends, and `values` of the writer are its values. If the block is interrupted, or
+        the disk is full, what there is of it stays for the next time; if it fails otherwise, nothing does.
 
         Args:
             description: by which it is found.
@@ -139,6 +142,7 @@ class Store:
                 write_text(partial / RECORD, json.dumps({**record, "description": description}))
                 (partial / PROGRESS).unlink(missing_ok=True)
                 os.replace(partial, folder)
+                writer.values = _map(folder)
         except (KeyboardInterrupt, MemoryError):
             writer.stop()
             raise
@@ -146,13 +150,13 @@ class Store:
             with contextlib.suppress(OSError):
                 writer.close()
             if not (partial / PROGRESS).exists():
-                _remove(partial)
+                shutil.rmtree(partial, ignore_errors=True)
             if error.errno in FULL_DISK:
                 raise cannot_write("--cache-dir", self.folder, error) from error
             raise
         except BaseException:
             writer.close()
-            _remove(partial)
+            shutil.rmtree(partial, ignore_errors=True)
             raise
 
     @contextlib.contextmanager
@@ -177,6 +181,8 @@ class Store:
     def make_room(self, needed: int, descriptions: Sequence[Description] = ()) -> bool:
         """Deletes what was unused for longest until `needed` bytes fit; False, and nothing deleted, if they cannot.
 
+        Entries that a process is at work on stay, even if the store is then larger than its limit for a while.
+
         Args:
             needed: bytes.
             descriptions: of the entries they are for; what an earlier process has written of these is there already.
@@ -190,29 +196,45 @@ class Store:
         for entry in entries:
             if used + needed <= self.limit and needed <= free:
                 break
-            used, free = used - entry.size, free + _freed(entry)
-            _remove(entry.folder)
-        return True
+            used -= entry.size
+            with contextlib.suppress(OSError):
+                self._delete(entry)
+                free += _freed(entry)
+        return needed <= free
 
     def entries(self) -> list[Entry]:
-        """Everything in the store, longest unused first."""
+        """Everything that is complete in the store, longest unused first; what is no entry is left out."""
         entries = []
-        for folder in self.folder.glob("?" * NAME_LENGTH):
+        for folder in self._folders():
             try:
                 title = json.loads((folder / RECORD).read_text())["title"]
                 entries.append(Entry(folder, title, _size(folder), (folder / RECORD).stat().st_mtime))
+            except (FileNotFoundError, NotADirectoryError):
+                continue
             except (OSError, ValueError, KeyError, TypeError):
                 entries.append(Entry(folder, "damaged", _size(folder), last_used=0.0))
         return sorted(entries, key=lambda entry: entry.last_used)
 
     def remove(self, description: Description) -> None:
-        """Deletes an entry."""
+        """Deletes an entry whose lock is held."""
         _remove(self._folder_of(description))
 
-    def clear(self) -> None:
-        """Deletes every entry."""
+    def clear(self) -> tuple[list[Entry], list[tuple[Entry, str]]]:
+        """Deletes every entry that no process is at work on.
+
+        Returns:
+            What was deleted; and what remains, with the reason.
+        """
+        deleted, remaining = [], []
         for entry in self._deletable():
-            _remove(entry.folder)
+            try:
+                self._delete(entry)
+                deleted.append(entry)
+            except Timeout:
+                remaining.append((entry, "a run is at work on it"))
+            except OSError as error:
+                remaining.append((entry, error.strerror or str(error)))
+        return deleted, remaining
 
     def _folder_of(self, description: Description) -> Path:
         text = json.dumps({"format": FORMAT, **description}, sort_keys=True)
@@ -234,21 +256,31 @@ class Store:
         except OSError as error:
             raise cannot_write("--cache-dir", self.folder, error) from None
 
+    def _folders(self, suffix: str = "") -> Iterator[Path]:
+        """Folders that have the name of an entry."""
+        names = self.folder.glob("[0-9a-f]" * NAME_LENGTH + suffix)
+        return (folder for folder in names if not folder.is_symlink())
+
     def _deletable(self) -> list[Entry]:
-        """All that may be deleted, longest unused first."""
-        return sorted([*self.entries(), *self._abandoned()], key=lambda entry: entry.last_used)
+        """All that may be deleted if no process is at work on it, longest unused first."""
+        found = self.entries()
+        for partial in self._folders(PARTIAL):
+            with contextlib.suppress(FileNotFoundError):
+                found.append(Entry(partial, "half written", _size(partial), partial.stat().st_mtime))
+        return sorted(found, key=lambda entry: entry.last_used)
+
+    def _delete(self, entry: Entry) -> None:
+        """Deletes an entry.
+
+        Raises:
+            OSError: it cannot be deleted; a Timeout if a process is at work on it.
+        """
+        with self._lock(entry.folder.stem).acquire(timeout=0):
+            _remove(entry.folder)
 
     def _fits(self, needed: int, entries: Sequence[Entry]) -> bool:
         """Whether `needed` bytes fit when all these entries are deleted."""
         return needed <= min(self.limit, self._free() + sum(map(_freed, entries)))
-
-    def _abandoned(self) -> list[Entry]:
-        """What processes that were stopped left half written: what no process holds the lock of."""
-        found = []
-        for partial in self.folder.glob(f"*{PARTIAL}"):
-            with contextlib.suppress(Timeout, OSError), self._lock(partial.stem).acquire(timeout=0):
-                found.append(Entry(partial, "half written", _size(partial), partial.stat().st_mtime))
-        return found
 
 
 _MAPPED: set[Path] = set()
@@ -269,5 +301,17 @@ def _size(folder: Path) -> int:
     return size
 
 
+def _map(folder: Path) -> np.ndarray:
+    """The values of an entry, mapped to memory."""
+    _MAPPED.add(folder)
+    return np.load(folder / VALUES, mmap_mode="r")
+
+
 def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    """Deletes an entry, or what is half written of it; a process that is killed here leaves it half written."""
+    partial = folder.with_suffix(PARTIAL)
+    with contextlib.suppress(FileNotFoundError):
+        if not partial.exists():
+            os.replace(folder, partial)
+            folder = partial
+        shutil.rmtree(folder)

@@ -196,7 +196,8 @@ class FrozenPart:
             {**description, **network, "dtype": dtype} for network, dtype in zip(self._networks, dtypes, strict=True)
         ]
         with self._store.locked(descriptions) if is_chief(self._strategy) else contextlib.nullcontext():
-            stored = [self._store.load(each, check=is_chief(self._strategy)) for each in descriptions]
+            # The other workers open what the chief holds the locks of.
+            stored = [self._store.load(each) if is_chief(self._strategy) else None for each in descriptions]
             absent = [index for index, entry in enumerate(stored) if entry is None]
             missing = chief_decides(self._strategy, lambda: absent)
             kept = {
@@ -204,16 +205,17 @@ class FrozenPart:
                 for index, entry in enumerate(stored)
                 if index not in missing
             }
-            if not missing:
-                on_progress(len(view.rows))
-                return [entry.values for entry in kept.values()], max(entry.seconds for entry in kept.values())
             arguments = descriptions, missing, view, draws, on_progress
             try:
-                computed = self._run(dtypes, *arguments)
+                computed = self._run(dtypes, *arguments) if missing else []
             except _TooLargeError:
                 computed = self._run(["float32"] * len(self.cuts), *arguments)
+            wait_for_workers(self._strategy)
+        if not missing:
+            on_progress(len(view.rows))
         arrays = dict(zip(missing, computed, strict=True)) | {index: entry.values for index, entry in kept.items()}
-        return [arrays[index] for index in range(len(self.cuts))], 0.0
+        saved = 0.0 if missing else max(entry.seconds for entry in kept.values())
+        return [arrays[index] for index in range(len(self.cuts))], saved
 
     def _run(
         self,
@@ -264,10 +266,12 @@ class FrozenPart:
         if not room:
             return arrays
         wait_for_workers(self._strategy)
+        if is_chief(self._strategy):
+            return [writer.values for writer in writers.values()]
         return [self._load(descriptions[index]).values for index in chosen]
 
     def _load(self, description: Description) -> Stored:
-        """Loads what the store has."""
+        """Opens what the chief has made, or found."""
         entry = self._store.load(description, check=False)
         if entry is None:
             raise UsageError(f"--cache-dir must be a folder that all workers share; '{self._store.folder}' is not.")

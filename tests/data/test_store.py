@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock, Timeout
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -368,3 +370,120 @@ def test_an_early_end_that_was_interrupted_goes_on(store):
     with opened(store) as writer:
         assert writer.rows == 40
         writer.append(VALUES[40:])
+
+
+def test_what_a_process_is_at_work_on_is_neither_evicted_nor_cleared(store):
+    interrupt(store, rows=40)
+    write(store, "b")
+    with store.locked([{"name": "a"}, {"name": "b"}]):
+        store.limit = VALUES.nbytes
+        assert store.make_room(VALUES.nbytes), "what is in use counts for nothing"
+        deleted, remaining = store.clear()
+        assert deleted == []
+        assert [(entry.title, reason) for entry, reason in remaining] == [
+            ("half written", "a run is at work on it"),
+            ("b", "a run is at work on it"),
+        ]
+        with opened(store) as writer:
+            assert writer.rows == 40
+            writer.append(VALUES[40:])
+    deleted, remaining = store.clear()
+    assert sorted(entry.title for entry in deleted) == ["a", "b"]
+    assert remaining == store.entries() == []
+
+
+def test_the_lock_of_an_entry_is_held_while_it_is_deleted(store, monkeypatch):
+    interrupt(store, rows=40)
+    write(store, "b")
+    delete, held = shutil.rmtree, []
+
+    def watch(folder, *arguments, **settings):
+        with pytest.raises(Timeout):
+            FileLock(store.folder / "locks" / f"{Path(folder).stem}.lock").acquire(timeout=0)
+        held.append(folder)
+        delete(folder, *arguments, **settings)
+
+    monkeypatch.setattr("shutil.rmtree", watch)
+    store.limit = 2 * VALUES.nbytes
+    assert store.make_room(2 * VALUES.nbytes)
+    write(store, "c")
+    store.clear()
+    assert len(held) == 3
+    assert [path.name for path in store.folder.iterdir()] == ["locks"]
+
+
+def test_a_folder_that_is_no_entry_stays(store, tmp_path):
+    write(store)
+    foreign = [store.folder / ("f" * 32), store.folder / ("holiday photos of" + "x" * 15)]
+    for folder in foreign:
+        folder.mkdir()
+        (folder / "photo.jpg").write_bytes(b"mine")
+    (store.folder / ("0" * 32)).write_text("a file")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "entry.json").write_text("{}")
+    (store.folder / ("1" * 32)).symlink_to(tmp_path / "elsewhere")
+    assert names(store) == ["a"]
+    store.limit = VALUES.nbytes
+    assert store.make_room(VALUES.nbytes)
+    deleted, remaining = store.clear()
+    assert deleted == remaining == store.entries() == []
+    assert all((folder / "photo.jpg").exists() for folder in foreign)
+    assert (tmp_path / "elsewhere" / "entry.json").exists()
+    assert (store.folder / ("0" * 32)).exists()
+
+
+def test_a_deletion_that_is_killed_leaves_no_damaged_entry(store, monkeypatch, capsys):
+    write(store)
+
+    def kill(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.rmtree", kill)
+        with pytest.raises(KeyboardInterrupt):
+            store.clear()
+    assert store.load({"name": "a"}) is None
+    assert "damaged" not in capsys.readouterr().out
+    write(store)
+    np.testing.assert_array_equal(store.load({"name": "a"}).values, VALUES)
+
+
+CONTENDER = """
+import contextlib, random, sys
+import numpy as np
+from pathlib import Path
+from data.store import Store
+folder, seed, rounds, ROWS = Path(sys.argv[1]), int(sys.argv[2]), 150, 64
+store, draw = Store(folder, limit=int(2.5 * ROWS * 4000)), random.Random(seed)
+while seed == 0:
+    store.clear()
+for _ in range(rounds):
+    numbers = draw.sample(range(5), 2)
+    descriptions = [{"number": number} for number in numbers]
+    with contextlib.suppress(KeyboardInterrupt), store.locked(descriptions):
+        for number, description in zip(numbers, descriptions):
+            values = np.full((ROWS, 1000), number, np.float32)
+            if store.load(description) is None and store.make_room(values.nbytes, [description]):
+                with store.writing(description, str(number), values.shape, values.dtype) as writer:
+                    writer.append(values[writer.rows : 40])
+                    if draw.random() < 0.3:
+                        raise KeyboardInterrupt
+                    writer.append(values[writer.rows :])
+                stored = store.load(description)
+                assert stored is not None, "what was just written is gone"
+                assert np.array_equal(stored.values, values)
+"""
+
+
+def test_processes_that_write_evict_and_clear_at_once_do_not_disturb_each_other(store):
+    commands = [[sys.executable, "-c", CONTENDER, str(store.folder), str(seed)] for seed in range(4)]
+    clearing, *writing = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for command in commands
+    ]
+    for contender in writing:
+        output = contender.communicate()[0].decode()
+        assert contender.returncode == 0, output
+        assert "damaged" not in output
+    assert clearing.poll() is None, clearing.communicate()
+    clearing.kill()
+    clearing.communicate()

@@ -3,12 +3,15 @@
 import contextlib
 import resource
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.faults.kills import Ended, Kill, differences, train
+from data.store import Store
+from tests.faults.kills import REPOSITORY, Ended, Kill, differences, train
 from training.folder import resume_command
 
 MIB = 2**20
@@ -66,6 +69,20 @@ def test_a_cache_without_room_is_done_without(undisturbed, tmp_path):
         ended = train([*undisturbed.flags, "--cache-dir", disk, "--output", run])
         assert ended.status == 0, ended.lines
         assert not [path for path in disk.rglob("*") if path.is_file() and path.suffix != ".lock"]
+
+
+def test_clearing_the_cache_of_a_read_only_disk_says_that_it_remains(tmp_path):
+    with small_disk(tmp_path / "disk", MIB) as disk:
+        store = Store(disk / "store", limit=10**9)
+        with store.locked([{}]), store.writing({}, "title", (10, 10), "float32") as writer:
+            writer.append(np.ones((10, 10), np.float32))
+        command = [sys.executable, "cache.py", "--clear", "--cache-dir", str(disk)]
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        refused = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
+        assert refused.returncode == 1
+        assert "0 entries, 0.0 MiB, deleted from" in refused.stdout
+        assert refused.stderr.startswith(f"error: 1 entry remains in '{store.folder}': Read-only file system.")
+        assert len(store.entries()) == 1
 
 
 @contextlib.contextmanager
