@@ -23,8 +23,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from config import Resize
 
-DECODER = 1
-"""Raise it when a file gives other pixels than before: what was computed from them is then computed again."""
 MAX_PIXELS = 100_000_000
 """Pictures of more pixels are refused by their header: they would take up to 2 GB while being decoded."""
 LARGE_PIXELS = 20_000_000

@@ -16,8 +16,6 @@ from scipy.sparse.csgraph import connected_components
 
 from data.decode import LOOK_SIZE
 
-METHOD = 1
-"""Raise it when other pictures are taken to look the same: what was found before is then found anew."""
 BLOCK = 512
 """Pictures compared at once."""
 MOST_COMPARED = 200_000

@@ -16,7 +16,8 @@ import numpy as np
 
 from config import Resize
 from data.arrays import temporary_array
-from data.decode import DECODER, LOOK_SIZE, UnreadableNowError, UnreadablePictureError, decode_with_look, read_content
+from data.code_digest import code_digest
+from data.decode import LOOK_SIZE, UnreadableNowError, UnreadablePictureError, decode_with_look, read_content
 from data.rows import ArrayWriter, Writer
 from data.sources import Picture
 from data.store import Description, Store, Stored
@@ -76,7 +77,7 @@ def check_pictures(
         UsageError: neither `store` nor `scratch_dir` can be written, or has room.
     """
     shape, row = (len(pictures),), _row(image_size)
-    description = {**decoding(image_size, resize), "look": LOOK_SIZE, "files": _digest_of_files(pictures)}
+    description = {**decoding(image_size, resize), "files": _digest_of_files(pictures)}
     with store.locked([description]):
         stored = store.load(description)
         if stored is not None and not (retry and _readable_now(stored.notes["retry"], pictures)):
@@ -99,8 +100,11 @@ def check_pictures(
 
 def decoding(image_size: int, resize: Resize) -> Description:
     """Says how a file becomes pixels, as JSON has it."""
-    decoder = f"{DECODER}, pillow {metadata.version('pillow')}"
+    decoder = f"{_DECODER}, pillow {metadata.version('pillow')}"
     return {"image_size": image_size, "resize": resize, "decoder": decoder}
+
+
+_DECODER = code_digest(decode_with_look, check_pictures)
 
 
 def _row(image_size: int) -> np.dtype:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from config import Resize, SizedConfig, Task, TrainConfig, UsageError, did_you_mean
+from data.code_digest import code_digest
 from data.decode import read_size
 from data.doubts import check_class_names, find_cautions
-from data.near_duplicates import METHOD, MOST_COMPARED, Groups, group_near_duplicates
+from data.near_duplicates import MOST_COMPARED, Groups, group_near_duplicates
 from data.preflight import Preflight, SetAside, check_pictures, decoding
 from data.sources import SPLITS, Picture, Source, Split, natural_order, printable
 from data.splits import Splits, assign_splits, check_classes
@@ -210,7 +211,7 @@ def _group(preflight: Preflight, store: Store, name: str) -> Groups:
     """Finds the pictures that look the same, or takes from the store what was found before."""
     _, first, numbers = np.unique(preflight.digests, return_index=True, return_inverse=True)
     looks = preflight.looks[first]
-    description = {"near_duplicates": METHOD, "looks": hashlib.sha256(looks.data).hexdigest()}
+    description = {"near_duplicates": _LOOK_ALIKES, "looks": hashlib.sha256(looks.data).hexdigest()}
     with store.locked([description]):
         stored = store.load(description)
         if stored is None:
@@ -223,6 +224,9 @@ def _group(preflight: Preflight, store: Store, name: str) -> Groups:
                     writer.notes |= stored.notes
                     writer.append(found.numbers)
     return Groups(stored.values[numbers], stored.notes["least_score"])
+
+
+_LOOK_ALIKES = code_digest(group_near_duplicates)
 
 
 def _encode(

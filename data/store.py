@@ -23,6 +23,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from config import cannot_write
+from data.entries import PARTIAL, RECORD, Entry, disk_size, freed, map_values, remove_folder
 from data.rows import PROGRESS, RECORD_SECONDS, VALUES, Writer, checksum
 from files import FULL_DISK, write_text
 from interrupts import put_off
@@ -32,8 +33,6 @@ FORMAT = 2
 """Part of every description: raise it when entries of before can no longer be used."""
 NAME_LENGTH = 32
 """Hexadecimal digits of an entry's name."""
-RECORD = "entry.json"
-PARTIAL = ".partial"
 SPARE = 2**30
 """Bytes of the disk that are never filled."""
 
@@ -50,17 +49,6 @@ class Stored(NamedTuple):
     """How long it took to compute them."""
     notes: dict[str, Any]
     """What its writer noted beside them."""
-
-
-class Entry(NamedTuple):
-    """What is in the store."""
-
-    folder: Path
-    title: str
-    size: int
-    """Bytes."""
-    last_used: float
-    """Seconds since 1970."""
 
 
 def open_store(cache_dir: Path, cache_gb: float) -> "Store":
@@ -93,7 +81,7 @@ class Store:
             record = json.loads((folder / RECORD).read_text())
             if check and checksum(folder / VALUES) != record["checksum"]:
                 raise ValueError("its checksum is wrong")
-            stored = Stored(_map(folder), record["seconds"], record["notes"])
+            stored = Stored(map_values(folder), record["seconds"], record["notes"])
             os.utime(folder / RECORD)
         except FileNotFoundError:
             if not folder.exists():
@@ -104,7 +92,7 @@ class Store:
         else:
             return stored
         show_stage("warning", f"a stored entry is damaged and will be computed again ({reason})")
-        _remove(folder)
+        remove_folder(folder)
         return None
 
     @contextlib.contextmanager
@@ -142,7 +130,7 @@ class Store:
                 write_text(partial / RECORD, json.dumps({**record, "description": description}))
                 (partial / PROGRESS).unlink(missing_ok=True)
                 os.replace(partial, folder)
-                writer.values = _map(folder)
+                writer.values = map_values(folder)
         except (KeyboardInterrupt, MemoryError):
             writer.stop()
             raise
@@ -188,7 +176,7 @@ class Store:
             descriptions: of the entries they are for; what an earlier process has written of these is there already.
         """
         partials = [self._folder_of(description).with_suffix(PARTIAL) for description in descriptions]
-        needed -= sum(map(_size, partials))
+        needed -= sum(map(disk_size, partials))
         entries = self._deletable()
         if not self._fits(needed, entries):
             return False
@@ -199,7 +187,7 @@ class Store:
             used -= entry.size
             with contextlib.suppress(OSError):
                 self._delete(entry)
-                free += _freed(entry)
+                free += freed(entry)
         return needed <= free
 
     def entries(self) -> list[Entry]:
@@ -208,16 +196,16 @@ class Store:
         for folder in self._folders():
             try:
                 title = json.loads((folder / RECORD).read_text())["title"]
-                entries.append(Entry(folder, title, _size(folder), (folder / RECORD).stat().st_mtime))
+                entries.append(Entry(folder, title, disk_size(folder), (folder / RECORD).stat().st_mtime))
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except (OSError, ValueError, KeyError, TypeError):
-                entries.append(Entry(folder, "damaged", _size(folder), last_used=0.0))
+                entries.append(Entry(folder, "damaged", disk_size(folder), last_used=0.0))
         return sorted(entries, key=lambda entry: entry.last_used)
 
     def remove(self, description: Description) -> None:
         """Deletes an entry whose lock is held."""
-        _remove(self._folder_of(description))
+        remove_folder(self._folder_of(description))
 
     def clear(self) -> tuple[list[Entry], list[tuple[Entry, str]]]:
         """Deletes every entry that no process is at work on.
@@ -266,7 +254,7 @@ class Store:
         found = self.entries()
         for partial in self._folders(PARTIAL):
             with contextlib.suppress(FileNotFoundError):
-                found.append(Entry(partial, "half written", _size(partial), partial.stat().st_mtime))
+                found.append(Entry(partial, "half written", disk_size(partial), partial.stat().st_mtime))
         return sorted(found, key=lambda entry: entry.last_used)
 
     def _delete(self, entry: Entry) -> None:
@@ -276,42 +264,8 @@ class Store:
             OSError: it cannot be deleted; a Timeout if a process is at work on it.
         """
         with self._lock(entry.folder.stem).acquire(timeout=0):
-            _remove(entry.folder)
+            remove_folder(entry.folder)
 
     def _fits(self, needed: int, entries: Sequence[Entry]) -> bool:
         """Whether `needed` bytes fit when all these entries are deleted."""
-        return needed <= min(self.limit, self._free() + sum(map(_freed, entries)))
-
-
-_MAPPED: set[Path] = set()
-"""Entries that this process reads: to delete them frees no disk before it ends."""
-
-
-def _freed(entry: Entry) -> int:
-    """Bytes of the disk that are free when an entry is deleted."""
-    return 0 if entry.folder in _MAPPED else entry.size
-
-
-def _size(folder: Path) -> int:
-    """Bytes of the files in a folder; another process may delete them at any time."""
-    size = 0
-    for file in folder.glob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            size += file.stat().st_size
-    return size
-
-
-def _map(folder: Path) -> np.ndarray:
-    """The values of an entry, mapped to memory."""
-    _MAPPED.add(folder)
-    return np.load(folder / VALUES, mmap_mode="r")
-
-
-def _remove(folder: Path) -> None:
-    """Deletes an entry, or what is half written of it; a process that is killed here leaves it half written."""
-    partial = folder.with_suffix(PARTIAL)
-    with contextlib.suppress(FileNotFoundError):
-        if not partial.exists():
-            os.replace(folder, partial)
-            folder = partial
-        shutil.rmtree(folder)
+        return needed <= min(self.limit, self._free() + sum(map(freed, entries)))

@@ -6,26 +6,23 @@ once instead of in every step: a quarter more pictures per second on a CPU, at t
 
 import contextlib
 import functools
-import hashlib
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
-from importlib import metadata
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from config import RunError, UsageError
-from data.pipeline import View, input_batches
+from data.code_digest import code_digest
+from data.pipeline import View, augment_pictures, input_batches
 from data.replicas import chief_decides, distribute, is_chief, is_shared, wait_for_workers
 from data.rows import ArrayWriter, Writer
 from data.store import Description, Store, Stored
 from features.cuts import Cut
+from features.fingerprint import VERSIONS, fingerprint
 from models.precision import Precision, computing_in, is_rewritten
 
-VERSIONS = {name: metadata.version(name) for name in ("tensorflow", "keras")}
 BATCH_SIZE = 32
 """Twice as many are no faster, and take a gigabyte more on a network such as EfficientNet."""
 MOST_FOLDED = 2**28
@@ -163,7 +160,12 @@ class FrozenPart:
         )
         name = f"{precision}, rewritten" if is_rewritten(precision) else precision
         self._networks = [
-            {"network": _fingerprint(keras.Model(model.inputs[0], cut.tensor)), "precision": name, **VERSIONS}
+            {
+                "network": fingerprint(keras.Model(model.inputs[0], cut.tensor)),
+                "precision": name,
+                "code": _CODE,
+                **VERSIONS,
+            }
             for cut in cuts
         ]
         self._store = store
@@ -282,30 +284,6 @@ class _TooLargeError(Exception):
     """A value does not fit into float16."""
 
 
-def structure(network: keras.Model) -> str:
-    """What a network computes, but for its weights, as text; whatever its layers are named."""
-    numbers: dict[str, str] = {}
-
-    def without_names(part: Any) -> Any:
-        if isinstance(part, dict):
-            if isinstance(part.get("name"), str):
-                numbers.setdefault(part["name"], str(len(numbers)))
-            return {key: without_names(value) for key, value in part.items()}
-        if isinstance(part, list | tuple):
-            return [without_names(value) for value in part]
-        return numbers.get(part, part) if isinstance(part, str) else part
-
-    return json.dumps(without_names(network.get_config()), sort_keys=True)
-
-
-def _fingerprint(network: keras.Model) -> str:
-    """SHA-256 of everything a network computes with."""
-    digest = hashlib.sha256(structure(network).encode())
-    for variable in network.variables:
-        digest.update(variable.numpy().tobytes())
-    return digest.hexdigest()
-
-
 @contextlib.contextmanager
 def convolutions_in(precision: Precision) -> Iterator[None]:
     """Lets TensorFlow rewrite graphs to bfloat16 while a block runs (oneDNN; Keras' own policy is slower on CPUs)."""
@@ -315,3 +293,7 @@ def convolutions_in(precision: Precision) -> Iterator[None]:
         yield
     finally:
         tf.config.optimizer.set_experimental_options(dict.fromkeys(options, False))
+
+
+_CODE = code_digest(augment_pictures, distribute, computing_in, frozen_function)
+"""Of what varies pictures, puts them into batches, sets number formats, and computes."""

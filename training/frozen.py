@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from config import ChosenConfig, Depth, SizedConfig
-from data.pipeline import AUGMENTATION, Examples, View, augmentation_draws
+from data.pipeline import Examples, View, augmentation_draws
 from data.prepare import ImageData
 from data.sources import Split
 from data.store import Store
@@ -257,7 +257,7 @@ def load_or_compute(
         on_progress: called with the number of pictures done since the last call.
     """
     draws = augmentation_draws(config.seed, number, len(positions)) if number else None
-    varied = {"seed": config.seed, "view": number, **AUGMENTATION} if number else None
+    varied = {"seed": config.seed, "view": number} if number else None
     description = {**data.describe(positions), "augmentation": varied}
     view = View(data.pixels, positions)
     return part.load_or_compute(view, draws, description, half=number > 0, on_progress=on_progress)

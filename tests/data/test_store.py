@@ -477,13 +477,12 @@ for _ in range(rounds):
 
 def test_processes_that_write_evict_and_clear_at_once_do_not_disturb_each_other(store):
     commands = [[sys.executable, "-c", CONTENDER, str(store.folder), str(seed)] for seed in range(4)]
-    clearing, *writing = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for command in commands
-    ]
-    for contender in writing:
-        output = contender.communicate()[0].decode()
-        assert contender.returncode == 0, output
-        assert "damaged" not in output
-    assert clearing.poll() is None, clearing.communicate()
+    settings = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    clearing, *writing = [subprocess.Popen(command, **settings) for command in commands]
+    outputs = [contender.communicate()[0] for contender in writing]
+    was_clearing = clearing.poll() is None
     clearing.kill()
-    clearing.communicate()
+    outputs.append(clearing.communicate()[0])
+    assert was_clearing, outputs
+    assert [contender.returncode for contender in writing] == [0, 0, 0], outputs
+    assert "damaged" not in "".join(outputs)

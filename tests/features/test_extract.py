@@ -10,7 +10,8 @@ from config import RunError
 from data.pipeline import View, augmentation_draws
 from data.store import Store
 from features.cuts import Cut, find_cuts
-from features.extract import FrozenPart, apply_model, frozen_function, structure
+from features.extract import FrozenPart, apply_model, frozen_function
+from features.fingerprint import structure
 from models import backbones
 from models.backbones import TABLE, Backbone, find
 from models.classifier import Classifier, build_classifier
