@@ -1,13 +1,16 @@
-"""Runs `train.py` as a user does, kills it at a moment of choice, and compares what two runs leave."""
+"""Runs a command as a user does, kills it at a moment of choice, and compares what two runs leave."""
 
+import contextlib
 import json
 import os
 import random
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,16 +45,27 @@ class Ended(NamedTuple):
 
 
 def train(flags: Sequence[str | Path], kill: Kill | None = None, before: Callable[[], None] | None = None) -> Ended:
-    """Runs `train.py` to its end, or until it is killed.
+    """Runs `train.py`; see `run`."""
+    return run("train.py", flags, kill, before)
+
+
+def run(
+    script: str,
+    flags: Sequence[str | Path],
+    kill: Kill | None = None,
+    before: Callable[[], None] | None = None,
+) -> Ended:
+    """Runs a command to its end, or until it is killed.
 
     Args:
+        script: such as 'train.py'.
         flags: of the command.
         kill: when to kill it; None lets it end. A process that is faster ends by itself.
         before: called in the new process before it begins.
     """
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "COLUMNS": "300"}
     process = subprocess.Popen(
-        [sys.executable, "train.py", *map(str, flags)],
+        [sys.executable, script, *map(str, flags)],
         cwd=REPOSITORY,
         env=environment,
         stdout=subprocess.PIPE,
@@ -113,6 +127,36 @@ def _without_times(folder: Path) -> dict:
     record = json.loads((folder / "metrics.json").read_text())
     del record["seconds"]
     return record
+
+
+@contextlib.contextmanager
+def again_and_again(call: Callable[[], None], pause: float) -> Iterator[None]:
+    """Calls a function beside a block, with pauses, until the block ends; raises what it raised.
+
+    Args:
+        call: the function.
+        pause: seconds between two calls.
+    """
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.is_set():
+            call()
+            ended.wait(pause)
+
+    with ThreadPoolExecutor() as executor:
+        future = executor.submit(repeat)
+        try:
+            yield
+        finally:
+            ended.set()
+        future.result()
+
+
+def clear(cache: Path) -> None:
+    """Runs `cache.py --clear`; what another process is at work on may remain."""
+    ended = run("cache.py", ["--clear", "--cache-dir", cache])
+    assert ended.status == 0 or "a run is at work on it" in ended.lines[-1], ended.lines
 
 
 def _weights(path: Path) -> list[np.ndarray]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.faults.conftest import Undisturbed
-from tests.faults.kills import STAGES, Ended, Kill, differences, random_kills, train
+from tests.faults.kills import STAGES, Ended, Kill, again_and_again, clear, differences, random_kills, train
 from training.folder import is_finished, resume_command
 
 
@@ -32,9 +32,13 @@ def assert_ends_as_undisturbed(undisturbed: Undisturbed, root: Path, kills: list
     assert differences(undisturbed.folder, root / "run") == []
 
 
-def test_a_run_that_is_killed_in_every_stage_ends_as_if_it_had_not_been(undisturbed, tmp_path):
+def test_a_run_that_is_killed_in_every_stage_while_its_cache_is_cleared_ends_as_if_it_had_not_been(
+    undisturbed, tmp_path
+):
     kills = random_kills(undisturbed.times, len(STAGES), seed=0)
-    assert_ends_as_undisturbed(undisturbed, tmp_path, [kill for kill in kills if kill.stage not in ("start", "data")])
+    kills = [kill for kill in kills if kill.stage not in ("start", "data")]
+    with again_and_again(lambda: clear(tmp_path / "cache"), pause=1.0):
+        assert_ends_as_undisturbed(undisturbed, tmp_path, kills)
 
 
 def test_ctrl_c_and_sigterm_save_and_name_the_command_that_goes_on(undisturbed, tmp_path):
