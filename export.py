@@ -54,6 +54,7 @@ class ExportFlags:
 def main() -> None:
     """Parses the flags, checks the run, reads the pictures, and only then loads TensorFlow and exports."""
     flags = parse_flags(ExportFlags)
+    from data.folder import check_outside
     from inference.export_folder import check_folders
     from inference.load import read_run
     from inference.run_record import check_accuracy, read_metrics, read_sample
@@ -63,6 +64,7 @@ def main() -> None:
     metrics = read_metrics(run)
     check_accuracy(metrics, flags.require_accuracy)
     folders: dict[str, Path] = {name: (flags.output or run.folder / "export") / name for name in flags.format}
+    check_outside(run.config.data, {"--output": flags.output} if flags.output else {})
     check_folders(folders.values())
     sample = read_sample(run, flags.sample, flags.sample_size, flags.cache_dir)
     show_stage("sample", f"{counted(len(sample.paths), 'picture', 'pictures')} to compare on")

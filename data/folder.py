@@ -1,6 +1,7 @@
 """Pictures in a folder: `root/CLASS/picture`, or `root/{train,val,test}/CLASS/picture`."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from config import UsageError
@@ -8,6 +9,7 @@ from data.doubts import doubt_layout
 from data.sources import (
     LINK_OUT,
     PICTURE_ENDINGS,
+    SOURCES,
     SPLIT_FOLDERS,
     Picture,
     Source,
@@ -55,6 +57,26 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         pictures = _load_classes(walk, root, folders, None)
         doubt = doubt_layout(root, pictures)
     return Source(root.resolve().name, root, pictures, set_aside=walk.set_aside, doubt=doubt)
+
+
+def check_outside(data: str, places: Mapping[str, Path]) -> None:
+    """Makes sure that nothing is written into the folder of the pictures, where the next run takes it for a class.
+
+    Args:
+        data: the value of `--data`.
+        places: the folder that each flag names.
+
+    Raises:
+        UsageError: naming the flag.
+    """
+    if data in SOURCES or not accepts(data):
+        return
+    for flag, place in places.items():
+        if is_within(place, os.path.realpath(data)):
+            raise UsageError(
+                f"{flag} must be outside the folder of --data, which holds nothing but pictures; '{place}' is inside "
+                f"'{data}'. Name another {flag}."
+            )
 
 
 def files_below(folder: Path) -> list[Path]:

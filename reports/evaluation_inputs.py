@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from config import TrainConfig, UsageError
+from data.folder import check_outside
 from data.prepare import ImageData, check_labels, prepare_to_judge
 from data.sources import SPLITS, Source, Split, load_source
 from inference.load import TrainedRun
@@ -43,6 +44,7 @@ def load_evaluation(
     Raises:
         UsageError: the pictures are not there, too few, or of classes that the model does not know.
     """
+    check_outside(data or run.config.data, {"--cache-dir": cache_dir})
     # No limit of its own, by which it would delete what training has kept.
     config = dataclasses.replace(run.config, cache_dir=cache_dir, cache_gb=UNLIMITED_GB)
     source = load_source(data, cache_dir, outside) if data is not None else _own_source(config)

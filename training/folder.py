@@ -19,11 +19,16 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from config import RunError, TrainConfig, UsageError, cannot_write
+from data.folder import check_outside
 from files import FULL_DISK, as_read, newest_beside, read_json, write_json
 from terminal import show_stage
 from training.tf_config import Worker
 
 CONFIG_FILE = "config.json"
+MOST_NAME_BYTES = 100
+"""Part that the data has in the name of a folder: file systems take 255, and time and backbone are in it too."""
+RUNS = Path("runs")
+"""Where runs and searches without an --output are."""
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds what it needs to go on; gone when the run is finished."""
 _PLACES_FILE, _BEGUN_FILE, _LOCK = "places.json", "begun.json", "lock"
@@ -115,6 +120,8 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
         UsageError: the folder holds something else, cannot be written, or another process is at work on it.
         RunError: the disk is full.
     """
+    if config.resume is None:
+        check_outside(config.data, {"--output": config.output or RUNS, "--cache-dir": config.cache_dir})
     if worker is not None and not worker.is_chief:
         with _beside_the_chief(config) as config:
             yield config
@@ -126,7 +133,7 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
         folder = config.output or _new_folder(config)
         checkpoints_of(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write("--output", config.output or Path("runs"), error) from None
+        raise cannot_write("--output", config.output or RUNS, error) from None
     with _locked(folder):
         try:
             write_json(checkpoints_of(folder) / _PLACES_FILE, {name: getattr(config, name) for name in _PLACES})
@@ -139,6 +146,8 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
                 (folder / CONFIG_FILE).unlink(missing_ok=True)
                 if is_new:
                     folder.rmdir()
+            elif config.resume is None:
+                show_stage("stopped", f"go on with: {resume_command(folder)}; to start over, delete '{folder}'")
             raise
         except KeyboardInterrupt:
             if not is_finished(folder):
@@ -248,13 +257,13 @@ def check_output(output: Path | None) -> None:
     Raises:
         UsageError: the folder holds something already, or its place cannot be written.
     """
-    folder = Path("runs") if output is None else output
+    folder = RUNS if output is None else output
     if output is not None and output.is_dir() and any(path.name != CHECKPOINTS for path in output.iterdir()):
         if _is_unfinished(output):
             with _locked(output):
                 raise UsageError(
-                    f"'{output}' holds an unfinished run. Go on with: {resume_command(output)} "
-                    f"(or delete it, or choose another --output)."
+                    f"'{output}' holds an unfinished run. Go on with: {resume_command(output)}; to start over, delete "
+                    f"it or choose another --output."
                 )
         raise UsageError(f"--output must be a new or empty folder; '{output}' holds files. Choose another.")
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -270,7 +279,8 @@ def data_name(data: str) -> str:
     """A short name for `--data`, for folders."""
     if data.startswith("tfds:"):
         return re.sub(r"\W+", "-", data.removeprefix("tfds:"))
-    return re.sub(r"[^\w.-]+", "-", Path(data).resolve().name.removesuffix(".csv"))
+    name = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name.removesuffix(".csv"))
+    return name.encode()[:MOST_NAME_BYTES].decode(errors="ignore")
 
 
 @contextlib.contextmanager
@@ -292,7 +302,7 @@ def _new_folder(config: TrainConfig) -> Path:
     """Makes a folder below runs/, which no other process has made."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     name = f"{now}-{config.backbone}-{data_name(config.data)}"
-    for folder in (Path("runs") / each for each in (name, *(f"{name}-{number}" for number in range(2, 1000)))):
+    for folder in (RUNS / each for each in (name, *(f"{name}-{number}" for number in range(2, 1000)))):
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder

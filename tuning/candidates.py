@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from config import SizedConfig, UsageError
+from data.folder import check_outside
 from data.prepare import typical_size
 from data.sources import load_source
 from models.backbones import TABLE, check_image_size, find
@@ -28,6 +29,7 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[SizedConfig]]:
         UsageError: for a mistake that concerns all of them.
     """
     folder = search_folder(config)
+    check_outside(config.data, {"--output": folder, "--cache-dir": config.cache_dir})
     if not (folder / "ranking.csv").exists():
         check_output(folder)
     rows = [find(name) for name in _names(config)]

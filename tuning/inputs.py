@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 
 from config import UsageError
+from data.folder import check_outside
 from data.prepare import ImageData
-from training.folder import check_output, data_name
+from training.folder import RUNS, check_output, data_name
 from training.inputs import RunInputs, load_inputs
 from tuning.space import NOT_ASKED, TuneConfig
 
@@ -25,6 +26,7 @@ def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
         UsageError: for every mistake that can be known without building a network.
     """
     folder = search_folder(config)
+    check_outside(config.data, {"--output": folder, "--cache-dir": config.cache_dir})
     if not (folder / "search.json").exists():
         check_output(folder)
     inputs = [load_inputs(config.train_config(backbone=name)) for name in config.backbone]
@@ -46,4 +48,4 @@ def search_folder(config: TuneConfig) -> Path:
     settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_ASKED}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     kind = "ranking" if config.rank_backbones else f"search-{'-'.join(config.backbone[:3])}"
-    return Path("runs") / f"{kind}-{data_name(config.data)}-{digest[:8]}"
+    return RUNS / f"{kind}-{data_name(config.data)}-{digest[:8]}"

@@ -355,6 +355,7 @@ def test_the_command_says_in_one_line_why_it_exports_nothing(finished, tmp_path)
     for arguments, message in (
         ([str(tmp_path)], "RUN must be the folder of a finished run"),
         ([str(finished.folder), "--format", "pt"], "--format"),
+        ([str(finished.folder), "--output", f"{finished.config.data}/export"], "--output must be outside the folder"),
         ([str(finished.folder), "--sample-size", "0"], "--sample-size must be at least 1"),
     ):
         result = subprocess.run([sys.executable, "export.py", *arguments], capture_output=True, text=True)

@@ -41,7 +41,7 @@ def run_evaluate(monkeypatch, tmp_path, capsys):
     def call(*args: object) -> tuple[int, str, dict]:
         figures = tmp_path / "figures.json"
         figures.unlink(missing_ok=True)
-        flags = [*map(str, args), "--json", str(figures), "--cache-dir", str(tmp_path / "cache")]
+        flags = ["--json", str(figures), "--cache-dir", str(tmp_path / "cache"), *map(str, args)]
         monkeypatch.setattr(sys, "argv", ["evaluate.py", *flags])
         status = 0
         try:
@@ -65,6 +65,15 @@ def test_the_figures_of_a_run_are_found_again_to_the_bit(run, request, run_evalu
     assert (tmp_path / "predictions.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
     assert "val and test: the very figures of metrics.json" in printed
     assert LEARNT not in printed
+
+
+def test_nothing_is_kept_among_the_pictures(binary_run, run_evaluate):
+    photos = binary_run.parent / "photos"
+    for flags in ((), ("--data", photos)):
+        status, printed, _ = run_evaluate(binary_run, *flags, "--cache-dir", photos / "cache")
+        assert status == 2
+        assert "error: --cache-dir must be outside the folder of --data" in printed
+    assert not (photos / "cache").exists()
 
 
 def test_one_split_is_judged_alone(binary_run, run_evaluate):

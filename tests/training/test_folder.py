@@ -52,7 +52,7 @@ def test_what_goes_wrong_before_the_run_has_begun_leaves_no_folder(tmp_path, exi
 
 
 @pytest.mark.parametrize("error", [UsageError("Others."), RunError("A worker is gone.")])
-def test_what_goes_wrong_after_a_run_has_begun_loses_nothing(tmp_path, error):
+def test_what_goes_wrong_after_a_run_has_begun_loses_nothing(tmp_path, capsys, error):
     folder = tmp_path / "run"
 
     def train():
@@ -62,13 +62,14 @@ def test_what_goes_wrong_after_a_run_has_begun_loses_nothing(tmp_path, error):
 
     with pytest.raises(type(error)):
         train()
+    assert f"go on with: {resume_command(folder)}; to start over, delete '{folder}'" in capsys.readouterr().out
     assert read_begun(folder).output == folder
 
 
 def test_an_interrupted_run_says_how_it_goes_on(tmp_path, capsys):
     begun(tmp_path / "my run")
     assert f"python train.py --resume '{tmp_path}/my run'" in capsys.readouterr().out
-    with pytest.raises(UsageError, match=r"holds an unfinished run. Go on with: python train.py --resume '.*/my run'"):
+    with pytest.raises(UsageError, match=r"holds an unfinished run\. Go on with: python .*; to start over, delete"):
         check_output(tmp_path / "my run")
 
 
@@ -209,6 +210,39 @@ def test_names_of_data():
     assert data_name("a/photos.v2/") == "photos.v2"
     assert data_name("tfds:cifar10/small:1.0.0") == "cifar10-small-1-0-0"
     assert data_name(".") == Path.cwd().name
+
+
+@pytest.mark.parametrize("letter", ["a", "\u00e9", "\u3042"])
+def test_a_long_name_of_data_is_cut(tmp_path, monkeypatch, letter):
+    monkeypatch.chdir(tmp_path)
+    long = letter * (250 // len(letter.encode()))
+    Path(long).mkdir()
+    with open_folder(TrainConfig(data=long, backbone="inceptionresnetv2")) as config:
+        assert config.output.is_dir()
+        assert config.output.name.endswith(f"-inceptionresnetv2-{letter * (100 // len(letter.encode()))}")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"output": "photos/run1"}, "--output must be outside the folder of --data, .*; 'photos/run1' is inside"),
+        ({"output": "photos/cat/deep/run1"}, "--output must be outside"),
+        ({"output": "link/run1"}, "--output must be outside"),
+        ({"output": "photos"}, "--output must be outside"),
+        ({"data": "."}, r"--output must be outside .*; 'runs' is inside '\.'\. Name another --output\."),
+        ({"output": "run1", "cache_dir": "photos/cache"}, "--cache-dir must be outside .* Name another --cache-dir"),
+    ],
+)
+def test_what_would_be_written_into_the_data_is_refused(tmp_path, monkeypatch, settings, message):
+    monkeypatch.chdir(tmp_path)
+    Path("photos/cat").mkdir(parents=True)
+    Path("link").symlink_to("photos")
+    places = {name: Path(value) for name, value in settings.items() if name != "data"}
+    config = TrainConfig(data=settings.get("data", "photos"), **{"cache_dir": tmp_path.parent / "cache", **places})
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UsageError, match=message), open_folder(config):
+        pass
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_the_command_is_quoted():

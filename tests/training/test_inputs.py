@@ -4,6 +4,7 @@ import pytest
 
 from config import TrainConfig, UsageError
 from training.inputs import SET_ASIDE_SHOWN, load_inputs
+from tuning.candidates import load_candidates
 from tuning.inputs import load_search_inputs
 from tuning.space import TuneConfig
 
@@ -43,6 +44,17 @@ def test_a_search_can_be_strict(make_folder, tmp_path):
     (root / "cat" / "empty.jpg").touch()
     with pytest.raises(UsageError, match=r"1 would be, the first 'cat/empty.jpg': empty file. Mend or remove"):
         load_search_inputs(TuneConfig(**settings(root, tmp_path)))
+
+
+@pytest.mark.parametrize("load", [load_search_inputs, load_candidates])
+@pytest.mark.parametrize("place", ["output", "cache_dir"])
+def test_a_search_writes_nothing_into_the_data(make_folder, tmp_path, load, place):
+    root = make_folder()
+    before = sorted(tmp_path.rglob("*"))
+    flag = f"--{place.replace('_', '-')}"
+    with pytest.raises(UsageError, match=f"{flag} must be outside the folder of --data"):
+        load(TuneConfig(**{**settings(root, tmp_path), place: root / "cat" / "deep"}))
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_what_was_taken_from_the_training_pictures_is_told(make_folder, tmp_path, capsys):
