@@ -158,18 +158,19 @@ def _check_metrics(metrics: Any) -> None:
     if not isinstance(metrics, dict):
         raise ValueError("no object")
     counts = metrics.get("data", {})
-    if not isinstance(counts, dict) or not all(_is_number(counts.get(split, 0)) for split in SPLITS):
+    if not isinstance(counts, dict) or not all(is_number(counts.get(split, 0)) for split in SPLITS):
         raise ValueError("data has no numbers of pictures")
     for split in SPLITS:
         figures = metrics.get(split)
         if figures is None:
             continue
-        if not isinstance(figures, dict) or not all(_is_number(figures.get(name)) for name in FIGURES):
+        if not isinstance(figures, dict) or not all(is_number(figures.get(name)) for name in FIGURES):
             raise ValueError(f"{split} has no {', '.join(FIGURES)}")
         interval = figures.get("accuracy_ci95")
-        if not isinstance(interval, list) or len(interval) != 2 or not all(map(_is_number, interval)):
+        if not isinstance(interval, list) or len(interval) != 2 or not all(map(is_number, interval)):
             raise ValueError(f"{split} has no accuracy_ci95")
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a value of a JSON file is a number that a figure can be."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST

@@ -1,7 +1,6 @@
 """Judges a trained model again, from its file: on its own pictures, where the figures should be those on record, or on
 new ones."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,10 @@ from data.prepare import ImageData
 from data.sources import Split
 from escapes import visible
 from features.extract import BATCH_SIZE
-from files import write_json
+from files import as_read, write_json
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
-from inference.run_record import read_metrics, read_predictions
+from inference.run_record import is_number, read_metrics, read_predictions
 from reports.evaluation_inputs import ALL, EvaluationInputs
 from reports.metrics import measure
 from reports.summary import results_table
@@ -102,16 +101,26 @@ def _predict(run: TrainedRun, data: ImageData) -> dict[Split, np.ndarray]:
 
 
 def _show_record(run: TrainedRun, measured: dict[str, dict[str, Any]]) -> None:
-    """Says whether the figures are those of `metrics.json`."""
+    """Says whether the figures are those of `metrics.json`; those that the run was too old to measure are none."""
     recorded = read_metrics(run)
-    known = [split for split in measured if recorded.get(split)]
-    differing = [split for split in known if json.loads(json.dumps(measured[split])) != recorded[split]]
-    equal = [split for split in known if split not in differing]
+    known = {split: as_read(figures) for split, figures in measured.items() if recorded.get(split)}
+    new = list(dict.fromkeys(name for split, now in known.items() for name in now if name not in recorded[split]))
+    changed = {split: _changes(now, recorded[split]) for split, now in known.items()}
+    equal = [split for split in known if not changed[split]]
     if equal:
         show_stage("record", f"{' and '.join(equal)}: the very figures of metrics.json")
-    for split in differing:
-        names = [
-            name for name in ("n", "accuracy", "log_loss", "ece") if measured[split][name] != recorded[split][name]
-        ]
-        texts = [f"{name} {measured[split][name]:.6g}, was {recorded[split][name]:.6g}" for name in names]
-        show_stage("record", f"{split} differs from metrics.json: {'; '.join(texts) or 'in the figures of classes'}")
+    for split in known:
+        if changed[split]:
+            show_stage("record", f"{split} differs from metrics.json: {'; '.join(changed[split])}")
+    if new:
+        are = "is new" if len(new) == 1 else "are new"
+        show_stage("record", f"{' and '.join(new)} {are}: the run was measured before there was such a figure")
+
+
+def _changes(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
+    """The figures of a split that differ between two records that both have them: 'ece 0.1, was 0.2'."""
+    texts = []
+    for name in (name for name in now if name in then and now[name] != then[name]):
+        numbers = is_number(now[name]) and is_number(then[name])
+        texts.append(f"{name} {now[name]:.6g}, was {then[name]:.6g}" if numbers else name)
+    return texts

@@ -1,6 +1,7 @@
 """How good the predictions are: the figures of `metrics.json`, by scikit-learn where it has them."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -11,6 +12,30 @@ from inference.answers import class_probabilities, predicted_labels
 
 CALIBRATION_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
+
+
+class Answers(NamedTuple):
+    """What a metric is computed from."""
+
+    truth: np.ndarray
+    """bool (n, num_classes)."""
+    predicted: np.ndarray
+    """bool (n, num_classes), the classes said to be present."""
+    probabilities: np.ndarray
+    """float64 (n, num_classes) in [0, 1]."""
+    task: Task
+
+
+class Metric(NamedTuple):
+    """A figure of a split: `METRICS` brings it to metrics.json, the terminal, the report and evaluate.py."""
+
+    compute: Callable[[Answers], float | None]
+    """From at least one answer; None where it is not defined."""
+    title: str
+    is_share: bool
+    """Whether it is shown in percent."""
+    hint: str
+    """What it says, in a few words."""
 
 
 def measure(
@@ -25,26 +50,17 @@ def measure(
         task: in a multi-label task a picture counts as right only if all its labels are.
 
     Returns:
-        The record M of `metrics.json`, or None for no pictures. Means are over the classes that occur. `roc_auc` is
-        the mean over classes (one against the rest) that have pictures both with and without them, None if none has.
+        The record M of `metrics.json`, or None for no pictures.
     """
     if len(targets) == 0:
         return None
-    truth = class_probabilities(targets, task) > 0.5
-    probabilities = class_probabilities(outputs.astype(np.float64), task)
-    predicted = predicted_labels(probabilities, task)
-    right = (truth == predicted).all(axis=1)
-    precision, recall, f1, support = metrics.precision_recall_fscore_support(
-        truth, predicted, labels=range(len(class_names)), average=None, zero_division=0
-    )
+    answers = _answers(targets, outputs, task)
+    right = _right(answers)
+    precision, recall, f1, support = _per_class(answers)
     return {
         "n": len(targets),
-        "accuracy": float(right.mean()),
+        **{name: metric.compute(answers) for name, metric in METRICS.items()},
         "accuracy_ci95": accuracy_interval(int(right.sum()), len(right)),
-        "balanced_accuracy": _balanced_accuracy(truth, predicted, task),
-        "macro_f1": float(f1[support > 0].mean()) if support.any() else 0.0,
-        **measure_certainty(targets, outputs, task),
-        "roc_auc": _roc_auc(truth, probabilities),
         "per_class": {
             name: {
                 "precision": float(precision[index]),
@@ -59,12 +75,8 @@ def measure(
 
 def measure_certainty(targets: np.ndarray, outputs: np.ndarray, task: Task) -> dict[str, float]:
     """The part of `measure` that changes with how sure the answers are, whatever they are: `log_loss` and `ece`."""
-    truth = class_probabilities(targets, task) > 0.5
-    probabilities = class_probabilities(outputs.astype(np.float64), task)
-    return {
-        "log_loss": _log_loss(truth, probabilities, task),
-        "ece": expected_calibration_error(truth, probabilities, task),
-    }
+    answers = _answers(targets, outputs, task)
+    return {"log_loss": _log_loss(answers), "ece": _expected_calibration_error(answers)}
 
 
 def accuracy_interval(right: int, count: int) -> list[float]:
@@ -73,23 +85,16 @@ def accuracy_interval(right: int, count: int) -> list[float]:
     return [float(interval.low), float(interval.high)]
 
 
-def expected_calibration_error(truth: np.ndarray, probabilities: np.ndarray, task: Task) -> float:
-    """Mean gap between how sure the model is and how often it is right (Guo et al., 2017).
+def calibration_bins(
+    truth: np.ndarray, probabilities: np.ndarray, task: Task
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How sure each answer is, whether it is right, and its bin.
 
     Args:
         truth: bool (n, num_classes).
         probabilities: float (n, num_classes).
         task: in a multi-label task every yes-or-no decision counts, else only the likeliest class.
     """
-    confidence, correct, bins = calibration_bins(truth, probabilities, task)
-    gaps = np.bincount(bins, weights=correct - confidence, minlength=CALIBRATION_BINS)
-    return float(np.abs(gaps).sum() / len(confidence))
-
-
-def calibration_bins(
-    truth: np.ndarray, probabilities: np.ndarray, task: Task
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How sure each answer is, whether it is right, and its bin; arguments as of `expected_calibration_error`."""
     if task == "multilabel":
         confidence = np.maximum(probabilities, 1 - probabilities).ravel()
         correct = (predicted_labels(probabilities, task) == truth).ravel()
@@ -150,27 +155,76 @@ def measure_threshold(targets: np.ndarray, outputs: np.ndarray, threshold: float
     return found
 
 
-def _balanced_accuracy(truth: np.ndarray, predicted: np.ndarray, task: Task) -> float:
+def _answers(targets: np.ndarray, outputs: np.ndarray, task: Task) -> Answers:
+    probabilities = class_probabilities(outputs.astype(np.float64), task)
+    truth = class_probabilities(targets, task) > 0.5
+    return Answers(truth, predicted_labels(probabilities, task), probabilities, task)
+
+
+def _right(answers: Answers) -> np.ndarray:
+    """Which pictures are right in all, bool (n,)."""
+    return (answers.truth == answers.predicted).all(axis=1)
+
+
+def _per_class(answers: Answers) -> tuple[np.ndarray, ...]:
+    """Precision, recall, F1 and number of pictures, (num_classes,) each."""
+    return metrics.precision_recall_fscore_support(
+        answers.truth, answers.predicted, labels=range(answers.truth.shape[1]), average=None, zero_division=0
+    )
+
+
+def _accuracy(answers: Answers) -> float:
+    return float(_right(answers).mean())
+
+
+def _balanced_accuracy(answers: Answers) -> float:
     """Mean recall over the classes that occur; in a multi-label task the mean of each label's balanced accuracy."""
+    truth, predicted = answers.truth, answers.predicted
     recall = (truth & predicted).sum(0) / np.maximum(truth.sum(0), 1)
-    if task != "multilabel":
+    if answers.task != "multilabel":
         return float(recall[truth.any(axis=0)].mean())
     specificity = (~truth & ~predicted).sum(0) / np.maximum((~truth).sum(0), 1)
     occurs = truth.any(axis=0) & ~truth.all(axis=0)
     return float(((recall + specificity) / 2)[occurs].mean()) if occurs.any() else float(recall.mean())
 
 
-def _log_loss(truth: np.ndarray, probabilities: np.ndarray, task: Task) -> float:
+def _macro_f1(answers: Answers) -> float:
+    """Mean over the classes that occur."""
+    _, _, f1, support = _per_class(answers)
+    return float(f1[support > 0].mean()) if support.any() else 0.0
+
+
+def _log_loss(answers: Answers) -> float:
     """Mean negative logarithm of the probability given to the truth; in a multi-label task per yes-or-no decision."""
     tiny = np.finfo(np.float32).eps
-    clipped = np.clip(probabilities, tiny, 1 - tiny)
-    if task == "multilabel":
-        return float(-np.log(np.where(truth, clipped, 1 - clipped)).mean())
-    return float(-np.log(clipped[truth]).mean())
+    clipped = np.clip(answers.probabilities, tiny, 1 - tiny)
+    if answers.task == "multilabel":
+        return float(-np.log(np.where(answers.truth, clipped, 1 - clipped)).mean())
+    return float(-np.log(clipped[answers.truth]).mean())
 
 
-def _roc_auc(truth: np.ndarray, probabilities: np.ndarray) -> float | None:
+def _expected_calibration_error(answers: Answers) -> float:
+    """Mean gap between how sure the model is and how often it is right (Guo et al., 2017)."""
+    confidence, correct, bins = calibration_bins(answers.truth, answers.probabilities, answers.task)
+    gaps = np.bincount(bins, weights=correct - confidence, minlength=CALIBRATION_BINS)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def _roc_auc(answers: Answers) -> float | None:
+    """Mean over the classes (one against the rest) that have pictures both with and without them."""
+    truth = answers.truth
     defined = truth.any(axis=0) & ~truth.all(axis=0)
     if not defined.any():
         return None
-    return float(metrics.roc_auc_score(truth[:, defined], probabilities[:, defined], average="macro"))
+    return float(metrics.roc_auc_score(truth[:, defined], answers.probabilities[:, defined], average="macro"))
+
+
+METRICS: dict[str, Metric] = {
+    "accuracy": Metric(_accuracy, "accuracy", True, "the share that is right"),
+    "balanced_accuracy": Metric(_balanced_accuracy, "balanced accuracy", True, "every class counts the same"),
+    "macro_f1": Metric(_macro_f1, "mean F1", False, "precision and recall in one"),
+    "log_loss": Metric(_log_loss, "log loss", False, "0 is perfect; sure mistakes cost most"),
+    "ece": Metric(_expected_calibration_error, "calibration error", True, "how wrong its certainty is"),
+    "roc_auc": Metric(_roc_auc, "ROC AUC", False, "1 is perfect, 0.5 guessing"),
+}
+"""Every figure of a split that is one number, by its name in `metrics.json`."""

@@ -21,6 +21,7 @@ from files import write_json
 from inference.answers import NO_LABEL, class_probabilities, label_texts
 from reports import plots
 from reports.judged_split import measured_content
+from reports.metrics import METRICS
 from reports.page import inline_svg, picture_uri, setting, write_page
 from reports.per_class import truth_and_answers
 from reports.suspects import LabelError, find_label_errors, suspects_table
@@ -70,6 +71,7 @@ def write_report(
         data=data,
         verdict=verdict,
         record=record,
+        metrics=METRICS,
         bars=_bars(verdict, record),
         history=_history_figures(history),
         measured=measured_content(folder, data, outputs, record, model, judged) if judged else None,

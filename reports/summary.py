@@ -14,11 +14,21 @@ from data.prepare import ImageData
 from data.sources import Split
 from inference.calibration import apply_temperature
 from reports.baselines import raw_pixels_accuracy
-from reports.metrics import choose_threshold, majority_accuracy, measure, measure_certainty, measure_threshold
+from reports.metrics import (
+    METRICS,
+    choose_threshold,
+    majority_accuracy,
+    measure,
+    measure_certainty,
+    measure_threshold,
+)
+from reports.page import SPACE, number, percent
 from terminal import console, make_table, show_stage
 
 TABLE_COLUMNS = ("", "accuracy", "95 % interval", "precision", "recall", "F1", "pictures")
 """Of the table on the terminal, which fits into 80 characters."""
+IN_COLUMNS = ("accuracy", "macro_f1")
+"""Metrics that have a column; the others stand below."""
 
 
 def build_record(
@@ -118,15 +128,25 @@ def show_record(record: dict[str, Any], folder: Path) -> None:
 
 def results_table(measured: Mapping[str, dict[str, Any] | None]) -> Table:
     """Makes a table with a row for every split that was measured; see `reports.metrics.measure`."""
-    caption = "precision, recall and F1: mean over the classes"
+    judged = {split: figures for split, figures in measured.items() if figures is not None}
+    below = [f"{split}: {_others(figures)}" for split, figures in judged.items()]
+    caption = "\n".join(["precision, recall and F1: mean over the classes", *below])
     columns = (Column(name, no_wrap=True) for name in TABLE_COLUMNS)
     table = make_table(*columns, caption=caption)
-    for split, figures in measured.items():
-        if figures is None:
-            continue
+    for split, figures in judged.items():
         low, high = figures["accuracy_ci95"]
         classes = [row for row in figures["per_class"].values() if row["support"]] or [{}]
         means = [f"{np.mean([row.get(name, 0.0) for row in classes]):.3f}" for name in ("precision", "recall", "f1")]
         interval = f"{low:.1%} to {high:.1%}"
         table.add_row(split, f"{figures['accuracy']:.1%}", interval, *means, f"{figures['n']:,}")
     return table
+
+
+def _others(figures: dict[str, Any]) -> str:
+    """The metrics that have no column: 'log loss 0.069, calibration error 0.9%'."""
+    texts = (
+        f"{metric.title} {(percent if metric.is_share else number)(figures[name]).replace(SPACE, '')}"
+        for name, metric in METRICS.items()
+        if name not in IN_COLUMNS
+    )
+    return ", ".join(texts)

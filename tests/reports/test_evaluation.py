@@ -15,6 +15,7 @@ from config import TrainConfig, UsageError
 from inference.load import read_run
 from reports.evaluation import picture_changes
 from reports.evaluation_inputs import load_evaluation
+from reports.metrics import METRICS, Metric
 from tests.conftest import COLOURS, make_picture
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -144,6 +145,27 @@ def test_changed_pictures_and_figures_are_told(copied_run, run_evaluate):
     assert "gone since the run; its model may have learnt from those that are new" in " ".join(printed.split())
     assert figures["test"] != json.loads((copied_run / "metrics.json").read_text())["test"]
     assert "test differs from metrics.json: " in printed
+
+
+def test_a_metric_that_the_run_did_not_know_is_called_new(binary_run, run_evaluate, monkeypatch):
+    monkeypatch.setitem(METRICS, "brier", Metric(lambda answers: 0.25, "Brier score", False, "0 is perfect"))
+    status, printed, figures = run_evaluate(binary_run)
+    assert status == 0
+    assert figures["test"]["brier"] == 0.25
+    assert "Brier score 0.250" in " ".join(printed.split())
+    assert "val and test: the very figures of metrics.json" in printed
+    assert "brier is new: the run was measured before there was such a figure" in printed
+    assert "differs" not in printed
+
+
+def test_any_figure_that_differs_is_named(copied_run, run_evaluate):
+    path = copied_run / "metrics.json"
+    metrics = json.loads(path.read_text())
+    metrics["val"] |= {"balanced_accuracy": 10**400, "roc_auc": 0.125}
+    path.write_text(json.dumps(metrics))
+    _, printed, figures = run_evaluate(copied_run)
+    found = f"roc_auc {figures['val']['roc_auc']:.6g}, was 0.125"
+    assert f"val differs from metrics.json: balanced_accuracy; {found}\n" in printed
 
 
 def test_changes_are_counted(binary_run):

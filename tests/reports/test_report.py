@@ -14,8 +14,9 @@ from config import TrainConfig
 from data.preflight import SetAside
 from data.prepare import ImageData
 from inference.calibration import apply_temperature
+from reports.metrics import METRICS, Metric
 from reports.report import write_report
-from reports.summary import build_record
+from reports.summary import build_record, show_record
 from tests.reports.made_data import HISTORY, make_data, make_model, make_outputs
 from tests.reports.read_page import BROWSER, browse, check_page, text_of
 
@@ -91,6 +92,15 @@ def test_a_result_on_val_is_called_optimistic(tmp_path):
     text = text_of(report(tmp_path, make_data(test=0))[0])
     assert "Right on 5 of 6 pictures kept for validation" in text
     assert "There is no test split. These pictures also decided when training stopped" in text
+
+
+def test_a_metric_of_the_table_is_in_the_record_on_the_page_and_on_the_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(METRICS, "brier", Metric(lambda answers: 0.25, "Brier score", True, "0 is perfect"))
+    page, record = report(tmp_path, make_data())
+    assert record["val"]["brier"] == record["test"]["brier"] == 0.25
+    assert "Brier score 25.0 % 0 is perfect" in text_of(page)
+    show_record(record, tmp_path)
+    assert capsys.readouterr().out.count("Brier score 25.0%") == 2
 
 
 def test_a_run_that_was_not_measured_says_so(tmp_path):
