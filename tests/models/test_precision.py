@@ -72,10 +72,21 @@ def test_pixels_are_prepared_in_float32():
 
 
 @pytest.mark.parametrize(
-    ("gain", "expected"), [(2.0, "mixed_bfloat16"), (1.4, "mixed_bfloat16"), (1.1, "float32"), (0.2, "float32")]
+    ("flags", "expected"),
+    [
+        ("fpu avx512f avx512_bf16 avx512_vnni", "mixed_bfloat16"),
+        ("fpu amx_bf16 amx_tile", "mixed_bfloat16"),
+        ("fpu avx2 avx512f avx512_vnni", "float32"),
+        (None, "float32"),
+    ],
 )
-def test_a_cpu_computes_in_bfloat16_where_that_is_faster(vgg, mobilenet, monkeypatch, gain, expected):
-    monkeypatch.setattr(precision, "_seconds_of_product", lambda dtype: 1.0 if dtype == tf.bfloat16 else gain)
+def test_a_cpu_computes_in_bfloat16_where_it_has_the_instructions(
+    vgg, mobilenet, tmp_path, monkeypatch, flags, expected
+):
+    monkeypatch.setattr(precision, "CPU_INFO", tmp_path / "cpuinfo")
+    if flags is not None:
+        cores = [f"processor\t: {core}\nmodel name\t: made up\nflags\t\t: {flags}\n" for core in range(2)]
+        (tmp_path / "cpuinfo").write_text("\n".join(cores))
     assert choose_precision("auto", vgg) == expected
     assert choose_precision("auto", mobilenet) == "float32"  # slower or as fast, whatever the CPU has
     assert choose_precision("mixed_float16", vgg) == "mixed_float16"
