@@ -188,7 +188,8 @@ class TrainConfig(DataConfig):
     short."""
 
     layer_decay: Open[float] = None
-    """Factor on the fine-tuning learning rate for each block further from the output, such as 0.8. Default: 1."""
+    """Factor on learning rate and weight decay of fine-tuning for each block further from the output, such as 0.8.
+    Default: 1."""
 
     batch_size: Open[int] = None
     """Pictures per training step, of all devices together. Default: 32."""
@@ -197,7 +198,8 @@ class TrainConfig(DataConfig):
     """Optimizer of both phases; sgd has Nesterov momentum 0.9."""
 
     weight_decay: Open[float] = None
-    """Fraction of each weight taken off per step and unit of learning rate. Default: 0.004 for adamw, else none."""
+    """Fraction of each weight taken off per step and unit of learning rate; biases and the scales and shifts of
+    normalisation layers are left as they are. Default: 0.004 for adamw, else none."""
 
     augment: Literal["views", "fresh", "none"] = "views"
     """Random flips, crops, brightness and contrast for training pictures: 'views' makes a few versions of each, runs

@@ -105,7 +105,7 @@ class Learner:
             model: what is trained; its trainable layers are set already.
             task: decides loss and metric.
             optimizer: one of `OPTIMIZERS`.
-            learning_rate_factors: factors on the learning rate, by path of the variable; 1 for the others.
+            learning_rate_factors: factors on learning rate and weight decay, by path of the variable; 1 for the others.
             strategy: under which the model was built; None for one device.
             precision: in which the model computes while it learns; its weights, its outputs and the loss are float32.
         """
@@ -113,14 +113,9 @@ class Learner:
         self._strategy = strategy or tf.distribute.get_strategy()
         with self._strategy.scope():
             self._rates = Rates()
-            factors = learning_rate_factors or {}
             self._optimizer = make_optimizer(
-                optimizer,
-                self._rates,
-                precision,
-                [factors.get(variable.path, 1.0) for variable in model.trainable_variables] if factors else None,
+                optimizer, self._rates, model.trainable_variables, precision, learning_rate_factors
             )
-            self._optimizer.build(model.trainable_variables)
         self._start = [variable.numpy() for variable in self._optimizer.variables]
         self._graphs = compile_graphs(model, self._optimizer, task, self._strategy, precision)
 

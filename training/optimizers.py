@@ -1,7 +1,7 @@
 """The optimizers, and how fast each weight learns at each step."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -84,32 +84,53 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_optimizer(
-    name: str, rates: Rates, precision: Precision = "float32", factors: Sequence[float] | None = None
+    name: str,
+    rates: Rates,
+    variables: Sequence[keras.Variable],
+    precision: Precision = "float32",
+    factors: Mapping[str, float] | None = None,
+    biases: Sequence[keras.Variable] | None = None,
 ) -> keras.optimizers.Optimizer:
     """Makes an optimizer.
+
+    Weight decay is for kernels: biases, and the scales and shifts of normalisation layers and of LayerScale, have none,
+    as in BEiT and ConvNeXt.
 
     Args:
         name: one of `OPTIMIZERS`.
         rates: its learning rate and weight decay.
+        variables: what it will change.
         precision: of the layers; the range of float16 is too narrow for small gradients, so the loss is scaled.
-        factors: on the learning rate, one for each variable it will be built with, in order; None for 1.
+        factors: on learning rate and weight decay, by path of the variable; 1 for the others.
+        biases: variables without weight decay; None for all that are vectors or numbers.
     """
     optimizer = OPTIMIZERS[name](learning_rate=rates)
     optimizer.weight_decay = rates.weight_decay
-    if factors is not None:
-        _scale_learning_rates(optimizer, factors)
-    return keras.optimizers.LossScaleOptimizer(optimizer) if precision == "mixed_float16" else optimizer
+    if biases is None:
+        biases = [variable for variable in variables if len(variable.shape) < 2]
+    optimizer.exclude_from_weight_decay(var_list=biases)
+    if factors:
+        _scale_updates(optimizer, [factors.get(variable.path, 1.0) for variable in variables])
+    if precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    optimizer.build(variables)
+    return optimizer
 
 
-def _scale_learning_rates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:
-    """Gives each variable a learning rate of its own: the optimizer's times the variable's factor.
+def _scale_updates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:
+    """Gives each variable a learning rate of its own, its weight decay included: the optimizer's times its factor.
 
-    Multiplying gradients would do nothing under Adam, whose steps do not depend on their scale.
+    Multiplying gradients would do nothing under Adam, whose steps do not depend on their scale. Keras takes the weight
+    decay off all variables at one rate; so it is taken off here.
     """
-    update_step = optimizer.update_step  # and the index below: what Keras documents for optimizers of one's own
+    update_step = optimizer.update_step  # and the methods below: what Keras documents for optimizers of one's own
+    weight_decay, optimizer.weight_decay = optimizer.weight_decay, None
 
     def scaled_update_step(gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor) -> None:
-        update_step(gradient, variable, learning_rate * factors[optimizer._get_variable_index(variable)])
+        rate = learning_rate * factors[optimizer._get_variable_index(variable)]
+        if optimizer._use_weight_decay(variable):
+            optimizer.assign_sub(variable, variable * weight_decay * rate)
+        update_step(gradient, variable, rate)
 
     optimizer.update_step = scaled_update_step
 

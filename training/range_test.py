@@ -71,8 +71,7 @@ def range_test(
     start = [variable.numpy() for variable in model.variables]
     with strategy.scope():
         rates = RisingRates()
-        optimizer = make_optimizer(config.optimizer, rates, precision)
-        optimizer.build(model.trainable_variables)
+        optimizer = make_optimizer(config.optimizer, rates, model.trainable_variables, precision)
     rates.assign(config, HIGHEST, STEPS, epochs=1)
     graphs = compile_graphs(model, optimizer, task, strategy, precision)
     epochs = range(math.ceil(STEPS / math.ceil(len(train.targets) / config.batch_size)))

@@ -204,8 +204,7 @@ class _Stack:
     def __init__(self, update_rule: str, size: int, shapes: Sequence[tuple[int, int]]):
         self.variables = [keras.Variable(np.zeros((size, *shape), np.float32)) for shape in shapes]
         self._rates = Rates((size, 1, 1))
-        self.optimizer = make_optimizer(update_rule, self._rates)
-        self.optimizer.build(self.variables)
+        self.optimizer = make_optimizer(update_rule, self._rates, self.variables, biases=self.variables[1::2])
         self._start = [variable.numpy() for variable in self.optimizer.variables]
 
     def reset(

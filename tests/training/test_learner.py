@@ -111,15 +111,32 @@ def test_a_loss_that_is_no_number_stops_and_says_what_to_change():
         run(train=broken)
 
 
-def test_learning_rates_are_scaled_by_variable_even_under_adam():
-    still, moving = (keras.Variable(np.ones(3), name=name) for name in ("still", "moving"))
+def updated(gradient: float, factors: dict[str, float], **settings) -> list[np.ndarray]:
+    """A kernel near the input, one near the output, a bias and a scale: all ones, after two steps of Adam."""
+    shapes = {"early": (3, 2), "late": (3, 2), "bias": (2,), "gamma": (1,)}
+    variables = [keras.Variable(np.ones(shape, np.float32), name=name) for name, shape in shapes.items()]
     rates = Rates()
-    rates.assign(TrainConfig(schedule="constant"), 0.1, steps=2, epochs=1)
-    optimizer = make_optimizer("adam", rates, factors=[0.0, 1.0])
+    rates.assign(TrainConfig(schedule="constant", **settings), 0.1, steps=2, epochs=1)
+    optimizer = make_optimizer("adam", rates, variables, factors=factors)
     for _ in range(2):  # the first step warms up
-        optimizer.apply([np.ones(3), np.ones(3)], [still, moving])
-    np.testing.assert_array_equal(still, np.ones(3))
-    np.testing.assert_allclose(moving, np.full(3, 0.9), rtol=1e-5)
+        optimizer.apply([np.full(shape, gradient, np.float32) for shape in shapes.values()], variables)
+    return [variable.numpy() for variable in variables]
+
+
+def test_learning_rates_are_scaled_by_variable_even_under_adam():
+    early, late, *_ = updated(1.0, {"early": 0.0})
+    np.testing.assert_array_equal(early, np.ones((3, 2)))
+    np.testing.assert_allclose(late, np.full((3, 2), 0.9), rtol=1e-5)
+
+
+def test_weight_decay_follows_the_factors_and_leaves_biases_and_scales():
+    early, late, *others = updated(0.0, {"early": 0.01}, weight_decay=0.5)
+    np.testing.assert_allclose(early, np.full((3, 2), 1 - 0.5 * 0.1 * 0.01), rtol=1e-6)
+    np.testing.assert_allclose(late, np.full((3, 2), 1 - 0.5 * 0.1), rtol=1e-6)
+    without_factors = updated(0.0, {}, weight_decay=0.5)
+    np.testing.assert_array_equal(without_factors[1], late)
+    for values in (*others, *without_factors[2:]):
+        np.testing.assert_array_equal(values, np.ones_like(values))
 
 
 def test_layer_decay_falls_with_the_distance_from_the_output():
