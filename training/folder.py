@@ -18,7 +18,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from config import RunError, TrainConfig, UsageError, cannot_write
+from config import RunError, SizedConfig, TrainConfig, UsageError, cannot_write
 from data.folder import check_outside
 from files import FULL_DISK, as_read, newest_beside, read_json, write_json
 from terminal import show_stage
@@ -31,7 +31,7 @@ RUNS = Path("runs")
 """Where runs and searches without an --output are."""
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds what it needs to go on; gone when the run is finished."""
-_PLACES_FILE, _BEGUN_FILE, _LOCK = "places.json", "begun.json", "lock"
+_PLACES_FILE, _ASKED_FILE, _BEGUN_FILE, _LOCK = "places.json", "asked.json", "begun.json", "lock"
 _PLACES = {
     "cache_dir": str,
     "cache_gb": int | float,
@@ -139,6 +139,7 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
             write_json(checkpoints_of(folder) / _PLACES_FILE, {name: getattr(config, name) for name in _PLACES})
             if config.resume is None:
                 write_json(folder / CONFIG_FILE, config.to_json())
+                write_json(checkpoints_of(folder) / _ASKED_FILE, config.to_json())
             yield dataclasses.replace(config, output=folder)
         except (UsageError, RunError, MemoryError):
             if config.resume is None and not (checkpoints_of(folder) / _BEGUN_FILE).exists():
@@ -236,10 +237,17 @@ def begin(config: TrainConfig, inputs: str, versions: dict[str, str], cuts: dict
     write_json(checkpoints_of(folder) / _BEGUN_FILE, record)
 
 
+def as_asked(config: SizedConfig) -> SizedConfig:
+    """Opens again what was left open when a run was begun; --resume reads it as it was chosen then."""
+    asked = _read_record(checkpoints_of(folder_of(config)) / _ASKED_FILE)
+    left_open = {name: asked[name] for name in config.to_json() if asked.get(name, 0) in (None, "find")}
+    return dataclasses.replace(config, **{**left_open, "image_size": config.image_size})
+
+
 def forget(folder: Path) -> None:
     """Deletes what a run has learnt: it has to start again."""
     for path in checkpoints_of(folder).glob("*"):
-        if path.name not in (_PLACES_FILE, _LOCK):
+        if path.name not in (_PLACES_FILE, _ASKED_FILE, _LOCK):
             path.unlink()
 
 

@@ -4,13 +4,12 @@ import dataclasses
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from config import ChosenConfig, RunError
+from config import RunError, SizedConfig
 from data.prepare import ImageData
 from data.replicas import check_alike, chief_decides, has_workers, is_chief, wait_for_workers
 from data.sources import Split
@@ -24,7 +23,7 @@ from reports import plots, summary, writer
 from reports.report import write_report
 from reports.tensorboard import Board
 from terminal import progress_bar, show_stage
-from training.folder import CONFIG_FILE, begin, checkpoints_of, clean_up, folder_of, forget, read_begun_with
+from training.folder import CONFIG_FILE, as_asked, begin, checkpoints_of, clean_up, folder_of, forget, read_begun_with
 from training.frozen import (
     JUDGED,
     Phase,
@@ -38,7 +37,7 @@ from training.frozen import (
 from training.inputs import RunInputs, inputs_digest
 from training.learner import BatchTooLargeError
 from training.phases import choose_learning_rate, fine_tune, train_head
-from training.recipe import batch_factor, choose_training
+from training.recipe import choose_training
 from training.state import Clock, Run
 from training.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 
@@ -81,7 +80,7 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
 class _BatchHalvedError(Exception):
     """Training has to start again with these settings."""
 
-    def __init__(self, config: ChosenConfig):
+    def __init__(self, config: SizedConfig):
         super().__init__()
         self.config = config
 
@@ -98,7 +97,7 @@ def _train(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Path:
                 f"The memory of a worker is too small for {describe_batch(run.config.batch_size, strategy)}. Choose a "
                 f"smaller --batch-size."
             ) from None
-        raise _BatchHalvedError(_halve_batch(run.config)) from None
+        raise _BatchHalvedError(_halve_batch(inputs.config, run.config.batch_size)) from None
     finally:
         if run.board is not None:
             run.board.close()
@@ -214,23 +213,16 @@ def _check_disk(folder: Path, model: keras.Model) -> None:
         )
 
 
-def _halve_batch(config: ChosenConfig) -> ChosenConfig:
-    """Half the batch size and, as far as they are chosen, the learning rates that belong to it."""
-    if config.batch_size == 1:
+def _halve_batch(config: SizedConfig, batch_size: int) -> SizedConfig:
+    """The settings that were asked for, with half the batch size: the recipe chooses anew what was left open."""
+    if batch_size == 1:
         raise RunError("The memory is too small for a batch of one. Choose a smaller --image-size or --backbone.")
-    halved = dataclasses.replace(config, batch_size=config.batch_size // 2)
-    factor = batch_factor(config.optimizer, halved.batch_size) / batch_factor(config.optimizer, config.batch_size)
-    rates: dict[str, Any] = {
-        name: value * factor
-        for name in ("learning_rate", "fine_tune_learning_rate")
-        if isinstance(value := getattr(config, name), float)
-    }
     show_stage(
         "warning",
-        f"the memory is too small for a batch of {config.batch_size}: starting again with {halved.batch_size} and "
-        f"{factor:.2g} times the learning rate",
+        f"the memory is too small for a batch of {batch_size}: starting again with {batch_size // 2}, and with the "
+        f"learning rates and epochs that belong to it where you gave none",
     )
-    return dataclasses.replace(halved, **rates)
+    return dataclasses.replace(as_asked(config), batch_size=batch_size // 2)
 
 
 def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:

@@ -17,6 +17,7 @@ from data.pipeline import View
 from features.extract import apply_model
 from tests.conftest import draw_photos
 from training.inputs import load_inputs
+from training.folder import open_folder, read_begun
 from training.learner import BatchTooLargeError, Learner
 from training.run import train
 
@@ -245,7 +246,8 @@ def test_what_diverges_before_anything_is_learnt_is_an_error(make_folder, tmp_pa
         run(make_folder(), tmp_path, head_epochs=0, fine_tune_epochs=4, trainable_layers=8, **DIVERGING)
 
 
-def test_too_large_a_batch_is_halved_until_it_fits(make_folder, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("given", [{"learning_rate": 4e-3, "fine_tune_learning_rate": 4e-4}, {}], ids=["given", "open"])
+def test_too_large_a_batch_is_halved_until_it_fits(make_folder, tmp_path, monkeypatch, capsys, given):
     root, train_phase = make_folder(), Learner.train
 
     def train_with_little_memory(learner, phase, train, val, config, **settings):
@@ -253,21 +255,40 @@ def test_too_large_a_batch_is_halved_until_it_fits(make_folder, tmp_path, monkey
             raise BatchTooLargeError
         return train_phase(learner, phase, train, val, config, **settings)
 
-    settings = pretrained(batch_size=12, head_epochs=2, fine_tune_epochs=1, learning_rate=4e-3)
+    fixed = pretrained(head_epochs=2, fine_tune_epochs=1, trainable_layers=6, **given)
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "train", train_with_little_memory)
-        halved = run(root, tmp_path, "halved", fine_tune_learning_rate=4e-4, **settings)
-    assert "the memory is too small for a batch of 12: starting again with 6 and 0.71 times" in capsys.readouterr().out
-    config = TrainConfig.from_file(halved / "config.json")
-    assert (config.batch_size, config.learning_rate, config.fine_tune_learning_rate) == (
-        3,
-        pytest.approx(2e-3),
-        pytest.approx(2e-4),
-    )
-    places = {"output": tmp_path / "given", "cache_dir": tmp_path / "cache"}
-    given = train(load_inputs(dataclasses.replace(config, **places)))
+        halved = run(root, tmp_path, "halved", batch_size=12, **fixed)
+    assert "the memory is too small for a batch of 12: starting again with 6" in capsys.readouterr().out
+    config = json.loads((halved / "config.json").read_text())
+    assert given.items() <= config.items()
+    asked = run(root, tmp_path, "asked", batch_size=3, **fixed)
     for name in ("config.json", "history.csv", "predictions.csv"):
-        assert (given / name).read_bytes() == (halved / name).read_bytes()
+        assert (asked / name).read_bytes() == (halved / name).read_bytes()
+
+
+def test_a_resumed_run_halves_its_batch_as_one_that_was_never_stopped(make_folder, tmp_path, monkeypatch):
+    root, train_phase = make_folder(), Learner.train
+    settings = pretrained(batch_size=12, head_epochs=1, fine_tune_epochs=0, learning_rate="find")
+    places = {"data": str(root), "output": tmp_path / "run", "cache_dir": tmp_path / "cache"}
+
+    def stopped(*_, **__):
+        raise KeyboardInterrupt
+
+    def train_with_little_memory(learner, phase, train, val, config, **settings):
+        if config.batch_size > 6:
+            raise BatchTooLargeError
+        return train_phase(learner, phase, train, val, config, **settings)
+
+    monkeypatch.setattr(Learner, "train", stopped)
+    with pytest.raises(KeyboardInterrupt), open_folder(TrainConfig(**settings, **places)) as config:
+        train(load_inputs(config))
+    monkeypatch.setattr(Learner, "train", train_with_little_memory)
+    with open_folder(read_begun(tmp_path / "run")) as config:
+        halved = train(load_inputs(config))
+    asked = run(root, tmp_path, "asked", **settings | {"batch_size": 6})
+    for name in ("config.json", "predictions.csv"):
+        assert (asked / name).read_bytes() == (halved / name).read_bytes()
 
 
 def test_memory_that_is_too_small_for_one_picture_is_explained(make_folder, tmp_path, monkeypatch):
