@@ -42,6 +42,7 @@ class EpochResult(NamedTuple):
     phase: str
     epoch: int
     learning_rate: float
+    """That of the epoch's last step."""
     loss: float
     accuracy: float
     val_loss: float | None
@@ -186,8 +187,7 @@ class Learner:
             trained = self._graphs.measured()
             judged = judge(lambda sums=sums: on_step(lambda: self._state(results, steps, best, sums)))
             number = len(results) + 1
-            rate = float(keras.ops.convert_to_numpy(self._optimizer.learning_rate))
-            results.append(EpochResult(phase, number, rate, *trained, *(judged or (None, None))))
+            results.append(EpochResult(phase, number, self._last_rate(), *trained, *(judged or (None, None))))
             if not math.isfinite(trained.loss):
                 best.restore()
                 raise DivergedError(f"the loss is {trained.loss} in epoch {number}", PhaseResult(results, best.epoch))
@@ -198,6 +198,10 @@ class Learner:
         return PhaseResult(results, best.epoch)
 
     def _judge(self, val: Examples | None, on_vectors: bool) -> Callable[..., "Measured | None"]:
+    def _last_rate(self) -> float:
+        """The learning rate of the last step; the optimizer's own is that of the next."""
+        return float(keras.ops.convert_to_numpy(self._rates(keras.ops.maximum(self._optimizer.iterations, 1) - 1)))
+
         """Makes the function that measures on val."""
         size = EVALUATION_BATCH_SIZE * self._strategy.num_replicas_in_sync
         batches = () if val is None else distribute(self._strategy, functools.partial(evaluation_batches, val, size))

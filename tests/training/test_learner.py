@@ -58,11 +58,16 @@ def test_the_same_seed_gives_the_same_weights():
         np.testing.assert_array_equal(first, second)
 
 
-def test_the_learning_rate_ends_at_zero():
-    _, (results, best_epoch) = run(epochs=4)
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_the_history_has_the_rate_of_each_epochs_last_step(precision):
+    _, learner = new_learner(dataclasses.replace(CONFIG, precision=precision))
+    settings = {"epochs": 4, "learning_rate": 0.01, "augment": False}
+    results, best_epoch = learner.train("head", examples(), None, CONFIG, **settings)
     assert best_epoch == 4
-    assert results[0].learning_rate == pytest.approx(0.01, rel=0.1)
-    assert results[-1].learning_rate == pytest.approx(0, abs=1e-9)
+    # Of 16 steps, the first 2 warm up.
+    falling = [0.01 * (1 + math.cos(math.pi * (4 * epoch - 1 - 2) / 14)) / 2 for epoch in range(1, 5)]
+    assert [result.learning_rate for result in results] == pytest.approx(falling, rel=1e-4)
+    assert results[-1].learning_rate > 0
 
 
 def test_a_constant_learning_rate_stays_and_answers_for_fewer_epochs():
