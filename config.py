@@ -106,7 +106,13 @@ class DataConfig:
     """The learning rate of both phases after half an epoch of warming up: it falls to 0 along a cosine, or stays."""
 
     class_weights: bool = False
-    """Weight pictures so that every class counts equally, however few it has."""
+    """Weight pictures so that every class counts equally, however few it has: to learn from, and on val to stop, to
+    choose the best weights and to calibrate. Accuracies and what metrics.json holds count every picture once."""
+
+    fine_tune_augment: Open[Literal["views", "fresh", "none"]] = None
+    """Augmentation of the fine-tuning phase, as --augment of train.py has it. Default: as that; but 'fresh' in place of
+    'views' where the whole network learns (--trainable-layers all, --weights none), which has no frozen layers to run
+    once. 'fresh' runs the whole network in every step, and takes nothing of --cache-gb."""
 
     patience: int = 10
     """Epochs without a lower validation loss after which a phase stops; its best weights are kept."""

@@ -117,13 +117,13 @@ def evaluation_batches(examples: Examples, batch_size: int, part: Part | None = 
         part: of every batch; see `training_batches`.
 
     Returns:
-        Batches of (float32 inputs, targets, weights): 1 over the examples of the batch, whatever their sample weights.
+        Batches of (float32 inputs, targets, weights), as `training_batches`.
     """
     read = _reader(examples._replace(views=examples.views[:1]))
 
     def load(positions: tf.Tensor, shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        batch, targets, _ = read(positions, 0)
-        return batch, targets, shares
+        batch, targets, sample_weights = read(positions, 0)
+        return batch, targets, sample_weights * shares
 
     dealt = _deal(tf.data.Dataset.range(len(examples.targets)).batch(batch_size), batch_size, part)
     return _prefetched(dealt.map(load, num_parallel_calls=PARALLEL_READS))

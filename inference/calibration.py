@@ -16,7 +16,9 @@ SPREAD = 0.5
 """Standard deviation of the temperature's logarithm that is expected before any picture is seen."""
 
 
-def fit_temperature(outputs: np.ndarray, targets: np.ndarray, task: Task) -> float:
+def fit_temperature(
+    outputs: np.ndarray, targets: np.ndarray, task: Task, sample_weights: np.ndarray | None = None
+) -> float:
     """Finds the temperature at which predictions of unseen pictures have the lowest log loss.
 
     A few pictures that are all right would ask for boundless certainty. So the temperature is expected to be near 1
@@ -26,6 +28,7 @@ def fit_temperature(outputs: np.ndarray, targets: np.ndarray, task: Task) -> flo
         outputs: float32 (n, num_outputs), probabilities.
         targets: float32 (n, num_outputs), 0 or 1.
         task: decides what the outputs mean.
+        sample_weights: float32 (n,), of mean 1; None counts every picture once.
 
     Returns:
         Above 1 for a model that was too sure; 1 for no pictures.
@@ -33,11 +36,12 @@ def fit_temperature(outputs: np.ndarray, targets: np.ndarray, task: Task) -> flo
     if len(outputs) == 0:
         return 1.0
     right = targets > 0.5
+    weights = np.ones(len(targets)) if sample_weights is None else sample_weights
 
     def loss(exponent: float) -> float:
         scaled = np.clip(apply_temperature(outputs, np.exp(exponent), task), 1e-15, 1 - 1e-15)
-        given = scaled[right] if task == "multiclass" else np.where(right, scaled, 1 - scaled)
-        return float(-np.log(given).sum() + 0.5 * (exponent / SPREAD) ** 2)
+        given = scaled[right][:, None] if task == "multiclass" else np.where(right, scaled, 1 - scaled)
+        return float(-(np.log(given) * weights[:, None]).sum() + 0.5 * (exponent / SPREAD) ** 2)
 
     return float(np.exp(minimize_scalar(loss, bounds=tuple(np.log(LIMITS)), method="bounded").x))
 

@@ -21,7 +21,7 @@ LARGEST_SHARE = 0.05
 """Of the time, that saving may take."""
 
 
-VERSION = 2
+VERSION = 3
 """Of what is in the file."""
 
 

@@ -44,6 +44,7 @@ class EpochResult(NamedTuple):
     learning_rate: float
     """That of the epoch's last step."""
     loss: float
+    """Mean by the sample weights, as is `val_loss`; accuracies count every example once."""
     accuracy: float
     val_loss: float | None
     val_accuracy: float | None
@@ -197,11 +198,11 @@ class Learner:
         best.restore()
         return PhaseResult(results, best.epoch)
 
-    def _judge(self, val: Examples | None, on_vectors: bool) -> Callable[..., "Measured | None"]:
     def _last_rate(self) -> float:
         """The learning rate of the last step; the optimizer's own is that of the next."""
         return float(keras.ops.convert_to_numpy(self._rates(keras.ops.maximum(self._optimizer.iterations, 1) - 1)))
 
+    def _judge(self, val: Examples | None, on_vectors: bool) -> Callable[..., "Measured | None"]:
         """Makes the function that measures on val."""
         size = EVALUATION_BATCH_SIZE * self._strategy.num_replicas_in_sync
         batches = () if val is None else distribute(self._strategy, functools.partial(evaluation_batches, val, size))
@@ -248,7 +249,9 @@ class Measured(NamedTuple):
     """Means over the examples of an epoch, or of a split."""
 
     loss: float
+    """By the sample weights."""
     accuracy: float
+    """Of all examples alike."""
 
 
 class Best:
@@ -302,15 +305,15 @@ def compile_graphs(
     """
     loss_of, is_right = keras.losses.get(OUTPUTS[task].loss), ACCURACY[task]
     variables = model.trainable_variables
-    sums = tf.Variable(tf.zeros(4), trainable=False)
+    sums = tf.Variable(tf.zeros(3), trainable=False)
 
     def add(totals: tf.Tensor) -> None:
-        loss, right, weights, count = tf.unstack(strategy.reduce(tf.distribute.ReduceOp.SUM, totals, axis=None))
-        sums.assign_add(count * tf.stack([loss, right, weights, 1.0]))  # as the weights of a batch are parts of a mean
+        loss, right, count = tf.unstack(strategy.reduce(tf.distribute.ReduceOp.SUM, totals, axis=None))
+        sums.assign_add(tf.stack([count * loss, right, count]))  # as the weights of a batch are parts of a mean
 
     def totals_of(losses: tf.Tensor, outputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         right, counted = is_right(targets, outputs), tf.cast(weights > 0, tf.float32)
-        return tf.stack([tf.reduce_sum(values) for values in (losses * weights, right * weights, weights, counted)])
+        return tf.stack([tf.reduce_sum(values) for values in (losses * weights, right * counted, counted)])
 
     @tf.autograph.experimental.do_not_convert
     def train_replica(inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
@@ -341,9 +344,9 @@ def compile_graphs(
         add(strategy.run(judge_replica, batch))
 
     def measured() -> Measured:
-        loss, right, weights, count = sums.numpy().tolist()
-        sums.assign(tf.zeros(4))
-        return Measured(loss / count, right / weights) if count else Measured(math.nan, math.nan)
+        loss, right, count = sums.numpy().tolist()
+        sums.assign(tf.zeros(3))
+        return Measured(loss / count, right / count) if count else Measured(math.nan, math.nan)
 
     return Graphs(train_steps, judge_step, measured, [sums])
 

@@ -180,7 +180,7 @@ def _learn(
         return learner.train(
             phase,
             examples(data, "train", inputs.train, config.class_weights),
-            examples(data, "val", [inputs.judged["val"]]) if len(data.splits["val"]) else None,
+            examples(data, "val", [inputs.judged["val"]], config.class_weights) if len(data.splits["val"]) else None,
             config,
             epochs=epochs,
             learning_rate=learning_rate,

@@ -30,6 +30,7 @@ from training.frozen import (
     PhaseInputs,
     build_frozen,
     choose_cuts,
+    examples,
     fit_into_store,
     frozen_inputs,
     whole_network,
@@ -247,7 +248,8 @@ def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     outputs = _predict(run, inputs, ("val",))
     if not outputs:
         return 1.0
-    temperature = fit_temperature(outputs["val"], run.data.targets[run.data.splits["val"]], run.data.task)
+    val = examples(run.data, "val", [], run.config.class_weights)
+    temperature = fit_temperature(outputs["val"], val.targets, run.data.task, val.sample_weights)
     calibrate_head(run.classifier.head, temperature)
     return temperature
 

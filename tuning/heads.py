@@ -81,7 +81,9 @@ class StackedHeads:
         """
         steps = math.ceil(len(train.targets) / configs[0].batch_size)
         places = self._reset(configs, epochs, steps)
-        val_batches = list(evaluation_batches(val, JUDGED_AT_ONCE))
+        sample_weights = np.split(val.sample_weights, range(JUDGED_AT_ONCE, len(val.targets), JUDGED_AT_ONCE))
+        batches = zip(evaluation_batches(val, JUDGED_AT_ONCE), sample_weights, strict=True)
+        val_batches = [(inputs, targets, weights) for (inputs, targets, _), weights in batches]
         batch_size = configs[0].batch_size
         # Many batches are read at once, which takes hardly longer than one.
         size = batch_size * STEPS_PER_CALL
@@ -141,7 +143,7 @@ class StackedHeads:
         return list(map(list, zip(*of_stack, strict=True)))
 
     def _judge(self, val_batches: Sequence[tuple[tf.Tensor, ...]]) -> list[Measured]:
-        sums = functools.reduce(np.add, (np.stack(self._judge_step(*batch[:2])) for batch in val_batches))
+        sums = functools.reduce(np.add, (np.stack(self._judge_step(*batch)) for batch in val_batches))
         return [Measured(*means) for means in (sums / sum(len(targets) for _, targets, _ in val_batches)).T.tolist()]
 
     def _outputs(self, features: tf.Tensor, training: bool) -> tf.Tensor:
@@ -190,10 +192,10 @@ class StackedHeads:
                 train_step(features[first:end], targets[first:end], weights[first:end] * factor)
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def judge_step(features: tf.Tensor, targets: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def judge_step(features: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             outputs, targets = self._outputs(features, training=False), spread(targets)
             losses, right = loss_of(targets, outputs), tf.cast(is_right(targets, outputs), tf.float32)
-            return tf.reduce_sum(losses, axis=1), tf.reduce_sum(right, axis=1)
+            return tf.reduce_sum(losses * weights, axis=1), tf.reduce_sum(right, axis=1)
 
         return train_steps, judge_step
 

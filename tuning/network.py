@@ -214,7 +214,7 @@ class Network:
 
     def _examples(self, inputs: PhaseInputs, config: ChosenConfig) -> tuple[Examples, Examples]:
         train = examples(self._data, "train", inputs.train[: config.views], config.class_weights)
-        return train, examples(self._data, "val", [inputs.judged["val"]])
+        return train, examples(self._data, "val", [inputs.judged["val"]], config.class_weights)
 
 
 def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:

@@ -48,6 +48,15 @@ def test_a_model_that_is_calibrated_and_mostly_right_stays_as_it_is():
     assert fit_temperature(sure, np.eye(4, dtype=np.float32)[answers], "multiclass") == pytest.approx(1, rel=0.1)
 
 
+@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+def test_weighted_pictures_count_as_if_they_came_again(task):
+    outputs, targets = overconfident(task, 2.0, count=60)
+    times = np.arange(60) % 3
+    repeated = fit_temperature(np.repeat(outputs, times, axis=0), np.repeat(targets, times, axis=0), task)
+    assert fit_temperature(outputs, targets, task, times.astype(np.float32)) == pytest.approx(repeated, rel=1e-6)
+    assert fit_temperature(outputs, targets, task) != pytest.approx(repeated, rel=1e-3)
+
+
 def test_without_pictures_nothing_changes():
     assert fit_temperature(np.zeros((0, 3), np.float32), np.zeros((0, 3), np.float32), "multiclass") == 1.0
 

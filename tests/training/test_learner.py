@@ -110,6 +110,23 @@ def test_the_kept_weights_have_the_lowest_validation_loss():
     assert float(loss) == pytest.approx(min(result.val_loss for result in results), rel=1e-5)
 
 
+def test_sample_weights_count_for_the_losses_and_not_for_the_accuracies():
+    weights = np.linspace(0.1, 1.9, 32, dtype=np.float32)
+    train, val = (examples(seed=seed)._replace(sample_weights=weights) for seed in (0, 1))
+    head = build_head(6, "binary", 2, head_units=(8,))
+    settings = {"epochs": 1, "learning_rate": 1e-12, "augment": False}
+    head.layers[-1].kernel.assign(keras.random.normal((8, 1), seed=0))
+    (epoch,), _ = Learner(head, "binary", "adam").train("head", train, val, CONFIG, **settings)
+    for each, loss, accuracy in (
+        (train, epoch.loss, epoch.accuracy),
+        (val, epoch.val_loss, epoch.val_accuracy),
+    ):
+        outputs = head(each.views[0].values, training=False).numpy()
+        losses = keras.losses.binary_crossentropy(each.targets, outputs).numpy()
+        assert loss == pytest.approx(np.mean(losses * weights), rel=1e-4)
+        assert accuracy == np.mean((outputs > 0.5) == each.targets)
+
+
 def test_a_loss_that_is_no_number_stops_and_says_what_to_change():
     broken = examples()._replace(sample_weights=np.full(32, np.nan, np.float32))
     with pytest.raises(DivergedError, match="the loss is nan in epoch 1"):

@@ -15,6 +15,7 @@ from config import RunError, TrainConfig
 from data.decode import read_picture
 from data.pipeline import View
 from features.extract import apply_model
+from inference.calibration import apply_temperature, fit_temperature
 from tests.conftest import draw_photos
 from training.inputs import load_inputs
 from training.folder import open_folder, read_begun
@@ -205,6 +206,29 @@ def test_every_part_of_the_recipe_can_be_changed(make_folder, tmp_path):
         resize="pad",
     )
     assert (folder / "model.keras").exists()
+
+
+def test_class_weights_choose_as_they_train(tmp_path):
+    photos = tmp_path / "photos"
+    draw_photos(photos, ("cat", "dog", "elk"), 24)
+    for path in [*sorted((photos / "dog").iterdir())[6:], *sorted((photos / "elk").iterdir())[8:]]:
+        path.unlink()
+    settings = pretrained(head_epochs=3, fine_tune_epochs=0, val_fraction=0.3, test_fraction=0.0)
+    folder = run(photos, tmp_path, class_weights=True, **settings)
+    table, model = pd.read_csv(folder / "predictions.csv"), json.loads((folder / "model.json").read_text())
+    classes, temperature = model["classes"], model["temperature"]
+    calibrated = table[[f"probability_{name}" for name in classes]].to_numpy()
+    outputs = apply_temperature(calibrated, 1 / temperature, "multiclass")
+    labels = table["label"].map(classes.index).to_numpy()
+    counts = np.bincount(labels)
+    assert len(set(counts)) > 1
+    weights = len(labels) / (len(counts) * counts[labels])
+    losses = -np.log(outputs[np.arange(len(labels)), labels])
+    history = pd.read_csv(folder / "history.csv")
+    assert history["val_loss"].min() == pytest.approx(np.mean(weights * losses), rel=1e-3)
+    assert history["val_loss"].min() != pytest.approx(np.mean(losses), rel=1e-2)
+    targets = np.eye(3, dtype=np.float32)[labels]
+    assert fit_temperature(outputs, targets, "multiclass", weights) == pytest.approx(temperature, rel=1e-3)
 
 
 def test_fine_tuning_can_be_left_out(make_folder, tmp_path):
