@@ -111,8 +111,8 @@ class DataConfig:
 
     fine_tune_augment: Open[Literal["views", "fresh", "none"]] = None
     """Augmentation of the fine-tuning phase, as --augment of train.py has it. Default: as that; but 'fresh' in place of
-    'views' where the whole network learns (--trainable-layers all, --weights none), which has no frozen layers to run
-    once. 'fresh' runs the whole network in every step, and takes nothing of --cache-gb."""
+    'views' where less than a quarter of the network's work is in frozen layers, as with --trainable-layers all or
+    --weights none. 'fresh' runs the whole network in every step, and takes nothing of --cache-gb."""
 
     patience: int = 10
     """Epochs without a lower validation loss after which a phase stops; its best weights are kept."""
@@ -134,7 +134,8 @@ class DataConfig:
 
     cache_gb: float = 20.0
     """Most that decoded pictures and the frozen layers' results may take there, GB; those unused for longest go first.
-    0 keeps none, and fine-tuning runs the whole network."""
+    The result does not depend on it: where fine-tuning needs more, the run says how much before it computes anything.
+    With 0, heads can be trained, and --fine-tune-augment fresh."""
 
     strategy: Strategy = "auto"
     """What the network learns on: 'one' device, all GPUs of this machine ('mirrored'), several machines ('multiworker',
@@ -210,7 +211,7 @@ class TrainConfig(DataConfig):
     augment: Literal["views", "fresh", "none"] = "views"
     """Random flips, crops, brightness and contrast for training pictures: 'views' makes a few versions of each, runs
     them through the frozen layers once and takes another in each epoch; 'fresh' makes new ones in every epoch, for
-    which the whole network has to run; or 'none'."""
+    which the whole network has to run; or 'none'. See also --fine-tune-augment."""
 
     views: Open[int] = None
     """Versions of each training picture, the unchanged one included; one means no augmentation. Default: 2."""
@@ -329,7 +330,8 @@ SECTIONS = {
     "network": ("backbone", "weights", "pooling", "head_units", "dropout", "trainable_layers"),
     "training": (
         *("head_epochs", "fine_tune_epochs", "learning_rate", "fine_tune_learning_rate", "layer_decay", "schedule"),
-        *("batch_size", "optimizer", "weight_decay", "augment", "views", "class_weights", "patience", "seed"),
+        *("batch_size", "optimizer", "weight_decay", "augment", "fine_tune_augment", "views"),
+        *("class_weights", "patience", "seed"),
     ),
     "search": (
         *("oracle", "objective", "max_trials", "max_minutes", "finalists", "repeats", "workers"),

@@ -162,9 +162,9 @@ class Store:
                 locks.callback(lock.release)
             yield
 
-    def has_room(self, needed: int) -> bool:
-        """Whether `needed` bytes would fit, if everything else were deleted."""
-        return self._fits(needed, self._deletable())
+    def room(self) -> int:
+        """Bytes that the disk would have for entries, if all that are there were deleted; the limit may be lower."""
+        return max(0, self._free() + sum(map(freed, self._deletable())))
 
     def make_room(self, needed: int, descriptions: Sequence[Description] = ()) -> bool:
         """Deletes what was unused for longest until `needed` bytes fit; False, and nothing deleted, if they cannot.

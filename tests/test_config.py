@@ -35,6 +35,14 @@ def test_a_saved_config_reads_back_equal(tmp_path):
     assert TrainConfig.from_file(path) == config
 
 
+def test_a_config_of_an_older_version_reads_what_it_lacks_as_open(tmp_path):
+    settings = TrainConfig().to_json()
+    del settings["fine_tune_augment"]
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(settings))
+    assert TrainConfig.from_file(path).fine_tune_augment is None
+
+
 def test_a_saved_config_does_not_say_where_things_go(tmp_path):
     assert {"output", "cache_dir", "strict"}.isdisjoint(TrainConfig(output=tmp_path, strict=True).to_json())
 

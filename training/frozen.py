@@ -25,7 +25,7 @@ from models.precision import Precision
 from terminal import counted, progress_bar, show_stage
 from training.inputs import RunInputs
 from training.learner import balanced_weights
-from training.recipe import LEAST_SHARE_BEFORE
+from training.recipe import LEAST_SHARE_BEFORE, fine_tunes
 
 Phase = Literal["head", "fine_tune"]
 Use = TypeVar("Use", bound=Hashable)
@@ -83,14 +83,19 @@ def choose_cuts(classifier: Classifier, config: ChosenConfig) -> dict[Phase, Cut
 
     Args:
         classifier: all of its backbone is frozen afterwards.
-        config: of the run.
+        config: of the run; without `fine_tune_augment`, fine-tuning is cut where it can be.
     """
-    if config.augment == "fresh":
-        return {}
-    trainable_layers: dict[Phase, Depth] = {"head": 0} if config.head_epochs else {}
-    if config.fine_tune_epochs and config.trainable_layers != 0:
+    trainable_layers: dict[Phase, Depth] = {}
+    if config.head_epochs and config.augment != "fresh":
+        trainable_layers["head"] = 0
+    if fine_tunes(config) and augment_of(config, "fine_tune") != "fresh":
         trainable_layers["fine_tune"] = config.trainable_layers
     return cuts_at(classifier, trainable_layers)
+
+
+def augment_of(config: ChosenConfig, phase: Phase) -> str:
+    """How the pictures of a phase are varied; see `config.TrainConfig`."""
+    return config.augment if phase == "head" else config.fine_tune_augment or config.augment
 
 
 def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, Depth]) -> dict[Use, Cut]:
@@ -104,54 +109,44 @@ def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, Depth]) -> di
     for use, count in trainable_layers.items():
         set_trainable(classifier.backbone.layers, count)
         cut = cut_before_trainable(cuts, classifier.model)
-        if 1 - cut.share_after >= LEAST_SHARE_BEFORE:
+        if count == 0 or 1 - cut.share_after >= LEAST_SHARE_BEFORE:
             chosen[use] = cut
     set_trainable(classifier.backbone.layers, 0)
     return chosen
 
 
-def fit_into_store(cuts: dict[Use, Cut], views: int, data: ImageData, store: Store) -> tuple[dict[Use, Cut], int]:
-    """Takes as many views, and then as many cuts, as the store has room for; the widest feature maps go first.
+def unique_cuts(cuts: Mapping[Any, Cut]) -> list[Cut]:
+    """Returns each cut once that several uses have."""
+    return list({cut.layer: cut for cut in cuts.values()}.values())
+
+
+def show_whole_network(trainable_layers: Depth) -> None:
+    """Says that fine-tuning varies pictures anew, although views were asked for."""
+    show_stage(
+        "augment",
+        f"fine-tuning of {trainable_layers} layers runs the whole network: pictures are varied anew in every epoch "
+        f"(--fine-tune-augment fresh), in place of views",
+    )
+
+
+def whole_network(classifier: Classifier, data: ImageData, augment: bool = False) -> PhaseInputs:
+    """The inputs of a phase that runs the whole network.
 
     Args:
-        cuts: those wanted.
-        views: those wanted.
+        classifier: the network.
         data: the pictures.
-        store: where their tensors will be.
-
-    Returns:
-        The cuts and the views; what is less than asked for is said on the terminal.
+        augment: whether to vary them anew in each epoch.
     """
-    cuts, wanted = dict(cuts), views
-    kept, train = sum(map(len, data.splits.values())), len(data.splits["train"])
-    while True:
-        for views in range(wanted, 0, -1):
-            needed = sum(
-                kept * cut.size(half=False) + (views - 1) * train * cut.size(half=True) for cut in _unique(cuts)
-            )
-            if store.has_room(needed):
-                if views < wanted:
-                    show_stage("cache", f"room for {views} of {wanted} views; more take a larger --cache-gb or disk")
-                return cuts, views
-        maps = [use for use, cut in cuts.items() if len(cut.tensor.shape) > 2]
-        if not maps:
-            return cuts, wanted
-        del cuts[max(maps, key=lambda use: cuts[use].values)]
-        show_stage("cache", "no room for what the frozen layers make: fine-tuning runs all of them; see --cache-gb")
-
-
-def whole_network(classifier: Classifier, config: ChosenConfig, data: ImageData) -> PhaseInputs:
-    """The inputs of a phase that runs the whole network."""
     train = View(data.pixels, data.splits["train"])
     judged = {split: View(data.pixels, data.splits[split]) for split in JUDGED}
-    augment = config.augment == "fresh" or (config.augment == "views" and config.views > 1)
     return PhaseInputs(classifier.model, [train], judged, augment)
 
 
 def frozen_inputs(
     classifier: Classifier,
-    cuts: dict[Use, Cut],
-    config: ChosenConfig,
+    cuts: Mapping[Use, Cut],
+    views: Mapping[Use, int],
+    config: SizedConfig,
     data: ImageData,
     store: Store,
     strategy: tf.distribute.Strategy | None = None,
@@ -165,7 +160,8 @@ def frozen_inputs(
     Args:
         classifier: the network.
         cuts: where it is cut for each use.
-        config: for views and seed.
+        views: number of views of each use.
+        config: for the seed.
         data: the pictures: all in the plain view, those to train on in the others.
         store: where the results stay.
         strategy: whose replicas share the work; None for one device.
@@ -179,14 +175,18 @@ def frozen_inputs(
     plain_positions = judged_positions = kept
     if precision != "float32" and len(kept) > len(train):
         plain_positions, judged_positions = np.sort(train), np.setdiff1d(kept, train)
+    most = max(views.values())
+    count, saved, computed = len(kept) + (most - 1) * len(train), 0.0, []
     part = frozen_part(classifier, cuts, config, data, store, strategy, precision=precision)
-    count, saved, views = len(kept) + (config.views - 1) * len(train), 0.0, []
     with progress_bar("features", count) as advance:
-        for number in range(config.views):
+        for number in range(most):
+            wanted = {use: cut for use, cut in cuts.items() if views[use] > number}
+            if len(unique_cuts(wanted)) < len(part.cuts):
+                part = frozen_part(classifier, wanted, config, data, store, strategy, precision=precision)
             arrays, seconds = load_or_compute(part, number, train if number else plain_positions, config, data, advance)
-            views.append(arrays)
+            computed.append(arrays)
             saved += seconds
-        judged = views[0]
+        judged = computed[0]
         if judged_positions is not plain_positions:
             part = frozen_part(classifier, cuts, config, data, store, strategy, precision="float32")
             judged, seconds = load_or_compute(part, 0, judged_positions, config, data, advance)
@@ -194,22 +194,21 @@ def frozen_inputs(
     how = f"{saved:.1f} seconds saved by the cache"
     if not saved:
         how = f"{count / (time.perf_counter() - started):,.0f} pictures per second"
-    views_of = f" ({counted(config.views, 'view', 'views')} of each to train on)" if config.views > 1 else ""
+    views_of = f" ({counted(most, 'view', 'views')} of each to train on)" if most > 1 else ""
     text = f"{counted(len(kept), 'picture', 'pictures')} through the frozen layers, once{views_of}: {how}"
     behind = [cut.share_after for cut in cuts.values() if len(cut.tensor.shape) > 2]
     if behind:
         text += f"; fine-tuning computes the {max(behind):.0%} behind them"
     show_stage("features", text)
 
-    inputs, places = {}, [cut.layer for cut in _unique(cuts)]
+    inputs = {}
     for use, cut in cuts.items():
-        place = places.index(cut.layer)
-        plain, *varied = [arrays[place] for arrays in views]
+        plain, *varied = [arrays[cut.layer] for arrays in computed[: views[use]]]
         rows = np.searchsorted(plain_positions, train)
         inputs[use] = PhaseInputs(
             keras.Model(cut.tensor, classifier.model.output),
             [View(plain, rows), *(View(array, np.arange(len(train))) for array in varied)],
-            {split: View(judged[place], np.searchsorted(judged_positions, data.splits[split])) for split in JUDGED},
+            {split: View(judged[cut.layer], np.searchsorted(judged_positions, data.splits[split])) for split in JUDGED},
             augment=False,
         )
     return inputs
@@ -232,7 +231,7 @@ def frozen_part(
 ) -> FrozenPart:
     """Makes the pass through what lies before the cuts; see `frozen_inputs` for the arguments."""
     title = f"{data.name}, {config.backbone}, {config.image_size} px"
-    return FrozenPart(classifier.model, _unique(cuts), store, precision, title, strategy)
+    return FrozenPart(classifier.model, unique_cuts(cuts), store, precision, title, strategy)
 
 
 def load_or_compute(
@@ -242,8 +241,8 @@ def load_or_compute(
     config: SizedConfig,
     data: ImageData,
     on_progress: Callable[[int], None],
-) -> tuple[list[np.ndarray], float]:
-    """Returns what crosses each cut in one view, and the seconds that the store saved.
+) -> tuple[dict[str, np.ndarray], float]:
+    """Returns what crosses each cut in one view, by the layer in front of it, and the seconds that the store saved.
 
     Views that are varied may be kept as float16: that is far below what augmentation changes. The plain one is kept
     as it was computed.
@@ -260,14 +259,11 @@ def load_or_compute(
     varied = {"seed": config.seed, "view": number} if number else None
     description = {**data.describe(positions), "augmentation": varied}
     view = View(data.pixels, positions)
-    return part.load_or_compute(view, draws, description, half=number > 0, on_progress=on_progress)
+    arrays, seconds = part.load_or_compute(view, draws, description, half=number > 0, on_progress=on_progress)
+    return {cut.layer: array for cut, array in zip(part.cuts, arrays, strict=True)}, seconds
 
 
 def features_sample(head: PhaseInputs) -> np.ndarray:
     """Features of some training pictures, float32 (n, num_features), from the inputs of a head."""
     values, rows = head.train[0]
     return values[rows[:: max(1, len(rows) // FEATURES_SAMPLED)]]
-
-
-def _unique(cuts: Mapping[Any, Cut]) -> list[Cut]:
-    return list({cut.layer: cut for cut in cuts.values()}.values())

@@ -1,14 +1,21 @@
-"""How much memory a training step takes, and how much there is."""
+"""How much memory a training step takes, how much disk the frozen layers' results, and how much there is."""
 
 import contextlib
 import math
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import keras
 import tensorflow as tf
 
+from config import RunError, UsageError
+from data.prepare import ImageData
+from data.replicas import chief_decides
+from data.store import Store
+from features.cuts import Cut
 from terminal import show_stage
+from training.frozen import Use, kept_pictures, unique_cuts
 
 
 def warn_of_memory(model: keras.Model, batch_size: int) -> None:
@@ -29,6 +36,55 @@ def warn_of_memory(model: keras.Model, batch_size: int) -> None:
             f"a batch of {batch_size} takes up to {needed / 2**30:,.0f} GiB of memory, and {present / 2**30:,.0f} GiB "
             f"are there: if the process is killed, choose a smaller --batch-size",
         )
+
+
+def check_room(
+    cuts: Mapping[Use, Cut],
+    views: Mapping[Use, int],
+    data: ImageData,
+    store: Store,
+    strategy: tf.distribute.Strategy,
+) -> None:
+    """Makes sure that there is room for what the frozen layers make of the pictures, before it is computed.
+
+    So the room decides whether a run starts, and never what it learns. Vectors are kept in memory where there is none.
+
+    Args:
+        cuts: where the network is cut for each use.
+        views: number of views of each use.
+        data: the pictures.
+        store: where their tensors will be.
+        strategy: whose chief looks at the disk.
+
+    Raises:
+        UsageError: the limit of the store is too low.
+        RunError: the disk is too full.
+    """
+    kept, train = len(kept_pictures(data)), len(data.splits["train"])
+    needed = sum(
+        kept * cut.size(half=False)
+        + (max(views[use] for use, other in cuts.items() if other.layer == cut.layer) - 1) * train * cut.size(half=True)
+        for cut in unique_cuts(cuts)
+    )
+    room = chief_decides(strategy, store.room)
+    if needed <= min(store.limit, room) or all(len(cut.tensor.shape) == 2 for cut in cuts.values()):
+        return
+    most = max(views.values())
+    what = f"what the frozen layers make of {kept:,} pictures{f' in {most} views' if most > 1 else ''}"
+    choices = (
+        f"{'--views 1, ' if most > 1 else ''}--trainable-layers 0, or --fine-tune-augment fresh, which runs the whole "
+        f"network instead"
+    )
+    least = math.ceil(needed / 1e7) / 100
+    if needed > store.limit:
+        raise UsageError(
+            f"--cache-gb must be at least {least:g} for {what}; received {store.limit / 1e9:g}. Raise it, or choose "
+            f"{choices}."
+        )
+    raise RunError(
+        f"The disk of '{store.folder}' has {room / 1e9:.2f} GB left for {what}, which takes {least:g}. Make room, or "
+        f"choose another --cache-dir, {choices}."
+    )
 
 
 def _physical_memory() -> int | None:

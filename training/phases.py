@@ -17,12 +17,12 @@ from terminal import counted, progress_bar, show_stage
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of
-from training.frozen import Phase, PhaseInputs, examples, features_sample, whole_network
+from training.frozen import Phase, PhaseInputs, augment_of, examples, features_sample, whole_network
 from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState, assign
 from training.memory import warn_of_memory
 from training.optimizers import layer_decay_factors
 from training.range_test import STEPS, choose_rate, range_test
-from training.recipe import choose_head_learning_rate
+from training.recipe import choose_head_learning_rate, fine_tunes
 from training.state import Run
 
 
@@ -87,7 +87,7 @@ def train_head(run: Run, inputs: dict[Phase, PhaseInputs], learning_rate: float)
 def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
     """Unfreezes the backbone's last layers and trains them gently, together with the head; see `train_head`."""
     config, layers = run.config, run.classifier.backbone.layers
-    if config.fine_tune_epochs == 0 or config.trainable_layers == 0:
+    if not fine_tunes(config):
         return
     set_trainable(layers, config.trainable_layers, batch_norm_learns=config.weights == "none")
     factors = None
@@ -224,7 +224,7 @@ def _show_phase(phase: Phase, result: PhaseResult) -> None:
 
 
 def _phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
-    return inputs.get(phase) or whole_network(run.classifier, run.config, run.data)
+    return inputs.get(phase) or whole_network(run.classifier, run.data, augment_of(run.config, phase) == "fresh")
 
 
 def _title(phase: Phase) -> str:

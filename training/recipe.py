@@ -1,5 +1,6 @@
 """The settings a user leaves open: chosen from the backbone, the pictures and their number, each with its reason."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -109,13 +110,40 @@ def choose_training(config: SizedConfig, cuts: "Sequence[Cut]", num_train: int) 
         "fine_tune_learning_rate": fine_tune_learning_rate,
     }
     settings = vars(config) | {name: value for name, value in choices.items() if getattr(config, name) is None}
-    chosen = ChosenConfig(**settings | ({} if config.augment == "views" else {"views": 1}))
+    has_views = "views" in (config.augment, config.fine_tune_augment)
+    chosen = ChosenConfig(**settings | ({} if has_views else {"views": 1}))
     if chosen.head_epochs == 0 and (chosen.fine_tune_epochs == 0 or chosen.trainable_layers == 0):
         raise UsageError(
             "Nothing would learn: neither the head has epochs, nor fine-tuning epochs and layers. Raise --head-epochs, "
             "or --fine-tune-epochs and --trainable-layers."
         )
     return chosen
+
+
+def choose_fine_tune_augment(config: ChosenConfig, has_cut: bool) -> ChosenConfig:
+    """Sets `fine_tune_augment`: as `augment`, but for views where there are no frozen layers to run them through once.
+
+    Args:
+        config: as it is; what is given in it stays.
+        has_cut: whether fine-tuning learns behind a cut; where not, it runs the whole network.
+
+    Raises:
+        UsageError: views are asked for, and the whole network runs.
+    """
+    chosen = config.fine_tune_augment or config.augment
+    if chosen == "views" and not has_cut and fine_tunes(config):
+        if config.fine_tune_augment is not None:
+            raise UsageError(
+                f"--fine-tune-augment views needs frozen layers before those that learn, and --trainable-layers "
+                f"{config.trainable_layers} leaves too few of them. Choose 'fresh' or 'none'."
+            )
+        chosen = "fresh" if config.views > 1 else "none"
+    return dataclasses.replace(config, fine_tune_augment=chosen)
+
+
+def fine_tunes(config: ChosenConfig) -> bool:
+    """Whether there is a fine-tuning phase."""
+    return config.fine_tune_epochs > 0 and config.trainable_layers != 0
 
 
 def check_depth(trainable_layers: Depth | None, cuts: "Sequence[Cut]", backbone: str) -> None:

@@ -2,19 +2,18 @@
 
 import dataclasses
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from config import RunError, SizedConfig
-from data.prepare import ImageData
-from data.replicas import check_alike, chief_decides, has_workers, is_chief, wait_for_workers
+from config import ChosenConfig, RunError, SizedConfig
+from data.replicas import check_alike, has_workers, is_chief, wait_for_workers
 from data.sources import Split
-from data.store import Store, open_store
-from features.cuts import Cut, find_cuts
+from data.store import open_store
+from features.cuts import find_cuts
 from features.extract import apply_model
 from files import write_json, written_aside
 from inference.calibration import calibrate_head, fit_temperature
@@ -28,17 +27,19 @@ from training.frozen import (
     JUDGED,
     Phase,
     PhaseInputs,
+    augment_of,
     build_frozen,
     choose_cuts,
     examples,
-    fit_into_store,
     frozen_inputs,
+    show_whole_network,
     whole_network,
 )
 from training.inputs import RunInputs, inputs_digest
 from training.learner import BatchTooLargeError
+from training.memory import check_room
 from training.phases import choose_learning_rate, fine_tune, train_head
-from training.recipe import choose_training
+from training.recipe import choose_fine_tune_augment, choose_training
 from training.state import Clock, Run
 from training.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 
@@ -151,19 +152,24 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     precision = chosen_precision(inputs.config.precision, classifier.model, strategy)
     precise = dataclasses.replace(inputs.config, precision=precision)
     config = choose_training(precise, find_cuts(classifier.backbone), len(data.splits["train"]))
+    cuts = choose_cuts(classifier, config)
+    config = choose_fine_tune_augment(config, has_cut="fine_tune" in cuts)
     millions = classifier.model.count_params() / 1e6
     show_stage("model", f"{row.name} ({config.weights}), {config.image_size} px, {millions:.1f} M parameters")
     show_stage("batch", describe_batch(config.batch_size, strategy))
+    if precise.fine_tune_augment is None and config.fine_tune_augment == "fresh" != config.augment:
+        show_whole_network(config.trainable_layers)
 
     checkpoints_of(folder).mkdir(parents=True, exist_ok=True)
     digest, versions = inputs_digest(inputs), writer.package_versions()
     begun = read_begun_with(config, digest, versions)
-    store = open_store(config.cache_dir, config.cache_gb)
-    cuts, views = _fit_into_store(choose_cuts(classifier, config), config.views, data, store, strategy)
     positions: dict[str, int] = {phase: cut.position for phase, cut in cuts.items()}
-    if begun is not None and (begun != positions or views != config.views):
-        raise RunError(f"'{folder}' was begun with more room for the cache: raise --cache-gb, or free disk.")
-    config = dataclasses.replace(config, views=views)
+    if begun is not None and begun != positions:
+        raise RunError(
+            f"'{folder}' was begun by a version that cuts the network elsewhere. Choose another --output to start anew."
+        )
+    store = open_store(config.cache_dir, config.cache_gb)
+    check_room(cuts, _views(cuts, config), data, store, strategy)
     check_alike(strategy, (config.to_json(), digest, positions))
     if is_chief(strategy):
         _check_disk(folder, classifier.model)
@@ -188,19 +194,6 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     writer.write_quarantine(run.folder, data)
     writer.write_table(run.folder / "history.csv", run.history)
     return run
-
-
-def _fit_into_store(
-    wanted: dict[Phase, Cut], views: int, data: ImageData, store: Store, strategy: tf.distribute.Strategy
-) -> tuple[dict[Phase, Cut], int]:
-    """What the store has room for, as the chief sees it."""
-
-    def decide() -> tuple[list[Phase], int]:
-        cuts, fitting = fit_into_store(wanted, views, data, store)
-        return list(cuts), fitting
-
-    phases, fitting = chief_decides(strategy, decide)
-    return {phase: wanted[phase] for phase in phases}, fitting
 
 
 def _check_disk(folder: Path, model: keras.Model) -> None:
@@ -232,8 +225,20 @@ def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
         return {}
     with run.clock.timed("features"):
         return frozen_inputs(
-            run.classifier, run.cuts, run.config, run.data, run.store, run.strategy, precision=run.precision
+            run.classifier,
+            run.cuts,
+            _views(run.cuts, run.config),
+            run.config,
+            run.data,
+            run.store,
+            run.strategy,
+            precision=run.precision,
         )
+
+
+def _views(cuts: Iterable[Phase], config: ChosenConfig) -> dict[Phase, int]:
+    """The number of views that each phase takes."""
+    return {phase: config.views if augment_of(config, phase) == "views" else 1 for phase in cuts}
 
 
 def _exact_phase(run: Run) -> Phase | None:
@@ -257,7 +262,7 @@ def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
 def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]) -> dict[Split, np.ndarray]:
     """Predicts splits, but for empty ones, from what the frozen layers made of them where the last phase has that."""
     phase = _exact_phase(run)
-    final = inputs[phase] if phase else whole_network(run.classifier, run.config, run.data)
+    final = inputs[phase] if phase else whole_network(run.classifier, run.data)
     model, _, views, _ = final
     judged = {split: views[split] for split in splits if len(views[split].rows)}
     # For a TPU, the processor beside it measures.

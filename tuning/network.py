@@ -15,7 +15,7 @@ import tensorflow as tf
 from config import ChosenConfig, CompleteConfig, Depth, SizedConfig, TrainConfig
 from data.pipeline import Examples
 from data.store import open_store
-from features.cuts import find_cuts
+from features.cuts import Cut, find_cuts
 from models.freezing import set_trainable, split_into_blocks
 from models.precision import choose_precision
 from training.frozen import (
@@ -24,14 +24,15 @@ from training.frozen import (
     cuts_at,
     examples,
     features_sample,
-    fit_into_store,
     frozen_inputs,
+    show_whole_network,
     whole_network,
 )
 from training.inputs import RunInputs
 from training.learner import DivergedError, Measured
+from training.memory import check_room
 from training.optimizers import UPDATE_RULES
-from training.recipe import check_depth, choose_head_learning_rate, choose_training
+from training.recipe import check_depth, choose_fine_tune_augment, choose_head_learning_rate, choose_training
 from tuning.heads import SolvedHead, StackedHeads
 from tuning.space import TuneConfig
 from tuning.tails import Tail
@@ -93,28 +94,40 @@ class Network:
         self._cuts = find_cuts(self._classifier.backbone)
         for depth in self.depths:
             check_depth(depth, self._cuts, inputs.row.name)
+        self._views = max(search.views)
+        cuts = self._choose_cuts(config)
+        views = {depth: 1 if depth and config.fine_tune_augment == "none" else self._views for depth in cuts}
         store = open_store(config.cache_dir, config.cache_gb)
-        wanted = cuts_at(self._classifier, {depth: depth for depth in (0, *self.depths)})
-        cuts, self._views = fit_into_store(wanted, max(search.views), self._data, store)
-        self._tensors = {depth: cut.tensor for depth, cut in cuts.items()}
+        check_room(cuts, views, self._data, store, self._strategy)
         self._precision = choose_precision(config.precision, self._classifier.model)
-        chosen = self._choose(dataclasses.replace(config, views=self._views))
         self._inputs = frozen_inputs(
-            self._classifier, cuts, chosen, self._data, store, self._strategy, precision=self._precision
+            self._classifier, cuts, views, config, self._data, store, self._strategy, precision=self._precision
         )
-        self._whole = whole_network(self._classifier, chosen, self._data)
+        self._whole = whole_network(self._classifier, self._data)
         self._optimizers = search.optimizer
         self._stacks: dict[tuple[int, ...], list[StackedHeads]] = defaultdict(list)
         self._tails: dict[tuple, Tail] = {}
 
+    def _choose_cuts(self, config: SizedConfig) -> dict[Depth, Cut]:
+        """Cuts the network for heads and for every depth that can be cut; says it of the others."""
+        deeper = [] if config.fine_tune_augment == "fresh" else [depth for depth in self.depths if depth != 0]
+        cuts = cuts_at(self._classifier, {depth: depth for depth in (0, *deeper)})
+        self._tensors = {depth: cut.tensor for depth, cut in cuts.items()}
+        for depth in deeper:
+            trial = self._choose(dataclasses.replace(config, trainable_layers=depth, views=self._views))
+            if config.fine_tune_augment is None and trial.fine_tune_augment == "fresh":
+                show_whole_network(depth)
+        return cuts
+
     def complete(self, config: TrainConfig) -> CompleteConfig:
         """Sets what a trial leaves open as `train.py` would."""
-        views = self._views if config.views is None else min(config.views, self._views)
+        views = self._views if config.views is None else config.views
         sized = SizedConfig(**{**vars(config), "image_size": self._image_size, "views": views})
         return choose_head_learning_rate(self._choose(sized), self._features)
 
     def _choose(self, config: SizedConfig) -> ChosenConfig:
-        return choose_training(config, self._cuts, len(self._data.splits["train"]))
+        chosen = choose_training(config, self._cuts, len(self._data.splits["train"]))
+        return choose_fine_tune_augment(chosen, has_cut=chosen.trainable_layers in self._tensors)
 
     @functools.cached_property
     def _features(self) -> np.ndarray:
@@ -131,7 +144,7 @@ class Network:
         """
         alike = configs[0]
         started = time.perf_counter()
-        train, val = self._examples(self._inputs[0], alike)
+        train, val = self._examples(self._inputs[0], alike, alike.views)
         groups = _by_settings(configs, "head_epochs")
         heads = self._stack_for([configs[group[0]] for group in groups]).train(
             train,
@@ -190,10 +203,9 @@ class Network:
             self._tails[place] = Tail(
                 model, tensor, self._data.task, num_classes, config.head_units, self._strategy, self._precision
             )
-        train, val = self._examples(inputs, config)
+        train, val = self._examples(inputs, config, config.views if config.fine_tune_augment == "views" else 1)
         steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / config.batch_size)
         try:
-            augment = inputs.augment and config.views > 1
             self._tails[place].train(
                 head.weights,
                 steps,
@@ -201,7 +213,7 @@ class Network:
                 val,
                 config,
                 epochs,
-                augment,
+                config.fine_tune_augment == "fresh",
                 on_judged=curve.append,
             )
         except DivergedError:
@@ -212,8 +224,8 @@ class Network:
         for position in positions:
             yield position, _outcome(curve, configs[position].fine_tune_epochs, seconds)
 
-    def _examples(self, inputs: PhaseInputs, config: ChosenConfig) -> tuple[Examples, Examples]:
-        train = examples(self._data, "train", inputs.train[: config.views], config.class_weights)
+    def _examples(self, inputs: PhaseInputs, config: ChosenConfig, views: int) -> tuple[Examples, Examples]:
+        train = examples(self._data, "train", inputs.train[:views], config.class_weights)
         return train, examples(self._data, "val", [inputs.judged["val"]], config.class_weights)
 
 
@@ -236,6 +248,7 @@ def _by_settings(configs: Sequence[CompleteConfig], epochs: str) -> list[list[in
         indifferent: dict[str, Any] = {}
         if epochs == "head_epochs":  # a head is the same whatever is done with it later
             indifferent |= {"trainable_layers": 0, "fine_tune_epochs": 0, "fine_tune_learning_rate": None}
+            indifferent |= {"fine_tune_augment": None}
         needs_weights = epochs == "head_epochs" and config.trainable_layers != 0
         if config.schedule == "constant" and not needs_weights:
             indifferent[epochs] = 0

@@ -194,7 +194,8 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
     kept = kept_pictures(data)
     started = time.perf_counter()
     with progress_bar(config.backbone, len(kept)) as advance:
-        [features], saved = load_or_compute(part, 0, kept, config, data, advance)
+        arrays, saved = load_or_compute(part, 0, kept, config, data, advance)
+    (features,) = arrays.values()
     return features, len(kept) / (saved or time.perf_counter() - started)
 
 

@@ -67,8 +67,8 @@ class Records:
         for name, value in _settings(config).items():
             if row[name] != value and not (row[name] != row[name] and value != value):  # NaN is not equal to itself
                 raise UsageError(
-                    f"Trial {number} of '{self.folder}' had {name} {row[name]}, and now has {value}: the room for "
-                    f"--cache-gb or the versions of libraries are others. Choose another --output."
+                    f"Trial {number} of '{self.folder}' had {name} {row[name]}, and now has {value}: the versions of "
+                    f"libraries are others. Choose another --output."
                 )
         return Outcome(*(row[name] for name in Outcome._fields))
 

@@ -164,7 +164,7 @@ def _do(
     busy.set()
     try:
         if any(network.complete(config) != config for _, config in job):
-            raise RunError("This machine has less room for --cache-gb than the chief, or other libraries.")
+            raise RunError("This machine computes otherwise than the chief: its libraries are others.")
         outcomes = list(run_job(network, job))
     except (UsageError, RunError, KeyboardInterrupt):
         busy.clear()

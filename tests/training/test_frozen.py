@@ -2,15 +2,17 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from config import TrainConfig
+from config import RunError, TrainConfig, UsageError
 from data.pipeline import Examples
 from data.prepare import prepare_data
 from data.sources import load_source
@@ -68,12 +70,13 @@ def test_the_loss_curve_is_that_of_the_whole_network(make_folder, tmp_path, back
         return classifier
 
     whole = start()
-    expected = curve(whole_network(whole, config, data), whole, config, data)
+    expected = curve(whole_network(whole, data), whole, config, data)
     cached = start()
     cuts = {"fine_tune": choose_cuts(cached, config)["fine_tune"]}
     frozen = [cached.model.get_layer(name) for name in _layers_before(cached, cuts["fine_tune"].layer)]
     before = [layer.get_weights() for layer in frozen]
-    inputs = frozen_inputs(cached, cuts, config, data, Store(tmp_path / "s", 10**9), precision="float32")
+    store = Store(tmp_path / "s", 10**9)
+    inputs = frozen_inputs(cached, cuts, {"fine_tune": 1}, config, data, store, precision="float32")
     assert inputs["fine_tune"].train[0].values.dtype == np.float32
     got = curve(inputs["fine_tune"], cached, config, data)
 
@@ -94,6 +97,8 @@ def test_phases_without_anything_frozen_have_no_cut(make_folder, tmp_path):
     config = settings_of(make_folder(), tmp_path, trainable_layers=14)
     assert set(choose_cuts(classifier, config)) == {"head", "fine_tune"}
     assert choose_cuts(classifier, dataclasses.replace(config, augment="fresh")) == {}
+    assert set(choose_cuts(classifier, dataclasses.replace(config, fine_tune_augment="fresh"))) == {"head"}
+    assert set(choose_cuts(classifier, dataclasses.replace(config, fine_tune_augment="none"))) == {"head", "fine_tune"}
     assert set(choose_cuts(classifier, dataclasses.replace(config, trainable_layers="all"))) == {"head"}
     assert set(choose_cuts(classifier, dataclasses.replace(config, trainable_layers=0))) == {"head"}
     assert set(choose_cuts(classifier, dataclasses.replace(config, head_epochs=0))) == {"fine_tune"}
@@ -118,18 +123,62 @@ def test_a_second_run_starts_with_the_features_and_ends_the_same(make_folder, tm
     assert (cold / "predictions.csv").read_bytes() != (other / "predictions.csv").read_bytes()
 
 
-def test_without_a_cache_the_whole_network_is_fine_tuned(make_folder, tmp_path, capsys):
-    folder = run(make_folder(count=12), tmp_path, "run", cache_gb=0.0)
-    assert "--cache-gb" in capsys.readouterr().out
-    assert json.loads((folder / "metrics.json").read_text())["epochs"] == {"head": 3, "fine_tune": 2}
+def test_a_cache_too_small_for_feature_maps_is_told_before_anything_is_computed(make_folder, tmp_path, monkeypatch):
+    root = make_folder(count=12)
+    with monkeypatch.context() as patch:
+        patch.setattr("training.run.frozen_inputs", lambda *_, **__: pytest.fail("computed"))
+        with pytest.raises(UsageError) as error:
+            run(root, tmp_path, "small", cache_gb=0.0)
+    text = str(error.value)
+    assert re.search(r"--cache-gb must be at least \S+ for what the frozen layers make of 24 pictures in 2 views", text)
+    assert "received 0. Raise it, or choose --views 1, --trainable-layers 0, or --fine-tune-augment fresh" in text
+    least = float(re.search(r"at least (\S+) for", text)[1])
+    enough, plenty = run(root, tmp_path, "enough", cache_gb=least), run(root, tmp_path, "plenty")
+    for name in ("config.json", "history.csv", "predictions.csv"):
+        assert (enough / name).read_bytes() == (plenty / name).read_bytes()
+
+
+def test_a_disk_too_full_for_feature_maps_is_nobodys_mistake(make_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(Store, "room", lambda _: 2_000)
+    message = r"The disk of '.*' has 0.00 GB left for what the frozen layers make of 24 pictures in 2 views.* Make room"
+    with pytest.raises(RunError, match=message):
+        run(make_folder(count=12), tmp_path, "run")
+
+
+def test_without_a_cache_a_head_learns_the_same(make_folder, tmp_path):
+    root = make_folder(count=12)
+    without, kept = (
+        run(root, tmp_path, name, cache_gb=size, trainable_layers=0) for name, size in (("0", 0.0), ("1", 1))
+    )
+    assert (without / "predictions.csv").read_bytes() == (kept / "predictions.csv").read_bytes()
+
+
+def test_fine_tuning_the_whole_network_is_a_choice_that_is_kept(make_folder, tmp_path, capsys):
+    root = make_folder(count=12)
+    asked = run(root, tmp_path, "asked", cache_gb=0.0, fine_tune_augment="fresh")
     assert Store(tmp_path / "cache" / "store", 0).entries() == []
+    assert json.loads((asked / "config.json").read_text())["fine_tune_augment"] == "fresh"
+    assert "in place of views" not in capsys.readouterr().out
+    again = run(root, tmp_path, "again", fine_tune_augment="fresh")
+    assert (asked / "predictions.csv").read_bytes() == (again / "predictions.csv").read_bytes()
 
 
-def test_fewer_views_are_taken_where_all_do_not_fit(make_folder, tmp_path, capsys):
-    folder = run(make_folder(count=12), tmp_path, "run", views=50, cache_gb=0.002)
-    views = json.loads((folder / "config.json").read_text())["views"]
-    assert 1 < views < 50
-    assert f"room for {views} of 50 views" in capsys.readouterr().out
+def test_fine_tuning_of_all_layers_varies_pictures_anew_and_says_so(make_folder, tmp_path, capsys):
+    root, short = make_folder(), {"head_epochs": 1, "fine_tune_epochs": 1}
+    said = "fine-tuning of all layers runs the whole network: pictures are varied anew in every epoch"
+    left_open = run(root, tmp_path, "open", trainable_layers="all", **short)
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert json.loads((left_open / "config.json").read_text())["fine_tune_augment"] == "fresh"
+    plain = run(root, tmp_path, "plain", trainable_layers="all", fine_tune_augment="none", **short)
+    assert said not in " ".join(capsys.readouterr().out.split())
+    assert json.loads((plain / "config.json").read_text())["fine_tune_augment"] == "none"
+    assert (plain / "history.csv").read_bytes() != (left_open / "history.csv").read_bytes()
+
+
+def test_fine_tuning_without_augmentation_computes_no_other_view_of_its_feature_maps(make_folder, tmp_path):
+    run(make_folder(), tmp_path, "run", fine_tune_augment="none")
+    titles = Counter(entry.title for entry in Store(tmp_path / "cache" / "store", 0).entries())
+    assert sorted(count for title, count in titles.items() if "efficientnet" in title) == [1, 2]
 
 
 def command(root: Path, tmp_path: Path, name: str) -> list[str]:

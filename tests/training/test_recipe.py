@@ -42,7 +42,7 @@ def test_everything_is_set_and_what_is_given_stays(cuts):
     assert not [field for field, value in chosen.to_json().items() if value is None and field not in OPEN]
 
 
-OPEN = {"layer_decay", "weight_decay", "image_size", "learning_rate"}
+OPEN = {"layer_decay", "weight_decay", "image_size", "learning_rate", "fine_tune_augment"}
 
 
 @pytest.mark.parametrize(
@@ -138,3 +138,29 @@ def test_the_rates_belong_to_the_batch_size(cuts, optimizer, batch_size, factor)
     config = TrainConfig(optimizer=optimizer, batch_size=batch_size, weights="none")
     assert recipe.choose_training(config, cuts, 1000).fine_tune_learning_rate == 1e-3 * factor
     assert recipe.choose_head_learning_rate(config, None).learning_rate == 1e-3 * factor
+
+
+@pytest.mark.parametrize(
+    ("settings", "has_cut", "chosen"),
+    [
+        ({}, True, "views"),
+        ({}, False, "fresh"),
+        ({"views": 1}, False, "none"),
+        ({"augment": "none"}, False, "none"),
+        ({"augment": "fresh"}, True, "fresh"),
+        ({"fine_tune_augment": "none"}, False, "none"),
+        ({"fine_tune_augment": "fresh"}, True, "fresh"),
+        ({"augment": "none", "fine_tune_augment": "views"}, True, "views"),
+    ],
+)
+def test_fine_tuning_is_augmented_as_the_head_where_it_can_be(cuts, settings, has_cut, chosen):
+    config = recipe.choose_training(TrainConfig(trainable_layers=9, **settings), cuts, 5000)
+    assert recipe.choose_fine_tune_augment(config, has_cut).fine_tune_augment == chosen
+    assert (config.views > 1) == ("views" in (config.augment, config.fine_tune_augment) and "views" not in settings)
+
+
+def test_views_are_refused_where_the_whole_network_is_fine_tuned(cuts):
+    config = TrainConfig(trainable_layers="all", fine_tune_augment="views")
+    chosen = recipe.choose_training(config, cuts, 5000)
+    with pytest.raises(UsageError, match=r"--fine-tune-augment views needs .* Choose 'fresh' or 'none'"):
+        recipe.choose_fine_tune_augment(chosen, has_cut=False)

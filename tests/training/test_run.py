@@ -17,8 +17,8 @@ from data.pipeline import View
 from features.extract import apply_model
 from inference.calibration import apply_temperature, fit_temperature
 from tests.conftest import draw_photos
-from training.inputs import load_inputs
 from training.folder import open_folder, read_begun
+from training.inputs import load_inputs
 from training.learner import BatchTooLargeError, Learner
 from training.run import train
 

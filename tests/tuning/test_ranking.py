@@ -158,7 +158,8 @@ def test_what_a_ranking_computes_a_training_finds_in_the_store(config, capsys):
     classifier = build_classifier(
         inputs.row, weights="imagenet", image_size=64, task="multiclass", num_classes=3, head_units=(8,), seed=5
     )
-    frozen_inputs(classifier, cuts_at(classifier, {"head": 0}), inputs.config, inputs.data, store, precision="float32")
+    cuts = cuts_at(classifier, {"head": 0})
+    frozen_inputs(classifier, cuts, {"head": 1}, inputs.config, inputs.data, store, precision="float32")
     assert {entry.folder for entry in store.entries()} == before
     assert "saved by the cache" in capsys.readouterr().out
 

@@ -83,6 +83,31 @@ def test_every_trial_is_what_train_makes_of_its_settings(make_folder, tmp_path):
         assert metrics["calibration"]["val"]["log_loss_before"] == pytest.approx(best["val_loss"], rel=1e-3)
 
 
+def test_a_search_of_the_whole_network_says_how_it_varies_pictures_and_keeps_it(make_folder, tmp_path, capsys):
+    one = {"trainable_layers": ("all",), "fine_tune_epochs": (1,), "head_units": (0,), "max_trials": 1, "cache_gb": 0.0}
+    folder = run(settings(make_folder(count=15), tmp_path, **one))
+    said = "fine-tuning of all layers runs the whole network: pictures are varied anew in every epoch"
+    assert said in " ".join(capsys.readouterr().out.split())
+    for name in ("best_config.json", "best/config.json"):
+        assert json.loads((folder / name).read_text())["fine_tune_augment"] == "fresh"
+    before = json.loads((folder / "best" / "metrics.json").read_text())["calibration"]["val"]["log_loss_before"]
+    assert json.loads((folder / "search.json").read_text())["best"]["val_loss"] == pytest.approx(before, rel=1e-3)
+
+
+def test_a_search_whose_cache_is_too_small_stops_before_it_computes(make_folder, tmp_path, monkeypatch):
+    root = make_folder(count=15)
+    with monkeypatch.context() as patch:
+        patch.setattr("tuning.network.frozen_inputs", lambda *_, **__: pytest.fail("computed"))
+        with pytest.raises(UsageError, match=r"--cache-gb must be at least .* or --fine-tune-augment fresh"):
+            run(settings(root, tmp_path, cache_gb=0.0))
+    config = settings(root, tmp_path, cache_gb=0.0, fine_tune_augment="fresh")
+    _, inputs = load_search_inputs(config)
+    network = Network(inputs[0], config)
+    assert {network.complete(TrainConfig(trainable_layers=depth)).views for depth in network.depths} == {2}
+    trial = TrainConfig(trainable_layers=3, fine_tune_augment="fresh")
+    assert network.complete(trial).fine_tune_augment == "fresh"
+
+
 def test_no_trial_depends_on_those_before_it(make_folder, tmp_path):
     root, outcomes = make_folder(count=15), {}
     search_config = settings(root, tmp_path)
