@@ -87,6 +87,10 @@ class DataConfig:
     test_fraction: float = 0.15
     """Fraction of the pictures kept for the final measurement, where the data has no test split; 0 for none."""
 
+    split_seed: Open[int] = None
+    """Seed of the splits that the data does not make, so that runs of other seeds can share one test split. Default:
+    --seed."""
+
     resize: Resize = "crop"
     """How a picture becomes a square: 'crop' keeps the middle, 'pad' adds black bars, 'stretch' changes proportions.
     Where what matters may lie at the border of a long picture, take one of the last two."""
@@ -159,7 +163,13 @@ class DataConfig:
         check_setting(self, "devices", lambda value: value >= 1, "at least 1")
         check_setting(self, "patience", lambda value: value >= 1, "at least 1")
         check_setting(self, "cache_gb", lambda value: value >= 0, "at least 0")
-        check_setting(self, "seed", lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
+        for name in ("seed", "split_seed"):
+            check_setting(self, name, lambda value: 0 <= value < 2**32, "a whole number from 0 to 4294967295")
+
+    @property
+    def seed_of_split(self) -> int:
+        """The seed of the split, also where `split_seed` is open, as in a `config.json` of before it was a setting."""
+        return self.seed if self.split_seed is None else self.split_seed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -326,7 +336,7 @@ def _check_json_values(value: Any, kind: Any) -> None:
 
 
 SECTIONS = {
-    "data": ("data", "outside", "val_fraction", "test_fraction", "resize", "image_size"),
+    "data": ("data", "outside", "val_fraction", "test_fraction", "split_seed", "resize", "image_size"),
     "network": ("backbone", "weights", "pooling", "head_units", "dropout", "trainable_layers"),
     "training": (
         *("head_epochs", "fine_tune_epochs", "learning_rate", "fine_tune_learning_rate", "layer_decay", "schedule"),

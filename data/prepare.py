@@ -86,7 +86,7 @@ def prepare_data(
 
     Args:
         source: from `load_source`.
-        config: for the fractions, the seed and the cache folder.
+        config: for the fractions, the seed of the split and the cache folder.
         image_size: height and width to keep, pixels.
         on_progress: called with the number of pictures decoded since the last call.
 
@@ -120,7 +120,7 @@ def prepare_to_judge(
 
     Args:
         source: from `load_source`; its labels must be among the model's, see `check_labels`.
-        config: of the run, for the size and, where it is split, for the fractions and the seed.
+        config: of the run, for the size and, where it is split, for the fractions and the seed of the split.
         class_names: those of the model, in its order.
         task: of the model.
         split: whether to split as `prepare_data` does; if not, all pictures are in test.
@@ -266,7 +266,7 @@ def _assign(judged: _Judged, config: TrainConfig, source: Source) -> Splits:
         judged.groups.numbers.tolist(),
         val_fraction=config.val_fraction,
         test_fraction=config.test_fraction,
-        seed=config.seed,
+        seed=config.seed_of_split,
         multi_label=source.multi_label,
         given_splits={picture.split for picture in source.pictures},
     )

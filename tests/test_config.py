@@ -21,6 +21,7 @@ from config import TrainConfig, UsageError
         ({"head_units": (64, 0)}, "--head-units must be numbers of at least 1; received 64 0"),
         ({"layer_decay": 1.5}, "--layer-decay must be above 0 and at most 1"),
         ({"seed": -1}, "--seed must be a whole number from 0"),
+        ({"split_seed": -1}, "--split-seed must be a whole number from 0"),
     ],
 )
 def test_impossible_settings_are_refused_with_the_flag_and_the_value(settings, message):

@@ -60,7 +60,7 @@ FROM_SCRATCH_LEARNING_RATE = 1e-3
 
 
 def choose_image_size(config: TrainConfig, row: Backbone, typical_size: int | None) -> SizedConfig:
-    """Sets `image_size`: the backbone's own, but at most four times what the pictures have.
+    """Sets `image_size`: the backbone's own, but at most four times what the pictures have. Sets `split_seed` as well.
 
     Args:
         config: as the user gave it; a size in it stays.
@@ -71,7 +71,7 @@ def choose_image_size(config: TrainConfig, row: Backbone, typical_size: int | No
     if config.image_size is None and typical_size is not None:
         useful = -(-LARGEST_ENLARGEMENT * typical_size // SIZE_STEP) * SIZE_STEP
         size = min(size, max(useful, row.family.smallest_size))
-    return SizedConfig(**{**vars(config), "image_size": size})
+    return SizedConfig(**{**vars(config), "image_size": size, "split_seed": config.seed_of_split})
 
 
 def choose_training(config: SizedConfig, cuts: "Sequence[Cut]", num_train: int) -> ChosenConfig:

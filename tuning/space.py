@@ -105,7 +105,8 @@ class TuneConfig(DataConfig):
     """Minutes after which no further trials are begun. Default: no limit."""
 
     finalists: int = 1
-    """Best trials to repeat with other seeds before choosing; the best mean wins. 1 chooses without."""
+    """Best trials to repeat with other seeds, on the same split, before choosing; the best mean wins. 1 chooses
+    without."""
 
     repeats: int = 2
     """Further seeds for each finalist, if there are several."""
@@ -160,7 +161,7 @@ class TuneConfig(DataConfig):
     def train_config(self, **settings: Any) -> TrainConfig:
         """The settings of a run on the same pictures, in a folder of its own."""
         shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(DataConfig)}
-        return TrainConfig(**{**shared, "output": None, **settings})
+        return TrainConfig(**{**shared, "output": None, "split_seed": self.seed_of_split, **settings})
 
 
 def search_space(config: TuneConfig, depths: Sequence[Depth]) -> "keras_tuner.HyperParameters":

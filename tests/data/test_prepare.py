@@ -49,6 +49,16 @@ def test_the_splits_cover_every_picture_once(make_folder, tmp_path):
     assert {split: len(found) for split, found in data.splits.items()} == {"train": 28, "val": 6, "test": 6}
 
 
+def test_the_split_has_a_seed_of_its_own(make_folder, tmp_path):
+    root = make_folder(count=20)
+
+    def test_split(**settings) -> list[int]:
+        return prepare(root, tmp_path, **settings).splits["test"].tolist()
+
+    assert test_split(seed=1, split_seed=7) == test_split(seed=2, split_seed=7) == test_split(seed=7)
+    assert test_split(seed=1) != test_split(seed=7)
+
+
 def test_look_alikes_stay_on_one_side_of_the_split(make_folder, tmp_path):
     root = make_folder(count=30, size=(96, 96))
     for number in range(10):

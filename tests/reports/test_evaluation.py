@@ -77,6 +77,17 @@ def test_nothing_is_kept_among_the_pictures(binary_run, run_evaluate):
     assert not (photos / "cache").exists()
 
 
+def test_the_split_is_that_of_its_seed_and_in_old_runs_of_the_seed(copied_run, tmp_path):
+    config = json.loads((copied_run / "config.json").read_text())
+    old = {name: value for name, value in config.items() if name != "split_seed"}
+    seeds = [config | {"seed": 5}, old, old | {"seed": 5}]
+    found = []
+    for settings in (config, *seeds):
+        (copied_run / "config.json").write_text(json.dumps(settings))
+        found.append(load_evaluation(read_run(copied_run), None, ("test",), tmp_path).data.splits["test"].tolist())
+    assert found[0] == found[1] == found[2] != found[3]
+
+
 def test_one_split_is_judged_alone(binary_run, run_evaluate):
     status, printed, figures = run_evaluate(binary_run, "--split", "train")
     assert status == 0

@@ -19,6 +19,13 @@ def settings(root, tmp_path) -> dict:
     }
 
 
+def test_the_seed_of_the_split_is_kept_with_the_settings(make_folder, tmp_path):
+    root = make_folder()
+    for given, kept in (({"seed": 3}, 3), ({"seed": 3, "split_seed": 0}, 0)):
+        config = TrainConfig(**settings(root, tmp_path), **given)
+        assert load_inputs(config).config.to_json()["split_seed"] == kept
+
+
 def test_strict_ends_with_the_reasons_if_a_picture_is_set_aside(make_folder, tmp_path, capsys):
     root = make_folder()
     for index in range(25):

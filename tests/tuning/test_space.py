@@ -1,5 +1,7 @@
 """Flags become ranges, and what is drawn from them becomes settings of train.py."""
 
+import dataclasses
+
 import pytest
 
 from config import TrainConfig, UsageError
@@ -33,6 +35,12 @@ def test_deep_trials_leave_the_head_to_the_recipe():
     assert (deep.trainable_layers, deep.fine_tune_epochs, deep.fine_tune_learning_rate) == ("all", 4, 3e-4)
     assert (deep.learning_rate, deep.head_epochs, deep.head_units) == (None, None, (128,))
     assert names(TuneConfig(), (6,)).isdisjoint({"learning_rate", "head_epochs", "depth"})
+
+
+def test_another_seed_of_a_trial_has_the_split_of_the_search():
+    for config in (TuneConfig(seed=5), TuneConfig(split_seed=5)):
+        trial = trial_config(config, {"efficientnet_lite0": DEPTHS}, {})
+        assert dataclasses.replace(trial, seed=6).seed_of_split == 5
 
 
 def test_hyperband_chooses_the_epochs_itself():
