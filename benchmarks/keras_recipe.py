@@ -1,8 +1,9 @@
-"""The peer: the recipe of Keras' guide to transfer learning, on a folder of train/CLASS and val/CLASS pictures.
+"""The peer: the recipe of Keras' guide to transfer learning, on a folder of train/, val/ and test/CLASS pictures.
 
 https://keras.io/guides/transfer_learning: the backbone without its top, frozen, under dropout and one dense layer, with
 random flips and rotations; then all of it unfrozen at a learning rate of 1e-5. Pictures are decoded once and kept in
-memory, and augmented after that, so that every epoch sees others. Prints one line of JSON.
+memory, and augmented after that, so that every epoch sees others. The weights of the epoch of the lowest validation
+loss, of either phase, are kept and measured once on test. Prints one line of JSON.
 """
 
 import argparse
@@ -32,7 +33,7 @@ def main() -> None:
 
     started = time.perf_counter()
     keras.utils.set_random_seed(flags.seed)
-    sets = {split: _load(flags.folder / split, flags) for split in ("train", "val")}
+    sets = {split: _load(flags.folder / split, flags) for split in ("train", "val", "test")}
     num_classes = len(sets["train"].class_names)
     augmentation = [keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)]
 
@@ -54,23 +55,29 @@ def main() -> None:
     features = keras.layers.Dropout(0.2)(keras.layers.GlobalAveragePooling2D()(features))
     model = keras.Model(pictures, keras.layers.Dense(num_classes)(features))
 
-    fit(model, train, val, keras.optimizers.Adam(), FROZEN_EPOCHS)
-    frozen_accuracy = model.evaluate(val, verbose=0)[1]
+    frozen_loss = fit(model, train, val, keras.optimizers.Adam(), FROZEN_EPOCHS)
+    frozen_weights = model.get_weights()
     base.trainable = True
-    fit(model, train, val, keras.optimizers.Adam(1e-5), UNFROZEN_EPOCHS)
-    accuracy = model.evaluate(val, verbose=0)[1]
-    seconds = time.perf_counter() - started
-    print(json.dumps({"accuracy": accuracy, "frozen_accuracy": frozen_accuracy, "seconds": seconds}))
+    if fit(model, train, val, keras.optimizers.Adam(1e-5), UNFROZEN_EPOCHS) > frozen_loss:
+        model.set_weights(frozen_weights)
+    accuracy = model.evaluate(sets["test"], verbose=0)[1]
+    print(json.dumps({"accuracy": accuracy, "seconds": time.perf_counter() - started}))
 
 
-def fit(model, train, val, optimizer, epochs: int) -> None:
-    """Compiles and trains, with a line for every epoch on standard error."""
+def fit(model, train, val, optimizer, epochs: int) -> float:
+    """Compiles, trains all epochs and keeps the weights of the best, with a line for every epoch on standard error.
+
+    Returns:
+        The lowest validation loss, whose weights the model has.
+    """
     import keras
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"])
     show = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch + 1, logs, file=sys.stderr))
-    model.fit(train, epochs=epochs, validation_data=val, verbose=0, callbacks=[show])
+    keep = keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True)
+    history = model.fit(train, epochs=epochs, validation_data=val, verbose=0, callbacks=[show, keep]).history
+    return min(history["val_loss"])
 
 
 def _load(folder: Path, flags: argparse.Namespace):

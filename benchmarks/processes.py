@@ -14,8 +14,17 @@ from training.inputs import RunInputs, load_inputs
 ROOT = Path(__file__).parent.parent
 
 
-def load_pictures(data: str, backbone: str, weights: str, image_size: int | None, scratch: Path) -> RunInputs:
-    """Splits the pictures into train and val, and leaves out what cannot be read, before any side sees them.
+def load_pictures(
+    data: str,
+    backbone: str,
+    weights: str,
+    image_size: int | None,
+    scratch: Path,
+    *,
+    test_fraction: float = 0.0,
+    split_seed: int = 0,
+) -> RunInputs:
+    """Splits the pictures, and leaves out what cannot be read, before any side sees them.
 
     Args:
         data: as `train.py` takes it.
@@ -23,6 +32,8 @@ def load_pictures(data: str, backbone: str, weights: str, image_size: int | None
         weights: 'imagenet', 'none' or a file, whose path becomes absolute.
         image_size: pixels; None for the backbone's own.
         scratch: folder that is thrown away afterwards, so that no side finds these decoded pictures.
+        test_fraction: share of the pictures for test, where the data has none; 0 where all sides are compared on val.
+        split_seed: of the splits that the data does not make.
     """
     return load_inputs(
         TrainConfig(
@@ -30,16 +41,17 @@ def load_pictures(data: str, backbone: str, weights: str, image_size: int | None
             backbone=backbone,
             weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
             image_size=image_size,
-            test_fraction=0.0,
+            test_fraction=test_fraction,
+            split_seed=split_seed,
             cache_dir=scratch / "prepare",
         )
     )
 
 
 def link_pictures(inputs: RunInputs, folder: Path) -> None:
-    """Links the pictures of train and val as folders of classes, so that all sides have the same split."""
-    for split in ("train", "val"):
-        for position in inputs.data.splits[split]:
+    """Links the pictures of each split as folders of classes, so that all sides have the same splits."""
+    for split, positions in inputs.data.splits.items():
+        for position in positions:
             picture = inputs.data.pictures[position]
             place = folder / split / picture.labels[0] / f"{position}{picture.path.suffix}"
             place.parent.mkdir(parents=True, exist_ok=True)
