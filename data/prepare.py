@@ -50,6 +50,8 @@ class ImageData(NamedTuple):
     """Where look-alikes made a split other than it was asked for."""
     least_score: float
     """From which two of these pictures are taken to look the same."""
+    groups: np.ndarray
+    """int32 (num_pictures,): the same number for copies, and for pictures that look the same."""
     digests: list[str]
     """SHA-256 of each picture's file."""
     resize: Resize
@@ -254,6 +256,7 @@ def _encode(
         near_duplicates=splits.near_duplicates,
         split_warnings=splits.warnings,
         least_score=groups.least_score,
+        groups=groups.numbers,
         digests=preflight.digests,
         resize=config.resize,
     )

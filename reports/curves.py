@@ -115,13 +115,16 @@ def curves_table(lines: Sequence[ClassCurves], which: str, columns: Sequence[str
     return pd.concat(tables[1:] or tables, ignore_index=True)
 
 
-def reliability_table(targets: np.ndarray, outputs: np.ndarray, task: Task) -> pd.DataFrame:
+def reliability_table(
+    targets: np.ndarray, outputs: np.ndarray, task: Task, groups: np.ndarray | None = None
+) -> pd.DataFrame:
     """How often the model is right by how sure it is, in the bins of the expected calibration error.
 
     Args:
         targets: float32 (n, num_outputs), 0 or 1.
         outputs: float (n, num_outputs), probabilities.
         task: in a multi-label task every yes-or-no decision counts, else only the likeliest class.
+        groups: int (n,), the same for pictures that are not independent; None if all are.
 
     Returns:
         A row per bin that has any: its limits `low` and `high`, `count`, mean `confidence`, and `accuracy` with its
@@ -134,7 +137,10 @@ def reliability_table(targets: np.ndarray, outputs: np.ndarray, task: Task) -> p
         np.bincount(bins, weights=weights, minlength=CALIBRATION_BINS) for weights in (None, confidence, correct)
     )
     used = np.flatnonzero(count)
-    intervals = [accuracy_interval(round(right[each]), int(count[each])) for each in used]
+    decisions = np.arange(len(truth)) if groups is None else groups.astype(np.int64)
+    if task == "multilabel":  # those about one label of alike pictures go together
+        decisions = (decisions[:, None] * truth.shape[1] + np.arange(truth.shape[1])).ravel()
+    intervals = [accuracy_interval(correct[bins == each], decisions[bins == each]) for each in used]
     return pd.DataFrame(
         {
             "low": used / CALIBRATION_BINS,

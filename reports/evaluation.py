@@ -39,9 +39,7 @@ def evaluate(
     run, data = inputs.run, inputs.data
     outputs = _predict(run, data)
     measured: dict[str, dict[str, Any]] = {
-        split: found
-        for split, positions in data.splits.items()
-        if (found := measure(data.targets[positions], outputs[split], data.class_names, data.task)) is not None
+        split: found for split in data.splits if (found := _measure(data, split, outputs[split])) is not None
     }
     console.print(results_table(measured))
     table = predictions_table(data, outputs)
@@ -98,6 +96,11 @@ def _predict(run: TrainedRun, data: ImageData) -> dict[Split, np.ndarray]:
                 outputs[split].append(predictor(batch))
                 advance(len(batch))
     return {split: np.concatenate(parts) for split, parts in outputs.items()}
+
+
+def _measure(data: ImageData, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
+    positions = data.splits[split]
+    return measure(data.targets[positions], outputs, data.class_names, data.task, data.groups[positions])
 
 
 def _show_record(run: TrainedRun, measured: dict[str, dict[str, Any]]) -> None:

@@ -57,7 +57,7 @@ def measured_content(
         "confusion": _confusion(folder, data, predicted, split),
         "curves": _curve_figures(folder, data, list(curves.values()), record, split),
         "operating_point": record["operating_point"],
-        "reliability": _reliability_figure(folder, data, targets, predicted, record),
+        "reliability": _reliability_figure(folder, data, split, predicted, record),
         "mistakes": _mistakes(folder, explain_mistakes(data, predicted, split, model)),
     }
 
@@ -98,13 +98,14 @@ def _curve_figures(
 
 
 def _reliability_figure(
-    folder: Path, data: ImageData, targets: np.ndarray, outputs: np.ndarray, record: dict[str, Any]
+    folder: Path, data: ImageData, split: Split, outputs: np.ndarray, record: dict[str, Any]
 ) -> Markup:
+    targets, groups = data.targets[data.splits[split]], data.groups[data.splits[split]]
     temperature = record["calibration"]["temperature"]
     uncalibrated = apply_temperature(outputs, 1 / temperature, data.task)
     tables = {
-        "before": reliability_table(targets, uncalibrated, data.task),
-        "after": reliability_table(targets, outputs, data.task),
+        "before": reliability_table(targets, uncalibrated, data.task, groups),
+        "after": reliability_table(targets, outputs, data.task, groups),
     }
     joined = pd.concat([table.assign(temperature_scaling=stage) for stage, table in tables.items()])
     write_table(folder / "reliability.csv", joined)

@@ -1,5 +1,6 @@
 """How good the predictions are: the figures of `metrics.json`, by scikit-learn where it has them."""
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -39,7 +40,11 @@ class Metric(NamedTuple):
 
 
 def measure(
-    targets: np.ndarray, outputs: np.ndarray, class_names: tuple[str, ...], task: Task
+    targets: np.ndarray,
+    outputs: np.ndarray,
+    class_names: tuple[str, ...],
+    task: Task,
+    groups: np.ndarray | None = None,
 ) -> dict[str, Any] | None:
     """Measures predictions against the truth.
 
@@ -48,19 +53,22 @@ def measure(
         outputs: float32 (n, num_outputs), the model's probabilities.
         class_names: names in the order of the classes.
         task: in a multi-label task a picture counts as right only if all its labels are.
+        groups: int (n,), the same for pictures that are not independent; None if all are.
 
     Returns:
-        The record M of `metrics.json`, or None for no pictures.
+        The record M of `metrics.json`, or None for no pictures. Where pictures share a group, `effective_n` says how
+        many independent ones the interval counts.
     """
     if len(targets) == 0:
         return None
     answers = _answers(targets, outputs, task)
-    right = _right(answers)
+    effective = len(targets) if groups is None else effective_count(groups)
     precision, recall, f1, support = _per_class(answers)
     return {
         "n": len(targets),
         **{name: metric.compute(answers) for name, metric in METRICS.items()},
-        "accuracy_ci95": accuracy_interval(int(right.sum()), len(right)),
+        "accuracy_ci95": accuracy_interval(_right(answers), groups),
+        **({"effective_n": effective} if effective < len(targets) else {}),
         "per_class": {
             name: {
                 "precision": float(precision[index]),
@@ -79,10 +87,37 @@ def measure_certainty(targets: np.ndarray, outputs: np.ndarray, task: Task) -> d
     return {"log_loss": _log_loss(answers), "ece": _expected_calibration_error(answers)}
 
 
-def accuracy_interval(right: int, count: int) -> list[float]:
-    """The 95 % interval of an accuracy (Wilson, 1927), which stays honest for few pictures and near 100 %."""
-    interval = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
-    return [float(interval.low), float(interval.high)]
+def accuracy_interval(right: np.ndarray, groups: np.ndarray | None = None) -> list[float]:
+    """The 95 % interval of an accuracy (Wilson, 1927), which stays honest for few pictures and near 100 %.
+
+    Pictures of one group count by their `effective_count` in it, as Korn and Graubard (1998) put the effective size of
+    a survey of clusters into the interval of a share.
+
+    Args:
+        right: bool (n,), at least one.
+        groups: int (n,), the same for pictures that are not independent; None if all are.
+    """
+    count = float(len(right) if groups is None else effective_count(groups))
+    share, z = float(right.sum()) / len(right), float(stats.norm.ppf(0.975))
+    middle = (2 * count * share + z**2) / (2 * (count + z**2))
+    reach = z / (2 * (count + z**2)) * math.sqrt(4 * count * share * (1 - share) + z**2)
+    return [0.0 if share == 0 else middle - reach, 1.0 if share == 1 else middle + reach]
+
+
+def effective_count(groups: np.ndarray) -> float:
+    """How many independent pictures tell as much about an accuracy: their number over the design effect (Kish, 1965).
+
+    Pictures of one group are taken to be right or wrong together (a correlation of 1 within it). Of copies that is so;
+    of pictures that look the same it is on the safe side.
+
+    Args:
+        groups: int (n,), at least one; the same for pictures that are not independent.
+
+    Returns:
+        From 1, for one group, to n, if no two pictures share a group.
+    """
+    sizes = np.unique(groups, return_counts=True)[1]
+    return len(groups) ** 2 / int((sizes**2).sum())
 
 
 def calibration_bins(
@@ -135,13 +170,16 @@ def choose_threshold(targets: np.ndarray, outputs: np.ndarray) -> float | None:
     return float(best[np.abs(best - 0.5).argmin()])
 
 
-def measure_threshold(targets: np.ndarray, outputs: np.ndarray, threshold: float) -> dict[str, Any]:
+def measure_threshold(
+    targets: np.ndarray, outputs: np.ndarray, threshold: float, groups: np.ndarray | None = None
+) -> dict[str, Any]:
     """Sensitivity and specificity of saying 'second class' from a threshold on, with their 95 % intervals.
 
     Args:
         targets: float32 (n, 1), 1 for pictures of the second class.
         outputs: float32 (n, 1), their probability.
         threshold: fraction.
+        groups: as of `measure`.
 
     Returns:
         None in place of a share for a class without pictures.
@@ -149,9 +187,9 @@ def measure_threshold(targets: np.ndarray, outputs: np.ndarray, threshold: float
     truth, said = targets[:, 0] > 0.5, outputs[:, 0] >= threshold
     found: dict[str, Any] = {}
     for name, of_class, right in (("sensitivity", truth, said), ("specificity", ~truth, ~said)):
-        count, hits = int(of_class.sum()), int((of_class & right).sum())
-        found[name] = hits / count if count else None
-        found[f"{name}_ci95"] = accuracy_interval(hits, count) if count else None
+        hits, among = right[of_class], None if groups is None else groups[of_class]
+        found[name] = float(hits.mean()) if len(hits) else None
+        found[f"{name}_ci95"] = accuracy_interval(hits, among) if len(hits) else None
     return found
 
 

@@ -31,11 +31,13 @@ def per_class_table(
     """
     truth, predicted = truth_and_answers(data, outputs, split)
     train = (class_probabilities(data.targets[data.splits["train"]], data.task) > 0.5).sum(axis=0)
+    groups = data.groups[data.splits[split]]
     rows = []
     for number, name in enumerate(data.class_names):
         row = measured["per_class"][name]
         support = row["support"]
-        low, high = accuracy_interval(round(row["recall"] * support), support) if support else (np.nan, np.nan)
+        own = truth[:, number]
+        low, high = accuracy_interval(predicted[own, number], groups[own]) if support else (np.nan, np.nan)
         said = bool(predicted[:, number].any())
         rows.append(
             {

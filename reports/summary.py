@@ -53,7 +53,8 @@ def build_record(
     def measured(split: Split) -> dict[str, Any] | None:
         if split not in outputs:
             return None
-        return measure(data.targets[data.splits[split]], outputs[split], data.class_names, data.task)
+        positions = data.splits[split]
+        return measure(data.targets[positions], outputs[split], data.class_names, data.task, data.groups[positions])
 
     train = data.splits["train"]
     judged = data.splits["test"] if len(data.splits["test"]) else data.splits["val"]
@@ -110,7 +111,9 @@ def _operating_point(data: ImageData, outputs: dict[Split, np.ndarray]) -> dict[
     if threshold is None:
         return None
     measured: dict[str, Any] = {
-        split: measure_threshold(data.targets[data.splits[split]], outputs[split], threshold) for split in outputs
+        split: measure_threshold(data.targets[positions], outputs[split], threshold, data.groups[positions])
+        for split in outputs
+        for positions in [data.splits[split]]
     }
     return {"positive": data.class_names[1], "threshold": threshold, "val": None, "test": None, **measured}
 

@@ -33,6 +33,8 @@ class Verdict(NamedTuple):
     sentence: str
     accuracy: float | None
     interval: tuple[float, float] | None
+    interval_note: str
+    """Why it is wider than the number of pictures says, if it is."""
     comparison: str
     """What simple methods reach."""
     cautions: list[str]
@@ -59,7 +61,7 @@ def reach_verdict(
     if judged is None:
         nothing = "Nothing was kept to measure on: how good this model is, nobody knows."
         advice = "Give --val-fraction and --test-fraction a share, or test pictures of their own."
-        return Verdict(None, nothing, None, None, "", [advice, *cautions])
+        return Verdict(None, nothing, None, None, "", "", [advice, *cautions])
     split, measured = judged
     count, right = measured["n"], round(measured["accuracy"] * measured["n"])
     what = {"multilabel": "All labels right on", "binary": "Right on", "multiclass": "Right on"}[task]
@@ -71,6 +73,7 @@ def reach_verdict(
         f"{what} {of} {pictures} {unseen}",
         measured["accuracy"],
         tuple(measured["accuracy_ci95"]),
+        _interval_note(measured),
         _comparison(record["baseline"], task),
         [*_cautions(record, split, task, near_duplicates, accuracy_without), *cautions],
     )
@@ -84,6 +87,16 @@ def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:
         for name, title in titles.items()
         if baseline[name] is not None
     ]
+
+
+def _interval_note(measured: dict[str, Any]) -> str:
+    """Says how pictures that are not independent are counted, if there are any."""
+    if "effective_n" not in measured:
+        return ""
+    return (
+        f"Copies, and pictures that look the same, are right or wrong together: for the interval, "
+        f"{measured['n']:,} pictures count as {measured['effective_n']:,.1f} independent ones."
+    )
 
 
 def _comparison(baseline: dict[str, float | None], task: Task) -> str:

@@ -163,16 +163,17 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     said = score_features(
         features[np.searchsorted(kept, train)], data.targets[train], features[np.searchsorted(kept, val)], data.task
     )
-    ridge, neighbours = [int((predicted == truth).all(axis=1).sum()) for predicted in said]
-    low, high = accuracy_interval(ridge, len(val))
-    text = f"ridge {ridge / len(val):.1%}, neighbours {neighbours / len(val):.1%} of {len(val):,} val pictures"
+    right = [(predicted == truth).all(axis=1) for predicted in said]
+    ridge, neighbours = [float(each.mean()) for each in right]
+    low, high = accuracy_interval(right[0], data.groups[val])
+    text = f"ridge {ridge:.1%}, neighbours {neighbours:.1%} of {len(val):,} val pictures"
     show_stage("scored", f"{row.name}: {text}; {pictures_per_second:,.0f} pictures per second")
     return Ranked(
         row.name,
-        ridge / len(val),
+        ridge,
         low,
         high,
-        neighbours / len(val),
+        neighbours,
         row.parameters,
         round(pictures_per_second, 2),
         inputs.config.image_size,

@@ -68,6 +68,9 @@ def test_look_alikes_stay_on_one_side_of_the_split(make_folder, tmp_path):
     sides = {first.pictures[place].path: split for split, places in first.splits.items() for place in places}
     for number in range(10):
         assert sides[root / "cat" / f"{number}.png"] == sides[root / "cat" / f"{number} again.jpg"]
+    groups = {picture.path: number for picture, number in zip(first.pictures, first.groups, strict=True)}
+    assert len(set(groups.values())) == 60
+    assert groups[root / "cat" / "3.png"] == groups[root / "cat" / "3 again.jpg"]
     second = prepare(root, tmp_path)  # from the cache
     assert {split: found.tolist() for split, found in second.splits.items()} == {
         split: found.tolist() for split, found in first.splits.items()
@@ -78,7 +81,9 @@ def test_look_alikes_stay_on_one_side_of_the_split(make_folder, tmp_path):
 def test_copies_are_counted(make_folder, tmp_path):
     root = make_folder()
     (root / "cat" / "copy.png").write_bytes((root / "cat" / "0.png").read_bytes())
-    assert prepare(root, tmp_path).duplicates == 1
+    data = prepare(root, tmp_path)
+    assert data.duplicates == 1
+    assert [data.pictures[place].path.stem for place in np.flatnonzero(data.groups == data.groups[0])] == ["0", "copy"]
 
 
 def test_the_second_time_no_picture_is_decoded(make_folder, tmp_path, monkeypatch):

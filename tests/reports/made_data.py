@@ -68,6 +68,7 @@ def make_data(
         near_duplicates=0,
         split_warnings=[],
         least_score=SURE_SCORE,
+        groups=np.arange(total, dtype=np.int32),
         digests=[str(i) for i in range(total)],
         resize="crop",
     )

@@ -128,6 +128,15 @@ def test_one_picture_of_one_class_will_do(binary_run, tmp_path, run_evaluate):
     assert figures["all"]["roc_auc"] is None
 
 
+def test_copies_of_one_picture_count_as_one_for_the_interval(binary_run, tmp_path, run_evaluate):
+    (tmp_path / "new" / "dog").mkdir(parents=True)
+    for number in range(4):
+        shutil.copy(binary_run.parent / "photos" / "dog" / "0.jpg", tmp_path / "new" / "dog" / f"{number}.jpg")
+    _, _, figures = run_evaluate(binary_run, "--data", tmp_path / "new")
+    assert (figures["all"]["n"], figures["all"]["effective_n"]) == (4, 1.0)
+    assert max(abs(a - b) for a, b in zip(figures["all"]["accuracy_ci95"], [0.2065, 1.0], strict=True)) < 1e-3
+
+
 def test_moved_pictures_are_split_as_they_were(binary_run, tmp_path, run_evaluate):
     shutil.copytree(binary_run.parent / "photos", tmp_path / "moved")
     status, printed, figures = run_evaluate(binary_run, "--data", tmp_path / "moved", "--split", "val", "test")

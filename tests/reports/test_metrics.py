@@ -4,10 +4,12 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from inference.answers import class_probabilities
 from reports.baselines import raw_pixels_accuracy
-from reports.metrics import accuracy_interval, majority_accuracy, measure
+from reports.curves import reliability_table
+from reports.metrics import accuracy_interval, effective_count, majority_accuracy, measure, measure_threshold
 from tests.conftest import COLOURS, make_picture
 
 
@@ -67,9 +69,61 @@ def test_no_pictures_have_no_figures():
     assert measure(np.zeros((0, 1)), np.zeros((0, 1)), ("a", "b"), "binary") is None
 
 
-def test_the_interval_is_wilsons():
-    assert accuracy_interval(147, 153) == pytest.approx([0.9171, 0.9819], abs=1e-4)
-    assert accuracy_interval(10, 10)[0] == pytest.approx(0.7225, abs=1e-4)
+@pytest.mark.parametrize("count", [1, 10, 153])
+def test_the_interval_is_wilsons(count):
+    for right in range(count + 1):
+        expected = stats.binomtest(right, count).proportion_ci(0.95, method="wilson")
+        answers = np.arange(count) < right
+        assert (
+            accuracy_interval(answers) == accuracy_interval(answers, np.arange(count)) == [expected.low, expected.high]
+        )
+
+
+def test_copies_make_no_interval_narrower():
+    right, groups = np.arange(40) < 34, np.arange(40)
+    once = accuracy_interval(right)
+    assert accuracy_interval(np.tile(right, 5), np.tile(groups, 5)) == pytest.approx(once, rel=1e-12)
+    assert effective_count(np.array([7, 7, 7, 2])) == 16 / 10
+
+
+def test_the_interval_holds_the_truth_as_often_as_it_says_where_pictures_look_alike():
+    random, truth = np.random.default_rng(0), 0.9
+    groups = np.repeat(np.arange(80), [1] * 60 + [4] * 20)
+    held = {"independent": 0, "grouped": 0}
+    for _ in range(1_000):
+        right = (random.random(80) < truth)[groups]
+        for name, (low, high) in (
+            ("independent", accuracy_interval(right)),
+            ("grouped", accuracy_interval(right, groups)),
+        ):
+            held[name] += low <= truth <= high
+    assert held["independent"] < 800
+    assert held["grouped"] >= 940
+
+
+def test_groups_widen_the_intervals_and_change_nothing_else():
+    targets = one_hot([0, 0, 1, 1, 1, 1], 2)[:, 1:]
+    outputs = np.array([[0.1], [0.7], [0.8], [0.8], [0.9], [0.4]], np.float32)
+    groups = np.array([0, 1, 2, 2, 2, 3])
+    alone, grouped = (measure(targets, outputs, ("a", "b"), "binary", each) for each in (np.arange(6), groups))
+    assert alone == measure(targets, outputs, ("a", "b"), "binary")
+    assert grouped.pop("effective_n") == 36 / 12
+    assert grouped.pop("accuracy_ci95")[0] < alone.pop("accuracy_ci95")[0]
+    assert grouped == alone
+    alone, grouped = (measure_threshold(targets, outputs, 0.5, each) for each in (None, groups))
+    assert grouped["sensitivity_ci95"] == pytest.approx(accuracy_interval(np.arange(4) < 3, np.array([2, 2, 2, 3])))
+    assert grouped["sensitivity_ci95"][0] < alone["sensitivity_ci95"][0]
+    assert grouped["specificity_ci95"] == alone["specificity_ci95"]
+
+
+@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+def test_bins_of_certainty_count_groups_as_well(task):
+    targets, outputs = one_hot([0, 0, 1], 2), np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]], np.float32)
+    low = [
+        reliability_table(targets, outputs, task, groups)["accuracy_low"].iloc[-1]
+        for groups in (None, np.arange(3), np.array([4, 4, 5], np.int32))
+    ]
+    assert low[0] == low[1] > low[2]
 
 
 def test_the_majority_is_that_of_the_training_pictures():

@@ -76,6 +76,23 @@ def test_any_run_gets_a_page_that_needs_nothing_else(data, predict, history, tmp
     assert len(page) < 3_000_000
 
 
+def test_the_interval_of_pictures_that_look_alike_is_wider_and_says_so(tmp_path):
+    data = make_data()
+    plain, alone = report(tmp_path / "alone", data)
+    groups = data.groups.copy()
+    groups[data.splits["test"][1:4]] = 0
+    page, record = report(tmp_path / "alike", data._replace(groups=groups))
+    assert "effective_n" not in alone["test"]
+    assert record["test"]["effective_n"] == 36 / 12
+    assert record["test"]["accuracy_ci95"][0] < alone["test"]["accuracy_ci95"][0]
+    assert record["val"] == alone["val"]
+    note = "for the interval, 6 pictures count as 3.0 independent ones."
+    assert note in text_of(page)
+    assert "independent ones" not in text_of(plain)
+    recall = [pd.read_csv(tmp_path / name / "per_class.csv")["recall_low"].sum() for name in ("alone", "alike")]
+    assert recall[1] < recall[0]
+
+
 def test_the_verdict_is_a_sentence_with_its_interval_and_what_simple_methods_reach(tmp_path):
     page, record = report(tmp_path, make_data())
     text = text_of(page)
