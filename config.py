@@ -98,6 +98,10 @@ class DataConfig:
     image_size: Open[int] = None
     """Height and width of the network's input, pixels. Default: the backbone's own, or less for small pictures."""
 
+    positive: Open[str] = None
+    """Of two classes, the one to find: sensitivity is the share of its pictures that is found, and a threshold is on
+    its probability. Default: the class with fewer pictures; of equals, the second in alphabetical order."""
+
     # --- the network ---------------------------------------------------------------------------------------------
     weights: str = "imagenet"
     """Weights of the backbone: 'imagenet', 'none' (random), or a .h5 or .weights.h5 file without top."""
@@ -336,7 +340,10 @@ def _check_json_values(value: Any, kind: Any) -> None:
 
 
 SECTIONS = {
-    "data": ("data", "outside", "val_fraction", "test_fraction", "split_seed", "resize", "image_size"),
+    "data": (
+        *("data", "outside", "val_fraction", "test_fraction", "split_seed", "resize", "image_size"),
+        "positive",
+    ),
     "network": ("backbone", "weights", "pooling", "head_units", "dropout", "trainable_layers"),
     "training": (
         *("head_epochs", "fine_tune_epochs", "learning_rate", "fine_tune_learning_rate", "layer_decay", "schedule"),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from config import Resize, SizedConfig, Task, TrainConfig, UsageError, did_you_mean
+from config import Resize, SizedConfig, Task, TrainConfig, UsageError, did_you_mean, unknown_choice
 from data.code_digest import code_digest
 from data.decode import read_size
 from data.doubts import check_class_names, find_cautions
@@ -17,7 +17,7 @@ from data.preflight import Preflight, SetAside, check_pictures, decoding
 from data.sources import SPLITS, Picture, Source, Split, natural_order, printable
 from data.splits import Splits, assign_splits, check_classes
 from data.store import Store, Stored, open_store
-from terminal import show_stage
+from terminal import counted, show_stage
 
 SIZES_PROBED = 200
 """Pictures whose headers tell how large the pictures of a source are."""
@@ -31,6 +31,7 @@ class ImageData(NamedTuple):
     name: str
     root: Path
     class_names: tuple[str, ...]
+    """In the order of the outputs; of two classes, the second is the positive one."""
     task: Task
     pictures: list[Picture]
     pixels: np.ndarray
@@ -57,6 +58,11 @@ class ImageData(NamedTuple):
     resize: Resize
     cautions: Sequence[str] = ()
     """Why hardly anything can be learnt from these pictures."""
+
+    @property
+    def positive(self) -> str | None:
+        """Name of the positive class; None if there are not two classes."""
+        return self.class_names[1] if self.task == "binary" else None
 
     def describe(self, positions: np.ndarray) -> dict[str, Any]:
         """Says what the pixels of some pictures were made from, as JSON has it."""
@@ -88,7 +94,7 @@ def prepare_data(
 
     Args:
         source: from `load_source`.
-        config: for the fractions, the seed of the split and the cache folder.
+        config: for the fractions, the seed of the split, the positive class and the cache folder.
         image_size: height and width to keep, pixels.
         on_progress: called with the number of pictures decoded since the last call.
 
@@ -97,8 +103,7 @@ def prepare_data(
     """
     if source.doubt:
         raise UsageError(source.doubt)
-    labels = {label for picture in source.pictures for label in picture.labels}
-    class_names = tuple(sorted(labels, key=natural_order))
+    class_names = order_classes(source, config.positive)
     check_class_names(class_names)
     judged = _read(source, config, image_size, on_progress)
     splits = _assign(judged, config, source)
@@ -107,6 +112,30 @@ def prepare_data(
     data = _encode(source, config, judged, splits, class_names, task)
     counts = Counter(label for position in data.splits["train"] for label in data.pictures[position].labels)
     return data._replace(cautions=find_cautions(counts, _shorter_sides(source)))
+
+
+def order_classes(source: Source, positive: str | None = None) -> tuple[str, ...]:
+    """Returns the names of the classes in the order of the model's outputs; of two classes, the positive one is last.
+
+    Args:
+        source: from `load_source`.
+        positive: name of the positive class; None for the one with fewer pictures, or the second of equals.
+
+    Raises:
+        UsageError: there is no such class, or there are not two classes of which a picture has one.
+    """
+    counts = Counter(label for picture in source.pictures for label in picture.labels)
+    names = sorted(counts, key=natural_order)
+    if len(names) != 2 or source.multi_label:
+        if positive is not None:
+            kind = "several labels per picture" if source.multi_label else counted(len(names), "class", "classes")
+            raise UsageError(f"--positive needs two classes; '{source.name}' has {kind}. Leave it out.")
+        return tuple(names)
+    if positive is None:
+        positive = names[0] if counts[names[0]] < counts[names[1]] else names[1]
+    if positive not in names:
+        raise unknown_choice("--positive", positive, names)
+    return tuple(sorted(names, key=lambda name: name == positive))
 
 
 def prepare_to_judge(

@@ -115,7 +115,7 @@ def _operating_point(data: ImageData, outputs: dict[Split, np.ndarray]) -> dict[
         for split in outputs
         for positions in [data.splits[split]]
     }
-    return {"positive": data.class_names[1], "threshold": threshold, "val": None, "test": None, **measured}
+    return {"positive": data.positive, "threshold": threshold, "val": None, "test": None, **measured}
 
 
 def show_record(record: dict[str, Any], folder: Path) -> None:

@@ -3,6 +3,7 @@
 So a mistake is answered within a second or two, and before anything is allocated.
 """
 
+import dataclasses
 import hashlib
 import time
 from collections import Counter
@@ -44,7 +45,7 @@ def load_inputs(config: TrainConfig) -> RunInputs:
         config: as the user gave it.
 
     Returns:
-        The pictures, the backbone's row, and the settings with the image size chosen.
+        The pictures, the backbone's row, and the settings with image size and positive class chosen.
 
     Raises:
         UsageError: for every mistake that can be known without building the network.
@@ -58,6 +59,7 @@ def load_inputs(config: TrainConfig) -> RunInputs:
     sized = choose_image_size(config, row, typical_size(source))
     with progress_bar("pictures", len(source.pictures)) as advance:
         data = prepare_data(source, sized, sized.image_size, advance)
+    sized = dataclasses.replace(sized, positive=data.positive)
     _show(data, config.class_weights)
     if config.strict:
         _check_nothing_set_aside(data)
@@ -79,6 +81,8 @@ def inputs_digest(inputs: RunInputs) -> str:
 def _show(data: ImageData, class_weights: bool) -> None:
     counts = ", ".join(f"{len(positions):,} {split}" for split, positions in data.splits.items() if len(positions))
     show_stage("data", f"{data.name}: {len(data.class_names)} classes; {counts}")
+    if data.positive is not None:
+        show_stage("", f"'{data.positive}' is the positive class, the one to find; --positive names another")
     made = {picture.split for picture in data.pictures}
     carved = [split for split in ("val", "test") if len(data.splits[split]) and split not in made]
     if carved and made != {None}:

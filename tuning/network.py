@@ -84,7 +84,7 @@ class Network:
         keras.utils.set_random_seed(config.seed)  # random weights do not depend on other networks
         with self._strategy.scope():
             self._classifier = build_frozen(inputs)
-        self._image_size = config.image_size
+        self._given = {"image_size": config.image_size, "positive": config.positive}
         layers = self._classifier.backbone.layers
         default: Sequence[Depth] = (
             ["all"] if config.weights == "none" else last_blocks(split_into_blocks(layers, inputs.row))
@@ -122,7 +122,7 @@ class Network:
     def complete(self, config: TrainConfig) -> CompleteConfig:
         """Sets what a trial leaves open as `train.py` would."""
         views = self._views if config.views is None else config.views
-        sized = SizedConfig(**{**vars(config), "image_size": self._image_size, "views": views})
+        sized = SizedConfig(**{**vars(config), **self._given, "views": views})
         return choose_head_learning_rate(self._choose(sized), self._features)
 
     def _choose(self, config: SizedConfig) -> ChosenConfig:

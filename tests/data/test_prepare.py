@@ -4,9 +4,10 @@ import contextlib
 import os
 
 import numpy as np
+import pytest
 from PIL import Image
 
-from config import TrainConfig
+from config import TrainConfig, UsageError
 from data.decode import UnreadableNowError, decode_with_look, read_content
 from data.prepare import encode_labels, prepare_data, typical_size
 from data.sources import load_source
@@ -40,6 +41,28 @@ def test_pixels_and_targets_belong_to_their_pictures(make_folder, tmp_path):
         assert data.targets[position].argmax() == data.class_names.index(picture.labels[0])
     means = [data.pixels[data.targets[:, column] == 1].mean(axis=(0, 1, 2)).argmax() for column in range(3)]
     assert means == [0, 2, 1]
+
+
+def test_of_two_classes_the_rarer_one_is_positive_unless_another_is_named(make_folder, tmp_path):
+    root = make_folder(classes=("disease", "healthy"), count=8)
+    assert prepare(root, tmp_path).class_names == ("disease", "healthy")  # as many of both
+    (root / "disease" / "7.png").unlink()
+    data = prepare(root, tmp_path)
+    assert (data.class_names, data.positive) == (("healthy", "disease"), "disease")
+    assert [bool(target) for target in data.targets[:, 0]] == [p.labels == ("disease",) for p in data.pictures]
+    assert prepare(root, tmp_path, positive="healthy").class_names == ("disease", "healthy")
+
+
+def test_a_positive_class_must_be_one_of_two(make_folder, tmp_path):
+    two, three = make_folder("two"), make_folder("three", classes=("cat", "dog", "emu"))
+    (two / "labels.csv").write_text("path,label\ncat/0.png,cat|dog\ndog/0.png,dog\n")
+    with pytest.raises(UsageError, match=r"^--positive must be one of cat, dog; received 'dgo'\. Did you mean 'dog'"):
+        prepare(two, tmp_path, positive="dgo")
+    with pytest.raises(UsageError, match=r"--positive needs two classes; 'three' has 3 classes\. Leave it out\."):
+        prepare(three, tmp_path, positive="dog")
+    with pytest.raises(UsageError, match="--positive needs two classes; 'labels' has several labels per picture"):
+        prepare(two / "labels.csv", tmp_path, positive="dog")
+    assert prepare(three, tmp_path).positive is None
 
 
 def test_the_splits_cover_every_picture_once(make_folder, tmp_path):

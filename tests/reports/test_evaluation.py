@@ -17,6 +17,7 @@ from reports.evaluation import picture_changes
 from reports.evaluation_inputs import load_evaluation
 from reports.metrics import METRICS, Metric
 from tests.conftest import COLOURS, make_picture
+from tests.small_runs import make_run
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -243,3 +244,20 @@ def test_help_and_mistakes_need_no_tensorflow():
         assert done.returncode == (0 if args == ["--help"] else 2)
         assert "--split" in done.stdout or "there is no folder 'nowhere'" in done.stderr
         assert not {"tensorflow", "keras"} & {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
+
+
+def test_a_run_keeps_the_order_of_its_classes(tmp_path, run_evaluate):
+    """Even one that does not say which class is positive: of as many pictures of both, 'dog' would be last now."""
+    folder = make_run(tmp_path, classes=("cat", "dog"), positive="cat")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["data"]["classes"] == json.loads((folder / "model.json").read_text())["classes"] == ["dog", "cat"]
+    assert metrics["operating_point"]["positive"] == "cat"
+    config = json.loads((folder / "config.json").read_text())
+    assert config.pop("positive") == "cat"
+    (folder / "config.json").write_text(json.dumps(config))
+    status, printed, _ = run_evaluate(folder)
+    assert status == 0
+    assert "val and test: the very figures of metrics.json" in printed
+    status, _, figures = run_evaluate(folder, "--data", tmp_path / "photos")
+    assert status == 0
+    assert list(figures["all"]["per_class"]) == ["dog", "cat"]

@@ -188,6 +188,7 @@ def test_the_tables_hold_what_the_page_shows(tmp_path):
 def test_two_classes_get_a_threshold_with_sensitivity_and_specificity(tmp_path):
     page, record = report(tmp_path, make_data())
     text, point = text_of(page), record["operating_point"]
+    assert "The positive class, the one to find, is “dog”; --positive of train.py names another." in text
     assert "Where to say “dog”" in text
     assert f"From a probability of {point['threshold']:.2f} on." in text
     assert re.search(r"test 100 % 43\.9 to 100 % 66\.7 % 20\.8 to 93\.9 %", text)

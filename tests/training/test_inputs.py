@@ -40,6 +40,17 @@ def test_strict_ends_with_the_reasons_if_a_picture_is_set_aside(make_folder, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_the_positive_class_is_told_and_kept(make_folder, tmp_path, capsys):
+    root = make_folder()
+    (root / "cat" / "5.png").unlink()
+    assert load_inputs(TrainConfig(**settings(root, tmp_path))).config.to_json()["positive"] == "cat"
+    assert "'cat' is the positive class, the one to find; --positive names another" in capsys.readouterr().out
+    named = load_inputs(TrainConfig(**settings(root, tmp_path), positive="dog"))
+    assert (named.config.positive, named.data.class_names) == ("dog", ("cat", "dog"))
+    _, searched = load_search_inputs(TuneConfig(**settings(root, tmp_path), positive="dog"))
+    assert searched[0].config.positive == "dog"
+
+
 def test_strict_lets_good_pictures_pass(make_folder, tmp_path):
     root = make_folder()
     (root / "cat" / ".DS_Store").touch()
