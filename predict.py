@@ -26,7 +26,7 @@ class PredictFlags(AskFlags):
 
     csv: Open[Path] = None
     """Write every answer to this file: path, predicted, probability, status, reason, probability of each class.
-    Default: no file."""
+    Ctrl-C keeps the rows so far. Default: no file."""
 
     top: int = 3
     """Classes that the terminal shows for each picture."""

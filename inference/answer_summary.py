@@ -45,6 +45,11 @@ class Summary:
         self._unknown += int((table["status"] == "unknown").sum())
         self._reasons.update(table["reason"][table["status"] == "unreadable"])
 
+    @property
+    def pictures(self) -> int:
+        """How many of the files are pictures."""
+        return self._count - self._reasons.total()
+
     def show(self, seconds: float) -> None:
         """Prints the first answers as a table, and the counts of all.
 
@@ -65,10 +70,9 @@ class Summary:
             counts.append(f"{self._unknown:,} unknown")
         if counts:
             show_stage("answers", ", ".join(counts))
-        unreadable = self._reasons.total()
+        unreadable, pictures = self._reasons.total(), self.pictures
         if unreadable:
             show_stage("unreadable", f"{counted(unreadable, 'file', 'files')}: {common_reasons(self._reasons)}")
-        pictures = self._count - unreadable
         rate = f", {pictures / seconds:,.0f} per second" if pictures > 1 else ""
         show_stage("done", f"{counted(pictures, 'picture', 'pictures')} in {seconds:.1f} seconds{rate}")
 

@@ -1,6 +1,7 @@
 """Answers as a table, and the CSV file of them that is written while they come."""
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pandas as pd
 from config import Task
 from data.csv_cells import table_text
 from data.sources import printable
+from escapes import visible
 from files import written_aside
 from inference.answers import class_probabilities, label_texts, predicted_labels
 from inference.files import FoundFile
+from terminal import counted
 
 PROBABILITY = "probability_"
 """Before the name of a class, the name of its column."""
@@ -63,6 +66,8 @@ def answer_table(
 def csv_writer(path: Path | None) -> Iterator[Callable[[pd.DataFrame], None]]:
     """Opens a CSV file for rows that come one table after the other; complete at the end of the block, or absent.
 
+    Ctrl-C and SIGTERM leave the rows of the tables so far, and say so on stderr.
+
     Args:
         path: of the file; None writes nothing.
 
@@ -72,12 +77,26 @@ def csv_writer(path: Path | None) -> Iterator[Callable[[pd.DataFrame], None]]:
     if path is None:
         yield lambda table: None
         return
-    with written_aside(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+    rows, complete = 0, 0  # how many, and their bytes
+    interrupt: KeyboardInterrupt | None = None
+    with written_aside(path) as temporary, temporary.open("wb") as file:
 
         def write(table: pd.DataFrame) -> None:
-            file.write(table_text(table, header=file.tell() == 0))
+            nonlocal rows, complete
+            file.write(table_text(table, header=complete == 0).encode())
+            rows, complete = rows + len(table), file.tell()
 
-        yield write
+        try:
+            yield write
+        except KeyboardInterrupt as received:
+            if not rows:
+                raise
+            file.truncate(complete)  # it may have come in the middle of a row
+            interrupt = received
+    if interrupt is not None:
+        answers = counted(rows, "answer is", "answers are")
+        print(f"The first {answers} in '{visible(str(path))}'; the other files are not answered.", file=sys.stderr)
+        raise interrupt
 
 
 def _placed(readable: np.ndarray, values: np.ndarray, otherwise: object) -> np.ndarray:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from config import UsageError
 from features.extract import BATCH_SIZE
 from inference.answer_summary import Summary
 from inference.answer_table import answer_table, csv_writer
@@ -36,6 +37,9 @@ def predict_files(
 
     Returns:
         Seconds that the pictures took, without those of loading the model.
+
+    Raises:
+        UsageError: none of the files is a picture; the answers, which say why, are shown and written all the same.
     """
     model = network.load()
     nothing = np.zeros((0, num_outputs(network.task, len(network.class_names))), np.float32)
@@ -57,6 +61,9 @@ def predict_files(
     summary.show(seconds)
     if csv is not None:
         show_stage("table", str(csv))
+    if not summary.pictures:
+        files_are = "The file is no" if len(files) == 1 else f"None of the {len(files):,} files is a"
+        raise UsageError(f"{files_are} readable picture. Name pictures, or folders of them.")
     return seconds
 
 

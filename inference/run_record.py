@@ -16,6 +16,10 @@ from inference.files import FoundFile, find_files, read_batches
 from inference.load import METRICS_FILE, TrainedRun
 
 PREDICTIONS_FILE = "predictions.csv"
+LEARNT_FROM_FILE = "learnt_from.txt"
+"""Lines with the SHA-256 of each training picture's file."""
+MOST_DIGEST_BYTES = 100
+"""Of a line there; a run folder may come from anyone."""
 READ_AT_ONCE = 32
 FIGURES = ("n", "accuracy", "macro_f1", "log_loss", "ece")
 """Those of a split that are shown."""
@@ -133,6 +137,27 @@ def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
         return len(inside)
     measured = {root / file_name(text) for text in read_predictions(run.folder)["path"]}
     return sum(path not in measured for path in inside)
+
+
+def count_copies(folder: Path, digests: Sequence[str]) -> int | None:
+    """Counts the pictures that are copies of those a run learnt from.
+
+    Args:
+        folder: of the run.
+        digests: SHA-256 of each picture's file.
+
+    Returns:
+        None if the run is too old to have kept what it learnt from.
+    """
+    path = folder / LEARNT_FROM_FILE
+    if not path.is_file():
+        return None
+    asked, learnt = {digest.encode() for digest in digests}, set()
+    with path.open("rb") as file:
+        while line := file.readline(MOST_DIGEST_BYTES):  # only what was asked for stays in memory
+            if (digest := line.strip()) in asked:
+                learnt.add(digest.decode())
+    return sum(digest in learnt for digest in digests)
 
 
 def _measured_files(run: TrainedRun, cache_dir: Path, judged_alone: bool = False) -> list[FoundFile]:

@@ -11,6 +11,7 @@ from data.folder import check_outside
 from data.prepare import ImageData, check_labels, prepare_to_judge
 from data.sources import SPLITS, Source, Split, load_source
 from inference.load import TrainedRun
+from inference.run_record import count_copies
 from terminal import common_reasons, counted, progress_bar, show_stage
 
 UNLIMITED_GB = 1e9
@@ -66,9 +67,11 @@ def load_evaluation(
         )
     prepared = prepared._replace(splits=chosen)
     _show(prepared)
-    learnt = "train" in chosen if data is None else _is_own(data, run.config.data)
-    if learnt:
+    known = count_copies(run.folder, [prepared.digests[row] for rows in chosen.values() for row in rows])
+    if known is None and ("train" in chosen if data is None else _is_own(data, run.config.data)):
         show_stage("warning", "the model learnt from these pictures, or from some: new ones it gets right less often")
+    elif known:
+        show_stage("warning", f"the model learnt from {known:,} of these pictures: new ones it gets right less often")
     return EvaluationInputs(run, prepared, data is None)
 
 

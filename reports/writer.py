@@ -18,6 +18,7 @@ from data.prepare import ImageData
 from data.sources import Split, choose_judged
 from files import write_json, write_text, written_aside
 from inference.answers import NO_LABEL, class_probabilities, label_texts, predicted_labels
+from inference.run_record import LEARNT_FROM_FILE
 from reports import plots
 
 VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
@@ -83,6 +84,12 @@ def write_quarantine(folder: Path, data: ImageData) -> None:
     """Writes `quarantine.csv`: path and reason of every file that was set aside."""
     rows = [(data.display_path(item.path), item.reason) for item in data.quarantine]
     write_table(folder / "quarantine.csv", pd.DataFrame(rows, columns=["path", "reason"]))
+
+
+def write_learnt_from(folder: Path, data: ImageData) -> None:
+    """Writes `learnt_from.txt`, the SHA-256 of each training picture, for `inference.run_record.count_copies`."""
+    digests = {data.digests[position] for position in data.splits["train"]}
+    write_text(folder / LEARNT_FROM_FILE, "".join(f"{digest}\n" for digest in sorted(digests)))
 
 
 def write_predictions(folder: Path, data: ImageData, outputs: dict[Split, np.ndarray]) -> None:

@@ -192,6 +192,7 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     )
     writer.write_environment(run.folder)
     writer.write_quarantine(run.folder, data)
+    writer.write_learnt_from(run.folder, data)
     writer.write_table(run.folder / "history.csv", run.history)
     return run
 

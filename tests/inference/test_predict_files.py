@@ -2,9 +2,12 @@
 
 import contextlib
 import io
+import itertools
 import json
+import signal
 import subprocess
 import sys
+import threading
 import zlib
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from cli import run_command
 from config import UsageError
 from inference.answer_summary import ROWS_SHOWN
 from inference.answer_table import answer_table, csv_writer
-from inference.answering import of_run
+from inference.answering import AnsweringModel, of_run
 from inference.files import BATCHES_AHEAD, FoundFile, find_files, read_batches
 from inference.load import read_run
 from inference.predict_files import predict_files
@@ -145,10 +148,16 @@ def test_only_the_next_batches_are_read_ahead(tmp_path):
     assert done == looked_at == 1_000
 
 
-def test_a_file_of_unreadable_ones_alone_needs_no_model(binary_run, tmp_path, monkeypatch, capsys):
+def test_no_picture_at_all_is_a_mistake_and_every_file_has_its_reason(binary_run, tmp_path, monkeypatch, capsys):
     (tmp_path / "page.html").write_text("<html>")
-    assert run_predict(monkeypatch, binary_run, tmp_path / "page.html") == 0
-    assert "0 pictures in " in capsys.readouterr().out
+    (tmp_path / "empty.jpg").touch()
+    assert run_predict(monkeypatch, binary_run, tmp_path / "page.html") == 2
+    printed = capsys.readouterr()
+    assert "a web page, not a picture" in printed.out
+    assert printed.err == "error: The file is no readable picture. Name pictures, or folders of them.\n"
+    assert run_predict(monkeypatch, binary_run, tmp_path, "--csv", tmp_path / "answers.csv") == 2
+    assert "error: None of the 2 files is a readable picture." in capsys.readouterr().err
+    assert pd.read_csv(tmp_path / "answers.csv")["reason"].tolist() == ["empty file", "a web page, not a picture"]
 
 
 def test_unknown_is_answered_below_the_given_probability():
@@ -178,12 +187,14 @@ def test_cells_that_a_spreadsheet_would_compute_are_shown_instead(tmp_path):
     assert (tmp_path / "answers.csv").read_text().splitlines()[1].startswith("'-x.png,'=cmd,0.8")
 
 
-def test_an_interrupted_csv_leaves_nothing_and_keeps_an_earlier_one(tmp_path):
+def test_a_csv_that_an_error_ends_leaves_nothing_and_keeps_an_earlier_one(tmp_path):
     path = tmp_path / "answers.csv"
     path.write_text("earlier")
     table = answer_table([FoundFile(Path("x.png"))], np.array([[0.2]], np.float32), ("cat", "dog"), "binary")
-    with contextlib.suppress(KeyboardInterrupt), csv_writer(path) as write:
+    with contextlib.suppress(MemoryError), csv_writer(path) as write:
         write(table)
+        raise MemoryError
+    with contextlib.suppress(KeyboardInterrupt), csv_writer(path) as write:  # before the first answer
         raise KeyboardInterrupt
     assert path.read_text() == "earlier"
     assert list(tmp_path.iterdir()) == [path]
@@ -191,6 +202,37 @@ def test_an_interrupted_csv_leaves_nothing_and_keeps_an_earlier_one(tmp_path):
         write(table)
         write(table)
     assert len(pd.read_csv(path)) == 2
+
+
+@pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_csv_keeps_the_rows_so_far(tmp_path, monkeypatch, capsys, signal_number, status):
+    for index in range(24):
+        make_picture(index).save(tmp_path / f"{index}.png")
+    files, path = find_files([str(tmp_path)]), tmp_path / "answers.csv"
+    monkeypatch.setattr("inference.predict_files.BATCH_SIZE", 4)
+    batches = itertools.count(1)
+
+    def answer(pixels: np.ndarray) -> np.ndarray:
+        if next(batches) == interrupted_at:
+            signal.pthread_kill(threading.main_thread().ident, signal_number)
+        return pixels.mean(axis=(1, 2, 3))[:, None] / 255
+
+    network = AnsweringModel(("cat", "dog"), "binary", 16, "crop", lambda: answer)
+    interrupted_at = None
+    predict_files(network, files, csv=path)
+    whole = path.read_text()
+    batches, interrupted_at = itertools.count(1), 3
+    with pytest.raises(SystemExit) as ended:
+        run_command(lambda: predict_files(network, files, csv=path))
+    assert ended.value.code == status
+    kept = path.read_text()
+    assert whole.startswith(kept)
+    assert kept.endswith("\n")
+    rows = len(pd.read_csv(path))
+    assert rows in (4, 8, 12)
+    told = f"The first {rows} answers are in '{path}'; the other files are not answered.\ninterrupted\n"
+    assert capsys.readouterr().err.endswith(told)
+    assert not list(tmp_path.glob(".partial-*"))
 
 
 def test_the_terminal_shows_the_first_files_and_counts_all(binary_run, tmp_path, monkeypatch, capsys):
@@ -208,7 +250,7 @@ def test_a_huge_picture_and_a_bomb_are_refused_by_name(binary_run, tmp_path, mon
     header = b"\x89PNG\r\n\x1a\n" + b"\x00\x00\x00\rIHDR" + (60_000).to_bytes(4, "big") * 2 + b"\x08\x02\x00\x00\x00"
     header += zlib.crc32(header[12:]).to_bytes(4, "big")
     (tmp_path / "bomb.png").write_bytes(header + b"\x00\x00\x00\x00IEND\xaeB`\x82")
-    assert run_predict(monkeypatch, binary_run, tmp_path / "bomb.png", "--csv", tmp_path / "a.csv") == 0
+    assert run_predict(monkeypatch, binary_run, tmp_path / "bomb.png", "--csv", tmp_path / "a.csv") == 2
     assert "more than the limit of 100,000,000" in pd.read_csv(tmp_path / "a.csv")["reason"][0]
 
 

@@ -30,6 +30,7 @@ CONTRACT = {
     "predictions.csv",
     "confusion_matrix.csv",
     "quarantine.csv",
+    "learnt_from.txt",
     "figures",
     "model.keras",
     "model.json",

@@ -68,6 +68,7 @@ def test_a_search_leaves_what_it_promises(make_folder, tmp_path):
     metrics = json.loads((folder / "best" / "metrics.json").read_text())
     assert metrics["val"]["accuracy"] == pytest.approx(record["best"]["val_accuracy"], abs=1e-6)
     assert record["retrained"]["test"] == metrics["test"]["accuracy"]
+    assert json.loads((folder / "best" / "config.json").read_text())["positive"] == "dog"
 
 
 def test_every_trial_is_what_train_makes_of_its_settings(make_folder, tmp_path):
