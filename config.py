@@ -32,6 +32,9 @@ Task = Literal["binary", "multiclass", "multilabel"]
 """What a picture's labels are: one of two classes, one of several, or any number of them."""
 MOST_LISTED = 12
 """Choices that an error lists although it can tell which of them was meant."""
+NEAR = 0.7
+"""Least similarity (Ratcliff and Obershelp) of a name that may be meant: of 'adm' and 'adam' 0.86, of 'nothere' and
+'three' 0.67."""
 Value = TypeVar("Value")
 Open = Annotated[Value | None, tyro.conf.arg(help_behavior_hint="")]
 """What may be left open; the docstring says what it is then, and --help nothing of None."""
@@ -64,7 +67,7 @@ def cannot_write(flag: str, path: Path, error: OSError) -> UsageError | RunError
 
 def did_you_mean(received: str, choices: Iterable[str]) -> str:
     """The end of an error message that names the choice nearest to what came, or nothing if none is near."""
-    nearest = difflib.get_close_matches(received, choices, n=1)
+    nearest = difflib.get_close_matches(received, choices, n=1, cutoff=NEAR)
     return f" Did you mean '{nearest[0]}'?" if nearest else ""
 
 

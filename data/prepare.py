@@ -46,9 +46,9 @@ class ImageData(NamedTuple):
     duplicates: int
     """Files that are a byte-for-byte copy of another."""
     near_duplicates: int
-    """Pictures that look like another, and are on its side of the split where the data leaves that open."""
+    """Pictures that look like another, and are kept on its side where the data leaves the splits open."""
     split_warnings: list[str]
-    """Where look-alikes made a split other than it was asked for."""
+    """Look-alikes made a split other than it was asked for, or are on both sides of the data's own splits."""
     least_score: float
     """From which two of these pictures are taken to look the same."""
     groups: np.ndarray

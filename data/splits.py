@@ -24,11 +24,11 @@ class Splits(NamedTuple):
     duplicates: int
     """Files that are byte for byte a copy of an earlier one."""
     near_duplicates: int
-    """Pictures that look like another and are kept on its side, not counting copies."""
+    """Pictures that look like another and are kept on its side where splits are carved, not counting copies."""
     set_aside: list[SetAside]
     """Copies on both sides of splits that the data itself makes, with the reason."""
     warnings: list[str]
-    """Where look-alikes made a split other than it was asked for."""
+    """Look-alikes made a split other than it was asked for, or are on both sides of the data's own splits."""
 
 
 def assign_splits(
@@ -90,7 +90,22 @@ def assign_splits(
         if split not in assigned:
             raise UsageError(f"The {split} split of the data has no readable pictures.")
     alike = [unit for unit in units.values() if len(unit) > 1 and len({carved[digest] for digest in unit}) == 1]
-    return Splits(assigned, len(pictures) - len(groups), sum(map(len, alike)), set_aside, warnings)
+    near_duplicates = sum(map(len, alike)) if fractions else 0
+    warnings += _warn_of_given(assigned, looks, given)
+    return Splits(assigned, len(pictures) - len(groups), near_duplicates, set_aside, warnings)
+
+
+def _warn_of_given(assigned: Sequence[Split | None], looks: Sequence[int], given: Collection[Split]) -> list[str]:
+    """Sentences about pictures of the data's own splits that look like a training picture."""
+    in_train = {look for look, split in zip(looks, assigned, strict=True) if split == "train"}
+    counts = Counter(split for look, split in zip(looks, assigned, strict=True) if split in given and look in in_train)
+    return [
+        f"{counts[split]:,} {split} {'picture looks' if counts[split] == 1 else 'pictures look'} like a training "
+        f"picture; the splits are the data's own and stay as they are, so {split} may show better figures than new "
+        f"pictures would"
+        for split in ("val", "test")
+        if counts[split]
+    ]
 
 
 def check_classes(pictures: Sequence[Picture], assigned: Sequence[Split | None], classes: Sequence[str]) -> None:

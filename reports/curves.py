@@ -163,8 +163,8 @@ def _curves_of(truth: np.ndarray, scores: np.ndarray, name: str) -> ClassCurves:
         name,
         _thin_out(np.stack([thresholds, false, found])),
         _thin_out(np.stack([np.append(limits, np.inf), recall, precision])),
-        float(metrics.auc(false, found)),
-        float(-np.sum(np.diff(recall) * precision[:-1])),
+        float(metrics.roc_auc_score(truth, scores)),
+        float(metrics.average_precision_score(truth, scores)),
         float(truth.mean()),
     )
 

@@ -29,6 +29,8 @@ SPACE = "\u00a0"
 LONGEST_SIDE = 224
 """Larger pictures are shrunk to this for a page, pixels."""
 JPEG_QUALITY = 85
+SIGNIFICANT = 12
+"""Decimals of a figure; what differs behind them is the rounding of sums."""
 GREY_TOLERANCE = 12
 """Colours whose red, green and blue differ by at most this much of 255 count as grey, and follow the page."""
 
@@ -52,6 +54,7 @@ def percent(value: float | None, decimals: int = 1) -> str:
     """A fraction as text: '98.6 %', or a dash for None and NaN; 100 % only if it is all."""
     if value is None or value != value:
         return "–"
+    value = round(value, SIGNIFICANT)
     return f"{'100' if value == 1 else number(100 * min(value, 1 - 10 ** -(decimals + 2)), decimals)}{SPACE}%"
 
 
@@ -66,6 +69,7 @@ def number(value: float | None, digits: int = 3) -> str:
     """A number with some decimals, or a dash for None and NaN; a fraction is 1 only if it is all."""
     if value is None or value != value:
         return "–"
+    value = round(value, SIGNIFICANT)
     return f"{min(value, 1 - 10**-digits) if value < 1 else value:.{digits}f}"
 
 

@@ -25,7 +25,7 @@ from reports.metrics import METRICS
 from reports.page import inline_svg, picture_uri, setting, write_page
 from reports.per_class import truth_and_answers
 from reports.suspects import LabelError, find_label_errors, suspects_table
-from reports.verdict import Verdict, baseline_bars, reach_verdict
+from reports.verdict import Leaks, Verdict, baseline_bars, reach_verdict
 from reports.writer import write_table
 
 PICTURES_SHOWN = 12
@@ -60,9 +60,9 @@ def write_report(
     copies, errors = _find_suspects(data, outputs)
     write_table(folder / "suspects.csv", suspects_table(data, copies, errors))
     judged = choose_judged(outputs)
-    leaked = _leaked(data, outputs, judged, copies)
-    verdict = reach_verdict(record, data.task, **leaked, cautions=data.cautions)
-    summary = {"verdict": verdict._asdict(), **leaked, "label_errors": sum(map(len, errors.values()))}
+    leaks = _find_leaks(data, outputs, judged, copies)
+    verdict = reach_verdict(record, data.task, leaks, data.cautions)
+    summary = {"verdict": verdict._asdict(), **leaks._asdict(), "label_errors": sum(map(len, errors.values()))}
     write_json(folder / "report.json", summary)
     return write_page(
         folder / "report.html",
@@ -94,17 +94,19 @@ def _find_suspects(
     return find_near_duplicates(data.looks, judged, data.splits["train"], data.least_score), errors
 
 
-def _leaked(
+def _find_leaks(
     data: ImageData, outputs: dict[Split, np.ndarray], judged: Split | None, copies: list[NearDuplicate]
-) -> dict[str, Any]:
-    """How many judged pictures look like a training picture, and the accuracy without them."""
+) -> Leaks:
+    """How many judged pictures look like a training picture, the accuracy without them, and how many of val do."""
     if judged is None:
-        return {"near_duplicates": 0, "accuracy_without": None}
-    suspected = np.isin(data.splits[judged], [pair.judged for pair in copies])
+        return Leaks()
+    alike = [pair.judged for pair in copies]
+    suspected = np.isin(data.splits[judged], alike)
     truth, predicted = truth_and_answers(data, outputs[judged], judged)
     right = (truth == predicted).all(axis=1)[~suspected]
     without = float(right.mean()) if suspected.any() and len(right) else None
-    return {"near_duplicates": int(suspected.sum()), "accuracy_without": without}
+    in_val = int(np.isin(data.splits["val"], alike).sum()) if judged == "test" else 0
+    return Leaks(int(suspected.sum()), without, in_val)
 
 
 def _bars(verdict: Verdict, record: dict[str, Any]) -> list[dict[str, Any]]:

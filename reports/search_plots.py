@@ -24,6 +24,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from config import Objective
+from reports.page import number, percent
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR, shorten
 from reports.search_scales import (
     OBJECTIVES,
@@ -248,7 +249,8 @@ def _draw_progress(axes: Axes, finished: pd.DataFrame, objective: Objective, las
     axes.plot(numbers, scale.positions, "o", color=TRAIN_COLOUR, ms=6, mec="white", mew=0.6, label="trial")
     axes.plot(numbers[best], scale.positions[best], "o", color=VAL_COLOUR, ms=10, mec="white", label="best trial")
     reached = finished[objective].iloc[best]
-    axes.set_title(f"Best: {reached:.4g} in trial {numbers[best]}", loc="left", fontsize=11)
+    reached = percent(reached, 2) if objective == "val_accuracy" else number(reached, 4)
+    axes.set_title(f"Best: {reached} in trial {numbers[best]}", loc="left", fontsize=11)
     axes.set_yticks(list(scale.ticks), scale.ticks.values())
     axes.set_ylim(scale.limits)
 

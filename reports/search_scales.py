@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
 from config import Objective
+from reports.page import SPACE
 from reports.plots import shorten
 
 OBJECTIVES = {"val_accuracy": "validation accuracy", "val_loss": "validation loss"}
@@ -78,17 +79,25 @@ def objective_scale(finished: pd.DataFrame, objective: Objective) -> Scale:
     goodness = values * sign_of(objective)
     quarter, three_quarters = np.quantile(goodness, (0.25, 0.75))
     far_off = goodness < quarter - FAR_OFF * (three_quarters - quarter)
+    is_accuracy = objective == "val_accuracy"
     if three_quarters == quarter or not far_off.any():
-        return _number_scale(values, [""] * len(values), may_be_log=objective == "val_loss")
+        scale = _number_scale(values, [""] * len(values), may_be_log=not is_accuracy)
+        return _in_percent(scale) if is_accuracy else scale
     kept = goodness[~far_off].min() * sign_of(objective)
-    word = f"{'below' if objective == 'val_accuracy' else 'above'} {_number(kept, 3)}"
+    word = f"{'below' if is_accuracy else 'above'} {_number(kept, 3)}"
     texts = [word if far else "" for far in far_off]
-    return _number_scale(
-        np.where(far_off, np.nan, values),
-        texts,
-        below=(word,) if objective == "val_accuracy" else (),
-        may_be_log=objective == "val_loss",
-    )
+    below = (word,) if is_accuracy else ()
+    scale = _number_scale(np.where(far_off, np.nan, values), texts, below, may_be_log=not is_accuracy)
+    return _in_percent(scale) if is_accuracy else scale
+
+
+def _in_percent(scale: Scale) -> Scale:
+    """The scale with its numbers, which are fractions, written as tables write them."""
+    ticks = {
+        place: re.sub(r"[\d.]+", lambda found: f"{100 * float(found[0]):.4g}{SPACE}%", text)
+        for place, text in scale.ticks.items()
+    }
+    return scale._replace(ticks=ticks)
 
 
 def _number_scale(

@@ -41,20 +41,27 @@ class Verdict(NamedTuple):
     """Reasons to trust the sentence less, the gravest first."""
 
 
-def reach_verdict(
-    record: dict[str, Any],
-    task: Task,
-    near_duplicates: int = 0,
-    accuracy_without: float | None = None,
-    cautions: Sequence[str] = (),
-) -> Verdict:
+class Leaks(NamedTuple):
+    """Measured pictures that look like a training picture."""
+
+    near_duplicates: int = 0
+    """In the split that was judged."""
+    accuracy_without: float | None = None
+    """Accuracy without them, fraction; None where there are none."""
+    val_near_duplicates: int = 0
+    """In val, where test was judged."""
+
+
+NO_LEAKS = Leaks()
+
+
+def reach_verdict(record: dict[str, Any], task: Task, leaks: Leaks = NO_LEAKS, cautions: Sequence[str] = ()) -> Verdict:
     """Judges a run by its test split, or by val where there is no test.
 
     Args:
         record: the content of `metrics.json`.
         task: decides what right means.
-        near_duplicates: judged pictures that look like a training picture.
-        accuracy_without: the accuracy without them, fraction.
+        leaks: measured pictures that look like a training picture.
         cautions: what the pictures themselves give cause for; see `data.doubts`.
     """
     judged = measured_split(record)
@@ -75,7 +82,7 @@ def reach_verdict(
         tuple(measured["accuracy_ci95"]),
         _interval_note(measured),
         _comparison(record["baseline"], task),
-        [*_cautions(record, split, task, near_duplicates, accuracy_without), *cautions],
+        [*_cautions(record, split, task, leaks), *cautions],
     )
 
 
@@ -110,9 +117,7 @@ def _comparison(baseline: dict[str, float | None], task: Task) -> str:
     return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
-def _cautions(
-    record: dict[str, Any], split: Split, task: Task, near_duplicates: int, accuracy_without: float | None
-) -> list[str]:
+def _cautions(record: dict[str, Any], split: Split, task: Task, leaks: Leaks) -> list[str]:
     measured, found = record[split], []
     low, high = measured["accuracy_ci95"]
     if split == "val":
@@ -126,15 +131,22 @@ def _cautions(
         found.append(
             f"{pictures} little: on more of their kind, anything from {interval([low, high], 0)} would be no surprise."
         )
-    if near_duplicates:
-        looks = "picture looks" if near_duplicates == 1 else "pictures look"
-        rest = "" if accuracy_without is None else f" Without them, the accuracy is {percent(accuracy_without)}."
-        found.append(f"{near_duplicates:,} {split} {looks} the same as a training picture (see below).{rest}")
+    if leaks.near_duplicates:
+        without = leaks.accuracy_without
+        rest = "" if without is None else f" Without them, the accuracy is {percent(without)}."
+        found.append(f"{_alike(leaks.near_duplicates, split)}.{rest}")
+    if leaks.val_near_duplicates:
+        found.append(f"{_alike(leaks.val_near_duplicates, 'val')}: epochs were chosen by pictures that are too easy.")
     found += _class_cautions(measured, split)
     balanced = measured["balanced_accuracy"]
     if task != "multilabel" and abs(balanced - measured["accuracy"]) > UNEVEN:
         found.append(f"With every class counting the same, it is {percent(balanced)} (balanced accuracy).")
     return found
+
+
+def _alike(count: int, split: Split) -> str:
+    looks = "picture looks" if count == 1 else "pictures look"
+    return f"{count:,} {split} {looks} the same as a training picture (see below)"
 
 
 def _simple_cautions(baseline: dict[str, float | None], low: float, high: float) -> list[str]:

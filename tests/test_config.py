@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from config import TrainConfig, UsageError
+from config import TrainConfig, UsageError, did_you_mean
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,8 @@ def test_a_broken_config_file_is_explained(tmp_path, content, message):
     path.write_text(content)
     with pytest.raises(UsageError, match=message):
         TrainConfig.from_file(path)
+
+
+@pytest.mark.parametrize(("received", "hint"), [("nothere", ""), ("thre", " Did you mean 'three'?")])
+def test_only_a_near_name_is_suggested(received, hint):
+    assert did_you_mean(received, ["one", "two", "three"]) == hint

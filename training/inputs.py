@@ -93,7 +93,8 @@ def _show(data: ImageData, class_weights: bool) -> None:
             "", f"{counted(data.duplicates, 'copy', 'copies')} of other files; no copy is on both sides of a split"
         )
     if data.near_duplicates:
-        show_stage("", f"{data.near_duplicates:,} pictures look like another; they stay on one side of a split as well")
+        side = "of a split as well" if made == {None} else f"of {' and '.join(carved)}"
+        show_stage("", f"{data.near_duplicates:,} pictures look like another; they stay on one side {side}")
     for warning in (*data.split_warnings, *data.cautions):
         show_stage("warning", warning)
     if data.quarantine:

@@ -175,7 +175,7 @@ def _learn(
         def on_epoch(result: EpochResult) -> None:
             _record_epochs(run, [result])
             judged = result.accuracy if result.val_accuracy is None else result.val_accuracy
-            advance(1, f"{'' if result.val_accuracy is None else 'val '}accuracy {judged:.3f}")
+            advance(1, f"{'' if result.val_accuracy is None else 'val '}accuracy {judged:.1%}")
 
         return learner.train(
             phase,
@@ -232,7 +232,7 @@ def _title(phase: Phase) -> str:
 
 
 def _epoch_text(result: EpochResult) -> str:
-    text = f"loss {result.loss:.4f}, accuracy {result.accuracy:.4f}"
+    text = f"loss {result.loss:.4f}, accuracy {result.accuracy:.2%}"
     if result.val_loss is None:
         return text
-    return f"{text}, val loss {result.val_loss:.4f}, val accuracy {result.val_accuracy:.4f}"
+    return f"{text}, val loss {result.val_loss:.4f}, val accuracy {result.val_accuracy:.2%}"

@@ -38,7 +38,7 @@ def varied_in(trials: pd.DataFrame) -> list[str]:
 def best_trials(trials: pd.DataFrame, objective: Objective) -> Table:
     """A table of the best trials, with the settings that differ; of those of a phase, what was drawn for it."""
     varied, best = varied_in(trials), ranked(trials, objective).head(BEST_SHOWN)
-    title = f"the best {len(best)} of {counted(len(trials), 'trial', 'trials')}"
+    title = f"the best {len(best)} of {counted(len(trials), 'trial', 'trials')} done"
     columns = [Column(name, justify="right", no_wrap=True) for name in ("trial", "val accuracy", "val loss")]
     table = make_table(*columns, Column("what differs"), title=title)
     for row in as_drawn(best).to_dict("records"):
@@ -70,8 +70,9 @@ def live_board(total: int, objective: Objective) -> Iterator[Callable[[pd.DataFr
         if len(order) and order.iloc[0]["trial"] != best and time.monotonic() - shown > 1:
             best, shown = order.iloc[0]["trial"], time.monotonic()
             row = order.iloc[0]
-            text = f"trial {best}, val accuracy {row['val_accuracy']:.2%}, val loss {row['val_loss']:.4f}"
-            show_stage("trials", f"{len(trials)} of {total} done; best so far: {text}")
+            text = f"trial {best} with val accuracy {row['val_accuracy']:.2%}, val loss {row['val_loss']:.4f}"
+            # Trials that share graphs run together, so the best may have a number above the count.
+            show_stage("trials", f"{len(trials)} of {total} done, in any order; the best is {text}")
 
     with Live(progress, console=console, transient=True, auto_refresh=console.is_terminal) as live:
         if not console.is_terminal:

@@ -94,7 +94,7 @@ def rank(config: TuneConfig, candidates: Sequence[SizedConfig], folder: Path, st
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "ranking.csv", ranking)
     write_figure(folder / "figures" / "ranking.png", accuracy_against_cost(ranking, num_val))
-    console.print(_shown(ranking))
+    console.print(ranking_table(ranking))
     best = ranking.iloc[0]
     interval = f"{best['ridge_low']:.1%} and {best['ridge_high']:.1%}"
     text = f"{num_val:,} val pictures put the best between {interval} (95 % interval): smaller differences mean little"
@@ -200,8 +200,8 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
     return features, len(kept) / (saved or time.perf_counter() - started)
 
 
-def _shown(ranking: pd.DataFrame) -> Table:
-    names = ("ridge", "neighbours", "M parameters", "pictures/s", "pixels", "ImageNet")
+def ranking_table(ranking: pd.DataFrame) -> Table:
+    names = ("ridge", "k-NN", "M params", "pictures/s", "pixels", "ImageNet")
     columns = [Column("backbone", no_wrap=True), *(Column(name, justify="right") for name in names)]
     table = make_table(*columns, title="backbones, the best first")
     for row in ranking.itertuples():

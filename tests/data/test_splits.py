@@ -217,3 +217,19 @@ def test_look_alikes_of_two_classes_stay_on_one_side():
     looks = [index % 30 for index in range(60)]
     assigned = assign(pictures, digests, 0.2, 0.2, looks=looks).assigned
     assert assigned[:30] == assigned[30:]
+
+
+def test_look_alikes_are_kept_together_only_where_splits_are_carved():
+    val, of_val = make_pictures({"a": 4, "b": 4}, "val")
+    train, of_train = make_pictures({"a": 8, "b": 8}, "train", start=4)
+    pictures, digests = [*val, *train], [*of_val, *of_train]
+    looks = list(range(len(pictures)))
+    looks[8], looks[9] = looks[0], looks[1]  # two training pictures look like two of val
+    looks[10] = looks[11]
+    given_alone = assign(pictures, digests, looks=looks, test_fraction=0.0)
+    assert given_alone.near_duplicates == 0
+    (warning,) = given_alone.warnings
+    assert warning.startswith("2 val pictures look like a training picture; the splits are the data's own")
+    carved = assign(pictures, digests, looks=looks, test_fraction=0.2)
+    assert carved.near_duplicates == 2
+    assert carved.assigned[10] == carved.assigned[11]

@@ -8,8 +8,9 @@ from scipy import stats
 
 from inference.answers import class_probabilities
 from reports.baselines import raw_pixels_accuracy
-from reports.curves import reliability_table
+from reports.curves import class_curves, reliability_table
 from reports.metrics import accuracy_interval, effective_count, majority_accuracy, measure, measure_threshold
+from reports.page import number, percent
 from tests.conftest import COLOURS, make_picture
 
 
@@ -140,3 +141,20 @@ def test_raw_pixels_tell_colours_apart(task):
     targets = targets[:, 1:] if task == "binary" else targets
     positions = np.arange(36)
     assert raw_pixels_accuracy(pixels, targets, positions[:24], positions[24:], task) == 1.0
+
+
+def test_an_area_of_all_is_one_wherever_it_is_shown():
+    random = np.random.default_rng(0)
+    for count in range(3, 60):
+        targets = np.zeros((count, 1), np.float32)
+        targets[: count // 3 + 1] = 1
+        outputs = (targets + random.uniform(0, 0.5, targets.shape)).astype(np.float32) / 2
+        (curves,) = class_curves(targets, outputs, ("no", "yes"), "binary").values()
+        assert curves.roc_auc == 1.0
+        assert number(curves.roc_auc) == "1.000"
+
+
+def test_what_differs_by_rounding_is_shown_the_same():
+    assert number(0.9999999999999999) == number(1.0) == "1.000"
+    assert percent(0.9999999999999999) == percent(1.0)
+    assert number(0.9999) == "0.999"

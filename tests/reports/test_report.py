@@ -214,6 +214,14 @@ def test_of_several_labels_the_wrong_one_is_named(tmp_path):
     assert "not cat, 98.0 % sure labels: cat|indoors" in text
 
 
+def test_look_alikes_of_val_are_a_caution_as_well(tmp_path):
+    data = make_data(val=8, test=10)
+    data.pixels[13], data.looks[13] = data.pixels[3], data.looks[3]
+    text = text_of(report(tmp_path, data)[0])
+    assert "1 val picture looks the same as a training picture (see below): epochs were chosen by pictures" in text
+    assert json.loads((tmp_path / "report.json").read_text())["val_near_duplicates"] == 1
+
+
 def test_a_leak_is_shown_and_taken_off(tmp_path):
     data = make_data(test=10)
     data.pixels[20], data.looks[20] = data.pixels[3], data.looks[3]

@@ -206,7 +206,7 @@ def test_trials_far_worse_than_most_stand_together_at_the_edge():
     assert heights[0] == heights[1]
     assert 0.85 < heights[0] < 0.9
     np.testing.assert_allclose(heights[2:], trials["val_accuracy"][2:])
-    assert "below 0.9" in [label.get_text() for label in axes.get_yticklabels()]
+    assert "below 90\u00a0%" in [label.get_text() for label in axes.get_yticklabels()]
 
 
 @pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])

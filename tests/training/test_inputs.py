@@ -1,6 +1,7 @@
 """What a run begins with is told; with --strict it begins only if every file of the data can be used."""
 
 import pytest
+from PIL import Image
 
 from config import TrainConfig, UsageError
 from training.inputs import SET_ASIDE_SHOWN, load_inputs
@@ -86,3 +87,20 @@ def test_what_was_taken_from_the_training_pictures_is_told(make_folder, tmp_path
     assert "test taken from the training pictures: the data has none of its own" in capsys.readouterr().out
     load_inputs(TrainConfig(**settings(root, tmp_path), test_fraction=0.0))
     assert "taken from" not in capsys.readouterr().out
+
+
+def test_look_alikes_of_given_splits_are_told_as_what_they_are(make_folder, tmp_path, capsys):
+    root = make_folder(count=8)
+    for name in ("cat", "dog"):
+        for split in ("train", "val", "test"):
+            (root / split / name).mkdir(parents=True)
+        for index in range(8):
+            split = "val" if index == 0 else "test" if index == 1 else "train"
+            (root / name / f"{index}.png").rename(root / split / name / f"{index}.png")
+        (root / name).rmdir()
+    with Image.open(root / "val" / "cat" / "0.png") as picture:
+        picture.save(root / "train" / "cat" / "again.jpg", quality=95)
+    load_inputs(TrainConfig(**(settings(root, tmp_path) | {"strict": False})))
+    shown = capsys.readouterr().out
+    assert "1 val picture looks like a training picture; the splits are the data's own" in shown
+    assert "stay on one side" not in shown

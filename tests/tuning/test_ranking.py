@@ -16,11 +16,12 @@ from models.backbones import find
 from models.classifier import build_classifier
 from models.heads import num_outputs
 from reports.ranking_plot import accuracy_against_cost
+from terminal import console
 from training.frozen import cuts_at, frozen_inputs
 from training.inputs import load_inputs
 from tuning.candidates import load_candidates
 from tuning.inputs import check_val_split, search_folder
-from tuning.ranking import Ranked, rank, score_features, train_command
+from tuning.ranking import Ranked, rank, ranking_table, score_features, train_command
 from tuning.space import TuneConfig
 
 TASKS = [("binary", 2), ("multiclass", 4), ("multilabel", 3)]
@@ -134,6 +135,9 @@ def test_a_ranking_leaves_a_table_a_figure_and_the_command_to_go_on_with(config,
     shown = capsys.readouterr().out
     assert "val pictures" in shown
     assert "smaller differences mean little" in shown
+    widest = Ranked("inceptionresnetv2", *[0.5] * (len(Ranked._fields) - 1))._replace(image_size=299, parameters=348.1)
+    console.print(ranking_table(pd.DataFrame([widest._replace(pictures_per_second=1234.0)])))
+    assert max(map(len, capsys.readouterr().out.rstrip().splitlines())) <= 80
     command = next(line for line in shown.splitlines() if line.startswith("go on")).split("train.py ")[1]
     assert parse_config(command.split()).backbone == "efficientnet_lite0"
 
