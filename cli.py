@@ -6,12 +6,13 @@ import io
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from config import Open, Resize, RunError, TrainConfig, UsageError, cannot_write, check_setting
 from escapes import visible
-from files import FULL_DISK
+from files import YEARS_OF_ZIP, is_full_disk
 from flags import parse_flags
 from interrupts import Terminated, heed_sigterm
 
@@ -108,6 +109,9 @@ def run_command(command: Callable[[], None]) -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
+    year = time.localtime().tm_year
+    if year not in YEARS_OF_ZIP:
+        _fail(f"The clock of this machine says {year}; files cannot be dated so. Set it to today.", RUN_STATUS)
     try:
         command()
     except UsageError as error:
@@ -118,13 +122,15 @@ def run_command(command: Callable[[], None]) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CLOSED_PIPE_STATUS)
     except OSError as error:
-        if error.errno in FULL_DISK:
+        if is_full_disk(error):
             _fail(f"The disk of '{error.filename or Path.cwd()}' is full. Make room.", RUN_STATUS)
+        if "No usable temporary directory" in str(error):
+            _fail("No folder for temporary files can be written. Make room, or let TMPDIR name another.", RUN_STATUS)
         if error.filename is None:
             raise
         _fail(f"'{error.filename}' cannot be used: {error.strerror}.")
     except Exception as error:
-        if not _is_lack_of_memory(error):
+        if is_full_disk(error) or not _is_lack_of_memory(error):
             raise
         _fail("The memory is too small for this. Close other programs, or use a smaller model.", RUN_STATUS)
     except KeyboardInterrupt as interrupt:

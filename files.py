@@ -10,8 +10,17 @@ from typing import Any
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when a file cannot become larger: the disk, the user's share of it, or the file itself."""
+YEARS_OF_ZIP = range(1980, 2108)
+"""Years that a zip file can name; checkpoints and models are zip files."""
 MOST_JSON_BYTES = 2**26
 """Of a file of settings or figures; the longest, of 20,000 classes, has a tenth of that."""
+
+
+def is_full_disk(error: BaseException) -> bool:
+    """Whether an error is of a full disk. TensorFlow and HDF5 have errors of their own, which say so in words."""
+    if isinstance(error, OSError) and error.errno in FULL_DISK:
+        return True
+    return any(os.strerror(code) in str(error) for code in FULL_DISK)
 
 
 @contextlib.contextmanager
@@ -25,7 +34,9 @@ def written_aside(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
+        if isinstance(error, OSError) and error.errno in FULL_DISK and error.filename is None:
+            error.filename = str(path)  # a write knows no name
         temporary.unlink(missing_ok=True)
         raise
 

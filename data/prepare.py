@@ -107,7 +107,8 @@ def prepare_data(
     check_class_names(class_names)
     judged = _read(source, config, image_size, on_progress)
     splits = _assign(judged, config, source)
-    check_classes(judged.preflight.pictures, splits.assigned, class_names)
+    set_aside = [*judged.preflight.quarantine, *splits.set_aside]
+    check_classes(judged.preflight.pictures, splits.assigned, class_names, set_aside)
     task: Task = "multilabel" if source.multi_label else "binary" if len(class_names) == 2 else "multiclass"
     data = _encode(source, config, judged, splits, class_names, task)
     counts = Counter(label for position in data.splits["train"] for label in data.pictures[position].labels)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from config import UsageError
 from data.preflight import SetAside
 from data.sources import SPLITS, Picture, Split
+from terminal import common_reasons
 
 
 class Splits(NamedTuple):
@@ -88,7 +89,7 @@ def assign_splits(
             assigned[index] = split
     for split in sorted(given | set(fractions)):
         if split not in assigned:
-            raise UsageError(f"The {split} split of the data has no readable pictures.")
+            raise UsageError(f"The {split} split of the data has no readable pictures.{_reasons(set_aside)}")
     alike = [unit for unit in units.values() if len(unit) > 1 and len({carved[digest] for digest in unit}) == 1]
     near_duplicates = sum(map(len, alike)) if fractions else 0
     warnings += _warn_of_given(assigned, looks, given)
@@ -108,13 +109,19 @@ def _warn_of_given(assigned: Sequence[Split | None], looks: Sequence[int], given
     ]
 
 
-def check_classes(pictures: Sequence[Picture], assigned: Sequence[Split | None], classes: Sequence[str]) -> None:
+def check_classes(
+    pictures: Sequence[Picture],
+    assigned: Sequence[Split | None],
+    classes: Sequence[str],
+    set_aside: Sequence[SetAside] = (),
+) -> None:
     """Makes sure that every class can be learnt, and that no class is only in val or test.
 
     Args:
         pictures: readable pictures.
         assigned: the split of each, None for those set aside.
         classes: names of all classes, readable pictures in them or not.
+        set_aside: files that are not used, for the reasons.
 
     Raises:
         UsageError: naming the class.
@@ -132,7 +139,16 @@ def check_classes(pictures: Sequence[Picture], assigned: Sequence[Split | None],
         if not counts["train"][name]:
             elsewhere = [split for split in ("val", "test") if counts[split][name]]
             where = f"only in {' and '.join(elsewhere)}" if elsewhere else "in no split"
-            raise UsageError(f"Every class needs readable pictures to train on; '{name}' has pictures {where}.")
+            raise UsageError(
+                f"Every class needs readable pictures to train on; '{name}' has pictures {where}.{_reasons(set_aside)}"
+            )
+
+
+def _reasons(set_aside: Sequence[SetAside]) -> str:
+    """The end of an error message: why files are not used."""
+    if not set_aside:
+        return ""
+    return f" Set aside: {common_reasons(item.reason for item in set_aside)}. Mend or remove these files."
 
 
 def _judge_copies(pictures: Sequence[Picture], members: list[int]) -> tuple[Split | None, dict[int, str]]:

@@ -7,9 +7,11 @@ import dataclasses
 import errno
 import functools
 import re
+import resource
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -218,6 +220,18 @@ def _unreadable_test_split(root: Path) -> Path:
     return root
 
 
+def _same_pictures(root: Path) -> Path:
+    shutil.rmtree(root / "dog")
+    shutil.copytree(root / "cat", root / "dog")
+    return root
+
+
+def _class_of_copies(root: Path) -> Path:
+    (root / "copy").mkdir()
+    shutil.copy(root / "cat" / "0.png", root / "copy")
+    return root
+
+
 def _mixed_folders(root: Path) -> Path:
     (root / "train").mkdir()
     return root
@@ -238,6 +252,11 @@ def _mixed_folders(root: Path) -> Path:
         (_csv("path,label,Label\ncat/0.png,cat,cat\n"), "repeats one: it has path, label, label"),
         (_no_train_folder, "needs a folder train/ beside test, val"),
         (_unreadable_test_split, "The test split of the data has no readable pictures"),
+        (_same_pictures, "Set aside: 12 x copies of one picture have different labels: cat, dog. Mend or"),
+        (
+            _class_of_copies,
+            "'copy' has pictures in no split. Set aside: 2 x copies of one picture have different labels",
+        ),
         (_mixed_folders, "mixes train with cat, dog"),
     ],
 )
@@ -322,6 +341,26 @@ def test_what_is_no_mistake_of_the_user_ends_with_1(capsys, error, message):
         run_command(unlucky)
     assert exit_status.value.code == 1
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+@pytest.mark.parametrize("year", [1970, 2108])
+def test_a_clock_that_no_zip_file_can_tell_is_named(monkeypatch, capsys, year):
+    monkeypatch.setattr("cli.time.localtime", lambda: time.struct_time((year, 1, 1, 0, 0, 0, 3, 1, 0)))
+    with pytest.raises(SystemExit) as exit_status:
+        run_command(lambda: None)
+    assert exit_status.value.code == 1
+    assert capsys.readouterr().err.startswith(f"error: The clock of this machine says {year};")
+
+
+def test_no_place_for_temporary_files_is_a_sentence():
+    code = "import tempfile; from cli import run_command; run_command(tempfile.TemporaryDirectory)"
+    no_bytes = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # noqa: E731
+    command = [sys.executable, "-B", "-c", code]
+    ended = subprocess.run(command, cwd=REPOSITORY, preexec_fn=no_bytes, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        "error: No folder for temporary files can be written. Make room, or let TMPDIR name another.\n"
+    )
 
 
 def test_the_cache_is_listed_and_cleared(tmp_path):

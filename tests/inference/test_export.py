@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import re
+import resource
 import shutil
+import signal
 import subprocess
 import sys
 import typing
@@ -22,7 +24,7 @@ from config import RunError, Task, TrainConfig, UsageError
 from data.decode import read_picture
 from inference.class_function import class_function
 from inference.export import FORMATS, SAME_LABELS, export_format, export_run, make_reference
-from inference.export_folder import check_folders
+from inference.export_folder import check_folders, complete_folder
 from inference.litert import open_litert
 from inference.load import TrainedRun, load_model, read_run
 from inference.model_card import WEIGHTS_LICENCES, weights_licence
@@ -343,6 +345,68 @@ def test_a_model_that_is_not_good_enough_is_not_exported(metrics, required, mess
 def test_a_model_that_is_good_enough_is_exported():
     check_accuracy({"test": {"accuracy": 0.9}}, 0.9)
     check_accuracy({"test": None}, None)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_full_disk_is_a_sentence_and_nothing_is_left(name, finished, tmp_path):
+    """Files cannot grow beyond a limit, which is what a full disk looks like to those who write."""
+    model = load_model(finished)
+    compute, reference = class_function(model, "binary"), make_reference(model, finished, sample_of(finished))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
+    try:
+        with pytest.raises(RunError, match=rf"^The disk of '.*/{name}' is full\. Make room, or choose"):
+            export_format(name, compute, finished, {}, reference, tmp_path / name)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from inference.export_folder import complete_folder
+
+folder, is_moving = Path(sys.argv[1]), sys.argv[2] == "moving"
+replace = os.replace
+
+def replace_and_die(source, target):
+    replace(source, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+with complete_folder(folder) as new:
+    (new / "model.onnx").write_text("new")
+    if not is_moving:
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.replace = replace_and_die
+"""
+"""An export that is killed while it writes, or when it has just moved the earlier export away."""
+
+
+@pytest.mark.parametrize("moment", ["writing", "moving"])
+def test_the_next_export_clears_up_after_one_that_was_killed(tmp_path, moment):
+    folder = tmp_path / "onnx"
+    folder.mkdir()
+    (folder / "model.onnx").write_text("earlier")
+    ended = subprocess.run([sys.executable, "-c", KILLED, folder, moment], cwd=Path(__file__).parents[2], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert folder.exists() == (moment == "writing")
+    assert len(list(tmp_path.glob(".onnx-*"))) == 1
+    with pytest.raises(RunError), complete_folder(folder):
+        raise RunError("It does not answer as the model does.")
+    assert [path.name for path in tmp_path.iterdir()] == ["onnx"]
+    assert (folder / "model.onnx").read_text() == "earlier"
+
+
+def test_an_export_leaves_those_alone_that_are_at_work_or_of_others(tmp_path):
+    (tmp_path / ".onnx-mine").mkdir()
+    with complete_folder(tmp_path / "onnx") as first:
+        with complete_folder(tmp_path / "onnx") as second:
+            (second / "model.onnx").write_text("second")
+        assert first.is_dir()
+        (first / "model.onnx").write_text("first")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".onnx-mine", "onnx"]
+    assert (tmp_path / "onnx" / "model.onnx").read_text() == "first"
 
 
 def test_a_folder_of_something_else_is_not_overwritten(tmp_path):

@@ -4,6 +4,7 @@ import contextlib
 import io
 import itertools
 import json
+import resource
 import signal
 import subprocess
 import sys
@@ -233,6 +234,27 @@ def test_an_interrupted_csv_keeps_the_rows_so_far(tmp_path, monkeypatch, capsys,
     told = f"The first {rows} answers are in '{path}'; the other files are not answered.\ninterrupted\n"
     assert capsys.readouterr().err.endswith(told)
     assert not list(tmp_path.glob(".partial-*"))
+
+
+def test_a_csv_on_a_full_disk_is_named(tmp_path, capsys):
+    """Files cannot grow beyond a limit, which is what a full disk looks like to those who write."""
+    path = tmp_path / "answers.csv"
+    table = answer_table([FoundFile(Path("x.png"))], np.array([[0.2]], np.float32), ("cat", "dog"), "binary")
+
+    def write_answers():
+        with csv_writer(path) as write:
+            write(table)
+
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1, before[1]))
+    try:
+        with pytest.raises(SystemExit) as exit_status:
+            run_command(write_answers)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert exit_status.value.code == 1
+    assert capsys.readouterr().err == f"error: The disk of '{path}' is full. Make room.\n"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_terminal_shows_the_first_files_and_counts_all(binary_run, tmp_path, monkeypatch, capsys):
