@@ -91,8 +91,8 @@ class DataConfig:
     """Fraction of the pictures kept for the final measurement, where the data has no test split; 0 for none."""
 
     split_seed: Open[int] = None
-    """Seed of the splits that the data does not make, so that runs of other seeds can share one test split. Default:
-    --seed."""
+    """Seed of the splits that the data does not make, so that runs of other seeds can share one test split.
+    Default: --seed."""
 
     resize: Resize = "crop"
     """How a picture becomes a square: 'crop' keeps the middle, 'pad' adds black bars, 'stretch' changes proportions.
