@@ -4,7 +4,9 @@ import contextlib
 import errno
 import json
 import os
+import stat
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,33 @@ FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What the system says when a file cannot become larger: the disk, the user's share of it, or the file itself."""
 YEARS_OF_ZIP = range(1980, 2108)
 """Years that a zip file can name; checkpoints and models are zip files."""
+NOT_A_FILE = "not a file"
+"""Why a folder, a pipe or a device is not read."""
 MOST_JSON_BYTES = 2**26
 """Of a file of settings or figures; the longest, of 20,000 classes, has a tenth of that."""
+
+_READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+"""Without O_NONBLOCK, opening a pipe would wait for its other end. Windows lacks some."""
+
+
+def open_regular(path: Path | str, follow_links: bool = True) -> BufferedReader:
+    """Opens a file to read it, and nothing but a regular file: a pipe or a device would never end.
+
+    Args:
+        path: of the file.
+        follow_links: whether the last part of the path may be a link.
+
+    Raises:
+        OSError: it cannot be opened, or is no regular file.
+    """
+    descriptor = os.open(path, _READ | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0)))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, NOT_A_FILE, str(path))
+        return open(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def is_full_disk(error: BaseException) -> bool:
@@ -69,7 +96,7 @@ def read_json(path: Path) -> Any:
         OSError: it cannot be read.
         ValueError: it is no JSON, or what readers would understand differently: NaN, or a name twice in an object.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return parse_json(file.read(MOST_JSON_BYTES + 1))
 
 

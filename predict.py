@@ -31,6 +31,9 @@ class PredictFlags(AskFlags):
     top: int = 3
     """Classes that the terminal shows for each picture."""
 
+    outside: bool = False
+    """Follow links that lead out of a folder of pictures. Default: they are listed as not used."""
+
     def __post_init__(self):
         check_setting(self, "top", lambda value: value >= 1, "at least 1")
         super().__post_init__()
@@ -61,7 +64,7 @@ def main() -> None:
 
         run, places = None, list(flags.places)
         network = of_backbone(flags.backbone, flags.weights, flags.resize or "crop")
-    files = find_files(places)
+    files = find_files(places, flags.outside)
     check_output_file("--csv", flags.csv)
     show_stage("files", counted(len(files), "file", "files"))
     known = count_learnt_from(run, files) if run else 0

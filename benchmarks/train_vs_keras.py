@@ -10,12 +10,13 @@ measured once on test.
 
 import argparse
 import json
-import os
 import shutil
 import statistics
 import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from joblib import cpu_count
 
 from benchmarks.machine import decode_seconds, measure_machine
 from benchmarks.processes import (
@@ -121,7 +122,7 @@ def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     from training.frozen import choose_cuts
 
     config, data, machine = CompleteConfig(**record["config"]), inputs.data, measure_machine()
-    print(f"\nThis machine: {machine.flops['float32'] / 1e9:,.0f} GFLOP/s in float32, {os.cpu_count()} cores.")
+    print(f"\nThis machine: {machine.flops['float32'] / 1e9:,.0f} GFLOP/s in float32, {cpu_count()} cores.")
     for label, rate, share in measure(inputs.row.name, config.image_size, machine):
         print(f"{inputs.row.name}, {config.image_size} px, {label}: {rate:,.0f} pictures/s, {share:.0%} of the peak")
 
@@ -137,7 +138,7 @@ def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     num_train, kept = len(data.splits["train"]), sum(map(len, data.splits.values()))
     paths = [data.pictures[position].path for position in data.splits["train"][:200]]
     peak, epochs = machine.flops["float32"], record["epochs"]["fine_tune"]
-    decode = kept * decode_seconds(paths, config.image_size) / (os.cpu_count() or 1)
+    decode = kept * decode_seconds(paths, config.image_size) / cpu_count()
     passes = kept + (config.views - 1) * num_train
     extract = 2 * passes * (cut.macs_before + cut.macs_after) / peak
     train = 6 * num_train * cut.macs_after * epochs / peak

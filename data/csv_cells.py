@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from escapes import visible
+from files import open_regular
 
 _COMPUTED = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """How a formula may begin; a spreadsheet may take the wide forms for the narrow ones."""
@@ -55,6 +56,7 @@ def read_table(path: Path) -> pd.DataFrame:
     Raises:
         OSError, ValueError: it cannot be read, or is no CSV file in UTF-8.
     """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False).map(unescape_cell)
+    with open_regular(path) as file:
+        table = pd.read_csv(file, dtype=str, keep_default_na=False).map(unescape_cell)
     table.columns = [unescape_cell(name) for name in table.columns]
     return table

@@ -9,26 +9,37 @@ import functools
 import io
 import os
 import re
-import stat
 import threading
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.IcoImagePlugin import IcoFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from config import Resize
+from data.sources import LINK_OUT, is_within
+from files import open_regular
 
 MAX_PIXELS = 100_000_000
-"""Pictures of more pixels are refused by their header: they would take up to 2 GB while being decoded."""
-LARGE_PIXELS = 20_000_000
-"""Pictures of more pixels are decoded one at a time, whatever the number of threads."""
+"""Pictures of more pixels are refused by their header."""
+BYTES_PER_PIXEL = {"JPEG2000": 24, "WEBP": 17}
+"""Memory that decoding takes at most, measured on pictures of 100 million pixels; `OTHER_BYTES` for other formats."""
+OTHER_BYTES = 12
+MAX_MEMORY = OTHER_BYTES * MAX_PIXELS
+"""Bytes for all threads together, however many; with TensorFlow beside them, a process stays below 2 GB."""
+MAX_SIDE = 65_535
+"""Pictures that are wider or higher, pixels, are refused: Pillow keeps far more of a long line than its pixels."""
+MAX_ICON_SIDE = 1_024
+"""Of the picture in an icon, pixels: Pillow decodes it while it opens the icon, before its size can be checked."""
 MAX_BYTES = 200_000_000
-"""Files of more bytes are refused without opening them."""
+"""Files of more bytes are refused without reading them, and of all files together no more are read at a time."""
+STRIP = 2**20
+"""Pixels that are converted at a time."""
 MAX_SECONDS = 60.0
 """Of processor time for one picture: 100 million pixels take 5 as a progressive JPEG, 40 as JPEG 2000."""
 UNTIMED_BYTES = 4_000
@@ -40,8 +51,9 @@ ZOOM = 0.875
 
 FORMATS = ["AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP"]
 """What is read, of all that Pillow could: formats of pixels alone, none that starts another program."""
+ICON = b"\0\0\1\0"
+"""How an icon begins."""
 
-_one_large_picture = threading.Lock()
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice as many, in a picture within an icon as well
 warnings.filterwarnings("ignore", module=r"PIL\.")  # a picture is read or refused, and its odd details are no news
 
@@ -57,27 +69,71 @@ class UnreadableNowError(UnreadablePictureError):
     """The system could not read the file, which may be otherwise later."""
 
 
-def read_picture(path: Path | str, image_size: int, resize: Resize = "crop") -> np.ndarray:
-    """Reads and resizes a picture file; see `read_content` and `decode_picture`."""
-    return decode_picture(read_content(Path(path)), image_size, resize)
+class _Budget:
+    """An amount that threads share; who asks for more than is left waits, and those who ask later wait behind."""
+
+    def __init__(self, amount: int):
+        self._left = amount
+        self._next = threading.Lock()
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def spend(self, amount: int) -> Iterator[None]:
+        """Holds an amount while a block runs; more than there is would wait for ever."""
+        with self._next, self._changed:
+            self._changed.wait_for(lambda: self._left >= amount)
+            self._left -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += amount
+                self._changed.notify()
 
 
-def read_content(path: Path) -> bytes:
-    """Returns the bytes of a picture file.
+_content, _memory = _Budget(MAX_BYTES), _Budget(MAX_MEMORY)
+
+
+def read_picture(
+    path: Path | str, image_size: int, resize: Resize = "crop", within: Path | str | None = None
+) -> np.ndarray:
+    """Reads and resizes a picture file; see `content_of` and `decode_picture`."""
+    with content_of(path, within) as content:
+        return decode_picture(content, image_size, resize)
+
+
+@contextlib.contextmanager
+def content_of(path: Path | str, within: Path | str | None = None) -> Iterator[bytes]:
+    """Yields the bytes of a picture file, which may wait until other threads have let go of theirs.
+
+    Args:
+        path: of the file.
+        within: folder, named without links, that links may not lead out of, not even one that was put there after the
+            folder was walked; None follows all links.
 
     Raises:
-        UnreadablePictureError: the file is missing, empty, too large or may not be read.
+        UnreadablePictureError: the file is missing, empty, too large, elsewhere or may not be read.
     """
-    try:
-        status = path.stat()
-        size = status.st_size
-        if not stat.S_ISREG(status.st_mode):
-            raise UnreadablePictureError("not a file")
+    with _open(path, within) as file:
+        size = os.fstat(file.fileno()).st_size
         if size == 0:
             raise UnreadablePictureError("empty file")
         if size > MAX_BYTES:
             raise UnreadablePictureError(f"{size:,} bytes, more than the limit of {MAX_BYTES:,}")
-        return path.read_bytes()
+        with _content.spend(size):
+            try:
+                content = file.read(size)
+            except OSError as error:
+                raise UnreadableNowError(error.strerror or str(error)) from None
+            yield content
+
+
+def _open(path: Path | str, within: Path | str | None) -> io.BufferedReader:
+    try:
+        real = os.path.realpath(path)
+        if within is not None and not is_within(real, str(within)) and os.path.exists(real):
+            raise UnreadableNowError(LINK_OUT)
+        return open_regular(path if within is None else real, follow_links=within is None)
     except OSError as error:
         raise UnreadableNowError(_link_reason(path, error) or error.strerror or str(error)) from None
     except ValueError as error:  # a name that no file can have
@@ -119,11 +175,16 @@ def _decode(content: bytes, image_size: int, convert: Callable[[Image.Image], Co
     """Decodes a picture, upright and in RGB, and returns what `convert` makes of it."""
     stream = _TimedBytes(content) if len(content) > UNTIMED_BYTES else io.BytesIO(content)
     try:
-        with Image.open(stream, formats=_formats()) as picture, _check_header(picture):
+        if content.startswith(ICON):
+            _check_icon(content)
+        with Image.open(stream, formats=_formats()) as picture:
+            _check_header(picture)
+            whole = picture.size
             # A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size; twice the target keeps every visible detail.
             picture.draft("RGB", (2 * image_size, 2 * image_size))
-            ImageOps.exif_transpose(picture, in_place=True)
-            return convert(_to_rgb(picture, picture.format))
+            with _memory.spend(_memory_of(picture, *whole)):
+                ImageOps.exif_transpose(picture, in_place=True)
+                return convert(_to_rgb(picture, picture.format))
     except UnreadablePictureError:
         raise
     except Exception as error:  # a decoder may raise anything on a hostile file
@@ -137,9 +198,7 @@ def _square(rgb: Image.Image, image_size: int, resize: Resize) -> np.ndarray:
 def read_size(path: Path) -> tuple[int, int] | None:
     """Returns (width, height) in pixels as the header has them, or None if the file is no picture."""
     try:
-        if not path.is_file():
-            return None
-        with _TimedFile(io.FileIO(path)) as stream, Image.open(stream, formats=_formats()) as picture:
+        with _TimedFile(open_regular(path).detach()) as stream, Image.open(stream, formats=_formats()) as picture:
             return picture.size
     except Exception:  # a decoder may raise anything on a hostile file
         return None
@@ -179,7 +238,7 @@ class _Timed:
     neither a busy machine nor a sleeping one refuses a good picture.
     """
 
-    def __init__(self, source: bytes | io.FileIO):
+    def __init__(self, source: bytes | io.RawIOBase):
         super().__init__(source)  # type: ignore[call-arg]  # of the stream that is mixed in
         self._deadline = time.thread_time() + MAX_SECONDS
 
@@ -197,17 +256,37 @@ class _TimedFile(_Timed, io.BufferedReader):
     pass
 
 
-def _check_header(picture: Image.Image) -> contextlib.AbstractContextManager:
-    """Refuses what has no pixels, and bounds the time; returns what to hold while decoding."""
+def _check_header(picture: Image.Image) -> None:
+    """Refuses what has no pixels or too many, and bounds the time."""
     num_pixels = picture.width * picture.height
     if num_pixels == 0:
         raise UnreadablePictureError("no pixels")
+    if max(picture.size) > MAX_SIDE:
+        raise UnreadablePictureError(f"{max(picture.size):,} pixels on a side, more than the limit of {MAX_SIDE:,}")
     if isinstance(picture, JpegImageFile):
         picture.decodermaxblock = min(picture.decodermaxblock, int(UNTIMED_BYTES * MAX_PIXELS / num_pixels))
-    return _one_large_picture if num_pixels > LARGE_PIXELS else contextlib.nullcontext()
+    most = MAX_MEMORY // BYTES_PER_PIXEL.get(picture.format or "", OTHER_BYTES)
+    if num_pixels > most:
+        raise UnreadablePictureError(f"too many pixels, more than the limit of {most:,} for {picture.format}")
 
 
-def _link_reason(path: Path, error: OSError) -> str | None:
+def _memory_of(picture: Image.Image, width: int, height: int) -> int:
+    """Bytes that decoding may take; width and height are those of the whole picture, pixels."""
+    needed = picture.width * picture.height * BYTES_PER_PIXEL.get(picture.format or "", OTHER_BYTES)
+    if isinstance(picture, JpegImageFile):  # decoded at a part of its size, it may be held whole, in 16 bits
+        needed += 2 * picture.layers * width * height
+    return min(needed, MAX_MEMORY)
+
+
+def _check_icon(content: bytes) -> None:
+    """Refuses an icon whose first picture, the one that is used, is large."""
+    start = IcoFile(io.BytesIO(content)).entry[0].offset
+    with Image.open(io.BytesIO(content[start:]), formats=["PNG", "DIB"]) as picture:
+        if max(picture.size) > MAX_ICON_SIDE:
+            raise UnreadablePictureError(f"an icon of more than {MAX_ICON_SIDE:,} pixels on a side")
+
+
+def _link_reason(path: Path | str, error: OSError) -> str | None:
     """Says what is wrong with a link; None if the file is none, or something else is wrong."""
     if error.errno == errno.ELOOP:
         return "a link that leads to itself"
@@ -247,23 +326,51 @@ _PLAIN_WORDS = {
 
 def _to_rgb(picture: Image.Image, file_format: str | None) -> Image.Image:
     """Converts any mode of Pillow to RGB; what is transparent becomes white."""
+    picture.load()  # a palette is there only then
     if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format == "PPM"):
-        picture = Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    elif picture.mode in ("I", "F"):
-        picture = Image.fromarray(_stretch(np.asarray(picture, np.float32)))
+        return _in_strips(picture, lambda strip: Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8)))
+    if picture.mode in ("I", "F"):
+        return _in_strips(picture, _stretch(picture))
     if picture.has_transparency_data:
-        rgba = picture.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        return _in_strips(picture, _on_white)
     return picture if picture.mode == "RGB" else picture.convert("RGB")
 
 
-def _stretch(values: np.ndarray) -> np.ndarray:
-    """Maps values of a picture without a fixed white (32 bits, or floats) from their own range to [0, 255], uint8."""
-    finite = np.isfinite(values)
-    if not finite.any():
+def _in_strips(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
+    """Converts a picture to RGB a few rows at a time: steps between would take several times its memory."""
+    rgb = Image.new("RGB", picture.size)
+    for strip, top in _strips(picture):
+        rgb.paste(convert(strip).convert("RGB"), (0, top))
+    return rgb
+
+
+def _strips(picture: Image.Image) -> Iterator[tuple[Image.Image, int]]:
+    height = max(1, STRIP // picture.width)
+    for top in range(0, picture.height, height):
+        yield picture.crop((0, top, picture.width, min(top + height, picture.height))), top
+
+
+def _on_white(strip: Image.Image) -> Image.Image:
+    rgba = strip.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
+
+
+def _stretch(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
+    """Returns what maps values without a fixed white (32 bits, or floats) from the picture's range to [0, 255]."""
+    low, high = np.float32(np.inf), np.float32(-np.inf)
+    for strip, _ in _strips(picture):
+        values = np.asarray(strip, np.float32)
+        finite = np.isfinite(values)
+        low = np.minimum(low, values.min(where=finite, initial=np.inf))
+        high = np.maximum(high, values.max(where=finite, initial=-np.inf))
+    if low > high:
         raise UnreadablePictureError("no finite values")
-    low, high = values[finite].min(), values[finite].max()
-    if low == high:
-        return np.full(values.shape, np.clip(low, 0, 255), np.uint8)
-    return np.round((np.where(finite, values, low) - low) / (high - low) * 255).astype(np.uint8)
+
+    def convert(strip: Image.Image) -> Image.Image:
+        values = np.asarray(strip, np.float32)
+        if low == high:
+            return Image.new("L", strip.size, int(np.clip(low, 0, 255)))
+        spread = (np.where(np.isfinite(values), values, low) - low) / (high - low) * 255
+        return Image.fromarray(np.round(spread).astype(np.uint8))
+
+    return convert

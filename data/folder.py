@@ -79,13 +79,18 @@ def check_outside(data: str, places: Mapping[str, Path]) -> None:
             )
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Every file in a folder and the folders in it, pictures or not, in order; without leftovers and linked folders."""
-    files = []
-    for parent, subfolders, names in os.walk(folder, onerror=_raise):
-        subfolders[:] = [name for name in subfolders if not is_leftover(name)]
-        files += [Path(parent, name) for name in names if not is_leftover(name)]
-    return sorted(files, key=lambda path: natural_order(str(path)))
+def files_below(folder: Path, outside: bool) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Every file in a folder and the folders in it, pictures or not, in order; without leftovers.
+
+    Args:
+        folder: where to look.
+        outside: whether links out of the folder are followed.
+
+    Returns:
+        The files, and what is not used, with the reason.
+    """
+    walk = _Walk(folder, outside)
+    return walk.files_below(folder), walk.set_aside
 
 
 def is_leftover(name: str) -> bool:
@@ -203,7 +208,3 @@ def _is_folder(entry: os.DirEntry) -> bool:
         return entry.is_dir()
     except OSError:  # a link that leads to itself, or nowhere that may be seen
         return False
-
-
-def _raise(error: OSError) -> None:
-    raise error

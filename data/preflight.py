@@ -4,6 +4,7 @@ What can be read is kept as small uint8 pictures for this run and the next; what
 """
 
 import contextlib
+import functools
 import hashlib
 import os
 from collections.abc import Callable, Sequence
@@ -13,11 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from joblib import cpu_count
 
 from config import Resize
 from data.arrays import temporary_array
 from data.code_digest import code_digest
-from data.decode import LOOK_SIZE, UnreadableNowError, UnreadablePictureError, decode_with_look, read_content
+from data.decode import LOOK_SIZE, UnreadableNowError, UnreadablePictureError, content_of, decode_with_look
 from data.rows import ArrayWriter, Writer
 from data.sources import Picture
 from data.store import Description, Store, Stored
@@ -57,6 +59,8 @@ def check_pictures(
     title: str,
     retry: bool = True,
     on_progress: Callable[[int], None] = lambda _: None,
+    *,
+    within: Path | None = None,
 ) -> Preflight:
     """Reads every file, upright and in RGB, in parallel; or takes what the store has of the same files.
 
@@ -69,6 +73,7 @@ def check_pictures(
         title: of the pictures, for the list of what is in the store.
         retry: whether to try again what the system could not read before.
         on_progress: called with the number of pictures done since the last call.
+        within: folder that links may not lead out of; None follows all links.
 
     Returns:
         What can be read, and what is wrong with the rest.
@@ -78,19 +83,21 @@ def check_pictures(
     """
     shape, row = (len(pictures),), _row(image_size)
     description = {**decoding(image_size, resize), "files": _digest_of_files(pictures)}
+    read = functools.partial(_read, image_size=image_size, resize=resize, within=within)
     with store.locked([description]):
         stored = store.load(description)
-        if stored is not None and not (retry and _readable_now(stored.notes["retry"], pictures)):
+        again = [pictures[index] for index in stored.notes["retry"]] if stored and retry else []
+        if stored is not None and not _readable_now(again, within):
             on_progress(len(pictures))
         elif store.make_room(len(pictures) * row.itemsize, [description]):
             store.remove(description)
             with store.writing(description, f"{title}, {image_size} px", shape, row) as writer:
-                _decode(pictures, image_size, resize, writer, on_progress)
+                _decode(pictures, read, writer, on_progress)
                 writer.end_here()
             stored = Stored(writer.values, 0.0, writer.notes)
         else:
             array = ArrayWriter(temporary_array(shape, row, scratch_dir))
-            _decode(pictures, image_size, resize, array, on_progress)
+            _decode(pictures, read, array, on_progress)
             stored = Stored(array.values[: array.rows], 0.0, array.notes)
     set_aside = dict(stored.notes["set_aside"])
     readable = [picture for index, picture in enumerate(pictures) if index not in set_aside]
@@ -114,8 +121,7 @@ def _row(image_size: int) -> np.dtype:
 
 def _decode(
     pictures: Sequence[Picture],
-    image_size: int,
-    resize: Resize,
+    read: Callable[[Picture], tuple[np.ndarray, str] | SetAside],
     writer: Writer | ArrayWriter,
     on_progress: Callable[[int], None],
 ) -> None:
@@ -127,11 +133,8 @@ def _decode(
     done = writer.rows + len(notes["set_aside"])  # by a process that had to stop
     on_progress(done)
 
-    def read(picture: Picture) -> tuple[np.ndarray, str] | SetAside:
-        return _read(picture, image_size, resize)
-
     # Threads suffice: Pillow and hashlib let go of the interpreter while they work. Chunks bound what waits in memory.
-    with ThreadPoolExecutor(os.cpu_count()) as workers:
+    with ThreadPoolExecutor(cpu_count()) as workers:
         for start in range(done, len(pictures), CHUNK):
             chunk = pictures[start : start + CHUNK]
             for index, result in enumerate(workers.map(read, chunk), start):
@@ -145,21 +148,20 @@ def _decode(
                 on_progress(1)
 
 
-def _read(picture: Picture, image_size: int, resize: Resize) -> tuple[np.ndarray, str] | SetAside:
+def _read(picture: Picture, image_size: int, resize: Resize, within: Path | None) -> tuple[np.ndarray, str] | SetAside:
     """Returns the row of a file, and its digest."""
     try:
-        content = read_content(picture.path)
-        row = np.array([decode_with_look(content, image_size, resize)], _row(image_size))
-        return row, hashlib.sha256(content).hexdigest()
+        with content_of(picture.path, within) as content:
+            row = np.array([decode_with_look(content, image_size, resize)], _row(image_size))
+            return row, hashlib.sha256(content).hexdigest()
     except UnreadablePictureError as error:
         return SetAside(picture.path, str(error), isinstance(error, UnreadableNowError))
 
 
-def _readable_now(indices: Sequence[int], pictures: Sequence[Picture]) -> bool:
+def _readable_now(pictures: Sequence[Picture], within: Path | None) -> bool:
     """Whether the system reads a file that it could not read before, when a disk or a network may have failed."""
-    for index in indices:
-        with contextlib.suppress(UnreadableNowError):
-            read_content(pictures[index].path)
+    for picture in pictures:
+        with contextlib.suppress(UnreadableNowError), content_of(picture.path, within):
             return True
     return False
 

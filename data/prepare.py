@@ -229,7 +229,7 @@ class _Judged(NamedTuple):
 def _read(source: Source, config: TrainConfig, image_size: int, on_progress: Callable[[int], None]) -> _Judged:
     store = open_store(config.cache_dir, config.cache_gb)
     arguments = store, config.cache_dir / "scratch", f"{source.name}, pictures", config.resume is None, on_progress
-    preflight = check_pictures(source.pictures, image_size, config.resize, *arguments)
+    preflight = check_pictures(source.pictures, image_size, config.resize, *arguments, within=source.within)
     if not preflight.pictures:
         first = preflight.quarantine[0]
         raise UsageError(

@@ -62,6 +62,9 @@ class Source(NamedTuple):
     multi_label: bool = False
     set_aside: Sequence[tuple[Path, str]] = ()
     """What is known not to be used before any decoding, with the reason."""
+    within: Path | None = None
+    """Folder, named without links, that links of pictures may not lead out of; None where they may. `load_source`
+    sets it."""
     doubt: str = ""
     """Why its labels are hardly the classes that are meant, and what to do; `train.py` refuses such data."""
 
@@ -80,7 +83,8 @@ def load_source(data: str, cache_dir: Path, outside: bool = False) -> Source:
     for module_name in SOURCES.values():
         module = importlib.import_module(module_name)
         if module.accepts(data):
-            return module.load(data, cache_dir, outside)
+            source = module.load(data, cache_dir, outside)
+            return source._replace(within=None if outside else Path(os.path.realpath(source.root)))
     path = Path(data)
     if path.suffix.lower() in ARCHIVE_ENDINGS and path.exists():
         problem = "which is an archive. Unpack it first, and name the folder that comes out."

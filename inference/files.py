@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from joblib import cpu_count
 
 from config import Resize, UsageError, did_you_mean
 from data.decode import UnreadablePictureError, read_picture
@@ -26,6 +27,8 @@ class FoundFile(NamedTuple):
     path: Path
     reason: str | None = None
     """Why there is no picture in it; None as long as there may be one."""
+    within: Path | None = None
+    """Folder, named without links, that a link may not lead out of; None where the user named the file itself."""
 
 
 class Batch(NamedTuple):
@@ -36,11 +39,12 @@ class Batch(NamedTuple):
     """uint8 (n, image_size, image_size, 3) in [0, 255], of those files that are pictures."""
 
 
-def find_files(places: Sequence[str]) -> list[FoundFile]:
+def find_files(places: Sequence[str], outside: bool = False) -> list[FoundFile]:
     """Finds the files that are meant.
 
     Args:
         places: files, folders, of which every file is taken but for leftovers, and patterns such as 'photos/*.jpg'.
+        outside: whether links out of a folder are followed.
 
     Returns:
         Every file once; a place where there is none is in it with the reason.
@@ -48,10 +52,10 @@ def find_files(places: Sequence[str]) -> list[FoundFile]:
     Raises:
         UsageError: there is no file at all.
     """
-    found = {os.path.abspath(file.path): file for place in places for file in _files_at(place)}
+    found = {os.path.abspath(file.path): file for place in places for file in _files_at(place, outside)}
     files = list(found.values())
     if all(file.reason for file in files):
-        path, reason = files[0]
+        path, reason = files[0].path, files[0].reason
         siblings = [entry.name for entry in os.scandir(path.parent)] if path.parent.is_dir() else []
         hint = "" if path.exists() else did_you_mean(path.name, siblings)
         raise UsageError(f"Pictures are named as files, folders or patterns; '{path}': {reason}.{hint}")
@@ -70,14 +74,14 @@ def read_batches(files: Iterable[FoundFile], image_size: int, resize: Resize, ba
 
     def read(file: FoundFile) -> tuple[FoundFile, np.ndarray | None]:
         try:
-            return file, None if file.reason else read_picture(file.path, image_size, resize)
+            return file, None if file.reason else read_picture(file.path, image_size, resize, file.within)
         except UnreadablePictureError as error:
             return file._replace(reason=str(error)), None
 
     remaining = iter(files)
     waiting: deque[Future[tuple[FoundFile, np.ndarray | None]]] = deque()
     # Threads suffice: Pillow lets go of the interpreter while it works.
-    with ThreadPoolExecutor(os.cpu_count()) as workers:
+    with ThreadPoolExecutor(cpu_count()) as workers:
         try:
             while True:
                 missing = (1 + BATCHES_AHEAD) * batch_size - len(waiting)
@@ -92,14 +96,25 @@ def read_batches(files: Iterable[FoundFile], image_size: int, resize: Resize, ba
             workers.shutdown(cancel_futures=True)
 
 
-def _files_at(place: str) -> list[FoundFile]:
+def _files_at(place: str, outside: bool) -> list[FoundFile]:
     path = Path(place)
     if path.is_dir():
-        return [FoundFile(file) for file in files_below(path)] or [FoundFile(path, "no files in this folder")]
+        within = None if outside else Path(os.path.realpath(path))
+        files, set_aside = files_below(path, outside)
+        found = [FoundFile(file, within=within) for file in files] + [FoundFile(*item) for item in set_aside]
+        return found or [FoundFile(path, "no files in this folder")]
     if path.exists():
         return [FoundFile(path)]
     if not glob.has_magic(place):
         return [FoundFile(path, "no such file or folder")]
     matches = [match for match in glob.glob(place, recursive=True) if not is_leftover(Path(match).name)]
-    files = [file for match in sorted(matches, key=natural_order) for file in _files_at(match)]
-    return files or [FoundFile(path, "no file has such a name")]
+    if "**" in place and not outside:
+        matches = [match for match in matches if not _is_through_link(match, place)]
+    found = [file for match in sorted(matches, key=natural_order) for file in _files_at(match, outside)]
+    return found or [FoundFile(path, "no file has such a name")]
+
+
+def _is_through_link(match: str, pattern: str) -> bool:
+    """Says whether a folder that '**' entered is a link, which may lead out, or in circles."""
+    before = len(Path(pattern.split("**")[0]).parts)
+    return any(folder.is_symlink() for folder in Path(match).parents if len(folder.parts) > before)

@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from files import parse_json
+from files import open_regular, parse_json
 from models.weight_file import RefusedFileError, check_weights, first_line
 
 WEIGHTS_MEMBER = "model.weights.h5"
@@ -58,7 +58,7 @@ def check_model_file(path: Path, most_weights: int) -> None:
         size = path.stat().st_size
         if size > most_weights + ARCHIVE_BYTES:
             raise RefusedFileError(f"has {size:,} bytes, more than its network takes")
-        with zipfile.ZipFile(path) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             _check_members(archive)
             check_config(archive.read("config.json"))
             check_weights(archive.read(WEIGHTS_MEMBER), most_weights)

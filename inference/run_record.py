@@ -1,5 +1,6 @@
 """What a run measured: how good it is, and on which pictures. Nothing here needs TensorFlow."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -131,8 +132,8 @@ def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
     data = Path(run.config.data)
     if not data.exists():
         return 0
-    root = (data if data.is_dir() else data.parent).resolve()
-    inside = [path for file in files if (path := file.path.resolve()).is_relative_to(root)]
+    root = Path(os.path.realpath(data if data.is_dir() else data.parent))
+    inside = [path for file in files if (path := Path(os.path.realpath(file.path))).is_relative_to(root)]
     if not inside or not (run.folder / PREDICTIONS_FILE).is_file():
         return len(inside)
     measured = {root / file_name(text) for text in read_predictions(run.folder)["path"]}
@@ -166,9 +167,9 @@ def _measured_files(run: TrainedRun, cache_dir: Path, judged_alone: bool = False
         table = read_predictions(run.folder)
         if judged_alone:
             table = table[table["split"] == choose_judged(set(table["split"]))]
-        root = load_source(run.config.data, cache_dir, run.config.outside).root
-        paths = [root / file_name(text) for text in table["path"]]
-        return [FoundFile(path) for path in paths if path.is_file()]
+        source = load_source(run.config.data, cache_dir, run.config.outside)
+        paths = [source.root / file_name(text) for text in table["path"]]
+        return [FoundFile(path, within=source.within) for path in paths if path.is_file()]
     except (ValueError, OSError, UsageError):  # a name may be no path at all
         return []
 

@@ -11,6 +11,7 @@ from urllib.request import getproxies
 import numpy as np
 
 from config import UsageError, did_you_mean
+from files import open_regular
 from models import backbones
 from models.backbones import Backbone
 from models.weight_file import RefusedFileError, check_finite, check_weights, first_line, most_bytes
@@ -155,7 +156,7 @@ def _switch_off_dropout(model: "keras.Model") -> None:
 def _check_file(path: Path, row: Backbone) -> None:
     """Makes sure that a file can be read, and holds nothing but arrays of numbers, before Keras opens it."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             signature = file.read(len(HDF5_SIGNATURE))
     except OSError as error:
         hint = did_you_mean(str(path).lower(), ["imagenet", "none"])

@@ -1,7 +1,6 @@
 """Writes the files of a run folder; each is complete or absent."""
 
 import datetime
-import os
 import platform
 import warnings
 from importlib import metadata
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import tensorflow as tf
+from joblib import cpu_count
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
@@ -49,7 +49,7 @@ def write_environment(folder: Path) -> None:
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cores": os.cpu_count(),
+        "cores": cpu_count(),
         "devices": [device.name for device in tf.config.list_logical_devices()],
         "packages": package_versions(),
     }

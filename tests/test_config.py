@@ -1,6 +1,7 @@
 """Settings: checked, saved and read back."""
 
 import json
+import os
 
 import pytest
 
@@ -27,6 +28,12 @@ from config import TrainConfig, UsageError, did_you_mean
 def test_impossible_settings_are_refused_with_the_flag_and_the_value(settings, message):
     with pytest.raises(UsageError, match=message.replace("(", r"\(")):
         TrainConfig(**settings)
+
+
+def test_a_config_that_is_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(UsageError, match="not a file"):
+        TrainConfig.from_file(tmp_path / "config.json")
 
 
 def test_a_saved_config_reads_back_equal(tmp_path):

@@ -14,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
 import grpc
+from joblib import cpu_count
 
 from cli import RUN_STATUS, run_command
 from config import RunError, UsageError
@@ -52,7 +53,7 @@ def start_worker(config: TuneConfig, address: str, place: int, gpus: int, patien
 
 
 def _run_worker(config: TuneConfig, address: str, place: int, gpus: int, patient: bool) -> None:
-    threads = str(max(1, (os.cpu_count() or 1) // config.workers))
+    threads = str(max(1, cpu_count() // config.workers))
     os.environ.update(TF_NUM_INTRAOP_THREADS=threads, TF_NUM_INTEROP_THREADS=threads)
     if gpus:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")

@@ -1,15 +1,22 @@
 """Every kind of picture is read upright and in RGB, or refused with the reason."""
 
+import concurrent.futures
 import io
+import os
+import struct
+import threading
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from data.decode import MAX_PIXELS, UnreadablePictureError, decode_picture, read_picture, read_size
+import data.decode
+from data.decode import MAX_PIXELS, MAX_SIDE, UnreadablePictureError, decode_picture, read_picture, read_size
+from tests.bounded import READ, open_all
 from tests.conftest import make_picture
-from tests.data.odd_pictures import ODD
+from tests.data.odd_pictures import ODD, png
 
 SIZE = 32
 RED, BLUE = (220, 30, 30), (30, 30, 220)
@@ -107,8 +114,6 @@ def bomb() -> bytes:
     """A PNG that says it has 20,000 x 20,000 pixels."""
     content = bytearray(encode(Image.new("1", (8, 8)), "PNG"))
     content[16:24] = (20_000).to_bytes(4, "big") * 2
-    import zlib
-
     content[29:33] = zlib.crc32(bytes(content[12:29])).to_bytes(4, "big")
     return bytes(content)
 
@@ -167,8 +172,6 @@ def test_formats_that_start_other_programs_are_refused():
 
 
 def test_a_pipe_does_not_hang(tmp_path):
-    import os
-
     os.mkfifo(tmp_path / "pipe.jpg")
     with pytest.raises(UnreadablePictureError, match="not a file"):
         read_picture(tmp_path / "pipe.jpg", SIZE)
@@ -199,3 +202,90 @@ def test_the_time_limit_changes_no_pixel(monkeypatch, progressive):
     before = decode_picture(content, SIZE)
     monkeypatch.setattr("data.decode.UNTIMED_BYTES", 300 * 200 / MAX_PIXELS * 50)
     np.testing.assert_array_equal(decode_picture(content, SIZE), before)
+
+
+@pytest.mark.parametrize("size", [(MAX_SIDE + 1, 1), (1, MAX_PIXELS)])
+def test_a_picture_that_is_too_long_is_refused_by_its_header(size):
+    with pytest.raises(UnreadablePictureError, match=f"{max(size):,} pixels on a side, more than the limit of 65,535"):
+        decode_picture(png(*size, 8, 6, b""), SIZE)
+
+
+def icon_of(content: bytes) -> bytes:
+    header = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(content), 22)
+    return header + content
+
+
+def test_the_picture_in_an_icon_is_small():
+    assert decode_picture(icon_of(encode(two_halves(), "PNG")), SIZE).shape == (SIZE, SIZE, 3)
+    for large in (
+        png(1, MAX_PIXELS, 8, 6, b""),
+        png(5_000, 5_000, 1, 0, b""),
+        encode(two_halves((2_000, 9)), "BMP")[14:],
+    ):
+        with pytest.raises(UnreadablePictureError, match="an icon of more than 1,024 pixels on a side"):
+            decode_picture(icon_of(large), SIZE)
+
+
+def test_strips_change_no_pixel(monkeypatch):
+    noise = np.random.default_rng(0).integers(0, 2**16, (50, 40, 4)).astype(np.uint16)
+    pictures = {
+        "PNG": Image.fromarray(noise.astype(np.uint8)),
+        "GIF": Image.fromarray(noise[..., 0].astype(np.uint8)).convert("P"),
+        "PPM": Image.fromarray(noise[..., 0]),
+        "TIFF": Image.fromarray(noise[..., 0].astype(np.float32)),
+    }
+    for kind, picture in pictures.items():
+        content = encode(picture, kind, **({"transparency": 7} if kind == "GIF" else {}))
+        monkeypatch.setattr("data.decode.STRIP", 2**20)
+        whole = decode_picture(content, 100, "pad")
+        monkeypatch.setattr("data.decode.STRIP", 90)
+        np.testing.assert_array_equal(decode_picture(content, 100, "pad"), whole)
+
+
+def test_large_pictures_wait_for_each_other_and_small_ones_do_not(monkeypatch):
+    """Two of the large ones would take more than all of them may."""
+    monkeypatch.setattr("data.decode._memory", data.decode._Budget(12 * 80 * 80 + 12 * 9 * 9))
+    monkeypatch.setattr("data.decode.MAX_MEMORY", 12 * 80 * 80 + 12 * 9 * 9)
+    at_work, most, lock = [], [], threading.Lock()
+    together = threading.Barrier(2, timeout=20)
+
+    def convert(picture):
+        with lock:
+            at_work.append(picture.width)
+            most.append(sorted(at_work))
+        together.wait()  # one large and one small, at the same time
+        with lock:
+            at_work.remove(picture.width)
+
+    contents = [encode(Image.new("RGB", (side, side)), "PNG") for side in (80, 9, 80, 9, 80, 9)]
+    with concurrent.futures.ThreadPoolExecutor(6) as workers:
+        list(workers.map(lambda content: data.decode._decode(content, SIZE, convert), contents))
+    assert max(most, key=len) == [9, 80]
+
+
+def test_a_file_that_waits_for_its_turn_reads_nothing(monkeypatch, tmp_path):
+    (tmp_path / "a").write_bytes(b"x" * 60)
+    monkeypatch.setattr("data.decode._content", data.decode._Budget(100))
+    reader = threading.Thread(target=lambda: data.decode.content_of(tmp_path / "a").__enter__())
+    with data.decode.content_of(tmp_path / "a") as content:
+        reader.start()
+        reader.join(0.1)
+        assert reader.is_alive()
+    reader.join(20)
+    assert not reader.is_alive()
+    assert content == b"x" * 60
+
+
+def test_pictures_of_the_most_pixels_take_no_more_than_is_promised(tmp_path):
+    """Among them are those that take most for each pixel."""
+    most = {kind: data.decode.MAX_MEMORY // size for kind, size in data.decode.BYTES_PER_PIXEL.items()}
+    for kind, settings in (("PNG", {"compress_level": 1}), ("WEBP", {"method": 0})):
+        side = int(most.get(kind, MAX_PIXELS) ** 0.5)
+        Image.new("RGBA", (side, side)).save(tmp_path / kind, kind, **settings)
+    assert set(open_all("pictures", tmp_path).values()) == {READ}
+
+
+def test_a_format_that_takes_more_has_a_lower_limit():
+    content = encode(Image.new("L", (8_400, 8_410)), "WEBP", method=0)
+    with pytest.raises(UnreadablePictureError, match="too many pixels, more than the limit of 70,588,235 for WEBP"):
+        decode_picture(content, SIZE)

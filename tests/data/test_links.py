@@ -1,5 +1,6 @@
 """Links and paths stay within the folder of the data unless --outside allows more; nothing is read twice or lost."""
 
+import dataclasses
 import os
 import re
 from pathlib import Path
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from config import UsageError
+from config import TrainConfig, UsageError
+from data.prepare import prepare_data
 from data.sources import LINK_OUT, load_source
 from tests.conftest import make_picture
 
@@ -199,3 +201,30 @@ def test_a_csv_that_is_a_pipe_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "labels.csv")
     with pytest.raises(UsageError, match="is no file"):
         load_source(str(tmp_path / "labels.csv"), tmp_path)
+
+
+def swap(path: Path, how: str, elsewhere: Path) -> None:
+    """Puts something else where a file was, as someone may do between the walk and the reading."""
+    if how == "folder":
+        path.parent.rename(elsewhere / "moved")
+        path.parent.symlink_to(elsewhere / "moved")
+        return
+    path.unlink()
+    path.symlink_to(elsewhere / "a.png") if how == "link" else os.mkfifo(path)
+
+
+@pytest.mark.parametrize(("how", "reason"), [("link", LINK_OUT), ("folder", LINK_OUT), ("pipe", "not a file")])
+def test_what_is_swapped_in_after_the_walk_is_neither_followed_nor_waited_for(make_folder, tmp_path, how, reason):
+    root = make_folder()
+    (tmp_path / "elsewhere").mkdir()
+    make_picture(1).save(tmp_path / "elsewhere" / "a.png")
+    (root / "dog" / "deep").mkdir()
+    make_picture(2).save(root / "dog" / "deep" / "x.png")
+    config = TrainConfig(data=str(root), cache_dir=tmp_path / "cache", outside=False)
+    source = load_source(config.data, config.cache_dir)
+    swap(root / "dog" / "deep" / "x.png", how, tmp_path / "elsewhere")
+    quarantine = prepare_data(source, config, 16).quarantine
+    assert [(item.path, item.reason) for item in quarantine] == [(root / "dog" / "deep" / "x.png", reason)]
+    if how != "pipe":
+        allowed = load_source(config.data, config.cache_dir, outside=True)
+        assert prepare_data(allowed, dataclasses.replace(config, cache_gb=0.0), 16).quarantine == []

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from config import TrainConfig, UsageError
-from data.decode import UnreadableNowError, decode_with_look, read_content
+from data.decode import UnreadableNowError, content_of, decode_with_look
 from data.prepare import encode_labels, prepare_data, typical_size
 from data.sources import load_source
 from tests.conftest import make_picture
@@ -143,7 +143,7 @@ def test_files_that_have_changed_are_noticed(make_folder, tmp_path):
 def test_a_file_that_could_not_be_read_for_a_moment_is_read_later(make_folder, tmp_path, monkeypatch):
     root = make_folder()
     with monkeypatch.context() as patch:
-        patch.setattr("data.preflight.read_content", fail_for("2.png"))
+        patch.setattr("data.preflight.content_of", fail_for("2.png"))
         assert [item.reason for item in prepare(root, tmp_path).quarantine] == ["Stale file handle"] * 2
     assert prepare(root, tmp_path).quarantine == []
 
@@ -184,10 +184,10 @@ def count_decodings(monkeypatch) -> list[bytes]:
 def fail_for(name: str):
     """Reads files, but for those of one name, as a network does that is down."""
 
-    def read(path):
+    def read(path, within):
         if path.name == name:
             raise UnreadableNowError("Stale file handle")
-        return read_content(path)
+        return content_of(path, within)
 
     return read
 

@@ -19,6 +19,7 @@ import pytest
 import predict
 from cli import run_command
 from config import UsageError
+from data.sources import LINK_OUT
 from inference.answer_summary import ROWS_SHOWN
 from inference.answer_table import answer_table, csv_writer
 from inference.answering import AnsweringModel, of_run
@@ -113,6 +114,67 @@ def test_patterns_folders_and_files_are_found_once_in_natural_order(tmp_path, mo
         ("a[1].png", None),
         ("nothing*", "no file has such a name"),
     ]
+
+
+def make_links(root: Path) -> Path:
+    """A folder with links of every kind, and pictures elsewhere."""
+    (root / "photos" / "deep").mkdir(parents=True)
+    (root / "elsewhere").mkdir()
+    for path in ("photos/0.png", "photos/deep/1.png", "elsewhere/2.png"):
+        make_picture(len(path)).save(root / path)
+    links = {"out.png": "../elsewhere/2.png", "out": "../elsewhere", "within.png": "deep/1.png", "circle": "."}
+    for name, target in {**links, "loop.png": "loop.png", "loop": "loop/loop"}.items():
+        (root / "photos" / name).symlink_to(target)
+    return root / "photos"
+
+
+def test_a_folder_is_left_by_no_link_and_a_loop_is_a_row(tmp_path):
+    photos = make_links(tmp_path)
+    files = find_files([str(photos)])
+    read = [file for batch in read_batches(files, 16, "crop", 4) for file in batch.files]
+    assert {file.path.relative_to(photos).as_posix(): file.reason for file in read} == {
+        "0.png": None,
+        "circle": "a link to a folder of the same data",
+        "deep/1.png": None,
+        "loop": "a link that leads to itself",
+        "loop.png": "a link that leads to itself",
+        "out": LINK_OUT,
+        "out.png": LINK_OUT,
+        "within.png": None,
+    }
+    followed = read_batches(find_files([str(photos)], outside=True), 16, "crop", 4)
+    names = [file.path.relative_to(photos).as_posix() for batch in followed for file in batch.files if not file.reason]
+    assert names == ["0.png", "deep/1.png", "out.png", "out/2.png", "within.png"]
+
+
+def test_a_link_that_is_named_itself_is_followed_and_a_pattern_enters_no_linked_folder(tmp_path, monkeypatch):
+    photos = make_links(tmp_path)
+    (pixels,) = [batch.pixels for batch in read_batches(find_files([str(photos / "out.png")]), 16, "crop", 4)]
+    assert len(pixels) == 1
+    for place, pattern in (
+        (tmp_path, "photos/**/*.png"),
+        (photos, "**/*.png"),
+        (tmp_path, str(photos / "**" / "*.png")),
+    ):
+        monkeypatch.chdir(place)
+        found = {file.path.absolute().relative_to(photos).as_posix() for file in find_files([pattern])}
+        assert found == {"0.png", "deep/1.png", "loop.png", "out.png", "within.png"}
+
+
+def test_what_leads_out_after_the_walk_is_not_read(tmp_path):
+    photos = make_links(tmp_path)
+    files = find_files([str(photos)])
+    (photos / "0.png").unlink()
+    (photos / "0.png").symlink_to("../elsewhere/2.png")
+    (batch,) = read_batches(files, 16, "crop", 9)
+    assert batch.files[0].reason == LINK_OUT
+
+
+def test_a_loop_beside_the_pictures_of_a_run_ends_nothing(binary_run, tmp_path, monkeypatch, capsys):
+    photos = make_links(tmp_path)
+    assert run_predict(monkeypatch, binary_run, photos, "--csv", tmp_path / "answers.csv") == 0
+    table = pd.read_csv(tmp_path / "answers.csv", keep_default_na=False)
+    assert table["status"].value_counts().to_dict() == {"unreadable": 5, "answered": 3}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """Weights from files of both formats, and every way in which they cannot be had."""
 
+import os
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -99,6 +102,13 @@ def test_a_truncated_file_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UsageError, match=r"must be a file of plain arrays.* is damaged"):
         build_backbone(find("mobilenet"), SIZE, str(path))
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, Path.mkdir], ids=["pipe", "folder"])
+def test_what_is_no_file_is_refused_at_once(tmp_path, make):
+    make(tmp_path / "x.weights.h5")
+    with pytest.raises(UsageError, match=r"'.*x\.weights\.h5' cannot be read: not a file\."):
+        check_available(find("mobilenet"), str(tmp_path / "x.weights.h5"))
 
 
 def test_without_a_network_the_error_names_what_else_can_be_done(monkeypatch, tmp_path):
