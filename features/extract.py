@@ -31,6 +31,8 @@ will do. Of the networks that have more, ConvNeXt gains nothing by it."""
 ROWS = 16
 """Values of float32 that the widest vector register holds."""
 LARGEST_HALF = float(np.finfo(np.float16).max)
+LARGEST_FEATURE = 1e15
+"""Adam and norms add squares: a hundred million squares of larger values are no float32 any more."""
 
 
 def frozen_function(model: keras.Model, precision: Precision = "float32") -> Callable[[tf.Tensor], list[tf.Tensor]]:
@@ -260,6 +262,7 @@ class FrozenPart:
             rest = View(view.values, view.rows[done:])
             for outputs in self._spread.outputs(rest, None if draws is None else draws[done:]):
                 for index in chosen:
+                    self._check_outputs(self.cuts[index].layer, outputs[index])
                     if dtypes[index] == "float16" and np.abs(outputs[index]).max() > LARGEST_HALF:
                         raise _TooLargeError
                 for index, writer in writers.items():
@@ -271,6 +274,16 @@ class FrozenPart:
         if is_chief(self._strategy):
             return [writer.values for writer in writers.values()]
         return [self._load(descriptions[index]).values for index in chosen]
+
+    def _check_outputs(self, layer: str, outputs: np.ndarray) -> None:
+        """Raises a UsageError for what nothing can be learnt from; NaN is not below anything."""
+        largest = max(outputs.max(initial=0), -outputs.min(initial=0), key=lambda value: (np.isnan(value), value))
+        if not largest <= LARGEST_FEATURE:
+            other = "" if self._precision == "float32" else ", or --precision float32"
+            raise UsageError(
+                f"--weights must be weights with which a network computes numbers up to {LARGEST_FEATURE:g}; with "
+                f"these, its layer '{layer}' computes {largest:g}. Take other weights{other}."
+            )
 
     def _load(self, description: Description) -> Stored:
         """Opens what the chief has made, or found."""

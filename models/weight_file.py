@@ -36,6 +36,9 @@ REFUSED_STATUS = 3
 SECONDS = 30.0
 """That reading may take, and one more for each of `BYTES_PER_SECOND`."""
 BYTES_PER_SECOND = 2**24
+LARGEST_WEIGHT = 1e15
+"""Squares of larger values, a hundred million of them, are no float32 any more. An activation that is cut off at 6
+would hide what they lead to, in one graph of the network and not in another."""
 LONGEST_NAME = 80
 """Of a name in a message."""
 
@@ -110,10 +113,14 @@ def read_weights(content: Path | io.BytesIO, most: int) -> None:
 
 
 def check_finite(model: "keras.Model") -> None:
-    """Raises a RefusedFileError if a weight of a model is NaN or infinite: whatever it answered would be nothing."""
+    """Raises a RefusedFileError if a weight of a model is NaN, infinite or absurd: its answers would mean nothing."""
     for variable in model.weights:
-        if not np.isfinite(np.asarray(variable)).all():
+        values = np.asarray(variable)
+        largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
+        if not np.isfinite(values).all():
             raise RefusedFileError(f"holds values that are no numbers, in {_shown(variable.path)}")
+        if largest > LARGEST_WEIGHT:
+            raise RefusedFileError(f"holds values above {LARGEST_WEIGHT:g}, in {_shown(variable.path)}")
 
 
 def first_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from config import RunError
+from config import RunError, UsageError
 from data.pipeline import View, augmentation_draws
 from data.store import Store
 from features.cuts import Cut, find_cuts
@@ -242,3 +242,16 @@ def test_large_networks_are_computed_without_folding_to_the_same_values(view, mo
     model.set_weights([weights + 1 for weights in model.get_weights()])  # what trains later changes nothing
     pictures = view.values[view.rows[:16]].astype(np.float32)
     np.testing.assert_allclose(compute(pictures)[0], folded[:16], atol=1e-5)
+
+
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "nan"), (np.inf, "nan"), (-1e16, r"\d\.\d*e\+18")])
+def test_features_that_nothing_can_be_learnt_from_end_the_pass_at_the_first_batch(view, tmp_path, value, said):
+    pictures = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(2, 1, name="conv", kernel_initializer=keras.initializers.Constant(value))(pictures)
+    model = keras.Model(pictures, keras.layers.Dense(3)(keras.layers.GlobalMaxPooling2D(name="pooling")(-x)))
+    cuts = [cut for cut in find_cuts(model) if cut.layer == "pooling"]
+    store, done = Store(tmp_path, 10**9), []
+    with pytest.raises(UsageError, match=f"--weights must be .* its layer 'pooling' computes {said}"):
+        FrozenPart(model, cuts, store, "float32", "").load_or_compute(view, None, {}, on_progress=done.append)
+    assert sum(done) == 0
+    assert not list(tmp_path.glob("*/values.npy"))

@@ -2,7 +2,9 @@
 
 import contextlib
 import itertools
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 import h5py
 import keras
@@ -16,6 +18,7 @@ from models import weight_file
 from models.backbones import find
 from models.weight_file import RefusedFileError, check_weights, most_bytes, read_weights
 from models.weights import check_available, load_weight_file
+from tests.bounded import open_all
 from tests.hostile_files import mutations
 
 ROW = find("mobilenet")
@@ -95,6 +98,42 @@ def test_what_no_weights_need_is_refused(tmp_path, write, reason):
     assert reason in str(error.value)
 
 
+def write_hostile_files(folder: Path) -> None:
+    """Writes a file of each kind that is hostile, and whatever else may stand in the place of one."""
+    for name, (write, _) in HOSTILE.items():
+        with h5py.File(folder / f"{name}.h5", "w") as file:
+            write(file)
+    valid = (folder / "too much.h5").read_bytes()
+    contents = {
+        "half": valid[: len(valid) // 2],
+        "text": b"weights",
+        "a pickle": b"\x80\x04cos\nsystem\n",
+        "a signature alone": valid[:8],
+        "noise": valid[:8] + np.random.default_rng(0).bytes(5_000),
+        "the end of the file": valid[:28] + bytes([255] * 20) + valid[48:],
+        "empty": b"",
+    }
+    for name, content in contents.items():
+        (folder / f"{name}.h5").write_bytes(content)
+    os.mkfifo(folder / "pipe.h5")
+    (folder / "folder.h5").mkdir()
+    (folder / "looping link.h5").symlink_to("looping link.h5")
+    (folder / "device.h5").symlink_to("/dev/zero")
+    with open(folder / "endless.h5", "wb") as file:
+        file.write(valid[:8])
+        file.truncate(10**10)  # a hole, which takes no room
+    (folder / "other.npz").write_bytes(valid)
+
+
+def test_every_hostile_file_is_refused_in_a_sentence_in_time_and_memory(tmp_path):
+    write_hostile_files(tmp_path)
+    outcomes = open_all("weights", tmp_path)
+    assert len(outcomes) > 30
+    assert [name for name, outcome in outcomes.items() if not outcome.startswith("--weights must be ")] == [
+        "too much.h5"
+    ]
+
+
 def test_numbers_of_every_kind_are_read(tmp_path):
     path = tmp_path / "x.weights.h5"
     with h5py.File(path, "w") as file:
@@ -156,14 +195,15 @@ def tiny_model() -> keras.Model:
     return keras.Model(pictures, keras.layers.Dense(2, name="dense")(keras.layers.Flatten(name="flat")(x)))
 
 
-def test_weights_that_are_no_numbers_are_refused(tmp_path):
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "that are no numbers"), (-3e38, r"above 1e\+15")])
+def test_weights_that_are_no_numbers_or_absurd_are_refused(tmp_path, value, said):
     model = tiny_model()
     values = model.get_weights()
-    values[0][0, 0, 0, 0] = np.nan
+    values[0][0, 0, 0, 0] = value
     model.set_weights(values)
     path = tmp_path / "x.weights.h5"
     model.save_weights(path)
-    with pytest.raises(UsageError, match="holds values that are no numbers, in 'conv/kernel'"):
+    with pytest.raises(UsageError, match=f"holds values {said}, in 'conv/kernel'"):
         load_weight_file(tiny_model(), ROW, str(path))
 
 

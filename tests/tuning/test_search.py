@@ -20,8 +20,10 @@ from models.freezing import set_trainable, split_into_blocks
 from models.weights import build_backbone
 from training.inputs import load_inputs
 from training.run import train
+from tuning.candidates import load_candidates
 from tuning.inputs import load_search_inputs, search_folder
 from tuning.network import Network, last_blocks
+from tuning.ranking import rank
 from tuning.records import Records
 from tuning.search import lock_of, search
 from tuning.space import TuneConfig
@@ -343,3 +345,21 @@ def test_a_finished_search_is_left_as_it_is(make_folder, tmp_path, capsys):
     assert run(config) == folder
     assert "this search is finished" in capsys.readouterr().out
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("command", ["train", "tune", "rank"])
+def test_weights_of_a_broken_network_are_named_at_once_by_every_command(make_folder, tmp_path, command):
+    """Each is a sound number; what the network computes with them is none."""
+    backbone = build_backbone(find("vgg16"), 32, "none")
+    backbone.set_weights([np.full(variable.shape, 1e14, np.float32) for variable in backbone.weights])
+    weights = str(tmp_path / "x.weights.h5")
+    backbone.save_weights(weights)
+    config = settings(make_folder(count=8), tmp_path, backbone=("vgg16",), weights=weights)
+    places = {"data": config.data, "cache_dir": config.cache_dir, "image_size": 32, "output": config.output}
+    commands = {
+        "train": lambda: train(load_inputs(TrainConfig(**places, backbone="vgg16", weights=weights))),
+        "tune": lambda: run(config),
+        "rank": lambda: rank(config, load_candidates(config)[1], config.output, time.perf_counter()),
+    }
+    with pytest.raises(UsageError, match=r"--weights must be .* its layer '.*' computes inf"):
+        commands[command]()
