@@ -15,6 +15,8 @@ from config import UsageError
 from data.sources import LINK_OUT, SPLIT_FOLDERS, Picture, Source, is_within, printable
 
 COLUMNS = ("path", "label", "split")
+MOST_CHARACTERS = 2**20
+"""Of a line."""
 WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 """How an absolute path of Windows begins: `C:\\photos`, `\\\\server\\photos`."""
 
@@ -143,13 +145,23 @@ def _read_rows(path: Path) -> list[Row]:
 def _numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     """The fields of each row, and the number of the line on which it begins."""
     line = 1
-    reader = csv.reader(file, skipinitialspace=True, strict=True)
+    reader = csv.reader(_lines(path, file), skipinitialspace=True, strict=True)
     try:
         for fields in reader:
             yield line, fields
             line = reader.line_num + 1
     except csv.Error as error:
         raise UsageError(f"Line {line} of '{path}' is damaged, or lacks a quotation mark: {error}.") from None
+
+
+def _lines(path: Path, file: TextIO) -> Iterator[str]:
+    """The lines of a file, none of which is longer than any that names a picture: a disk may hold more than memory."""
+    while text := file.readline(MOST_CHARACTERS):
+        if len(text) == MOST_CHARACTERS:
+            raise UsageError(
+                f"A line of '{path}' has more than {MOST_CHARACTERS:,} characters. Put each picture on a line."
+            )
+        yield text
 
 
 def _find_columns(path: Path, names: list[str]) -> dict[str, int]:

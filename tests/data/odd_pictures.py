@@ -27,6 +27,9 @@ GOOD = 6
 TRUNCATED = "truncated: the end of the file is missing"
 BROKEN = "damaged: its pixels cannot be decoded"
 BROKEN_START = "damaged: its start is broken"
+TOO_MANY = "too many pixels, more than the limit of 100,000,000"
+TOO_LONG = "cannot be decoded: b'Token too long in file header: 99999999999'"
+TOO_MUCH_TEXT = "cannot be decoded: Decompressed data too large for PngImagePlugin.MAX_TEXT_CHUNK"
 NOT_A_PICTURE = "not a picture"
 LINK_OUT = "a link out of the folder, which --outside would follow"
 TOO_SLOW = "takes more than 0.5 seconds to decode"
@@ -107,6 +110,46 @@ def png_of_16_bits(path: Path, picture: Image.Image) -> None:
     values = np.asarray(picture).astype(">u2") * 257
     rows = b"".join(b"\0" + row.tobytes() for row in values)
     path.write_bytes(png(*picture.size, 16, 2, rows))
+
+
+def jpeg_of_size(width: int, height: int) -> Callable[[bytes], bytes]:
+    """Writes another size into the header of a JPEG."""
+
+    def change(content: bytes) -> bytes:
+        place = content.index(b"\xff\xc0") + 5
+        return content[:place] + struct.pack(">HH", height, width) + content[place + 4 :]
+
+    return change
+
+
+def bmp_of_size(width: int, height: int) -> Callable[[bytes], bytes]:
+    return lambda content: content[:18] + struct.pack("<ii", width, height) + content[26:]
+
+
+def gif_of_size(width: int, height: int) -> Callable[[bytes], bytes]:
+    """A screen that is larger than the picture on it."""
+    return lambda content: content[:6] + struct.pack("<HH", width, height) + content[10:]
+
+
+def tiff_that_loops(content: bytes) -> bytes:
+    """The directory that comes next is the first again."""
+    (place,) = struct.unpack("<I", content[4:8])
+    (count,) = struct.unpack("<H", content[place : place + 2])
+    end = place + 2 + 12 * count
+    return content[:end] + content[4:8] + content[end + 4 :]
+
+
+LONG_TEXT = b"a\0\0" + zlib.compress(bytes(10**8))
+
+
+def png_with(chunk: bytes, data: bytes) -> Callable[[bytes], bytes]:
+    """Adds a chunk behind the header of a PNG."""
+    return lambda content: content[:33] + png_chunk(chunk, data) + content[33:]
+
+
+def icon_with(content: bytes) -> bytes:
+    header = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(content), 22)
+    return header + content
 
 
 def icon_with_a_bomb() -> bytes:
@@ -213,12 +256,32 @@ ODD: dict[str, Odd] = {
     "start of a jpeg": Odd("start.jpg", constant(b"\xff\xd8\xff"), NOT_A_PICTURE),
     "wrong checksum": Odd("checksum.png", spoilt("PNG", wrong_checksum)),
     # --- too large, too slow
-    "bomb": Odd(
-        "bomb.png", constant(png(20_000, 20_000, 1, 0, b"")), "too many pixels, more than the limit of 100,000,000"
+    "bomb": Odd("bomb.png", constant(png(20_000, 20_000, 1, 0, b"")), TOO_MANY),
+    "bomb in an icon": Odd("bomb.ico", constant(icon_with_a_bomb()), TOO_MANY),
+    "very long": Odd(
+        "long.png",
+        constant(png(1, 100_000_000, 8, 6, b"")),
+        "100,000,000 pixels on a side, more than the limit of 65,535",
     ),
-    "bomb in an icon": Odd(
-        "bomb.ico", constant(icon_with_a_bomb()), "too many pixels, more than the limit of 100,000,000"
+    "very long in an icon": Odd(
+        "long.ico", constant(icon_with(png(1, 100_000_000, 8, 6, b""))), "an icon of more than 1,024 pixels on a side"
     ),
+    "icon of an icon": Odd("icons.ico", constant(icon_with(icon_with(b""))), NOT_A_PICTURE),
+    "large header of a jpeg": Odd("header.jpg", spoilt("JPEG", jpeg_of_size(65_500, 65_500)), TOO_MANY),
+    "large header of a bmp": Odd("header.bmp", spoilt("BMP", bmp_of_size(2**31 - 1, 2**31 - 1)), TOO_MANY),
+    "negative width": Odd("negative.bmp", spoilt("BMP", bmp_of_size(-48, 40)), TOO_MANY),
+    "empty bmp": Odd("none.bmp", spoilt("BMP", bmp_of_size(0, 0)), NOT_A_PICTURE),
+    "large screen of a gif": Odd("screen.gif", spoilt("GIF", gif_of_size(65_535, 65_535)), TOO_MANY),
+    "large header of a ppm": Odd(
+        "header.ppm",
+        constant(b"P6 99999999999 99999999999 255\n" + bytes(99)),
+        "cannot be decoded: b'Token too long in file header: 99999999999'",
+    ),
+    "directory that loops": Odd("loop.tiff", spoilt("TIFF", tiff_that_loops)),
+    "bomb of text": Odd("text.png", spoilt("PNG", png_with(b"zTXt", LONG_TEXT)), TOO_MUCH_TEXT),
+    "bomb of a colour profile": Odd("icc.png", spoilt("PNG", png_with(b"iCCP", LONG_TEXT)), TOO_MUCH_TEXT),
+    "two headers": Odd("twice.png", spoilt("PNG", lambda content: content[:33] + content[8:33] + content[33:])),
+    "chunk of 2 GB": Odd("chunk.png", spoilt("PNG", lambda content: content[:33] + b"\x7f\xff\xff\xffabcd"), TRUNCATED),
     "many scans": Odd("scans.jpg", many_scans, TOO_SLOW),
     "too many bytes": Odd("huge.jpg", too_many_bytes, "200,000,001 bytes, more than the limit of 200,000,000"),
     # --- odd colours

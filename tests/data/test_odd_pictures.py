@@ -14,7 +14,17 @@ import data.decode
 from config import TrainConfig
 from data.decode import read_picture
 from data.sources import printable
-from tests.data.odd_pictures import AS_PILLOW, IGNORED, ODD, write_odd_pictures
+from tests.bounded import READ, open_all
+from tests.data.odd_pictures import (
+    AS_PILLOW,
+    CLASSES,
+    IGNORED,
+    NOT_A_PICTURE,
+    ODD,
+    TOO_MANY,
+    TRUNCATED,
+    write_odd_pictures,
+)
 from training.inputs import load_inputs
 from training.run import train
 
@@ -88,6 +98,15 @@ def test_an_odd_picture_is_read_as_pillow_reads_it(odd_run, kind):
     path = next(root.glob(f"*/{glob.escape(ODD[kind].name)}"))
     # A rounding apart where something was transparent: two ways to put it on white.
     np.testing.assert_allclose(read_picture(path, SIZE, "stretch").astype(np.int16), read_by_pillow(path), atol=1)
+
+
+@pytest.mark.parametrize("class_name", CLASSES)
+def test_every_odd_picture_is_opened_in_time_and_memory(odd_run, class_name):
+    root, expected, _, _ = odd_run
+    opened = {f"{class_name}/{printable(name)}": said for name, said in open_all("pictures", root / class_name).items()}
+    sure = {path for path in opened if expected.get(path, IGNORED) in (AS_PILLOW, NOT_A_PICTURE, TRUNCATED, TOO_MANY)}
+    assert len(sure) > 30
+    assert {path for path in sure if opened[path] == READ} == {path for path in sure if expected[path] == AS_PILLOW}
 
 
 def test_nothing_of_the_data_is_changed(odd_run):

@@ -17,6 +17,7 @@ from data import csv_table, folder
 from data.prepare import encode_labels
 from data.sources import Source, file_name, natural_order, printable
 from escapes import visible
+from tests.bounded import READ, open_all
 
 quick = settings(max_examples=200)
 
@@ -133,6 +134,56 @@ def unique(labels: tuple[str, ...]) -> list[str]:
 def test_what_is_wrong_with_a_table_is_told_with_its_line(content, message):
     with pytest.raises(UsageError, match=message.replace("': field", "' is damaged, or lacks a quotation mark: field")):
         load_bytes(content)
+
+
+HEADER = b"path,label\n"
+ROWS = HEADER + b"a.png,cat\nb.png,dog\n"
+TABLES = {
+    "zeros": bytes(10**6),
+    "a line of 100 MB": HEADER + b"a" * 10**8,
+    "a million columns": b"," * 10**6 + b"path,label\n",
+    "quotation marks": HEADER + b'"' * 10**6,
+    "an open quotation mark": HEADER + b'"' + b"a.png,cat\n" * 10**6,
+    "no header": b"a.png,cat\nb.png,dog\n",
+    "a header twice": b"path,label,path\na,b,c\n",
+    "semicolons": b"path;label\na.png;cat\n",
+    "UTF-16": ROWS.decode().encode("utf-16"),
+    "no UTF-8": ROWS + b"\xff\xfe.png,cat\n",
+    "half a letter": ROWS + "é".encode()[:1],
+    "a mark alone": b"\xef\xbb\xbf",
+    "a picture": b"\x89PNG\r\n\x1a\n" + bytes(99),
+    "a web page": b"<!DOCTYPE html><html>404</html>\n",
+    "a password": ROWS + b"/etc/passwd,cat\n",
+    "a way out": ROWS + b"../../../etc/passwd,cat\n",
+    "a way out through a folder": ROWS + b"x/../../y.png,cat\n",
+    "no label": ROWS + b"c.png,\n",
+    "no path": ROWS + b",cat\n",
+    "a split of its own": b"path,label,split\na.png,cat,holdout\n",
+    "an escape": b"path,label,split\na.png,cat,\x1b]0;owned\x07\n",
+    "an escape for a column": b"\x1b[2J,label\na.png,cat\n",
+    "nothing but a header": HEADER,
+    "blank lines": HEADER + b"\n" * 10**5,
+    "a drive": ROWS + b"C:\\photos\\a.png,cat\n",
+}
+READ_TABLES = {
+    "a million fields": ROWS + b"," * 10**6,
+    "zeros in a row": ROWS + b"\0.png,cat\n",
+    "a label of many": ROWS + b"c.png," + b"|".join(b"%d" % number for number in range(10_000)) + b"\n",
+    "a deep path": ROWS + b"x/" * 20_000 + b"c.png,cat\n",
+}
+
+
+def test_every_hostile_table_is_opened_in_time_and_memory(tmp_path):
+    for name, content in {**TABLES, **READ_TABLES}.items():
+        (tmp_path / f"{name}.csv").write_bytes(content)
+    os.mkfifo(tmp_path / "pipe.csv")
+    (tmp_path / "loop.csv").symlink_to("loop.csv")
+    (tmp_path / "device.csv").symlink_to("/dev/zero")
+    with open(tmp_path / "endless.csv", "wb") as file:
+        file.truncate(3_000_000_000)  # a hole, which takes no room
+    outcomes = open_all("tables", tmp_path)
+    assert len(outcomes) > 30
+    assert {name for name, outcome in outcomes.items() if outcome == READ} == {f"{name}.csv" for name in READ_TABLES}
 
 
 @quick

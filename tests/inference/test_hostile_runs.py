@@ -7,7 +7,6 @@ import json
 import shutil
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import h5py
 import keras
@@ -16,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config import TrainConfig, UsageError
+from config import UsageError
 from inference import model_file
 from inference.load import TrainedRun, load_model, read_run
 from inference.model_file import MEMBER_BYTES, check_config, check_model_file
@@ -25,7 +24,17 @@ from models import weight_file
 from models.backbones import TABLE, find
 from models.classifier import build_classifier
 from models.weight_file import RefusedFileError, most_bytes
+from tests.bounded import READ, open_all
 from tests.hostile_files import mutations
+from tests.inference.hostile_runs import (
+    FOREIGN_PARTS,
+    HOSTILE_RUNS,
+    members_of,
+    with_part,
+    write_hostile_runs,
+    write_members,
+    write_run,
+)
 
 FUZZ = settings(max_examples=40, derandomize=True, database=None)
 FUZZ_MODEL = settings(FUZZ, max_examples=15)
@@ -36,29 +45,8 @@ JSON = st.recursive(VALUES, lambda parts: st.lists(parts, max_size=3) | st.dicti
 @pytest.fixture
 def run(tmp_path) -> TrainedRun:
     """A run folder of a tiny network, complete but for what only a training knows."""
-    pictures = keras.Input((8, 8, 3))
-    x = keras.layers.Conv2D(2, 3, name="conv", activation="relu")(pictures / 255)
-    x = keras.layers.Dropout(0.2, seed=1, name="dropout")(keras.layers.GlobalMaxPooling2D(name="pooling")(x))
-    outputs = keras.layers.Dense(3, activation="softmax", name="probabilities")(x)
-    keras.Model(pictures, outputs).save(tmp_path / "model.keras")
-    figures = {"n": 5, "accuracy": 1.0, "accuracy_ci95": [0.5, 1.0], "macro_f1": 1.0, "log_loss": 0.1, "ece": 0.1}
-    record = {"classes": ["a", "b", "c"], "task": "multiclass", "temperature": 1.5, "cut": "pooling"}
-    metrics = {"data": {"train": 9, "val": 0, "test": 5}, "val": None, "test": figures}
-    config = TrainConfig(backbone="mobilenet", image_size=8).to_json()
-    for name, content in (("config", config), ("model", record), ("metrics", metrics)):
-        (tmp_path / f"{name}.json").write_text(json.dumps(content))
+    write_run(tmp_path)
     return read_run(tmp_path)
-
-
-def members_of(path: Path) -> dict[str, bytes]:
-    with zipfile.ZipFile(path) as archive:
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-def write_members(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_STORED) -> None:
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
 
 
 def test_a_run_as_it_was_written_is_read(run):
@@ -66,6 +54,23 @@ def test_a_run_as_it_was_written_is_read(run):
     model = keras.saving.load_model(run.folder / "model.keras")
     np.testing.assert_array_equal(load_model(run)(pictures), model(pictures))
     assert read_metrics(run)["test"]["n"] == 5
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory) -> dict[str, str]:
+    """What became of each hostile folder."""
+    root = tmp_path_factory.mktemp("runs")
+    (root / "valid").mkdir()
+    write_run(root / "valid")
+    (root / "all").mkdir()
+    write_hostile_runs(root / "all", root / "valid")
+    return open_all("runs", root / "all")
+
+
+def test_every_hostile_folder_is_refused_in_a_sentence_in_time_and_memory(outcomes):
+    assert len(HOSTILE_RUNS) >= 70
+    assert [name for name, outcome in outcomes.items() if outcome == READ] == ["valid"]
+    assert set(outcomes) == {*HOSTILE_RUNS, "valid"}
 
 
 @pytest.mark.parametrize(
@@ -121,39 +126,9 @@ def test_the_weights_in_it_are_checked_as_any(run):
         load_model(run)
 
 
-def layer(class_name: Any, module: Any = "keras.layers", **settings: Any) -> dict[str, Any]:
-    return {"module": module, "class_name": class_name, "config": {"name": "conv"}, "registered_name": None, **settings}
-
-
-REFUSED: dict[str, dict[str, Any]] = {
-    "lambda": layer("Lambda"),
-    "lambda as a value": {"class_name": "__lambda__", "config": {"value": "4wEAAAA="}},
-    "saved model": layer("TFSMLayer", config={"filepath": "photos"}),
-    "vocabulary file": layer("StringLookup", config={"vocabulary": "photos"}),
-    "another package": layer("system", "os"),
-    "builtins": layer("function", "builtins", config="exec"),
-    "no module": layer("Dense", None),
-    "download": layer("get_file", "keras.utils"),
-    "download by a dotted name": layer("utils.get_file", "keras"),
-    "function in place of a layer": layer("deserialize"),
-    "function of no activation": layer("function", "keras.saving", config="load_model"),
-    "like Keras": layer("Dense", "keras_evil.layers"),
-    "below Keras": layer("Dense", "keras.layers.evil"),
-    "registered": layer("Dense", registered_name="evil>Dense"),
-    "only registered": {"registered_name": "evil>Dense", "config": {}},
-    "type": layer("__typespec__", "tensorflow"),
-    "number": layer(7),
-    "list": layer(["Dense"], ["keras"]),
-}
-
-
-@pytest.mark.parametrize("hostile", REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize("hostile", FOREIGN_PARTS.values(), ids=FOREIGN_PARTS)
 def test_a_model_asks_for_nothing_but_parts_of_keras(run, hostile):
-    path = run.folder / "model.keras"
-    members = members_of(path)
-    config = json.loads(members["config.json"])
-    config["config"]["layers"][2]["config"]["deep"] = [{"inside": hostile}]
-    write_members(path, members | {"config.json": json.dumps(config).encode()})
+    with_part(hostile)(run.folder)
     with pytest.raises(UsageError, match="which is no part of a model of Keras"):
         load_model(run)
 
