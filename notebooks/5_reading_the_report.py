@@ -21,7 +21,7 @@
 data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
 pictures = 1500  # about how many of them are used; None for all
 mislabelled = 0.04  # share of the labels that are changed on purpose, to see whether they are found
-medical_data = None  # a folder or .csv of two classes, the one looked for second in the alphabet; None: drawings
+medical_data = None  # a folder or .csv of two classes, the rarer one is looked for; None: drawings
 num_smears = 2000  # simulated smears to draw
 prevalence = 0.08  # share of them that is infected
 image_size = 128  # height and width of the network's input, pixels
@@ -46,6 +46,7 @@ from IPython.display import Image, display
 
 from config import TrainConfig
 from data.decode import read_picture
+from data.prepare import order_classes
 from data.sources import load_source
 from inference.explain import grad_cam, overlay
 from inference.load import load_model, read_run
@@ -215,7 +216,7 @@ if medical_data is None:
     write_smears(work / "smears", num_smears, prevalence)
 place = locate(medical_data) if medical_data else str(work / "smears")
 source = load_source(place, work / "cache")
-healthy, infected = sorted({each.labels[0] for each in source.pictures})
+healthy, infected = order_classes(source, None)
 paths = {healthy: [], infected: []}
 for each in source.pictures:
     paths[each.labels[0]].append(each.path)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFilter
 SIZE = 120, 80
 """Width and height, pixels."""
 HEALTHY, INFECTED = "healthy", "infected"
-"""Of two classes, the second in order is the one that is looked for."""
+"""The rarer of two classes is the one that is looked for."""
 
 
 def write_smears(folder: Path, count: int, prevalence: float) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
 
 TRAIN_COLOUR = "#5b7c99"
 VAL_COLOUR = "#d1603d"
@@ -91,6 +92,8 @@ def _draw_history(axes: Axes, history: pd.DataFrame, name: str) -> None:
         else:  # no room behind the line
             axes.text(1, 1.01, "head, then fine-tuning", transform=axes.transAxes, ha="right", **grey)
     axes.set(xlabel="epoch", ylabel=name)
+    if name == "accuracy":
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.locator_params("x", integer=True)
     tidy(axes)
     axes.legend(frameon=False)

@@ -125,9 +125,12 @@ def _run_trials(run: Search) -> None:
             run.configs.update(batch)
             outcomes = _outcomes(run, batch, show)
             if outcomes is None:
-                show_stage("search", "the time is up")
+                show_stage("search", f"the time is up after {len(_trials(run))} of {config.max_trials} trials")
                 return
             proposer.report([_score(outcomes[number], config) for number, _ in batch])
+    if len(run.configs) < config.max_trials:
+        ended = counted(len(run.configs), "trial", "trials")
+        show_stage("search", f"{ended}, not {config.max_trials}: --oracle {config.oracle} proposes no others")
 
 
 def _complete(run: Search, values: Mapping[str, Any]) -> CompleteConfig:
@@ -145,7 +148,7 @@ def _outcomes(run: Search, batch: Sequence[Numbered], show: Any) -> dict[int, Ou
     for number, outcome in run_trials(run.networks, run.chief, waiting, run.deadline):
         outcomes[number] = outcome
         run.records.add(number, settings[number], outcome)
-        show(run.records.table)
+        show(_trials(run))
     return outcomes if len(outcomes) == len(batch) else None
 
 

@@ -56,8 +56,8 @@ def test_of_two_classes_the_rarer_one_is_positive_unless_another_is_named(make_f
 def test_a_positive_class_must_be_one_of_two(make_folder, tmp_path):
     two, three = make_folder("two"), make_folder("three", classes=("cat", "dog", "emu"))
     (two / "labels.csv").write_text("path,label\ncat/0.png,cat|dog\ndog/0.png,dog\n")
-    with pytest.raises(UsageError, match=r"^--positive must be one of cat, dog; received 'dgo'\. Did you mean 'dog'"):
-        prepare(two, tmp_path, positive="dgo")
+    with pytest.raises(UsageError, match=r"^--positive must be one of cat, dog; received 'dogs'\. Did you mean 'dog'"):
+        prepare(two, tmp_path, positive="dogs")
     with pytest.raises(UsageError, match=r"--positive needs two classes; 'three' has 3 classes\. Leave it out\."):
         prepare(three, tmp_path, positive="dog")
     with pytest.raises(UsageError, match="--positive needs two classes; 'labels' has several labels per picture"):

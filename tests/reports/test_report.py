@@ -14,6 +14,7 @@ from config import TrainConfig
 from data.preflight import SetAside
 from data.prepare import ImageData
 from inference.calibration import apply_temperature
+from reports import plots
 from reports.metrics import METRICS, Metric
 from reports.report import write_report
 from reports.summary import build_record, show_record
@@ -270,3 +271,8 @@ def test_a_browser_shows_the_page_and_sorts_its_tables(tmp_path):
     rows = re.findall(r'<tr><td class="name">(\w+)', dumped[dumped.index('id="classes"') :])
     assert rows == ["a", "b9", "b10"]
     assert re.findall(r'<tr><td class="name">(\w+)', page[page.index('id="classes"') :]) == ["a", "b10", "b9"]
+
+
+def test_accuracies_are_percentages_in_figures_as_on_the_page():
+    axes = plots.learning_curve(HISTORY, "accuracy").axes[0]
+    assert {text.get_text()[-2:] for text in axes.get_yticklabels()} == {" %"}

@@ -1,5 +1,7 @@
 """A search finds, records, goes on where it was killed, and says what it found."""
 
+import contextlib
+import dataclasses
 import json
 import os
 import random
@@ -261,7 +263,7 @@ def test_finalists_are_repeated_with_other_seeds(make_folder, tmp_path):
 
 
 def test_no_more_trials_are_begun_when_the_time_is_up(make_folder, tmp_path):
-    with pytest.raises(UsageError, match="the time was up before the first ended"):
+    with pytest.raises(RunError, match="the time was up before the first ended"):
         run(settings(make_folder(count=15), tmp_path, max_minutes=1e-6))
 
 
@@ -363,3 +365,25 @@ def test_weights_of_a_broken_network_are_named_at_once_by_every_command(make_fol
     }
     with pytest.raises(UsageError, match=r"--weights must be .* its layer '.*' computes inf"):
         commands[command]()
+
+
+def test_a_search_whose_oracle_has_no_more_trials_says_so(make_folder, tmp_path, capsys):
+    few = {"trainable_layers": (0,), "head_epochs": (2,), "head_units": (0,), "batch_size": (4,), "dropout": (0.0,)}
+    few |= {"weight_decay": (0.0,), "learning_rate": (1e-3,), "optimizer": ("adam", "sgd"), "oracle": "grid"}
+    run(settings(make_folder(count=15), tmp_path, max_trials=8, **few))
+    assert "2 trials, not 8: --oracle grid proposes no others" in capsys.readouterr().out
+
+
+def test_progress_counts_the_trials_of_this_search_alone(make_folder, tmp_path, monkeypatch):
+    config, counts = settings(make_folder(count=15), tmp_path, trainable_layers=(0,), max_trials=4), []
+    folder = run(config)
+    lines = (folder / "trials.csv").read_text().splitlines(keepends=True)
+    (folder / "trials.csv").write_text("".join([lines[0], *lines[2:]]))  # of four, the first is gone
+
+    @contextlib.contextmanager
+    def board(total, objective):
+        yield lambda shown: counts.append((len(shown), total))
+
+    monkeypatch.setattr("tuning.search.live_board", board)
+    run(dataclasses.replace(config, max_trials=2))
+    assert counts == [(2, 2)]
