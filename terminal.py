@@ -4,8 +4,12 @@ import contextlib
 import gc
 import os
 import sys
+import textwrap
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
@@ -22,10 +26,15 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
+from config import RunError, UsageError
 from escapes import visible
 
 REASONS_SHOWN = 3
 """Most frequent reasons for setting pictures aside that are shown."""
+LONGEST_ERROR = 200
+"""Characters of an error of a library that are shown."""
+REPOSITORY = Path(__file__).parent
+Made = TypeVar("Made")
 
 
 class VisibleConsole(Console):
@@ -74,6 +83,36 @@ def make_table(*columns: Column, title: str | None = None, caption: str | None =
 def silence() -> None:
     """Shows nothing any more but errors: where several workers run, the first speaks for all."""
     console.quiet = True
+
+
+def attempt(part: str, make: Callable[[], Made]) -> Made | str:
+    """Makes a part of a result that the rest does not depend on: an error in it costs that part alone.
+
+    Args:
+        part: what it is; a sentence begins with it.
+        make: makes it.
+
+    Returns:
+        What was made, or a sentence that says why it is missing, and was shown.
+
+    Raises:
+        UsageError, RunError, OSError: these concern the rest as well, such as a full disk.
+    """
+    try:
+        return make()
+    except (UsageError, RunError, OSError):
+        raise
+    except Exception as error:
+        said = textwrap.shorten("".join(traceback.format_exception_only(error)), LONGEST_ERROR, placeholder=" ...")
+        own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own_code(frame.filename)]
+        place = f"{Path(own[-1].filename).relative_to(REPOSITORY)}, line {own[-1].lineno}"
+        sentence = f"{part} could not be made: {said} ({place})"
+        show_stage("warning", sentence)
+        return sentence
+
+
+def _is_own_code(file: str) -> bool:
+    return Path(file).is_relative_to(REPOSITORY) and "site-packages" not in file
 
 
 def counted(number: int, one: str, many: str) -> str:

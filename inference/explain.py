@@ -25,8 +25,13 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
 
     Returns:
         float32 (n, height, width) in [0, 1], the largest value of each picture 1; all 0 where nothing speaks for it.
+
+    Raises:
+        ValueError: the layer 'pooling' has no feature map to look at. Other networks raise anything.
     """
     pooling, head = model.get_layer("pooling"), model.get_layer("head")
+    if not isinstance(pooling.input, keras.KerasTensor) or len(pooling.input.shape) != 4:
+        raise ValueError("the layer 'pooling' takes no single feature map (n, height, width, channels)")
     to_maps = keras.Model(model.inputs[0], pooling.input)
     to_hidden = keras.Model(head.inputs[0], head.layers[-1].input)
     kernel, bias = head.layers[-1].kernel, head.layers[-1].bias

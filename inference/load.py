@@ -1,12 +1,13 @@
 """Opens a run folder. What can be known without TensorFlow is checked before it is loaded."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
 from config import SizedConfig, Task, TrainConfig, UsageError
 from escapes import visible
 from files import newest_beside, read_json
-from inference.model_file import check_model_file
+from inference.model_file import check_config, check_model_file
 from models import backbones
 from models.weight_file import RefusedFileError, check_finite, first_line, most_bytes
 
@@ -100,6 +101,36 @@ def load_model(run: TrainedRun) -> "keras.Model":
     if inputs != (None, size, size, 3) or outputs != (None, expected) or run.cut not in {None, *names}:
         raise UsageError(f"'{path}' is not the model that '{run.folder / RECORD_FILE}' tells of.")
     return model
+
+
+def check_can_be_loaded(model: "keras.Model") -> None:
+    """Makes sure, before it is trained, that `load_model` will open what is saved of a model.
+
+    Raises:
+        UsageError: it has a part that is trusted by nobody, or that Keras cannot make again.
+    """
+    import keras
+
+    from models.own_layers import OWN_PARTS
+    from models.replicated import flat_layers
+
+    try:
+        check_config(json.dumps(keras.saving.serialize_keras_object(model)).encode())
+        for layer in flat_layers(model):
+            if type(layer) in OWN_PARTS.values():
+                again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+                if [weight.shape for weight in again.weights] != [weight.shape for weight in layer.weights]:
+                    raise ValueError(f"get_config of {type(layer).__name__} leaves out what its weights depend on")
+    except RefusedFileError as error:
+        raise UsageError(
+            f"This network could not be opened again after training: it {error}. Write what is your own as a class or "
+            f"function with @own_part, as CONTRIBUTING.md says under 'Add a layer'."
+        ) from None
+    except Exception as error:  # a layer of one's own raises anything
+        raise UsageError(
+            f"This network could not be opened again after training ({first_line(error)}). Let get_config of your "
+            f"layers return every argument of __init__."
+        ) from error
 
 
 def _check_record(record: Any) -> None:

@@ -1,5 +1,5 @@
 """What a run's `model.keras` may be: the three files that Keras writes into it, and nothing that asks for more than
-layers of Keras. Checked before Keras opens it, without TensorFlow."""
+layers of Keras and those of this project. Checked before Keras opens it, without TensorFlow."""
 
 import json
 import zipfile
@@ -45,7 +45,8 @@ REFUSED_CLASSES = {
 
 
 def check_model_file(path: Path, most_weights: int) -> None:
-    """Makes sure that a model file asks for nothing but layers of Keras, and holds nothing but their weights.
+    """Makes sure that a model file asks for nothing but layers of Keras and of this project, and holds no more than
+    their weights.
 
     Args:
         path: of the file.
@@ -69,7 +70,7 @@ def check_model_file(path: Path, most_weights: int) -> None:
 
 
 def check_config(content: bytes) -> None:
-    """Makes sure that a model's `config.json` names nothing but parts of Keras, by their own names.
+    """Makes sure that a model's `config.json` names nothing but parts of Keras and `OWN_PARTS`, by their own names.
 
     Raises:
         RefusedFileError: it does not.
@@ -107,8 +108,17 @@ def _check_class(part: dict[str, Any]) -> None:
         known = isinstance(module, str) and (module in MODULES or module.startswith(MODULE_FOLDERS))
         known = known and isinstance(name, str) and name[:1].isupper() and name not in REFUSED_CLASSES
     # Keras would find 'utils.get_file' of the module 'keras'.
-    if not known or not isinstance(name, str) or not name.isidentifier() or registered not in (None, name):
+    known = known and isinstance(name, str) and name.isidentifier() and registered in (None, name)
+    if not known and not _is_own(part):
         raise RefusedFileError(f"asks for {_shown(name)} of {_shown(module)}, which is no part of a model of Keras")
+
+
+def _is_own(part: dict[str, Any]) -> bool:
+    """Whether Keras finds a part in its register, among those of this project, whatever else is said of it."""
+    from models.own_layers import OWN_PARTS  # which needs Keras, as most models need none of them
+
+    name = part.get("config" if part.get("class_name") == "function" else "registered_name")
+    return isinstance(name, str) and name in OWN_PARTS
 
 
 def _shown(value: Any) -> str:

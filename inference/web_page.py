@@ -26,6 +26,7 @@ from inference.answers import NO_LABEL, class_probabilities
 from inference.explain import grad_cam, overlay
 from inference.files import FoundFile
 from inference.web_server import HOST, serve
+from terminal import attempt
 
 CLASSES_SHOWN = 10
 """The likeliest, of a model that knows more."""
@@ -81,12 +82,18 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
     predict, alone = network.load(), threading.Lock()
     explains = {"pooling", "head"} <= {layer.name for layer in predict.model.layers}
 
+    def heatmap_of(pixels: np.ndarray, likeliest: np.ndarray) -> np.ndarray:
+        return grad_cam(predict.model, pixels[None], likeliest)[0]
+
     def ask(pixels: np.ndarray) -> dict[str, Any]:
+        nonlocal explains
         with alone:
             outputs = predict(pixels[None])
             probabilities = class_probabilities(outputs, network.task)[0]
             likeliest = probabilities.argmax(keepdims=True)
-            heatmap = grad_cam(predict.model, pixels[None], likeliest)[0] if explains else None
+            looked = attempt("Where it looks (Grad-CAM)", lambda: heatmap_of(pixels, likeliest)) if explains else ""
+            heatmap = None if isinstance(looked, str) else looked
+            explains = heatmap is not None  # another picture would fail alike
         row = answer_table([FoundFile(Path())], outputs, network.class_names, network.task, unknown_below).iloc[0]
         several = network.task == "multilabel" and row["status"] == "answered"
         labels = [label for label in row["predicted"].split("|") if label] if several else [row["predicted"]]

@@ -118,11 +118,12 @@ def _figure(folder: Path, name: str, figure: Figure) -> Markup:
 
 
 def _mistakes(folder: Path, mistakes: Mistakes) -> dict[str, Any]:
-    step = -(-mistakes.shown[0].pixels.shape[0] // LONGEST_SIDE)
-    pairs = [np.concatenate([each.pixels, each.overlay], axis=1)[::step, ::step] for each in mistakes.shown]
-    write_figure(folder / "figures" / "grad_cam.png", plots.mosaic(pairs, PAIRS_PER_ROW))
+    if not mistakes.unexplained:
+        step = -(-mistakes.shown[0].pixels.shape[0] // LONGEST_SIDE)
+        pairs = [np.concatenate([each.pixels, each.overlay], axis=1)[::step, ::step] for each in mistakes.shown]
+        write_figure(folder / "figures" / "grad_cam.png", plots.mosaic(pairs, PAIRS_PER_ROW))
     shown = [
-        {**each._asdict(), "pixels": picture_uri(each.pixels), "overlay": picture_uri(each.overlay)}
+        {**each._asdict(), "uris": [picture_uri(side) for side in (each.pixels, each.overlay) if side is not None]}
         for each in mistakes.shown
     ]
-    return {"count": mistakes.num_mistakes, "shown": shown}
+    return {"count": mistakes.num_mistakes, "shown": shown, "unexplained": mistakes.unexplained}

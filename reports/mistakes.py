@@ -12,6 +12,7 @@ from inference.answers import NO_LABEL, class_probabilities, label_texts
 from inference.explain import grad_cam, overlay
 from reports.page import percent
 from reports.per_class import truth_and_answers
+from terminal import attempt
 
 MOST_SHOWN = 12
 LEAST_SURE_SHOWN = 4
@@ -29,7 +30,7 @@ class Explained(NamedTuple):
     """Fraction."""
     pixels: np.ndarray
     """uint8 (height, width, 3)."""
-    overlay: np.ndarray
+    overlay: np.ndarray | None
     """uint8 (height, width, 3), with the places that spoke for the answer."""
 
 
@@ -40,6 +41,8 @@ class Mistakes(NamedTuple):
     """In all."""
     shown: list[Explained]
     """The most confident; where there are none, the least sure of the right answers."""
+    unexplained: str | None
+    """Why there are no overlays, in a sentence; None if there are."""
 
 
 def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: keras.Model) -> Mistakes:
@@ -61,7 +64,8 @@ def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: 
     else:
         rows = np.argsort(certainty, kind="stable")[:LEAST_SURE_SHOWN]
     pictures = data.pixels[positions[rows]]
-    heatmaps = grad_cam(model, pictures, classes[rows])
+    heatmaps = attempt("Where it looked (Grad-CAM)", lambda: grad_cam(model, pictures, classes[rows]))
+    unexplained = heatmaps if isinstance(heatmaps, str) else None
     labels = label_texts(truth[rows], data.class_names)
     shown = []
     for index, row in enumerate(rows):
@@ -69,9 +73,9 @@ def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: 
         denied = "not " if data.task == "multilabel" and not predicted[row, decided] else ""
         path = data.display_path(data.pictures[positions[row]].path)
         said = f"{denied}{data.class_names[decided]}, {percent(float(certainty[row]))} sure"
-        picture = pictures[index], overlay(pictures[index], heatmaps[index])
-        shown.append(Explained(path, labels[index] or NO_LABEL, said, float(certainty[row]), *picture))
-    return Mistakes(len(wrong), shown)
+        looked = None if isinstance(heatmaps, str) else overlay(pictures[index], heatmaps[index])
+        shown.append(Explained(path, labels[index] or NO_LABEL, said, float(certainty[row]), pictures[index], looked))
+    return Mistakes(len(wrong), shown, unexplained)
 
 
 def _decisions(

@@ -126,7 +126,8 @@ def show_record(record: dict[str, Any], folder: Path) -> None:
             table.add_row(label, f"{record['baseline'][name]:.1%}")
     if table.row_count:
         console.print(table)
-    show_stage("report", str(folder / "report.html"))
+    if (folder / "report.html").exists():
+        show_stage("report", str(folder / "report.html"))
 
 
 def results_table(measured: Mapping[str, dict[str, Any] | None]) -> Table:

@@ -20,6 +20,7 @@ from files import write_json, write_text, written_aside
 from inference.answers import NO_LABEL, class_probabilities, label_texts, predicted_labels
 from inference.run_record import LEARNT_FROM_FILE
 from reports import plots
+from terminal import attempt
 
 VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
 SHEET_PICTURES = 24
@@ -114,10 +115,12 @@ def write_predictions(folder: Path, data: ImageData, outputs: dict[Split, np.nda
         matrix.insert(0, "label", data.class_names, allow_duplicates=True)
         write_table(folder / "confusion_matrix.csv", matrix)
         title = f"{judged} split, {len(rows):,} pictures"
-        write_figure(
-            folder / "figures" / "confusion_matrix.png", plots.confusion_matrix(counts, data.class_names, title)
+        path = folder / "figures" / "confusion_matrix.png"
+        attempt(
+            "The figure of the confusion matrix",
+            lambda: write_figure(path, plots.confusion_matrix(counts, data.class_names, title)),
         )
-    _write_sheets(folder / "figures", data, rows, judged)
+    attempt("The sheets of pictures", lambda: _write_sheets(folder / "figures", data, rows, judged))
 
 
 def _write_sheets(folder: Path, data: ImageData, rows: pd.DataFrame, split: Split) -> None:

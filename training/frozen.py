@@ -19,6 +19,7 @@ from data.sources import Split
 from data.store import Store
 from features.cuts import Cut, cut_before_trainable, find_cuts
 from features.extract import FrozenPart
+from inference.load import check_can_be_loaded
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
 from models.precision import Precision
@@ -47,7 +48,11 @@ class PhaseInputs(NamedTuple):
 
 
 def build_frozen(inputs: RunInputs) -> Classifier:
-    """Builds the network of a run, with all of its backbone frozen."""
+    """Builds the network of a run, with all of its backbone frozen.
+
+    Raises:
+        UsageError: the weights cannot be had, or what is trained could not be opened again.
+    """
     config, data = inputs.config, inputs.data
     classifier = build_classifier(
         inputs.row,
@@ -60,6 +65,7 @@ def build_frozen(inputs: RunInputs) -> Classifier:
         dropout=config.dropout,
         seed=config.seed,
     )
+    check_can_be_loaded(classifier.model)
     set_trainable(classifier.backbone.layers, 0)
     return classifier
 

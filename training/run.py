@@ -21,7 +21,7 @@ from inference.load import MODEL_FILE, RECORD_FILE
 from reports import plots, summary, writer
 from reports.report import write_report
 from reports.tensorboard import Board
-from terminal import progress_bar, show_stage
+from terminal import attempt, progress_bar, show_stage
 from training.folder import CONFIG_FILE, as_asked, begin, checkpoints_of, clean_up, folder_of, forget, read_begun_with
 from training.frozen import (
     JUDGED,
@@ -128,16 +128,18 @@ def _finish(run: Run) -> Path:
 
 
 def _write(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> None:
-    """Saves the model, and writes what the run found."""
+    """Saves the model, and writes what the run found; no picture of it can keep the figures from being written."""
     with run.clock.timed("evaluate"):
         model = _save(run, outputs, temperature)
     writer.write_predictions(run.folder, run.data, outputs)
     if run.epochs:
-        writer.write_figure(run.folder / "figures" / "learning_curves.png", plots.learning_curves(run.history))
+        path = run.folder / "figures" / "learning_curves.png"
+        attempt("The learning curves", lambda: writer.write_figure(path, plots.learning_curves(run.history)))
     record = summary.build_record(run.data, run.config, outputs, model, run.history, temperature)
     with run.clock.timed("report"):
         record["seconds"] = run.clock.seconds()
-        write_report(run.folder, run.data, outputs, record, model, run.config, run.history)
+        about = (run.folder, run.data, outputs, record, model, run.config, run.history)
+        attempt("The report", lambda: write_report(*about))
     record["seconds"] = run.clock.seconds()
     write_json(run.folder / "metrics.json", record)  # last: a folder without it is of an unfinished run
     clean_up(run.folder)

@@ -1,13 +1,20 @@
 """Grad-CAM finds what speaks for a class, in networks of every family."""
 
+import json
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from inference.answering import of_run
 from inference.explain import grad_cam, overlay
+from inference.load import read_run
+from inference.web_page import load_ask
 from models.backbones import FAMILIES, TABLE
-from models.classifier import build_classifier
+from models.classifier import POOLING, build_classifier
+from tests.reports.read_page import text_of
+from tests.small_runs import make_run
 
 SMALLEST = {row.module: row for row in sorted(TABLE, key=lambda row: -row.parameters)}
 """The smallest network of each family."""
@@ -66,6 +73,40 @@ def test_with_one_output_the_first_class_is_the_opposite_of_the_second():
 def test_no_pictures_give_no_maps():
     classifier, pictures = build("mobilenet")
     assert grad_cam(classifier.model, pictures[:0], np.zeros(0, int)).shape == (0, *pictures.shape[1:3])
+
+
+def average_and_largest(name: str):
+    """A pooling of two parts, of which Grad-CAM knows nothing."""
+    parts = [keras.layers.GlobalAveragePooling2D(), keras.layers.GlobalMaxPooling2D()]
+    return lambda maps: keras.layers.Concatenate(name=name)([part(maps) for part in parts])
+
+
+def test_a_pooling_that_it_does_not_understand_costs_no_run_and_no_answer(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(POOLING, "avg", average_and_largest)
+    run = make_run(tmp_path, ("cat", "dog"))
+    assert json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"]["n"] > 0
+    page = text_of((run / "report.html").read_text(encoding="utf-8"))
+    assert "Where it looked (Grad-CAM) could not be made: " in page
+    assert "warning    Where it looked (Grad-CAM) could not be made: " in capsys.readouterr().out
+    ask = load_ask(of_run(read_run(run)))
+    shown = [ask(np.zeros((32, 32, 3), np.uint8)) for _ in range(2)]
+    assert [each["looked"] for each in shown] == [None, None]
+    assert shown[0]["answer"] in ("cat", "dog")
+    assert capsys.readouterr().out.count("could not be made") == 1
+
+
+def test_a_report_that_fails_costs_no_figures(tmp_path, monkeypatch, capsys):
+    """The pages and pictures are drawn by code that people change."""
+    for place in ("reports.plots.confusion_matrix", "reports.plots.picture_sheet", "reports.plots.learning_curves"):
+        monkeypatch.setattr(place, None)
+    monkeypatch.setattr("reports.report.reach_verdict", None)
+    run = make_run(tmp_path, ("cat", "dog"))
+    assert json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"]["n"] > 0
+    printed = capsys.readouterr().out
+    error = "could not be made: TypeError: 'NoneType' object is not callable"
+    for part in ("The figure of the confusion matrix", "The sheets of pictures", "The learning curves", "The report"):
+        assert f"warning    {part} {error} (" in printed
+    assert "report.html" not in printed
 
 
 def test_an_overlay_is_grey_where_nothing_matters_and_coloured_where_something_does():

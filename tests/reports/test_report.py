@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,6 +15,7 @@ from config import TrainConfig
 from data.preflight import SetAside
 from data.prepare import ImageData
 from inference.calibration import apply_temperature
+from models.heads import build_head
 from reports import plots
 from reports.metrics import METRICS, Metric
 from reports.report import write_report
@@ -37,10 +39,14 @@ def report(
     outputs: dict | None = None,
     history: pd.DataFrame = HISTORY,
     temperature: float = TEMPERATURE,
+    model: keras.Model | None = None,
 ) -> tuple[str, dict[str, Any]]:
     """Writes a report; returns the page and the record it is about."""
     outputs = make_outputs(data) if outputs is None else outputs
-    config, model = TrainConfig(data="made", image_size=32, backbone="mobilenet", weights="none"), make_model(data)
+    config, model = (
+        TrainConfig(data="made", image_size=32, backbone="mobilenet", weights="none"),
+        model or make_model(data),
+    )
     record = build_record(data, config, outputs, model, history, temperature)
     folder.mkdir(exist_ok=True)
     page = write_report(folder, data, outputs, record, model, config, history)
@@ -119,6 +125,24 @@ def test_a_metric_of_the_table_is_in_the_record_on_the_page_and_on_the_terminal(
     assert "Brier score 25.0 % 0 is perfect" in text_of(page)
     show_record(record, tmp_path)
     assert capsys.readouterr().out.count("Brier score 25.0%") == 2
+
+
+@pytest.mark.parametrize("wrong", [1, 0])
+def test_a_network_that_grad_cam_does_not_understand_costs_the_overlays(tmp_path, capsys, wrong):
+    data = make_data()
+    pictures = keras.Input(data.pixels.shape[1:])
+    sides = [layer()(pictures) for layer in (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)]
+    pooled = keras.layers.Concatenate(name="pooling")(sides)
+    model = keras.Model(pictures, build_head(6, data.task, len(data.class_names))(pooled))
+    page, _ = report(tmp_path, data, make_outputs(data, wrong=wrong), model=model)
+    check_page(page)
+    said = "Where it looked (Grad-CAM) could not be made: "
+    assert said in text_of(page)
+    printed = capsys.readouterr().out
+    assert f"warning    {said}" in printed
+    assert "(inference/explain.py, line " in printed
+    assert "bright places" not in page
+    assert not (tmp_path / "figures" / "grad_cam.png").exists()
 
 
 def test_a_run_that_was_not_measured_says_so(tmp_path):

@@ -1,0 +1,21 @@
+"""Layers and functions of this project's own that a saved model may name; to add one, see CONTRIBUTING.md.
+
+A model file names its layers, and nothing but Keras' own and what is decorated here is made from one: Keras finds it in
+its register by name, and imports nothing that the file asks for.
+"""
+
+from typing import Any, TypeVar
+
+import keras
+
+Part = TypeVar("Part", bound=Any)
+
+PACKAGE = "headstart"
+OWN_PARTS: dict[str, Any] = {}
+"""Classes and functions by the names that are written into model files."""
+
+
+def own_part(part: Part) -> Part:
+    """Decorates a class of layers, or a function such as an activation, that this project defines."""
+    OWN_PARTS[f"{PACKAGE}>{part.__name__}"] = part
+    return keras.saving.register_keras_serializable(PACKAGE)(part)
