@@ -1,6 +1,6 @@
 """Lists what earlier runs keep for later ones, or deletes it: `python cache.py`, `python cache.py --clear`."""
 
-import oldest_python  # noqa: F401
+import app.oldest_python  # noqa: F401
 
 import dataclasses
 import datetime
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import tyro
 
-from cli import run_command
-from config import DEFAULT_CACHE_DIR, RunError
-from flags import parse_flags
+from app.cli import run_command
+from app.config import DEFAULT_CACHE_DIR, RunError
+from app.flags import parse_flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +27,8 @@ class CacheFlags:
 def main() -> None:
     """Shows every entry with its size and last use, and deletes them if that was asked for."""
     flags = parse_flags(CacheFlags)
+    from app.terminal import console, counted, show_stage
     from data.store import open_store
-    from terminal import console, counted, show_stage
 
     store = open_store(flags.cache_dir, cache_gb=0)
     entries = store.entries()

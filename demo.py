@@ -1,15 +1,16 @@
 """Tries a model in the browser, on this machine alone: `python demo.py runs/NAME`."""
 
-import oldest_python  # noqa: F401
+import app.oldest_python  # noqa: F401
 
 import dataclasses
 from pathlib import Path
 
 import tyro
 
-from cli import AskFlags, run_command
-from config import DEFAULT_CACHE_DIR, UsageError, check_setting
-from flags import parse_flags
+from app.cli import run_command
+from app.config import DEFAULT_CACHE_DIR, UsageError, check_setting
+from app.flags import parse_flags
+from inference.flags import AskFlags
 
 EXAMPLES = 6
 """Test pictures that the page offers."""
@@ -43,8 +44,8 @@ class DemoFlags(AskFlags):
 def main() -> None:
     """Parses the flags, takes the port, and only then looks for examples, loads TensorFlow and shows the page."""
     flags = parse_flags(DemoFlags)
+    from app.terminal import import_tensorflow
     from inference.web_server import open_port
-    from terminal import import_tensorflow
 
     if flags.backbone is None:
         assert flags.run is not None  # the flags are checked

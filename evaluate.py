@@ -1,6 +1,6 @@
 """Measures a trained model again: `python evaluate.py runs/NAME`, or on new pictures with `--data photos`."""
 
-import oldest_python  # noqa: F401
+import app.oldest_python  # noqa: F401
 
 import dataclasses
 from pathlib import Path
@@ -8,10 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from cli import check_output_file, run_command
-from config import DEFAULT_CACHE_DIR, Open, Several
+from app.cli import check_output_file, run_command
+from app.config import DEFAULT_CACHE_DIR, Open, Several
+from app.flags import parse_flags
 from data.sources import Split
-from flags import parse_flags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +44,9 @@ class EvaluateFlags:
 def main() -> None:
     """Parses the flags, decodes the pictures, and only then loads TensorFlow and measures."""
     flags = parse_flags(EvaluateFlags)
+    from app.terminal import import_tensorflow
     from inference.load import read_run
     from reports.evaluation_inputs import load_evaluation
-    from terminal import import_tensorflow
 
     run = read_run(flags.run)
     for flag, path in (("--json", flags.json), ("--csv", flags.csv)):

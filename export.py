@@ -1,6 +1,6 @@
 """Exports a trained model to other formats, each checked against it: `python export.py RUN --format onnx`."""
 
-import oldest_python  # noqa: F401
+import app.oldest_python  # noqa: F401
 
 import dataclasses
 from pathlib import Path
@@ -8,9 +8,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from cli import run_command
-from config import DEFAULT_CACHE_DIR, Open, Several, UsageError
-from flags import parse_flags
+from app.cli import run_command
+from app.config import DEFAULT_CACHE_DIR, Open, Several, UsageError
+from app.flags import parse_flags
 
 Format = Literal["saved_model", "litert", "onnx"]
 
@@ -54,11 +54,11 @@ class ExportFlags:
 def main() -> None:
     """Parses the flags, checks the run, reads the pictures, and only then loads TensorFlow and exports."""
     flags = parse_flags(ExportFlags)
+    from app.terminal import counted, import_tensorflow, show_stage
     from data.folder import check_outside
-    from inference.export_folder import check_folders
+    from exports.folder import check_folders
     from inference.load import read_run
     from inference.run_record import check_accuracy, read_metrics, read_sample
-    from terminal import counted, import_tensorflow, show_stage
 
     run = read_run(flags.run)
     metrics = read_metrics(run)
@@ -69,7 +69,7 @@ def main() -> None:
     sample = read_sample(run, flags.sample, flags.sample_size, flags.cache_dir)
     show_stage("sample", f"{counted(len(sample.paths), 'picture', 'pictures')} to compare on")
     import_tensorflow()
-    from inference.export import export_run
+    from exports.run import export_run
 
     export_run(run, metrics, sample, folders, flags.quantize)
 

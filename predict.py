@@ -1,6 +1,6 @@
 """Says what is on pictures: `python predict.py runs/NAME photos`, `python predict.py --backbone resnet50 photo.jpg`."""
 
-import oldest_python  # noqa: F401
+import app.oldest_python  # noqa: F401
 
 import dataclasses
 from pathlib import Path
@@ -8,9 +8,10 @@ from typing import Annotated
 
 import tyro
 
-from cli import AskFlags, check_output_file, run_command
-from config import Open, UsageError, check_setting
-from flags import parse_flags
+from app.cli import check_output_file, run_command
+from app.config import Open, UsageError, check_setting
+from app.flags import parse_flags
+from inference.flags import AskFlags
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,9 @@ class PredictFlags(AskFlags):
 def main() -> None:
     """Parses the flags, finds the files, and only then loads TensorFlow and predicts."""
     flags = parse_flags(PredictFlags)
+    from app.terminal import counted, import_tensorflow, show_stage
     from inference.files import find_files
     from inference.run_record import count_learnt_from
-    from terminal import counted, import_tensorflow, show_stage
 
     if flags.backbone is None:
         from inference.answering import of_run

@@ -1,21 +1,22 @@
 """Trains an image classifier on a pretrained backbone: `python train.py --data photos --backbone resnet50`."""
 
-import oldest_python  # noqa: F401
+import app.oldest_python  # noqa: F401
 
 import dataclasses
 import time
 
-from cli import parse_config, run_command
+from app.cli import run_command
+from training.flags import parse_config
 
 
 def main() -> None:
     """Parses the flags, checks and decodes the data, and only then loads TensorFlow and trains."""
     started = time.perf_counter()
     config = parse_config()
-    from terminal import import_tensorflow, show_stage
+    from app.terminal import import_tensorflow, show_stage
+    from devices.tf_config import read_worker
     from training.folder import clean_up, is_finished, open_folder
     from training.inputs import load_inputs
-    from training.tf_config import read_worker
 
     worker = read_worker(config)
     if worker is not None:

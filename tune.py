@@ -3,13 +3,13 @@
 Or ranks pretrained backbones without training any: `python tune.py --data photos --rank-backbones`.
 """
 
-import oldest_python  # noqa: F401
+import app.oldest_python  # noqa: F401
 
 import time
 from typing import TYPE_CHECKING
 
-from cli import run_command
-from flags import parse_flags
+from app.cli import run_command
+from app.flags import parse_flags
 
 if TYPE_CHECKING:
     from tuning.space import TuneConfig
@@ -25,7 +25,7 @@ def main() -> None:
 
 
 def _rank(config: "TuneConfig", started: float) -> None:
-    from terminal import import_tensorflow
+    from app.terminal import import_tensorflow
     from tuning.candidates import load_candidates
 
     folder, candidates = load_candidates(config)
@@ -36,7 +36,7 @@ def _rank(config: "TuneConfig", started: float) -> None:
 
 
 def _search(config: "TuneConfig", started: float) -> None:
-    from terminal import import_tensorflow
+    from app.terminal import import_tensorflow
     from tuning.cluster import read_cluster
     from tuning.inputs import load_search_inputs
 

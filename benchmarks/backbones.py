@@ -27,7 +27,7 @@ def measured() -> dict[str, float]:
 def main() -> None:
     """Measures what is missing, the small ones first."""
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
-    from terminal import import_tensorflow
+    from app.terminal import import_tensorflow
 
     import_tensorflow()
     rates = measured()

@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--image-size", type=int, help="pixels; default: what each backbone was trained at")
     flags = parser.parse_args()
 
-    from terminal import import_tensorflow
+    from app.terminal import import_tensorflow
 
     import_tensorflow()
     machine = measure_machine()
@@ -46,10 +46,10 @@ def measure(name: str, image_size: int, machine: Machine) -> list[tuple[str, flo
     import keras
     import tensorflow as tf
 
+    from devices.precision import Precision
     from features.cuts import find_cuts
     from features.extract import BATCH_SIZE, convolutions_in, frozen_function
     from models import backbones
-    from models.precision import Precision
 
     backbone = backbones.build(find(name), image_size)
     model = keras.Model(backbone.inputs[0], keras.layers.GlobalAveragePooling2D()(backbone.output))

@@ -58,7 +58,7 @@ def best_seconds(work: Callable[[], object], repeats: int = REPEATS) -> float:
 
 
 if __name__ == "__main__":
-    from terminal import import_tensorflow
+    from app.terminal import import_tensorflow
 
     import_tensorflow()
     machine = measure_machine()

@@ -36,7 +36,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=5_000)
     flags = parser.parse_args()
 
-    from terminal import import_tensorflow
+    from app.terminal import import_tensorflow
 
     import_tensorflow()
     run = read_run(flags.run) if flags.run else None

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from config import TrainConfig
+from app.config import TrainConfig
 from training.inputs import RunInputs, load_inputs
 
 ROOT = Path(__file__).parent.parent

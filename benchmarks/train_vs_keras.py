@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from joblib import cpu_count
 
+from app.config import CompleteConfig
 from benchmarks.machine import decode_seconds, measure_machine
 from benchmarks.processes import (
     import_seconds,
@@ -28,7 +29,6 @@ from benchmarks.processes import (
     timed,
     train_timed,
 )
-from config import CompleteConfig
 from training.inputs import RunInputs
 
 CONTENDERS = ("keras", "cold", "warm")
@@ -114,7 +114,7 @@ def _show(outcomes: dict[str, list[Outcome]], importing: float) -> None:
 
 def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     """Prints the least time that the same work could take on this machine, were nothing lost anywhere."""
-    from terminal import import_tensorflow
+    from app.terminal import import_tensorflow
 
     import_tensorflow()
     from benchmarks.frozen_pass import measure

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from app.wheels import ANIMALS_IMAGES, ANIMALS_LABELS, RestrictedUnpickler, WheelFile, read_wheel_file
 from data import folder
 from data.sources import Source
 from data.unpack import unpack_once, write_picture
-from wheels import ANIMALS_IMAGES, ANIMALS_LABELS, RestrictedUnpickler, WheelFile, read_wheel_file
 
 CLASS_NAMES = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from escapes import visible
-from files import open_regular
+from app.escapes import visible
+from app.files import open_regular
 
 _COMPUTED = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 """How a formula may begin; a spreadsheet may take the wide forms for the narrow ones."""

@@ -21,9 +21,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.IcoImagePlugin import IcoFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from config import Resize
+from app.config import Resize
+from app.files import open_regular
 from data.sources import LINK_OUT, is_within
-from files import open_regular
 
 MAX_PIXELS = 100_000_000
 """Pictures of more pixels are refused by their header."""
@@ -146,7 +146,7 @@ def decode_picture(content: bytes, image_size: int, resize: Resize = "crop") -> 
     Args:
         content: an encoded picture in any format that Pillow reads.
         image_size: height and width of the result, pixels.
-        resize: how it becomes a square; see `config.TrainConfig`.
+        resize: how it becomes a square; see `app.config.TrainConfig`.
 
     Returns:
         uint8 (image_size, image_size, 3) in [0, 255].

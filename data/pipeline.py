@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from data.arrays import release
-from data.replicas import Part
+from devices.replicas import Part
 
 AUGMENTATION: dict[str, Any] = {
     # Share of the picture that a random crop keeps.

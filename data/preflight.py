@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from joblib import cpu_count
 
-from config import Resize
+from app.config import Resize
 from data.arrays import temporary_array
 from data.code_digest import code_digest
 from data.decode import LOOK_SIZE, UnreadableNowError, UnreadablePictureError, content_of, decode_with_look

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from config import Resize, SizedConfig, Task, TrainConfig, UsageError, did_you_mean, unknown_choice
+from app.config import Resize, SizedConfig, Task, TrainConfig, UsageError, did_you_mean, unknown_choice
+from app.terminal import counted, show_stage
 from data.code_digest import code_digest
 from data.decode import read_size
 from data.doubts import check_class_names, find_cautions
@@ -17,7 +18,6 @@ from data.preflight import Preflight, SetAside, check_pictures, decoding
 from data.sources import SPLITS, Picture, Source, Split, natural_order, printable
 from data.splits import Splits, assign_splits, check_classes
 from data.store import Store, Stored, open_store
-from terminal import counted, show_stage
 
 SIZES_PROBED = 200
 """Pictures whose headers tell how large the pictures of a source are."""

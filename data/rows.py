@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from app.files import write_text
 from data.arrays import release
-from files import write_text
 
 VALUES, PROGRESS = "values.npy", "progress.json"
 HEADER_BYTES = 256

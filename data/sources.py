@@ -11,8 +11,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from config import UsageError, did_you_mean
-from escapes import visible
+from app.config import UsageError, did_you_mean
+from app.escapes import visible
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -115,7 +115,7 @@ def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
 
 
 def printable(name: str) -> str:
-    """A file name as text: `escapes.visible`, and what looks like an escape already is escaped itself.
+    """A file name as text: `app.escapes.visible`, and what looks like an escape already is escaped itself.
 
     So two names never become one, and `file_name` gives the name again.
     """

@@ -11,10 +11,10 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from config import UsageError
+from app.config import UsageError
+from app.terminal import common_reasons
 from data.preflight import SetAside
 from data.sources import SPLITS, Picture, Split
-from terminal import common_reasons
 
 
 class Splits(NamedTuple):

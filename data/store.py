@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from config import cannot_write
+from app.config import cannot_write
+from app.files import FULL_DISK, write_text
+from app.interrupts import put_off
+from app.terminal import show_stage
 from data.entries import PARTIAL, RECORD, Entry, disk_size, freed, map_values, remove_folder
 from data.rows import PROGRESS, RECORD_SECONDS, VALUES, Writer, checksum
-from files import FULL_DISK, write_text
-from interrupts import put_off
-from terminal import show_stage
 
 FORMAT = 2
 """Part of every description: raise it when entries of before can no longer be used."""
@@ -52,7 +52,7 @@ class Stored(NamedTuple):
 
 
 def open_store(cache_dir: Path, cache_gb: float) -> "Store":
-    """Opens the store of a cache folder; the arguments are settings of `config.TrainConfig`, explained there."""
+    """Opens the store of a cache folder; the arguments are settings of `app.config.TrainConfig`, explained there."""
     return Store(cache_dir / "store", round(cache_gb * 1e9))
 
 

@@ -15,11 +15,11 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from config import UsageError
+from app.config import UsageError
+from app.terminal import console, import_tensorflow
 from data import folder
 from data.sources import SPLIT_FOLDERS, Source
 from data.unpack import folder_names, unpack_once, write_picture
-from terminal import console, import_tensorflow
 
 STALL_SECONDS = 10.0
 """How long a download may stand still before it is tried again."""

@@ -13,15 +13,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import RunError, UsageError
+from app.config import RunError, UsageError
 from data.code_digest import code_digest
 from data.pipeline import View, augment_pictures, input_batches
-from data.replicas import chief_decides, distribute, is_chief, is_shared, wait_for_workers
 from data.rows import ArrayWriter, Writer
 from data.store import Description, Store, Stored
+from devices.precision import Precision, computing_in, is_rewritten
+from devices.replicas import chief_decides, distribute, is_chief, is_shared, wait_for_workers
 from features.cuts import Cut
 from features.fingerprint import VERSIONS, fingerprint
-from models.precision import Precision, computing_in, is_rewritten
 
 BATCH_SIZE = 32
 """Twice as many are no faster, and take a gigabyte more on a network such as EfficientNet."""

@@ -7,10 +7,10 @@ import pandas as pd
 from rich.table import Column
 from rich.text import Text
 
-from config import Task
+from app.config import Task
+from app.terminal import common_reasons, console, counted, make_table, show_stage
 from inference.answer_table import PROBABILITY
 from inference.answers import NO_LABEL
-from terminal import common_reasons, console, counted, make_table, show_stage
 
 ROWS_SHOWN = 20
 CLASSES_SHOWN = 10

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from config import Task
+from app.config import Task
+from app.escapes import visible
+from app.files import written_aside
+from app.terminal import counted
 from data.csv_cells import table_text
 from data.sources import printable
-from escapes import visible
-from files import written_aside
 from inference.answers import class_probabilities, label_texts, predicted_labels
 from inference.files import FoundFile
-from terminal import counted
 
 PROBABILITY = "probability_"
 """Before the name of a class, the name of its column."""

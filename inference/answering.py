@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from config import Resize, Task
+from app.config import Resize, Task
 from inference.load import TrainedRun, load_model
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from config import Task
+from app.config import Task
 
 NO_LABEL = "(none)"
 """Shown for a picture of a multi-label task without any label."""

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from config import Task
+from app.config import Task
 
 LIMITS = (0.05, 20.0)
 """Of the temperature."""

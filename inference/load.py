@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from config import SizedConfig, Task, TrainConfig, UsageError
-from escapes import visible
-from files import newest_beside, read_json
+from app.config import SizedConfig, Task, TrainConfig, UsageError
+from app.escapes import visible
+from app.files import newest_beside, read_json
 from inference.model_file import check_config, check_model_file
 from models import backbones
 from models.weight_file import RefusedFileError, check_finite, first_line, most_bytes
@@ -111,8 +111,8 @@ def check_can_be_loaded(model: "keras.Model") -> None:
     """
     import keras
 
+    from devices.whole_batch import flat_layers
     from models.own_layers import OWN_PARTS
-    from models.replicated import flat_layers
 
     try:
         check_config(json.dumps(keras.saving.serialize_keras_object(model)).encode())

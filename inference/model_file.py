@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from files import open_regular, parse_json
+from app.files import open_regular, parse_json
 from models.weight_file import RefusedFileError, check_weights, first_line
 
 WEIGHTS_MEMBER = "model.weights.h5"

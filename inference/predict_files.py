@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from config import UsageError
+from app.config import UsageError
+from app.terminal import progress_bar, show_stage
 from features.extract import BATCH_SIZE
 from inference.answer_summary import Summary
 from inference.answer_table import answer_table, csv_writer
 from inference.answering import AnsweringModel
 from inference.files import Batch, FoundFile, read_batches
 from models.heads import num_outputs
-from terminal import progress_bar, show_stage
 
 
 def predict_files(

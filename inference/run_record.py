@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from config import UsageError
+from app.config import UsageError
+from app.files import read_json
 from data import tfds
 from data.csv_cells import read_table
 from data.sources import SPLITS, Split, choose_judged, file_name, load_source
-from files import read_json
 from inference.files import FoundFile, find_files, read_batches
 from inference.load import METRICS_FILE, TrainedRun
 

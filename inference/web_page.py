@@ -18,6 +18,7 @@ import flask
 import numpy as np
 from PIL import Image
 
+from app.terminal import attempt
 from data.decode import MAX_BYTES, UnreadablePictureError, decode_picture, read_picture
 from data.sources import printable
 from inference.answer_table import answer_table
@@ -26,7 +27,6 @@ from inference.answers import NO_LABEL, class_probabilities
 from inference.explain import grad_cam, overlay
 from inference.files import FoundFile
 from inference.web_server import HOST, serve
-from terminal import attempt
 
 CLASSES_SHOWN = 10
 """The likeliest, of a model that knows more."""

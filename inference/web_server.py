@@ -7,8 +7,8 @@ import threading
 import webbrowser
 from typing import TYPE_CHECKING
 
-from config import UsageError
-from terminal import show_stage
+from app.config import UsageError
+from app.terminal import show_stage
 
 if TYPE_CHECKING:
     from flask import Flask

@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import keras
 
-from config import Task
+from app.config import Task
 from models.backbones import Backbone
 from models.heads import build_head
 from models.weights import build_backbone
@@ -36,7 +36,7 @@ def build_classifier(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> Classifier:
-    """Builds a classifier; the arguments are settings of `config.TrainConfig`, explained there.
+    """Builds a classifier; the arguments are settings of `app.config.TrainConfig`, explained there.
 
     Args:
         row: the backbone.

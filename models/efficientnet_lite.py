@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from wheels import EFFICIENTNET_LITE0, RestrictedUnpickler, read_wheel_file
+from app.wheels import EFFICIENTNET_LITE0, RestrictedUnpickler, read_wheel_file
 
 
 class Stage(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from config import Depth
+from app.config import Depth
 from models.backbones import Backbone, block_of
 
 FROM_SCRATCH_MOMENTUM = 0.9

@@ -5,9 +5,8 @@ from typing import NamedTuple
 
 import keras
 
-from config import Task
-
-OUTPUT_LAYER = "probabilities"
+from app.config import Task
+from devices.precision import OUTPUT_LAYER
 
 
 class Output(NamedTuple):

@@ -10,12 +10,12 @@ from urllib.request import getproxies
 
 import numpy as np
 
-from config import UsageError, did_you_mean
-from files import open_regular
+from app.config import UsageError, did_you_mean
+from app.files import open_regular
+from app.wheels import EFFICIENTNET_LITE0, read_wheel_file
 from models import backbones
 from models.backbones import Backbone
 from models.weight_file import RefusedFileError, check_finite, check_weights, first_line, most_bytes
-from wheels import EFFICIENTNET_LITE0, read_wheel_file
 
 if TYPE_CHECKING:
     import keras

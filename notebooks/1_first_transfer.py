@@ -48,11 +48,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
-from config import TrainConfig
+from app.config import TrainConfig
+from app.terminal import import_tensorflow
 from data.sources import SPLITS
 from notebooks.beginning import make_work_folder, quietly, some_pictures
 from reports.baselines import raw_pixels_accuracy
-from terminal import import_tensorflow
 from training.inputs import load_inputs
 
 import_tensorflow()

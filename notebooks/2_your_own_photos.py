@@ -45,12 +45,12 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
 
-from config import TrainConfig
+from app.config import TrainConfig
+from app.terminal import import_tensorflow
 from data.decode import read_picture
 from data.near_duplicates import group_near_duplicates
 from data.sources import SPLITS, load_source
 from notebooks.beginning import locate, make_work_folder, quietly, some_pictures
-from terminal import import_tensorflow
 from training.inputs import load_inputs
 
 import_tensorflow()

@@ -43,9 +43,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
+from app.terminal import import_tensorflow
 from models.backbones import TABLE
 from notebooks.beginning import make_work_folder, quietly, some_pictures
-from terminal import import_tensorflow
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # Keras' own pipelines log an error that is none
 import_tensorflow()

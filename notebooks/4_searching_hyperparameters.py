@@ -29,7 +29,7 @@ head_epochs = (5, 10, 20)  # numbers of epochs to choose from
 import sys
 
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
-from terminal import console, import_tensorflow
+from app.terminal import console, import_tensorflow
 
 import_tensorflow()  # without its chatter: before anything else that needs it
 
@@ -40,7 +40,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from config import TrainConfig
+from app.config import TrainConfig
 from notebooks.beginning import make_work_folder, shown_without, some_pictures
 from reports import search_plots
 from tuning.board import ranked, varied_in

@@ -31,7 +31,7 @@ head_epochs = None  # most epochs of the head; None: chosen by the number of pic
 import sys
 
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
-from terminal import console, import_tensorflow
+from app.terminal import console, import_tensorflow
 
 import_tensorflow()  # without its chatter: before anything else that needs it
 
@@ -44,7 +44,7 @@ import numpy as np
 import pandas as pd
 from IPython.display import Image, display
 
-from config import TrainConfig
+from app.config import TrainConfig
 from data.decode import read_picture
 from data.prepare import order_classes
 from data.sources import load_source

@@ -30,7 +30,7 @@ workers = 2  # processes that train together after that; 0 leaves it out
 import sys
 
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
-from terminal import console, import_tensorflow
+from app.terminal import console, import_tensorflow
 
 import_tensorflow()  # without its chatter: before anything else that needs it
 
@@ -46,12 +46,12 @@ import onnxruntime
 import pandas as pd
 import tensorflow as tf
 
-from config import RunError, TrainConfig
+from app.config import RunError, TrainConfig
 from data.decode import read_picture
+from exports.litert import open_litert
+from exports.run import export_run
 from inference.answering import of_run
-from inference.export import export_run
 from inference.files import find_files
-from inference.litert import open_litert
 from inference.load import load_model, read_run
 from inference.predict_files import predict_files
 from inference.predictor import Predictor
@@ -266,12 +266,12 @@ for number in sorted({1, devices}):
     histories[name] = train_in_a_process(f"devices_{number}", "train.py", "--devices", str(number))
 
 # %% [markdown]
-# `python -m training.launch 2` starts two processes on this machine that train one model together, as two machines
+# `python -m devices.launch 2` starts two processes on this machine that train one model together, as two machines
 # would. On real machines, each is given `TF_CONFIG` instead; `examples/slurm.sh` does that under Slurm.
 
 # %%
 if workers:
-    command = ("-m", "training.launch", str(workers))
+    command = ("-m", "devices.launch", str(workers))
     histories[f"{workers} workers"] = train_in_a_process("workers", *command)
 
 # %% [markdown]

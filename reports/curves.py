@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
-from config import Task
+from app.config import Task
 from inference.answers import class_probabilities
 from reports.metrics import CALIBRATION_BINS, accuracy_interval, calibration_bins
 

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from app.escapes import visible
+from app.files import as_read, write_json
+from app.terminal import console, counted, progress_bar, show_stage
 from data.pipeline import View, input_batches
 from data.prepare import ImageData
 from data.sources import Split
-from escapes import visible
 from features.extract import BATCH_SIZE
-from files import as_read, write_json
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import is_number, read_metrics, read_predictions
@@ -20,7 +21,6 @@ from reports.evaluation_inputs import ALL, EvaluationInputs
 from reports.metrics import measure
 from reports.summary import results_table
 from reports.writer import predictions_table, write_table
-from terminal import console, counted, progress_bar, show_stage
 
 
 def evaluate(

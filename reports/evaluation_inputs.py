@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from config import TrainConfig, UsageError
+from app.config import TrainConfig, UsageError
+from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.folder import check_outside
 from data.prepare import ImageData, check_labels, prepare_to_judge
 from data.sources import SPLITS, Source, Split, load_source
 from inference.load import TrainedRun
 from inference.run_record import count_copies
-from terminal import common_reasons, counted, progress_bar, show_stage
 
 UNLIMITED_GB = 1e9
 ALL = "all"

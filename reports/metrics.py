@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics
 
-from config import Task
+from app.config import Task
 from inference.answers import class_probabilities, predicted_labels
 
 CALIBRATION_BINS = 15

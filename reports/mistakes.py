@@ -5,14 +5,14 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from config import Task
+from app.config import Task
+from app.terminal import attempt
 from data.prepare import ImageData
 from data.sources import Split
 from inference.answers import NO_LABEL, class_probabilities, label_texts
 from inference.explain import grad_cam, overlay
 from reports.page import percent
 from reports.per_class import truth_and_answers
-from terminal import attempt
 
 MOST_SHOWN = 12
 LEAST_SURE_SHOWN = 4

@@ -20,8 +20,8 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 from PIL import Image
 
-from escapes import visible
-from files import write_text
+from app.escapes import visible
+from app.files import write_text
 
 FOLDER = Path(__file__).parent
 SPACE = "\u00a0"

@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from markupsafe import Markup
 
-from config import TrainConfig
+from app.config import TrainConfig
+from app.files import write_json
 from data.near_duplicates import NearDuplicate, find_near_duplicates
 from data.prepare import ImageData
 from data.sources import Split, choose_judged
-from files import write_json
 from inference.answers import NO_LABEL, class_probabilities, label_texts
 from reports import plots
 from reports.judged_split import measured_content

@@ -23,7 +23,7 @@ from sklearn.model_selection import KFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
-from config import Objective
+from app.config import Objective
 from reports.page import number, percent
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR, shorten
 from reports.search_scales import (

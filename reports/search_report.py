@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from config import Objective
+from app.config import Objective
 from reports.page import png_uri, write_page
 from reports.search_scales import OBJECTIVES
 from reports.verdict import Verdict, baseline_bars, reach_verdict

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from config import Objective
+from app.config import Objective
 from reports.page import SPACE
 from reports.plots import shorten
 

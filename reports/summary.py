@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 from rich.table import Column, Table
 
-from config import TrainConfig
+from app.config import TrainConfig
+from app.terminal import console, make_table, show_stage
 from data.prepare import ImageData
 from data.sources import Split
 from inference.calibration import apply_temperature
@@ -23,7 +24,6 @@ from reports.metrics import (
     measure_threshold,
 )
 from reports.page import SPACE, number, percent
-from terminal import console, make_table, show_stage
 
 TABLE_COLUMNS = ("", "accuracy", "95 % interval", "precision", "recall", "F1", "pictures")
 """Of the table on the terminal, which fits into 80 characters."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from config import Task
+from app.config import Task
 from data.near_duplicates import NearDuplicate
 from data.prepare import ImageData
 from data.sources import Split

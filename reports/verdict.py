@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from config import Task
+from app.config import Task
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.page import SPACE, interval, percent

@@ -13,14 +13,14 @@ from joblib import cpu_count
 from matplotlib.figure import Figure
 from sklearn.metrics import confusion_matrix
 
+from app.files import write_json, write_text, written_aside
+from app.terminal import attempt
 from data.csv_cells import table_text
 from data.prepare import ImageData
 from data.sources import Split, choose_judged
-from files import write_json, write_text, written_aside
 from inference.answers import NO_LABEL, class_probabilities, label_texts, predicted_labels
 from inference.run_record import LEARNT_FROM_FILE
 from reports import plots
-from terminal import attempt
 
 VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
 SHEET_PICTURES = 24

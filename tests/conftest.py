@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from terminal import import_tensorflow
+from app.terminal import import_tensorflow
 
 # No test is of time. All else is as Hypothesis has it, which repeats the same examples where CI is set.
 hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from config import TrainConfig
+from app.config import TrainConfig
 from tests.conftest import draw_photos
 from training.inputs import load_inputs
 from training.run import train
@@ -29,7 +29,7 @@ def make_run(root: Path, classes: tuple[str, ...], labels: str | None = None, **
         root: an empty folder.
         classes: a folder of pictures each.
         labels: content of a CSV file that names the pictures, instead of their folders.
-        settings: of `config.TrainConfig`.
+        settings: of `app.config.TrainConfig`.
     """
     photos = root / "photos"
     draw_photos(photos, classes, PICTURES)

@@ -8,7 +8,7 @@ import tensorflow as tf
 from benchmarks import accuracy
 from benchmarks.keras_recipe import fit
 from benchmarks.processes import link_pictures, load_pictures, our_command
-from cli import parse_config
+from training.flags import parse_config
 from training.inputs import load_inputs
 
 

@@ -1,6 +1,6 @@
 """What a user types: flags, help, and every error as one line and its exit status."""
 
-from oldest_python import OLDEST
+from app.oldest_python import OLDEST
 
 import ast
 import dataclasses
@@ -21,18 +21,19 @@ import pytest
 from docstring_parser import parse_from_object
 
 import train
-from cli import parse_config, run_command
-from config import SECTIONS, RunError, TrainConfig
+from app.cli import run_command
+from app.config import SECTIONS, RunError, TrainConfig
 from data.store import Store
 from demo import DemoFlags
 from evaluate import EvaluateFlags
 from export import ExportFlags
 from predict import PredictFlags
+from training.flags import parse_config
 from tuning.space import TuneConfig
 
 REPOSITORY = Path(__file__).parent.parent
 COMMANDS = [path.name for path in sorted(REPOSITORY.glob("[!c]*.py")) if "run_command(" in path.read_text()]
-COMMANDS += ["cache.py", "training/launch.py"]
+COMMANDS += ["cache.py", "devices/launch.py"]
 
 
 def run_train(monkeypatch, *args: object) -> int:
@@ -40,6 +41,11 @@ def run_train(monkeypatch, *args: object) -> int:
     with pytest.raises(SystemExit) as exit_status:
         run_command(train.main)
     return exit_status.value.code
+
+
+def _files() -> list[Path]:
+    """All that is in the project's folder but what Python keeps of the modules that it imports."""
+    return sorted(path for path in REPOSITORY.iterdir() if path.name != "__pycache__")
 
 
 def test_flags_override_a_config_file(tmp_path):
@@ -81,8 +87,8 @@ def test_an_older_python_is_told_before_anything_that_it_lacks(command):
     """Parsed as one reads it, and run by those that are installed here."""
     tree = ast.parse((REPOSITORY / command).read_text(), feature_version=(3, 7))
     assert isinstance(tree.body[1], ast.Import)
-    assert [name.name for name in tree.body[1].names] == ["oldest_python"]
-    ast.parse((REPOSITORY / "oldest_python.py").read_text(), feature_version=(3, 7))
+    assert [name.name for name in tree.body[1].names] == ["app.oldest_python"]
+    ast.parse((REPOSITORY / "app/oldest_python.py").read_text(), feature_version=(3, 7))
     how = ["-m", command.removesuffix(".py").replace("/", ".")] if "/" in command else [command]
     for python in older_pythons():
         ended = subprocess.run([python, *how], cwd=REPOSITORY, capture_output=True, text=True, check=False)
@@ -158,13 +164,13 @@ def test_a_mistake_is_answered_without_loading_tensorflow():
 )
 def test_a_wrong_flag_is_one_message_and_status_2(monkeypatch, capsys, tmp_path, flags, message):
     monkeypatch.chdir(REPOSITORY)
-    before = sorted(REPOSITORY.iterdir())
+    before = _files()
     assert run_train(monkeypatch, *flags, "--cache-dir", tmp_path) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
     assert message in error
-    assert sorted(REPOSITORY.iterdir()) == before
+    assert _files() == before
 
 
 def _one_class(root: Path) -> Path:
@@ -345,7 +351,7 @@ def test_what_is_no_mistake_of_the_user_ends_with_1(capsys, error, message):
 
 @pytest.mark.parametrize("year", [1970, 2108])
 def test_a_clock_that_no_zip_file_can_tell_is_named(monkeypatch, capsys, year):
-    monkeypatch.setattr("cli.time.localtime", lambda: time.struct_time((year, 1, 1, 0, 0, 0, 3, 1, 0)))
+    monkeypatch.setattr("app.cli.time.localtime", lambda: time.struct_time((year, 1, 1, 0, 0, 0, 3, 1, 0)))
     with pytest.raises(SystemExit) as exit_status:
         run_command(lambda: None)
     assert exit_status.value.code == 1
@@ -353,7 +359,7 @@ def test_a_clock_that_no_zip_file_can_tell_is_named(monkeypatch, capsys, year):
 
 
 def test_no_place_for_temporary_files_is_a_sentence():
-    code = "import tempfile; from cli import run_command; run_command(tempfile.TemporaryDirectory)"
+    code = "import tempfile; from app.cli import run_command; run_command(tempfile.TemporaryDirectory)"
     no_bytes = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # noqa: E731
     command = [sys.executable, "-B", "-c", code]
     ended = subprocess.run(command, cwd=REPOSITORY, preexec_fn=no_bytes, capture_output=True, text=True, check=False)

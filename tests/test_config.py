@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from config import TrainConfig, UsageError, did_you_mean
+from app.config import TrainConfig, UsageError, did_you_mean
 
 
 @pytest.mark.parametrize(

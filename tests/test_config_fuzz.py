@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from config import TrainConfig, UsageError
+from app.config import TrainConfig, UsageError
 from tests.hostile_files import mutations
 
 REAL = TrainConfig(

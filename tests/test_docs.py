@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
+from app.config import TrainConfig
+from app.flags import parse_flags
 from benchmarks.backbones import measured
-from cli import parse_config
-from config import TrainConfig
 from demo import DemoFlags
 from evaluate import EvaluateFlags
 from export import ExportFlags
-from flags import parse_flags
 from models.backbones import TABLE, Backbone
 from predict import PredictFlags
+from training.flags import parse_config
 from tuning.space import TuneConfig
 
 REPOSITORY = Path(__file__).parent.parent
@@ -30,7 +30,7 @@ DOCUMENTS = [
 ]
 TEXTS = {str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8") for path in DOCUMENTS}
 README, CONTRIBUTING, BENCHMARKS = TEXTS["README.md"], TEXTS["CONTRIBUTING.md"], TEXTS["benchmarks/README.md"]
-PACKAGES = ("models", "data", "features", "inference", "training", "tuning", "reports")
+PACKAGES = ("app", "devices", "models", "data", "features", "inference", "exports", "training", "tuning", "reports")
 SCRIPTS = {
     "train.py": parse_config,
     "tune.py": functools.partial(parse_flags, TuneConfig),
@@ -43,19 +43,19 @@ OTHER_FLAGS = {"help", "config", "clear", "no-quantize", "logdir"}
 """Of every script, of cache.py, the opposite of a flag, and of TensorBoard."""
 NAMES = {
     "models.backbones": ("TABLE", "FAMILIES"),
-    "inference.model_card": ("WEIGHTS_LICENCES",),
+    "exports.model_card": ("WEIGHTS_LICENCES",),
     "data.unpack": ("unpack_once", "write_picture", "folder_names"),
     "data.sources": ("SOURCES", "load_source"),
     "reports.evaluation_inputs": ("_own_source",),
-    "config": ("TrainConfig", "ChosenConfig", "SECTIONS"),
+    "app.config": ("TrainConfig", "ChosenConfig", "SECTIONS"),
     "models.heads": ("build_head",),
     "models.classifier": ("build_classifier",),
     "training.optimizers": ("Rates",),
     "training.learner": ("Learner", "compile_graphs"),
     "tuning.jobs": ("group_trials",),
     "tuning.space": ("TuneConfig", "HYPERPARAMETERS", "search_space", "trial_config"),
-    "inference.export": ("FORMATS",),
-    "inference.class_function": ("ClassFunction",),
+    "exports.run": ("FORMATS",),
+    "exports.class_function": ("ClassFunction",),
     "export": ("Format",),
 }
 """What the steps of CONTRIBUTING.md speak of."""
@@ -203,7 +203,7 @@ def test_every_command_parses(document, tmp_path, monkeypatch):
                 flags_of_scripts() if "parse_known" in source else set()
             )
             assert {flag[2:] for flag in flags if flag.startswith("--")} <= known, flags
-        elif script == "-m" and flags[0] == "training.launch":
+        elif script == "-m" and flags[0] == "devices.launch":
             parse_config(flags[2:])
         else:
             assert script == "-m" or (REPOSITORY / script).exists(), script

@@ -14,13 +14,13 @@ from rich.text import Text
 import evaluate
 import export
 import predict
-from cli import run_command
+from app.cli import run_command
+from app.escapes import visible
+from app.terminal import console, make_table, show_stage
 from data.csv_cells import read_table
-from escapes import visible
 from inference.files import find_files
 from inference.load import read_run
 from inference.run_record import count_learnt_from, find_examples
-from terminal import console, make_table, show_stage
 from tests.small_runs import make_run
 
 OWNED = "\x1b]0;owned\x07\x1b[2J"

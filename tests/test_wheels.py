@@ -6,8 +6,8 @@ import pickle
 
 import pytest
 
-from config import UsageError
-from wheels import ANIMALS_LABELS, RestrictedUnpickler, read_wheel_file
+from app.config import UsageError
+from app.wheels import ANIMALS_LABELS, RestrictedUnpickler, read_wheel_file
 
 
 def test_a_file_of_another_digest_is_refused():

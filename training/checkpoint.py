@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from files import written_aside
-from terminal import show_stage
+from app.files import written_aside
+from app.terminal import show_stage
 from training.learner import EpochResult, PhaseState
 
 LARGEST_SHARE = 0.05

@@ -18,11 +18,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from config import RunError, SizedConfig, TrainConfig, UsageError, cannot_write
+from app.config import RunError, SizedConfig, TrainConfig, UsageError, cannot_write
+from app.files import FULL_DISK, as_read, newest_beside, read_json, write_json
+from app.terminal import show_stage
 from data.folder import check_outside
-from files import FULL_DISK, as_read, newest_beside, read_json, write_json
-from terminal import show_stage
-from training.tf_config import Worker
+from devices.tf_config import Worker
 
 CONFIG_FILE = "config.json"
 MOST_NAME_BYTES = 100

@@ -12,18 +12,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import ChosenConfig, Depth, SizedConfig
+from app.config import ChosenConfig, Depth, SizedConfig
+from app.terminal import counted, progress_bar, show_stage
 from data.pipeline import Examples, View, augmentation_draws
 from data.prepare import ImageData
 from data.sources import Split
 from data.store import Store
+from devices.precision import Precision
 from features.cuts import Cut, cut_before_trainable, find_cuts
 from features.extract import FrozenPart
 from inference.load import check_can_be_loaded
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
-from models.precision import Precision
-from terminal import counted, progress_bar, show_stage
 from training.inputs import RunInputs
 from training.learner import balanced_weights
 from training.recipe import LEAST_SHARE_BEFORE, fine_tunes
@@ -100,7 +100,7 @@ def choose_cuts(classifier: Classifier, config: ChosenConfig) -> dict[Phase, Cut
 
 
 def augment_of(config: ChosenConfig, phase: Phase) -> str:
-    """How the pictures of a phase are varied; see `config.TrainConfig`."""
+    """How the pictures of a phase are varied; see `app.config.TrainConfig`."""
     return config.augment if phase == "head" else config.fine_tune_augment or config.augment
 
 

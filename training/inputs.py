@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from config import SizedConfig, TrainConfig, UsageError
+from app.config import SizedConfig, TrainConfig, UsageError
+from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.prepare import ImageData, prepare_data, typical_size
 from data.sources import load_source
 from models.backbones import Backbone, check_image_size, find
 from models.weights import check_available
-from terminal import common_reasons, counted, progress_bar, show_stage
 from training.recipe import choose_image_size
 
 UNEVEN = 10

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import ChosenConfig, Task
+from app.config import ChosenConfig, Task
 from data.pipeline import Examples, evaluation_batches, training_batches
-from data.replicas import distribute
+from devices.precision import Precision, computing_in
+from devices.replicas import distribute
+from devices.whole_batch import as_one_batch
 from models.heads import OUTPUTS
-from models.precision import Precision, computing_in
-from models.replicated import as_one_batch
 from training.optimizers import Rates, make_optimizer
 
 EVALUATION_BATCH_SIZE = 64

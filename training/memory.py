@@ -9,12 +9,12 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from config import RunError, UsageError
+from app.config import RunError, UsageError
+from app.terminal import show_stage
 from data.prepare import ImageData
-from data.replicas import chief_decides
 from data.store import Store
+from devices.replicas import chief_decides
 from features.cuts import Cut
-from terminal import show_stage
 from training.frozen import Use, kept_pictures, unique_cuts
 
 

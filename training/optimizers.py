@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import TrainConfig
-from models.precision import Precision
+from app.config import TrainConfig
+from devices.precision import Precision
 
 OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "adam": keras.optimizers.Adam,

@@ -7,13 +7,13 @@ A head of random weights would send large, meaningless gradients into the pretra
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from config import RunError
-from data.replicas import check_alike, is_chief
-from interrupts import put_off
+from app.config import RunError
+from app.interrupts import put_off
+from app.terminal import counted, progress_bar, show_stage
+from devices.precision import learning_precision
+from devices.replicas import check_alike, is_chief
 from models.freezing import set_trainable, split_into_blocks
-from models.precision import learning_precision
 from reports import plots, writer
-from terminal import counted, progress_bar, show_stage
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of

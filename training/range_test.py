@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from config import ChosenConfig, RunError, Task
+from app.config import ChosenConfig, RunError, Task
 from data.pipeline import Examples, training_batches
-from data.replicas import distribute
-from models.precision import Precision
+from devices.precision import Precision
+from devices.replicas import distribute
 from training.learner import assign, compile_graphs
 from training.optimizers import Rates, make_optimizer
 

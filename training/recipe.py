@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from config import ChosenConfig, CompleteConfig, Depth, Optimizer, SizedConfig, TrainConfig, UsageError
+from app.config import ChosenConfig, CompleteConfig, Depth, Optimizer, SizedConfig, TrainConfig, UsageError
 from models.backbones import Backbone
 
 if TYPE_CHECKING:

@@ -9,19 +9,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import ChosenConfig, RunError, SizedConfig
-from data.replicas import check_alike, has_workers, is_chief, wait_for_workers
+from app.config import ChosenConfig, RunError, SizedConfig
+from app.files import write_json, written_aside
+from app.terminal import attempt, progress_bar, show_stage
 from data.sources import Split
 from data.store import open_store
+from devices.replicas import check_alike, has_workers, is_chief, wait_for_workers
+from devices.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 from features.cuts import find_cuts
 from features.extract import apply_model
-from files import write_json, written_aside
 from inference.calibration import calibrate_head, fit_temperature
 from inference.load import MODEL_FILE, RECORD_FILE
 from reports import plots, summary, writer
 from reports.report import write_report
 from reports.tensorboard import Board
-from terminal import attempt, progress_bar, show_stage
 from training.folder import CONFIG_FILE, as_asked, begin, checkpoints_of, clean_up, folder_of, forget, read_begun_with
 from training.frozen import (
     JUDGED,
@@ -41,7 +42,6 @@ from training.memory import check_room
 from training.phases import choose_learning_rate, fine_tune, train_head
 from training.recipe import choose_fine_tune_augment, choose_training
 from training.state import Clock, Run
-from training.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 
 PICTURES_CHECKED = 4
 LARGEST_DIFFERENCE = 1e-3

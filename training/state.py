@@ -9,13 +9,13 @@ from pathlib import Path
 import pandas as pd
 import tensorflow as tf
 
-from config import ChosenConfig
+from app.config import ChosenConfig
 from data.prepare import ImageData
 from data.store import Store
+from devices.precision import Precision
 from features.cuts import Cut
 from models.backbones import Backbone
 from models.classifier import Classifier
-from models.precision import Precision
 from reports.tensorboard import Board
 from training.frozen import Phase
 from training.learner import EpochResult

@@ -12,9 +12,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column, Table
 
-from config import Objective
+from app.config import Objective
+from app.terminal import console, counted, make_table, show_stage
 from reports.search_report import ranked
-from terminal import console, counted, make_table, show_stage
 from tuning.space import HYPERPARAMETERS
 
 BEST_SHOWN = 5

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from config import SizedConfig, UsageError
+from app.config import SizedConfig, UsageError
+from app.terminal import show_stage
 from data.folder import check_outside
 from data.prepare import typical_size
 from data.sources import load_source
 from models.backbones import TABLE, check_image_size, find
 from models.weights import at_hand, check_available
-from terminal import show_stage
 from training.folder import check_output
 from training.recipe import choose_image_size
 from tuning.inputs import search_folder

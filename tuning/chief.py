@@ -10,11 +10,11 @@ from typing import Any
 
 import grpc
 
-from config import RunError, UsageError
-from terminal import show_stage
-from tuning.cluster import HANDED_BACK, METHOD, OPTIONS, SERVICE, Job, decode, encode, pack
-from tuning.network import Outcome, failed
+from app.config import RunError, UsageError
+from app.terminal import show_stage
+from tuning.cluster import HANDED_BACK, METHOD, OPTIONS, SERVICE, decode, encode, pack
 from tuning.space import TuneConfig
+from tuning.trials import Job, Outcome, failed
 from tuning.workers import start_worker
 
 ATTEMPTS = 3

@@ -9,12 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from config import CompleteConfig, UsageError
-
-Numbered = tuple[int, CompleteConfig]
-"""A trial: its number, from 1, and its settings."""
-Job = Sequence[Numbered]
-"""Trials that run together."""
+from app.config import CompleteConfig, UsageError
+from tuning.trials import Job
 
 SERVICE, METHOD = "headstart.Search", "Work"
 HANDED_BACK = b"handed back"

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import CompleteConfig, Task
+from app.config import CompleteConfig, Task
 from data.pipeline import Examples, evaluation_batches, training_batches
 from models.heads import OUTPUTS, build_head
 from training.learner import ACCURACY, STEPS_PER_CALL, Measured, assign

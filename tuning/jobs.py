@@ -1,43 +1,14 @@
 """Trials that run together, and what becomes of those that fail."""
 
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
 from training.optimizers import UPDATE_RULES
-from tuning.chief import Chief
-from tuning.cluster import Job, Numbered
 from tuning.heads import HEADS_AT_ONCE
-from tuning.network import Network, Outcome, failed
-
-
-def run_trials(
-    networks: Mapping[str, Network], chief: Chief | None, trials: Sequence[Numbered], deadline: float
-) -> Iterator[tuple[int, Outcome]]:
-    """Runs trials, those together whose heads can be trained together.
-
-    Args:
-        networks: by backbone.
-        chief: has workers run them; None to run them in this process.
-        trials: their settings are complete.
-        deadline: value of `time.perf_counter` after which none is begun.
-
-    Yields:
-        Number and outcome of each, as soon as it is known; none for those that were not begun.
-    """
-    jobs = group_trials(trials, together=chief is None)
-    if chief is not None:
-        yield from chief.run(jobs, deadline)
-        return
-    for job in jobs:
-        if time.perf_counter() > deadline:
-            return
-        for number, outcome in run_job(networks[job[0][1].backbone], job):
-            yield number, outcome
-            if time.perf_counter() > deadline:
-                return
+from tuning.network import Network
+from tuning.trials import Job, Numbered, Outcome, failed
 
 
 def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[Job]:

@@ -6,18 +6,18 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from config import ChosenConfig, CompleteConfig, Depth, SizedConfig, TrainConfig
+from app.config import ChosenConfig, CompleteConfig, Depth, SizedConfig, TrainConfig
 from data.pipeline import Examples
 from data.store import open_store
+from devices.precision import choose_precision
 from features.cuts import Cut, find_cuts
 from models.freezing import set_trainable, split_into_blocks
-from models.precision import choose_precision
 from training.frozen import (
     PhaseInputs,
     build_frozen,
@@ -36,6 +36,7 @@ from training.recipe import check_depth, choose_fine_tune_augment, choose_head_l
 from tuning.heads import SolvedHead, StackedHeads
 from tuning.space import TuneConfig
 from tuning.tails import Tail
+from tuning.trials import Outcome
 
 STEPS_WORTH_A_GRAPH = 500
 """Places that nobody takes cost as much as others: of 1,024 features, a step of 16 pictures takes 0.9 ms for 3 heads,
@@ -46,25 +47,6 @@ MOST_STACKS = 4
 """Of a shape of heads, after which those at hand are used again: a long search would take ever more memory."""
 MOST_BLOCKS = 2
 """Last blocks that a search fine-tunes unless it is told which layers."""
-
-
-class Outcome(NamedTuple):
-    """How a trial went."""
-
-    status: str
-    """'done' or 'failed'."""
-    val_accuracy: float
-    """Fraction; NaN where it failed."""
-    val_loss: float
-    seconds: float
-    """Its own; of heads that were trained together, an equal share."""
-    message: str = ""
-    """Why it failed."""
-
-
-def failed(message: str) -> Outcome:
-    """The outcome of a trial that has none."""
-    return Outcome("failed", math.nan, math.nan, 0.0, message)
 
 
 class Network:

@@ -22,18 +22,18 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from config import DataConfig, RunError, SizedConfig, Task, UsageError
+from app.config import DataConfig, RunError, SizedConfig, Task, UsageError
+from app.terminal import console, make_table, progress_bar, show_stage
 from data.store import open_store
+from devices.precision import choose_precision
+from devices.strategy import make_strategy
 from inference.answers import class_probabilities, predicted_labels
 from models.backbones import find
-from models.precision import choose_precision
 from reports.metrics import accuracy_interval
 from reports.ranking_plot import accuracy_against_cost
 from reports.writer import write_figure, write_table
-from terminal import console, make_table, progress_bar, show_stage
 from training.frozen import build_frozen, cuts_at, frozen_part, kept_pictures, load_or_compute
 from training.inputs import RunInputs, load_inputs
-from training.strategy import make_strategy
 from tuning.candidates import pass_over
 from tuning.inputs import check_val_split
 from tuning.space import TuneConfig

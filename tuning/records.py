@@ -13,13 +13,13 @@ from typing import Any
 
 import pandas as pd
 
-from config import TrainConfig, UsageError
+from app.config import TrainConfig, UsageError
+from app.files import as_read, write_json
 from data.csv_cells import read_table
-from files import as_read, write_json
 from reports.writer import write_table
 from training.inputs import RunInputs, inputs_digest
-from tuning.network import Outcome
 from tuning.space import HYPERPARAMETERS, NOT_ASKED, TuneConfig
+from tuning.trials import Outcome
 
 COLUMNS = ("trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *HYPERPARAMETERS, "message")
 """Of `trials.csv`."""

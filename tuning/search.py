@@ -6,32 +6,33 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import tensorflow as tf
 
-from config import CompleteConfig, RunError, SizedConfig, TrainConfig
-from files import as_read, write_json
+from app.config import CompleteConfig, RunError, SizedConfig, TrainConfig
+from app.files import as_read, write_json
+from app.terminal import console, counted, progress_bar, show_stage
+from devices.strategy import make_strategy
 from reports import search_plots
 from reports.search_report import ranked, write_search_report
 from reports.writer import write_figure, write_table
-from terminal import console, counted, progress_bar, show_stage
 from training.folder import CONFIG_FILE, alone_in, is_finished
 from training.inputs import RunInputs
 from training.recipe import choose_image_size
 from training.run import make_deterministic, train
-from training.strategy import make_strategy
 from tuning.board import as_drawn, best_trials, live_board, varied_in
 from tuning.chief import Chief
-from tuning.cluster import Numbered, read_cluster
-from tuning.jobs import run_trials
-from tuning.network import Network, Outcome
+from tuning.cluster import read_cluster
+from tuning.jobs import group_trials, run_job
+from tuning.network import Network
 from tuning.oracles import Proposer
 from tuning.records import Records, asked
 from tuning.space import TuneConfig, search_space, trial_config
+from tuning.trials import Numbered, Outcome
 
 
 class Search:
@@ -145,11 +146,38 @@ def _outcomes(run: Search, batch: Sequence[Numbered], show: Any) -> dict[int, Ou
     outcomes = {number: outcome for number, outcome in known.items() if outcome is not None}
     waiting = [(number, config) for number, config in batch if number not in outcomes]
     settings = dict(batch)
-    for number, outcome in run_trials(run.networks, run.chief, waiting, run.deadline):
+    for number, outcome in _run_jobs(run.networks, run.chief, waiting, run.deadline):
         outcomes[number] = outcome
         run.records.add(number, settings[number], outcome)
         show(_trials(run))
     return outcomes if len(outcomes) == len(batch) else None
+
+
+def _run_jobs(
+    networks: Mapping[str, Network], chief: Chief | None, trials: Sequence[Numbered], deadline: float
+) -> Iterator[tuple[int, Outcome]]:
+    """Runs trials, those together whose heads can be trained together.
+
+    Args:
+        networks: by backbone.
+        chief: has workers run them; None to run them in this process.
+        trials: their settings are complete.
+        deadline: value of `time.perf_counter` after which none is begun.
+
+    Yields:
+        Number and outcome of each, as soon as it is known; none for those that were not begun.
+    """
+    jobs = group_trials(trials, together=chief is None)
+    if chief is not None:
+        yield from chief.run(jobs, deadline)
+        return
+    for job in jobs:
+        if time.perf_counter() > deadline:
+            return
+        for number, outcome in run_job(networks[job[0][1].backbone], job):
+            yield number, outcome
+            if time.perf_counter() > deadline:
+                return
 
 
 def _score(outcome: Outcome, config: TuneConfig) -> float | None:
@@ -177,7 +205,7 @@ def _choose(run: Search) -> int:
     ]
     with progress_bar("finalists", len(repeats)) as advance:
         numbered = list(enumerate(config for _, config in repeats))
-        for position, outcome in run_trials(run.networks, run.chief, numbered, math.inf):
+        for position, outcome in _run_jobs(run.networks, run.chief, numbered, math.inf):
             rows.append((repeats[position][0], *outcome))
             run.repeats += 1
             advance()

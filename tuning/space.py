@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from config import DataConfig, Depth, Objective, Open, Optimizer, TrainConfig, UsageError, check_setting
+from app.config import DataConfig, Depth, Objective, Open, Optimizer, TrainConfig, UsageError, check_setting
 
 if TYPE_CHECKING:
     import keras_tuner  # which imports Keras

@@ -6,10 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import ChosenConfig, Task
+from app.config import ChosenConfig, Task
 from data.pipeline import Examples
+from devices.precision import Precision, learning_precision
 from models.heads import build_head
-from models.precision import Precision, learning_precision
 from training.learner import EpochResult, Learner, Measured
 
 POOLED = "pooling"

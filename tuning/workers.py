@@ -16,16 +16,18 @@ from typing import TYPE_CHECKING
 import grpc
 from joblib import cpu_count
 
-from cli import RUN_STATUS, run_command
-from config import RunError, UsageError
-from terminal import console, import_tensorflow, show_stage
+from app.cli import RUN_STATUS, run_command
+from app.config import RunError, UsageError
+from app.terminal import console, import_tensorflow, show_stage
 from training.inputs import RunInputs
-from tuning.cluster import HANDED_BACK, METHOD, OPTIONS, SERVICE, Job, decode, encode, unpack
+from tuning.cluster import HANDED_BACK, METHOD, OPTIONS, SERVICE, decode, encode, unpack
 from tuning.inputs import load_search_inputs
 from tuning.space import TuneConfig
+from tuning.trials import Job
 
 if TYPE_CHECKING:
-    from tuning.network import Network, Outcome
+    from tuning.network import Network
+    from tuning.trials import Outcome
 
 CONNECT_SECONDS = 600
 """That the chief on another machine may take to start; it listens before it computes."""

@@ -17,7 +17,7 @@ KEYS = """
 import json, sys
 from pathlib import Path
 import numpy as np
-from config import TrainConfig
+from app.config import TrainConfig
 from data.prepare import prepare_data
 from data.sources import load_source
 

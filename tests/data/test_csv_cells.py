@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.escapes import visible
 from data.csv_cells import escape_cell, read_table, table_text, unescape_cell
-from escapes import visible
 from inference.answer_table import csv_writer
 from reports.writer import write_table
 

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from config import TrainConfig, UsageError
+from app.config import TrainConfig, UsageError
 from data.prepare import check_labels
 from data.sources import load_source
 from training.inputs import load_inputs

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageOps
 
 import data.decode
-from config import TrainConfig
+from app.config import TrainConfig
 from data.decode import read_picture
 from data.sources import printable
 from tests.bounded import READ, open_all

@@ -13,7 +13,7 @@ from data.pipeline import (
     input_batches,
     training_batches,
 )
-from data.replicas import Part
+from devices.replicas import Part
 
 COUNT = 23
 

@@ -12,7 +12,7 @@ BOUND = """
 import os, sys, threading
 os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from pathlib import Path
-from config import TrainConfig
+from app.config import TrainConfig
 from data.sources import load_source
 from data.prepare import prepare_data
 from inference.files import find_files, read_batches

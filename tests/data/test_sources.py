@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from config import UsageError
+from app.config import UsageError
 from data import tfds
 from data.decode import read_picture
 from data.sources import SOURCES, load_source, natural_order
@@ -165,7 +165,7 @@ def test_a_run_can_choose_its_devices_after_reading_a_tfds_data_set(prepared_tfd
         "from data.sources import load_source\n"
         "if __name__ == '__main__':\n"
         "    load_source('tfds:tiny_flowers', pathlib.Path(sys.argv[1]))\n"
-        "    from training.strategy import make_strategy\n"
+        "    from devices.strategy import make_strategy\n"
         "    print(make_strategy('auto', 2).num_replicas_in_sync)\n"
     )
     (tmp_path / "script.py").write_text(script)

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from config import UsageError
+from app.config import UsageError
+from app.escapes import visible
 from data import csv_table, folder
 from data.prepare import encode_labels
 from data.sources import Source, file_name, natural_order, printable
-from escapes import visible
 from tests.bounded import READ, open_all
 
 quick = settings(max_examples=200)

@@ -13,7 +13,7 @@ import h5py
 import keras
 import numpy as np
 
-from config import TrainConfig
+from app.config import TrainConfig
 
 Change = Callable[[Path], object]
 """Of a run folder."""

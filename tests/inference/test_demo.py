@@ -24,7 +24,7 @@ import pytest
 from PIL import Image
 
 import demo
-from cli import run_command
+from app.cli import run_command
 from data.decode import MAX_BYTES, read_picture
 from inference import web_server
 from inference.answering import AnsweringModel, of_run

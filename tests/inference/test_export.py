@@ -20,17 +20,17 @@ import pytest
 import tensorflow as tf
 
 import export as command
-from config import RunError, Task, TrainConfig, UsageError
+from app.config import RunError, Task, TrainConfig, UsageError
 from data.decode import read_picture
-from inference.class_function import class_function
-from inference.export import FORMATS, SAME_LABELS, export_format, export_run, make_reference
-from inference.export_folder import check_folders, complete_folder
-from inference.litert import open_litert
+from exports.class_function import class_function
+from exports.folder import check_folders, complete_folder
+from exports.litert import open_litert
+from exports.model_card import WEIGHTS_LICENCES, weights_licence
+from exports.onnx import open_onnx
+from exports.run import FORMATS, SAME_LABELS, export_format, export_run, make_reference
+from exports.saved_model import open_encoded, open_pictures
 from inference.load import TrainedRun, load_model, read_run
-from inference.model_card import WEIGHTS_LICENCES, weights_licence
-from inference.onnx_format import open_onnx
 from inference.run_record import Sample, check_accuracy, read_metrics, read_sample
-from inference.saved_model import open_encoded, open_pictures
 from models import backbones
 from models.classifier import build_classifier
 from tests.conftest import COLOURS, make_picture
@@ -365,7 +365,7 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_left(name, finished, tmp_path)
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from inference.export_folder import complete_folder
+from exports.folder import complete_folder
 
 folder, is_moving = Path(sys.argv[1]), sys.argv[2] == "moving"
 replace = os.replace

@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 
 import predict
-from cli import run_command
-from config import UsageError
+from app.cli import run_command
+from app.config import UsageError
 from data.sources import LINK_OUT
 from inference.answer_summary import ROWS_SHOWN
 from inference.answer_table import answer_table, csv_writer

@@ -11,9 +11,9 @@ import tensorflow as tf
 from PIL import Image
 
 from data.decode import MAX_PIXELS, decode_picture
-from inference import decode_ops
+from exports import decode_ops
+from exports.saved_model import name_labels
 from inference.answers import label_texts, predicted_labels
-from inference.saved_model import name_labels
 
 SIZES = ((640, 480), (300, 400), (100, 60), (40, 45))
 """Of pictures, width and height; some are decoded smaller, some are zoomed, some enlarged."""

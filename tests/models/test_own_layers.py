@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from config import UsageError
+from app.config import UsageError
 from inference.load import check_can_be_loaded
 from models.classifier import POOLING
 from models.own_layers import OWN_PARTS, own_part
@@ -51,7 +51,7 @@ def copy(tmp_path) -> Path:
     for path in REPOSITORY.glob("*/__init__.py"):
         if path.parent.name != "tests":
             shutil.copytree(path.parent, tmp_path / "copy" / path.parent.name)
-    pooling, task = "from models.weights", "from config import Task\n"
+    pooling, task = "from models.weights", "from app.config import Task\n"
     for name, old, new in (
         ("models/own_layers.py", "", ATTENTION),
         ("models/classifier.py", '"avg": keras.layers.GlobalAveragePooling2D', '"avg": AttentionPooling'),

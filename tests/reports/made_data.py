@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from config import Task
+from app.config import Task
 from data.decode import make_look
 from data.near_duplicates import SURE_SCORE
 from data.preflight import SetAside

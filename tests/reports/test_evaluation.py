@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 
 import evaluate
-from cli import run_command
-from config import TrainConfig, UsageError
+from app.cli import run_command
+from app.config import TrainConfig, UsageError
 from inference.load import read_run
 from reports.evaluation import picture_changes
 from reports.evaluation_inputs import load_evaluation

@@ -11,13 +11,13 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from config import TrainConfig
+from app.config import TrainConfig
 from data.csv_cells import read_table
 from data.sources import printable
-from inference.class_function import class_function
-from inference.export import export_format, make_reference
+from exports.class_function import class_function
+from exports.model_card import write_card
+from exports.run import export_format, make_reference
 from inference.load import load_model, read_run
-from inference.model_card import write_card
 from inference.run_record import read_metrics, read_sample
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from config import TrainConfig
+from app.config import TrainConfig
 from data.preflight import SetAside
 from data.prepare import ImageData
 from inference.calibration import apply_temperature

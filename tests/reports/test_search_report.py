@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from files import write_json
+from app.files import write_json
 from reports import search_plots
 from reports.metrics import measure
 from reports.search_report import write_search_report

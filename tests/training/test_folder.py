@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from config import RunError, TrainConfig, UsageError
+from app.config import RunError, TrainConfig, UsageError
 from training.folder import begin, check_output, data_name, open_folder, read_begun, read_begun_with, resume_command
 
 REPOSITORY = Path(__file__).parents[2]
@@ -90,7 +90,7 @@ def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
 
 def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
     program = (
-        "import sys, time; from pathlib import Path; from config import TrainConfig; "
+        "import sys, time; from pathlib import Path; from app.config import TrainConfig; "
         "from training.folder import open_folder\n"
         "with open_folder(TrainConfig(output=Path(sys.argv[1]))): print('open', flush=True); time.sleep(60)"
     )

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import pytest
 
-from config import RunError, TrainConfig, UsageError
+from app.config import RunError, TrainConfig, UsageError
 from data.pipeline import Examples
 from data.prepare import prepare_data
 from data.sources import load_source

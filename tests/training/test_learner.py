@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from config import TrainConfig
+from app.config import TrainConfig
 from data.pipeline import Examples, View
 from models.heads import build_head
 from training.learner import BatchTooLargeError, DivergedError, Learner, PhaseResult, PhaseState, balanced_weights

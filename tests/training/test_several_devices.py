@@ -75,7 +75,7 @@ def test_devices_share_a_run(photos, alone, tmp_path, devices):
 @pytest.mark.parametrize("workers", [2, pytest.param(3, marks=slow)])
 def test_workers_share_a_run(photos, alone, tmp_path, workers):
     flags = ["--data", photos, *SMALL, *WHOLE, "--cache-dir", tmp_path / "cache", "--output", tmp_path / "run"]
-    ended = run(["-m", "training.launch", str(workers)], *flags)
+    ended = run(["-m", "devices.launch", str(workers)], *flags)
     assert ended.returncode == 0, ended.stderr
     assert f"{workers} workers, {workers} CPUs in all" in ended.stdout
     assert ended.stdout.count("\nhead ") == 1  # the others are silent
@@ -85,7 +85,7 @@ def test_workers_share_a_run(photos, alone, tmp_path, workers):
 
 def start_workers(*flags: str | Path) -> subprocess.Popen:
     """Starts two workers."""
-    command = [sys.executable, "-u", "-m", "training.launch", "2", *map(str, flags)]
+    command = [sys.executable, "-u", "-m", "devices.launch", "2", *map(str, flags)]
     return subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -141,12 +141,12 @@ def test_a_run_of_two_workers_is_stopped_loses_one_and_ends_on_three_devices(pho
 
 
 def test_workers_that_are_asked_for_the_impossible_end_at_once(tmp_path):
-    ended = run(["-m", "training.launch", "2"], "--data", tmp_path / "nothing", "--output", tmp_path / "run")
+    ended = run(["-m", "devices.launch", "2"], "--data", tmp_path / "nothing", "--output", tmp_path / "run")
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: --data must be")
     assert len(ended.stderr.splitlines()) == 1
     assert not (tmp_path / "run").exists()
-    ended = run(["-m", "training.launch", "2"], "--data", "animals")
+    ended = run(["-m", "devices.launch", "2"], "--data", "animals")
     assert ended.returncode == 2
     assert "need --output" in ended.stderr
 

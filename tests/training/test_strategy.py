@@ -5,9 +5,9 @@ import types
 import pytest
 import tensorflow as tf
 
-from config import RunError, UsageError
-from data.replicas import Part, check_alike, chief_decides, distribute, is_chief, is_shared
-from training.strategy import describe_batch, heed_lost_workers, make_strategy
+from app.config import RunError, UsageError
+from devices.replicas import Part, check_alike, chief_decides, distribute, is_chief, is_shared
+from devices.strategy import describe_batch, heed_lost_workers, make_strategy
 
 
 @pytest.fixture
@@ -20,8 +20,8 @@ def machine(monkeypatch):
         monkeypatch.setattr(
             tf.config.experimental, "get_device_details", lambda device: {"device_name": "Tesla", "asked": device}
         )
-        monkeypatch.setattr("training.strategy.glob.glob", lambda pattern: [pattern] if tpu else [])
-        monkeypatch.setattr("training.strategy.importlib.util.find_spec", lambda name: name if tpu else None)
+        monkeypatch.setattr("devices.strategy.glob.glob", lambda pattern: [pattern] if tpu else [])
+        monkeypatch.setattr("devices.strategy.importlib.util.find_spec", lambda name: name if tpu else None)
 
     have()
     return have

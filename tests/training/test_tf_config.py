@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from config import TrainConfig, UsageError
-from training.tf_config import Worker, read_worker
+from app.config import TrainConfig, UsageError
+from devices.tf_config import Worker, read_worker
 
 ADDRESSES = ["a:1", "b:1", "c:1"]
 
@@ -64,7 +64,7 @@ def test_what_is_no_place_is_refused(monkeypatch, content):
 def test_several_machines_need_the_variable_and_a_folder(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert read_worker(TrainConfig()) is None
-    with pytest.raises(UsageError, match=r"--strategy multiworker needs TF_CONFIG.*python -m training.launch 2"):
+    with pytest.raises(UsageError, match=r"--strategy multiworker needs TF_CONFIG.*python -m devices.launch 2"):
         read_worker(TrainConfig(strategy="multiworker"))
     task = {"cluster": {"worker": ADDRESSES}, "task": {"type": "worker", "index": 1}}
     with pytest.raises(UsageError, match="Several workers need --output"):

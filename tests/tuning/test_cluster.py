@@ -15,11 +15,11 @@ import grpc
 import pandas as pd
 import pytest
 
-from config import CompleteConfig, TrainConfig, UsageError
+from app.config import CompleteConfig, TrainConfig, UsageError
 from tuning.chief import ATTEMPTS, Chief
 from tuning.cluster import HANDED_BACK, METHOD, SERVICE, decode, encode, pack, read_cluster, unpack
-from tuning.network import Outcome
 from tuning.space import TuneConfig
+from tuning.trials import Outcome
 
 ROOT = Path(__file__).parents[2]
 SEARCH = {"config": {"data": "photos"}, "inputs": ["digest"]}

@@ -8,15 +8,15 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from cli import parse_config
-from config import TrainConfig, UsageError
+from app.config import TrainConfig, UsageError
+from app.terminal import console
 from data.store import Store
 from inference.answers import class_probabilities
 from models.backbones import find
 from models.classifier import build_classifier
 from models.heads import num_outputs
 from reports.ranking_plot import accuracy_against_cost
-from terminal import console
+from training.flags import parse_config
 from training.frozen import cuts_at, frozen_inputs
 from training.inputs import load_inputs
 from tuning.candidates import load_candidates

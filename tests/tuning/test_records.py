@@ -2,9 +2,9 @@
 
 import pytest
 
-from config import TrainConfig, UsageError
-from tuning.network import Outcome
+from app.config import TrainConfig, UsageError
 from tuning.records import Records
+from tuning.trials import Outcome
 
 SEARCH = {"config": {"data": "photos"}, "inputs": ["0123"]}
 CONFIG = TrainConfig(

@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from config import TrainConfig, UsageError
-from flags import parse_flags
+from app.config import TrainConfig, UsageError
+from app.flags import parse_flags
 from tuning.space import HYPERPARAMETERS, TuneConfig, search_space, trial_config
 
 DEPTHS = (0, 6, "all")

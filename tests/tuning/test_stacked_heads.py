@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from config import TrainConfig
+from app.config import TrainConfig
 from data.pipeline import Examples, View
 from models.heads import build_head, num_outputs
 from training.learner import Learner

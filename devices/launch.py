@@ -1,11 +1,11 @@
 """Starts several workers on this machine, to try --strategy multiworker:
-`python -m training.launch 2 --data photos --output runs/two`.
+`python -m devices.launch 2 --data photos --output runs/two`.
 
 The flags are those of `train.py`. The first worker, the chief, shows how it goes; what another says is shown if it
 fails.
 """
 
-import oldest_python  # noqa: F401
+import app.oldest_python  # noqa: F401
 
 import argparse
 import contextlib
@@ -20,9 +20,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cli import USAGE_STATUS
-from interrupts import SIGNALS
-from training.tf_config import VARIABLE
+from app.cli import USAGE_STATUS
+from app.interrupts import SIGNALS
+from devices.tf_config import VARIABLE
 
 PATIENCE = 90.0
 """Seconds that the others have to end by themselves when one has ended: they notice it within a minute."""

@@ -1,7 +1,5 @@
 """What the commands share: flags that several have, mistakes as one line, and exit statuses."""
 
-import argparse
-import dataclasses
 import io
 import os
 import sys
@@ -10,76 +8,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from config import Open, Resize, RunError, TrainConfig, UsageError, cannot_write, check_setting
-from escapes import visible
-from files import YEARS_OF_ZIP, is_full_disk
-from flags import parse_flags
-from interrupts import Terminated, heed_sigterm
+from app.config import RunError, UsageError, cannot_write
+from app.escapes import visible
+from app.files import YEARS_OF_ZIP, is_full_disk
+from app.interrupts import Terminated, heed_sigterm
 
 USAGE_STATUS, RUN_STATUS = 2, 1
 INTERRUPTED_STATUS, TERMINATED_STATUS, CLOSED_PIPE_STATUS = 130, 143, 141
 """128 and the number of the signal, as shells have it."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AskFlags:
-    """Flags of the commands that ask a model about pictures."""
-
-    backbone: Open[str] = None
-    """Pretrained network, such as efficientnet_lite0; the README lists all. There is no RUN then. Default: a RUN."""
-
-    weights: str = "imagenet"
-    """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top."""
-
-    resize: Open[Resize] = None
-    """How a picture becomes a square for --backbone: 'crop', 'pad' or 'stretch'; see train.py. Default: crop."""
-
-    unknown_below: Open[float] = None
-    """Answer 'unknown' where no class has this probability, as a fraction. Default: never."""
-
-    def __post_init__(self):
-        check_setting(self, "unknown_below", lambda value: 0 < value <= 1, "above 0 and at most 1")
-        if self.backbone is None and (self.weights != "imagenet" or self.resize):
-            flag = "--resize" if self.resize else "--weights"
-            raise UsageError(f"{flag} is for --backbone; a RUN has its own. Leave it out.")
-
-
-def parse_config(args: list[str] | None = None) -> TrainConfig:
-    """Reads the flags of `train.py`; those given override the settings of `--config FILE`, or must be those of the run
-    that `--resume` names.
-
-    Args:
-        args: the flags; those of the process when None.
-
-    Raises:
-        UsageError: an unknown flag, or a setting with an impossible value.
-        SystemExit: with 0 after --help.
-    """
-    starts = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    starts.add_argument("--config", type=Path)
-    starts.add_argument("--resume", type=Path)
-    try:
-        known, rest = starts.parse_known_args(args)
-    except argparse.ArgumentError as error:
-        flag = str(error.argument_name)
-        raise UsageError(f"{flag} needs a name, such as {_EXAMPLES[flag]}.") from None
-    description = f"{TrainConfig.__doc__}\n\nAlso: --config FILE starts from the config.json of a run."
-    if known.resume is None:
-        default = TrainConfig.from_file(known.config) if known.config else TrainConfig()
-        return parse_flags(TrainConfig, rest, default=default, description=description)
-    if known.config is not None:
-        raise UsageError("--resume goes on with the settings of its run; leave out --config.")
-    from training.folder import check_unchanged, read_begun
-
-    begun = read_begun(known.resume)
-    config = parse_flags(TrainConfig, rest, default=begun, description=description)
-    check_unchanged(config, begun.to_json())
-    if config.output != known.resume:
-        raise UsageError(f"--resume goes on in its own folder, '{known.resume}'; leave out --output.")
-    return config
-
-
-_EXAMPLES = {"--config": "runs/NAME/config.json", "--resume": "runs/NAME"}
 
 
 def check_output_file(flag: str, path: Path | None) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import jinja2
 
+from app.escapes import visible
 from data.decode import MAX_PIXELS
-from escapes import visible
 from inference.load import TrainedRun
 from inference.run_record import measured_split
 from models import backbones

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from config import Task
-from inference.class_function import ClassFunction
-from inference.decode_ops import decode_picture
+from app.config import Task
+from exports.class_function import ClassFunction
+from exports.decode_ops import decode_picture
 from inference.load import TrainedRun
 
 ENCODED = "serving_default"

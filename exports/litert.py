@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from inference.class_function import ClassFunction
+from app.terminal import silent_stderr
+from exports.class_function import ClassFunction
 from inference.load import TrainedRun
-from terminal import silent_stderr
 
 
 def write_litert(compute: ClassFunction, run: TrainedRun, path: Path) -> None:

@@ -26,14 +26,14 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
-from config import RunError, UsageError
-from escapes import visible
+from app.config import RunError, UsageError
+from app.escapes import visible
 
 REASONS_SHOWN = 3
 """Most frequent reasons for setting pictures aside that are shown."""
 LONGEST_ERROR = 200
 """Characters of an error of a library that are shown."""
-REPOSITORY = Path(__file__).parent
+REPOSITORY = Path(__file__).parent.parent
 Made = TypeVar("Made")
 
 

@@ -5,7 +5,7 @@ from typing import TypeAlias
 import keras
 import tensorflow as tf
 
-from config import Task
+from app.config import Task
 from features.extract import frozen_function
 
 ClassFunction: TypeAlias = tf.types.experimental.PolymorphicFunction

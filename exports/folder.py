@@ -10,8 +10,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from config import RunError, UsageError
-from files import is_full_disk
+from app.config import RunError, UsageError
+from app.files import is_full_disk
 
 PARITY_FILE = "parity.json"
 """In every export, and so the sign of one."""

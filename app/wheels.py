@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from config import UsageError
+from app.config import UsageError
 
 
 class WheelFile(NamedTuple):

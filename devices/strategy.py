@@ -15,11 +15,11 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from config import RunError, Strategy, UsageError
-from data.replicas import chief_decides, has_workers, is_chief
-from interrupts import end_at_once, ignore_interrupts
-from models.precision import Precision, choose_precision
-from terminal import counted, show_stage, silence
+from app.config import RunError, Strategy, UsageError
+from app.interrupts import end_at_once, ignore_interrupts
+from app.terminal import counted, show_stage, silence
+from devices.precision import Precision, choose_precision
+from devices.replicas import chief_decides, has_workers, is_chief
 
 FEW = 16
 """Pictures per step that leave a GPU waiting."""
@@ -37,7 +37,7 @@ def make_strategy(name: Strategy, devices: int | None) -> tf.distribute.Strategy
     """Chooses the devices, before TensorFlow has been used for anything else, and shows the choice.
 
     Args:
-        name: setting of `config.DataConfig`; 'auto' takes what is there.
+        name: setting of `app.config.DataConfig`; 'auto' takes what is there.
         devices: of this machine that are used; None for all GPUs. Without GPUs the CPU is split into as many.
 
     Raises:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from inference.class_function import ClassFunction
+from app.terminal import silent_stderr
+from exports.class_function import ClassFunction
 from inference.load import TrainedRun
-from terminal import silent_stderr
 
 
 def write_onnx(compute: ClassFunction, run: TrainedRun, path: Path) -> None:

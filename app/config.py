@@ -18,7 +18,7 @@ import tyro
 from platformdirs import user_cache_path
 from typeguard import CollectionCheckStrategy, TypeCheckError, check_type
 
-from files import FULL_DISK, read_json
+from app.files import FULL_DISK, read_json
 
 Resize = Literal["crop", "pad", "stretch"]
 DEFAULT_CACHE_DIR = user_cache_path("headstart")

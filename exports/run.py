@@ -13,21 +13,21 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from config import RunError
-from escapes import visible
+from app.config import RunError
+from app.escapes import visible
+from app.terminal import show_stage
+from exports.class_function import ClassFunction, class_function
+from exports.decode_ops import KINDS
+from exports.folder import PARITY_FILE, complete_folder
+from exports.litert import open_litert, write_litert, write_quantized_litert
+from exports.model_card import CARD_FILE, write_card
+from exports.onnx import open_onnx, write_onnx
+from exports.saved_model import ENCODED, PICTURES, open_encoded, open_pictures, write_saved_model
 from features.extract import BATCH_SIZE
 from inference.answers import class_probabilities, label_texts, predicted_labels
-from inference.class_function import ClassFunction, class_function
-from inference.decode_ops import KINDS
-from inference.export_folder import PARITY_FILE, complete_folder
-from inference.litert import open_litert, write_litert, write_quantized_litert
 from inference.load import TrainedRun, load_model
-from inference.model_card import CARD_FILE, write_card
-from inference.onnx_format import open_onnx, write_onnx
 from inference.predictor import Predictor
 from inference.run_record import Sample
-from inference.saved_model import ENCODED, PICTURES, open_encoded, open_pictures, write_saved_model
-from terminal import show_stage
 
 LABELS_FILE = "labels.txt"
 SAME_LABELS = 0.99

@@ -13,10 +13,11 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from models.heads import OUTPUT_LAYER
-from models.replicated import flat_layers
+from devices.whole_batch import flat_layers
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
+OUTPUT_LAYER = "probabilities"
+"""Name of the layer that gives a model's outputs, which stay float32."""
 EXACT_LAYERS = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
 """Pixels are prepared in float32: bfloat16 would round them."""
 BFLOAT16_CAPABILITY, FLOAT16_CAPABILITY = (8, 0), (7, 0)
@@ -31,7 +32,7 @@ def choose_precision(asked_for: Literal["auto"] | Precision, model: keras.Model)
     """Decides what 'auto' means on this machine, by what it is: the fastest precision that learns as float32 does.
 
     Args:
-        asked_for: setting of `config.DataConfig`.
+        asked_for: setting of `app.config.DataConfig`.
         model: the network.
     """
     if asked_for != "auto":

@@ -1,14 +1,14 @@
 """The place of this process among the workers of several machines, as the variable TF_CONFIG has it.
 
 It is TensorFlow's: {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}. What starts the
-processes sets it: `training/launch.py` on one machine, a cluster manager on several.
+processes sets it: `devices/launch.py` on one machine, a cluster manager on several.
 """
 
 import json
 import os
 from typing import NamedTuple
 
-from config import TrainConfig, UsageError
+from app.config import TrainConfig, UsageError
 
 VARIABLE = "TF_CONFIG"
 
@@ -40,7 +40,7 @@ def read_worker(config: TrainConfig) -> Worker | None:
     if not text:
         raise UsageError(
             f"--strategy multiworker needs {VARIABLE}, which says where the workers are. To start some on this "
-            f"machine: python -m training.launch 2 --data photos --output runs/two"
+            f"machine: python -m devices.launch 2 --data photos --output runs/two"
         )
     try:
         parsed = json.loads(text)

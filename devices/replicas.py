@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from config import UsageError
+from app.config import UsageError
 
 Decision = TypeVar("Decision")
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from config import Resize
+from app.config import Resize
 from data.decode import MAX_PIXELS, ZOOM
-from inference.exif_ops import JPEG_CHUNKS, PNG_CHUNKS, WEBP_CHUNKS, Chunks, as_bytes, equal, number, read_orientation
+from exports.exif_ops import JPEG_CHUNKS, PNG_CHUNKS, WEBP_CHUNKS, Chunks, as_bytes, equal, number, read_orientation
 
 TURNS = (
     (False, False, False),
@@ -36,7 +36,7 @@ def decode_picture(content: tf.Tensor, image_size: int, resize: Resize) -> tf.Te
     Args:
         content: string (), the bytes of a file.
         image_size: height and width of the result, pixels.
-        resize: how it becomes a square; see `config.TrainConfig`.
+        resize: how it becomes a square; see `app.config.TrainConfig`.
 
     Returns:
         float32 (image_size, image_size, 3), whole numbers in [0, 255].

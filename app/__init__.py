@@ -1,0 +1,1 @@
+"""What every command needs: settings, flags, errors, terminal, interrupts, files."""

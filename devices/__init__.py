@@ -1,0 +1,1 @@
+"""Where a network computes: strategies, replicas, precision, memory."""

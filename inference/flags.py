@@ -1,0 +1,28 @@
+"""Flags of the commands that ask a model about pictures."""
+
+import dataclasses
+
+from app.config import Open, Resize, UsageError, check_setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AskFlags:
+    """Flags of the commands that ask a model about pictures."""
+
+    backbone: Open[str] = None
+    """Pretrained network, such as efficientnet_lite0; the README lists all. There is no RUN then. Default: a RUN."""
+
+    weights: str = "imagenet"
+    """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top."""
+
+    resize: Open[Resize] = None
+    """How a picture becomes a square for --backbone: 'crop', 'pad' or 'stretch'; see train.py. Default: crop."""
+
+    unknown_below: Open[float] = None
+    """Answer 'unknown' where no class has this probability, as a fraction. Default: never."""
+
+    def __post_init__(self):
+        check_setting(self, "unknown_below", lambda value: 0 < value <= 1, "above 0 and at most 1")
+        if self.backbone is None and (self.weights != "imagenet" or self.resize):
+            flag = "--resize" if self.resize else "--weights"
+            raise UsageError(f"{flag} is for --backbone; a RUN has its own. Leave it out.")
