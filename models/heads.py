@@ -1,6 +1,6 @@
 """The part of the network that is new: from pooled features to the probability of each class."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
@@ -35,7 +35,6 @@ def build_head(
     head_units: Sequence[int] = (),
     dropout: float = 0.0,
     seed: int = 0,
-    dropout_layer: Callable[..., keras.Layer] = keras.layers.Dropout,
 ) -> keras.Sequential:
     """Builds the head: dropout and a ReLU layer for each of `head_units`, then dropout and the output.
 
@@ -46,17 +45,16 @@ def build_head(
         head_units: units of each dense layer before the output.
         dropout: fraction of values dropped before each dense layer while training.
         seed: of the weights it starts from and of what is dropped.
-        dropout_layer: makes the layers that drop.
 
     Returns:
         A model from features (n, num_features) to float32 probabilities (n, num_outputs), whatever the precision.
     """
     layers: list[keras.Layer] = [keras.Input((num_features,), name="features")]
     for number, units in enumerate(head_units, start=1):
-        layers.append(dropout_layer(dropout, seed=seed + number, name=f"dropout_{number}"))
+        layers.append(keras.layers.Dropout(dropout, seed=seed + number, name=f"dropout_{number}"))
         start = keras.initializers.GlorotUniform(seed=seed + number)
         layers.append(keras.layers.Dense(units, activation="relu", kernel_initializer=start, name=f"dense_{number}"))
-    layers.append(dropout_layer(dropout, seed=seed, name="dropout"))
+    layers.append(keras.layers.Dropout(dropout, seed=seed, name="dropout"))
     outputs = num_outputs(task, num_classes)
     activation = OUTPUTS[task].activation
     layers.append(

@@ -1,24 +1,26 @@
 """Many heads at once: those that learn from the same features in batches of one size are one computation.
 
 A step of one small head is mostly waiting for the next; eight together take hardly longer. Each has its own learning
-rate, weight decay, dropout and epochs, and comes out as it would alone: the optimizers are Keras' own, which treat
-every number by itself, and what is dropped follows the same seeds as Keras' Dropout layers.
+rate, weight decay, dropout and epochs, and comes out as it would alone: the layers are those of `build_head`, called
+once for all heads, and the optimizers are Keras' own, which treat every number by itself.
 """
 
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from app.config import CompleteConfig, Task
+from app.terminal import show_stage
 from data.pipeline import Examples, evaluation_batches, training_batches
-from models.heads import OUTPUTS, build_head
+from models.heads import OUTPUTS
 from training.learner import ACCURACY, STEPS_PER_CALL, Measured, assign
 from training.optimizers import UPDATE_RULES, Rates, make_optimizer
+from tuning.adjustable import BuildHead, adjustable, dropout_rates, plain_weights, seeds
 
 HEADS_AT_ONCE = 16
 """Of an update rule."""
@@ -43,25 +45,26 @@ class SolvedHead(NamedTuple):
 class StackedHeads:
     """Graphs that train heads of one shape; used for group after group, so that no trial makes new ones."""
 
-    def __init__(
-        self, num_features: int, task: Task, num_classes: int, head_units: Sequence[int], sizes: Mapping[str, int]
-    ):
-        """Makes the variables and the optimizers; see `models.heads.build_head` for the arguments.
+    def __init__(self, build: BuildHead, task: Task, sizes: Mapping[str, int], dropout: float | None = None):
+        """Makes the variables and the optimizers.
 
         Args:
-            num_features: length of a feature vector.
-            task: decides the output.
-            num_classes: number of classes.
-            head_units: units of each dense layer before the output.
+            build: makes a head from `dropout` and `seed`.
+            task: decides loss and metric.
             sizes: most heads of each of `training.optimizers.UPDATE_RULES`.
+            dropout: all heads have it; None where each may have its own, see `is_adjustable`.
         """
-        self._shape = (num_features, task, num_classes, tuple(head_units))
         self.sizes = dict(sizes)
-        shapes = [weights.shape for weights in _as_matrices(build_head(*self._shape).get_weights())]
-        self._stacks = {name: _Stack(name, size, shapes) for name, size in sizes.items()}
-        self._dropout = tf.Variable(tf.zeros((sum(sizes.values()), 1, 1)))
-        self._dropout_seed = tf.Variable(0, dtype=tf.int64)
-        self._steps = tf.Variable(0, dtype=tf.int64)
+        self._build = functools.partial(build, dropout=0.5 if dropout is None else dropout)
+        self._head = adjustable(self._build()) if dropout is None else self._build()
+        self._stacks = {name: _Stack(name, size, self._head.trainable_variables) for name, size in sizes.items()}
+        heads = sum(sizes.values())
+        self._rates = tf.Variable(tf.zeros(heads))
+        self._seeds = [tf.Variable(variable.value) for variable in seeds(self._head)]
+        self._states = [
+            tf.Variable(tf.zeros((heads, *variable.shape), variable.dtype)) for variable in _states(self._head)
+        ]
+        self._vectorised = True
         self._train_steps, self._judge_step = self._compile(task)
 
     def train(
@@ -109,78 +112,97 @@ class StackedHeads:
             if not running:
                 break
         weights = [[values[place] for values in best] for place in places]
-        for of_head in weights:
-            of_head[1::2] = [bias[0] for bias in of_head[1::2]]
         return [SolvedHead(*parts) for parts in zip(curves, weights, strict=True)]
 
     def _reset(self, configs: Sequence[CompleteConfig], epochs: Sequence[int], steps: int) -> list[int]:
         """Gives every head its settings, and returns the place of each."""
-        start = _as_matrices(build_head(*self._shape, seed=configs[0].seed).get_weights())
+        start = self._build(seed=configs[0].seed)
         chosen: dict[str, list[int]] = {name: [] for name in self._stacks}
         for number, config in enumerate(configs):
             chosen[UPDATE_RULES[config.optimizer]].append(number)
-        places, dropout = [0] * len(configs), np.zeros(self._dropout.shape, np.float32)
+        places, rates = [0] * len(configs), np.zeros(self._rates.shape, np.float32)
         first = 0
         for name, stack in self._stacks.items():
             for place, number in enumerate(chosen[name], start=first):
-                places[number], dropout[place] = place, configs[number].dropout
+                places[number], rates[place] = place, configs[number].dropout
             spare = [0] * (self.sizes[name] - len(chosen[name]))
             heads = [configs[number] for number in chosen[name] + spare]
-            stack.reset(start, heads, [epochs[number] for number in chosen[name] + spare], steps)
+            stack.reset(start.trainable_variables, heads, [epochs[number] for number in chosen[name] + spare], steps)
             first += self.sizes[name]
-        self._dropout.assign(dropout)
-        self._dropout_seed.assign(configs[0].seed)
-        self._steps.assign(0)
+        self._rates.assign(rates)
+        assign(self._seeds, [variable.numpy() for variable in seeds(start)])
+        for stacked, variable in zip(self._states, _states(start), strict=True):
+            stacked.assign(np.broadcast_to(variable.numpy(), stacked.shape))
         return places
 
     def _weights(self) -> list[np.ndarray]:
-        """Kernels and biases of all heads."""
-        return [tf.concat(parts, axis=0).numpy() for parts in self._parts()]
+        """Weights of all heads, in the order of `get_weights`."""
+        trained = zip(self._head.trainable_variables, self._trained(), strict=True)
+        stacked = {
+            id(variable): values
+            for variable, values in (*trained, *zip(_states(self._head), self._states, strict=True))
+        }
+        return [stacked[id(variable)].numpy() for variable in plain_weights(self._head)]
 
-    def _parts(self) -> list[list[tf.Tensor]]:
-        """Kernels and biases by layer, of every optimizer."""
-        of_stack = ([variable.value for variable in stack.variables] for stack in self._stacks.values())
-        return list(map(list, zip(*of_stack, strict=True)))
+    def _trained(self) -> list[tf.Tensor]:
+        """What the heads learn, (heads, ...) for each variable of a head."""
+        parts = zip(*(stack.variables for stack in self._stacks.values()), strict=True)
+        return [
+            tf.reshape(tf.concat([part.value for part in each], axis=0), (-1, *variable.shape))
+            for each, variable in zip(parts, self._head.trainable_variables, strict=True)
+        ]
 
     def _judge(self, val_batches: Sequence[tuple[tf.Tensor, ...]]) -> list[Measured]:
         sums = functools.reduce(np.add, (np.stack(self._judge_step(*batch)) for batch in val_batches))
         return [Measured(*means) for means in (sums / sum(len(targets) for _, targets, _ in val_batches)).T.tolist()]
 
-    def _outputs(self, features: tf.Tensor, training: bool) -> tf.Tensor:
-        """Probabilities (heads, n, num_outputs) from features (n, num_features)."""
-        values = features[None]
-        weights = [tf.concat(parts, axis=0) if len(parts) > 1 else parts[0] for parts in self._parts()]
-        layers = list(zip(weights[::2], weights[1::2], strict=True))
-        for number, (kernel, bias) in enumerate(layers, start=1):
-            last = number == len(layers)
-            if training:
-                values = self._drop(values, 0 if last else number)  # as `build_head` numbers them
-                values = tf.matmul(values, kernel) / (1 - self._dropout) + bias
-            else:
-                values = tf.matmul(values, kernel) + bias
-            values = keras.activations.get(OUTPUTS[self._shape[1]].activation if last else "relu")(values)
-        return values
+    def _call(self, features: tf.Tensor, training: bool) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
+        """Calls all heads on features (n, num_features).
 
-    def _drop(self, values: tf.Tensor, number: int) -> tf.Tensor:
-        """Zeros for what a Dropout layer of the same seed would drop; the rest is scaled behind the product."""
-        draws = tf.random.stateless_uniform(tf.shape(values)[1:], tf.stack([self._dropout_seed + number, self._steps]))
-        return tf.where(draws >= self._dropout, values, 0.0)
+        Returns:
+            Probabilities (heads, n, num_outputs), and the seeds and states (heads, ...) that the call leaves.
+        """
+        drawn, rates = [id(each) for each in seeds(self._head)], {id(each) for each in dropout_rates(self._head)}
+        states = [id(each) for each in _states(self._head)]
+        variables = self._head.non_trainable_variables
+
+        def call_one(of_head: Any) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
+            trained, rate, kept = of_head
+            # The seeds are the same for all, so what is drawn is drawn once.
+            values = dict(zip([*drawn, *states], [*self._seeds, *kept], strict=True)) | dict.fromkeys(rates, rate)
+            untrained = [tf.convert_to_tensor(values[id(variable)]) for variable in variables]
+            outputs, after = self._head.stateless_call(trained, untrained, features, training=training)
+            left = {id(variable): value for variable, value in zip(variables, after, strict=True)}
+            return outputs, [left[each] for each in drawn], [left[each] for each in states]
+
+        stacked = self._trained(), self._rates.value(), [state.value() for state in self._states]
+        if self._vectorised:
+            try:
+                return tf.vectorized_map(call_one, stacked, fallback_to_while_loop=False)
+            except ValueError as error:
+                self._vectorised = False
+                show_stage("warning", f"heads learn one after the other, which is slower: {error}".splitlines()[0])
+        return tf.vectorized_map(call_one, stacked)
 
     def _compile(self, task: Task) -> tuple[Callable[..., None], Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
         loss_of, is_right = keras.losses.get(OUTPUTS[task].loss), ACCURACY[task]
 
         def spread(targets: tf.Tensor) -> tf.Tensor:
-            return tf.repeat(targets[None], self._dropout.shape[0], axis=0)
+            return tf.repeat(targets[None], self._rates.shape[0], axis=0)
 
         @tf.function(reduce_retracing=True, autograph=False)
         def train_step(features: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> None:
             with tf.GradientTape() as tape:
-                losses = loss_of(spread(targets), self._outputs(features, training=True))
+                outputs, drawn, states = self._call(features, training=True)
+                losses = loss_of(spread(targets), outputs)
                 loss = tf.reduce_sum(losses * weights)  # each head's gradient is of its own mean
             variables = [[variable.value for variable in stack.variables] for stack in self._stacks.values()]
             for stack, gradients in zip(self._stacks.values(), tape.gradient(loss, variables), strict=True):
                 stack.optimizer.apply(gradients, stack.variables)
-            self._steps.assign_add(1)
+            for variable, values in zip(self._seeds, drawn, strict=True):
+                variable.assign(values[0])
+            for variable, values in zip(self._states, states, strict=True):
+                variable.assign(values)
 
         @tf.function(reduce_retracing=True)
         def train_steps(features: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor, batch_size: tf.Tensor) -> None:
@@ -193,7 +215,7 @@ class StackedHeads:
 
         @tf.function(reduce_retracing=True, autograph=False)
         def judge_step(features: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            outputs, targets = self._outputs(features, training=False), spread(targets)
+            outputs, targets = self._call(features, training=False)[0], spread(targets)
             losses, right = loss_of(targets, outputs), tf.cast(is_right(targets, outputs), tf.float32)
             return tf.reduce_sum(losses * weights, axis=1), tf.reduce_sum(right, axis=1)
 
@@ -201,23 +223,33 @@ class StackedHeads:
 
 
 class _Stack:
-    """The heads of one update rule: kernels (heads, inputs, outputs) and biases (heads, 1, outputs) of each layer."""
+    """The heads of one update rule: a matrix per head of each variable that learns, (heads, rows, columns).
 
-    def __init__(self, update_rule: str, size: int, shapes: Sequence[tuple[int, int]]):
-        self.variables = [keras.Variable(np.zeros((size, *shape), np.float32)) for shape in shapes]
+    As matrices, whatever their shape, so that one rate per head spreads over all of them.
+    """
+
+    def __init__(self, update_rule: str, size: int, trained: Sequence[keras.Variable]):
+        self.variables = [keras.Variable(np.zeros((size, *_as_matrix(each).shape), np.float32)) for each in trained]
         self._rates = Rates((size, 1, 1))
-        self.optimizer = make_optimizer(update_rule, self._rates, self.variables, biases=self.variables[1::2])
+        biases = [mine for mine, each in zip(self.variables, trained, strict=True) if len(each.shape) < 2]
+        self.optimizer = make_optimizer(update_rule, self._rates, self.variables, biases=biases)
         self._start = [variable.numpy() for variable in self.optimizer.variables]
 
     def reset(
-        self, start: Sequence[np.ndarray], configs: Sequence[CompleteConfig], epochs: Sequence[int], steps: int
+        self, start: Sequence[keras.Variable], configs: Sequence[CompleteConfig], epochs: Sequence[int], steps: int
     ) -> None:
         for variable, values in zip(self.variables, start, strict=True):
-            variable.assign(np.broadcast_to(values, variable.shape))
+            variable.assign(np.broadcast_to(_as_matrix(values), variable.shape))
         assign(self.optimizer.variables, self._start)
         self._rates.assign(configs, [config.learning_rate for config in configs], steps, epochs)
 
 
-def _as_matrices(weights: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Kernels as they are, biases as rows: so that one rate per head spreads over both."""
-    return [array if array.ndim == 2 else array[None] for array in weights]
+def _as_matrix(variable: keras.Variable) -> np.ndarray:
+    values = variable.numpy()
+    return values.reshape(-1, values.shape[-1] if values.ndim else 1)
+
+
+def _states(head: keras.Model) -> list[keras.Variable]:
+    """Variables that layers change by themselves, such as the statistics of BatchNorm."""
+    known = {id(variable) for variable in (*dropout_rates(head), *seeds(head))}
+    return [variable for variable in head.non_trainable_variables if id(variable) not in known]

@@ -13,11 +13,13 @@ import numpy as np
 import tensorflow as tf
 
 from app.config import ChosenConfig, CompleteConfig, Depth, SizedConfig, TrainConfig
+from app.terminal import show_stage
 from data.pipeline import Examples
 from data.store import open_store
 from devices.precision import choose_precision
 from features.cuts import Cut, find_cuts
 from models.freezing import set_trainable, split_into_blocks
+from models.heads import build_head
 from training.frozen import (
     PhaseInputs,
     build_frozen,
@@ -33,6 +35,7 @@ from training.learner import DivergedError, Measured
 from training.memory import check_room
 from training.optimizers import UPDATE_RULES
 from training.recipe import check_depth, choose_fine_tune_augment, choose_head_learning_rate, choose_training
+from tuning.adjustable import BuildHead, is_adjustable
 from tuning.heads import SolvedHead, StackedHeads
 from tuning.space import TuneConfig
 from tuning.tails import Tail
@@ -87,7 +90,9 @@ class Network:
         )
         self._whole = whole_network(self._classifier, self._data)
         self._optimizers = search.optimizer
-        self._stacks: dict[tuple[int, ...], list[StackedHeads]] = defaultdict(list)
+        self._adjustable: dict[tuple[int, ...], bool] = {}
+        """By units of the head: whether graphs of one head train others of another dropout as well."""
+        self._stacks: dict[tuple[tuple[int, ...], float | None], list[StackedHeads]] = defaultdict(list)
         self._tails: dict[tuple, Tail] = {}
 
     def _choose_cuts(self, config: SizedConfig) -> dict[Depth, Cut]:
@@ -128,7 +133,7 @@ class Network:
         started = time.perf_counter()
         train, val = self._examples(self._inputs[0], alike, alike.views)
         groups = _by_settings(configs, "head_epochs")
-        heads = self._stack_for([configs[group[0]] for group in groups]).train(
+        heads = self._solve(
             train,
             val,
             [configs[group[0]] for group in groups],
@@ -144,11 +149,41 @@ class Network:
         for group in _by_settings([configs[position] for position in deep], "fine_tune_epochs"):
             yield from self._fine_tune([deep[index] for index in group], configs, solved, seconds)
 
+    def _solve(
+        self, train: Examples, val: Examples, configs: Sequence[CompleteConfig], epochs: Sequence[int]
+    ) -> list[SolvedHead]:
+        """Trains heads, together as far as they can share graphs."""
+        together: dict[float | None, list[int]] = {}
+        for position, config in enumerate(configs):
+            together.setdefault(self._fixed_dropout(config), []).append(position)
+        solved: dict[int, SolvedHead] = {}
+        for positions in together.values():
+            chosen = [configs[position] for position in positions]
+            heads = self._stack_for(chosen).train(train, val, chosen, [epochs[position] for position in positions])
+            solved |= zip(positions, heads, strict=True)
+        return [solved[position] for position in range(len(configs))]
+
+    def _fixed_dropout(self, config: CompleteConfig) -> float | None:
+        """The dropout that a trial's graphs are made for; None where they are for any."""
+        units = config.head_units
+        if units not in self._adjustable:
+            self._adjustable[units] = is_adjustable(self._builder(units))
+            if not self._adjustable[units]:
+                text = "more than the rates of this head's Dropout layers depends on --dropout"
+                show_stage("warning", f"{text}: only trials that have the same learn together")
+        return None if self._adjustable[units] else config.dropout
+
+    def _builder(self, head_units: Sequence[int]) -> BuildHead:
+        """Makes heads of a shape, from `dropout` and `seed`."""
+        num_features, num_classes = self._features.shape[-1], len(self._data.class_names)
+        return functools.partial(build_head, num_features, self._data.task, num_classes, head_units)
+
     def _stack_for(self, configs: Sequence[CompleteConfig]) -> StackedHeads:
         """Graphs that have room for some heads, and none besides where they take many steps."""
-        counts, units = Counter(UPDATE_RULES[config.optimizer] for config in configs), configs[0].head_units
+        counts = Counter(UPDATE_RULES[config.optimizer] for config in configs)
+        units, dropout = configs[0].head_units, self._fixed_dropout(configs[0])
         steps = len(self._data.splits["train"]) / configs[0].batch_size * max(config.head_epochs for config in configs)
-        stacks = self._stacks[units]
+        stacks = self._stacks[units, dropout]
         if steps < STEPS_WORTH_A_GRAPH or len(stacks) >= MOST_STACKS:
             rules = {UPDATE_RULES[name] for name in self._optimizers}
             sizes = {rule: max(1, math.ceil(counts[rule] / ROOM)) * ROOM for rule in sorted(rules)}
@@ -158,8 +193,7 @@ class Network:
             good = [stack for stack in stacks if stack.sizes == sizes]
         if good:
             return min(good, key=lambda stack: sum(stack.sizes.values()))
-        num_features, num_classes = self._features.shape[-1], len(self._data.class_names)
-        stacks.append(StackedHeads(num_features, self._data.task, num_classes, units, sizes))
+        stacks.append(StackedHeads(self._builder(units), self._data.task, sizes, dropout))
         return stacks[-1]
 
     def _fine_tune(
@@ -178,13 +212,12 @@ class Network:
             self._classifier.backbone.layers, config.trainable_layers, batch_norm_learns=config.weights == "none"
         )
         inputs = self._inputs.get(config.trainable_layers, self._whole)
-        place = (config.trainable_layers, config.head_units)
+        dropout = self._fixed_dropout(config)
+        place = (config.trainable_layers, config.head_units, dropout)
         if place not in self._tails:
-            model, num_classes = self._classifier.model, len(self._data.class_names)
+            model, build = self._classifier.model, self._builder(config.head_units)
             tensor = self._tensors.get(config.trainable_layers, model.input)
-            self._tails[place] = Tail(
-                model, tensor, self._data.task, num_classes, config.head_units, self._strategy, self._precision
-            )
+            self._tails[place] = Tail(model, tensor, self._data.task, build, self._strategy, self._precision, dropout)
         train, val = self._examples(inputs, config, config.views if config.fine_tune_augment == "views" else 1)
         steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / config.batch_size)
         try:

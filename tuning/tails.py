@@ -1,5 +1,6 @@
 """The layers behind a cut and a head, trained again and again in the same graphs: no trial builds or traces any."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -9,27 +10,11 @@ import tensorflow as tf
 from app.config import ChosenConfig, Task
 from data.pipeline import Examples
 from devices.precision import Precision, learning_precision
-from models.heads import build_head
 from training.learner import EpochResult, Learner, Measured
+from tuning.adjustable import BuildHead, adjustable, assign_head, dropout_rates, seeds
 
 POOLED = "pooling"
 """Name of the layer whose output the head gets."""
-
-
-class AdjustableDropout(keras.layers.Dropout):
-    """Dropout whose rate can be changed without a new graph; for the same seed it drops the same."""
-
-    def __init__(self, rate: float, **settings):
-        super().__init__(rate, **settings)
-        self.adjusted = tf.Variable(rate, trainable=False, dtype=tf.float32)
-
-    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Drops while training."""
-        if not training:
-            return inputs
-        draws = tf.random.stateless_uniform(tf.shape(inputs), self.seed_generator.next())
-        kept = tf.where(draws >= self.adjusted, 1 / (1 - self.adjusted), 0.0)
-        return inputs * tf.cast(kept, inputs.dtype)
 
 
 class Tail:
@@ -40,27 +25,26 @@ class Tail:
         classifier: keras.Model,
         tensor: keras.KerasTensor,
         task: Task,
-        num_classes: int,
-        head_units: Sequence[int],
+        build: BuildHead,
         strategy: tf.distribute.Strategy,
         precision: Precision,
+        dropout: float | None = None,
     ):
         """Builds the head; the other layers are those of the classifier.
 
         Args:
             classifier: whose trainable layers are set.
             tensor: of the classifier, that crosses the cut.
-            task: decides the output.
-            num_classes: number of classes.
-            head_units: units of each dense layer before the output.
+            task: decides loss and metric.
+            build: makes a head from `dropout` and `seed`.
             strategy: under which the classifier was built.
             precision: of the run.
+            dropout: of every trial; None where each may have its own, see `is_adjustable`.
         """
+        self._build = functools.partial(build, dropout=0.5 if dropout is None else dropout)
         pooled = classifier.get_layer(POOLED).output
         with strategy.scope():
-            self._head = build_head(
-                pooled.shape[-1], task, num_classes, head_units, dropout=0.5, dropout_layer=AdjustableDropout
-            )
+            self._head = adjustable(self._build()) if dropout is None else self._build()
         self._model = keras.Model(tensor, self._head(pooled))
         of_head = {id(variable) for variable in self._head.variables}
         self._pretrained = [
@@ -102,12 +86,12 @@ class Tail:
             if epoch.val_loss is not None and epoch.val_accuracy is not None:
                 on_judged(Measured(epoch.val_loss, epoch.val_accuracy))
 
-        self._head.set_weights(weights)
-        dropouts = [layer for layer in self._head.layers if isinstance(layer, AdjustableDropout)]
-        for number, layer in enumerate(dropouts, start=1):
-            layer.adjusted.assign(config.dropout)
-            # Numbered from 1, and the last has number 0; see `build_head`.
-            layer.seed_generator.state.assign([config.seed + number % len(dropouts), steps])
+        assign_head(self._head, weights)
+        for rate in dropout_rates(self._head):
+            rate.assign(config.dropout)
+        fresh = self._build(seed=config.seed)
+        for seed, start in zip(seeds(self._head), seeds(fresh), strict=True):
+            seed.assign(start.numpy() + np.array([0, steps], start.dtype))
         if config.optimizer not in self._learners:
             self._learners[config.optimizer] = Learner(
                 self._model, self._task, config.optimizer, strategy=self._strategy, precision=self._precision

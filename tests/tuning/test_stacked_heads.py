@@ -1,7 +1,9 @@
 """Heads that are trained together come out as they do alone."""
 
 import dataclasses
+import functools
 
+import keras
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from data.pipeline import Examples, View
 from models.heads import build_head, num_outputs
 from training.learner import Learner
 from training.optimizers import OPTIMIZERS, UPDATE_RULES
+from tuning.adjustable import is_adjustable
 from tuning.heads import HEADS_AT_ONCE, StackedHeads
 
 CONFIG = TrainConfig(batch_size=8, patience=3, dropout=0.3, learning_rate=0.02, head_epochs=6, views=1)
@@ -26,9 +29,12 @@ def examples(task: str, seed: int, count: int = 44) -> Examples:
     return Examples(views, targets, random.uniform(0.5, 1.5, count).astype(np.float32))
 
 
-def alone(config: TrainConfig, task: str, train: Examples, val: Examples):
-    num_classes = 2 if task == "binary" else 3
-    head = build_head(6, task, num_classes, config.head_units, config.dropout, config.seed)
+def builder(task: str, head_units: tuple[int, ...] = ()):
+    return functools.partial(build_head, 6, task, 2 if task == "binary" else 3, head_units)
+
+
+def alone(config: TrainConfig, task: str, train: Examples, val: Examples, build=None):
+    head = (build or builder(task, config.head_units))(dropout=config.dropout, seed=config.seed)
     settings = {"epochs": config.head_epochs, "learning_rate": config.learning_rate, "augment": False}
     return head, Learner(head, task, config.optimizer).train("head", train, val, config, **settings)
 
@@ -47,7 +53,7 @@ def test_every_optimizer_trains_each_as_if_alone(optimizer, task, head_units):
         {"schedule": "constant", "patience": 1},
     )
     configs = [dataclasses.replace(start, **change) for change in changes]
-    stacked = StackedHeads(6, task, 2 if task == "binary" else 3, head_units, {UPDATE_RULES[optimizer]: 4})
+    stacked = StackedHeads(builder(task, head_units), task, {UPDATE_RULES[optimizer]: 4})
     for _ in range(2):  # a second group finds the graphs as the first did
         solved = stacked.train(train, val, configs, [config.head_epochs for config in configs])
     for config, head in zip(configs, solved, strict=True):
@@ -64,7 +70,7 @@ def test_a_head_that_diverges_leaves_the_others_alone():
     wild = {"learning_rate": 10.0, "weight_decay": 10.0, "schedule": "constant", "patience": 30}
     calm = dataclasses.replace(CONFIG, optimizer="sgd")
     configs = [calm, dataclasses.replace(calm, **wild)]
-    stacked = StackedHeads(6, "multiclass", 3, (), {"sgd": 2})
+    stacked = StackedHeads(builder("multiclass"), "multiclass", {"sgd": 2})
     epochs = [6, 20]
     together = stacked.train(train, val, configs, epochs)
     single = stacked.train(train, val, configs[:1], epochs[:1])
@@ -74,7 +80,7 @@ def test_a_head_that_diverges_leaves_the_others_alone():
 
 def test_as_many_heads_as_there_is_room_for():
     configs = [dataclasses.replace(CONFIG, learning_rate=0.01 * (number + 1)) for number in range(HEADS_AT_ONCE)]
-    stacked = StackedHeads(6, "binary", 2, (), {"adam": HEADS_AT_ONCE})
+    stacked = StackedHeads(builder("binary"), "binary", {"adam": HEADS_AT_ONCE})
     solved = stacked.train(examples("binary", 0), examples("binary", 1), configs, [2] * HEADS_AT_ONCE)
     assert len({head.curve[-1].loss for head in solved}) == HEADS_AT_ONCE
 
@@ -83,9 +89,66 @@ def test_optimizers_are_trained_side_by_side():
     train, val = examples("multiclass", 0), examples("multiclass", 1)
     configs = [dataclasses.replace(CONFIG, optimizer=name) for name in ("sgd", "lion", "sgd", "adam")]
     configs[2] = dataclasses.replace(configs[2], dropout=0.0)
-    solved = StackedHeads(6, "multiclass", 3, (), {"adam": 2, "lion": 1, "sgd": 4}).train(train, val, configs, [6] * 4)
+    solved = StackedHeads(builder("multiclass"), "multiclass", {"adam": 2, "lion": 1, "sgd": 4}).train(
+        train, val, configs, [6] * 4
+    )
     for config, head in zip(configs, solved, strict=True):
         _, result = alone(config, "multiclass", train, val)
         assert [judged.loss for judged in head.curve[1:]] == pytest.approx(
             [e.val_loss for e in result.epochs], rel=2e-4
         )
+
+
+@keras.saving.register_keras_serializable("tests")
+class AttentionPooling(keras.layers.Layer):
+    """Means of tokens (n, tokens, size), weighted by how much they resemble what is learnt."""
+
+    def build(self, input_shape):
+        self.query = self.add_weight(shape=(input_shape[-1],), initializer=keras.initializers.RandomNormal(seed=5))
+
+    def call(self, tokens):
+        scores = keras.ops.softmax(keras.ops.matmul(tokens, self.query), axis=1)
+        return keras.ops.sum(tokens * scores[..., None], axis=1)
+
+
+def build_other_head(dropout: float = 0.0, seed: int = 0, share: float = 1.0) -> keras.Model:
+    """A head of layers that no search has heard of; `share` of the dropout is in its first Dropout layer."""
+    start = keras.initializers.GlorotUniform(seed=seed + 1)
+    return keras.Sequential(
+        [
+            keras.Input((6,)),
+            keras.layers.BatchNormalization(momentum=0.5),
+            keras.layers.Dropout(share * dropout, seed=seed + 1),
+            keras.layers.Dense(8, activation="gelu", kernel_initializer=start),
+            keras.layers.LayerNormalization(),
+            keras.layers.Reshape((4, 2)),
+            AttentionPooling(),
+            keras.layers.Dropout(dropout, seed=seed),
+            keras.layers.Dense(3, activation="softmax", kernel_initializer="zeros"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_a_head_of_other_layers_learns_as_if_alone(optimizer):
+    train, val = examples("multiclass", 0), examples("multiclass", 1)
+    start = dataclasses.replace(CONFIG, optimizer=optimizer)
+    configs = [start, dataclasses.replace(start, dropout=0.1, weight_decay=0.1, learning_rate=0.05)]
+    assert is_adjustable(build_other_head)
+    solved = StackedHeads(build_other_head, "multiclass", {optimizer: 2}).train(train, val, configs, [6, 6])
+    for config, head in zip(configs, solved, strict=True):
+        model, result = alone(config, "multiclass", train, val, build_other_head)
+        expected = [(epoch.val_loss, epoch.val_accuracy) for epoch in result.epochs]
+        np.testing.assert_allclose([tuple(judged) for judged in head.curve[1:]], expected, rtol=2e-4, atol=2e-5)
+        for mine, weights in zip(head.weights, model.get_weights(), strict=True):
+            np.testing.assert_allclose(mine, weights, rtol=2e-3, atol=2e-4)
+
+
+def test_a_head_that_uses_dropout_otherwise_is_trained_for_that_dropout():
+    train, val = examples("multiclass", 0), examples("multiclass", 1)
+    build = functools.partial(build_other_head, share=0.5)
+    assert not is_adjustable(build)
+    (solved,) = StackedHeads(build, "multiclass", {"adam": 1}, CONFIG.dropout).train(train, val, [CONFIG], [6])
+    _, result = alone(CONFIG, "multiclass", train, val, build)
+    losses = [epoch.val_loss for epoch in result.epochs]
+    assert [judged.loss for judged in solved.curve[1:]] == pytest.approx(losses, rel=2e-4)
