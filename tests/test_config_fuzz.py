@@ -73,7 +73,7 @@ def test_what_is_wrong_with_a_file_is_said_in_one_line(path, content, message):
 
 
 def test_a_folder_is_no_config(tmp_path):
-    with pytest.raises(UsageError, match="Is a directory"):
+    with pytest.raises(UsageError, match="not a file"):
         TrainConfig.from_file(tmp_path)
 
 

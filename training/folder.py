@@ -29,6 +29,8 @@ MOST_NAME_BYTES = 100
 """Part that the data has in the name of a folder: file systems take 255, and time and backbone are in it too."""
 RUNS = Path("runs")
 """Where runs and searches without an --output are."""
+CHOSEN_WITH_DATA = {"image_size", "split_seed", "positive"}
+"""Settings that are chosen when the pictures are read, before the recipe."""
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds what it needs to go on; gone when the run is finished."""
 _PLACES_FILE, _ASKED_FILE, _BEGUN_FILE, _LOCK = "places.json", "asked.json", "begun.json", "lock"
@@ -240,8 +242,8 @@ def begin(config: TrainConfig, inputs: str, versions: dict[str, str], cuts: dict
 def as_asked(config: SizedConfig) -> SizedConfig:
     """Opens again what was left open when a run was begun; --resume reads it as it was chosen then."""
     asked = _read_record(checkpoints_of(folder_of(config)) / _ASKED_FILE)
-    left_open = {name: asked[name] for name in config.to_json() if asked.get(name, 0) in (None, "find")}
-    return dataclasses.replace(config, **{**left_open, "image_size": config.image_size})
+    names = config.to_json().keys() - CHOSEN_WITH_DATA
+    return dataclasses.replace(config, **{name: asked[name] for name in names if asked.get(name, 0) in (None, "find")})
 
 
 def forget(folder: Path) -> None:

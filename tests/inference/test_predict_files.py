@@ -375,7 +375,7 @@ def test_help_and_mistakes_need_no_tensorflow(args):
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert done.returncode == (0 if args == ["--help"] else 2)
     imported = {line.split("|")[-1].strip() for line in io.StringIO(done.stderr)}
-    assert "cli" in imported
+    assert "app.cli" in imported
     assert not imported & {"tensorflow", "keras"}
 
 

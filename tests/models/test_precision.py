@@ -9,12 +9,13 @@ import pytest
 import tensorflow as tf
 
 from data.decode import read_picture
+from devices import precision
 from devices.precision import choose_precision, computing_in, is_rewritten, learning_precision
 from exports.run import export_run
 from features.extract import frozen_function
 from inference.load import read_run
 from inference.run_record import read_metrics, read_sample
-from models import backbones, precision
+from models import backbones
 from models.backbones import find
 from models.classifier import build_classifier
 from tests.small_runs import SMALL_RUNS, make_run

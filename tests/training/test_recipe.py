@@ -42,7 +42,7 @@ def test_everything_is_set_and_what_is_given_stays(cuts):
     assert not [field for field, value in chosen.to_json().items() if value is None and field not in OPEN]
 
 
-OPEN = {"layer_decay", "weight_decay", "image_size", "learning_rate", "fine_tune_augment"}
+OPEN = {"layer_decay", "weight_decay", "image_size", "learning_rate", "fine_tune_augment", "split_seed", "positive"}
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import pytest
 
 from app.config import TrainConfig, UsageError
+from app.escapes import visible
 from tuning.records import Records
 from tuning.trials import Outcome
 
@@ -25,7 +26,7 @@ CONFIG = TrainConfig(
 def test_a_message_comes_back_as_it_was(tmp_path, message):
     outcome = Outcome(status="FAILED", val_accuracy=0.0, val_loss=9.0, seconds=1.5, message=message)
     Records(tmp_path, SEARCH).add(0, CONFIG, outcome)
-    assert Records(tmp_path, SEARCH).known(0, CONFIG) == outcome
+    assert Records(tmp_path, SEARCH).known(0, CONFIG) == outcome._replace(message=visible(message))
 
 
 @pytest.mark.parametrize("content", [b"", b"trial\n0\n", b"\xff\xfe", b'a,b\n"'])
