@@ -9,6 +9,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from app.config import Task
+from devices.precision import OUTPUT_LAYER
 
 LIMITS = (0.05, 20.0)
 """Of the temperature."""
@@ -69,5 +70,5 @@ def apply_temperature(outputs: np.ndarray, temperature: float, task: Task) -> np
 
 def calibrate_head(head: keras.Sequential, temperature: float) -> None:
     """Divides the logits of a head by a temperature, for good."""
-    last = head.layers[-1]
-    last.set_weights([weights / np.float32(temperature) for weights in last.get_weights()])
+    output = head.get_layer(OUTPUT_LAYER)
+    output.set_weights([weights / np.float32(temperature) for weights in output.get_weights()])

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 from matplotlib import colormaps
 
+from devices.precision import OUTPUT_LAYER
+
 BATCH_SIZE = 16
 """Gradients take more memory than predictions."""
 OPACITY = 0.5
@@ -33,8 +35,9 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
     if not isinstance(pooling.input, keras.KerasTensor) or len(pooling.input.shape) != 4:
         raise ValueError("the layer 'pooling' takes no single feature map (n, height, width, channels)")
     to_maps = keras.Model(model.inputs[0], pooling.input)
-    to_hidden = keras.Model(head.inputs[0], head.layers[-1].input)
-    kernel, bias = head.layers[-1].kernel, head.layers[-1].bias
+    output = head.get_layer(OUTPUT_LAYER)
+    to_hidden = keras.Model(head.inputs[0], output.input)
+    kernel, bias = output.kernel, output.bias
 
     def compute(batch: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
         maps = to_maps(batch, training=False)
