@@ -102,7 +102,7 @@ def _interval_note(measured: dict[str, Any]) -> str:
         return ""
     return (
         f"Copies, and pictures that look the same, are right or wrong together: for the interval, "
-        f"{measured['n']:,} pictures count as {measured['effective_n']:,.1f} independent ones."
+        f"{measured['n']:,} pictures count as {round(measured['effective_n']):,} independent ones."
     )
 
 

@@ -93,7 +93,7 @@ def test_the_interval_of_pictures_that_look_alike_is_wider_and_says_so(tmp_path)
     assert record["test"]["effective_n"] == 36 / 12
     assert record["test"]["accuracy_ci95"][0] < alone["test"]["accuracy_ci95"][0]
     assert record["val"] == alone["val"]
-    note = "for the interval, 6 pictures count as 3.0 independent ones."
+    note = "for the interval, 6 pictures count as 3 independent ones."
     assert note in text_of(page)
     assert "independent ones" not in text_of(plain)
     recall = [pd.read_csv(tmp_path / name / "per_class.csv")["recall_low"].sum() for name in ("alone", "alike")]
