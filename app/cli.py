@@ -1,4 +1,4 @@
-"""What the commands share: flags that several have, mistakes as one line, and exit statuses."""
+"""Checks that several commands share, mistakes as one line, and exit statuses."""
 
 import io
 import os

@@ -1,6 +1,7 @@
 """Heads whose dropout can be changed without a new graph: trials that differ in it share what they compute."""
 
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -10,6 +11,22 @@ BuildHead = Callable[..., keras.Model]
 """`models.heads.build_head` with the shape of a search: takes `dropout` and `seed`."""
 PROBES = (0.25, 0.5)
 """Two settings of dropout, to see what a head makes of them."""
+
+
+class HeadShape(NamedTuple):
+    """Heads that can share graphs."""
+
+    build: BuildHead
+    dropout: float | None = None
+    """Setting that all of them have; None where each may have its own, see `is_adjustable`."""
+
+    def plain(self, seed: int = 0) -> keras.Model:
+        """Builds a head as it is trained alone."""
+        return self.build(dropout=PROBES[0] if self.dropout is None else self.dropout, seed=seed)
+
+    def shared(self) -> keras.Model:
+        """Builds the head whose graphs serve all of them."""
+        return adjustable(self.plain()) if self.dropout is None else self.plain()
 
 
 class AdjustableDropout(keras.layers.Dropout):

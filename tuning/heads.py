@@ -20,7 +20,7 @@ from data.pipeline import Examples, evaluation_batches, training_batches
 from models.heads import OUTPUTS
 from training.learner import ACCURACY, STEPS_PER_CALL, Measured, assign
 from training.optimizers import UPDATE_RULES, Rates, make_optimizer
-from tuning.adjustable import BuildHead, adjustable, dropout_rates, plain_weights, seeds
+from tuning.adjustable import HeadShape, dropout_rates, plain_weights, seeds
 
 HEADS_AT_ONCE = 16
 """Of an update rule."""
@@ -45,18 +45,17 @@ class SolvedHead(NamedTuple):
 class StackedHeads:
     """Graphs that train heads of one shape; used for group after group, so that no trial makes new ones."""
 
-    def __init__(self, build: BuildHead, task: Task, sizes: Mapping[str, int], dropout: float | None = None):
+    def __init__(self, shape: HeadShape, task: Task, sizes: Mapping[str, int]):
         """Makes the variables and the optimizers.
 
         Args:
-            build: makes a head from `dropout` and `seed`.
+            shape: of the heads.
             task: decides loss and metric.
             sizes: most heads of each of `training.optimizers.UPDATE_RULES`.
-            dropout: all heads have it; None where each may have its own, see `is_adjustable`.
         """
         self.sizes = dict(sizes)
-        self._build = functools.partial(build, dropout=0.5 if dropout is None else dropout)
-        self._head = adjustable(self._build()) if dropout is None else self._build()
+        self._shape = shape
+        self._head = shape.shared()
         self._stacks = {name: _Stack(name, size, self._head.trainable_variables) for name, size in sizes.items()}
         heads = sum(sizes.values())
         self._rates = tf.Variable(tf.zeros(heads))
@@ -116,7 +115,7 @@ class StackedHeads:
 
     def _reset(self, configs: Sequence[CompleteConfig], epochs: Sequence[int], steps: int) -> list[int]:
         """Gives every head its settings, and returns the place of each."""
-        start = self._build(seed=configs[0].seed)
+        start = self._shape.plain(configs[0].seed)
         chosen: dict[str, list[int]] = {name: [] for name in self._stacks}
         for number, config in enumerate(configs):
             chosen[UPDATE_RULES[config.optimizer]].append(number)

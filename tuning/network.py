@@ -35,7 +35,7 @@ from training.learner import DivergedError, Measured
 from training.memory import check_room
 from training.optimizers import UPDATE_RULES
 from training.recipe import check_depth, choose_fine_tune_augment, choose_head_learning_rate, choose_training
-from tuning.adjustable import BuildHead, is_adjustable
+from tuning.adjustable import BuildHead, HeadShape, is_adjustable
 from tuning.heads import SolvedHead, StackedHeads
 from tuning.space import TuneConfig
 from tuning.tails import Tail
@@ -90,9 +90,9 @@ class Network:
         )
         self._whole = whole_network(self._classifier, self._data)
         self._optimizers = search.optimizer
-        self._adjustable: dict[tuple[int, ...], bool] = {}
-        """By units of the head: whether graphs of one head train others of another dropout as well."""
-        self._stacks: dict[tuple[tuple[int, ...], float | None], list[StackedHeads]] = defaultdict(list)
+        self._shapes: dict[tuple[int, ...], tuple[BuildHead, bool]] = {}
+        """By units of the head: what builds it, and whether its graphs serve any dropout."""
+        self._stacks: dict[HeadShape, list[StackedHeads]] = defaultdict(list)
         self._tails: dict[tuple, Tail] = {}
 
     def _choose_cuts(self, config: SizedConfig) -> dict[Depth, Cut]:
@@ -153,9 +153,9 @@ class Network:
         self, train: Examples, val: Examples, configs: Sequence[CompleteConfig], epochs: Sequence[int]
     ) -> list[SolvedHead]:
         """Trains heads, together as far as they can share graphs."""
-        together: dict[float | None, list[int]] = {}
+        together: dict[HeadShape, list[int]] = {}
         for position, config in enumerate(configs):
-            together.setdefault(self._fixed_dropout(config), []).append(position)
+            together.setdefault(self._shape_of(config), []).append(position)
         solved: dict[int, SolvedHead] = {}
         for positions in together.values():
             chosen = [configs[position] for position in positions]
@@ -163,27 +163,26 @@ class Network:
             solved |= zip(positions, heads, strict=True)
         return [solved[position] for position in range(len(configs))]
 
-    def _fixed_dropout(self, config: CompleteConfig) -> float | None:
-        """The dropout that a trial's graphs are made for; None where they are for any."""
-        units = config.head_units
-        if units not in self._adjustable:
-            self._adjustable[units] = is_adjustable(self._builder(units))
-            if not self._adjustable[units]:
+    def _shape_of(self, config: CompleteConfig) -> HeadShape:
+        """The heads whose graphs a trial can use."""
+        units, num_classes = config.head_units, len(self._data.class_names)
+        if units not in self._shapes:
+            build: BuildHead = functools.partial(
+                build_head, self._features.shape[-1], self._data.task, num_classes, units
+            )
+            self._shapes[units] = build, is_adjustable(build)
+            if not self._shapes[units][1]:
                 text = "more than the rates of this head's Dropout layers depends on --dropout"
                 show_stage("warning", f"{text}: only trials that have the same learn together")
-        return None if self._adjustable[units] else config.dropout
-
-    def _builder(self, head_units: Sequence[int]) -> BuildHead:
-        """Makes heads of a shape, from `dropout` and `seed`."""
-        num_features, num_classes = self._features.shape[-1], len(self._data.class_names)
-        return functools.partial(build_head, num_features, self._data.task, num_classes, head_units)
+        build, of_any_dropout = self._shapes[units]
+        return HeadShape(build, None if of_any_dropout else config.dropout)
 
     def _stack_for(self, configs: Sequence[CompleteConfig]) -> StackedHeads:
         """Graphs that have room for some heads, and none besides where they take many steps."""
         counts = Counter(UPDATE_RULES[config.optimizer] for config in configs)
-        units, dropout = configs[0].head_units, self._fixed_dropout(configs[0])
+        shape = self._shape_of(configs[0])
         steps = len(self._data.splits["train"]) / configs[0].batch_size * max(config.head_epochs for config in configs)
-        stacks = self._stacks[units, dropout]
+        stacks = self._stacks[shape]
         if steps < STEPS_WORTH_A_GRAPH or len(stacks) >= MOST_STACKS:
             rules = {UPDATE_RULES[name] for name in self._optimizers}
             sizes = {rule: max(1, math.ceil(counts[rule] / ROOM)) * ROOM for rule in sorted(rules)}
@@ -193,7 +192,7 @@ class Network:
             good = [stack for stack in stacks if stack.sizes == sizes]
         if good:
             return min(good, key=lambda stack: sum(stack.sizes.values()))
-        stacks.append(StackedHeads(self._builder(units), self._data.task, sizes, dropout))
+        stacks.append(StackedHeads(shape, self._data.task, sizes))
         return stacks[-1]
 
     def _fine_tune(
@@ -212,12 +211,12 @@ class Network:
             self._classifier.backbone.layers, config.trainable_layers, batch_norm_learns=config.weights == "none"
         )
         inputs = self._inputs.get(config.trainable_layers, self._whole)
-        dropout = self._fixed_dropout(config)
-        place = (config.trainable_layers, config.head_units, dropout)
+        shape = self._shape_of(config)
+        place = (config.trainable_layers, shape)
         if place not in self._tails:
-            model, build = self._classifier.model, self._builder(config.head_units)
+            model = self._classifier.model
             tensor = self._tensors.get(config.trainable_layers, model.input)
-            self._tails[place] = Tail(model, tensor, self._data.task, build, self._strategy, self._precision, dropout)
+            self._tails[place] = Tail(model, tensor, self._data.task, shape, self._strategy, self._precision)
         train, val = self._examples(inputs, config, config.views if config.fine_tune_augment == "views" else 1)
         steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / config.batch_size)
         try:

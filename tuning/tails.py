@@ -1,6 +1,5 @@
 """The layers behind a cut and a head, trained again and again in the same graphs: no trial builds or traces any."""
 
-import functools
 from collections.abc import Callable, Sequence
 
 import keras
@@ -11,7 +10,7 @@ from app.config import ChosenConfig, Task
 from data.pipeline import Examples
 from devices.precision import Precision, learning_precision
 from training.learner import EpochResult, Learner, Measured
-from tuning.adjustable import BuildHead, adjustable, assign_head, dropout_rates, seeds
+from tuning.adjustable import HeadShape, assign_head, dropout_rates, seeds
 
 POOLED = "pooling"
 """Name of the layer whose output the head gets."""
@@ -25,10 +24,9 @@ class Tail:
         classifier: keras.Model,
         tensor: keras.KerasTensor,
         task: Task,
-        build: BuildHead,
+        shape: HeadShape,
         strategy: tf.distribute.Strategy,
         precision: Precision,
-        dropout: float | None = None,
     ):
         """Builds the head; the other layers are those of the classifier.
 
@@ -36,15 +34,14 @@ class Tail:
             classifier: whose trainable layers are set.
             tensor: of the classifier, that crosses the cut.
             task: decides loss and metric.
-            build: makes a head from `dropout` and `seed`.
+            shape: of the heads.
             strategy: under which the classifier was built.
             precision: of the run.
-            dropout: of every trial; None where each may have its own, see `is_adjustable`.
         """
-        self._build = functools.partial(build, dropout=0.5 if dropout is None else dropout)
+        self._shape = shape
         pooled = classifier.get_layer(POOLED).output
         with strategy.scope():
-            self._head = adjustable(self._build()) if dropout is None else self._build()
+            self._head = shape.shared()
         self._model = keras.Model(tensor, self._head(pooled))
         of_head = {id(variable) for variable in self._head.variables}
         self._pretrained = [
@@ -89,7 +86,7 @@ class Tail:
         assign_head(self._head, weights)
         for rate in dropout_rates(self._head):
             rate.assign(config.dropout)
-        fresh = self._build(seed=config.seed)
+        fresh = self._shape.plain(config.seed)
         for seed, start in zip(seeds(self._head), seeds(fresh), strict=True):
             seed.assign(start.numpy() + np.array([0, steps], start.dtype))
         if config.optimizer not in self._learners:

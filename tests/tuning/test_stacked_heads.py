@@ -12,7 +12,7 @@ from data.pipeline import Examples, View
 from models.heads import build_head, num_outputs
 from training.learner import Learner
 from training.optimizers import OPTIMIZERS, UPDATE_RULES
-from tuning.adjustable import is_adjustable
+from tuning.adjustable import HeadShape, is_adjustable
 from tuning.heads import HEADS_AT_ONCE, StackedHeads
 
 CONFIG = TrainConfig(batch_size=8, patience=3, dropout=0.3, learning_rate=0.02, head_epochs=6, views=1)
@@ -53,7 +53,7 @@ def test_every_optimizer_trains_each_as_if_alone(optimizer, task, head_units):
         {"schedule": "constant", "patience": 1},
     )
     configs = [dataclasses.replace(start, **change) for change in changes]
-    stacked = StackedHeads(builder(task, head_units), task, {UPDATE_RULES[optimizer]: 4})
+    stacked = StackedHeads(HeadShape(builder(task, head_units)), task, {UPDATE_RULES[optimizer]: 4})
     for _ in range(2):  # a second group finds the graphs as the first did
         solved = stacked.train(train, val, configs, [config.head_epochs for config in configs])
     for config, head in zip(configs, solved, strict=True):
@@ -70,7 +70,7 @@ def test_a_head_that_diverges_leaves_the_others_alone():
     wild = {"learning_rate": 10.0, "weight_decay": 10.0, "schedule": "constant", "patience": 30}
     calm = dataclasses.replace(CONFIG, optimizer="sgd")
     configs = [calm, dataclasses.replace(calm, **wild)]
-    stacked = StackedHeads(builder("multiclass"), "multiclass", {"sgd": 2})
+    stacked = StackedHeads(HeadShape(builder("multiclass")), "multiclass", {"sgd": 2})
     epochs = [6, 20]
     together = stacked.train(train, val, configs, epochs)
     single = stacked.train(train, val, configs[:1], epochs[:1])
@@ -80,7 +80,7 @@ def test_a_head_that_diverges_leaves_the_others_alone():
 
 def test_as_many_heads_as_there_is_room_for():
     configs = [dataclasses.replace(CONFIG, learning_rate=0.01 * (number + 1)) for number in range(HEADS_AT_ONCE)]
-    stacked = StackedHeads(builder("binary"), "binary", {"adam": HEADS_AT_ONCE})
+    stacked = StackedHeads(HeadShape(builder("binary")), "binary", {"adam": HEADS_AT_ONCE})
     solved = stacked.train(examples("binary", 0), examples("binary", 1), configs, [2] * HEADS_AT_ONCE)
     assert len({head.curve[-1].loss for head in solved}) == HEADS_AT_ONCE
 
@@ -89,7 +89,7 @@ def test_optimizers_are_trained_side_by_side():
     train, val = examples("multiclass", 0), examples("multiclass", 1)
     configs = [dataclasses.replace(CONFIG, optimizer=name) for name in ("sgd", "lion", "sgd", "adam")]
     configs[2] = dataclasses.replace(configs[2], dropout=0.0)
-    solved = StackedHeads(builder("multiclass"), "multiclass", {"adam": 2, "lion": 1, "sgd": 4}).train(
+    solved = StackedHeads(HeadShape(builder("multiclass")), "multiclass", {"adam": 2, "lion": 1, "sgd": 4}).train(
         train, val, configs, [6] * 4
     )
     for config, head in zip(configs, solved, strict=True):
@@ -135,7 +135,7 @@ def test_a_head_of_other_layers_learns_as_if_alone(optimizer):
     start = dataclasses.replace(CONFIG, optimizer=optimizer)
     configs = [start, dataclasses.replace(start, dropout=0.1, weight_decay=0.1, learning_rate=0.05)]
     assert is_adjustable(build_other_head)
-    solved = StackedHeads(build_other_head, "multiclass", {optimizer: 2}).train(train, val, configs, [6, 6])
+    solved = StackedHeads(HeadShape(build_other_head), "multiclass", {optimizer: 2}).train(train, val, configs, [6, 6])
     for config, head in zip(configs, solved, strict=True):
         model, result = alone(config, "multiclass", train, val, build_other_head)
         expected = [(epoch.val_loss, epoch.val_accuracy) for epoch in result.epochs]
@@ -148,7 +148,9 @@ def test_a_head_that_uses_dropout_otherwise_is_trained_for_that_dropout():
     train, val = examples("multiclass", 0), examples("multiclass", 1)
     build = functools.partial(build_other_head, share=0.5)
     assert not is_adjustable(build)
-    (solved,) = StackedHeads(build, "multiclass", {"adam": 1}, CONFIG.dropout).train(train, val, [CONFIG], [6])
+    (solved,) = StackedHeads(HeadShape(build, CONFIG.dropout), "multiclass", {"adam": 1}).train(
+        train, val, [CONFIG], [6]
+    )
     _, result = alone(CONFIG, "multiclass", train, val, build)
     losses = [epoch.val_loss for epoch in result.epochs]
     assert [judged.loss for judged in solved.curve[1:]] == pytest.approx(losses, rel=2e-4)
