@@ -9,7 +9,8 @@ from pathlib import Path
 import tyro
 
 from app.cli import run_command
-from app.config import DEFAULT_CACHE_DIR, RunError
+from app.config import DEFAULT_CACHE_DIR
+from app.errors import RunError
 from app.flags import parse_flags
 
 

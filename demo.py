@@ -8,7 +8,8 @@ from pathlib import Path
 import tyro
 
 from app.cli import run_command
-from app.config import DEFAULT_CACHE_DIR, UsageError, check_setting
+from app.config import DEFAULT_CACHE_DIR, check_setting
+from app.errors import UsageError
 from app.flags import parse_flags
 from inference.flags import AskFlags
 

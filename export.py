@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 import tyro
 
 from app.cli import run_command
-from app.config import DEFAULT_CACHE_DIR, Open, Several, UsageError
+from app.config import DEFAULT_CACHE_DIR, Open, Several
+from app.errors import UsageError
 from app.flags import parse_flags
 
 Format = Literal["saved_model", "litert", "onnx"]

@@ -9,7 +9,8 @@ from typing import Annotated
 import tyro
 
 from app.cli import check_output_file, run_command
-from app.config import Open, UsageError, check_setting
+from app.config import Open, check_setting
+from app.errors import UsageError
 from app.flags import parse_flags
 from inference.flags import AskFlags
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.config import RunError, UsageError, cannot_write
+from app.errors import RunError, UsageError, cannot_write
 from app.escapes import visible
 from app.files import YEARS_OF_ZIP, is_full_disk
 from app.interrupts import Terminated, heed_sigterm

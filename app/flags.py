@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_t
 import docstring_parser
 import tyro
 
-from app.config import SECTIONS, DataConfig, UsageError, unknown_choice
+from app.config import SECTIONS, DataConfig
+from app.errors import UsageError, unknown_choice
 
 Flags = TypeVar("Flags")
 KINDS: dict[type, tuple[str, str]] = {

@@ -26,7 +26,7 @@ from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
-from app.config import RunError, UsageError
+from app.errors import RunError, UsageError
 from app.escapes import visible
 
 REASONS_SHOWN = 3

@@ -13,7 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from app.config import UsageError
+from app.errors import UsageError
 
 
 class WheelFile(NamedTuple):

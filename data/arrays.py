@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.config import RunError, cannot_write
+from app.errors import RunError, cannot_write
 
 
 def temporary_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np.ndarray:

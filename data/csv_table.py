@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
-from app.config import UsageError
+from app.errors import UsageError
 from data.sources import LINK_OUT, SPLIT_FOLDERS, Picture, Source, is_within, printable
 
 COLUMNS = ("path", "label", "split")

@@ -9,7 +9,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from app.config import UsageError
+from app.errors import UsageError
 from data.sources import SPLIT_FOLDERS, Picture, natural_order
 
 FEW_TRAIN_PICTURES = 5

@@ -4,7 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from app.config import UsageError
+from app.errors import UsageError
 from data.doubts import doubt_layout
 from data.sources import (
     LINK_OUT,

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.config import Resize, SizedConfig, Task, TrainConfig, UsageError, did_you_mean, unknown_choice
+from app.config import Resize, SizedConfig, Task, TrainConfig
+from app.errors import UsageError, did_you_mean, unknown_choice
 from app.terminal import counted, show_stage
 from data.code_digest import code_digest
 from data.decode import read_size

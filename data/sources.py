@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from app.config import UsageError, did_you_mean
+from app.errors import UsageError, did_you_mean
 from app.escapes import visible
 
 Split = Literal["train", "val", "test"]

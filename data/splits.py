@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from app.config import UsageError
+from app.errors import UsageError
 from app.terminal import common_reasons
 from data.preflight import SetAside
 from data.sources import SPLITS, Picture, Split

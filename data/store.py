@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from filelock import FileLock, Timeout
 
-from app.config import cannot_write
+from app.errors import cannot_write
 from app.files import FULL_DISK, write_text
 from app.interrupts import put_off
 from app.terminal import show_stage

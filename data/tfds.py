@@ -15,7 +15,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from app.config import UsageError
+from app.errors import UsageError
 from app.terminal import console, import_tensorflow
 from data import folder
 from data.sources import SPLIT_FOLDERS, Source

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from app.config import cannot_write
+from app.errors import cannot_write
 from data.folder import is_leftover
 
 LONGEST_NAME = 200

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 import tensorflow as tf
 
-from app.config import UsageError
+from app.errors import UsageError
 
 Decision = TypeVar("Decision")
 

@@ -8,7 +8,8 @@ import json
 import os
 from typing import NamedTuple
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 
 VARIABLE = "TF_CONFIG"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from app.config import RunError, UsageError
+from app.errors import RunError, UsageError
 from app.files import is_full_disk
 
 PARITY_FILE = "parity.json"

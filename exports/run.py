@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import RunError
+from app.errors import RunError
 from app.escapes import visible
 from app.terminal import show_stage
 from exports.class_function import ClassFunction, class_function

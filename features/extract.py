@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import RunError, UsageError
+from app.errors import RunError, UsageError
 from data.code_digest import code_digest
 from data.pipeline import View, augment_pictures, input_batches
 from data.rows import ArrayWriter, Writer

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from joblib import cpu_count
 
-from app.config import Resize, UsageError, did_you_mean
+from app.config import Resize
+from app.errors import UsageError, did_you_mean
 from data.decode import UnreadablePictureError, read_picture
 from data.folder import files_below, is_leftover
 from data.sources import natural_order

@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from app.config import Open, Resize, UsageError, check_setting
+from app.config import Open, Resize, check_setting
+from app.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,8 @@ import functools
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from app.config import Resize, UsageError
+from app.config import Resize
+from app.errors import UsageError
 from inference.answering import AnsweringModel
 from models.backbones import find
 from models.weights import build_backbone, check_available

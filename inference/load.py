@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, get_args
 
-from app.config import SizedConfig, Task, TrainConfig, UsageError
+from app.config import SizedConfig, Task, TrainConfig
+from app.errors import UsageError
 from app.escapes import visible
 from app.files import newest_beside, read_json
 from inference.model_file import check_config, check_model_file

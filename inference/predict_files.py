@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.config import UsageError
+from app.errors import UsageError
 from app.terminal import progress_bar, show_stage
 from features.extract import BATCH_SIZE
 from inference.answer_summary import Summary

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from app.config import UsageError
+from app.errors import UsageError
 from app.files import read_json
 from data import tfds
 from data.csv_cells import read_table

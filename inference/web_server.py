@@ -7,7 +7,7 @@ import threading
 import webbrowser
 from typing import TYPE_CHECKING
 
-from app.config import UsageError
+from app.errors import UsageError
 from app.terminal import show_stage
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import importlib
 import re
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.config import UsageError, unknown_choice
+from app.errors import UsageError, unknown_choice
 
 if TYPE_CHECKING:
     import keras

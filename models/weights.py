@@ -10,7 +10,7 @@ from urllib.request import getproxies
 
 import numpy as np
 
-from app.config import UsageError, did_you_mean
+from app.errors import UsageError, did_you_mean
 from app.files import open_regular
 from app.wheels import EFFICIENTNET_LITE0, read_wheel_file
 from models import backbones

@@ -46,7 +46,8 @@ import onnxruntime
 import pandas as pd
 import tensorflow as tf
 
-from app.config import RunError, TrainConfig
+from app.config import TrainConfig
+from app.errors import RunError
 from data.decode import read_picture
 from exports.litert import open_litert
 from exports.run import export_run

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.folder import check_outside
 from data.prepare import ImageData, check_labels, prepare_to_judge

@@ -78,7 +78,7 @@ OPENERS: dict[str, Callable[[Path], None]] = {
 
 def main() -> None:
     """Prints, for each thing, its name, what became of it and the seconds; and last the most bytes of memory."""
-    from app.config import UsageError
+    from app.errors import UsageError
     from data.decode import UnreadablePictureError
 
     kind, folder = sys.argv[1:]

@@ -22,7 +22,8 @@ from docstring_parser import parse_from_object
 
 import train
 from app.cli import run_command
-from app.config import SECTIONS, RunError, TrainConfig
+from app.config import SECTIONS, TrainConfig
+from app.errors import RunError
 from data.store import Store
 from demo import DemoFlags
 from evaluate import EvaluateFlags

@@ -5,7 +5,8 @@ import os
 
 import pytest
 
-from app.config import TrainConfig, UsageError, did_you_mean
+from app.config import TrainConfig
+from app.errors import UsageError, did_you_mean
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pickle
 
 import pytest
 
-from app.config import UsageError
+from app.errors import UsageError
 from app.wheels import ANIMALS_LABELS, RestrictedUnpickler, read_wheel_file
 
 

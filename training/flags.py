@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from app.flags import parse_flags
 from training.folder import check_unchanged, read_begun
 

@@ -18,7 +18,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from app.config import RunError, SizedConfig, TrainConfig, UsageError, cannot_write
+from app.config import SizedConfig, TrainConfig
+from app.errors import RunError, UsageError, cannot_write
 from app.files import FULL_DISK, as_read, newest_beside, read_json, write_json
 from app.terminal import show_stage
 from data.folder import check_outside

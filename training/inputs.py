@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.config import SizedConfig, TrainConfig, UsageError
+from app.config import SizedConfig, TrainConfig
+from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.prepare import ImageData, prepare_data, typical_size
 from data.sources import load_source

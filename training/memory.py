@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from app.config import RunError, UsageError
+from app.errors import RunError, UsageError
 from app.terminal import show_stage
 from data.prepare import ImageData
 from data.store import Store

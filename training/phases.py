@@ -7,7 +7,7 @@ A head of random weights would send large, meaningless gradients into the pretra
 import dataclasses
 from collections.abc import Callable, Sequence
 
-from app.config import RunError
+from app.errors import RunError
 from app.interrupts import put_off
 from app.terminal import counted, progress_bar, show_stage
 from devices.precision import learning_precision

@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from app.config import ChosenConfig, RunError, Task
+from app.config import ChosenConfig, Task
+from app.errors import RunError
 from data.pipeline import Examples, training_batches
 from devices.precision import Precision
 from devices.replicas import distribute

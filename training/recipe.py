@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.config import ChosenConfig, CompleteConfig, Depth, Optimizer, SizedConfig, TrainConfig, UsageError
+from app.config import ChosenConfig, CompleteConfig, Depth, Optimizer, SizedConfig, TrainConfig
+from app.errors import UsageError
 from models.backbones import Backbone
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import ChosenConfig, RunError, SizedConfig
+from app.config import ChosenConfig, SizedConfig
+from app.errors import RunError
 from app.files import write_json, written_aside
 from app.terminal import attempt, progress_bar, show_stage
 from data.sources import Split

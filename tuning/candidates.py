@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from app.config import SizedConfig, UsageError
+from app.config import SizedConfig
+from app.errors import UsageError
 from app.terminal import show_stage
 from data.folder import check_outside
 from data.prepare import typical_size

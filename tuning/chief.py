@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 
-from app.config import RunError, UsageError
+from app.errors import RunError, UsageError
 from app.terminal import show_stage
 from tuning.cluster import HANDED_BACK, METHOD, OPTIONS, SERVICE, decode, encode, pack
 from tuning.space import TuneConfig

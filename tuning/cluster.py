@@ -9,7 +9,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from app.config import CompleteConfig, UsageError
+from app.config import CompleteConfig
+from app.errors import UsageError
 from tuning.trials import Job
 
 SERVICE, METHOD = "headstart.Search", "Work"

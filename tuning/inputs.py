@@ -5,7 +5,7 @@ import hashlib
 import json
 from pathlib import Path
 
-from app.config import UsageError
+from app.errors import UsageError
 from data.folder import check_outside
 from data.prepare import ImageData
 from training.folder import RUNS, check_output, data_name

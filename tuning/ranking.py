@@ -22,7 +22,8 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from app.config import DataConfig, RunError, SizedConfig, Task, UsageError
+from app.config import DataConfig, SizedConfig, Task
+from app.errors import RunError, UsageError
 from app.terminal import console, make_table, progress_bar, show_stage
 from data.store import open_store
 from devices.precision import choose_precision

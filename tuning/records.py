@@ -13,7 +13,8 @@ from typing import Any
 
 import pandas as pd
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from app.files import as_read, write_json
 from data.csv_cells import read_table
 from reports.writer import write_table

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 import tensorflow as tf
 
-from app.config import CompleteConfig, RunError, SizedConfig, TrainConfig
+from app.config import CompleteConfig, SizedConfig, TrainConfig
+from app.errors import RunError
 from app.files import as_read, write_json
 from app.terminal import console, counted, progress_bar, show_stage
 from devices.strategy import make_strategy

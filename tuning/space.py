@@ -9,7 +9,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from app.config import DataConfig, Depth, Objective, Open, Optimizer, TrainConfig, UsageError, check_setting
+from app.config import DataConfig, Depth, Objective, Open, Optimizer, TrainConfig, check_setting
+from app.errors import UsageError
 
 if TYPE_CHECKING:
     import keras_tuner  # which imports Keras

@@ -17,7 +17,7 @@ import grpc
 from joblib import cpu_count
 
 from app.cli import RUN_STATUS, run_command
-from app.config import RunError, UsageError
+from app.errors import RunError, UsageError
 from app.terminal import console, import_tensorflow, show_stage
 from training.inputs import RunInputs
 from tuning.cluster import HANDED_BACK, METHOD, OPTIONS, SERVICE, decode, encode, unpack

@@ -4,7 +4,8 @@ import shutil
 
 import pytest
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from data.prepare import check_labels
 from data.sources import load_source
 from training.inputs import load_inputs

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from data.prepare import prepare_data
 from data.sources import LINK_OUT, load_source
 from tests.conftest import make_picture

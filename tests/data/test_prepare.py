@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from data.decode import UnreadableNowError, content_of, decode_with_look
 from data.prepare import encode_labels, prepare_data, typical_size
 from data.sources import load_source

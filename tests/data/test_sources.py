@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app.config import UsageError
+from app.errors import UsageError
 from data import tfds
 from data.decode import read_picture
 from data.sources import SOURCES, load_source, natural_order

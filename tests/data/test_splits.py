@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.config import UsageError
+from app.errors import UsageError
 from data.sources import Picture
 from data.splits import assign_splits
 

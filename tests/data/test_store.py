@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.config import RunError
+from app.errors import RunError
 from data.rows import ArrayWriter
 from data.store import Store
 

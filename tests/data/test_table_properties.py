@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.config import UsageError
+from app.errors import UsageError
 from app.escapes import visible
 from data import csv_table, folder
 from data.prepare import encode_labels

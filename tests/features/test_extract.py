@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from app.config import RunError, UsageError
+from app.errors import RunError, UsageError
 from data.pipeline import View, augmentation_draws
 from data.store import Store
 from features.cuts import Cut, find_cuts

@@ -20,7 +20,8 @@ import pytest
 import tensorflow as tf
 
 import export as command
-from app.config import RunError, Task, TrainConfig, UsageError
+from app.config import Task, TrainConfig
+from app.errors import RunError, UsageError
 from data.decode import read_picture
 from exports.class_function import class_function
 from exports.folder import check_folders, complete_folder

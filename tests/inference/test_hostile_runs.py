@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.config import UsageError
+from app.errors import UsageError
 from inference import model_file
 from inference.load import TrainedRun, load_model, read_run
 from inference.model_file import MEMBER_BYTES, check_config, check_model_file

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.config import UsageError
+from app.errors import UsageError
 from inference.files import find_files
 from inference.imagenet import class_names, of_backbone
 from inference.predict_files import predict_files

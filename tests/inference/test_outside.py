@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from app.config import UsageError
+from app.errors import UsageError
 from inference.load import read_run
 from inference.run_record import read_sample
 from reports.evaluation_inputs import load_evaluation

@@ -18,7 +18,7 @@ import pytest
 
 import predict
 from app.cli import run_command
-from app.config import UsageError
+from app.errors import UsageError
 from data.sources import LINK_OUT
 from inference.answer_summary import ROWS_SHOWN
 from inference.answer_table import answer_table, csv_writer

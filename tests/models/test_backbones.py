@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from app.config import UsageError
+from app.errors import UsageError
 from models.backbones import TABLE, Backbone, build, find
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable, split_into_blocks

@@ -8,7 +8,7 @@ from pathlib import Path
 import keras
 import pytest
 
-from app.config import UsageError
+from app.errors import UsageError
 from inference.load import check_can_be_loaded
 from models.classifier import POOLING
 from models.own_layers import OWN_PARTS, own_part

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from app.config import UsageError
+from app.errors import UsageError
 from models import weight_file
 from models.backbones import find
 from models.weight_file import RefusedFileError, check_weights, most_bytes, read_weights

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from app.config import UsageError
+from app.errors import UsageError
 from models import weights
 from models.backbones import find
 from models.weights import build_backbone, check_available

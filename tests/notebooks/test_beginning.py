@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import UsageError
+from app.errors import UsageError
 from data.sources import Picture, load_source
 from notebooks import beginning
 from notebooks.beginning import locate, make_work_folder, quietly, shown_without, some_pictures

@@ -11,7 +11,8 @@ import pytest
 
 import evaluate
 from app.cli import run_command
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from inference.load import read_run
 from reports.evaluation import picture_changes
 from reports.evaluation_inputs import load_evaluation

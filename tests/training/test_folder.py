@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.config import RunError, TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import RunError, UsageError
 from training.folder import begin, check_output, data_name, open_folder, read_begun, read_begun_with, resume_command
 
 REPOSITORY = Path(__file__).parents[2]

@@ -12,7 +12,8 @@ import keras
 import numpy as np
 import pytest
 
-from app.config import RunError, TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import RunError, UsageError
 from data.pipeline import Examples
 from data.prepare import prepare_data
 from data.sources import load_source

@@ -3,7 +3,8 @@
 import pytest
 from PIL import Image
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from training.inputs import SET_ASIDE_SHOWN, load_inputs
 from tuning.candidates import load_candidates
 from tuning.inputs import load_search_inputs

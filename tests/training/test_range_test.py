@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from app.config import RunError, TrainConfig
+from app.config import TrainConfig
+from app.errors import RunError
 from data.pipeline import Examples, View
 from models.heads import build_head
 from training.inputs import load_inputs

@@ -5,7 +5,8 @@ import re
 import numpy as np
 import pytest
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from features.cuts import Cut, cut_before_trainable, find_cuts
 from models import backbones
 from models.backbones import find

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from app.config import RunError, TrainConfig
+from app.config import TrainConfig
+from app.errors import RunError
 from data.decode import read_picture
 from data.pipeline import View
 from features.extract import apply_model

@@ -5,7 +5,7 @@ import types
 import pytest
 import tensorflow as tf
 
-from app.config import RunError, UsageError
+from app.errors import RunError, UsageError
 from devices.replicas import Part, check_alike, chief_decides, distribute, is_chief, is_shared
 from devices.strategy import describe_batch, heed_lost_workers, make_strategy
 

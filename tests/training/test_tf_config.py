@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from devices.tf_config import Worker, read_worker
 
 ADDRESSES = ["a:1", "b:1", "c:1"]

@@ -15,7 +15,8 @@ import grpc
 import pandas as pd
 import pytest
 
-from app.config import CompleteConfig, TrainConfig, UsageError
+from app.config import CompleteConfig, TrainConfig
+from app.errors import UsageError
 from tuning.chief import ATTEMPTS, Chief
 from tuning.cluster import HANDED_BACK, METHOD, SERVICE, decode, encode, pack, read_cluster, unpack
 from tuning.space import TuneConfig

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from app.terminal import console
 from data.store import Store
 from inference.answers import class_probabilities

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from app.escapes import visible
 from tuning.records import Records
 from tuning.trials import Outcome

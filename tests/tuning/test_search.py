@@ -16,7 +16,8 @@ import pandas as pd
 import pytest
 from filelock import FileLock
 
-from app.config import RunError, TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import RunError, UsageError
 from models.backbones import find
 from models.freezing import set_trainable, split_into_blocks
 from models.weights import build_backbone

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from app.config import TrainConfig, UsageError
+from app.config import TrainConfig
+from app.errors import UsageError
 from app.flags import parse_flags
 from tuning.space import HYPERPARAMETERS, TuneConfig, search_space, trial_config
 

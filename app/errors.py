@@ -1,0 +1,42 @@
+"""What ends a command: mistakes of the user, and what is nobody's mistake."""
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+from app.files import FULL_DISK
+
+MOST_LISTED = 12
+"""Choices that an error lists although it can tell which of them was meant."""
+NEAR = 0.7
+"""Least similarity (Ratcliff and Obershelp) of a name that may be meant: of 'adm' and 'adam' 0.86, of 'nothere' and
+'three' 0.67."""
+
+
+class UsageError(Exception):
+    """A mistake of the user: one sentence of what was expected, what came and what to do. The command exits with 2."""
+
+
+class RunError(Exception):
+    """What ended a command and is no mistake of the user: one sentence, how to go on included. It exits with 1."""
+
+
+def unknown_choice(flag: str, received: str, choices: Iterable[str]) -> UsageError:
+    """The error for a name that is not in a table, with the nearest name that is."""
+    choices = list(choices)
+    hint = did_you_mean(received.lower(), choices)
+    listed = f"{len(choices)} names" if hint and len(choices) > MOST_LISTED else ", ".join(choices)
+    return UsageError(f"{flag} must be one of {listed}; received '{received}'.{hint}")
+
+
+def cannot_write(flag: str, path: Path, error: OSError) -> UsageError | RunError:
+    """The error for a place of the user's that cannot be written; a full disk is nobody's mistake."""
+    if error.errno in FULL_DISK:
+        return RunError(f"The disk of '{path}' is full. Make room, or choose another {flag}.")
+    return UsageError(f"{flag} must be writable; '{path}' is not: {error.strerror}.")
+
+
+def did_you_mean(received: str, choices: Iterable[str]) -> str:
+    """The end of an error message that names the choice nearest to what came, or nothing if none is near."""
+    nearest = difflib.get_close_matches(received, choices, n=1, cutoff=NEAR)
+    return f" Did you mean '{nearest[0]}'?" if nearest else ""
