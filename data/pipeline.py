@@ -8,25 +8,15 @@ import functools
 import gc
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from data.arrays import release
+from data.images.augment import NUM_DRAWS, augment_pictures
 from devices.replicas import Part
 
-AUGMENTATION: dict[str, Any] = {
-    # Share of the picture that a random crop keeps.
-    "crop_area": (0.7, 1.0),
-    # Width of a random crop as a multiple of its height.
-    "crop_aspect": (0.85, 1.18),
-    # Most that is added to or taken from every pixel.
-    "brightness": 0.1 * 255,
-    # Factors on the distance of every pixel from the picture's mean.
-    "contrast": (0.85, 1.15),
-}
-"""The ranges that are drawn from."""
 PARALLEL_READS = 2
 PREFETCHED = 2
 """Batches that wait. Left to itself, TensorFlow keeps gigabytes of pictures waiting for a slow network."""
@@ -34,8 +24,6 @@ MOST_IN_MEMORY = 2**30
 """Bytes of vectors that are kept in memory to pick from: Python takes longer to read them than a step on them takes."""
 LARGE = 2**24
 """Bytes of vectors that are worth the tenth of a second in which Python looks for those no longer used."""
-NUM_DRAWS = 7
-"""Random numbers that the augmentation of one picture takes."""
 
 
 class View(NamedTuple):
@@ -167,32 +155,6 @@ def augmentation_draws(seed: int, number: int, count: int) -> np.ndarray:
     return np.random.default_rng((seed, number)).random((count, NUM_DRAWS), np.float32)
 
 
-def augment_pictures(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Flips and crops pictures at random, varies brightness and contrast: mildly, for faces and X-rays alike.
-
-    Args:
-        pictures: float32 (n, height, width, 3) in [0, 255].
-        draws: float32 (n, NUM_DRAWS) in [0, 1).
-
-    Returns:
-        float32, same shape and range.
-    """
-    area, aspect, top, left, flip, brightness, contrast = tf.unstack(draws, axis=1)
-    area = _between(area, *AUGMENTATION["crop_area"])
-    aspect = tf.exp(_between(aspect, *np.log(AUGMENTATION["crop_aspect"])))
-    height, width = tf.minimum(tf.sqrt(area / aspect), 1.0), tf.minimum(tf.sqrt(area * aspect), 1.0)
-    top, left = top * (1 - height), left * (1 - width)
-    start, end = tf.where(flip < 0.5, left, left + width), tf.where(flip < 0.5, left + width, left)
-    boxes = tf.stack([top, start, top + height, end], axis=1)  # a box from right to left is mirrored
-    size = tf.shape(pictures)
-    crops = tf.image.crop_and_resize(pictures, boxes, tf.range(size[0]), size[1:3])
-    means = tf.reduce_mean(crops, axis=(1, 2), keepdims=True)
-    factors = _between(contrast, *AUGMENTATION["contrast"])[:, None, None, None]
-    shifts = _between(brightness, -AUGMENTATION["brightness"], AUGMENTATION["brightness"])[:, None, None, None]
-    result = tf.clip_by_value((crops - means) * factors + means + shifts, 0.0, 255.0)
-    return tf.ensure_shape(result, pictures.shape)
-
-
 def _deal(batches: tf.data.Dataset, batch_size: int, part: Part | None) -> tf.data.Dataset:
     """Batches of positions, dealt to the replicas that a pipeline feeds.
 
@@ -230,10 +192,6 @@ def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.prefetch(PREFETCHED).with_options(options)
-
-
-def _between(draws: tf.Tensor, low: float, high: float) -> tf.Tensor:
-    return low + draws * (high - low)
 
 
 def _reader(examples: Examples) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:

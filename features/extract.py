@@ -15,7 +15,8 @@ import tensorflow as tf
 
 from app.errors import RunError, UsageError
 from data.code_digest import code_digest
-from data.pipeline import View, augment_pictures, input_batches
+from data.images.augment import augment_pictures
+from data.pipeline import View, input_batches
 from data.rows import ArrayWriter, Writer
 from data.store import Description, Store, Stored
 from devices.precision import Precision, computing_in, is_rewritten
@@ -308,5 +309,5 @@ def convolutions_in(precision: Precision) -> Iterator[None]:
         tf.config.optimizer.set_experimental_options(dict.fromkeys(options, False))
 
 
-_CODE = code_digest(augment_pictures, distribute, computing_in, frozen_function)
+_CODE = code_digest(augment_pictures, input_batches, distribute, computing_in, frozen_function)
 """Of what varies pictures, puts them into batches, sets number formats, and computes."""

@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
+from data.images.augment import AUGMENTATION, augment_pictures
 from data.pipeline import (
-    AUGMENTATION,
     Examples,
     View,
-    augment_pictures,
     augmentation_draws,
     evaluation_batches,
     input_batches,
