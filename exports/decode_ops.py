@@ -1,7 +1,7 @@
-"""What `data/decode.py` does with a picture, as TensorFlow operations: a SavedModel carries them to where no Pillow is.
+"""Decodes pictures as `data/decode.py` does, by TensorFlow operations: a SavedModel carries them to where no Pillow is.
 
-TensorFlow itself ignores how the camera was held, drops what is transparent, and crops to whole pixels. All that is
-done here as Pillow does it; JPEGs are decoded at 1/2, 1/4 or 1/8 of their size under the same condition.
+TensorFlow itself ignores how the camera was held, drops transparency, and crops to whole pixels. JPEGs are decoded at
+1/2, 1/4 or 1/8 of their size where that loses nothing.
 """
 
 import functools
@@ -12,22 +12,21 @@ import tensorflow as tf
 
 from app.config import Resize
 from data.decode import MAX_PIXELS, ZOOM
-from exports.exif_ops import JPEG_CHUNKS, PNG_CHUNKS, WEBP_CHUNKS, Chunks, as_bytes, equal, number, read_orientation
+from exports.exif_ops import as_bytes, jpeg_segment, number, png_chunk, read_orientation, starts_with, webp_chunk
 
-TURNS = (
-    (False, False, False),
-    (False, False, True),
-    (False, True, True),
-    (False, True, False),
-    (True, False, False),
-    (True, False, True),
-    (True, True, True),
-    (True, True, False),
-)
-"""Of the EXIF orientations 1 to 8, whether rows and columns change places, then whether rows, then columns are
-reversed, to put the picture upright."""
 SHRUNK = (1, 2, 4, 8)
-"""Fractions of its size at which a JPEG can be decoded."""
+"""Divisors of its size at which a JPEG can be decoded."""
+
+
+class Kind(NamedTuple):
+    """A kind of file."""
+
+    accepts: Callable[[tf.Tensor], tf.Tensor]
+    """Tells from the bytes whether a file is of this kind, bool ()."""
+    decode: Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]
+    """Decodes a file, its bytes and the wanted size to uint8 (height, width, 3)."""
+    chunk: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, ...]] | None = None
+    """Reads a chunk; see `exports.exif_ops.read_orientation`. None for a kind without EXIF data."""
 
 
 def decode_picture(content: tf.Tensor, image_size: int, resize: Resize) -> tf.Tensor:
@@ -43,40 +42,39 @@ def decode_picture(content: tf.Tensor, image_size: int, resize: Resize) -> tf.Te
     """
     data = as_bytes(content)
 
-    def refuse() -> tuple[tf.Tensor, tf.Tensor]:
-        message = f"A picture must be {', '.join(KINDS)}; this is none of them."
-        with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
-            return tf.zeros((1, 1, 3), tf.uint8), tf.constant(1, tf.int64)
+    def read(kind: Kind) -> tf.Tensor:
+        picture = kind.decode(content, data, image_size)
+        return _turn_upright(picture, read_orientation(data, kind.chunk)) if kind.chunk else picture
 
-    def read(kind: Kind) -> tuple[tf.Tensor, tf.Tensor]:
-        return kind.decode(content, data, image_size), read_orientation(data, kind.chunks)
+    def refuse() -> tf.Tensor:
+        refused = tf.debugging.Assert(False, [f"A picture must be {', '.join(KINDS)}; this is none of them."])
+        with tf.control_dependencies([refused]):
+            return tf.zeros((1, 1, 3), tf.uint8)
 
-    branches = [(kind.accepts(data), functools.partial(read, kind)) for kind in KINDS.values()]
-    picture, orientation = tf.case(branches, default=refuse)
+    picture = tf.case([(kind.accepts(data), functools.partial(read, kind)) for kind in KINDS.values()], default=refuse)
     picture.set_shape((None, None, 3))
-    upright = _resize_upright(picture, orientation, *_RESIZE[resize](_sides(picture), image_size))
-    return tf.ensure_shape(_centre(upright, image_size), (image_size, image_size, 3))
+    sides = tf.cast(tf.shape(picture)[:2], tf.float64)  # Pillow computes boxes in Python's numbers
+    box, size = _BOXES[resize](sides, image_size)
+    resized = _resize(picture, (sides - box) / 2, tf.cast(size, tf.float64) / box, size)
+    top, left = tf.unstack(tf.cast(tf.round((image_size - size) / 2), tf.int32))
+    padded = tf.image.pad_to_bounding_box(resized, top, left, image_size, image_size)
+    return tf.ensure_shape(padded, (image_size, image_size, 3))
 
 
 def _decode_jpeg(content: tf.Tensor, data: tf.Tensor, image_size: int) -> tf.Tensor:
     height, width, _ = tf.unstack(tf.image.extract_jpeg_shape(content), num=3)
-
-    def at(ratio: int) -> Callable[[], tf.Tensor]:
-        return lambda: tf.io.decode_jpeg(content, channels=3, ratio=ratio, dct_method="INTEGER_ACCURATE")
-
+    decode = functools.partial(tf.io.decode_jpeg, content, channels=3, dct_method="INTEGER_ACCURATE")
     # Twice the target keeps every visible detail.
     spare = tf.minimum(height, width) // (2 * image_size)
     chosen = tf.reduce_sum(tf.cast(spare >= tf.constant(SHRUNK[1:]), tf.int32))
     with tf.control_dependencies([_check_size(height, width)]):
-        return tf.switch_case(chosen, [at(ratio) for ratio in SHRUNK])
+        return tf.switch_case(chosen, [functools.partial(decode, ratio=ratio) for ratio in SHRUNK])
 
 
 def _decode_png(content: tf.Tensor, data: tf.Tensor, image_size: int) -> tf.Tensor:
-    height, width = number(data, 20, 4, True), number(data, 16, 4, True)
-    with tf.control_dependencies([_check_size(height, width)]):
-        # TensorFlow calls grey of 1, 2 or 4 bits opaque by the largest number of as many bits.
-        bits = tf.cast(data[24], tf.int32)
-        opaque = tf.minimum(tf.bitwise.left_shift(1, bits) - 1, 255)
+    with tf.control_dependencies([_check_size(number(data, 20, 4, True), number(data, 16, 4, True))]):
+        # In grey pictures of 1, 2 or 4 bits, TensorFlow's alpha of an opaque pixel is the largest number of those bits.
+        opaque = tf.minimum(tf.bitwise.left_shift(1, tf.cast(data[24], tf.int32)) - 1, 255)
         return _on_white(tf.io.decode_png(content, channels=4), tf.cast(opaque, tf.uint8))
 
 
@@ -87,37 +85,26 @@ def _decode_gif(content: tf.Tensor, data: tf.Tensor, image_size: int) -> tf.Tens
 
 def _decode_bmp(content: tf.Tensor, data: tf.Tensor, image_size: int) -> tf.Tensor:
     bits = number(data, 28, 2, False)
-    # A palette's numbers would be taken for shades of grey.
+    # TensorFlow takes the numbers of a palette for shades of grey.
     is_true_colour = tf.debugging.Assert((bits == 24) | (bits == 32), ["A BMP must have 24 or 32 bits; this has", bits])
     with tf.control_dependencies([is_true_colour]):
         return tf.io.decode_image(content, channels=3, expand_animations=False)
 
 
 def _decode_webp(content: tf.Tensor, data: tf.Tensor, image_size: int) -> tf.Tensor:
-    picture = tf.io.decode_webp(content, channels=0)[0]  # of an animation, the first
+    picture = tf.io.decode_webp(content, channels=0)[0]  # the first picture of an animation
     missing = 4 - tf.shape(picture)[-1]
     return _on_white(tf.pad(picture, [[0, 0], [0, 0], [0, missing]], constant_values=255))
 
 
-class Kind(NamedTuple):
-    """A kind of file."""
-
-    accepts: Callable[[tf.Tensor], tf.Tensor]
-    """From the bytes to whether it is of this kind, bool ()."""
-    decode: Callable[[tf.Tensor, tf.Tensor, int], tf.Tensor]
-    """From the content, its bytes and the size that is wanted to uint8 (height, width, 3)."""
-    chunks: Chunks | None = None
-    """None for a kind without EXIF data."""
-
-
 KINDS: dict[str, Kind] = {
-    "JPEG": Kind(lambda data: equal(data, 0, b"\xff\xd8\xff"), _decode_jpeg, JPEG_CHUNKS),
-    "PNG": Kind(lambda data: equal(data, 0, b"\x89PNG\r\n\x1a\n"), _decode_png, PNG_CHUNKS),
-    "GIF": Kind(lambda data: equal(data, 0, b"GIF8"), _decode_gif),
-    "BMP": Kind(lambda data: equal(data, 0, b"BM"), _decode_bmp),
-    "WebP": Kind(lambda data: equal(data, 0, b"RIFF") & equal(data, 8, b"WEBP"), _decode_webp, WEBP_CHUNKS),
+    "JPEG": Kind(lambda data: starts_with(data, 0, b"\xff\xd8\xff"), _decode_jpeg, jpeg_segment),
+    "PNG": Kind(lambda data: starts_with(data, 0, b"\x89PNG\r\n\x1a\n"), _decode_png, png_chunk),
+    "GIF": Kind(lambda data: starts_with(data, 0, b"GIF8"), _decode_gif),
+    "BMP": Kind(lambda data: starts_with(data, 0, b"BM"), _decode_bmp),
+    "WebP": Kind(lambda data: starts_with(data, 0, b"RIFF") & starts_with(data, 8, b"WEBP"), _decode_webp, webp_chunk),
 }
-"""What can be decoded."""
+"""Kinds of files that can be decoded."""
 
 
 def _check_size(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
@@ -126,7 +113,7 @@ def _check_size(height: tf.Tensor, width: tf.Tensor) -> tf.Operation:
 
 
 def _on_white(picture: tf.Tensor, opaque: tf.Tensor | int = 255) -> tf.Tensor:
-    """What is transparent becomes white, unless all is `opaque`; uint8 (height, width, 4) to (height, width, 3)."""
+    """Blends a picture with white unless all of it is `opaque`; uint8 (height, width, 4) to (height, width, 3)."""
 
     def blend() -> tf.Tensor:
         opacity = tf.cast(picture[..., 3:], tf.float32) / 255
@@ -135,9 +122,15 @@ def _on_white(picture: tf.Tensor, opaque: tf.Tensor | int = 255) -> tf.Tensor:
     return tf.cond(tf.reduce_all(picture[..., 3] == opaque), lambda: picture[..., :3], blend)
 
 
-def _sides(picture: tf.Tensor) -> tf.Tensor:
-    """Height and width, pixels, float64 (2,): Pillow computes boxes in Python's numbers."""
-    return tf.cast(tf.shape(picture)[:2], tf.float64)
+def _turn_upright(picture: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """Turns a picture by its EXIF orientation, 1 to 8."""
+
+    def where(orientations: list[int], turn: Callable[[tf.Tensor], tf.Tensor], picture: tf.Tensor) -> tf.Tensor:
+        return tf.cond(tf.reduce_any(orientation == orientations), lambda: turn(picture), lambda: picture)
+
+    picture = where([5, 6, 7, 8], lambda turned: tf.transpose(turned, (1, 0, 2)), picture)
+    picture = where([3, 4, 7, 8], lambda turned: tf.reverse(turned, [0]), picture)
+    return where([2, 3, 6, 7], lambda turned: tf.reverse(turned, [1]), picture)
 
 
 def _crop(sides: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -149,57 +142,26 @@ def _pad(sides: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
     return sides, tf.maximum(1, tf.cast(tf.round(sides / tf.reduce_max(sides) * image_size), tf.int32))
 
 
-def _stretch(sides: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    return sides, tf.fill((2,), image_size)
-
-
-_RESIZE: dict[Resize, Callable[[tf.Tensor, int], tuple[tf.Tensor, tf.Tensor]]] = {
+_BOXES: dict[Resize, Callable[[tf.Tensor, int], tuple[tf.Tensor, tf.Tensor]]] = {
     "crop": _crop,
     "pad": _pad,
-    "stretch": _stretch,
+    "stretch": lambda sides, image_size: (sides, tf.fill((2,), image_size)),
 }
-"""How a picture becomes a square: from its sides to those of its part in the middle that is kept, float64 (2,) pixels,
-and to the size that this gets, int32 (2,)."""
+"""For each way to a square: sides of the part in the middle that is kept, float64 (2,) pixels, and its size in the
+result, int32 (2,)."""
 
 
-def _resize_upright(picture: tf.Tensor, orientation: tf.Tensor, box: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Resizes the middle of a picture, bicubically, and turns it upright: in this order, as the result is smaller.
-
-    Args:
-        picture: uint8 (height, width, 3).
-        orientation: 1 to 8.
-        box: height and width of the part, which may start and end within pixels.
-        size: height and width of the result before it is turned.
-
-    Returns:
-        float32 (height, width, 3), whole numbers in [0, 255].
-    """
-    start, scale = (_sides(picture) - box) / 2, tf.cast(size, tf.float64) / box
-
-    def resized(first: int, second: int) -> tf.Tensor:
-        across = _resample(picture, first, start[first], scale[first], size[first])
-        return _resample(across, second, start[second], scale[second], size[second])
-
-    exchanged, upside_down, mirrored = tf.unstack(tf.gather(tf.constant(TURNS), orientation - 1))
-    # Pillow resizes the rows first, and rounds, of the picture that is upright already. (From version 13 on it takes
-    # tall pictures the other way round, which moves a few values by one.)
-    turned = tf.cond(exchanged, lambda: tf.transpose(resized(0, 1), (1, 0, 2)), lambda: resized(1, 0))
-    turned = tf.cond(upside_down, lambda: tf.reverse(turned, [0]), lambda: turned)
-    return tf.cond(mirrored, lambda: tf.reverse(turned, [1]), lambda: turned)
-
-
-def _resample(picture: tf.Tensor, axis: int, start: tf.Tensor, scale: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Resizes along one axis, with antialiasing, and rounds."""
-    sizes = tf.tensor_scatter_nd_update(tf.shape(picture)[:2], [[axis]], [size])
-    scales = tf.tensor_scatter_nd_update(tf.ones((2,)), [[axis]], [tf.cast(scale, tf.float32)])
-    shifts = tf.tensor_scatter_nd_update(tf.zeros((2,)), [[axis]], [tf.cast(-start * scale, tf.float32)])
-    resized = tf.raw_ops.ScaleAndTranslate(
-        images=picture[None], size=sizes, scale=scales, translation=shifts, kernel_type="keyscubic", antialias=True
-    )
-    return tf.round(tf.clip_by_value(resized[0], 0, 255))
-
-
-def _centre(picture: tf.Tensor, image_size: int) -> tf.Tensor:
-    """Puts black bars around what is smaller than the square."""
-    top, left = tf.unstack(tf.cast(tf.round((image_size - tf.shape(picture)[:2]) / 2), tf.int32))
-    return tf.image.pad_to_bounding_box(picture, top, left, image_size, image_size)
+def _resize(picture: tf.Tensor, start: tf.Tensor, scale: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Resizes a part of a picture, which may start within a pixel, bicubically with antialiasing."""
+    for axis in (1, 0):  # Pillow resizes the rows first, and rounds
+        only = tf.one_hot(axis, 2) > 0
+        resized = tf.raw_ops.ScaleAndTranslate(
+            images=picture[None],
+            size=tf.where(only, size, tf.shape(picture)[:2]),
+            scale=tf.where(only, tf.cast(scale, tf.float32), 1),
+            translation=tf.where(only, tf.cast(-start * scale, tf.float32), 0),
+            kernel_type="keyscubic",
+            antialias=True,
+        )
+        picture = tf.round(tf.clip_by_value(resized[0], 0, 255))
+    return picture
