@@ -1,1 +1,1 @@
-"""A module for each format of an exported model, and the comparison that each must pass."""
+"""A module for each export format, and the comparison that every export must pass."""

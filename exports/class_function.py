@@ -9,17 +9,12 @@ from app.config import Task
 from features.extract import frozen_function
 
 ClassFunction: TypeAlias = tf.types.experimental.PolymorphicFunction
-"""A TensorFlow function of float32 pictures (n, image_size, image_size, 3) in [0, 255] to 'probabilities', float32
+"""TensorFlow function of float32 pictures (n, image_size, image_size, 3) in [0, 255]; returns 'probabilities', float32
 (n, num_classes)."""
 
 
 def class_function(model: keras.Model, task: Task) -> ClassFunction:
-    """Makes a TensorFlow function of a model, its weights folded in as constants; two classes get a column each.
-
-    Args:
-        model: from pictures to probabilities (n, num_outputs).
-        task: decides what the outputs mean.
-    """
+    """Makes a TensorFlow function of a model, its weights folded in as constants; two classes get a column each."""
     compute = frozen_function(model)
 
     @tf.function(input_signature=[tf.TensorSpec(model.input.shape, tf.float32, name="pictures")], autograph=False)

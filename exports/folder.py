@@ -1,4 +1,4 @@
-"""Where an export goes: a folder that is complete or absent, and never one that holds something else."""
+"""Folders of exports: complete or absent, and never written over something else."""
 
 import contextlib
 import glob
@@ -14,13 +14,13 @@ from app.errors import RunError, UsageError
 from app.files import is_full_disk
 
 PARITY_FILE = "parity.json"
-"""In every export, and so the sign of one."""
+"""File of every export, by which an earlier one is recognised."""
 _LOCK, _REPLACED = "lock", "replaced"
-"""Beside what is written: a lock that its process holds, and the earlier export while the new one takes its place."""
+"""Files beside the new export: a lock that its process holds, and the earlier export while it is replaced."""
 
 
 def check_folders(folders: Iterable[Path]) -> None:
-    """Raises a UsageError if something else than an earlier export is where one is to be written."""
+    """Raises a UsageError if a folder to be written holds something else than an earlier export."""
     for folder in folders:
         if folder.exists() and not (folder / PARITY_FILE).is_file():
             raise UsageError(f"'{folder}' is no earlier export, and is kept. Move it, or name another --output.")
@@ -28,7 +28,7 @@ def check_folders(folders: Iterable[Path]) -> None:
 
 @contextlib.contextmanager
 def complete_folder(folder: Path) -> Iterator[Path]:
-    """Gives a folder to fill, and puts it in the place of `folder` once it is complete; leaves nothing if it is not.
+    """Yields a folder to fill, which takes the place of `folder` after the block; an error in it leaves nothing.
 
     Raises:
         RunError: the disk is full.
@@ -53,12 +53,12 @@ def complete_folder(folder: Path) -> Iterator[Path]:
         raise
     finally:
         if is_new:
-            with contextlib.suppress(OSError):  # it is not empty, or was never made
+            with contextlib.suppress(OSError):  # not empty, or never made
                 folder.parent.rmdir()
 
 
 def _clear_abandoned(folder: Path) -> None:
-    """Deletes what killed processes left beside an export; an earlier one that was moved there comes back."""
+    """Deletes files that killed processes left beside an export, and restores an export that they had moved there."""
     for lock_file in folder.parent.glob(f".{glob.escape(folder.name)}-*/{_LOCK}"):
         with contextlib.suppress(OSError), FileLock(lock_file, timeout=0):  # held by a process at work, or gone by now
             if not folder.exists() and (lock_file.parent / _REPLACED).exists():

@@ -13,13 +13,7 @@ from inference.load import TrainedRun
 
 
 def write_litert(compute: ClassFunction, run: TrainedRun, path: Path) -> None:
-    """Writes the model with float32 weights.
-
-    Args:
-        compute: from pictures to probabilities.
-        run: not used: such a file has no place for labels.
-        path: of the file.
-    """
+    """Writes the model with float32 weights. `run` is not used: such a file has no place for labels."""
     _write(compute, path, optimizations=[])
 
 
@@ -29,7 +23,7 @@ def write_quantized_litert(compute: ClassFunction, run: TrainedRun, path: Path) 
 
 
 def open_litert(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Opens a file with LiteRT's own runtime; the result answers float32 pictures, of any number."""
+    """Opens a file with LiteRT's own runtime, as a function of any number of float32 pictures."""
     with warnings.catch_warnings(action="ignore"), silent_stderr():
         interpreter = tf.lite.Interpreter(str(path))
         interpreter.allocate_tensors()

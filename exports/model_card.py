@@ -1,4 +1,4 @@
-"""The page that travels with an exported model: what it answers, from what, how well, and under which licence."""
+"""The model card beside every export: classes, inputs, measured accuracy, and the licence of the weights."""
 
 import re
 import textwrap
@@ -39,7 +39,7 @@ WEIGHTS_LICENCES: dict[str, str] = {
     "efficientnet_v2": _UNSTATED,
     "convnext": "MIT, converted from those of the repository facebookresearch/ConvNeXt",
 }
-"""Of the ImageNet weights of each family of `models/backbones.py`."""
+"""Licence of the ImageNet weights of each family in `models/backbones.py`."""
 
 IMAGENET_TERMS = (
     "ImageNet, from which such weights are learnt, is given out for non-commercial research and education only; "
@@ -48,12 +48,8 @@ IMAGENET_TERMS = (
 
 
 def weights_licence(backbone: str, weights: str) -> str:
-    """What is known of the licence of the weights that a run started from.
-
-    Args:
-        backbone: name of the network.
-        weights: the setting of that name: 'imagenet', 'none' or a file.
-    """
+    """Returns the licence, as far as it is known, of the weights that a run started from: 'imagenet', 'none' or a
+    file."""
     if weights == "none":
         return "None but your own: the network was trained from random weights."
     if weights != "imagenet":
@@ -65,19 +61,10 @@ def weights_licence(backbone: str, weights: str) -> str:
 
 
 def write_card(path: Path, format_name: str, run: TrainedRun, metrics: dict[str, Any], parity: dict[str, str]) -> None:
-    """Writes the card of one export.
-
-    Args:
-        path: of the file.
-        format_name: of the export.
-        run: what was exported.
-        metrics: the run's `metrics.json`.
-        parity: how far each route agrees with the model, in words.
-    """
+    """Writes the card of one export; `parity` says of each route how far it agrees with the model."""
     measured = measured_split(metrics)
-    folder = Path(__file__).parent
     environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(folder),
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -101,7 +88,7 @@ def write_card(path: Path, format_name: str, run: TrainedRun, metrics: dict[str,
 
 
 def _as_code(name: str) -> str:
-    """A name that Markdown shows as it is: between more backticks than it has in a row."""
+    """Quotes a name for Markdown, between more backticks than it has in a row."""
     fence = "`" * (1 + max(map(len, re.findall("`+", name)), default=0))
     padding = " " if "`" in name else ""
     return f"{fence}{padding}{visible(name)}{padding}{fence}"

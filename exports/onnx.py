@@ -15,13 +15,7 @@ from inference.load import TrainedRun
 
 
 def write_onnx(compute: ClassFunction, run: TrainedRun, path: Path) -> None:
-    """Writes the model, with its class names in the file's metadata.
-
-    Args:
-        compute: from pictures to probabilities.
-        run: for the classes.
-        path: of the file.
-    """
+    """Writes the model, with its class names in the file's metadata."""
     with warnings.catch_warnings(action="ignore"), silent_stderr():
         import onnx
         import tf2onnx
@@ -37,7 +31,7 @@ def write_onnx(compute: ClassFunction, run: TrainedRun, path: Path) -> None:
 
 
 def open_onnx(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Opens a file with ONNX Runtime on the CPU; the result answers float32 pictures, of any number."""
+    """Opens a file with ONNX Runtime on the CPU, as a function of any number of float32 pictures."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -47,7 +41,7 @@ def open_onnx(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
 
 
 def _teach_erfc() -> None:
-    """Lets tf2onnx write Erfc, by which Keras computes the GELU of ConvNeXt: 1 - Erf, which it knows."""
+    """Teaches tf2onnx to write Erfc, by which Keras computes the GELU of ConvNeXt, as 1 - Erf."""
     from tf2onnx.handler import tf_op
 
     @tf_op("Erfc")
@@ -66,8 +60,8 @@ def _teach_erfc() -> None:
 def _keep_zero_padding(graph: Any) -> None:
     """Puts a step that changes nothing between Pad and MaxPool.
 
-    ONNX Runtime makes one step of the two, in which the padding is less than any number and no longer 0. Where numbers
-    below 0 are pooled, as in ResNetV2, the answers would be others.
+    ONNX Runtime fuses the two into one step that pads with minus infinity in place of 0. The answers would differ where
+    numbers below 0 are pooled, as in ResNetV2.
     """
     import onnx
 
@@ -84,10 +78,10 @@ def _keep_zero_padding(graph: Any) -> None:
 
 
 def _plain(compute: ClassFunction) -> ClassFunction:
-    """The same function in the few operations that tf2onnx knows.
+    """Returns the same function in the few operations that tf2onnx knows.
 
-    It takes the values that a layer such as Normalization keeps outside of the graph for further inputs, and calls to
-    XLA, by which Keras computes convolutions in groups on a CPU, for operations.
+    tf2onnx would take values that a layer such as Normalization keeps outside of the graph for further inputs, and
+    calls to XLA, by which Keras computes convolutions in groups on a CPU, for operations.
     """
     concrete = compute.get_concrete_function()
     definition = concrete.graph.as_graph_def()

@@ -1,11 +1,11 @@
-"""Writes a trained model in other formats, and keeps a file only if its own runtime answers with it as the model does.
+"""Writes a trained model in other formats. A file is kept only if its own runtime answers as the model does.
 
 An export that was never run is a guess: a preprocessing step applied twice or not at all shows nowhere else.
 """
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -31,33 +31,30 @@ from inference.run_record import Sample
 
 LABELS_FILE = "labels.txt"
 SAME_LABELS = 0.99
-"""Least share of pictures that an export has to give the same label as the model."""
+"""Least share of pictures for which an export must give the label of the model."""
 BY_CHANCE = 20
-"""Pictures of which one may be so near a border that it gets another label; of fewer, none may."""
+"""Pictures of which one may lie so near a border that it gets another label; of fewer, none may."""
 ROUNDING = 1e-3
 """Largest difference of a probability that the order of computing can explain."""
-ANSWERED = 0.5
-"""Least share of the files that a SavedModel has to be able to decode, or the comparison says too little."""
 
 
 class Route(NamedTuple):
-    """One way to be answered by an exported file."""
+    """A way to ask an exported file."""
 
     takes: Literal["pictures", "encoded"]
     open: Callable[[Path], Callable[[Any], dict[str, np.ndarray]]]
-    """From the file to a function of a batch to 'probabilities', and 'labels' where the format has them."""
+    """Opens a file as a function of a batch to 'probabilities', and 'labels' where the format has them."""
     largest_difference: float
-    """That a probability may have."""
+    """Largest difference of a probability that the arithmetic of the format explains."""
 
 
 class Artifact(NamedTuple):
-    """A file, or a folder, of a format."""
+    """A file or a folder of a format."""
 
     name: str
-    """'' for the folder of the format itself."""
+    """'' is the folder of the format itself."""
     write: Callable[[ClassFunction, TrainedRun, Path], None]
     routes: dict[str, Route]
-    """By name."""
     quantized: bool = False
 
 
@@ -85,12 +82,8 @@ FORMATS: dict[str, tuple[Artifact, ...]] = {
 }
 
 
-class NotTheSameError(Exception):
-    """A file does not answer as the model does."""
-
-
 class Reference(NamedTuple):
-    """What the model itself says of the sample."""
+    """Answers of the model itself."""
 
     sample: Sample
     probabilities: np.ndarray
@@ -100,26 +93,29 @@ class Reference(NamedTuple):
 
 
 class Parity(NamedTuple):
-    """How far an exported file agrees with the model."""
+    """Agreement of an exported file with the model; what `parity.json` holds."""
 
     n: int
     """Pictures compared."""
     refused: int
     """Files that the format's own decoder does not read."""
     largest_difference: float
-    """Of any probability."""
+    """Largest difference of any probability."""
     allowed_difference: float
     same_labels: float
     """Share of the pictures compared."""
     allowed_same_labels: float
 
     @property
+    def is_decoded(self) -> bool:
+        """Whether at least half of the files could be read; with fewer, the comparison says too little."""
+        return self.n >= self.refused
+
+    @property
     def passed(self) -> bool:
-        return (
-            self.n >= ANSWERED * (self.n + self.refused)
-            and self.largest_difference <= self.allowed_difference  # false for nan
-            and self.same_labels >= self.allowed_same_labels
-        )
+        """Whether the file may be kept."""
+        is_near = self.largest_difference <= self.allowed_difference  # false for NaN
+        return self.is_decoded and is_near and self.same_labels >= self.allowed_same_labels
 
     def __str__(self) -> str:
         allowed = f" (at most {self.allowed_difference:g})" if self.allowed_difference < 1 else ""
@@ -133,13 +129,13 @@ class Parity(NamedTuple):
 def export_run(
     run: TrainedRun, metrics: dict[str, Any], sample: Sample, folders: dict[str, Path], quantize: bool = True
 ) -> None:
-    """Exports a run's model.
+    """Exports the model of a run.
 
     Args:
-        run: what to export.
+        run: the run.
         metrics: its `metrics.json`.
         sample: pictures to compare on.
-        folders: for each name of `FORMATS` that is asked for, the folder to make or replace.
+        folders: the folder to make or replace, for each name of `FORMATS` that is asked for.
         quantize: write quantised files as well.
 
     Raises:
@@ -159,11 +155,9 @@ def export_run(
 
 
 def make_reference(model: keras.Model, run: TrainedRun, sample: Sample) -> Reference:
-    """Lets the model answer a sample, in the steps in which the run measured itself."""
+    """Computes the model's answers for a sample, in the steps in which the run measured itself."""
     predictor = Predictor(model, run.cut)
-    outputs = [
-        predictor(sample.pixels[start : start + BATCH_SIZE]) for start in range(0, len(sample.paths), BATCH_SIZE)
-    ]
+    outputs = [predictor(sample.pixels[batch.start : batch.stop]) for batch in _batches(sample, BATCH_SIZE)]
     probabilities = class_probabilities(np.concatenate(outputs), run.task)
     return Reference(sample, probabilities, _labels(probabilities, run))
 
@@ -179,29 +173,27 @@ def export_format(
 ) -> None:
     """Writes one format beside its place, compares it with the model, and only then moves it there.
 
-    Args:
-        name: in `FORMATS`.
-        compute: what is written.
-        run: whose classes and settings go with it.
-        metrics: the run's `metrics.json`.
-        reference: what the written files have to answer.
-        folder: to make, or to replace.
-        quantize: write quantised files as well.
-
     Raises:
-        RunError: a file does not answer as the model does. A quantised one is left out then, and the others are kept.
+        RunError: a file does not answer as the model does. A quantised one is left out, and the others are kept.
     """
-    artifacts = [artifact for artifact in FORMATS[name] if quantize or not artifact.quantized]
+    parities: dict[str, Parity] = {}
     with complete_folder(folder) as aside:
-        parities: dict[str, Parity] = {}
-        for artifact in artifacts:
-            try:
-                parities |= _write_and_compare(name, artifact, compute, run, reference, aside)
-            except NotTheSameError as error:
-                if not artifact.quantized:
-                    raise RunError(f"{error} Nothing of it was kept.") from None
-                (aside / artifact.name).unlink()
-                show_stage("warning", f"{error} It was left out.")
+        for artifact in FORMATS[name]:
+            if artifact.quantized and not quantize:
+                continue
+            path = aside / artifact.name
+            _write(name, artifact, compute, run, path)
+            found = {route_name: _compare(route, path, run, reference) for route_name, route in artifact.routes.items()}
+            problem = next((_problem(name, *item) for item in found.items() if not item[1].passed), None)
+            if problem and not artifact.quantized:
+                raise RunError(f"{problem} Nothing of it was kept.")
+            if problem:
+                path.unlink()
+                show_stage("warning", f"{problem} It was left out.")
+                continue
+            parities |= found
+            for route_name, parity in found.items():
+                show_stage("", f"{route_name}: {parity}")
         _write_text(aside / LABELS_FILE, "".join(f"{visible(name)}\n" for name in run.class_names))
         record = {"format": name, "routes": {route: parity._asdict() for route, parity in parities.items()}}
         _write_text(aside / PARITY_FILE, json.dumps(record, indent=2) + "\n")
@@ -209,73 +201,53 @@ def export_format(
     show_stage(name, f"in {folder}")
 
 
-def _write_and_compare(
-    name: str, artifact: Artifact, compute: ClassFunction, run: TrainedRun, reference: Reference, folder: Path
-) -> dict[str, Parity]:
+def _write(name: str, artifact: Artifact, compute: ClassFunction, run: TrainedRun, path: Path) -> None:
     started = time.perf_counter()
-    path = folder / artifact.name
     artifact.write(compute, run, path)
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file() and file.is_relative_to(path))
-    written = f"{size / 2**20:.1f} MiB, written in {time.perf_counter() - started:.1f} seconds"
-    show_stage(name, f"{artifact.name}: {written}" if artifact.name else written)
-    found = {}
-    for route_name, route in artifact.routes.items():
-        started = time.perf_counter()
-        found[route_name] = parity = compare(route, path, run, reference)
-        if not parity.passed:
-            advice = ""
-            if parity.n < ANSWERED * (parity.n + parity.refused):
-                advice = f" TensorFlow decodes {', '.join(KINDS)}: name such pictures as --sample."
-            raise NotTheSameError(
-                f"The export to {name} ({route_name}) does not answer as the model does: {parity}.{advice}"
-            )
-        show_stage("", f"{route_name}: {parity}, in {time.perf_counter() - started:.1f} seconds")
-    return found
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    written = f"{sum(file.stat().st_size for file in files) / 2**20:.1f} MiB"
+    shown = f"{artifact.name}: {written}" if artifact.name else written
+    show_stage(name, f"{shown}, written in {time.perf_counter() - started:.1f} seconds")
 
 
-def compare(route: Route, path: Path, run: TrainedRun, reference: Reference) -> Parity:
-    """Lets an exported file answer the sample in its own runtime, and compares.
-
-    Args:
-        route: how to ask it.
-        path: of the file or folder.
-        run: for the classes.
-        reference: the sample, and what the model says of it.
-    """
+def _compare(route: Route, path: Path, run: TrainedRun, reference: Reference) -> Parity:
+    """Compares the answers of an exported file, in its own runtime, with those of the model."""
     answer = route.open(path)
     rows: list[int] = []
-    probabilities: list[np.ndarray] = []
+    probabilities = [reference.probabilities[:0]]
     labels: list[str] = []
-    for batch, content in _batches(route, reference.sample):
+    is_encoded = route.takes == "encoded"
+    for batch in _batches(reference.sample, 1 if is_encoded else BATCH_SIZE):  # any single file may be refused
         try:
-            found = answer(content)
+            if is_encoded:
+                found = answer([reference.sample.paths[batch.start].read_bytes()])
+            else:
+                found = answer(reference.sample.pixels[batch.start : batch.stop].astype(np.float32))
         except tf.errors.InvalidArgumentError:  # a picture that TensorFlow cannot decode
             continue
         rows.extend(batch)
         probabilities.append(found["probabilities"])
         labels.extend(found.get("labels", _labels(found["probabilities"], run)))
-    if not rows:
-        return Parity(0, len(reference.labels), np.nan, route.largest_difference, 0.0, SAME_LABELS)
-    difference = np.abs(np.concatenate(probabilities) - reference.probabilities[rows]).max()
+    n, differences = len(rows), np.abs(np.concatenate(probabilities) - reference.probabilities[rows])
     return Parity(
-        n=len(rows),
-        refused=len(reference.labels) - len(rows),
-        largest_difference=float(difference),
+        n=n,
+        refused=len(reference.labels) - n,
+        largest_difference=float(differences.max(initial=0.0)),
         allowed_difference=route.largest_difference,
-        same_labels=float(np.mean(np.array(labels, dtype=object) == reference.labels[rows])),
-        allowed_same_labels=min(SAME_LABELS, 1 - 1 / len(rows)) if len(rows) >= BY_CHANCE else SAME_LABELS,
+        same_labels=float(np.sum(np.array(labels, dtype=object) == reference.labels[rows])) / max(n, 1),
+        allowed_same_labels=min(SAME_LABELS, 1 - 1 / n) if n >= BY_CHANCE else SAME_LABELS,
     )
 
 
-def _batches(route: Route, sample: Sample) -> Iterator[tuple[range, Any]]:
-    """The positions in the sample of each batch, and the batch; files come one by one, as any may be refused."""
-    if route.takes == "encoded":
-        for row, path in enumerate(sample.paths):
-            yield range(row, row + 1), [path.read_bytes()]
-        return
-    for start in range(0, len(sample.paths), BATCH_SIZE):
-        pixels = sample.pixels[start : start + BATCH_SIZE]
-        yield range(start, start + len(pixels)), pixels.astype(np.float32)
+def _problem(name: str, route_name: str, parity: Parity) -> str:
+    advice = "" if parity.is_decoded else f" TensorFlow decodes {', '.join(KINDS)}: name such pictures as --sample."
+    return f"The export to {name} ({route_name}) does not answer as the model does: {parity}.{advice}"
+
+
+def _batches(sample: Sample, batch_size: int) -> list[range]:
+    """Positions in a sample, batch by batch."""
+    rows = range(len(sample.paths))
+    return [rows[start : start + batch_size] for start in rows[::batch_size]]
 
 
 def _labels(probabilities: np.ndarray, run: TrainedRun) -> np.ndarray:

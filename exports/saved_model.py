@@ -13,20 +13,14 @@ from exports.decode_ops import decode_picture
 from inference.load import TrainedRun
 
 ENCODED = "serving_default"
-"""The signature that takes files as they are, so that what serves the model has nothing to prepare."""
+"""Signature that takes files as they are, so that a server has nothing to prepare."""
 PICTURES = "pictures"
 DECODED_AT_ONCE = 4
-"""Files of a batch; each may have 100 million pixels."""
+"""Files of a batch that are decoded in parallel; each may have 100 million pixels."""
 
 
 def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> None:
-    """Writes the SavedModel: both signatures return 'labels', string (n,), and 'probabilities', float32 (n, classes).
-
-    Args:
-        compute: from pictures to probabilities.
-        run: for the classes, and how it reads pictures.
-        folder: to write into.
-    """
+    """Writes the SavedModel: both signatures return 'labels', string (n,), and 'probabilities', (n, num_classes)."""
     size, resize = run.config.image_size, run.config.resize
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32, name="pictures")], autograph=False)
@@ -48,7 +42,7 @@ def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> 
 
 
 def name_labels(probabilities: tf.Tensor, class_names: tuple[str, ...], task: Task) -> tf.Tensor:
-    """The answers as text, string (n,): the likeliest class, or the names of all of at least 0.5 joined by '|'."""
+    """Returns the answers as text, string (n,): the likeliest class, or all classes of at least 0.5, joined by '|'."""
     if task != "multilabel":
         return tf.gather(tf.constant(class_names), tf.argmax(probabilities, axis=1))
     names = tf.constant([f"|{name}" for name in class_names])
@@ -58,12 +52,12 @@ def name_labels(probabilities: tf.Tensor, class_names: tuple[str, ...], task: Ta
 
 
 def open_pictures(folder: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Opens a SavedModel; the result answers float32 pictures (n, image_size, image_size, 3) in [0, 255]."""
+    """Opens a SavedModel as a function of float32 pictures (n, image_size, image_size, 3) in [0, 255]."""
     return _open(folder, PICTURES, "pictures")
 
 
 def open_encoded(folder: Path) -> Callable[[list[bytes]], dict[str, np.ndarray]]:
-    """Opens a SavedModel; the result answers the contents of picture files."""
+    """Opens a SavedModel as a function of the contents of picture files."""
     return _open(folder, ENCODED, "encoded")
 
 
