@@ -1,4 +1,4 @@
-"""Opens a run folder. What can be known without TensorFlow is checked before it is loaded."""
+"""Opens a run folder, and checks all that needs no TensorFlow before it is loaded."""
 
 import json
 from pathlib import Path
@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.keras"
 RECORD_FILE = "model.json"
-"""What has to be known of a model besides its weights."""
-
-
+"""Facts about a model that its own file lacks: classes, task, cut, temperature."""
 LARGEST_TEMPERATURE = 1e6
 
 
@@ -33,16 +31,13 @@ class TrainedRun(NamedTuple):
     class_names: tuple[str, ...]
     task: Task
     cut: str | None
-    """Name of the layer at which the run cut its network in two; None if it measured the network as a whole."""
+    """Layer at which the run cut its network in two; None if it measured the network as a whole."""
     temperature: float
-    """By which the logits were divided; the model's weights have it in them."""
+    """Divisor of the logits, already in the model's weights."""
 
 
 def read_run(folder: Path) -> TrainedRun:
-    """Reads what a run folder says of its model; loads no weights.
-
-    Args:
-        folder: of a run, or of a search, whose best run is meant.
+    """Reads a run folder, or the best run of a search folder; loads no weights.
 
     Raises:
         UsageError: it is no finished run.
@@ -60,7 +55,7 @@ def read_run(folder: Path) -> TrainedRun:
     config = TrainConfig.from_file(folder / "config.json")
     backbones.find(config.backbone)
     if config.image_size is None:
-        raise UsageError(f"'{folder / 'config.json'}' is of no run: it leaves image_size open.")
+        raise UsageError(f"'{folder / 'config.json'}' is not from a finished run: it has no image_size.")
     try:
         record = read_json(folder / RECORD_FILE)
         _check_record(record)
@@ -105,10 +100,10 @@ def load_model(run: TrainedRun) -> "keras.Model":
 
 
 def check_can_be_loaded(model: "keras.Model") -> None:
-    """Makes sure, before it is trained, that `load_model` will open what is saved of a model.
+    """Checks, before a model is trained, that `load_model` will open its file.
 
     Raises:
-        UsageError: it has a part that is trusted by nobody, or that Keras cannot make again.
+        UsageError: it has a part that no model file may name, or that Keras cannot make again.
     """
     import keras
 
@@ -135,7 +130,7 @@ def check_can_be_loaded(model: "keras.Model") -> None:
 
 
 def _check_record(record: Any) -> None:
-    """Raises a ValueError for what no run writes into its `model.json`."""
+    """Raises a ValueError if no run writes such a `model.json`."""
     if not isinstance(record, dict) or not {"classes", "task", "cut", "temperature"} <= record.keys():
         raise ValueError("it needs classes, task, cut and temperature")
     classes, task, temperature = record["classes"], record["task"], record["temperature"]

@@ -1,5 +1,5 @@
-"""What a run's `model.keras` may be: the three files that Keras writes into it, and nothing that asks for more than
-layers of Keras and those of this project. Checked before Keras opens it, without TensorFlow."""
+"""Checks a run's `model.keras` before Keras opens it: the three files that Keras writes, and no part but layers of
+Keras and of this project. Needs no TensorFlow."""
 
 import json
 import zipfile
@@ -11,9 +11,9 @@ from models.weight_file import RefusedFileError, check_weights, first_line
 
 WEIGHTS_MEMBER = "model.weights.h5"
 MEMBER_BYTES = {"metadata.json": 2**16, "config.json": 2**24, WEIGHTS_MEMBER: None}
-"""What is in the archive, and the most bytes of each; weights are limited by their network."""
+"""Files of the archive and the most bytes of each; the weights are limited by their network."""
 ARCHIVE_BYTES = 2**25
-"""Of an archive, all but its weights."""
+"""Most bytes of an archive without its weights."""
 MODULES = {
     "keras",
     "keras.activations",
@@ -25,10 +25,10 @@ MODULES = {
     "keras.src.models.functional",
     "keras.src.models.sequential",
 }
-"""Of Keras, those that hold parts of models. The others write files, download and load."""
+"""Modules of Keras that hold parts of models. The others write files, download and load."""
 MODULE_FOLDERS = ("keras.src.applications.", "keras.src.ops.")
 VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__"}
-"""What Keras writes for values, which are of no module."""
+"""Names that Keras writes for values, which have no module."""
 REFUSED_CLASSES = {
     "Lambda",
     "TFSMLayer",
@@ -45,15 +45,10 @@ REFUSED_CLASSES = {
 
 
 def check_model_file(path: Path, most_weights: int) -> None:
-    """Makes sure that a model file asks for nothing but layers of Keras and of this project, and holds no more than
-    their weights.
-
-    Args:
-        path: of the file.
-        most_weights: bytes that the weights may take.
+    """Checks a model file, whose weights may take `most_weights` bytes.
 
     Raises:
-        RefusedFileError: it does, or is damaged.
+        RefusedFileError: it is damaged, or asks for anything but layers of Keras and of this project.
     """
     try:
         size = path.stat().st_size
@@ -70,7 +65,7 @@ def check_model_file(path: Path, most_weights: int) -> None:
 
 
 def check_config(content: bytes) -> None:
-    """Makes sure that a model's `config.json` names nothing but parts of Keras and `OWN_PARTS`, by their own names.
+    """Checks that a model's `config.json` names nothing but parts of Keras and `OWN_PARTS`, by their own names.
 
     Raises:
         RefusedFileError: it does not.
@@ -103,24 +98,24 @@ def _check_class(part: dict[str, Any]) -> None:
     if isinstance(name, str) and name in VALUES and module is None:
         return
     if name == "function":
-        name, known = part.get("config"), module == "keras.activations"
+        name, is_offered = part.get("config"), module == "keras.activations"
     else:
-        known = isinstance(module, str) and (module in MODULES or module.startswith(MODULE_FOLDERS))
-        known = known and isinstance(name, str) and name[:1].isupper() and name not in REFUSED_CLASSES
-    # Keras would find 'utils.get_file' of the module 'keras'.
-    known = known and isinstance(name, str) and name.isidentifier() and registered in (None, name)
-    if not known and not _is_own(part):
+        is_class = isinstance(name, str) and name[:1].isupper() and name not in REFUSED_CLASSES
+        is_offered = is_class and isinstance(module, str) and (module in MODULES or module.startswith(MODULE_FOLDERS))
+    # Keras would find 'utils.get_file' in the module 'keras'.
+    is_plain = isinstance(name, str) and name.isidentifier() and registered in (None, name)
+    if not (is_offered and is_plain) and not _is_own(part):
         raise RefusedFileError(f"asks for {_shown(name)} of {_shown(module)}, which is no part of a model of Keras")
 
 
 def _is_own(part: dict[str, Any]) -> bool:
-    """Whether Keras finds a part in its register, among those of this project, whatever else is said of it."""
-    from models.own_layers import OWN_PARTS  # which needs Keras, as most models need none of them
+    """Whether Keras finds a part in its register, among those of this project, whatever else the file says of it."""
+    from models.own_layers import OWN_PARTS  # needs Keras, and most models have no such part
 
     name = part.get("config" if part.get("class_name") == "function" else "registered_name")
     return isinstance(name, str) and name in OWN_PARTS
 
 
 def _shown(value: Any) -> str:
-    """A value out of a file, in a message: it may be anything."""
+    """Quotes a value out of a file for a message: it may be anything."""
     return json.dumps(value)[:80]

