@@ -37,7 +37,7 @@ def measure_machine() -> Machine:
 
 def decode_seconds(paths: list[Path], image_size: int) -> float:
     """Seconds that one core takes to read, decode and resize a picture, on average over some."""
-    from data.decode import read_picture
+    from data.images.decode import read_picture
 
     started = time.perf_counter()
     for path in paths:

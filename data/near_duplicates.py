@@ -1,20 +1,18 @@
-"""Finds pictures that look the same: other files, so that no digest tells them to be copies.
+"""Finds examples that look the same: other files, so that no digest tells them to be copies.
 
-Shots of one thing belong on one side of a split, or the test would be of memory.
-
-A picture is reduced to the slopes of its look, a small grey version of itself. Unlike the grey values, slopes of
-unrelated pictures hardly agree: of 397 photos of ants and bees, the two most alike correlate at 0.70. Each of 150
-correlates with itself compressed, shrunk by half, brightened or without colours at 0.96 or more, and with 2 % cut off
-each side at 0.85 or more (0.93 in the middle).
+Shots of one thing belong on one side of a split, or the test would be of memory. The kind of input turns the signature
+of an example into values whose products tell how alike two are.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from data.decode import LOOK_SIZE
+Values = Callable[[np.ndarray], np.ndarray]
+"""Turns signatures (n, ...) into float32 (n, values) of length 1 each, or 0 for what is compared with nothing."""
 
 BLOCK = 512
 """Pictures compared at once."""
@@ -28,19 +26,17 @@ LEAST_PAIRS = 20
 """That tell how alike pictures of a data set are."""
 SPREADS = 3.0
 """By how many spreads a pair has to be closer than nearest pictures usually are."""
-LEAST_SLOPE = 1.0
-"""Root mean square, in grey values of 255. Flatter pictures are not compared: of them, noise is all that is left."""
 
 
 class NearDuplicate(NamedTuple):
-    """Two pictures that look the same."""
+    """Two examples that look the same."""
 
     judged: int
     """Position of the one that is measured on."""
     train: int
     """Position of the training picture most like it."""
     score: float
-    """Correlation of their slopes, at most 1."""
+    """Correlation of their values, at most 1."""
 
 
 class Groups(NamedTuple):
@@ -52,7 +48,7 @@ class Groups(NamedTuple):
     """From which two pictures of this data set are taken to look the same."""
 
 
-def group_near_duplicates(looks: np.ndarray) -> Groups:
+def group_near_duplicates(signatures: np.ndarray, compared_values: Values) -> Groups:
     """Groups pictures that look the same, or that others between them connect.
 
     Silhouettes, or X-rays of one organ, are alike without being copies. So a pair has to stand out from the nearest
@@ -60,22 +56,22 @@ def group_near_duplicates(looks: np.ndarray) -> Groups:
     silhouettes, 38 are in groups, most of them one drawing scanned twice.
 
     Args:
-        looks: uint8 (n, LOOK_SIZE, LOOK_SIZE), from `data.decode.make_look`, of each content once. Of more than
-            `MOST_COMPARED`, none are compared.
+        signatures: of the examples, (n, ...), each content once. Of more than `MOST_COMPARED`, none are compared.
+        compared_values: of the kind of input.
 
     Returns:
         A group for each, of its own where nothing looks like it.
     """
-    count = len(looks)
+    count = len(signatures)
     groups: np.ndarray = np.arange(count, dtype=np.int32)
     if not 1 < count <= MOST_COMPARED:
         return Groups(groups, SURE_SCORE)
-    slopes = _slopes(looks)
+    values = compared_values(signatures)
     sample = np.arange(0, count, -(-count // SAMPLED))
-    least_score = _threshold(_nearest(slopes[sample], slopes, sample)[1])
+    least_score = _threshold(_nearest(values[sample], values, sample)[1])
     for start in range(0, count, BLOCK):
         for other in range(start, count, BLOCK):
-            rows, columns = np.nonzero(slopes[start : start + BLOCK] @ slopes[other : other + BLOCK].T >= least_score)
+            rows, columns = np.nonzero(values[start : start + BLOCK] @ values[other : other + BLOCK].T >= least_score)
             rows, columns = groups[rows + start], groups[columns + other]
             new = rows != columns
             if new.any():
@@ -92,31 +88,32 @@ def _merged(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.nda
 
 
 def find_near_duplicates(
-    looks: np.ndarray, judged: np.ndarray, train: np.ndarray, least_score: float
+    signatures: np.ndarray, compared_values: Values, evaluated: np.ndarray, train: np.ndarray, least_score: float
 ) -> list[NearDuplicate]:
     """Finds pictures for which a training picture looks the same.
 
     Args:
-        looks: uint8 (num_pictures, LOOK_SIZE, LOOK_SIZE).
-        judged: positions of the pictures that are measured on.
-        train: positions of the training pictures.
+        signatures: of all examples, (num_examples, ...).
+        compared_values: of the kind of input.
+        evaluated: positions of the examples that are measured on.
+        train: positions of the training examples.
         least_score: from `group_near_duplicates`.
 
     Returns:
         The nearest training picture of each suspected picture, the most alike first.
     """
-    nearest, scores = _nearest(_slopes(looks[judged]), _slopes(looks[train]))
+    nearest, scores = _nearest(compared_values(signatures[evaluated]), compared_values(signatures[train]))
     suspected = np.flatnonzero(scores >= least_score)
     order = suspected[np.argsort(-scores[suspected], kind="stable")]
-    return [NearDuplicate(int(judged[row]), int(train[nearest[row]]), min(1.0, float(scores[row]))) for row in order]
+    return [NearDuplicate(int(evaluated[row]), int(train[nearest[row]]), min(1.0, float(scores[row]))) for row in order]
 
 
-def _nearest(slopes: np.ndarray, among: np.ndarray, own: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the row of `among` that is most like each row of `slopes`, its `own` left out, and their score."""
-    rows = np.arange(len(slopes))
-    nearest, scores = np.zeros(len(slopes), int), np.full(len(slopes), -1.0, np.float32)
+def _nearest(values: np.ndarray, among: np.ndarray, own: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the row of `among` that is most like each row of `values`, its `own` left out, and their score."""
+    rows = np.arange(len(values))
+    nearest, scores = np.zeros(len(values), int), np.full(len(values), -1.0, np.float32)
     for start in range(0, len(among), BLOCK):
-        products = slopes @ among[start : start + BLOCK].T
+        products = values @ among[start : start + BLOCK].T
         if own is not None:
             products[own[:, None] == np.arange(start, start + products.shape[1])] = -1.0
         best = products.argmax(axis=1)
@@ -124,17 +121,6 @@ def _nearest(slopes: np.ndarray, among: np.ndarray, own: np.ndarray | None = Non
         nearest = np.where(highest > scores, best + start, nearest)
         scores = np.maximum(highest, scores)
     return nearest, scores
-
-
-def _slopes(looks: np.ndarray) -> np.ndarray:
-    """Differences between neighbours, scaled to length 1, float32 (n, values); 0 for flat pictures."""
-    small = looks.astype(np.float32)
-    values = LOOK_SIZE * (LOOK_SIZE - 1)
-    slopes = np.concatenate([np.diff(small, axis=axis).reshape(len(looks), values) for axis in (1, 2)], axis=1)
-    slopes -= slopes.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(slopes, axis=1, keepdims=True)
-    is_flat = length < LEAST_SLOPE * np.sqrt(slopes.shape[1])
-    return np.where(is_flat, 0, slopes / np.maximum(length, 1e-6)).astype(np.float32)
 
 
 def _threshold(scores: np.ndarray) -> float:

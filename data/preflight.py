@@ -19,7 +19,9 @@ from joblib import cpu_count
 from app.config import Resize
 from data.arrays import temporary_array
 from data.code_digest import code_digest
-from data.decode import LOOK_SIZE, UnreadableNowError, UnreadablePictureError, content_of, decode_with_look
+from data.content import UnreadableError, UnreadableNowError, content_of
+from data.images.decode import decode_with_signature
+from data.images.signature import SIGNATURE_SIDE
 from data.rows import ArrayWriter, Writer
 from data.sources import Picture
 from data.store import Description, Store, Stored
@@ -44,7 +46,7 @@ class Preflight(NamedTuple):
     pixels: np.ndarray
     """uint8 (num_pictures, image_size, image_size, 3) in [0, 255]; a file mapped to memory."""
     looks: np.ndarray
-    """uint8 (num_pictures, LOOK_SIZE, LOOK_SIZE), to recognise look-alikes; see `data.decode.make_look`."""
+    """uint8 (num_pictures, SIGNATURE_SIDE, SIGNATURE_SIDE), to recognise look-alikes."""
     digests: list[str]
     """SHA-256 of each file, to recognise copies."""
     quarantine: list[SetAside]
@@ -111,12 +113,14 @@ def decoding(image_size: int, resize: Resize) -> Description:
     return {"image_size": image_size, "resize": resize, "decoder": decoder}
 
 
-_DECODER = code_digest(decode_with_look, check_pictures)
+_DECODER = code_digest(decode_with_signature, check_pictures)
 
 
 def _row(image_size: int) -> np.dtype:
     """What is kept of a picture."""
-    return np.dtype([("pixels", np.uint8, (image_size, image_size, 3)), ("look", np.uint8, (LOOK_SIZE, LOOK_SIZE))])
+    return np.dtype(
+        [("pixels", np.uint8, (image_size, image_size, 3)), ("look", np.uint8, (SIGNATURE_SIDE, SIGNATURE_SIDE))]
+    )
 
 
 def _decode(
@@ -152,9 +156,9 @@ def _read(picture: Picture, image_size: int, resize: Resize, within: Path | None
     """Returns the row of a file, and its digest."""
     try:
         with content_of(picture.path, within) as content:
-            row = np.array([decode_with_look(content, image_size, resize)], _row(image_size))
+            row = np.array([decode_with_signature(content, image_size, resize)], _row(image_size))
             return row, hashlib.sha256(content).hexdigest()
-    except UnreadablePictureError as error:
+    except UnreadableError as error:
         return SetAside(picture.path, str(error), isinstance(error, UnreadableNowError))
 
 

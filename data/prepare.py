@@ -12,8 +12,9 @@ from app.config import Resize, SizedConfig, Task, TrainConfig
 from app.errors import UsageError, did_you_mean, unknown_choice
 from app.terminal import counted, show_stage
 from data.code_digest import code_digest
-from data.decode import read_size
 from data.doubts import check_class_names, find_cautions
+from data.images.decode import read_size
+from data.images.signature import compared_values
 from data.near_duplicates import MOST_COMPARED, Groups, group_near_duplicates
 from data.preflight import Preflight, SetAside, check_pictures, decoding
 from data.sources import SPLITS, Picture, Source, Split, natural_order, printable
@@ -38,7 +39,7 @@ class ImageData(NamedTuple):
     pixels: np.ndarray
     """uint8 (num_pictures, image_size, image_size, 3) in [0, 255]."""
     looks: np.ndarray
-    """uint8 (num_pictures, LOOK_SIZE, LOOK_SIZE), by which look-alikes are found."""
+    """uint8 (num_pictures, SIGNATURE_SIDE, SIGNATURE_SIDE), by which look-alikes are found."""
     targets: np.ndarray
     """float32 (num_pictures, num_outputs): 0 or 1; for two classes one column, 1 for the second."""
     splits: dict[Split, np.ndarray]
@@ -250,7 +251,7 @@ def _group(preflight: Preflight, store: Store, name: str) -> Groups:
         if stored is None:
             if len(looks) > MOST_COMPARED:
                 show_stage("warning", f"more than {MOST_COMPARED:,} pictures: look-alikes are not looked for")
-            found = group_near_duplicates(looks)
+            found = group_near_duplicates(looks, compared_values)
             stored = Stored(found.numbers, 0.0, {"least_score": found.least_score})
             if store.make_room(found.numbers.nbytes):
                 with store.writing(description, f"{name}, look-alikes", found.numbers.shape, np.int32) as writer:
@@ -259,7 +260,7 @@ def _group(preflight: Preflight, store: Store, name: str) -> Groups:
     return Groups(stored.values[numbers], stored.notes["least_score"])
 
 
-_LOOK_ALIKES = code_digest(group_near_duplicates)
+_LOOK_ALIKES = code_digest(group_near_duplicates, compared_values)
 
 
 def _encode(

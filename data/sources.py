@@ -28,7 +28,7 @@ SPLIT_FOLDERS: dict[str, Split] = {
 """Names that users give to splits, in lower case."""
 
 SOURCES = {
-    "animals": "data.animals",
+    "animals": "data.images.animals",
     "tfds:NAME": "data.tfds",
     "FILE.csv": "data.csv_table",
     "FOLDER": "data.folder",

@@ -1,4 +1,4 @@
-"""Decodes pictures as `data/decode.py` does, by TensorFlow operations: a SavedModel carries them to where no Pillow is.
+"""Decodes pictures as `data/images/decode.py` does, by TensorFlow operations that work where no Pillow is.
 
 TensorFlow itself ignores how the camera was held, drops transparency, and crops to whole pixels. JPEGs are decoded at
 1/2, 1/4 or 1/8 of their size where that loses nothing.
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from app.config import Resize
-from data.decode import MAX_PIXELS, ZOOM
+from data.images.decode import MAX_PIXELS, ZOOM
 from exports.exif_ops import as_bytes, jpeg_segment, number, png_chunk, read_orientation, starts_with, webp_chunk
 
 SHRUNK = (1, 2, 4, 8)

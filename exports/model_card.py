@@ -9,7 +9,7 @@ from typing import Any
 import jinja2
 
 from app.escapes import visible
-from data.decode import MAX_PIXELS
+from data.images.decode import MAX_PIXELS
 from inference.load import TrainedRun
 from inference.run_record import measured_split
 from models import backbones

@@ -14,8 +14,9 @@ from joblib import cpu_count
 
 from app.config import Resize
 from app.errors import UsageError, did_you_mean
-from data.decode import UnreadablePictureError, read_picture
+from data.content import UnreadableError
 from data.folder import files_below, is_leftover
+from data.images.decode import read_picture
 from data.sources import natural_order
 
 BATCHES_AHEAD = 2
@@ -76,7 +77,7 @@ def read_batches(files: Iterable[FoundFile], image_size: int, resize: Resize, ba
     def read(file: FoundFile) -> tuple[FoundFile, np.ndarray | None]:
         try:
             return file, None if file.reason else read_picture(file.path, image_size, resize, file.within)
-        except UnreadablePictureError as error:
+        except UnreadableError as error:
             return file._replace(reason=str(error)), None
 
     remaining = iter(files)

@@ -1,7 +1,7 @@
 """The page of demo.py: a picture goes in; what the model answers, and where it looked, comes out.
 
 Nothing on the page comes from elsewhere, and its browser is forbidden to ask for it. A picture is decoded by
-`data.decode`, as in training; neither the browser nor the web library does it.
+`data.images.decode`, as in training; neither the browser nor the web library does it.
 """
 
 import base64
@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 from app.terminal import attempt
-from data.decode import MAX_BYTES, UnreadablePictureError, decode_picture, read_picture
+from data.content import MAX_BYTES, UnreadableError
+from data.images.decode import decode_picture, read_picture
 from data.sources import printable
 from inference.answer_table import answer_table
 from inference.answering import AnsweringModel
@@ -131,7 +132,7 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
     def answer(read: Callable[[], np.ndarray]) -> str:
         try:
             shown = ask(read())
-        except UnreadablePictureError as error:
+        except UnreadableError as error:
             shown = {"reason": str(error)}
         return flask.render_template("answer.html", **shown)
 
@@ -170,7 +171,7 @@ def _thumbnails(examples: Sequence[Path], read: Callable[[Path], np.ndarray]) ->
     """Reads the examples; those that cannot be read are left out."""
     thumbnails = []
     for path in examples:
-        with contextlib.suppress(UnreadablePictureError):
+        with contextlib.suppress(UnreadableError):
             thumbnails.append(Thumbnail(path, printable(path.name), _picture_uri(read(path))))
     return thumbnails
 

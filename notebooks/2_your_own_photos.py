@@ -47,7 +47,8 @@ from PIL import Image, ImageOps
 
 from app.config import TrainConfig
 from app.terminal import import_tensorflow
-from data.decode import read_picture
+from data.images.decode import read_picture
+from data.images.signature import compared_values
 from data.near_duplicates import group_near_duplicates
 from data.sources import SPLITS, load_source
 from notebooks.beginning import locate, make_work_folder, quietly, some_pictures
@@ -165,7 +166,7 @@ plt.show()
 
 # %%
 split_of = {int(position): split for split in SPLITS for position in found.splits[split]}
-numbers = group_near_duplicates(found.looks).numbers
+numbers = group_near_duplicates(found.looks, compared_values).numbers
 groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
 together = sorted((group for group in groups if len(group) > 1), key=len, reverse=True)[:3]
 for group in together:

@@ -45,7 +45,7 @@ import pandas as pd
 from IPython.display import Image, display
 
 from app.config import TrainConfig
-from data.decode import read_picture
+from data.images.decode import read_picture
 from data.prepare import order_classes
 from data.sources import load_source
 from inference.explain import grad_cam, overlay

@@ -48,7 +48,7 @@ import tensorflow as tf
 
 from app.config import TrainConfig
 from app.errors import RunError
-from data.decode import read_picture
+from data.images.decode import read_picture
 from exports.litert import open_litert
 from exports.run import export_run
 from inference.answering import of_run

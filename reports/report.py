@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from app.config import TrainConfig
 from app.files import write_json
+from data.images.signature import compared_values
 from data.near_duplicates import NearDuplicate, find_near_duplicates
 from data.prepare import ImageData
 from data.sources import Split, choose_judged
@@ -91,7 +92,7 @@ def _find_suspects(
         split: find_label_errors(data.targets[data.splits[split]], predicted, data.task)
         for split, predicted in outputs.items()
     }
-    return find_near_duplicates(data.looks, judged, data.splits["train"], data.least_score), errors
+    return find_near_duplicates(data.looks, compared_values, judged, data.splits["train"], data.least_score), errors
 
 
 def _find_leaks(

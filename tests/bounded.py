@@ -36,10 +36,11 @@ def open_all(kind: str, folder: Path) -> dict[str, str]:
 
 
 def open_picture(path: Path) -> None:
-    from data.decode import content_of, decode_with_look
+    from data.content import content_of
+    from data.images.decode import decode_with_signature
 
     with content_of(path, path.parent) as content:
-        decode_with_look(content, 224, "crop")
+        decode_with_signature(content, 224, "crop")
 
 
 def open_run(path: Path) -> None:
@@ -79,7 +80,7 @@ OPENERS: dict[str, Callable[[Path], None]] = {
 def main() -> None:
     """Prints, for each thing, its name, what became of it and the seconds; and last the most bytes of memory."""
     from app.errors import UsageError
-    from data.decode import UnreadablePictureError
+    from data.content import UnreadableError
 
     kind, folder = sys.argv[1:]
     for path in sorted(Path(folder).iterdir()):
@@ -87,7 +88,7 @@ def main() -> None:
         try:
             OPENERS[kind](path)
             outcome = READ
-        except (UsageError, UnreadablePictureError) as error:
+        except (UsageError, UnreadableError) as error:
             outcome = str(error)
         print(json.dumps([path.name, outcome, time.process_time() - started]))
     print(max(_peak(), 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss))

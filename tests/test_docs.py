@@ -107,7 +107,7 @@ def test_the_tree_of_files_has_a_line_for_every_file_of_code_and_for_no_other():
         named |= {folder + name for name in names if name.endswith(".py")}
     folders = {name.split("/")[0] for name in named if "/" in name}
     assert set(PACKAGES) | {"benchmarks", "notebooks"} == folders
-    files = [path for name in ("", *folders) for path in (REPOSITORY / name).glob("[!_0-9]*.py")]
+    files = [*REPOSITORY.glob("*.py"), *(path for name in folders for path in (REPOSITORY / name).rglob("[!_0-9]*.py"))]
     assert {path.relative_to(REPOSITORY).as_posix() for path in files} == named
 
 

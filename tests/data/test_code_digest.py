@@ -67,16 +67,16 @@ def edit(copy: Path, file: str, old: str, new: str) -> None:
 def test_changed_decoding_makes_other_pictures(copy, make_folder):
     photos = make_folder()
     assert stored_by(copy, photos) == stored_by(copy, photos) == ["look-alikes", "pictures"]
-    edit(copy, "data/near_duplicates.py", "LEAST_SLOPE = 1.0", "LEAST_SLOPE = 1.5")
+    edit(copy, "data/images/signature.py", "LEAST_SLOPE = 1.0", "LEAST_SLOPE = 1.5")
     assert stored_by(copy, photos) == ["look-alikes", "look-alikes", "pictures"]
-    edit(copy, "data/decode.py", "ZOOM = 0.875", "ZOOM = 0.75")
+    edit(copy, "data/images/decode.py", "ZOOM = 0.875", "ZOOM = 0.75")
     assert stored_by(copy, photos).count("pictures") == 2
 
 
 def test_changed_augmentation_or_computation_makes_other_features(copy, make_folder):
     photos = make_folder()
     assert stored_by(copy, photos, "features").count("pooling") == 1
-    edit(copy, "data/pipeline.py", "    crops = tf.image", "    pictures = 255 - pictures\n    crops = tf.image")
+    edit(copy, "data/images/augment.py", "    crops = tf.image", "    pictures = 255 - pictures\n    crops = tf.image")
     assert stored_by(copy, photos, "features").count("pooling") == 2
     edit(copy, "features/extract.py", "training=False)", "training=True)")
     assert stored_by(copy, photos, "features").count("pooling") == 3

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
-from data.animals import load as load_animals
-from data.decode import make_look, read_picture
+from data.images.animals import load as load_animals
+from data.images.decode import read_picture
+from data.images.signature import compared_values, make_signature
 from data.near_duplicates import BLOCK, NearDuplicate, find_near_duplicates, group_near_duplicates
 from tests.conftest import COLOURS, make_picture
 
@@ -40,16 +41,16 @@ def compressed(picture: Image.Image) -> Image.Image:
 def across(pixels: np.ndarray, judged: np.ndarray, train: np.ndarray) -> list[NearDuplicate]:
     """The pairs of two sides of a data set."""
     looks = looks_of(pixels)
-    least_score = group_near_duplicates(looks[np.concatenate([judged, train])]).least_score
-    return find_near_duplicates(looks, judged, train, least_score)
+    least_score = group_near_duplicates(looks[np.concatenate([judged, train])], compared_values).least_score
+    return find_near_duplicates(looks, compared_values, judged, train, least_score)
 
 
 def looks_of(pixels: np.ndarray) -> np.ndarray:
-    return np.stack([make_look(Image.fromarray(picture)) for picture in pixels])
+    return np.stack([make_signature(Image.fromarray(picture)) for picture in pixels])
 
 
 def groups_of_several(pixels: np.ndarray) -> set[tuple[int, ...]]:
-    numbers = group_near_duplicates(looks_of(pixels)).numbers
+    numbers = group_near_duplicates(looks_of(pixels), compared_values).numbers
     groups = (tuple(np.flatnonzero(numbers == number).tolist()) for number in np.unique(numbers))
     return {group for group in groups if len(group) > 1}
 

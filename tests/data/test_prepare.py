@@ -9,7 +9,8 @@ from PIL import Image
 
 from app.config import TrainConfig
 from app.errors import UsageError
-from data.decode import UnreadableNowError, content_of, decode_with_look
+from data.content import UnreadableNowError, content_of
+from data.images.decode import decode_with_signature
 from data.prepare import encode_labels, prepare_data, typical_size
 from data.sources import load_source
 from tests.conftest import make_picture
@@ -176,9 +177,9 @@ def count_decodings(monkeypatch) -> list[bytes]:
 
     def decode(content, *settings):
         decoded.append(content)
-        return decode_with_look(content, *settings)
+        return decode_with_signature(content, *settings)
 
-    monkeypatch.setattr("data.preflight.decode_with_look", decode)
+    monkeypatch.setattr("data.preflight.decode_with_signature", decode)
     return decoded
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from app.errors import UsageError
 from data import tfds
-from data.decode import read_picture
+from data.images.decode import read_picture
 from data.sources import SOURCES, load_source, natural_order
 from tests.conftest import make_picture
 

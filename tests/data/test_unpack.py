@@ -61,6 +61,6 @@ def test_names_that_become_equal_stay_apart():
 
 
 def test_names_of_the_bundled_animals_stay_as_they_are():
-    from data.animals import CLASS_NAMES
+    from data.images.animals import CLASS_NAMES
 
     assert folder_names(CLASS_NAMES) == list(CLASS_NAMES)

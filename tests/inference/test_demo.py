@@ -25,7 +25,8 @@ from PIL import Image
 
 import demo
 from app.cli import run_command
-from data.decode import MAX_BYTES, read_picture
+from data.content import MAX_BYTES
+from data.images.decode import read_picture
 from inference import web_server
 from inference.answering import AnsweringModel, of_run
 from inference.answers import class_probabilities

@@ -22,7 +22,7 @@ import tensorflow as tf
 import export as command
 from app.config import Task, TrainConfig
 from app.errors import RunError, UsageError
-from data.decode import read_picture
+from data.images.decode import read_picture
 from exports.class_function import class_function
 from exports.folder import check_folders, complete_folder
 from exports.litert import open_litert

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from data.decode import MAX_PIXELS, decode_picture
+from data.images.decode import MAX_PIXELS, decode_picture
 from exports import decode_ops
 from exports.saved_model import name_labels
 from inference.answers import label_texts, predicted_labels

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from data.decode import read_picture
+from data.images.decode import read_picture
 from devices import precision
 from devices.precision import choose_precision, computing_in, is_rewritten, learning_precision
 from exports.run import export_run

@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image
 
 from app.config import Task
-from data.decode import make_look
+from data.images.signature import make_signature
 from data.near_duplicates import SURE_SCORE
 from data.preflight import SetAside
 from data.prepare import ImageData, encode_labels
@@ -60,7 +60,7 @@ def make_data(
         task=task,
         pictures=[Picture(Path("/made") / names.format(i), each) for i, each in enumerate(labels)],
         pixels=np.stack(pixels),
-        looks=np.stack([make_look(Image.fromarray(each)) for each in pixels]),
+        looks=np.stack([make_signature(Image.fromarray(each)) for each in pixels]),
         targets=encode_labels(labels, tuple(class_names), task),
         splits={split: np.arange(starts[i], starts[i + 1]) for i, split in enumerate(SPLITS)},
         quarantine=list(quarantine),

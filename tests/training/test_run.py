@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from app.config import TrainConfig
 from app.errors import RunError
-from data.decode import read_picture
+from data.images.decode import read_picture
 from data.pipeline import View
 from features.extract import apply_model
 from inference.calibration import apply_temperature, fit_temperature

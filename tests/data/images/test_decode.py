@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import data.decode
-from data.decode import MAX_PIXELS, MAX_SIDE, UnreadablePictureError, decode_picture, read_picture, read_size
+import data.content
+import data.images.decode
+from data.content import UnreadableError
+from data.images.decode import MAX_PIXELS, MAX_SIDE, decode_picture, read_picture, read_size
 from tests.bounded import READ, open_all
 from tests.conftest import make_picture
-from tests.data.odd_pictures import ODD, png
+from tests.data.images.odd_pictures import ODD, png
 
 SIZE = 32
 RED, BLUE = (220, 30, 30), (30, 30, 220)
@@ -132,14 +134,14 @@ def bomb() -> bytes:
 def test_what_cannot_be_trusted_is_refused_with_the_reason(tmp_path, content, reason):
     path = tmp_path / "picture.jpg"
     path.write_bytes(content)
-    with pytest.raises(UnreadablePictureError, match=reason):
+    with pytest.raises(UnreadableError, match=reason):
         read_picture(path, SIZE)
 
 
 @pytest.mark.parametrize("make", [lambda path: None, lambda path: path.mkdir()], ids=["missing", "folder"])
 def test_what_is_no_file_is_refused(tmp_path: Path, make):
     make(tmp_path / "x.jpg")
-    with pytest.raises(UnreadablePictureError, match=r"No such file|not a file"):
+    with pytest.raises(UnreadableError, match=r"No such file|not a file"):
         read_picture(tmp_path / "x.jpg", SIZE)
 
 
@@ -167,13 +169,13 @@ def test_a_constant_float_picture_is_not_torn_apart():
 
 
 def test_formats_that_start_other_programs_are_refused():
-    with pytest.raises(UnreadablePictureError, match="not a picture"):
+    with pytest.raises(UnreadableError, match="not a picture"):
         decode_picture(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", SIZE)
 
 
 def test_a_pipe_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(UnreadablePictureError, match="not a file"):
+    with pytest.raises(UnreadableError, match="not a file"):
         read_picture(tmp_path / "pipe.jpg", SIZE)
     assert read_size(tmp_path / "pipe.jpg") is None
 
@@ -181,8 +183,8 @@ def test_a_pipe_does_not_hang(tmp_path):
 def test_a_picture_that_takes_too_long_is_given_up(monkeypatch, tmp_path):
     ODD["many scans"].write(tmp_path / "x.jpg", make_picture(0))
     content = (tmp_path / "x.jpg").read_bytes()
-    monkeypatch.setattr("data.decode.MAX_SECONDS", 0.5)
-    with pytest.raises(UnreadablePictureError, match=r"^takes more than 0\.5 seconds to decode$"):
+    monkeypatch.setattr("data.images.decode.MAX_SECONDS", 0.5)
+    with pytest.raises(UnreadableError, match=r"^takes more than 0\.5 seconds to decode$"):
         decode_picture(content, SIZE)
 
 
@@ -190,7 +192,7 @@ def test_a_header_that_takes_too_long_has_no_size(monkeypatch, tmp_path):
     content = encode(make_picture(0), "JPEG")
     (tmp_path / "x.jpg").write_bytes(content[:2] + b"\xff\xef\x00\x02" * 200_000 + content[2:])
     assert read_size(tmp_path / "x.jpg") == (48, 40)
-    monkeypatch.setattr("data.decode.MAX_SECONDS", 0.02)
+    monkeypatch.setattr("data.images.decode.MAX_SECONDS", 0.02)
     assert read_size(tmp_path / "x.jpg") is None
     assert read_size(tmp_path / "nowhere.jpg") is None
 
@@ -200,13 +202,13 @@ def test_the_time_limit_changes_no_pixel(monkeypatch, progressive):
     """With so small blocks that a picture is decoded a few bytes at a time."""
     content = encode(make_picture(0, size=(300, 200)), "JPEG", progressive=progressive)
     before = decode_picture(content, SIZE)
-    monkeypatch.setattr("data.decode.UNTIMED_BYTES", 300 * 200 / MAX_PIXELS * 50)
+    monkeypatch.setattr("data.images.decode.UNTIMED_BYTES", 300 * 200 / MAX_PIXELS * 50)
     np.testing.assert_array_equal(decode_picture(content, SIZE), before)
 
 
 @pytest.mark.parametrize("size", [(MAX_SIDE + 1, 1), (1, MAX_PIXELS)])
 def test_a_picture_that_is_too_long_is_refused_by_its_header(size):
-    with pytest.raises(UnreadablePictureError, match=f"{max(size):,} pixels on a side, more than the limit of 65,535"):
+    with pytest.raises(UnreadableError, match=f"{max(size):,} pixels on a side, more than the limit of 65,535"):
         decode_picture(png(*size, 8, 6, b""), SIZE)
 
 
@@ -222,7 +224,7 @@ def test_the_picture_in_an_icon_is_small():
         png(5_000, 5_000, 1, 0, b""),
         encode(two_halves((2_000, 9)), "BMP")[14:],
     ):
-        with pytest.raises(UnreadablePictureError, match="an icon of more than 1,024 pixels on a side"):
+        with pytest.raises(UnreadableError, match="an icon of more than 1,024 pixels on a side"):
             decode_picture(icon_of(large), SIZE)
 
 
@@ -236,16 +238,16 @@ def test_strips_change_no_pixel(monkeypatch):
     }
     for kind, picture in pictures.items():
         content = encode(picture, kind, **({"transparency": 7} if kind == "GIF" else {}))
-        monkeypatch.setattr("data.decode.STRIP", 2**20)
+        monkeypatch.setattr("data.images.decode.STRIP", 2**20)
         whole = decode_picture(content, 100, "pad")
-        monkeypatch.setattr("data.decode.STRIP", 90)
+        monkeypatch.setattr("data.images.decode.STRIP", 90)
         np.testing.assert_array_equal(decode_picture(content, 100, "pad"), whole)
 
 
 def test_large_pictures_wait_for_each_other_and_small_ones_do_not(monkeypatch):
     """Two of the large ones would take more than all of them may."""
-    monkeypatch.setattr("data.decode._memory", data.decode._Budget(12 * 80 * 80 + 12 * 9 * 9))
-    monkeypatch.setattr("data.decode.MAX_MEMORY", 12 * 80 * 80 + 12 * 9 * 9)
+    monkeypatch.setattr("data.images.decode._memory", data.content.Budget(12 * 80 * 80 + 12 * 9 * 9))
+    monkeypatch.setattr("data.images.decode.MAX_MEMORY", 12 * 80 * 80 + 12 * 9 * 9)
     at_work, most, lock = [], [], threading.Lock()
     together = threading.Barrier(2, timeout=20)
 
@@ -259,15 +261,15 @@ def test_large_pictures_wait_for_each_other_and_small_ones_do_not(monkeypatch):
 
     contents = [encode(Image.new("RGB", (side, side)), "PNG") for side in (80, 9, 80, 9, 80, 9)]
     with concurrent.futures.ThreadPoolExecutor(6) as workers:
-        list(workers.map(lambda content: data.decode._decode(content, SIZE, convert), contents))
+        list(workers.map(lambda content: data.images.decode._decode(content, SIZE, convert), contents))
     assert max(most, key=len) == [9, 80]
 
 
 def test_a_file_that_waits_for_its_turn_reads_nothing(monkeypatch, tmp_path):
     (tmp_path / "a").write_bytes(b"x" * 60)
-    monkeypatch.setattr("data.decode._content", data.decode._Budget(100))
-    reader = threading.Thread(target=lambda: data.decode.content_of(tmp_path / "a").__enter__())
-    with data.decode.content_of(tmp_path / "a") as content:
+    monkeypatch.setattr("data.content._content", data.content.Budget(100))
+    reader = threading.Thread(target=lambda: data.content.content_of(tmp_path / "a").__enter__())
+    with data.content.content_of(tmp_path / "a") as content:
         reader.start()
         reader.join(0.1)
         assert reader.is_alive()
@@ -278,7 +280,7 @@ def test_a_file_that_waits_for_its_turn_reads_nothing(monkeypatch, tmp_path):
 
 def test_pictures_of_the_most_pixels_take_no_more_than_is_promised(tmp_path):
     """Among them are those that take most for each pixel."""
-    most = {kind: data.decode.MAX_MEMORY // size for kind, size in data.decode.BYTES_PER_PIXEL.items()}
+    most = {kind: data.images.decode.MAX_MEMORY // size for kind, size in data.images.decode.BYTES_PER_PIXEL.items()}
     for kind, settings in (("PNG", {"compress_level": 1}), ("WEBP", {"method": 0})):
         side = int(most.get(kind, MAX_PIXELS) ** 0.5)
         Image.new("RGBA", (side, side)).save(tmp_path / kind, kind, **settings)
@@ -287,5 +289,5 @@ def test_pictures_of_the_most_pixels_take_no_more_than_is_promised(tmp_path):
 
 def test_a_format_that_takes_more_has_a_lower_limit():
     content = encode(Image.new("L", (8_400, 8_410)), "WEBP", method=0)
-    with pytest.raises(UnreadablePictureError, match="too many pixels, more than the limit of 70,588,235 for WEBP"):
+    with pytest.raises(UnreadableError, match="too many pixels, more than the limit of 70,588,235 for WEBP"):
         decode_picture(content, SIZE)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, features
 
-from data.decode import MAX_BYTES
+from data.content import MAX_BYTES
 from data.sources import printable
 from tests.conftest import COLOURS, make_picture
 

@@ -3,13 +3,9 @@
 Everything that reads a picture comes through `decode_picture`, so that no two readings can differ.
 """
 
-import contextlib
-import errno
 import functools
 import io
-import os
 import re
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -23,7 +19,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from app.config import Resize
 from app.files import open_regular
-from data.sources import LINK_OUT, is_within
+from data.content import Budget, UnreadableError, content_of
+from data.images.signature import make_signature
 
 MAX_PIXELS = 100_000_000
 """Pictures of more pixels are refused by their header."""
@@ -36,16 +33,12 @@ MAX_SIDE = 65_535
 """Pictures that are wider or higher, pixels, are refused: Pillow keeps far more of a long line than its pixels."""
 MAX_ICON_SIDE = 1_024
 """Of the picture in an icon, pixels: Pillow decodes it while it opens the icon, before its size can be checked."""
-MAX_BYTES = 200_000_000
-"""Files of more bytes are refused without reading them, and of all files together no more are read at a time."""
 STRIP = 2**20
 """Pixels that are converted at a time."""
 MAX_SECONDS = 60.0
 """Of processor time for one picture: 100 million pixels take 5 as a progressive JPEG, 40 as JPEG 2000."""
 UNTIMED_BYTES = 4_000
 """Decoded without a look at the clock, of the largest JPEG; for 10 of them it may go over all its pixels again."""
-LOOK_SIZE = 16
-"""Height and width of the small pictures by which look-alikes are found, pixels."""
 ZOOM = 0.875
 """Share of a photo's middle that is kept by `crop`."""
 
@@ -61,37 +54,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")  # a picture is read or refus
 Converted = TypeVar("Converted")
 
 
-class UnreadablePictureError(Exception):
-    """The file is no picture that can be trusted; the message says why in a few words."""
-
-
-class UnreadableNowError(UnreadablePictureError):
-    """The system could not read the file, which may be otherwise later."""
-
-
-class _Budget:
-    """An amount that threads share; who asks for more than is left waits, and those who ask later wait behind."""
-
-    def __init__(self, amount: int):
-        self._left = amount
-        self._next = threading.Lock()
-        self._changed = threading.Condition()
-
-    @contextlib.contextmanager
-    def spend(self, amount: int) -> Iterator[None]:
-        """Holds an amount while a block runs; more than there is would wait for ever."""
-        with self._next, self._changed:
-            self._changed.wait_for(lambda: self._left >= amount)
-            self._left -= amount
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._left += amount
-                self._changed.notify()
-
-
-_content, _memory = _Budget(MAX_BYTES), _Budget(MAX_MEMORY)
+_memory = Budget(MAX_MEMORY)
 
 
 def read_picture(
@@ -100,44 +63,6 @@ def read_picture(
     """Reads and resizes a picture file; see `content_of` and `decode_picture`."""
     with content_of(path, within) as content:
         return decode_picture(content, image_size, resize)
-
-
-@contextlib.contextmanager
-def content_of(path: Path | str, within: Path | str | None = None) -> Iterator[bytes]:
-    """Yields the bytes of a picture file, which may wait until other threads have let go of theirs.
-
-    Args:
-        path: of the file.
-        within: folder, named without links, that links may not lead out of, not even one that was put there after the
-            folder was walked; None follows all links.
-
-    Raises:
-        UnreadablePictureError: the file is missing, empty, too large, elsewhere or may not be read.
-    """
-    with _open(path, within) as file:
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            raise UnreadablePictureError("empty file")
-        if size > MAX_BYTES:
-            raise UnreadablePictureError(f"{size:,} bytes, more than the limit of {MAX_BYTES:,}")
-        with _content.spend(size):
-            try:
-                content = file.read(size)
-            except OSError as error:
-                raise UnreadableNowError(error.strerror or str(error)) from None
-            yield content
-
-
-def _open(path: Path | str, within: Path | str | None) -> io.BufferedReader:
-    try:
-        real = os.path.realpath(path)
-        if within is not None and not is_within(real, str(within)) and os.path.exists(real):
-            raise UnreadableNowError(LINK_OUT)
-        return open_regular(path if within is None else real, follow_links=within is None)
-    except OSError as error:
-        raise UnreadableNowError(_link_reason(path, error) or error.strerror or str(error)) from None
-    except ValueError as error:  # a name that no file can have
-        raise UnreadablePictureError(str(error)) from None
 
 
 def decode_picture(content: bytes, image_size: int, resize: Resize = "crop") -> np.ndarray:
@@ -152,23 +77,14 @@ def decode_picture(content: bytes, image_size: int, resize: Resize = "crop") -> 
         uint8 (image_size, image_size, 3) in [0, 255].
 
     Raises:
-        UnreadablePictureError: truncated, too large, or no picture.
+        UnreadableError: truncated, too large, or no picture.
     """
     return _decode(content, image_size, lambda rgb: _square(rgb, image_size, resize))
 
 
-def decode_with_look(content: bytes, image_size: int, resize: Resize) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes a picture as `decode_picture` does; also returns its look, see `make_look`."""
-    return _decode(content, image_size, lambda rgb: (_square(rgb, image_size, resize), make_look(rgb)))
-
-
-def make_look(picture: Image.Image) -> np.ndarray:
-    """A small grey version of a whole picture, by which look-alikes are found; uint8 (LOOK_SIZE, LOOK_SIZE).
-
-    It depends neither on the size that the network takes nor on how a picture becomes a square, but for the rounding of
-    a JPEG that is decoded at a part of its size: the same data has the same splits for every network.
-    """
-    return np.asarray(picture.convert("L").resize((LOOK_SIZE, LOOK_SIZE), Image.Resampling.BOX))
+def decode_with_signature(content: bytes, image_size: int, resize: Resize) -> tuple[np.ndarray, np.ndarray]:
+    """Decodes a picture as `decode_picture` does; also returns its look, see `make_signature`."""
+    return _decode(content, image_size, lambda rgb: (_square(rgb, image_size, resize), make_signature(rgb)))
 
 
 def _decode(content: bytes, image_size: int, convert: Callable[[Image.Image], Converted]) -> Converted:
@@ -185,10 +101,10 @@ def _decode(content: bytes, image_size: int, convert: Callable[[Image.Image], Co
             with _memory.spend(_memory_of(picture, *whole)):
                 ImageOps.exif_transpose(picture, in_place=True)
                 return convert(_to_rgb(picture, picture.format))
-    except UnreadablePictureError:
+    except UnreadableError:
         raise
     except Exception as error:  # a decoder may raise anything on a hostile file
-        raise UnreadablePictureError(_reason(error, content)) from None
+        raise UnreadableError(_reason(error, content)) from None
 
 
 def _square(rgb: Image.Image, image_size: int, resize: Resize) -> np.ndarray:
@@ -244,7 +160,7 @@ class _Timed:
 
     def read(self, size: int | None = -1) -> bytes:
         if time.thread_time() > self._deadline:
-            raise UnreadablePictureError(f"takes more than {MAX_SECONDS:g} seconds to decode")
+            raise UnreadableError(f"takes more than {MAX_SECONDS:g} seconds to decode")
         return super().read(size)  # type: ignore[misc]  # likewise
 
 
@@ -260,14 +176,14 @@ def _check_header(picture: Image.Image) -> None:
     """Refuses what has no pixels or too many, and bounds the time."""
     num_pixels = picture.width * picture.height
     if num_pixels == 0:
-        raise UnreadablePictureError("no pixels")
+        raise UnreadableError("no pixels")
     if max(picture.size) > MAX_SIDE:
-        raise UnreadablePictureError(f"{max(picture.size):,} pixels on a side, more than the limit of {MAX_SIDE:,}")
+        raise UnreadableError(f"{max(picture.size):,} pixels on a side, more than the limit of {MAX_SIDE:,}")
     if isinstance(picture, JpegImageFile):
         picture.decodermaxblock = min(picture.decodermaxblock, int(UNTIMED_BYTES * MAX_PIXELS / num_pixels))
     most = MAX_MEMORY // BYTES_PER_PIXEL.get(picture.format or "", OTHER_BYTES)
     if num_pixels > most:
-        raise UnreadablePictureError(f"too many pixels, more than the limit of {most:,} for {picture.format}")
+        raise UnreadableError(f"too many pixels, more than the limit of {most:,} for {picture.format}")
 
 
 def _memory_of(picture: Image.Image, width: int, height: int) -> int:
@@ -283,14 +199,7 @@ def _check_icon(content: bytes) -> None:
     start = IcoFile(io.BytesIO(content)).entry[0].offset
     with Image.open(io.BytesIO(content[start:]), formats=["PNG", "DIB"]) as picture:
         if max(picture.size) > MAX_ICON_SIDE:
-            raise UnreadablePictureError(f"an icon of more than {MAX_ICON_SIDE:,} pixels on a side")
-
-
-def _link_reason(path: Path | str, error: OSError) -> str | None:
-    """Says what is wrong with a link; None if the file is none, or something else is wrong."""
-    if error.errno == errno.ELOOP:
-        return "a link that leads to itself"
-    return "a broken link" if error.errno == errno.ENOENT and os.path.islink(path) else None
+            raise UnreadableError(f"an icon of more than {MAX_ICON_SIDE:,} pixels on a side")
 
 
 def _reason(error: Exception, content: bytes) -> str:
@@ -364,7 +273,7 @@ def _stretch(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
         low = np.minimum(low, values.min(where=finite, initial=np.inf))
         high = np.maximum(high, values.max(where=finite, initial=-np.inf))
     if low > high:
-        raise UnreadablePictureError("no finite values")
+        raise UnreadableError("no finite values")
 
     def convert(strip: Image.Image) -> Image.Image:
         values = np.asarray(strip, np.float32)

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 from PIL import Image, ImageOps
 
-import data.decode
+import data.images.decode
 from app.config import TrainConfig
-from data.decode import read_picture
+from data.images.decode import read_picture
 from data.sources import printable
 from tests.bounded import READ, open_all
-from tests.data.odd_pictures import (
+from tests.data.images.odd_pictures import (
     AS_PILLOW,
     CLASSES,
     IGNORED,
@@ -45,7 +45,7 @@ def odd_run(tmp_path_factory):
         cache_dir=root / "cache",
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(data.decode, "MAX_SECONDS", 0.5)
+        patch.setattr(data.images.decode, "MAX_SECONDS", 0.5)
         inputs = load_inputs(config)
         return root / "photos", expected, inputs, train(inputs)
 

@@ -1,0 +1,93 @@
+"""Reads the files of users: no pipe, no more than a bound at a time, and nothing that a link leads away to."""
+
+import contextlib
+import errno
+import io
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+from app.files import open_regular
+from data.sources import LINK_OUT, is_within
+
+MAX_BYTES = 200_000_000
+"""Larger files are refused without reading them; all threads together hold no more bytes at a time."""
+
+
+class UnreadableError(Exception):
+    """The file is no example that can be trusted; the message says why in a few words."""
+
+
+class UnreadableNowError(UnreadableError):
+    """The system could not read the file, which may be otherwise later."""
+
+
+class Budget:
+    """An amount that threads share; who asks for more than is left waits, and those who ask later wait behind."""
+
+    def __init__(self, amount: int):
+        self._left = amount
+        self._next = threading.Lock()
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def spend(self, amount: int) -> Iterator[None]:
+        """Holds an amount while a block runs; more than there is would wait for ever."""
+        with self._next, self._changed:
+            self._changed.wait_for(lambda: self._left >= amount)
+            self._left -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += amount
+                self._changed.notify()
+
+
+_content = Budget(MAX_BYTES)
+
+
+@contextlib.contextmanager
+def content_of(path: Path | str, within: Path | str | None = None) -> Iterator[bytes]:
+    """Yields the bytes of a file, which may wait until other threads have let go of theirs.
+
+    Args:
+        path: of the file.
+        within: folder, named without links, that links may not lead out of, not even one that was put there after the
+            folder was walked; None follows all links.
+
+    Raises:
+        UnreadableError: the file is missing, empty, too large, elsewhere or may not be read.
+    """
+    with _open(path, within) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size == 0:
+            raise UnreadableError("empty file")
+        if size > MAX_BYTES:
+            raise UnreadableError(f"{size:,} bytes, more than the limit of {MAX_BYTES:,}")
+        with _content.spend(size):
+            try:
+                content = file.read(size)
+            except OSError as error:
+                raise UnreadableNowError(error.strerror or str(error)) from None
+            yield content
+
+
+def _open(path: Path | str, within: Path | str | None) -> io.BufferedReader:
+    try:
+        real = os.path.realpath(path)
+        if within is not None and not is_within(real, str(within)) and os.path.exists(real):
+            raise UnreadableNowError(LINK_OUT)
+        return open_regular(path if within is None else real, follow_links=within is None)
+    except OSError as error:
+        raise UnreadableNowError(_link_reason(path, error) or error.strerror or str(error)) from None
+    except ValueError as error:  # a name that no file can have
+        raise UnreadableError(str(error)) from None
+
+
+def _link_reason(path: Path | str, error: OSError) -> str | None:
+    """Says what is wrong with a link; None if the file is none, or something else is wrong."""
+    if error.errno == errno.ELOOP:
+        return "a link that leads to itself"
+    return "a broken link" if error.errno == errno.ENOENT and os.path.islink(path) else None

@@ -1,0 +1,34 @@
+"""The signature of a picture, a small grey version of itself, by which pictures that look the same are found.
+
+Signatures are compared by their slopes. Unlike the grey values, slopes of unrelated pictures hardly agree: of 397
+photos of ants and bees, the two most alike correlate at 0.70. Each of 150 correlates with itself compressed, shrunk by
+half, brightened or without colours at 0.96 or more, with 2 % cut off each side at 0.85 or more (0.93 in its middle).
+"""
+
+import numpy as np
+from PIL import Image
+
+SIGNATURE_SIDE = 16
+"""Height and width of a signature, pixels."""
+LEAST_SLOPE = 1.0
+"""Root mean square of slopes, in grey values of 255; of flatter pictures, only noise would be compared."""
+
+
+def make_signature(picture: Image.Image) -> np.ndarray:
+    """Returns the signature of a whole picture, uint8 (SIGNATURE_SIDE, SIGNATURE_SIDE).
+
+    It depends neither on the size that the network takes nor on how a picture becomes a square, but for the rounding of
+    a JPEG that is decoded at a part of its size: the same data has the same splits for every network.
+    """
+    return np.asarray(picture.convert("L").resize((SIGNATURE_SIDE, SIGNATURE_SIDE), Image.Resampling.BOX))
+
+
+def compared_values(signatures: np.ndarray) -> np.ndarray:
+    """Returns differences between neighbours, scaled to length 1, float32 (n, values); 0 for flat pictures."""
+    small = signatures.astype(np.float32)
+    values = SIGNATURE_SIDE * (SIGNATURE_SIDE - 1)
+    slopes = np.concatenate([np.diff(small, axis=axis).reshape(len(signatures), values) for axis in (1, 2)], axis=1)
+    slopes -= slopes.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(slopes, axis=1, keepdims=True)
+    is_flat = length < LEAST_SLOPE * np.sqrt(slopes.shape[1])
+    return np.where(is_flat, 0, slopes / np.maximum(length, 1e-6)).astype(np.float32)
