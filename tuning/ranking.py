@@ -31,7 +31,7 @@ from devices.strategy import make_strategy
 from inference.answers import class_probabilities, predicted_labels
 from models.backbones import find
 from reports.metrics import accuracy_interval
-from reports.ranking_plot import accuracy_against_cost
+from reports.search_plots import backbone_ranking
 from reports.writer import write_figure, write_table
 from training.frozen import build_frozen, cuts_at, frozen_part, kept_pictures, load_or_compute
 from training.inputs import RunInputs, load_inputs
@@ -94,7 +94,7 @@ def rank(config: TuneConfig, candidates: Sequence[SizedConfig], folder: Path, st
     )
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "ranking.csv", ranking)
-    write_figure(folder / "figures" / "ranking.png", accuracy_against_cost(ranking, num_val))
+    write_figure(folder / "figures" / "ranking.png", backbone_ranking(ranking, num_val))
     console.print(ranking_table(ranking))
     best = ranking.iloc[0]
     interval = f"{best['ridge_low']:.1%} and {best['ridge_high']:.1%}"

@@ -171,7 +171,7 @@ def test_a_panel_per_hyperparameter_marks_the_same_trial_as_best():
         ("learning_rate", [1e-4, 3e-4, 7e-4, 3e-3], ["0.0001", "0.0003", "0.001", "0.003"]),
         ("weight_decay", [1e-5, 1e-4, 2e-3, 1e-2], ["1e-5", "0.0001", "0.001", "0.01"]),
         ("learning_rate", [0.1, 0.2, 0.35, 0.5], ["0.1", "0.2", "0.3", "0.4", "0.5"]),
-        ("dropout", [0.01, 0.2, 0.35, 0.5], ["0.0", "0.1", "0.2", "0.3", "0.4", "0.5"]),
+        ("dropout", [0.01, 0.2, 0.35, 0.5], ["0", "0.1", "0.2", "0.3", "0.4", "0.5"]),
         ("head_epochs", [1, 15, 25, 40], ["0", "10", "20", "30", "40"]),
         ("batch_size", [128, 32, 64, 32], ["32", "64", "128"]),
         ("trainable_layers", ["all", 12, 0, 0], ["0", "12", "all"]),
@@ -195,7 +195,7 @@ def test_a_strip_keeps_its_trials_apart_and_marks_their_median():
     places = points(axes)[:, 0]
     assert len(set(places)) == 6
     np.testing.assert_array_equal(np.round(places), [0, 0, 0, 1, 1, 1])
-    medians = [bar.get_segments()[0][0, 1] for bar in axes.collections]
+    medians = [bar[0, 1] for bar in axes.collections[0].get_segments()]
     np.testing.assert_allclose(medians, [0.2, 0.6])
 
 
@@ -215,7 +215,7 @@ def test_the_best_line_is_drawn_last_thickest_and_in_its_own_colour(objective):
     figure = search_plots.parallel_coordinates(trials, TWELVE[:4], objective)
     lines = sorted(figure.axes[0].lines, key=lambda line: line.get_zorder())
     assert same_color(lines[-1].get_color(), VAL_COLOUR)
-    assert lines[-1].get_linewidth() > lines[-2].get_linewidth() == 2.0 > lines[0].get_linewidth()
+    assert lines[-1].get_linewidth() > lines[-2].get_linewidth() == lines[0].get_linewidth()
     best = trials["trial"][trials["val_accuracy"].idxmax()]
     assert f"trial {best}" in texts(figure)
     brightness = [sum(bytes.fromhex(to_hex(line.get_color())[1:])) for line in lines[:-1]]

@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.colors import same_color
 from PIL import Image
 
 from app.config import TrainConfig
@@ -16,7 +17,8 @@ from inference.answers import class_probabilities
 from models.backbones import find
 from models.classifier import build_classifier
 from models.heads import num_outputs
-from reports.ranking_plot import accuracy_against_cost
+from reports.plots import VAL_COLOUR
+from reports.search_plots import backbone_ranking
 from training.flags import parse_config
 from training.frozen import cuts_at, frozen_inputs
 from training.inputs import load_inputs
@@ -264,16 +266,15 @@ def test_the_folder_is_named_by_data_and_settings():
     assert search_folder(config) != search_folder(dataclasses.replace(config, seed=1))
 
 
-def test_labels_of_the_figure_cover_neither_each_other_nor_a_dot():
-    names = [f"network{number}" for number in range(6)]
-    table = pd.DataFrame({"backbone": names, "ridge_accuracy": [0.9, 0.9, 0.9, 0.88, 0.88, 0.7]})
+def test_the_figure_names_every_backbone_and_marks_those_that_none_beats():
+    table = pd.DataFrame({"backbone": ["a", "b", "c", "d"], "ridge_accuracy": [0.9, 0.9, 0.8, 0.7]})
     table["ridge_low"], table["ridge_high"] = table["ridge_accuracy"] - 0.05, table["ridge_accuracy"] + 0.05
-    table["pictures_per_second"] = [50.0, 49.0, 20.0, 48.0, 47.0, 100.0]
-    figure = accuracy_against_cost(table, 100)
-    texts = [text for text in figure.axes[0].texts if text.get_text() in names]
-    assert [text.get_text() for text in texts] == names
-    boxes = [text.get_window_extent() for text in texts]
-    assert not any(box.overlaps(other) for number, box in enumerate(boxes) for other in boxes[:number])
+    table["pictures_per_second"] = [50.0, 40.0, 20.0, 100.0]
+    accuracy, time_taken = backbone_ranking(table, 100).axes
+    assert [label.get_text() for label in accuracy.get_yticklabels()] == ["a", "b", "c", "d"]
+    np.testing.assert_allclose([bar.get_width() for bar in time_taken.patches], [20, 25, 50, 10])
+    marked = [same_color(bar.get_facecolor(), VAL_COLOUR) for bar in time_taken.patches]
+    assert marked == [True, False, False, True]
 
 
 def test_two_classes_share_one_output():
