@@ -1,4 +1,4 @@
-"""Lists what earlier runs keep for later ones, or deletes it: `python cache.py`, `python cache.py --clear`."""
+"""Lists or deletes what runs keep for later ones: `python cache.py`, `python cache.py --clear`."""
 
 import app.oldest_python  # noqa: F401
 
@@ -16,17 +16,17 @@ from app.flags import parse_flags
 
 @dataclasses.dataclass(frozen=True)
 class CacheFlags:
-    """List what the frozen layers made of pictures, kept for later runs, or delete it."""
+    """List or delete decoded pictures and outputs of frozen layers, which runs keep for later ones."""
 
     cache_dir: Path = DEFAULT_CACHE_DIR
-    """The folder that the runs were given."""
+    """The --cache-dir of the runs."""
 
     clear: tyro.conf.FlagCreatePairsOff[bool] = False
-    """Delete everything but what a run computes at the moment; a run that uses the rest finishes all the same."""
+    """Delete all but the entries that a run is computing now. Runs that use the others finish all the same."""
 
 
 def main() -> None:
-    """Shows every entry with its size and last use, and deletes them if that was asked for."""
+    """Shows every entry with its size and last use, and deletes them for --clear."""
     flags = parse_flags(CacheFlags)
     from app.terminal import console, counted, show_stage
     from data.store import open_store

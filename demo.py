@@ -19,20 +19,20 @@ EXAMPLES = 6
 
 @dataclasses.dataclass(frozen=True)
 class DemoFlags(AskFlags):
-    """Try a model in the browser: a trained one (RUN), or a pretrained network as it is (--backbone NAME), which knows
-    the 1000 classes of ImageNet. The page is for this machine alone, and needs no network."""
+    """Try a model in the browser: a trained one (RUN), or a pretrained network (--backbone NAME), which knows the 1000
+    classes of ImageNet. The page is for this machine alone, and needs no network."""
 
     run: tyro.conf.Positional[Path | None] = None
     """A run folder, or a search folder, whose best run is taken."""
 
     port: int = 7860
-    """Where the page is: http://127.0.0.1:PORT/. 0 takes any that is free."""
+    """Port of the page, http://127.0.0.1:PORT/. 0 takes any free one."""
 
     open: bool = False
     """Open the page in the browser of this machine."""
 
     cache_dir: Path = DEFAULT_CACHE_DIR
-    """Folder for unpacked data sets, of which test pictures are offered to click."""
+    """Folder of unpacked data sets, whose test pictures the page offers."""
 
     def __post_init__(self):
         check_setting(self, "port", lambda value: 0 <= value < 2**16, "from 0 to 65535")
@@ -43,27 +43,16 @@ class DemoFlags(AskFlags):
 
 
 def main() -> None:
-    """Parses the flags, takes the port, and only then looks for examples, loads TensorFlow and shows the page."""
+    """Takes the port, and only then looks for examples, loads TensorFlow and shows the page."""
     flags = parse_flags(DemoFlags)
     from app.terminal import import_tensorflow
+    from inference.run_record import find_examples
     from inference.web_server import open_port
 
-    if flags.backbone is None:
-        assert flags.run is not None  # the flags are checked
-        from inference.answering import of_run
-        from inference.load import read_run
-        from inference.run_record import find_examples
-
-        run = read_run(flags.run)
-        listener = open_port(flags.port)
-        network, name = of_run(run), flags.run.resolve().name
-        examples = find_examples(run, EXAMPLES, flags.cache_dir)
-    else:
-        from inference.imagenet import of_backbone
-
-        network = of_backbone(flags.backbone, flags.weights, flags.resize or "crop")
-        listener = open_port(flags.port)
-        name, examples = flags.backbone, []
+    network, run = flags.find_network(flags.run)
+    listener = open_port(flags.port)
+    examples = find_examples(run, EXAMPLES, flags.cache_dir) if run else []
+    name = str(flags.backbone) if flags.run is None else flags.run.resolve().name
     import_tensorflow()
     from inference.web_page import show_page
 

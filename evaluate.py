@@ -22,13 +22,13 @@ class EvaluateFlags:
     """A run folder, or a search folder, whose best run is taken."""
 
     data: Open[str] = None
-    """New pictures of classes that the model knows, as train.py takes them. Default: those of the run."""
+    """New pictures of classes that the model knows, in any form that train.py takes. Default: those of the run."""
 
     outside: bool = False
     """Also use new pictures outside the folder of --data: through links, and by paths of a CSV that lead out of it."""
 
     split: Several[Split] = ()
-    """Which splits, as the data makes them or as train.py would. Default: val and test; all pictures of --data."""
+    """Splits to measure, as the data or train.py makes them. Default: val and test; all pictures of --data."""
 
     json: Open[Path] = None
     """Write the figures to this file, as in metrics.json. Default: no file."""
@@ -42,7 +42,7 @@ class EvaluateFlags:
 
 
 def main() -> None:
-    """Parses the flags, decodes the pictures, and only then loads TensorFlow and measures."""
+    """Decodes the pictures, and only then loads TensorFlow and measures."""
     flags = parse_flags(EvaluateFlags)
     from app.terminal import import_tensorflow
     from inference.load import read_run

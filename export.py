@@ -18,16 +18,16 @@ Format = Literal["saved_model", "litert", "onnx"]
 
 @dataclasses.dataclass(frozen=True)
 class ExportFlags:
-    """Export the model of a run, and keep what was written only if its own runtime answers as the model does."""
+    """Export the model of a run. A file is kept only if its own runtime answers as the model does."""
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """A run folder, or a search folder, whose best run is taken."""
 
     format: tuple[Format, ...] = ("saved_model", "litert", "onnx")
-    """What to write: a SavedModel that takes picture files or pixels, LiteRT (TensorFlow Lite) files, an ONNX file."""
+    """Formats: a SavedModel that takes picture files or pixels, LiteRT (TensorFlow Lite) files, an ONNX file."""
 
     output: Open[Path] = None
-    """Folder for a folder per format. Default: export/ in the run folder."""
+    """Folder that gets a folder per format. Default: export/ in the run folder."""
 
     require_accuracy: Open[float] = None
     """Refuse to export a model whose accuracy on the test split (or val, without test) is below this fraction.
@@ -53,7 +53,7 @@ class ExportFlags:
 
 
 def main() -> None:
-    """Parses the flags, checks the run, reads the pictures, and only then loads TensorFlow and exports."""
+    """Checks the run, reads the pictures, and only then loads TensorFlow and exports."""
     flags = parse_flags(ExportFlags)
     from app.terminal import counted, import_tensorflow, show_stage
     from data.folder import check_outside

@@ -1,4 +1,4 @@
-"""Says what is on pictures: `python predict.py runs/NAME photos`, `python predict.py --backbone resnet50 photo.jpg`."""
+"""Predicts what pictures show: `predict.py runs/NAME photos`, `predict.py --backbone resnet50 photo.jpg`."""
 
 import app.oldest_python  # noqa: F401
 
@@ -17,7 +17,7 @@ from inference.flags import AskFlags
 
 @dataclasses.dataclass(frozen=True)
 class PredictFlags(AskFlags):
-    """Say what is on pictures: by a trained model (RUN PATH...), or by a pretrained network as it is (--backbone NAME
+    """Predict what pictures show, by a trained model (RUN PATH...) or by a pretrained network (--backbone NAME
     PATH...), which knows the 1000 classes of ImageNet."""
 
     places: Annotated[
@@ -34,7 +34,7 @@ class PredictFlags(AskFlags):
     """Classes that the terminal shows for each picture."""
 
     outside: bool = False
-    """Follow links that lead out of a folder of pictures. Default: they are listed as not used."""
+    """Follow links that lead out of a folder of pictures. Default: they are listed as unreadable."""
 
     def __post_init__(self):
         check_setting(self, "top", lambda value: value >= 1, "at least 1")
@@ -48,32 +48,21 @@ class PredictFlags(AskFlags):
 
 
 def main() -> None:
-    """Parses the flags, finds the files, and only then loads TensorFlow and predicts."""
+    """Finds the files, and only then loads TensorFlow and predicts."""
     flags = parse_flags(PredictFlags)
     from app.terminal import counted, import_tensorflow, show_stage
     from inference.files import find_files
     from inference.run_record import count_learnt_from
 
-    if flags.backbone is None:
-        from inference.answering import of_run
-        from inference.load import read_run
-
-        folder, *places = flags.places
-        run = read_run(Path(folder))
-        network = of_run(run)
-    else:
-        from inference.imagenet import of_backbone
-
-        run, places = None, list(flags.places)
-        network = of_backbone(flags.backbone, flags.weights, flags.resize or "crop")
+    folder, *places = flags.places if flags.backbone is None else ("", *flags.places)
+    network, run = flags.find_network(Path(folder))
     files = find_files(places, flags.outside)
     check_output_file("--csv", flags.csv)
     show_stage("files", counted(len(files), "file", "files"))
     known = count_learnt_from(run, files) if run else 0
     if known:
-        show_stage(
-            "warning", f"{known:,} of them are of the folder that the model learnt from: new ones it knows less well"
-        )
+        warned = "of them are of the folder that the model learnt from; expect it to do worse on new pictures"
+        show_stage("warning", f"{known:,} {warned}")
     import_tensorflow()
     from inference.predict_files import predict_files
 

@@ -1,1 +1,1 @@
-"""What a trained model does: predict, say how sure it is and why, and go elsewhere."""
+"""A trained model at work: it predicts, says how sure it is, and shows where it looked."""

@@ -1,4 +1,4 @@
-"""Answers as a table, and the CSV file of them that is written while they come."""
+"""Answers as a table, and the CSV file that is written while they come."""
 
 import contextlib
 import sys
@@ -14,11 +14,11 @@ from app.files import written_aside
 from app.terminal import counted
 from data.csv_cells import table_text
 from data.sources import printable
-from inference.answers import class_probabilities, label_texts, predicted_labels
+from inference.answers import NO_LABEL, class_probabilities, label_texts, predicted_labels
 from inference.files import FoundFile
 
 PROBABILITY = "probability_"
-"""Before the name of a class, the name of its column."""
+"""Prefix of a class name in the name of its column."""
 
 
 def answer_table(
@@ -28,13 +28,13 @@ def answer_table(
     task: Task,
     unknown_below: float | None = None,
 ) -> pd.DataFrame:
-    """One row per file: path, predicted, probability, status, reason, and the probability of each class.
+    """Makes a row per file: path, predicted, probability, status, reason, and the probability of each class.
 
     Args:
         files: in order.
         outputs: float32 (n, num_outputs), the model's probabilities for those that are pictures.
         class_names: names in the order of the classes.
-        task: what the outputs mean.
+        task: decides what the outputs mean.
         unknown_below: where no class is as likely as this, the answer is 'unknown'.
 
     Returns:
@@ -45,39 +45,39 @@ def answer_table(
     best = probabilities.max(axis=1)
     labels = np.array(label_texts(predicted_labels(probabilities, task), class_names), dtype=object)
     unknown = best < (unknown_below or 0.0)
-    readable = np.array([file.reason is None for file in files], bool)
-    names = [f"{PROBABILITY}{name}" for name in class_names]
     table = pd.DataFrame(
-        {
-            "path": [printable(str(file.path)) for file in files],
-            "predicted": _placed(readable, np.where(unknown, "unknown", labels), ""),
-            "probability": _placed(readable, best, np.nan),
-            "status": _placed(readable, np.where(unknown, "unknown", "answered"), "unreadable"),
-            "reason": [file.reason or "" for file in files],
-        }
+        {"path": [printable(str(file.path)) for file in files], "reason": [file.reason or "" for file in files]}
     )
+    readable = [row for row, file in enumerate(files) if file.reason is None]
+    answers = {
+        "predicted": np.where(unknown, "unknown", labels),
+        "probability": best.astype(np.float64),
+        "status": np.where(unknown, "unknown", "answered").astype(object),
+    }
+    columns = [f"{PROBABILITY}{name}" for name in class_names]
     # As float64, which is written with the digits that predictions.csv has.
-    every = np.full((len(files), len(names)), np.nan)
-    every[readable] = probabilities
-    return table.join(pd.DataFrame(every, columns=names))
+    of_classes = pd.DataFrame(probabilities.astype(np.float64), readable, columns)
+    table = table.join(pd.DataFrame(answers, readable)).join(of_classes)
+    table = table.fillna({"predicted": "", "status": "unreadable"})
+    return table[["path", "predicted", "probability", "status", "reason", *columns]]
+
+
+def labels_of(predicted: str, task: Task) -> list[str]:
+    """Returns the classes of an answer, as it stands in a table; at least `NO_LABEL`."""
+    return [name for name in predicted.split("|") if name] or [NO_LABEL] if task == "multilabel" else [predicted]
 
 
 @contextlib.contextmanager
 def csv_writer(path: Path | None) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Opens a CSV file for rows that come one table after the other; complete at the end of the block, or absent.
+    """Yields a function that appends the rows of a table to a CSV file, or does nothing where `path` is None.
 
-    Ctrl-C and SIGTERM leave the rows of the tables so far, and say so on stderr.
-
-    Args:
-        path: of the file; None writes nothing.
-
-    Yields:
-        A function that appends the rows of a table.
+    The file is complete at the end of the block, or absent. Ctrl-C and SIGTERM leave the rows of the tables so far, and
+    say so on stderr.
     """
     if path is None:
         yield lambda table: None
         return
-    rows, complete = 0, 0  # how many, and their bytes
+    rows = complete = 0  # rows, and their bytes
     interrupt: KeyboardInterrupt | None = None
     with written_aside(path) as temporary, temporary.open("wb") as file:
 
@@ -97,10 +97,3 @@ def csv_writer(path: Path | None) -> Iterator[Callable[[pd.DataFrame], None]]:
         answers = counted(rows, "answer is", "answers are")
         print(f"The first {answers} in '{visible(str(path))}'; the other files are not answered.", file=sys.stderr)
         raise interrupt
-
-
-def _placed(readable: np.ndarray, values: np.ndarray, otherwise: object) -> np.ndarray:
-    """Values of the readable files at their places among all."""
-    placed = np.full(len(readable), otherwise, object if isinstance(otherwise, str) else np.float64)
-    placed[readable] = values
-    return placed

@@ -1,10 +1,18 @@
-"""What has to be known of a model to give it pictures and to name its answers, before TensorFlow is loaded."""
+"""Models that answer: trained here, or pretrained as they are with the 1000 classes of ImageNet.
 
+All that their pictures and answers need is known before TensorFlow is loaded.
+"""
+
+import functools
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.config import Resize, Task
+from app.errors import UsageError
 from inference.load import TrainedRun, load_model
+from models.backbones import find
+from models.weights import build_backbone, check_available
 
 if TYPE_CHECKING:
     from inference.predictor import Predictor
@@ -19,11 +27,11 @@ class AnsweringModel(NamedTuple):
     """Height and width of its pictures, pixels."""
     resize: Resize
     load: "Callable[[], Predictor]"
-    """Loads it; needs TensorFlow."""
+    """Loads the model; needs TensorFlow."""
 
 
 def of_run(run: TrainedRun) -> AnsweringModel:
-    """The model of a run, which reads pictures as the run did."""
+    """Returns the model of a run, which reads pictures as the run did."""
 
     def load() -> "Predictor":
         from inference.predictor import Predictor
@@ -31,3 +39,45 @@ def of_run(run: TrainedRun) -> AnsweringModel:
         return Predictor(load_model(run), run.cut)
 
     return AnsweringModel(run.class_names, run.task, run.config.image_size, run.config.resize, load)
+
+
+def of_backbone(name: str, weights: str, resize: Resize = "crop") -> AnsweringModel:
+    """Returns a pretrained network with its top.
+
+    Args:
+        name: of the backbone.
+        weights: 'imagenet', or the path of a file with top.
+        resize: how a picture becomes a square.
+
+    Raises:
+        UsageError: no such backbone, or its weights cannot be had.
+    """
+    backbone = find(name)
+    if weights == "none":
+        raise UsageError("--weights must be 'imagenet' or a weight file with top: random weights know no classes.")
+    check_available(backbone, weights, include_top=True)
+
+    def load() -> "Predictor":
+        import keras
+
+        from inference.predictor import Predictor
+
+        model = build_backbone(backbone, backbone.image_size, weights, include_top=True)
+        probabilities = keras.layers.Softmax()(model.output) if backbone.module == "efficientnet_lite" else model.output
+        return Predictor(keras.Model(model.inputs[0], probabilities))
+
+    return AnsweringModel(imagenet_classes(), "multiclass", backbone.image_size, resize, load)
+
+
+@functools.cache
+def imagenet_classes() -> tuple[str, ...]:
+    """Returns the names of ImageNet's 1000 classes in the order of the outputs, each the first of its synonyms.
+
+    Keras would download them; TensorFlow Datasets has them installed.
+    """
+    from tensorflow_datasets.datasets.siscore.labels import IMAGENET_LABELS_LIST
+
+    first = [synonyms.split(", ")[0] for synonyms in IMAGENET_LABELS_LIST]
+    count = Counter(first)
+    names = zip(first, IMAGENET_LABELS_LIST, strict=True)
+    return tuple(synonyms if count[name] > 1 else name for name, synonyms in names)

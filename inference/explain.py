@@ -1,7 +1,7 @@
-"""Where a network looked: Grad-CAM (Selvaraju et al., 2017).
+"""Shows where a network looked: Grad-CAM (Selvaraju et al., 2017).
 
-The classifiers here are flat, a backbone's layers among their own, so the last feature map is at hand: what goes into
-the layer named 'pooling'.
+The classifiers here are flat, with the layers of a backbone among their own, so the last feature map is at hand as the
+input of the layer 'pooling'.
 """
 
 import keras
@@ -61,7 +61,7 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
 
 
 def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """Lays a heatmap over a picture; what does not matter stays in grey.
+    """Lays a heatmap over a picture, which stays grey where the heatmap is 0.
 
     Args:
         picture: uint8 (height, width, 3).

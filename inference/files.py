@@ -1,13 +1,14 @@
-"""Finds picture files and reads them as a stream: a few ahead of what is computed, however many there are."""
+"""Finds picture files, and reads any number of them as a stream, a few batches ahead of the computation."""
 
+import contextlib
 import glob
 import itertools
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from joblib import cpu_count
@@ -21,6 +22,8 @@ from data.sources import natural_order
 
 BATCHES_AHEAD = 2
 """Batches that are read while one is computed."""
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 class FoundFile(NamedTuple):
@@ -28,7 +31,7 @@ class FoundFile(NamedTuple):
 
     path: Path
     reason: str | None = None
-    """Why there is no picture in it; None as long as there may be one."""
+    """Why it holds no picture; None as long as it may hold one."""
     within: Path | None = None
     """Folder, named without links, that a link may not lead out of; None where the user named the file itself."""
 
@@ -38,18 +41,18 @@ class Batch(NamedTuple):
 
     files: list[FoundFile]
     pixels: np.ndarray
-    """uint8 (n, image_size, image_size, 3) in [0, 255], of those files that are pictures."""
+    """uint8 (n, image_size, image_size, 3) in [0, 255], for the files that are pictures."""
 
 
 def find_files(places: Sequence[str], outside: bool = False) -> list[FoundFile]:
-    """Finds the files that are meant.
+    """Finds files.
 
     Args:
-        places: files, folders, of which every file is taken but for leftovers, and patterns such as 'photos/*.jpg'.
+        places: files, folders (all their files but leftovers), and patterns such as 'photos/*.jpg'.
         outside: whether links out of a folder are followed.
 
     Returns:
-        Every file once; a place where there is none is in it with the reason.
+        Every file once; a place without files is listed with the reason.
 
     Raises:
         UsageError: there is no file at all.
@@ -80,20 +83,26 @@ def read_batches(files: Iterable[FoundFile], image_size: int, resize: Resize, ba
         except UnreadableError as error:
             return file._replace(reason=str(error)), None
 
-    remaining = iter(files)
-    waiting: deque[Future[tuple[FoundFile, np.ndarray | None]]] = deque()
     # Threads suffice: Pillow lets go of the interpreter while it works.
-    with ThreadPoolExecutor(cpu_count()) as workers:
+    with contextlib.closing(map_ahead(read, files, cpu_count(), 1 + BATCHES_AHEAD * batch_size)) as results:
+        while batch := list(itertools.islice(results, batch_size)):
+            pictures = [picture for _, picture in batch if picture is not None]
+            pixels = np.stack(pictures) if pictures else np.zeros((0, image_size, image_size, 3), np.uint8)
+            yield Batch([file for file, _ in batch], pixels)
+
+
+def map_ahead(compute: Callable[[Item], Made], items: Iterable[Item], threads: int, ahead: int) -> Generator[Made]:
+    """Computes something of every item in threads, in order, at most `ahead` of them before the caller needs one."""
+    remaining = iter(items)
+    waiting: deque[Future[Made]] = deque()
+    with ThreadPoolExecutor(threads) as workers:
         try:
             while True:
-                missing = (1 + BATCHES_AHEAD) * batch_size - len(waiting)
-                waiting.extend(workers.submit(read, file) for file in itertools.islice(remaining, missing))
+                started = itertools.islice(remaining, ahead - len(waiting))
+                waiting.extend(workers.submit(compute, item) for item in started)
                 if not waiting:
                     return
-                results = [waiting.popleft().result() for _ in range(min(batch_size, len(waiting)))]
-                pictures = [picture for _, picture in results if picture is not None]
-                pixels = np.stack(pictures) if pictures else np.zeros((0, image_size, image_size, 3), np.uint8)
-                yield Batch([file for file, _ in results], pixels)
+                yield waiting.popleft().result()
         finally:
             workers.shutdown(cancel_futures=True)
 

@@ -1,21 +1,28 @@
-"""From picture files to answers: read, compute, tell, in batches, so that any number of them fits into memory."""
+"""Answers for picture files: reads, computes and tells in batches, so that any number of files fits into memory."""
 
 import contextlib
 import time
-from collections.abc import Callable, Generator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
+from rich.table import Column
+from rich.text import Text
 
+from app.config import Task
 from app.errors import UsageError
-from app.terminal import progress_bar, show_stage
+from app.terminal import common_reasons, console, counted, make_table, progress_bar, show_stage
 from features.extract import BATCH_SIZE
-from inference.answer_summary import Summary
-from inference.answer_table import answer_table, csv_writer
+from inference.answer_table import PROBABILITY, answer_table, csv_writer, labels_of
 from inference.answering import AnsweringModel
-from inference.files import Batch, FoundFile, read_batches
+from inference.files import Batch, FoundFile, map_ahead, read_batches
 from models.heads import num_outputs
+
+ROWS_SHOWN = 20
+CLASSES_SHOWN = 10
+"""Most frequent answers that are counted by name."""
 
 
 def predict_files(
@@ -29,7 +36,7 @@ def predict_files(
     """Answers for every file, on the terminal and in a CSV file.
 
     Args:
-        network: what answers.
+        network: the model that answers.
         files: from `find_files`.
         csv: file of all answers; see `inference.answer_table.answer_table`.
         top: how many classes the terminal shows for a picture.
@@ -44,19 +51,23 @@ def predict_files(
     model = network.load()
     nothing = np.zeros((0, num_outputs(network.task, len(network.class_names))), np.float32)
 
-    def predict(pixels: np.ndarray) -> np.ndarray:
-        return model(pixels) if len(pixels) else nothing
+    def predict(batch: Batch) -> tuple[Batch, np.ndarray]:
+        return batch, model(batch.pixels) if len(batch.pixels) else nothing
 
     summary = Summary(network.task, top)
     started = time.perf_counter()
-    with csv_writer(csv) as write, progress_bar("predict", len(files)) as advance:
-        batches = read_batches(files, network.image_size, network.resize, BATCH_SIZE)
-        with contextlib.closing(_computed(batches, predict)) as computed:
-            for batch, outputs in computed:
-                table = answer_table(batch.files, outputs, network.class_names, network.task, unknown_below)
-                write(table)
-                summary.add(table)
-                advance(len(table))
+    with (
+        csv_writer(csv) as write,
+        progress_bar("predict", len(files)) as advance,
+        contextlib.closing(read_batches(files, network.image_size, network.resize, BATCH_SIZE)) as batches,
+        # The next batch is computed while this one is written.
+        contextlib.closing(map_ahead(predict, batches, threads=1, ahead=2)) as computed,
+    ):
+        for batch, outputs in computed:
+            table = answer_table(batch.files, outputs, network.class_names, network.task, unknown_below)
+            write(table)
+            summary.add(table)
+            advance(len(table))
     seconds = time.perf_counter() - started
     summary.show(seconds)
     if csv is not None:
@@ -67,16 +78,65 @@ def predict_files(
     return seconds
 
 
-def _computed(
-    batches: Generator[Batch], predict: Callable[[np.ndarray], np.ndarray]
-) -> Generator[tuple[Batch, np.ndarray]]:
-    """Computes batches in a thread of its own, which begins with the next while the caller works on the one before."""
-    with contextlib.closing(batches), ThreadPoolExecutor(1) as worker:
-        before = None
-        for batch in batches:
-            now = batch, worker.submit(predict, batch.pixels)
-            if before:
-                yield before[0], before[1].result()
-            before = now
-        if before:
-            yield before[0], before[1].result()
+class Summary:
+    """The first answers and counts of all, collected while they come, for the terminal."""
+
+    def __init__(self, task: Task, top: int):
+        """Starts without answers; `top` is how many classes are shown for a picture, the answer included."""
+        self._task = task
+        self._top = top
+        self._first = pd.DataFrame()
+        self._count = self._unknown = 0
+        self._answers: Counter[str] = Counter()
+        self._reasons: Counter[str] = Counter()
+
+    @property
+    def pictures(self) -> int:
+        """Number of files that are pictures."""
+        return self._count - self._reasons.total()
+
+    def add(self, table: pd.DataFrame) -> None:
+        """Adds answers; see `inference.answer_table.answer_table`."""
+        self._count += len(table)
+        if len(self._first) < ROWS_SHOWN:
+            self._first = pd.concat([self._first, table[: ROWS_SHOWN - len(self._first)]], ignore_index=True)
+        for predicted in table["predicted"][table["status"] == "answered"]:
+            self._answers.update(labels_of(predicted, self._task))
+        self._unknown += int((table["status"] == "unknown").sum())
+        self._reasons.update(table["reason"][table["status"] == "unreadable"])
+
+    def show(self, seconds: float) -> None:
+        """Prints the first answers as a table, and the counts of all."""
+        columns = [Column(name, overflow="fold") for name in ("file", "answer", "probability", "runners-up")]
+        shown = make_table(*columns)
+        for _, row in self._first.iterrows():
+            shown.add_row(*map(Text, self._cells(row)))
+        console.print(shown)
+        if self._count > len(self._first):
+            show_stage("", f"and {counted(self._count - len(self._first), 'file', 'files')} more")
+        counts = [f"{count:,} {name}" for name, count in self._answers.most_common(CLASSES_SHOWN)]
+        if len(self._answers) > CLASSES_SHOWN:
+            counts.append(counted(len(self._answers) - CLASSES_SHOWN, "other answer", "other answers"))
+        if self._unknown:
+            counts.append(f"{self._unknown:,} unknown")
+        if counts:
+            show_stage("answers", ", ".join(counts))
+        if self._reasons:
+            unreadable = counted(self._reasons.total(), "file", "files")
+            show_stage("unreadable", f"{unreadable}: {common_reasons(self._reasons)}")
+        rate = f", {self.pictures / seconds:,.0f} per second" if self.pictures > 1 else ""
+        show_stage("done", f"{counted(self.pictures, 'picture', 'pictures')} in {seconds:.1f} seconds{rate}")
+
+    def _cells(self, row: pd.Series) -> Iterator[str]:
+        """Yields file, answer, probability and runners-up as text."""
+        yield row["path"]
+        if row["status"] == "unreadable":
+            yield from ("unreadable", "", row["reason"])
+            return
+        answered = labels_of(row["predicted"], self._task) if row["status"] == "answered" else []
+        yield ", ".join(answered) or "unknown"
+        yield f"{row['probability']:.1%}"
+        of_class = row.filter(regex=f"^{PROBABILITY}").astype(float).sort_values(ascending=False, kind="stable")
+        of_class.index = of_class.index.str.removeprefix(PROBABILITY)
+        others = of_class[~of_class.index.isin(answered)][: self._top - 1]
+        yield ", ".join(f"{name} {probability:.1%}" for name, probability in others.items())

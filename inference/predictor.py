@@ -1,4 +1,4 @@
-"""From pictures to probabilities, in the very steps in which a run measured itself."""
+"""Predicts in the very steps in which a run measured itself."""
 
 import keras
 import numpy as np
@@ -11,7 +11,7 @@ from features.extract import compute_rows, frozen_function
 class Predictor:
     """A model as a function, its weights folded in as constants.
 
-    Each picture's probabilities are the same, whatever pictures it is computed with.
+    A picture's probabilities do not depend on the other pictures of its batch.
     """
 
     def __init__(self, model: keras.Model, cut: str | None = None):
@@ -23,7 +23,6 @@ class Predictor:
                 the bit; None computes it as a whole, which may round otherwise.
         """
         self.model = model
-        """For what asks more of it than probabilities."""
         tensors = {each.layer: each.tensor for each in find_cuts(model)} if cut else {}
         parts = [model]
         if cut in tensors:

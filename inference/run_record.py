@@ -1,4 +1,4 @@
-"""What a run measured: how good it is, and on which pictures. Nothing here needs TensorFlow."""
+"""Records of a run: measured figures, and the pictures it measured itself on. Needs no TensorFlow."""
 
 import os
 from collections.abc import Sequence
@@ -18,21 +18,20 @@ from inference.load import METRICS_FILE, TrainedRun
 
 PREDICTIONS_FILE = "predictions.csv"
 LEARNT_FROM_FILE = "learnt_from.txt"
-"""Lines with the SHA-256 of each training picture's file."""
+"""File with the SHA-256 of each training picture, one a line."""
 MOST_DIGEST_BYTES = 100
-"""Of a line there; a run folder may come from anyone."""
+"""Longest line of it that is read; a run folder may come from anyone."""
 READ_AT_ONCE = 32
 FIGURES = ("n", "accuracy", "macro_f1", "log_loss", "ece")
-"""Those of a split that are shown."""
+"""Figures that every measured split must have."""
 LARGEST = 1e15
-"""Of any figure; JSON has numbers of any size."""
+"""Largest figure; JSON has numbers of any size."""
 
 
 class Sample(NamedTuple):
     """Pictures to try a model on."""
 
     paths: list[Path]
-    """Of the files."""
     pixels: np.ndarray
     """uint8 (n, image_size, image_size, 3) in [0, 255], as the run reads them."""
 
@@ -41,7 +40,7 @@ def read_metrics(run: TrainedRun) -> dict[str, Any]:
     """Reads a run's `metrics.json`.
 
     Raises:
-        UsageError: it is missing or damaged: what `measured_split` returns, and the numbers of pictures, are not there.
+        UsageError: it is missing or damaged.
     """
     path = run.folder / METRICS_FILE
     try:
@@ -53,7 +52,7 @@ def read_metrics(run: TrainedRun) -> dict[str, Any]:
 
 
 def read_predictions(folder: Path) -> pd.DataFrame:
-    """Reads what a run's `predictions.csv` says of each picture: path, split, label and predicted, as text.
+    """Reads path, split, label and predicted of a run's `predictions.csv`, as text.
 
     Raises:
         UsageError: it is missing or damaged.
@@ -66,7 +65,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
 
 
 def measured_split(metrics: dict[str, Any]) -> tuple[Split, dict[str, Any]] | None:
-    """The split that says how good a run is, and what was measured on it: test, or val where there is no test."""
+    """Returns the split that says how good a run is, and its figures: test, or val where there is no test."""
     split = choose_judged([split for split in SPLITS if metrics.get(split)])
     return split and (split, metrics[split])
 
@@ -89,13 +88,8 @@ def check_accuracy(metrics: dict[str, Any], required: float | None) -> None:
 
 
 def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Path) -> Sample:
-    """Reads pictures to compare on: those that are given, or those that the run measured itself on.
-
-    Args:
-        run: whose pictures, and how they are read.
-        given: files, folders and patterns; if none, the pictures of `predictions.csv`.
-        most: number of pictures; of more, as many are taken at equal distances.
-        cache_dir: where data that does not come as files was unpacked.
+    """Reads at most `most` pictures to compare on: the given files, folders and patterns, or those that the run
+    measured itself on.
 
     Raises:
         UsageError: no picture is there or can be read.
@@ -115,20 +109,14 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
 
 
 def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
-    """Finds files of the split that says how good a run is; none of them if they are not there any more.
-
-    Args:
-        run: whose pictures. A data set of TensorFlow Datasets is left alone: it might be downloaded.
-        most: number of files; of more, as many are taken at equal distances.
-        cache_dir: where data that does not come as files was unpacked.
-    """
-    if tfds.accepts(run.config.data):
+    """Finds at most `most` files, those that are still there, of the split that says how good a run is."""
+    if tfds.accepts(run.config.data):  # it might be downloaded
         return []
     return [file.path for file in _some(_measured_files(run, cache_dir, judged_alone=True), most)]
 
 
 def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
-    """Counts the files that are in the folder that a run learnt from, but for those it kept to measure on."""
+    """Counts the files in the folder that a run learnt from, without those it kept to measure on."""
     data = Path(run.config.data)
     if not data.exists():
         return 0
@@ -141,28 +129,23 @@ def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
 
 
 def count_copies(folder: Path, digests: Sequence[str]) -> int | None:
-    """Counts the pictures that are copies of those a run learnt from.
+    """Counts the pictures that are copies of those a run learnt from, by the SHA-256 of their files.
 
-    Args:
-        folder: of the run.
-        digests: SHA-256 of each picture's file.
-
-    Returns:
-        None if the run is too old to have kept what it learnt from.
+    Returns None if the run is too old to have kept these.
     """
     path = folder / LEARNT_FROM_FILE
     if not path.is_file():
         return None
     asked, learnt = {digest.encode() for digest in digests}, set()
     with path.open("rb") as file:
-        while line := file.readline(MOST_DIGEST_BYTES):  # only what was asked for stays in memory
+        while line := file.readline(MOST_DIGEST_BYTES):  # only matches stay in memory
             if (digest := line.strip()) in asked:
                 learnt.add(digest.decode())
     return sum(digest in learnt for digest in digests)
 
 
 def _measured_files(run: TrainedRun, cache_dir: Path, judged_alone: bool = False) -> list[FoundFile]:
-    """The files that `predictions.csv` names, of every split or the judged one, and that are still there."""
+    """Returns the files that `predictions.csv` names, of all splits or the measured one, and that are still there."""
     try:
         table = read_predictions(run.folder)
         if judged_alone:
@@ -175,12 +158,12 @@ def _measured_files(run: TrainedRun, cache_dir: Path, judged_alone: bool = False
 
 
 def _some(files: Sequence[FoundFile], most: int) -> list[FoundFile]:
-    """At most so many of them, at equal distances."""
+    """Returns at most `most` files, at equal distances."""
     return [files[row] for row in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
 
 
 def _check_metrics(metrics: Any) -> None:
-    """Raises a ValueError for what no run writes into its `metrics.json`."""
+    """Raises a ValueError if no run writes such a `metrics.json`."""
     if not isinstance(metrics, dict):
         raise ValueError("no object")
     counts = metrics.get("data", {})
@@ -193,7 +176,7 @@ def _check_metrics(metrics: Any) -> None:
         if not isinstance(figures, dict) or not all(is_number(figures.get(name)) for name in FIGURES):
             raise ValueError(f"{split} has no {', '.join(FIGURES)}")
         interval = figures.get("accuracy_ci95")
-        if not isinstance(interval, list) or len(interval) != 2 or not all(map(is_number, interval)):
+        if not isinstance(interval, list) or list(map(is_number, interval)) != [True, True]:
             raise ValueError(f"{split} has no accuracy_ci95")
 
 

@@ -1,7 +1,7 @@
-"""The page of demo.py: a picture goes in; what the model answers, and where it looked, comes out.
+"""The page of demo.py: a picture goes in; the answer, and where the network looked, comes out.
 
-Nothing on the page comes from elsewhere, and its browser is forbidden to ask for it. A picture is decoded by
-`data.images.decode`, as in training; neither the browser nor the web library does it.
+The page loads nothing from elsewhere, and forbids its browser to. Pictures are decoded by `data.images.decode`, as
+in training, and not by the browser or the web library.
 """
 
 import base64
@@ -22,15 +22,15 @@ from app.terminal import attempt
 from data.content import MAX_BYTES, UnreadableError
 from data.images.decode import decode_picture, read_picture
 from data.sources import printable
-from inference.answer_table import answer_table
+from inference.answer_table import answer_table, labels_of
 from inference.answering import AnsweringModel
-from inference.answers import NO_LABEL, class_probabilities
+from inference.answers import class_probabilities
 from inference.explain import grad_cam, overlay
 from inference.files import FoundFile
 from inference.web_server import HOST, serve
 
 CLASSES_SHOWN = 10
-"""The likeliest, of a model that knows more."""
+"""Likeliest classes that are shown."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -41,17 +41,16 @@ HEADERS = {
 
 
 class Thumbnail(NamedTuple):
-    """An example, as the page shows it."""
+    """An example that the page offers."""
 
     path: Path
     name: str
-    """Of the file, to be shown."""
     uri: str
-    """The picture itself, as part of a page."""
+    """The picture itself, as a data URI."""
 
 
 Ask = Callable[[np.ndarray], dict[str, Any]]
-"""From a picture, uint8 (image_size, image_size, 3), to what the template `answer.html` shows of it."""
+"""Answers a picture, uint8 (image_size, image_size, 3), by the variables of the template `answer.html`."""
 
 
 def show_page(
@@ -63,11 +62,11 @@ def show_page(
     unknown_below: float | None = None,
     open_browser: bool = False,
 ) -> None:
-    """Loads a model and serves its page, until Ctrl-C.
+    """Loads a model and serves its page until Ctrl-C.
 
     Args:
-        network: what answers.
-        name: shown as the title.
+        network: the model that answers.
+        name: title of the page.
         examples: picture files that are offered to click.
         listener: from `inference.web_server.open_port`.
         unknown_below: where no class is as likely as this, the answer is 'unknown'.
@@ -79,7 +78,7 @@ def show_page(
 
 
 def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask:
-    """Loads a model as a function that answers one picture at a time, whoever asks; see `show_page`."""
+    """Loads a model as a function that answers one picture at a time, whatever the thread; see `show_page`."""
     predict, alone = network.load(), threading.Lock()
     explains = {"pooling", "head"} <= {layer.name for layer in predict.model.layers}
 
@@ -96,11 +95,10 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
             heatmap = None if isinstance(looked, str) else looked
             explains = heatmap is not None  # another picture would fail alike
         row = answer_table([FoundFile(Path())], outputs, network.class_names, network.task, unknown_below).iloc[0]
-        several = network.task == "multilabel" and row["status"] == "answered"
-        labels = [label for label in row["predicted"].split("|") if label] if several else [row["predicted"]]
+        labels = labels_of(row["predicted"], network.task)
         order = np.argsort(-probabilities, kind="stable")[:CLASSES_SHOWN]
         return {
-            "answer": ", ".join(labels) or NO_LABEL,
+            "answer": ", ".join(labels),
             "unknown_below": unknown_below if row["status"] == "unknown" else None,
             "bars": [(name := network.class_names[i], float(probabilities[i]), name in labels) for i in order],
             "others": len(probabilities) - len(order),
@@ -114,17 +112,10 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
 
 
 def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: Ask) -> flask.Flask:
-    """Makes the app behind the page.
-
-    Args:
-        network: what is asked.
-        name: shown as the title.
-        examples: picture files that are offered to click; those that cannot be read are left out.
-        ask: from `load_ask`.
-    """
+    """Makes the app behind the page; see `show_page`. Examples that cannot be read are left out."""
     app = flask.Flask(__name__, static_folder="web/static", template_folder="web")
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    # A page of others may give its own name this address, and would then be taken for this one.
+    # Another page could have its own name lead to this address, and would pass for this one.
     app.config.update(MAX_CONTENT_LENGTH=MAX_BYTES, TRUSTED_HOSTS=[HOST, "localhost"])
     read = functools.partial(read_picture, image_size=network.image_size, resize=network.resize)
     thumbnails = _thumbnails(examples, read)
@@ -153,7 +144,7 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
 
     @app.before_request
     def refuse_other_pages() -> None:
-        """Any page that is open in the browser may send here what it likes; the browser says which page it was."""
+        """Refuses requests of other pages that are open in the browser, which says who asks."""
         own = {"Sec-Fetch-Site": "same-origin", "Origin": flask.request.host_url.rstrip("/")}
         said = flask.request.headers
         if flask.request.method == "POST" and any(said.get(name, value) != value for name, value in own.items()):
@@ -168,7 +159,6 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
 
 
 def _thumbnails(examples: Sequence[Path], read: Callable[[Path], np.ndarray]) -> list[Thumbnail]:
-    """Reads the examples; those that cannot be read are left out."""
     thumbnails = []
     for path in examples:
         with contextlib.suppress(UnreadableError):
@@ -177,7 +167,7 @@ def _thumbnails(examples: Sequence[Path], read: Callable[[Path], np.ndarray]) ->
 
 
 def _picture_uri(pixels: np.ndarray) -> str:
-    """A picture, uint8 (height, width, 3), as part of a page."""
+    """Returns a picture, uint8 (height, width, 3), as a data URI."""
     written = io.BytesIO()
     Image.fromarray(pixels).save(written, "PNG")
     return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"

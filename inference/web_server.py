@@ -16,18 +16,15 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 """No other machine can reach this address."""
 ANSWERED_AT_ONCE = 4
-"""Requests that have arrived whole; each may take as much memory as a picture may have bytes."""
+"""Complete requests at a time; each may take as much memory as a picture may have bytes."""
 MOST_CONNECTIONS = 200
-"""Open at a time, those that send nothing included."""
+"""Connections open at a time, idle ones included."""
 IDLE_SECONDS = 20
-"""After which a connection that sends nothing is closed."""
+"""Seconds after which a connection that sends nothing is closed."""
 
 
 def open_port(port: int) -> socket.socket:
-    """Takes a port, before anything slow is done.
-
-    Args:
-        port: its number, or 0 for any that is free.
+    """Takes a port, or any free one for 0, before anything slow is done.
 
     Raises:
         UsageError: it cannot be had.
@@ -44,13 +41,13 @@ def serve(app: "Flask", listener: socket.socket, open_browser: bool = False) -> 
     """Serves an app and prints its address; returns only by an exception such as Ctrl-C.
 
     Args:
-        app: what answers; by several threads at once. Its MAX_CONTENT_LENGTH is the limit of what is read for it.
+        app: answers in several threads at once; requests have at most its MAX_CONTENT_LENGTH.
         listener: from `open_port`.
         open_browser: whether to show it in the browser as well.
     """
     import waitress
 
-    logging.getLogger("waitress").setLevel(logging.ERROR)  # no line when a request has to wait
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # not a line for every request that waits
     address = f"http://{HOST}:{listener.getsockname()[1]}/"
     server = waitress.create_server(
         app,

@@ -28,10 +28,9 @@ from app.cli import run_command
 from data.content import MAX_BYTES
 from data.images.decode import read_picture
 from inference import web_server
-from inference.answering import AnsweringModel, of_run
+from inference.answering import AnsweringModel, of_backbone, of_run
 from inference.answers import class_probabilities
 from inference.explain import grad_cam, overlay
-from inference.imagenet import of_backbone
 from inference.load import read_run
 from inference.predictor import Predictor
 from inference.run_record import find_examples

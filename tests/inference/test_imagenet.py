@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from app.errors import UsageError
+from inference.answering import imagenet_classes, of_backbone
 from inference.files import find_files
-from inference.imagenet import class_names, of_backbone
 from inference.predict_files import predict_files
 from models import weights
 from models.backbones import TABLE, Backbone, find
@@ -32,7 +32,7 @@ def photo(name: str) -> str:
 
 
 def test_the_thousand_classes_are_in_the_order_of_the_outputs():
-    names = class_names()
+    names = imagenet_classes()
     assert len(names) == len(set(names)) == 1000
     known = {
         0: "tench",

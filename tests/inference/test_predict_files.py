@@ -20,12 +20,11 @@ import predict
 from app.cli import run_command
 from app.errors import UsageError
 from data.sources import LINK_OUT
-from inference.answer_summary import ROWS_SHOWN
 from inference.answer_table import answer_table, csv_writer
 from inference.answering import AnsweringModel, of_run
 from inference.files import BATCHES_AHEAD, FoundFile, find_files, read_batches
 from inference.load import read_run
-from inference.predict_files import predict_files
+from inference.predict_files import ROWS_SHOWN, predict_files
 from tests.conftest import make_picture
 
 REPOSITORY = Path(__file__).parent.parent.parent
