@@ -28,8 +28,6 @@ Depth = int | Literal["all"]
 """How many of the backbone's last layers learn."""
 Objective = Literal["val_accuracy", "val_loss"]
 """What a search has most, or least, of."""
-Task = Literal["binary", "multiclass", "multilabel"]
-"""What a picture's labels are: one of two classes, one of several, or any number of them."""
 Value = TypeVar("Value")
 Open = Annotated[Value | None, tyro.conf.arg(help_behavior_hint="")]
 """What may be left open; the docstring says what it is then, and --help nothing of None."""

@@ -20,6 +20,7 @@ from inference.answering import AnsweringModel, of_run
 from inference.files import find_files
 from inference.load import read_run
 from models.backbones import find
+from tasks.classification import MULTICLASS
 
 ROUNDS = 5
 DRAWN = 200
@@ -96,11 +97,11 @@ def _untrained(name: str) -> AnsweringModel:
         from models.classifier import build_classifier
 
         return Predictor(
-            build_classifier(row, weights="none", image_size=row.image_size, task="multiclass", num_classes=10).model
+            build_classifier(row, weights="none", image_size=row.image_size, task=MULTICLASS, num_classes=10).model
         )
 
     row = find(name)
-    return AnsweringModel(tuple("abcdefghij"), "multiclass", row.image_size, "crop", load)
+    return AnsweringModel(tuple("abcdefghij"), MULTICLASS, row.image_size, "crop", load)
 
 
 def _draw(folder: Path) -> list[Path]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.config import Resize, SizedConfig, Task, TrainConfig
+from app.config import Resize, SizedConfig, TrainConfig
 from app.errors import UsageError, did_you_mean, unknown_choice
 from app.terminal import counted, show_stage
 from data.code_digest import code_digest
@@ -20,6 +20,7 @@ from data.preflight import Preflight, SetAside, check_pictures, decoding
 from data.sources import SPLITS, Picture, Source, Split, natural_order, printable
 from data.splits import Splits, assign_splits, check_classes
 from data.store import Store, Stored, open_store
+from tasks.table import Task, choose_task
 
 SIZES_PROBED = 200
 """Pictures whose headers tell how large the pictures of a source are."""
@@ -64,7 +65,7 @@ class ImageData(NamedTuple):
     @property
     def positive(self) -> str | None:
         """Name of the positive class; None if there are not two classes."""
-        return self.class_names[1] if self.task == "binary" else None
+        return self.class_names[1] if self.task.two_classes else None
 
     def describe(self, positions: np.ndarray) -> dict[str, Any]:
         """Says what the pixels of some pictures were made from, as JSON has it."""
@@ -111,7 +112,7 @@ def prepare_data(
     splits = _assign(judged, config, source)
     set_aside = [*judged.preflight.quarantine, *splits.set_aside]
     check_classes(judged.preflight.pictures, splits.assigned, class_names, set_aside)
-    task: Task = "multilabel" if source.multi_label else "binary" if len(class_names) == 2 else "multiclass"
+    task = choose_task(len(class_names), source.multi_label)
     data = _encode(source, config, judged, splits, class_names, task)
     counts = Counter(label for position in data.splits["train"] for label in data.pictures[position].labels)
     return data._replace(cautions=find_cautions(counts, _shorter_sides(source)))
@@ -191,26 +192,8 @@ def check_labels(source: Source, class_names: Sequence[str], task: Task) -> None
             f"Labels must be among the model's classes, {', '.join(class_names)}; '{source.name}' has {shown}."
             f"{did_you_mean(unknown[0], class_names) or (f' {source.doubt}' if source.doubt else '')}"
         )
-    if source.multi_label and task != "multilabel":
+    if source.multi_label and not task.multi_label:
         raise UsageError(f"The model gives one label per picture; pictures of '{source.name}' have several or none.")
-
-
-def encode_labels(labels: list[tuple[str, ...]], class_names: tuple[str, ...], task: Task) -> np.ndarray:
-    """Turns class names into numbers.
-
-    Args:
-        labels: names of the classes of each picture.
-        class_names: all names, in the order of the outputs.
-        task: two classes share one column, which is 1 for the second.
-
-    Returns:
-        float32 (num_pictures, num_outputs), 0 or 1.
-    """
-    position = {name: index for index, name in enumerate(class_names)}
-    targets = np.zeros((len(labels), len(class_names)), np.float32)
-    for row, names in enumerate(labels):
-        targets[row, [position[name] for name in names]] = 1
-    return targets[:, 1:] if task == "binary" else targets
 
 
 def _shorter_sides(source: Source) -> list[int]:
@@ -281,7 +264,7 @@ def _encode(
         pictures=preflight.pictures,
         pixels=preflight.pixels,
         looks=preflight.looks,
-        targets=encode_labels([picture.labels for picture in preflight.pictures], class_names, task),
+        targets=task.encode([picture.labels for picture in preflight.pictures], class_names),
         splits={split: np.flatnonzero(assigned == split) for split in SPLITS},
         quarantine=[SetAside(*item) for item in source.set_aside] + preflight.quarantine + splits.set_aside,
         duplicates=splits.duplicates,

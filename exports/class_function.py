@@ -5,8 +5,8 @@ from typing import TypeAlias
 import keras
 import tensorflow as tf
 
-from app.config import Task
 from features.extract import frozen_function
+from tasks.table import Task
 
 ClassFunction: TypeAlias = tf.types.experimental.PolymorphicFunction
 """TensorFlow function of float32 pictures (n, image_size, image_size, 3) in [0, 255]; returns 'probabilities', float32
@@ -20,6 +20,6 @@ def class_function(model: keras.Model, task: Task) -> ClassFunction:
     @tf.function(input_signature=[tf.TensorSpec(model.input.shape, tf.float32, name="pictures")], autograph=False)
     def probabilities(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
         (outputs,) = compute(pictures)
-        return {"probabilities": tf.concat([1 - outputs, outputs], axis=1) if task == "binary" else outputs}
+        return {"probabilities": tf.concat([1 - outputs, outputs], axis=1) if task.two_classes else outputs}
 
     return probabilities

@@ -26,7 +26,7 @@ def write_onnx(compute: ClassFunction, run: TrainedRun, path: Path) -> None:
     _keep_zero_padding(model.graph)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    onnx.helper.set_model_props(model, {"classes": "\n".join(run.class_names), "task": run.task})
+    onnx.helper.set_model_props(model, {"classes": "\n".join(run.class_names), "task": run.task.name})
     onnx.save(model, path)
 
 

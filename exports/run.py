@@ -24,10 +24,10 @@ from exports.model_card import CARD_FILE, write_card
 from exports.onnx import open_onnx, write_onnx
 from exports.saved_model import ENCODED, PICTURES, open_encoded, open_pictures, write_saved_model
 from features.extract import BATCH_SIZE
-from inference.answers import class_probabilities, label_texts, predicted_labels
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import Sample
+from tasks.answers import label_texts
 
 LABELS_FILE = "labels.txt"
 SAME_LABELS = 0.99
@@ -158,7 +158,7 @@ def make_reference(model: keras.Model, run: TrainedRun, sample: Sample) -> Refer
     """Computes the model's answers for a sample, in the steps in which the run measured itself."""
     predictor = Predictor(model, run.cut)
     outputs = [predictor(sample.pixels[batch.start : batch.stop]) for batch in _batches(sample, BATCH_SIZE)]
-    probabilities = class_probabilities(np.concatenate(outputs), run.task)
+    probabilities = run.task.probabilities(np.concatenate(outputs))
     return Reference(sample, probabilities, _labels(probabilities, run))
 
 
@@ -251,7 +251,7 @@ def _batches(sample: Sample, batch_size: int) -> list[range]:
 
 
 def _labels(probabilities: np.ndarray, run: TrainedRun) -> np.ndarray:
-    texts = label_texts(predicted_labels(probabilities, run.task), run.class_names)
+    texts = label_texts(run.task.predicted(probabilities), run.class_names)
     return np.array(texts, dtype=object)
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from app.config import Task
 from exports.class_function import ClassFunction
 from exports.decode_ops import decode_picture
 from inference.load import TrainedRun
+from tasks.table import Task
 
 ENCODED = "serving_default"
 """Signature that takes files as they are, so that a server has nothing to prepare."""
@@ -43,7 +43,7 @@ def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> 
 
 def name_labels(probabilities: tf.Tensor, class_names: tuple[str, ...], task: Task) -> tf.Tensor:
     """Returns the answers as text, string (n,): the likeliest class, or all classes of at least 0.5, joined by '|'."""
-    if task != "multilabel":
+    if not task.multi_label:
         return tf.gather(tf.constant(class_names), tf.argmax(probabilities, axis=1))
     names = tf.constant([f"|{name}" for name in class_names])
     return tf.strings.regex_replace(

@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from app.config import Task
 from app.escapes import visible
 from app.files import written_aside
 from app.terminal import counted
 from data.csv_cells import table_text
 from data.sources import printable
-from inference.answers import NO_LABEL, class_probabilities, label_texts, predicted_labels
 from inference.files import FoundFile
+from tasks.answers import NO_LABEL, label_texts
+from tasks.table import Task
 
 PROBABILITY = "probability_"
 """Prefix of a class name in the name of its column."""
@@ -41,9 +41,9 @@ def answer_table(
         `probability` is that of the likeliest class, in a multi-label task as well. `status` is 'answered', 'unknown'
         or 'unreadable'; the last has a reason and no probabilities.
     """
-    probabilities = class_probabilities(outputs, task)
+    probabilities = task.probabilities(outputs)
     best = probabilities.max(axis=1)
-    labels = np.array(label_texts(predicted_labels(probabilities, task), class_names), dtype=object)
+    labels = np.array(label_texts(task.predicted(probabilities), class_names), dtype=object)
     unknown = best < (unknown_below or 0.0)
     table = pd.DataFrame(
         {"path": [printable(str(file.path)) for file in files], "reason": [file.reason or "" for file in files]}
@@ -64,7 +64,7 @@ def answer_table(
 
 def labels_of(predicted: str, task: Task) -> list[str]:
     """Returns the classes of an answer, as it stands in a table; at least `NO_LABEL`."""
-    return [name for name in predicted.split("|") if name] or [NO_LABEL] if task == "multilabel" else [predicted]
+    return [name for name in predicted.split("|") if name] or [NO_LABEL] if task.multi_label else [predicted]
 
 
 @contextlib.contextmanager

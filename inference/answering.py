@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from app.config import Resize, Task
+from app.config import Resize
 from app.errors import UsageError
 from inference.load import TrainedRun, load_model
 from models.backbones import find
 from models.weights import build_backbone, check_available
+from tasks.classification import MULTICLASS
+from tasks.table import Task
 
 if TYPE_CHECKING:
     from inference.predictor import Predictor
@@ -66,7 +68,7 @@ def of_backbone(name: str, weights: str, resize: Resize = "crop") -> AnsweringMo
         probabilities = keras.layers.Softmax()(model.output) if backbone.module == "efficientnet_lite" else model.output
         return Predictor(keras.Model(model.inputs[0], probabilities))
 
-    return AnsweringModel(imagenet_classes(), "multiclass", backbone.image_size, resize, load)
+    return AnsweringModel(imagenet_classes(), MULTICLASS, backbone.image_size, resize, load)
 
 
 @functools.cache

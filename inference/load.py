@@ -2,15 +2,16 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.config import SizedConfig, Task, TrainConfig
+from app.config import SizedConfig, TrainConfig
 from app.errors import UsageError
 from app.escapes import visible
 from app.files import newest_beside, read_json
 from inference.model_file import check_config, check_model_file
 from models import backbones
 from models.weight_file import RefusedFileError, check_finite, first_line, most_bytes
+from tasks.table import TASKS, Task
 
 if TYPE_CHECKING:
     import keras
@@ -64,7 +65,7 @@ def read_run(folder: Path) -> TrainedRun:
     temperature = float(record["temperature"])
     sized = SizedConfig(**vars(config))
     class_names = tuple(map(visible, record["classes"]))
-    return TrainedRun(folder, sized, class_names, record["task"], record["cut"], temperature)
+    return TrainedRun(folder, sized, class_names, TASKS[record["task"]], record["cut"], temperature)
 
 
 def load_model(run: TrainedRun) -> "keras.Model":
@@ -93,7 +94,7 @@ def load_model(run: TrainedRun) -> "keras.Model":
         raise UsageError(
             f"'{path}' cannot be loaded, it is damaged or of another version of Keras ({first_line(error)})."
         ) from error
-    size, expected = run.config.image_size, 1 if run.task == "binary" else len(run.class_names)
+    size, expected = run.config.image_size, run.task.num_outputs(len(run.class_names))
     if inputs != (None, size, size, 3) or outputs != (None, expected) or run.cut not in {None, *names}:
         raise UsageError(f"'{path}' is not the model that '{run.folder / RECORD_FILE}' tells of.")
     return model
@@ -136,7 +137,7 @@ def _check_record(record: Any) -> None:
     classes, task, temperature = record["classes"], record["task"], record["temperature"]
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError("classes are no list of names")
-    if task not in get_args(Task) or len(classes) < 2 or (task == "binary" and len(classes) > 2):
+    if task not in tuple(TASKS) or not TASKS[task].allows(len(classes)):
         raise ValueError("no such task or classes")
     if len(set(map(visible, classes))) < len(classes):
         raise ValueError("a class is there twice")

@@ -11,14 +11,13 @@ import pandas as pd
 from rich.table import Column
 from rich.text import Text
 
-from app.config import Task
 from app.errors import UsageError
 from app.terminal import common_reasons, console, counted, make_table, progress_bar, show_stage
 from features.extract import BATCH_SIZE
 from inference.answer_table import PROBABILITY, answer_table, csv_writer, labels_of
 from inference.answering import AnsweringModel
 from inference.files import Batch, FoundFile, map_ahead, read_batches
-from models.heads import num_outputs
+from tasks.table import Task
 
 ROWS_SHOWN = 20
 CLASSES_SHOWN = 10
@@ -49,7 +48,7 @@ def predict_files(
         UsageError: none of the files is a picture; the answers, which say why, are shown and written all the same.
     """
     model = network.load()
-    nothing = np.zeros((0, num_outputs(network.task, len(network.class_names))), np.float32)
+    nothing = np.zeros((0, network.task.num_outputs(len(network.class_names))), np.float32)
 
     def predict(batch: Batch) -> tuple[Batch, np.ndarray]:
         return batch, model(batch.pixels) if len(batch.pixels) else nothing

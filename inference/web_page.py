@@ -24,7 +24,6 @@ from data.images.decode import decode_picture, read_picture
 from data.sources import printable
 from inference.answer_table import answer_table, labels_of
 from inference.answering import AnsweringModel
-from inference.answers import class_probabilities
 from inference.explain import grad_cam, overlay
 from inference.files import FoundFile
 from inference.web_server import HOST, serve
@@ -89,7 +88,7 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
         nonlocal explains
         with alone:
             outputs = predict(pixels[None])
-            probabilities = class_probabilities(outputs, network.task)[0]
+            probabilities = network.task.probabilities(outputs)[0]
             likeliest = probabilities.argmax(keepdims=True)
             looked = attempt("Where it looks (Grad-CAM)", lambda: heatmap_of(pixels, likeliest)) if explains else ""
             heatmap = None if isinstance(looked, str) else looked

@@ -5,10 +5,10 @@ from typing import Literal, NamedTuple
 
 import keras
 
-from app.config import Task
 from models.backbones import Backbone
 from models.heads import build_head
 from models.weights import build_backbone
+from tasks.table import Task
 
 POOLING = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 

@@ -1,31 +1,12 @@
 """The part of the network that is new: from pooled features to the probability of each class."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import keras
+import numpy as np
 
-from app.config import Task
 from devices.precision import OUTPUT_LAYER
-
-
-class Output(NamedTuple):
-    """How a task ends: the activation of its outputs and the loss they are trained with."""
-
-    activation: str
-    loss: str
-
-
-OUTPUTS: dict[Task, Output] = {
-    "binary": Output("sigmoid", "binary_crossentropy"),
-    "multiclass": Output("softmax", "categorical_crossentropy"),
-    "multilabel": Output("sigmoid", "binary_crossentropy"),
-}
-
-
-def num_outputs(task: Task, num_classes: int) -> int:
-    """One output per class; two classes share one, the probability of the second."""
-    return 1 if task == "binary" else num_classes
+from tasks.table import Task
 
 
 def build_head(
@@ -40,7 +21,7 @@ def build_head(
 
     Args:
         num_features: length of a feature vector.
-        task: decides the output; see `OUTPUTS`.
+        task: decides the outputs.
         num_classes: number of classes, at least 2.
         head_units: units of each dense layer before the output.
         dropout: fraction of values dropped before each dense layer while training.
@@ -55,11 +36,19 @@ def build_head(
         start = keras.initializers.GlorotUniform(seed=seed + number)
         layers.append(keras.layers.Dense(units, activation="relu", kernel_initializer=start, name=f"dense_{number}"))
     layers.append(keras.layers.Dropout(dropout, seed=seed, name="dropout"))
-    outputs = num_outputs(task, num_classes)
-    activation = OUTPUTS[task].activation
     layers.append(
         keras.layers.Dense(
-            outputs, activation=activation, kernel_initializer="zeros", dtype="float32", name=OUTPUT_LAYER
+            task.num_outputs(num_classes),
+            activation=task.activation,
+            kernel_initializer="zeros",
+            dtype="float32",
+            name=OUTPUT_LAYER,
         )
     )
     return keras.Sequential(layers, name="head")
+
+
+def calibrate_head(head: keras.Sequential, temperature: float) -> None:
+    """Divides the logits of a head by a temperature, for good: whoever has the model has it calibrated."""
+    output = head.get_layer(OUTPUT_LAYER)
+    output.set_weights([weights / np.float32(temperature) for weights in output.get_weights()])

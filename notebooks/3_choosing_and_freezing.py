@@ -195,7 +195,7 @@ some = inputs.data
 train, val = some.splits["train"][::2], some.splits["val"][::2]
 x, y = some.pixels[train].astype("float32"), some.targets[train]
 x_val, y_val = some.pixels[val].astype("float32"), some.targets[val]
-loss = "binary_crossentropy" if some.task == "binary" else "categorical_crossentropy"
+loss = "binary_crossentropy" if some.task.two_classes else "categorical_crossentropy"
 model, head, layers = classifier.model, classifier.head, classifier.backbone.layers
 norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
 

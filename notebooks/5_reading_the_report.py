@@ -55,8 +55,9 @@ from notebooks.beginning import locate, make_work_folder, shown_without, some_pi
 from notebooks.smears import write_smears
 from reports import curve_plots
 from reports.curves import class_curves
-from reports.metrics import measure_threshold
 from reports.mistakes import explain_mistakes
+from tasks.classification import BINARY
+from tasks.metrics import measure_threshold
 from training.inputs import load_inputs
 from training.run import train
 
@@ -288,7 +289,7 @@ plt.show()
 # the threshold that the run chose, on val: where sensitivity and specificity together are largest (Youden, 1950).
 
 # %%
-curves = list(class_curves(truths["test"], scores["test"], [healthy, infected], "binary").values())
+curves = list(class_curves(truths["test"], scores["test"], [healthy, infected], BINARY).values())
 point = metrics["operating_point"]
 chosen = 1 - point["test"]["specificity"], point["test"]["sensitivity"]
 curve_plots.roc(curves, chosen)

@@ -8,8 +8,8 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from app.config import Task
 from data.arrays import release
+from tasks.table import Task
 
 SIDE = 16
 """Pictures are shrunk to this many pixels a side: more makes this baseline slower, not better."""
@@ -36,7 +36,7 @@ def raw_pixels_accuracy(
         return None
     train = _thin_out(train, targets)
     regression = LogisticRegression(C=0.01, max_iter=MOST_ITERATIONS)
-    if task == "multilabel":
+    if task.multi_label:
         answers = targets[train]
         classifier = make_pipeline(StandardScaler(), OneVsRestClassifier(regression))
     else:
@@ -45,7 +45,7 @@ def raw_pixels_accuracy(
     with warnings.catch_warnings(action="ignore"):  # not converged, or a label that all or none have: so be it
         classifier.fit(_shrink(pixels, train), answers)
     predicted = classifier.predict(_shrink(pixels, judged))
-    if task == "multilabel":
+    if task.multi_label:
         return float((predicted == targets[judged]).all(axis=1).mean())
     return float((predicted == _class_numbers(targets[judged])).mean())
 

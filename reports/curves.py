@@ -7,9 +7,8 @@ import numpy as np
 import pandas as pd
 from sklearn import metrics
 
-from app.config import Task
-from inference.answers import class_probabilities
-from reports.metrics import CALIBRATION_BINS, accuracy_interval, calibration_bins
+from tasks.metrics import CALIBRATION_BINS, accuracy_interval, calibration_bins
+from tasks.table import Task
 
 FEW_CLASSES = 6
 """Up to this many classes have a line each; of more, there is the mean, and the worst."""
@@ -53,7 +52,7 @@ def class_curves(
     Returns:
         Nothing for a class that all or none of the pictures are of.
     """
-    columns = range(1, 2) if task == "binary" else range(len(class_names))
+    columns = range(1, 2) if task.two_classes else range(len(class_names))
     curves = {}
     for output, number in enumerate(columns):
         truth = targets[:, output] > 0.5
@@ -130,16 +129,15 @@ def reliability_table(
         A row per bin that has any: its limits `low` and `high`, `count`, mean `confidence`, and `accuracy` with its
         95 % interval.
     """
-    truth = class_probabilities(targets, task) > 0.5
-    probabilities = class_probabilities(outputs.astype(np.float64), task)
-    confidence, correct, bins = calibration_bins(truth, probabilities, task)
+    answers = task.answers(targets, outputs)
+    confidence, correct, bins = calibration_bins(answers)
     count, sure, right = (
         np.bincount(bins, weights=weights, minlength=CALIBRATION_BINS) for weights in (None, confidence, correct)
     )
     used = np.flatnonzero(count)
-    decisions = np.arange(len(truth)) if groups is None else groups.astype(np.int64)
-    if task == "multilabel":  # those about one label of alike pictures go together
-        decisions = (decisions[:, None] * truth.shape[1] + np.arange(truth.shape[1])).ravel()
+    decisions = np.arange(len(targets)) if groups is None else groups.astype(np.int64)
+    if task.multi_label:  # those about one label of alike pictures go together
+        decisions = (decisions[:, None] * targets.shape[1] + np.arange(targets.shape[1])).ravel()
     intervals = [accuracy_interval(correct[bins == each], decisions[bins == each]) for each in used]
     return pd.DataFrame(
         {

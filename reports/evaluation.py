@@ -18,7 +18,6 @@ from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import is_number, read_metrics, read_predictions
 from reports.evaluation_inputs import ALL, EvaluationInputs
-from reports.metrics import measure
 from reports.summary import results_table
 from reports.writer import predictions_table, write_table
 
@@ -34,7 +33,7 @@ def evaluate(
         csv_file: where to write the single predictions, as in a run's `predictions.csv`.
 
     Returns:
-        Of each split what `reports.metrics.measure` returns.
+        Of each split what `tasks.metrics.measure` returns.
     """
     run, data = inputs.run, inputs.data
     outputs = _predict(run, data)
@@ -100,7 +99,7 @@ def _predict(run: TrainedRun, data: ImageData) -> dict[Split, np.ndarray]:
 
 def _measure(data: ImageData, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
     positions = data.splits[split]
-    return measure(data.targets[positions], outputs, data.class_names, data.task, data.groups[positions])
+    return data.task.measure(data.targets[positions], outputs, data.class_names, data.groups[positions])
 
 
 def _show_record(run: TrainedRun, measured: dict[str, dict[str, Any]]) -> None:

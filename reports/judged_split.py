@@ -11,7 +11,6 @@ from matplotlib.figure import Figure
 
 from data.prepare import ImageData
 from data.sources import Split
-from inference.calibration import apply_temperature
 from reports import curve_plots, plots
 from reports.curves import ClassCurves, class_curves, curves_table, lines_shown, reliability_table
 from reports.mistakes import Mistakes, explain_mistakes
@@ -63,7 +62,7 @@ def measured_content(
 
 
 def _confusion(folder: Path, data: ImageData, outputs: np.ndarray, split: Split) -> dict[str, Any] | None:
-    if data.task == "multilabel":
+    if data.task.multi_label:
         return None
     counts = confusion_counts(*truth_and_answers(data, outputs, split))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -102,7 +101,7 @@ def _reliability_figure(
 ) -> Markup:
     targets, groups = data.targets[data.splits[split]], data.groups[data.splits[split]]
     temperature = record["calibration"]["temperature"]
-    uncalibrated = apply_temperature(outputs, 1 / temperature, data.task)
+    uncalibrated = data.task.apply_temperature(outputs, 1 / temperature)
     tables = {
         "before": reliability_table(targets, uncalibrated, data.task, groups),
         "after": reliability_table(targets, outputs, data.task, groups),

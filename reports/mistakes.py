@@ -5,14 +5,14 @@ from typing import NamedTuple
 import keras
 import numpy as np
 
-from app.config import Task
 from app.terminal import attempt
 from data.prepare import ImageData
 from data.sources import Split
-from inference.answers import NO_LABEL, class_probabilities, label_texts
 from inference.explain import grad_cam, overlay
 from reports.page import percent
 from reports.per_class import truth_and_answers
+from tasks.answers import NO_LABEL, label_texts
+from tasks.table import Task
 
 MOST_SHOWN = 12
 LEAST_SURE_SHOWN = 4
@@ -56,7 +56,7 @@ def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: 
     """
     positions = data.splits[split]
     truth, predicted = truth_and_answers(data, outputs, split)
-    probabilities = class_probabilities(outputs.astype(np.float64), data.task)
+    probabilities = data.task.probabilities(outputs.astype(np.float64))
     wrong = np.flatnonzero((truth != predicted).any(axis=1))
     classes, certainty = _decisions(truth, predicted, probabilities, data.task)
     if len(wrong):
@@ -70,7 +70,7 @@ def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: 
     shown = []
     for index, row in enumerate(rows):
         decided = classes[row]
-        denied = "not " if data.task == "multilabel" and not predicted[row, decided] else ""
+        denied = "not " if data.task.multi_label and not predicted[row, decided] else ""
         path = data.display_path(data.pictures[positions[row]].path)
         said = f"{denied}{data.class_names[decided]}, {percent(float(certainty[row]))} sure"
         looked = None if isinstance(heatmaps, str) else overlay(pictures[index], heatmaps[index])
@@ -85,7 +85,7 @@ def _decisions(
 
     In a multi-label task, the most confident of the wrong decisions, or the least sure where all are right.
     """
-    if task != "multilabel":
+    if not task.multi_label:
         return probabilities.argmax(axis=1), probabilities.max(axis=1)
     sure = np.maximum(probabilities, 1 - probabilities)
     wrong = truth != predicted

@@ -8,9 +8,8 @@ import pandas as pd
 
 from data.prepare import ImageData
 from data.sources import Split
-from inference.answers import class_probabilities, predicted_labels
 from reports.curves import ClassCurves
-from reports.metrics import accuracy_interval
+from tasks.metrics import accuracy_interval
 
 
 def per_class_table(
@@ -30,7 +29,7 @@ def per_class_table(
         `taken_for_count` times; in a multi-label task there are `missed` and `false_alarms` instead.
     """
     truth, predicted = truth_and_answers(data, outputs, split)
-    train = (class_probabilities(data.targets[data.splits["train"]], data.task) > 0.5).sum(axis=0)
+    train = data.task.truth(data.targets[data.splits["train"]]).sum(axis=0)
     groups = data.groups[data.splits[split]]
     rows = []
     for number, name in enumerate(data.class_names):
@@ -54,7 +53,7 @@ def per_class_table(
             }
         )
     table = pd.DataFrame(rows)
-    if data.task == "multilabel":
+    if data.task.multi_label:
         return table.assign(missed=(truth & ~predicted).sum(axis=0), false_alarms=(~truth & predicted).sum(axis=0))
     counts = confusion_counts(truth, predicted)
     np.fill_diagonal(counts, 0)
@@ -65,8 +64,8 @@ def per_class_table(
 
 def truth_and_answers(data: ImageData, outputs: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """What the pictures of a split are, and what was said of them: two bool (n, num_classes)."""
-    truth = class_probabilities(data.targets[data.splits[split]], data.task) > 0.5
-    return truth, predicted_labels(class_probabilities(outputs.astype(np.float64), data.task), data.task)
+    truth = data.task.truth(data.targets[data.splits[split]])
+    return truth, data.task.predicted(data.task.probabilities(outputs.astype(np.float64)))
 
 
 def confusion_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -19,15 +19,15 @@ from data.images.signature import compared_values
 from data.near_duplicates import NearDuplicate, find_near_duplicates
 from data.prepare import ImageData
 from data.sources import Split, choose_judged
-from inference.answers import NO_LABEL, class_probabilities, label_texts
 from reports import plots
 from reports.judged_split import measured_content
-from reports.metrics import METRICS
 from reports.page import inline_svg, picture_uri, setting, write_page
 from reports.per_class import truth_and_answers
 from reports.suspects import LabelError, find_label_errors, suspects_table
 from reports.verdict import Leaks, Verdict, baseline_bars, reach_verdict
 from reports.writer import write_table
+from tasks.answers import NO_LABEL, label_texts
+from tasks.metrics import METRICS
 
 PICTURES_SHOWN = 12
 """Of each kind of suspects."""
@@ -159,7 +159,7 @@ def _shown_errors(data: ImageData, errors: dict[Split, list[LabelError]]) -> dic
 
 
 def _picture(data: ImageData, position: int) -> dict[str, str]:
-    labels = class_probabilities(data.targets[[position]], data.task) > 0.5
+    labels = data.task.truth(data.targets[[position]])
     split = next(split for split, positions in data.splits.items() if position in positions)
     return {
         "uri": picture_uri(data.pixels[position]),

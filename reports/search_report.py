@@ -11,6 +11,7 @@ from app.config import Objective
 from reports.page import png_uri, write_page
 from reports.search_scales import OBJECTIVES
 from reports.verdict import Verdict, baseline_bars, reach_verdict
+from tasks.table import TASKS
 
 TRIALS_SHOWN = 20
 REASONS_SHOWN = 20
@@ -56,7 +57,8 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
         The page.
     """
     search = _read(folder / "search.json")
-    record, task = _read(folder / "best" / "metrics.json"), _read(folder / "best" / "model.json")["task"]
+    record = _read(folder / "best" / "metrics.json")
+    task = TASKS[_read(folder / "best" / "model.json")["task"]]
     objective: Objective = search["config"]["objective"]
     done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
     verdict = reach_verdict(record, task)

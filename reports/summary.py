@@ -13,17 +13,14 @@ from app.config import TrainConfig
 from app.terminal import console, make_table, show_stage
 from data.prepare import ImageData
 from data.sources import Split
-from inference.calibration import apply_temperature
 from reports.baselines import raw_pixels_accuracy
-from reports.metrics import (
+from reports.page import SPACE, number, percent
+from tasks.metrics import (
     METRICS,
     choose_threshold,
     majority_accuracy,
-    measure,
-    measure_certainty,
     measure_threshold,
 )
-from reports.page import SPACE, number, percent
 
 TABLE_COLUMNS = ("", "accuracy", "95 % interval", "precision", "recall", "F1", "pictures")
 """Of the table on the terminal, which fits into 80 characters."""
@@ -54,7 +51,7 @@ def build_record(
         if split not in outputs:
             return None
         positions = data.splits[split]
-        return measure(data.targets[positions], outputs[split], data.class_names, data.task, data.groups[positions])
+        return data.task.measure(data.targets[positions], outputs[split], data.class_names, data.groups[positions])
 
     train = data.splits["train"]
     judged = data.splits["test"] if len(data.splits["test"]) else data.splits["val"]
@@ -90,22 +87,22 @@ def build_record(
 
 def _calibration(
     data: ImageData, outputs: dict[Split, np.ndarray], split: Split, temperature: float
-) -> dict[str, float] | None:
+) -> dict[str, float | None] | None:
     """What the temperature did for a split."""
     if split not in outputs:
         return None
     targets = data.targets[data.splits[split]]
-    found: dict[str, float] = {}
+    found: dict[str, float | None] = {}
     for name, exponent in (("before", 1 / temperature), ("after", 1.0)):
-        scaled = apply_temperature(outputs[split], exponent, data.task)
-        measured = measure_certainty(targets, scaled, data.task)
-        found |= {f"ece_{name}": measured["ece"], f"log_loss_{name}": measured["log_loss"]}
+        scaled = data.task.apply_temperature(outputs[split], exponent)
+        answers = data.task.answers(targets, scaled)
+        found |= {f"{metric}_{name}": METRICS[metric].compute(answers) for metric in ("ece", "log_loss")}
     return found
 
 
 def _operating_point(data: ImageData, outputs: dict[Split, np.ndarray]) -> dict[str, Any] | None:
     """For two classes, where to say that a picture is of the second, chosen on val."""
-    if data.task != "binary" or "val" not in outputs:
+    if not data.task.two_classes or "val" not in outputs:
         return None
     threshold = choose_threshold(data.targets[data.splits["val"]], outputs["val"])
     if threshold is None:
@@ -131,7 +128,7 @@ def show_record(record: dict[str, Any], folder: Path) -> None:
 
 
 def results_table(measured: Mapping[str, dict[str, Any] | None]) -> Table:
-    """Makes a table with a row for every split that was measured; see `reports.metrics.measure`."""
+    """Makes a table with a row for every split that was measured; see `tasks.metrics.measure`."""
     judged = {split: figures for split, figures in measured.items() if figures is not None}
     below = [f"{split}: {_others(figures)}" for split, figures in judged.items()]
     caption = "\n".join(["precision, recall and F1: mean over the classes", *below])

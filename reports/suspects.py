@@ -5,11 +5,12 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from app.config import Task
 from data.near_duplicates import NearDuplicate
 from data.prepare import ImageData
 from data.sources import Split
-from inference.answers import class_probabilities, label_texts
+from tasks.answers import label_texts
+from tasks.classification import BINARY
+from tasks.table import Task
 
 COLUMNS = ("kind", "path", "split", "label", "other_path", "other_label", "score")
 """Of `suspects.csv`."""
@@ -40,16 +41,16 @@ def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Task) -> l
     Returns:
         The least believable labels first.
     """
-    if task == "multilabel":
+    if task.multi_label:
         found = [
             error._replace(labels=_flip(targets[error.row] > 0.5, label))
             for label in range(targets.shape[1])
-            for error in find_label_errors(targets[:, [label]], outputs[:, [label]], "binary")
+            for error in find_label_errors(targets[:, [label]], outputs[:, [label]], BINARY)
         ]
         worst = {error.row: error for error in sorted(found, key=lambda error: error.score)}
         return sorted(worst.values(), key=lambda error: (-error.score, error.row))
-    truth = class_probabilities(targets, task) > 0.5
-    probabilities = class_probabilities(outputs.astype(np.float64), task)
+    truth = task.truth(targets)
+    probabilities = task.probabilities(outputs.astype(np.float64))
     count = truth.sum(axis=0)
     own_mean = np.where(truth, probabilities, 0).sum(axis=0) / np.maximum(count, 1)
     confident = np.where((probabilities >= own_mean) & (count > 0), probabilities, -1.0)
@@ -71,7 +72,7 @@ def suspects_table(
         near_duplicates: pairs of positions in `data`.
         label_errors: of each judged split, by rows of the split.
     """
-    names = label_texts(class_probabilities(data.targets, data.task) > 0.5, data.class_names)
+    names = label_texts(data.task.truth(data.targets), data.class_names)
     split_of = {position: split for split, positions in data.splits.items() for position in positions.tolist()}
     rows = []
     for pair in near_duplicates:

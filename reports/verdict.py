@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from app.config import Task
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.page import SPACE, interval, percent
+from tasks.table import Task
 
 WIDE_INTERVAL = 0.08
 """Of an accuracy, as a fraction: a wider interval says little."""
@@ -71,7 +71,7 @@ def reach_verdict(record: dict[str, Any], task: Task, leaks: Leaks = NO_LEAKS, c
         return Verdict(None, nothing, None, None, "", "", [advice, *cautions])
     split, measured = judged
     count, right = measured["n"], round(measured["accuracy"] * measured["n"])
-    what = {"multilabel": "All labels right on", "binary": "Right on", "multiclass": "Right on"}[task]
+    what = "All labels right on" if task.multi_label else "Right on"
     pictures = "the one picture" if count == 1 else f"{count:,} pictures"
     unseen = "it had never seen" if split == "test" else "kept for validation"
     of = f"{right} of" if count == 1 else f"{right:,} of"
@@ -107,7 +107,7 @@ def _interval_note(measured: dict[str, Any]) -> str:
 
 
 def _comparison(baseline: dict[str, float | None], task: Task) -> str:
-    answer = "combination of labels" if task == "multilabel" else "class"
+    answer = "combination of labels" if task.multi_label else "class"
     parts = []
     if baseline["majority"] is not None:
         parts.append(f"Guessing the most frequent {answer}: {percent(baseline['majority'])}")
@@ -139,7 +139,7 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, leaks: Leaks) ->
         found.append(f"{_alike(leaks.val_near_duplicates, 'val')}: epochs were chosen by pictures that are too easy.")
     found += _class_cautions(measured, split)
     balanced = measured["balanced_accuracy"]
-    if task != "multilabel" and abs(balanced - measured["accuracy"]) > UNEVEN:
+    if not task.multi_label and abs(balanced - measured["accuracy"]) > UNEVEN:
         found.append(f"With every class counting the same, it is {percent(balanced)} (balanced accuracy).")
     return found
 

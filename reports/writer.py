@@ -18,9 +18,10 @@ from app.terminal import attempt
 from data.csv_cells import table_text
 from data.prepare import ImageData
 from data.sources import Split, choose_judged
-from inference.answers import NO_LABEL, class_probabilities, label_texts, predicted_labels
 from inference.run_record import LEARNT_FROM_FILE
 from reports import plots
+from tasks.answers import NO_LABEL, label_texts
+from tasks.table import Task
 
 VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
 SHEET_PICTURES = 24
@@ -68,13 +69,13 @@ def predictions_table(data: ImageData, outputs: dict[Split, np.ndarray]) -> pd.D
     tables = [pd.DataFrame(columns=["path", "split", "label", "predicted", *columns])]
     for split, split_outputs in outputs.items():
         positions = data.splits[split]
-        probabilities = class_probabilities(split_outputs, data.task)
+        probabilities = data.task.probabilities(split_outputs)
         table = pd.DataFrame(
             {
                 "path": [data.display_path(data.pictures[position].path) for position in positions],
                 "split": split,
-                "label": label_texts(class_probabilities(data.targets[positions], data.task) > 0.5, data.class_names),
-                "predicted": label_texts(predicted_labels(probabilities, data.task), data.class_names),
+                "label": label_texts(data.task.truth(data.targets[positions]), data.class_names),
+                "predicted": label_texts(data.task.predicted(probabilities), data.class_names),
             }
         )
         tables.append(table.join(pd.DataFrame(probabilities, columns=columns, dtype=np.float32)))
@@ -109,7 +110,7 @@ def write_predictions(folder: Path, data: ImageData, outputs: dict[Split, np.nda
     if judged is None:
         return
     rows = table[table["split"] == judged].reset_index(drop=True)
-    if data.task != "multilabel":
+    if not data.task.multi_label:
         counts = confusion_matrix(rows["label"], rows["predicted"], labels=list(data.class_names))
         matrix = pd.DataFrame(counts, columns=data.class_names)
         matrix.insert(0, "label", data.class_names, allow_duplicates=True)
@@ -144,7 +145,7 @@ def _write_sheets(folder: Path, data: ImageData, rows: pd.DataFrame, split: Spli
         write_figure(folder / f"{name}.png", plots.picture_sheet(shown, title))
 
 
-def _certainty(rows: pd.DataFrame, task: str) -> np.ndarray:
+def _certainty(rows: pd.DataFrame, task: Task) -> np.ndarray:
     """How sure each prediction is: the largest probability; in a multi-label task that of its least sure decision."""
     probabilities = rows.filter(regex="^probability_").to_numpy(np.float64)
-    return np.maximum(probabilities, 1 - probabilities).min(1) if task == "multilabel" else probabilities.max(1)
+    return np.maximum(probabilities, 1 - probabilities).min(1) if task.multi_label else probabilities.max(1)

@@ -30,7 +30,19 @@ DOCUMENTS = [
 ]
 TEXTS = {str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8") for path in DOCUMENTS}
 README, CONTRIBUTING, BENCHMARKS = TEXTS["README.md"], TEXTS["CONTRIBUTING.md"], TEXTS["benchmarks/README.md"]
-PACKAGES = ("app", "devices", "models", "data", "features", "inference", "exports", "training", "tuning", "reports")
+PACKAGES = (
+    "app",
+    "devices",
+    "tasks",
+    "models",
+    "data",
+    "features",
+    "inference",
+    "exports",
+    "training",
+    "tuning",
+    "reports",
+)
 SCRIPTS = {
     "train.py": parse_config,
     "tune.py": functools.partial(parse_flags, TuneConfig),

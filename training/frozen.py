@@ -25,7 +25,6 @@ from inference.load import check_can_be_loaded
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
 from training.inputs import RunInputs
-from training.learner import balanced_weights
 from training.recipe import LEAST_SHARE_BEFORE, fine_tunes
 
 Phase = Literal["head", "fine_tune"]
@@ -80,7 +79,7 @@ def examples(data: ImageData, split: Split, views: Sequence[View], class_weights
         class_weights: whether every class counts alike.
     """
     targets = data.targets[data.splits[split]]
-    weights = balanced_weights(targets, data.task) if class_weights else np.ones(len(targets), np.float32)
+    weights = data.task.balanced_weights(targets) if class_weights else np.ones(len(targets), np.float32)
     return Examples(views, targets, weights)
 
 

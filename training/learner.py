@@ -9,31 +9,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import ChosenConfig, Task
+from app.config import ChosenConfig
 from data.pipeline import Examples, evaluation_batches, training_batches
 from devices.precision import Precision, computing_in
 from devices.replicas import distribute
 from devices.whole_batch import as_one_batch
-from models.heads import OUTPUTS
+from tasks.table import Task
 from training.optimizers import Rates, make_optimizer
 
 EVALUATION_BATCH_SIZE = 64
 STEPS_PER_CALL = 16
 """Steps on vectors, and on TPUs, that TensorFlow takes before Python has its turn, which costs more than such a step;
 on feature maps it is one, so that Ctrl-C is heard."""
-
-
-def exact_match(targets: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
-    """Whether all labels of a picture are right; float32 (n,), 0 or 1, from targets and outputs (n, num_labels)."""
-    return tf.cast(tf.reduce_all((outputs >= 0.5) == (targets >= 0.5), axis=-1), tf.float32)
-
-
-ACCURACY: dict[Task, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
-    "binary": lambda targets, outputs: keras.metrics.binary_accuracy(targets, outputs)[..., 0],
-    "multiclass": keras.metrics.categorical_accuracy,
-    "multilabel": exact_match,
-}
-"""Whether each picture is right: float32 (..., n), from targets and outputs (..., n, num_outputs)."""
 
 
 class EpochResult(NamedTuple):
@@ -303,7 +290,6 @@ def compile_graphs(
         strategy: whose replicas share every batch.
         precision: in which the model computes while it learns; it is judged in float32.
     """
-    loss_of, is_right = keras.losses.get(OUTPUTS[task].loss), ACCURACY[task]
     variables = model.trainable_variables
     sums = tf.Variable(tf.zeros(3), trainable=False)
 
@@ -312,14 +298,14 @@ def compile_graphs(
         sums.assign_add(tf.stack([count * loss, right, count]))  # as the weights of a batch are parts of a mean
 
     def totals_of(losses: tf.Tensor, outputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        right, counted = is_right(targets, outputs), tf.cast(weights > 0, tf.float32)
+        right, counted = task.is_right(targets, outputs), tf.cast(weights > 0, tf.float32)
         return tf.stack([tf.reduce_sum(values) for values in (losses * weights, right * counted, counted)])
 
     @tf.autograph.experimental.do_not_convert
     def train_replica(inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         with tf.GradientTape() as tape:
             outputs = model(inputs, training=True)
-            losses = loss_of(targets, outputs)
+            losses = task.losses(targets, outputs)
             loss = optimizer.scale_loss(tf.reduce_sum(losses * weights))
         gradients = tape.gradient(loss, [variable.value for variable in variables])
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
@@ -331,7 +317,7 @@ def compile_graphs(
     @tf.autograph.experimental.do_not_convert
     def judge_replica(inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         outputs = model(inputs, training=False)
-        return totals_of(loss_of(targets, outputs), outputs, targets, weights)
+        return totals_of(task.losses(targets, outputs), outputs, targets, weights)
 
     @tf.function
     def train_steps(batches: tf.data.Iterator, count: tf.Tensor) -> None:
@@ -355,19 +341,3 @@ def assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) ->
     """Gives variables their values."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)
-
-
-def balanced_weights(targets: np.ndarray, task: Task) -> np.ndarray:
-    """Weights that make every class count alike: number of pictures / (number of classes x pictures of the class).
-
-    Args:
-        targets: float32 (n, num_outputs).
-        task: in a multi-label task a picture has the mean weight of its labels, or 1 without labels.
-
-    Returns:
-        float32 (n,), of mean 1 where each picture has one label.
-    """
-    membership = np.hstack([1 - targets, targets]) if task == "binary" else targets
-    weight_of_class = len(targets) / (membership.shape[1] * np.maximum(membership.sum(0), 1))
-    labels = membership.sum(1)
-    return np.where(labels > 0, membership @ weight_of_class / np.maximum(labels, 1), 1).astype(np.float32)

@@ -13,11 +13,12 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from app.config import ChosenConfig, Task
+from app.config import ChosenConfig
 from app.errors import RunError
 from data.pipeline import Examples, training_batches
 from devices.precision import Precision
 from devices.replicas import distribute
+from tasks.table import Task
 from training.learner import assign, compile_graphs
 from training.optimizers import Rates, make_optimizer
 

@@ -19,8 +19,8 @@ from devices.replicas import check_alike, has_workers, is_chief, wait_for_worker
 from devices.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 from features.cuts import find_cuts
 from features.extract import apply_model
-from inference.calibration import calibrate_head, fit_temperature
 from inference.load import MODEL_FILE, RECORD_FILE
+from models.heads import calibrate_head
 from reports import plots, summary, writer
 from reports.report import write_report
 from reports.tensorboard import Board
@@ -258,7 +258,7 @@ def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     if not outputs:
         return 1.0
     val = examples(run.data, "val", [], run.config.class_weights)
-    temperature = fit_temperature(outputs["val"], val.targets, run.data.task, val.sample_weights)
+    temperature = run.data.task.fit_temperature(outputs["val"], val.targets, val.sample_weights)
     calibrate_head(run.classifier.head, temperature)
     return temperature
 
@@ -278,7 +278,7 @@ def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]
 def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> keras.Model:
     """Saves the model, makes sure that the file predicts what the run says it does, and returns what the file has."""
     phase = _exact_phase(run)
-    record = {"classes": list(run.data.class_names), "task": run.data.task, "temperature": temperature}
+    record = {"classes": list(run.data.class_names), "task": run.data.task.name, "temperature": temperature}
     write_json(run.folder / RECORD_FILE, {**record, "cut": run.cuts[phase].layer if phase else None})
     path = run.folder / MODEL_FILE
     with written_aside(path) as temporary:

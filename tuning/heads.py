@@ -14,11 +14,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import CompleteConfig, Task
+from app.config import CompleteConfig
 from app.terminal import show_stage
 from data.pipeline import Examples, evaluation_batches, training_batches
-from models.heads import OUTPUTS
-from training.learner import ACCURACY, STEPS_PER_CALL, Measured, assign
+from tasks.table import Task
+from training.learner import STEPS_PER_CALL, Measured, assign
 from training.optimizers import UPDATE_RULES, Rates, make_optimizer
 from tuning.adjustable import HeadShape, dropout_rates, plain_weights, seeds
 
@@ -184,8 +184,6 @@ class StackedHeads:
         return tf.vectorized_map(call_one, stacked)
 
     def _compile(self, task: Task) -> tuple[Callable[..., None], Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
-        loss_of, is_right = keras.losses.get(OUTPUTS[task].loss), ACCURACY[task]
-
         def spread(targets: tf.Tensor) -> tf.Tensor:
             return tf.repeat(targets[None], self._rates.shape[0], axis=0)
 
@@ -193,7 +191,7 @@ class StackedHeads:
         def train_step(features: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> None:
             with tf.GradientTape() as tape:
                 outputs, drawn, states = self._call(features, training=True)
-                losses = loss_of(spread(targets), outputs)
+                losses = task.losses(spread(targets), outputs)
                 loss = tf.reduce_sum(losses * weights)  # each head's gradient is of its own mean
             variables = [[variable.value for variable in stack.variables] for stack in self._stacks.values()]
             for stack, gradients in zip(self._stacks.values(), tape.gradient(loss, variables), strict=True):
@@ -215,7 +213,7 @@ class StackedHeads:
         @tf.function(reduce_retracing=True, autograph=False)
         def judge_step(features: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             outputs, targets = self._call(features, training=False)[0], spread(targets)
-            losses, right = loss_of(targets, outputs), tf.cast(is_right(targets, outputs), tf.float32)
+            losses, right = task.losses(targets, outputs), tf.cast(task.is_right(targets, outputs), tf.float32)
             return tf.reduce_sum(losses * weights, axis=1), tf.reduce_sum(right, axis=1)
 
         return train_steps, judge_step

@@ -22,17 +22,17 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from app.config import DataConfig, SizedConfig, Task
+from app.config import DataConfig, SizedConfig
 from app.errors import RunError, UsageError
 from app.terminal import console, make_table, progress_bar, show_stage
 from data.store import open_store
 from devices.precision import choose_precision
 from devices.strategy import make_strategy
-from inference.answers import class_probabilities, predicted_labels
 from models.backbones import find
-from reports.metrics import accuracy_interval
 from reports.search_plots import backbone_ranking
 from reports.writer import write_figure, write_table
+from tasks.metrics import accuracy_interval
+from tasks.table import Task
 from training.frozen import build_frozen, cuts_at, frozen_part, kept_pictures, load_or_compute
 from training.inputs import RunInputs, load_inputs
 from tuning.candidates import pass_over
@@ -122,7 +122,7 @@ def score_features(train: np.ndarray, train_targets: np.ndarray, val: np.ndarray
     said = []
     for regression in (make_pipeline(StandardScaler(), RidgeCV(PENALTIES)), neighbours):
         outputs = regression.fit(train, train_targets).predict(val).reshape(len(val), train_targets.shape[1])
-        said.append(predicted_labels(class_probabilities(outputs, task), task))
+        said.append(task.predicted(task.probabilities(outputs)))
     return said
 
 
@@ -160,7 +160,7 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     data, row = inputs.data, inputs.row
     features, pictures_per_second = _pooled_features(inputs, strategy)
     kept, train, val = kept_pictures(data), data.splits["train"], data.splits["val"]
-    truth = class_probabilities(data.targets[val], data.task) > 0.5
+    truth = data.task.truth(data.targets[val])
     said = score_features(
         features[np.searchsorted(kept, train)], data.targets[train], features[np.searchsorted(kept, val)], data.task
     )

@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import ChosenConfig, Task
+from app.config import ChosenConfig
 from data.pipeline import Examples
 from devices.precision import Precision, learning_precision
+from tasks.table import Task
 from training.learner import EpochResult, Learner, Measured
 from tuning.adjustable import HeadShape, assign_head, dropout_rates, seeds
 

@@ -8,6 +8,7 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from data.prepare import check_labels
 from data.sources import load_source
+from tasks.classification import BINARY
 from training.inputs import load_inputs
 
 
@@ -94,9 +95,9 @@ def test_evaluate_asks_for_the_classes_of_the_model_alone(make_folder, tmp_path)
     make_folder("photos/cat", ("day", "night"), count=1)
     make_folder("photos/dog", ("day", "night"), count=1)
     source = load_source(str(tmp_path / "photos"), tmp_path)
-    check_labels(source, ("cat", "dog"), "binary")
+    check_labels(source, ("cat", "dog"), BINARY)
     with pytest.raises(UsageError, match=r"has 'cat', 'dog'\. --data must be .* Name one: --data "):
-        check_labels(source, ("day", "night"), "binary")
+        check_labels(source, ("day", "night"), BINARY)
 
 
 def test_paths_of_windows_are_found(make_folder, load):

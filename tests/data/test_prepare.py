@@ -11,8 +11,9 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from data.content import UnreadableNowError, content_of
 from data.images.decode import decode_with_signature
-from data.prepare import encode_labels, prepare_data, typical_size
+from data.prepare import prepare_data, typical_size
 from data.sources import load_source
+from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tests.conftest import make_picture
 
 
@@ -38,7 +39,7 @@ def test_broken_files_are_set_aside_with_the_reason(make_folder, tmp_path):
 def test_pixels_and_targets_belong_to_their_pictures(make_folder, tmp_path):
     data = prepare(make_folder(classes=("blue", "green", "red")), tmp_path)
     assert data.class_names == ("blue", "green", "red")
-    assert data.task == "multiclass"
+    assert data.task == MULTICLASS
     for position, picture in enumerate(data.pictures):
         assert data.targets[position].argmax() == data.class_names.index(picture.labels[0])
     means = [data.pixels[data.targets[:, column] == 1].mean(axis=(0, 1, 2)).argmax() for column in range(3)]
@@ -208,11 +209,9 @@ def interrupt_after(count: int):
 
 def test_targets_of_every_task():
     labels = [("a",), ("b",), ("b",)]
-    np.testing.assert_array_equal(encode_labels(labels, ("a", "b"), "binary"), [[0], [1], [1]])
-    np.testing.assert_array_equal(encode_labels(labels, ("a", "b", "c"), "multiclass")[1], [0, 1, 0])
-    np.testing.assert_array_equal(
-        encode_labels([("a", "c"), ()], ("a", "b", "c"), "multilabel"), [[1, 0, 1], [0, 0, 0]]
-    )
+    np.testing.assert_array_equal(BINARY.encode(labels, ("a", "b")), [[0], [1], [1]])
+    np.testing.assert_array_equal(MULTICLASS.encode(labels, ("a", "b", "c"))[1], [0, 1, 0])
+    np.testing.assert_array_equal(MULTILABEL.encode([("a", "c"), ()], ("a", "b", "c")), [[1, 0, 1], [0, 0, 0]])
 
 
 def test_the_typical_size_is_the_median_of_the_shorter_sides(make_folder, tmp_path):

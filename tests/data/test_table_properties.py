@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from app.errors import UsageError
 from app.escapes import visible
 from data import csv_table, folder
-from data.prepare import encode_labels
 from data.sources import Source, file_name, natural_order, printable
+from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tests.bounded import READ, open_all
 
 quick = settings(max_examples=200)
@@ -189,13 +189,13 @@ def test_every_hostile_table_is_opened_in_time_and_memory(tmp_path):
 @quick
 @given(st.lists(CLEAN, min_size=2, max_size=6, unique=True), st.data())
 def test_labels_come_back_from_the_targets(class_names, data):
-    task = data.draw(st.sampled_from(["multilabel", "binary" if len(class_names) == 2 else "multiclass"]))
+    task = data.draw(st.sampled_from([MULTILABEL, BINARY if len(class_names) == 2 else MULTICLASS]))
     one = st.sampled_from(class_names).map(lambda name: (name,))
     several = st.frozensets(st.sampled_from(class_names)).map(tuple)
-    labels = data.draw(st.lists(several if task == "multilabel" else one, min_size=1, max_size=10))
-    targets = encode_labels(labels, tuple(class_names), task)
-    assert targets.shape == (len(labels), 1 if task == "binary" else len(class_names))
-    if task == "binary":
+    labels = data.draw(st.lists(several if task.multi_label else one, min_size=1, max_size=10))
+    targets = task.encode(labels, tuple(class_names))
+    assert targets.shape == (len(labels), 1 if task.two_classes else len(class_names))
+    if task.two_classes:
         targets = np.hstack([1 - targets, targets])
     found = [{class_names[column] for column in np.flatnonzero(row)} for row in targets]
     assert found == [set(names) for names in labels]

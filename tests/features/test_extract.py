@@ -15,6 +15,7 @@ from features.fingerprint import structure
 from models import backbones
 from models.backbones import TABLE, Backbone, find
 from models.classifier import Classifier, build_classifier
+from tasks.classification import MULTICLASS
 
 SIZE = 75
 COUNT = 70
@@ -30,7 +31,7 @@ def view() -> View:
 def build(name: str) -> Classifier:
     keras.utils.set_random_seed(0)
     weights = "imagenet" if name == "efficientnet_lite0" else "none"
-    return build_classifier(find(name), weights=weights, image_size=SIZE, task="multiclass", num_classes=3)
+    return build_classifier(find(name), weights=weights, image_size=SIZE, task=MULTICLASS, num_classes=3)
 
 
 def cuts_of(classifier: Classifier) -> list[Cut]:

@@ -29,7 +29,6 @@ from data.content import MAX_BYTES
 from data.images.decode import read_picture
 from inference import web_server
 from inference.answering import AnsweringModel, of_backbone, of_run
-from inference.answers import class_probabilities
 from inference.explain import grad_cam, overlay
 from inference.load import read_run
 from inference.predictor import Predictor
@@ -56,7 +55,7 @@ def expected_bars(folder: Path, path: Path) -> list[tuple[str, float]]:
     """The classes and probabilities of a picture, the likeliest first, as predict.py has them."""
     network = network_of(folder)
     outputs = network.load()(read_picture(path, network.image_size, network.resize)[None])
-    bars = zip(network.class_names, class_probabilities(outputs, network.task)[0].tolist(), strict=True)
+    bars = zip(network.class_names, network.task.probabilities(outputs)[0].tolist(), strict=True)
     return sorted(bars, key=lambda bar: -bar[1])
 
 

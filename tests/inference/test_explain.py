@@ -13,6 +13,7 @@ from inference.load import read_run
 from inference.web_page import load_ask
 from models.backbones import FAMILIES, TABLE
 from models.classifier import POOLING, build_classifier
+from tasks.classification import BINARY, MULTICLASS
 from tests.reports.read_page import text_of
 from tests.small_runs import make_run
 
@@ -21,7 +22,7 @@ SMALLEST = {row.module: row for row in sorted(TABLE, key=lambda row: -row.parame
 QUICK = ("vgg16", "resnet", "mobilenet", "efficientnet_lite")
 
 
-def build(module: str, task: str = "multiclass", **settings):
+def build(module: str, task: str = MULTICLASS, **settings):
     """A network of random weights whose last feature map has several places, and three pictures."""
     row = SMALLEST[module]
     size = 2 * row.family.smallest_size
@@ -60,7 +61,7 @@ def test_the_head_of_a_loaded_model_is_found(tmp_path):
 
 
 def test_with_one_output_the_first_class_is_the_opposite_of_the_second():
-    classifier, pictures = build("vgg16", task="binary")
+    classifier, pictures = build("vgg16", task=BINARY)
     pictures, maps = pictures[:1], maps_of(classifier, pictures[:1])
     kernel = maps[0, 0, 0] - maps[0, 1, 1]  # the first place speaks for the second class, the last against it
     classifier.head.set_weights([kernel[:, None], np.zeros(1)])

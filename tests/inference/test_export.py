@@ -20,7 +20,7 @@ import pytest
 import tensorflow as tf
 
 import export as command
-from app.config import Task, TrainConfig
+from app.config import TrainConfig
 from app.errors import RunError, UsageError
 from data.images.decode import read_picture
 from exports.class_function import class_function
@@ -34,13 +34,15 @@ from inference.load import TrainedRun, load_model, read_run
 from inference.run_record import Sample, check_accuracy, read_metrics, read_sample
 from models import backbones
 from models.classifier import build_classifier
+from tasks.classification import BINARY, MULTICLASS, MULTILABEL
+from tasks.table import Task
 from tests.conftest import COLOURS, make_picture
 from training.inputs import load_inputs
 from training.run import train
 
 SIZE = 32
 PICTURES = 12
-NAMES = {"binary": ("no", "yes"), "multiclass": ("a", "b", "c"), "multilabel": ("x", "y", "z")}
+NAMES = {BINARY: ("no", "yes"), MULTICLASS: ("a", "b", "c"), MULTILABEL: ("x", "y", "z")}
 
 
 @pytest.fixture(scope="module")
@@ -209,14 +211,14 @@ def test_an_export_without_preprocessing_is_refused_and_nothing_of_it_is_left(na
     broken = keras.Model(preprocessed, model.output)
     reference = make_reference(model, finished, sample_of(finished))
     with pytest.raises(RunError, match=rf"The export to {name} .* does not answer as the model does: largest diff"):
-        export_format(name, class_function(broken, "binary"), finished, {}, reference, tmp_path / "export" / name)
+        export_format(name, class_function(broken, BINARY), finished, {}, reference, tmp_path / "export" / name)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_earlier_export_outlives_a_failed_one_and_not_a_good_one(finished, tmp_path):
     model = load_model(finished)
     reference = make_reference(model, finished, sample_of(finished))
-    compute, metrics, folder = class_function(model, "binary"), read_metrics(finished), tmp_path / "litert"
+    compute, metrics, folder = class_function(model, BINARY), read_metrics(finished), tmp_path / "litert"
     export_format("litert", compute, finished, metrics, reference, folder, quantize=False)
     (folder / "mark").touch()
     wrong = reference._replace(probabilities=1 - reference.probabilities)
@@ -235,12 +237,12 @@ def test_numbers_that_are_none_are_refused(finished, tmp_path):
     head = model.layers[-1].layers[-1]
     head.bias.assign(np.full(head.bias.shape, np.nan))
     with pytest.raises(RunError, match="largest difference nan"):
-        export_format("litert", class_function(model, "binary"), finished, {}, reference, tmp_path / "litert")
+        export_format("litert", class_function(model, BINARY), finished, {}, reference, tmp_path / "litert")
 
 
 def test_files_that_tensorflow_cannot_decode_are_counted_and_too_many_are_an_error(finished, tmp_path):
     model = load_model(finished)
-    compute, metrics = class_function(model, "binary"), read_metrics(finished)
+    compute, metrics = class_function(model, BINARY), read_metrics(finished)
     for number, kind in enumerate(("png", "png", "tiff", "tiff", "tiff")):
         make_picture(number, COLOURS[0]).save(tmp_path / f"{number}.{kind}")
     few, many = sample_of(finished, given=[str(tmp_path / "[0-3].*")]), sample_of(finished, given=[str(tmp_path)])
@@ -255,10 +257,10 @@ def test_files_that_tensorflow_cannot_decode_are_counted_and_too_many_are_an_err
 
 
 def test_a_multi_label_model_is_exported(tmp_path):
-    run, model, sample = untrained(tmp_path / "run", "mobilenet", "multilabel")
+    run, model, sample = untrained(tmp_path / "run", "mobilenet", MULTILABEL)
     reference = make_reference(model, run, sample)
     assert len(set(reference.labels)) > 1
-    compute = class_function(model, "multilabel")
+    compute = class_function(model, MULTILABEL)
     for name in FORMATS:
         export_format(name, compute, run, {}, reference, tmp_path / name, quantize=False)
     found = open_encoded(tmp_path / "saved_model")([path.read_bytes() for path in sample.paths])
@@ -284,10 +286,10 @@ def test_a_multi_label_model_is_exported(tmp_path):
     ],
 )
 def test_families_of_networks_are_exported_for_batches_of_any_size(backbone, tmp_path):
-    run, model, sample = untrained(tmp_path / "run", backbone, "multiclass", image_size=64)
+    run, model, sample = untrained(tmp_path / "run", backbone, MULTICLASS, image_size=64)
     reference = make_reference(model, run, sample)
     assert np.ptp(reference.probabilities, axis=0).max() > 1e-3
-    compute = class_function(model, "multiclass")
+    compute = class_function(model, MULTICLASS)
     for name in FORMATS:
         export_format(name, compute, run, {}, reference, tmp_path / name, quantize=False)
     pictures = sample.pixels.astype(np.float32)
@@ -352,7 +354,7 @@ def test_a_model_that_is_good_enough_is_exported():
 def test_a_full_disk_is_a_sentence_and_nothing_is_left(name, finished, tmp_path):
     """Files cannot grow beyond a limit, which is what a full disk looks like to those who write."""
     model = load_model(finished)
-    compute, reference = class_function(model, "binary"), make_reference(model, finished, sample_of(finished))
+    compute, reference = class_function(model, BINARY), make_reference(model, finished, sample_of(finished))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
     try:

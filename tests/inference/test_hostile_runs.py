@@ -24,6 +24,7 @@ from models import weight_file
 from models.backbones import TABLE, find
 from models.classifier import build_classifier
 from models.weight_file import RefusedFileError, most_bytes
+from tasks.classification import MULTICLASS
 from tests.bounded import READ, open_all
 from tests.hostile_files import mutations
 from tests.inference.hostile_runs import (
@@ -148,7 +149,7 @@ def test_what_any_family_consists_of_may_be_loaded(tmp_path):
 def _check_backbone(name: str, folder: Path) -> None:
     row = find(name)
     size = max(32, row.family.smallest_size)
-    options = {"task": "multiclass", "num_classes": 3, "head_units": (4,), "dropout": 0.1, "pooling": "max"}
+    options = {"task": MULTICLASS, "num_classes": 3, "head_units": (4,), "dropout": 0.1, "pooling": "max"}
     build_classifier(row, weights="none", image_size=size, **options).model.save(folder / "model.keras")
     check_model_file(folder / "model.keras", most_bytes(row.parameters))
 

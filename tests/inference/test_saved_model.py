@@ -13,7 +13,8 @@ from PIL import Image
 from data.images.decode import MAX_PIXELS, decode_picture
 from exports import decode_ops
 from exports.saved_model import name_labels
-from inference.answers import label_texts, predicted_labels
+from tasks.answers import label_texts
+from tasks.classification import MULTICLASS, MULTILABEL
 
 SIZES = ((640, 480), (300, 400), (100, 60), (40, 45))
 """Of pictures, width and height; some are decoded smaller, some are zoomed, some enlarged."""
@@ -151,9 +152,9 @@ def test_what_tensorflow_cannot_decode_is_refused_and_not_guessed(content, reaso
         decoder(32, "crop")(content)
 
 
-@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+@pytest.mark.parametrize("task", [MULTICLASS, MULTILABEL])
 def test_labels_are_those_of_the_table_of_predictions(task):
     names = ("a|b", "|", "日本")
     probabilities = np.array([[0.9, 0.8, 0.7], [0.1, 0.2, 0.3], [0.5, 0.2, 0.5], [0.2, 0.6, 0.6]], np.float32)
     found = [label.decode() for label in name_labels(tf.constant(probabilities), names, task).numpy()]
-    assert found == label_texts(predicted_labels(probabilities, task), names)
+    assert found == label_texts(task.predicted(probabilities), names)

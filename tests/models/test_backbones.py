@@ -11,6 +11,7 @@ from app.errors import UsageError
 from models.backbones import TABLE, Backbone, build, find
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable, split_into_blocks
+from tasks.classification import MULTICLASS
 from tests.weight_files import files_asked_for
 
 QUICK = {"efficientnet_lite0", "vgg16", "mobilenet", "mobilenetv3small", "resnet50", "inceptionv3", "efficientnetb0"}
@@ -50,7 +51,7 @@ def test_the_weights_file_is_the_one_keras_asks_for(row: Backbone, monkeypatch):
 @pytest.mark.parametrize("row", ROWS)
 def test_a_network_trains_saves_reloads_and_predicts_the_same(row: Backbone, tmp_path):
     size = row.family.smallest_size
-    classifier = build_classifier(row, weights="none", image_size=size, task="multiclass", num_classes=3)
+    classifier = build_classifier(row, weights="none", image_size=size, task=MULTICLASS, num_classes=3)
     pictures = np.random.default_rng(0).uniform(0, 255, (4, size, size, 3)).astype(np.float32)
     targets = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
 

@@ -10,11 +10,12 @@ import tensorflow as tf
 from models.backbones import find
 from models.classifier import build_classifier
 from models.freezing import set_trainable, split_into_blocks
+from tasks.classification import BINARY
 
 
 @pytest.fixture
 def classifier():
-    return build_classifier(find("mobilenet"), weights="none", image_size=32, task="binary", num_classes=2)
+    return build_classifier(find("mobilenet"), weights="none", image_size=32, task=BINARY, num_classes=2)
 
 
 def names_of_learning(classifier) -> list[str]:
@@ -49,7 +50,7 @@ def test_without_pretrained_weights_the_statistics_follow_within_a_few_steps(cla
 
 def test_training_moves_what_learns_and_nothing_else():
     row = find("efficientnet_lite0")
-    classifier = build_classifier(row, weights="imagenet", image_size=32, task="binary", num_classes=2)
+    classifier = build_classifier(row, weights="imagenet", image_size=32, task=BINARY, num_classes=2)
     set_trainable(classifier.backbone.layers, 11)
     before = {layer.name: layer.get_weights() for layer in classifier.backbone.layers}
     classifier.model.compile("adam", "binary_crossentropy")

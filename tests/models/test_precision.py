@@ -18,6 +18,7 @@ from inference.run_record import read_metrics, read_sample
 from models import backbones
 from models.backbones import find
 from models.classifier import build_classifier
+from tasks.classification import MULTICLASS
 from tests.small_runs import SMALL_RUNS, make_run
 
 
@@ -32,7 +33,7 @@ def vgg() -> keras.Model:
 
 
 def _classifier(name: str) -> keras.Model:
-    return build_classifier(find(name), weights="none", image_size=32, task="multiclass", num_classes=3).model
+    return build_classifier(find(name), weights="none", image_size=32, task=MULTICLASS, num_classes=3).model
 
 
 def _types(model: keras.Model, chosen: str) -> dict[str, set[tf.DType]]:

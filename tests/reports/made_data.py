@@ -8,13 +8,14 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from app.config import Task
 from data.images.signature import make_signature
 from data.near_duplicates import SURE_SCORE
 from data.preflight import SetAside
-from data.prepare import ImageData, encode_labels
+from data.prepare import ImageData
 from data.sources import SPLITS, Picture, Split
 from models.heads import build_head
+from tasks.classification import BINARY, MULTICLASS
+from tasks.table import Task
 from tests.conftest import COLOURS, make_picture
 
 HISTORY = pd.DataFrame(
@@ -31,7 +32,7 @@ HISTORY = pd.DataFrame(
 
 
 def make_data(
-    task: Task = "binary",
+    task: Task = BINARY,
     class_names: Sequence[str] = ("cat", "dog"),
     quarantine: Sequence[SetAside] = (),
     names: str = "{}.png",
@@ -50,7 +51,7 @@ def make_data(
     total = sum(counts.values())
     classes = np.arange(total) % len(class_names)
     pixels = [np.asarray(make_picture(i, COLOURS[c % 4], (32, 32))) for i, c in enumerate(classes)]
-    several = range(2) if task == "multilabel" else range(1)
+    several = range(2) if task.multi_label else range(1)
     labels = [tuple(class_names[(number + more) % len(class_names)] for more in several) for number in classes]
     starts = np.cumsum([0, *counts.values()])
     return ImageData(
@@ -61,7 +62,7 @@ def make_data(
         pictures=[Picture(Path("/made") / names.format(i), each) for i, each in enumerate(labels)],
         pixels=np.stack(pixels),
         looks=np.stack([make_signature(Image.fromarray(each)) for each in pixels]),
-        targets=encode_labels(labels, tuple(class_names), task),
+        targets=task.encode(labels, tuple(class_names)),
         splits={split: np.arange(starts[i], starts[i + 1]) for i, split in enumerate(SPLITS)},
         quarantine=list(quarantine),
         duplicates=0,
@@ -80,8 +81,8 @@ def make_outputs(data: ImageData, wrong: int = 1, sure: float = 0.9) -> dict[Spl
     for split in ("val", "test"):
         targets = data.targets[data.splits[split]].copy()
         if len(targets):
-            targets[:wrong] = 1 - targets[:wrong] if data.task == "binary" else np.roll(targets[:wrong], 1, axis=1)
-            rest = 1 if data.task != "multiclass" else len(data.class_names) - 1
+            targets[:wrong] = 1 - targets[:wrong] if data.task.two_classes else np.roll(targets[:wrong], 1, axis=1)
+            rest = 1 if data.task != MULTICLASS else len(data.class_names) - 1
             outputs[split] = np.where(targets > 0.5, sure, (1 - sure) / rest).astype(np.float32)
     return outputs
 

@@ -16,7 +16,7 @@ from app.errors import UsageError
 from inference.load import read_run
 from reports.evaluation import picture_changes
 from reports.evaluation_inputs import load_evaluation
-from reports.metrics import METRICS, Metric
+from tasks.metrics import METRICS, Metric
 from tests.conftest import COLOURS, make_picture
 from tests.small_runs import make_run
 

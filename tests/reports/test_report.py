@@ -14,12 +14,12 @@ from PIL import Image
 from app.config import TrainConfig
 from data.preflight import SetAside
 from data.prepare import ImageData
-from inference.calibration import apply_temperature
 from models.heads import build_head
 from reports import plots
-from reports.metrics import METRICS, Metric
 from reports.report import write_report
 from reports.summary import build_record, show_record
+from tasks.classification import MULTICLASS, MULTILABEL
+from tasks.metrics import METRICS, Metric
 from tests.reports.made_data import HISTORY, make_data, make_model, make_outputs
 from tests.reports.read_page import BROWSER, browse, check_page, text_of
 
@@ -60,19 +60,19 @@ def no_mistakes(data: ImageData) -> dict:
 
 CASES = {
     "binary": (make_data(), make_outputs, HISTORY),
-    "multi-class": (make_data("multiclass", ("a", "b", "c")), make_outputs, HISTORY),
-    "multi-label": (make_data("multilabel", ("a", "b", "c")), make_outputs, HISTORY),
-    "multi-label without mistakes": (make_data("multilabel", ("a", "b", "c")), no_mistakes, HISTORY),
+    "multi-class": (make_data(MULTICLASS, ("a", "b", "c")), make_outputs, HISTORY),
+    "multi-label": (make_data(MULTILABEL, ("a", "b", "c")), make_outputs, HISTORY),
+    "multi-label without mistakes": (make_data(MULTILABEL, ("a", "b", "c")), no_mistakes, HISTORY),
     "no val": (make_data(val=0), make_outputs, HISTORY.assign(val_loss=np.nan, val_accuracy=np.nan)),
     "no test": (make_data(test=0), make_outputs, HISTORY),
     "nothing to judge": (make_data(val=0, test=0), make_outputs, HISTORY),
     "one test picture": (make_data(test=1), make_outputs, HISTORY),
-    "one test picture of several labels": (make_data("multilabel", ("a", "b", "c"), test=1), make_outputs, HISTORY),
+    "one test picture of several labels": (make_data(MULTILABEL, ("a", "b", "c"), test=1), make_outputs, HISTORY),
     "no mistakes": (make_data(), no_mistakes, HISTORY),
     "no epochs": (make_data(), make_outputs, HISTORY[:0]),
     "one epoch": (make_data(), make_outputs, HISTORY[:1]),
-    "classes without test pictures": (make_data("multiclass", tuple("abcdefgh"), test=5), make_outputs, HISTORY),
-    "many classes": (make_data("multiclass", tuple(f"class {i}" for i in range(22)), train=22), make_outputs, HISTORY),
+    "classes without test pictures": (make_data(MULTICLASS, tuple("abcdefgh"), test=5), make_outputs, HISTORY),
+    "many classes": (make_data(MULTICLASS, tuple(f"class {i}" for i in range(22)), train=22), make_outputs, HISTORY),
 }
 
 
@@ -169,7 +169,7 @@ def test_what_the_pictures_themselves_give_cause_for_is_among_the_cautions(tmp_p
 
 def test_names_can_hold_anything(tmp_path):
     quarantine = [SetAside(Path("/made/<img src=x onerror=alert(2)>.png"), "not a <picture> & \x1b[2J\u202emore")]
-    data = make_data("multiclass", HOSTILE, quarantine, names="<i>é日本🦒{}.png", train=20, test=20)
+    data = make_data(MULTICLASS, HOSTILE, quarantine, names="<i>é日本🦒{}.png", train=20, test=20)
     page, _ = report(tmp_path / "<u>run", data)
     text = text_of(page)
     for name in (
@@ -187,7 +187,7 @@ def test_names_can_hold_anything(tmp_path):
 
 
 def test_the_tables_hold_what_the_page_shows(tmp_path):
-    data = make_data("multiclass", ("a", "b", "c"))
+    data = make_data(MULTICLASS, ("a", "b", "c"))
     outputs = make_outputs(data)
     _, record = report(tmp_path, data, outputs)
     table = pd.read_csv(tmp_path / "per_class.csv", index_col="class")
@@ -201,7 +201,7 @@ def test_the_tables_hold_what_the_page_shows(tmp_path):
         area = np.trapezoid(rows["true_positive_rate"], rows["false_positive_rate"])
         assert area == pytest.approx(table.loc[name, "roc_auc"])
     assert set(pd.read_csv(tmp_path / "pr.csv")) == {"kind", "class", "threshold", "recall", "precision"}
-    before = apply_temperature(outputs["test"], 1 / TEMPERATURE, "multiclass")
+    before = MULTICLASS.apply_temperature(outputs["test"], 1 / TEMPERATURE)
     reliability = pd.read_csv(tmp_path / "reliability.csv").set_index("temperature_scaling")
     for stage, predicted in (("before", before), ("after", outputs["test"])):
         rows = reliability.loc[[stage]]
@@ -232,7 +232,7 @@ def test_the_most_confident_mistake_comes_first(tmp_path):
 
 
 def test_of_several_labels_the_wrong_one_is_named(tmp_path):
-    data = make_data("multilabel", ("cat", "indoors", "night"))
+    data = make_data(MULTILABEL, ("cat", "indoors", "night"))
     outputs = make_outputs(data, wrong=0)
     outputs["test"][0] = [0.02, 0.9, 0.1]
     text = text_of(report(tmp_path, data, outputs)[0])
@@ -272,7 +272,7 @@ def test_what_was_set_aside_is_counted_by_reason(tmp_path):
 
 
 def test_the_same_run_gives_the_same_page(tmp_path):
-    data = make_data("multiclass", ("a", "b", "c"))
+    data = make_data(MULTICLASS, ("a", "b", "c"))
     report(tmp_path / "run", data)
     first = (tmp_path / "run" / "report.html").read_bytes()
     assert report(tmp_path / "run", data)[0].encode() == first
@@ -280,7 +280,7 @@ def test_the_same_run_gives_the_same_page(tmp_path):
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium")
 def test_a_browser_shows_the_page_and_sorts_its_tables(tmp_path):
-    page, _ = report(tmp_path, make_data("multiclass", ("a", "b10", "b9"), test=14))
+    page, _ = report(tmp_path, make_data(MULTICLASS, ("a", "b10", "b9"), test=14))
     screenshot = tmp_path / "page.png"
     complaints = browse(tmp_path / "report.html", f"--screenshot={screenshot}", "--window-size=390,2000").stderr
     assert "CONSOLE" not in complaints

@@ -11,9 +11,9 @@ import pytest
 
 from app.files import write_json
 from reports import search_plots
-from reports.metrics import measure
 from reports.search_report import write_search_report
 from reports.writer import write_figure
+from tasks.classification import BINARY
 from tests.reports.read_page import BROWSER, browse, check_page, text_of
 
 VARIED = ["trainable_layers", "learning_rate", "optimizer"]
@@ -46,7 +46,7 @@ def make_search(folder: Path, trials: pd.DataFrame, test: int = 20, **config: An
     targets = np.array([[0], [1]] * 10, np.float32)
     outputs = np.abs(targets - 0.1)
     outputs[:2] = 1 - outputs[:2]
-    measured = measure(targets, outputs, ("cat", "dog"), "binary")
+    measured = BINARY.measure(targets, outputs, ("cat", "dog"))
     record = {
         "data": {"classes": ["cat", "dog"], "train": 80, "val": 20, "test": test},
         "val": measured,

@@ -21,6 +21,7 @@ from data.store import Store
 from models.backbones import find
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
+from tasks.classification import BINARY
 from training.frozen import PhaseInputs, choose_cuts, frozen_inputs, whole_network
 from training.inputs import load_inputs
 from training.learner import Learner
@@ -63,7 +64,7 @@ def test_the_loss_curve_is_that_of_the_whole_network(make_folder, tmp_path, back
     def start() -> Classifier:
         keras.utils.set_random_seed(0)
         classifier = build_classifier(
-            find(backbone), weights="none", image_size=75, task="binary", num_classes=2, dropout=0.2
+            find(backbone), weights="none", image_size=75, task=BINARY, num_classes=2, dropout=0.2
         )
         output = classifier.head.layers[-1]
         output.kernel.assign(keras.random.normal(output.kernel.shape, stddev=0.1, seed=1))
@@ -94,7 +95,7 @@ def _layers_before(classifier: Classifier, cut: str) -> list[str]:
 
 
 def test_phases_without_anything_frozen_have_no_cut(make_folder, tmp_path):
-    classifier = build_classifier(find("mobilenet"), weights="none", image_size=32, task="binary", num_classes=2)
+    classifier = build_classifier(find("mobilenet"), weights="none", image_size=32, task=BINARY, num_classes=2)
     config = settings_of(make_folder(), tmp_path, trainable_layers=14)
     assert set(choose_cuts(classifier, config)) == {"head", "fine_tune"}
     assert choose_cuts(classifier, dataclasses.replace(config, augment="fresh")) == {}

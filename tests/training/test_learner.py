@@ -11,7 +11,8 @@ import tensorflow as tf
 from app.config import TrainConfig
 from data.pipeline import Examples, View
 from models.heads import build_head
-from training.learner import BatchTooLargeError, DivergedError, Learner, PhaseResult, PhaseState, balanced_weights
+from tasks.classification import BINARY, MULTICLASS, MULTILABEL
+from training.learner import BatchTooLargeError, DivergedError, Learner, PhaseResult, PhaseState
 from training.optimizers import OPTIMIZERS, Rates, layer_decay_factors, make_optimizer
 
 CONFIG = TrainConfig(batch_size=8, patience=3)
@@ -24,8 +25,8 @@ def examples(count: int = 32, seed: int = 0) -> Examples:
 
 
 def run(config=CONFIG, train=None, val=None, epochs=4, learning_rate=0.01):
-    head = build_head(6, "binary", 2, head_units=(8,), dropout=0.2, seed=config.seed)
-    learner = Learner(head, "binary", config.optimizer)
+    head = build_head(6, BINARY, 2, head_units=(8,), dropout=0.2, seed=config.seed)
+    learner = Learner(head, BINARY, config.optimizer)
     train = train or examples()
     result = learner.train("head", train, val, config, epochs=epochs, learning_rate=learning_rate, augment=False)
     return head, result
@@ -79,9 +80,9 @@ def test_a_constant_learning_rate_stays_and_answers_for_fewer_epochs():
 
 
 def test_a_second_phase_starts_afresh_in_the_same_graph():
-    head = build_head(6, "binary", 2, head_units=(8,))
+    head = build_head(6, BINARY, 2, head_units=(8,))
     start = head.get_weights()
-    learner = Learner(head, "binary", "adam")
+    learner = Learner(head, BINARY, "adam")
     settings = {"epochs": 3, "learning_rate": 0.01, "augment": False}
     first = learner.train("head", examples(), examples(seed=1), CONFIG, **settings)
     head.set_weights(start)
@@ -94,7 +95,7 @@ def test_a_second_phase_starts_afresh_in_the_same_graph():
 def test_the_best_weights_are_kept_and_waiting_ends():
     val = examples(seed=1)
     upside_down = val._replace(targets=1 - val.targets)
-    start = [w.copy() for w in build_head(6, "binary", 2, head_units=(8,), dropout=0.2).get_weights()]
+    start = [w.copy() for w in build_head(6, BINARY, 2, head_units=(8,), dropout=0.2).get_weights()]
     head, (results, best_epoch) = run(val=upside_down, epochs=20)
     assert len(results) == CONFIG.patience
     assert best_epoch == 0
@@ -113,10 +114,10 @@ def test_the_kept_weights_have_the_lowest_validation_loss():
 def test_sample_weights_count_for_the_losses_and_not_for_the_accuracies():
     weights = np.linspace(0.1, 1.9, 32, dtype=np.float32)
     train, val = (examples(seed=seed)._replace(sample_weights=weights) for seed in (0, 1))
-    head = build_head(6, "binary", 2, head_units=(8,))
+    head = build_head(6, BINARY, 2, head_units=(8,))
     settings = {"epochs": 1, "learning_rate": 1e-12, "augment": False}
     head.layers[-1].kernel.assign(keras.random.normal((8, 1), seed=0))
-    (epoch,), _ = Learner(head, "binary", "adam").train("head", train, val, CONFIG, **settings)
+    (epoch,), _ = Learner(head, BINARY, "adam").train("head", train, val, CONFIG, **settings)
     for each, loss, accuracy in (
         (train, epoch.loss, epoch.accuracy),
         (val, epoch.val_loss, epoch.val_accuracy),
@@ -174,11 +175,11 @@ def test_layer_decay_falls_with_the_distance_from_the_output():
 
 
 def test_balanced_weights_make_classes_equal():
-    weights = balanced_weights(np.array([[1]] * 3 + [[0]], np.float32), "binary")
+    weights = BINARY.balanced_weights(np.array([[1]] * 3 + [[0]], np.float32))
     np.testing.assert_allclose(weights, [2 / 3] * 3 + [2])
-    weights = balanced_weights(np.eye(3, dtype=np.float32)[[0, 0, 0, 0, 1, 2]], "multiclass")
+    weights = MULTICLASS.balanced_weights(np.eye(3, dtype=np.float32)[[0, 0, 0, 0, 1, 2]])
     np.testing.assert_allclose(weights, [0.5] * 4 + [2, 2])
-    weights = balanced_weights(np.array([[1, 0], [1, 1], [0, 0]], np.float32), "multilabel")
+    weights = MULTILABEL.balanced_weights(np.array([[1, 0], [1, 1], [0, 0]], np.float32))
     np.testing.assert_allclose(weights, [0.75, 1.125, 1])
 
 
@@ -191,8 +192,8 @@ def states(phase_settings: dict, config: TrainConfig) -> tuple[list[PhaseState],
 
 
 def new_learner(config: TrainConfig) -> tuple[keras.Model, Learner]:
-    head = build_head(6, "binary", 2, head_units=(8,), dropout=0.5, seed=config.seed)
-    return head, Learner(head, "binary", config.optimizer, precision=config.precision)
+    head = build_head(6, BINARY, 2, head_units=(8,), dropout=0.5, seed=config.seed)
+    return head, Learner(head, BINARY, config.optimizer, precision=config.precision)
 
 
 @pytest.mark.parametrize(

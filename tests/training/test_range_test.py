@@ -11,6 +11,7 @@ from app.config import TrainConfig
 from app.errors import RunError
 from data.pipeline import Examples, View
 from models.heads import build_head
+from tasks.classification import MULTICLASS
 from training.inputs import load_inputs
 from training.range_test import DIVERGED, HIGHEST, LOWEST, STEPS, STEPS_PER_TENFOLD, choose_rate, range_test
 from training.run import train
@@ -26,11 +27,11 @@ def examples(count: int = 256, scale: float = 1.0) -> Examples:
 
 
 def make_head() -> keras.Sequential:
-    return build_head(16, "multiclass", 4, head_units=(8,), dropout=0.2)
+    return build_head(16, MULTICLASS, 4, head_units=(8,), dropout=0.2)
 
 
 def curve_of(head: keras.Sequential | None = None, train: Examples | None = None, config=CONFIG, **settings):
-    return range_test(head or make_head(), "multiclass", train or examples(), config, augment=False, **settings)
+    return range_test(head or make_head(), MULTICLASS, train or examples(), config, augment=False, **settings)
 
 
 def made_curve(losses) -> pd.DataFrame:
@@ -57,7 +58,7 @@ def test_the_rate_rises_exponentially_from_the_lowest_to_the_highest(monkeypatch
 
 
 def test_the_first_loss_is_that_of_the_weights_it_starts_from():
-    head = build_head(16, "multiclass", 4)
+    head = build_head(16, MULTICLASS, 4)
     train = examples(count=8)
     loss = keras.losses.CategoricalCrossentropy()(train.targets, head(train.views[0].values))
     weighted = train._replace(sample_weights=np.full(8, 3, np.float32))

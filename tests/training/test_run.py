@@ -16,7 +16,7 @@ from app.errors import RunError
 from data.images.decode import read_picture
 from data.pipeline import View
 from features.extract import apply_model
-from inference.calibration import apply_temperature, fit_temperature
+from tasks.classification import MULTICLASS
 from tests.conftest import draw_photos
 from training.folder import open_folder, read_begun
 from training.inputs import load_inputs
@@ -220,7 +220,7 @@ def test_class_weights_choose_as_they_train(tmp_path):
     table, model = pd.read_csv(folder / "predictions.csv"), json.loads((folder / "model.json").read_text())
     classes, temperature = model["classes"], model["temperature"]
     calibrated = table[[f"probability_{name}" for name in classes]].to_numpy()
-    outputs = apply_temperature(calibrated, 1 / temperature, "multiclass")
+    outputs = MULTICLASS.apply_temperature(calibrated, 1 / temperature)
     labels = table["label"].map(classes.index).to_numpy()
     counts = np.bincount(labels)
     assert len(set(counts)) > 1
@@ -230,7 +230,7 @@ def test_class_weights_choose_as_they_train(tmp_path):
     assert history["val_loss"].min() == pytest.approx(np.mean(weights * losses), rel=1e-3)
     assert history["val_loss"].min() != pytest.approx(np.mean(losses), rel=1e-2)
     targets = np.eye(3, dtype=np.float32)[labels]
-    assert fit_temperature(outputs, targets, "multiclass", weights) == pytest.approx(temperature, rel=1e-3)
+    assert MULTICLASS.fit_temperature(outputs, targets, weights) == pytest.approx(temperature, rel=1e-3)
 
 
 def test_fine_tuning_can_be_left_out(make_folder, tmp_path):

@@ -13,12 +13,11 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import console
 from data.store import Store
-from inference.answers import class_probabilities
 from models.backbones import find
 from models.classifier import build_classifier
-from models.heads import num_outputs
 from reports.plots import VAL_COLOUR
 from reports.search_plots import backbone_ranking
+from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from training.flags import parse_config
 from training.frozen import cuts_at, frozen_inputs
 from training.inputs import load_inputs
@@ -27,24 +26,24 @@ from tuning.inputs import check_val_split, search_folder
 from tuning.ranking import Ranked, rank, ranking_table, score_features, train_command
 from tuning.space import TuneConfig
 
-TASKS = [("binary", 2), ("multiclass", 4), ("multilabel", 3)]
+TASKS = [(BINARY, 2), (MULTICLASS, 4), (MULTILABEL, 3)]
 
 
 def labelled(task, num_classes, count, seed=0):
     """Targets, and features that tell them apart with some noise."""
     random = np.random.default_rng(seed)
-    if task == "multilabel":
+    if task.multi_label:
         targets = (random.random((count, num_classes)) < 0.4).astype(np.float32)
     else:
         targets = np.eye(num_classes, dtype=np.float32)[random.integers(num_classes, size=count)]
-        targets = targets[:, 1:] if task == "binary" else targets
-    directions = np.random.default_rng(99).normal(size=(num_outputs(task, num_classes), 20))
+        targets = targets[:, 1:] if task.two_classes else targets
+    directions = np.random.default_rng(99).normal(size=(task.num_outputs(num_classes), 20))
     features = 1 + (targets - 0.5) @ directions + random.normal(0, 0.3, (count, 20))
     return features.astype(np.float32), targets
 
 
 def accuracies(train, train_targets, val, val_targets, task):
-    truth = class_probabilities(val_targets, task) > 0.5
+    truth = task.truth(val_targets)
     return [(said == truth).all(axis=1).mean() for said in score_features(train, train_targets, val, task)]
 
 
@@ -68,32 +67,32 @@ def test_scores_are_the_same_every_time(task, num_classes):
 
 def test_more_features_than_pictures_still_score():
     random = np.random.default_rng(0)
-    (train, targets), (val, val_targets) = labelled("multiclass", 4, 60), labelled("multiclass", 4, 40, 1)
+    (train, targets), (val, val_targets) = labelled(MULTICLASS, 4, 60), labelled(MULTICLASS, 4, 40, 1)
     wide = [np.hstack([features, random.normal(0, 0.3, (len(features), 100))]) for features in (train, val)]
-    assert min(accuracies(wide[0], targets, wide[1], val_targets, "multiclass")) > 0.8
+    assert min(accuracies(wide[0], targets, wide[1], val_targets, MULTICLASS)) > 0.8
 
 
 def test_a_class_with_one_picture_and_a_feature_that_never_changes_do_no_harm():
-    train, targets = labelled("multiclass", 3, 60)
+    train, targets = labelled(MULTICLASS, 3, 60)
     first = np.flatnonzero(targets[:, 2])[0]
     keep = np.flatnonzero((targets[:, 2] == 0) | (np.arange(60) == first))
     train, targets = np.hstack([train, np.zeros((60, 1), np.float32)])[keep], targets[keep]
-    for said in score_features(train, targets, train, "multiclass"):
+    for said in score_features(train, targets, train, MULTICLASS):
         assert said.shape == (len(keep), 3)
         assert (said.sum(axis=1) == 1).all()
         assert (said == targets.astype(bool)).all(axis=1).mean() > 0.9
 
 
 def test_a_label_that_no_training_picture_has_is_not_predicted():
-    train, targets = labelled("multilabel", 3, 60)
+    train, targets = labelled(MULTILABEL, 3, 60)
     targets[:, 1] = 0
-    for said in score_features(train, targets, train, "multilabel"):
+    for said in score_features(train, targets, train, MULTILABEL):
         assert not said[:, 1].any()
 
 
 def test_fewer_training_pictures_than_neighbours_suffice():
     train, targets = np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32)
-    assert [said.shape for said in score_features(train, targets, train, "multiclass")] == [(3, 3)] * 2
+    assert [said.shape for said in score_features(train, targets, train, MULTICLASS)] == [(3, 3)] * 2
 
 
 @pytest.fixture
@@ -163,7 +162,7 @@ def test_what_a_ranking_computes_a_training_finds_in_the_store(config, capsys):
     places = {"data": config.data, "cache_dir": config.cache_dir, "image_size": 64, "val_fraction": 0.3}
     inputs = load_inputs(TrainConfig(**places, views=1))
     classifier = build_classifier(
-        inputs.row, weights="imagenet", image_size=64, task="multiclass", num_classes=3, head_units=(8,), seed=5
+        inputs.row, weights="imagenet", image_size=64, task=MULTICLASS, num_classes=3, head_units=(8,), seed=5
     )
     cuts = cuts_at(classifier, {"head": 0})
     frozen_inputs(classifier, cuts, {"head": 1}, inputs.config, inputs.data, store, precision="float32")
@@ -278,5 +277,5 @@ def test_the_figure_names_every_backbone_and_marks_those_that_none_beats():
 
 
 def test_two_classes_share_one_output():
-    said = score_features(np.eye(2, dtype=np.float32), np.array([[0], [1]], np.float32), np.eye(2), "binary")
+    said = score_features(np.eye(2, dtype=np.float32), np.array([[0], [1]], np.float32), np.eye(2), BINARY)
     assert said[0].tolist() == [[True, False], [False, True]]

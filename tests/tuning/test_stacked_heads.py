@@ -9,7 +9,8 @@ import pytest
 
 from app.config import TrainConfig
 from data.pipeline import Examples, View
-from models.heads import build_head, num_outputs
+from models.heads import build_head
+from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from training.learner import Learner
 from training.optimizers import OPTIMIZERS, UPDATE_RULES
 from tuning.adjustable import HeadShape, is_adjustable
@@ -21,16 +22,16 @@ CONFIG = TrainConfig(batch_size=8, patience=3, dropout=0.3, learning_rate=0.02, 
 def examples(task: str, seed: int, count: int = 44) -> Examples:
     random = np.random.default_rng(seed)
     features = random.normal(size=(count, 6)).astype(np.float32)
-    outputs = num_outputs(task, 3 if task != "binary" else 2)
+    outputs = task.num_outputs(3 if task != BINARY else 2)
     targets = np.eye(outputs, dtype=np.float32)[np.argmax(features[:, :outputs], 1)]
-    if task == "binary":
+    if task.two_classes:
         targets = (features[:, :1] > 0).astype(np.float32)
     views = [View(features + 0.1 * view, np.arange(count)) for view in range(2)]
     return Examples(views, targets, random.uniform(0.5, 1.5, count).astype(np.float32))
 
 
 def builder(task: str, head_units: tuple[int, ...] = ()):
-    return functools.partial(build_head, 6, task, 2 if task == "binary" else 3, head_units)
+    return functools.partial(build_head, 6, task, 2 if task.two_classes else 3, head_units)
 
 
 def alone(config: TrainConfig, task: str, train: Examples, val: Examples, build=None):
@@ -41,7 +42,7 @@ def alone(config: TrainConfig, task: str, train: Examples, val: Examples, build=
 
 @pytest.mark.parametrize(
     ("optimizer", "task", "head_units"),
-    [*((name, "multiclass", (5,)) for name in OPTIMIZERS), ("adam", "binary", ()), ("sgd", "multilabel", ())],
+    [*((name, MULTICLASS, (5,)) for name in OPTIMIZERS), ("adam", BINARY, ()), ("sgd", MULTILABEL, ())],
 )
 def test_every_optimizer_trains_each_as_if_alone(optimizer, task, head_units):
     train, val = examples(task, 0), examples(task, 1)
@@ -66,11 +67,11 @@ def test_every_optimizer_trains_each_as_if_alone(optimizer, task, head_units):
 
 
 def test_a_head_that_diverges_leaves_the_others_alone():
-    train, val = examples("multiclass", 0), examples("multiclass", 1)
+    train, val = examples(MULTICLASS, 0), examples(MULTICLASS, 1)
     wild = {"learning_rate": 10.0, "weight_decay": 10.0, "schedule": "constant", "patience": 30}
     calm = dataclasses.replace(CONFIG, optimizer="sgd")
     configs = [calm, dataclasses.replace(calm, **wild)]
-    stacked = StackedHeads(HeadShape(builder("multiclass")), "multiclass", {"sgd": 2})
+    stacked = StackedHeads(HeadShape(builder(MULTICLASS)), MULTICLASS, {"sgd": 2})
     epochs = [6, 20]
     together = stacked.train(train, val, configs, epochs)
     single = stacked.train(train, val, configs[:1], epochs[:1])
@@ -80,20 +81,20 @@ def test_a_head_that_diverges_leaves_the_others_alone():
 
 def test_as_many_heads_as_there_is_room_for():
     configs = [dataclasses.replace(CONFIG, learning_rate=0.01 * (number + 1)) for number in range(HEADS_AT_ONCE)]
-    stacked = StackedHeads(HeadShape(builder("binary")), "binary", {"adam": HEADS_AT_ONCE})
-    solved = stacked.train(examples("binary", 0), examples("binary", 1), configs, [2] * HEADS_AT_ONCE)
+    stacked = StackedHeads(HeadShape(builder(BINARY)), BINARY, {"adam": HEADS_AT_ONCE})
+    solved = stacked.train(examples(BINARY, 0), examples(BINARY, 1), configs, [2] * HEADS_AT_ONCE)
     assert len({head.curve[-1].loss for head in solved}) == HEADS_AT_ONCE
 
 
 def test_optimizers_are_trained_side_by_side():
-    train, val = examples("multiclass", 0), examples("multiclass", 1)
+    train, val = examples(MULTICLASS, 0), examples(MULTICLASS, 1)
     configs = [dataclasses.replace(CONFIG, optimizer=name) for name in ("sgd", "lion", "sgd", "adam")]
     configs[2] = dataclasses.replace(configs[2], dropout=0.0)
-    solved = StackedHeads(HeadShape(builder("multiclass")), "multiclass", {"adam": 2, "lion": 1, "sgd": 4}).train(
+    solved = StackedHeads(HeadShape(builder(MULTICLASS)), MULTICLASS, {"adam": 2, "lion": 1, "sgd": 4}).train(
         train, val, configs, [6] * 4
     )
     for config, head in zip(configs, solved, strict=True):
-        _, result = alone(config, "multiclass", train, val)
+        _, result = alone(config, MULTICLASS, train, val)
         assert [judged.loss for judged in head.curve[1:]] == pytest.approx(
             [e.val_loss for e in result.epochs], rel=2e-4
         )
@@ -131,13 +132,13 @@ def build_other_head(dropout: float = 0.0, seed: int = 0, share: float = 1.0) ->
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_head_of_other_layers_learns_as_if_alone(optimizer):
-    train, val = examples("multiclass", 0), examples("multiclass", 1)
+    train, val = examples(MULTICLASS, 0), examples(MULTICLASS, 1)
     start = dataclasses.replace(CONFIG, optimizer=optimizer)
     configs = [start, dataclasses.replace(start, dropout=0.1, weight_decay=0.1, learning_rate=0.05)]
     assert is_adjustable(build_other_head)
-    solved = StackedHeads(HeadShape(build_other_head), "multiclass", {optimizer: 2}).train(train, val, configs, [6, 6])
+    solved = StackedHeads(HeadShape(build_other_head), MULTICLASS, {optimizer: 2}).train(train, val, configs, [6, 6])
     for config, head in zip(configs, solved, strict=True):
-        model, result = alone(config, "multiclass", train, val, build_other_head)
+        model, result = alone(config, MULTICLASS, train, val, build_other_head)
         expected = [(epoch.val_loss, epoch.val_accuracy) for epoch in result.epochs]
         np.testing.assert_allclose([tuple(judged) for judged in head.curve[1:]], expected, rtol=2e-4, atol=2e-5)
         for mine, weights in zip(head.weights, model.get_weights(), strict=True):
@@ -145,12 +146,10 @@ def test_a_head_of_other_layers_learns_as_if_alone(optimizer):
 
 
 def test_a_head_that_uses_dropout_otherwise_is_trained_for_that_dropout():
-    train, val = examples("multiclass", 0), examples("multiclass", 1)
+    train, val = examples(MULTICLASS, 0), examples(MULTICLASS, 1)
     build = functools.partial(build_other_head, share=0.5)
     assert not is_adjustable(build)
-    (solved,) = StackedHeads(HeadShape(build, CONFIG.dropout), "multiclass", {"adam": 1}).train(
-        train, val, [CONFIG], [6]
-    )
-    _, result = alone(CONFIG, "multiclass", train, val, build)
+    (solved,) = StackedHeads(HeadShape(build, CONFIG.dropout), MULTICLASS, {"adam": 1}).train(train, val, [CONFIG], [6])
+    _, result = alone(CONFIG, MULTICLASS, train, val, build)
     losses = [epoch.val_loss for epoch in result.epochs]
     assert [judged.loss for judged in solved.curve[1:]] == pytest.approx(losses, rel=2e-4)

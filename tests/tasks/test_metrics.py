@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from inference.answers import class_probabilities
 from reports.baselines import raw_pixels_accuracy
 from reports.curves import class_curves, reliability_table
-from reports.metrics import accuracy_interval, effective_count, majority_accuracy, measure, measure_threshold
 from reports.page import number, percent
+from tasks.classification import BINARY, MULTICLASS, MULTILABEL
+from tasks.metrics import accuracy_interval, effective_count, majority_accuracy, measure_threshold
 from tests.conftest import COLOURS, make_picture
 
 
@@ -21,7 +21,7 @@ def one_hot(classes: list[int], count: int) -> np.ndarray:
 def test_a_multi_class_result():
     targets = one_hot([0, 0, 1, 2], 3)
     outputs = np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1], [0.3, 0.3, 0.4]], np.float32)
-    found = measure(targets, outputs, ("a", "b", "c"), "multiclass")
+    found = MULTICLASS.measure(targets, outputs, ("a", "b", "c"))
     assert found["n"] == 4
     assert found["accuracy"] == 0.75
     assert found["balanced_accuracy"] == pytest.approx((0.5 + 1 + 1) / 3)
@@ -37,18 +37,18 @@ def test_a_multi_class_result():
 def test_a_binary_result_counts_the_output_as_the_second_class():
     targets = np.array([[0], [0], [1], [1]], np.float32)
     outputs = np.array([[0.1], [0.6], [0.7], [0.9]], np.float32)
-    found = measure(targets, outputs, ("healthy", "ill"), "binary")
+    found = BINARY.measure(targets, outputs, ("healthy", "ill"))
     assert found["accuracy"] == 0.75
     assert found["per_class"]["ill"]["recall"] == 1.0
     assert found["per_class"]["healthy"]["recall"] == 0.5
     assert found["roc_auc"] == 1.0
-    np.testing.assert_allclose(class_probabilities(outputs, "binary").sum(axis=1), 1, rtol=1e-6)
+    np.testing.assert_allclose(BINARY.probabilities(outputs).sum(axis=1), 1, rtol=1e-6)
 
 
 def test_a_multi_label_result_is_right_only_if_all_labels_are():
     targets = np.array([[1, 0], [1, 1], [0, 0]], np.float32)
     outputs = np.array([[0.9, 0.2], [0.8, 0.4], [0.1, 0.3]], np.float32)
-    found = measure(targets, outputs, ("cat", "indoors"), "multilabel")
+    found = MULTILABEL.measure(targets, outputs, ("cat", "indoors"))
     assert found["accuracy"] == pytest.approx(2 / 3)
     assert found["per_class"]["cat"]["f1"] == 1.0
     assert found["per_class"]["indoors"]["recall"] == 0.0
@@ -57,8 +57,8 @@ def test_a_multi_label_result_is_right_only_if_all_labels_are():
 
 
 def test_a_class_without_pictures_does_no_harm():
-    found = measure(
-        one_hot([0, 0], 3), np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]], np.float32), ("a", "b", "c"), "multiclass"
+    found = MULTICLASS.measure(
+        one_hot([0, 0], 3), np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.0]], np.float32), ("a", "b", "c")
     )
     assert found["per_class"]["c"] == {"precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
     assert found["balanced_accuracy"] == 0.5
@@ -67,7 +67,7 @@ def test_a_class_without_pictures_does_no_harm():
 
 
 def test_no_pictures_have_no_figures():
-    assert measure(np.zeros((0, 1)), np.zeros((0, 1)), ("a", "b"), "binary") is None
+    assert BINARY.measure(np.zeros((0, 1)), np.zeros((0, 1)), ("a", "b")) is None
 
 
 @pytest.mark.parametrize("count", [1, 10, 153])
@@ -106,8 +106,8 @@ def test_groups_widen_the_intervals_and_change_nothing_else():
     targets = one_hot([0, 0, 1, 1, 1, 1], 2)[:, 1:]
     outputs = np.array([[0.1], [0.7], [0.8], [0.8], [0.9], [0.4]], np.float32)
     groups = np.array([0, 1, 2, 2, 2, 3])
-    alone, grouped = (measure(targets, outputs, ("a", "b"), "binary", each) for each in (np.arange(6), groups))
-    assert alone == measure(targets, outputs, ("a", "b"), "binary")
+    alone, grouped = (BINARY.measure(targets, outputs, ("a", "b"), each) for each in (np.arange(6), groups))
+    assert alone == BINARY.measure(targets, outputs, ("a", "b"))
     assert grouped.pop("effective_n") == 36 / 12
     assert grouped.pop("accuracy_ci95")[0] < alone.pop("accuracy_ci95")[0]
     assert grouped == alone
@@ -117,7 +117,7 @@ def test_groups_widen_the_intervals_and_change_nothing_else():
     assert grouped["specificity_ci95"] == alone["specificity_ci95"]
 
 
-@pytest.mark.parametrize("task", ["multiclass", "multilabel"])
+@pytest.mark.parametrize("task", [MULTICLASS, MULTILABEL])
 def test_bins_of_certainty_count_groups_as_well(task):
     targets, outputs = one_hot([0, 0, 1], 2), np.array([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9]], np.float32)
     low = [
@@ -132,13 +132,13 @@ def test_the_majority_is_that_of_the_training_pictures():
     assert majority_accuracy(train, judged) == 0.25
 
 
-@pytest.mark.parametrize("task", ["binary", "multiclass", "multilabel"])
+@pytest.mark.parametrize("task", [BINARY, MULTICLASS, MULTILABEL])
 def test_raw_pixels_tell_colours_apart(task):
-    count = 2 if task == "binary" else 3
+    count = 2 if task.two_classes else 3
     classes = np.arange(36) % count
     pixels = np.stack([np.asarray(make_picture(i, COLOURS[c], (20, 20))) for i, c in enumerate(classes)])
     targets = one_hot(list(classes), count)
-    targets = targets[:, 1:] if task == "binary" else targets
+    targets = targets[:, 1:] if task.two_classes else targets
     positions = np.arange(36)
     assert raw_pixels_accuracy(pixels, targets, positions[:24], positions[24:], task) == 1.0
 
@@ -149,7 +149,7 @@ def test_an_area_of_all_is_one_wherever_it_is_shown():
         targets = np.zeros((count, 1), np.float32)
         targets[: count // 3 + 1] = 1
         outputs = (targets + random.uniform(0, 0.5, targets.shape)).astype(np.float32) / 2
-        (curves,) = class_curves(targets, outputs, ("no", "yes"), "binary").values()
+        (curves,) = class_curves(targets, outputs, ("no", "yes"), BINARY).values()
         assert curves.roc_auc == 1.0
         assert number(curves.roc_auc) == "1.000"
 
