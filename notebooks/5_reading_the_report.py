@@ -53,8 +53,7 @@ from inference.load import load_model, read_run
 from inference.predictor import Predictor
 from notebooks.beginning import locate, make_work_folder, shown_without, some_pictures
 from notebooks.smears import write_smears
-from reports import curve_plots
-from reports.curves import class_curves
+from reports.curves import class_curves, draw_reliability, draw_roc, draw_thresholds
 from reports.mistakes import explain_mistakes
 from tasks.classification import BINARY
 from tasks.metrics import measure_threshold
@@ -135,7 +134,7 @@ for name, title in (("ece", "calibration error"), ("log_loss", "log loss")):
     before, after = (calibration["test"][f"{name}_{when}"] for when in ("before", "after"))
     print(f"{title}: {before:.3f} before, {after:.3f} after")
 bins = pd.read_csv(folder / "reliability.csv").groupby("temperature_scaling")
-curve_plots.reliability(before=bins.get_group("before"), after=bins.get_group("after"))
+draw_reliability(before=bins.get_group("before"), after=bins.get_group("after"))
 
 # %% [markdown]
 # ## The most confident mistakes, and what it looked at
@@ -292,10 +291,10 @@ plt.show()
 curves = list(class_curves(truths["test"], scores["test"], [healthy, infected], BINARY).values())
 point = metrics["operating_point"]
 chosen = 1 - point["test"]["specificity"], point["test"]["sensitivity"]
-curve_plots.roc(curves, chosen)
+draw_roc(curves, chosen)
 
 # %%
-curve_plots.thresholds(curves[0], point["threshold"], healthy)
+draw_thresholds(curves[0], point["threshold"], healthy)
 
 # %% [markdown]
 # Which threshold is right depends on what an error costs. To screen, a missed infection is worse than a false alarm:

@@ -1,47 +1,42 @@
-"""What the curves of a report are drawn from, as tables: precision-recall, ROC and reliability."""
+"""Curves of a report, as tables and as figures: precision-recall, ROC, thresholds and reliability."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from sklearn import metrics
 
+from reports.page import number
+from reports.plots import TRAIN_COLOUR, VAL_COLOUR, make_panel, shorten, tidy
 from tasks.metrics import CALIBRATION_BINS, accuracy_interval, calibration_bins
 from tasks.table import Task
 
-FEW_CLASSES = 6
-"""Up to this many classes have a line each; of more, there is the mean, and the worst."""
-WORST_CLASSES = 4
-MEAN_POINTS = 201
-"""Of the mean over classes."""
-MOST_POINTS = 400
-"""Of a class; curves of more are thinned out."""
-MEAN = "mean"
-"""Kind of the line of all classes together."""
+LINE_COLOURS = (VAL_COLOUR, TRAIN_COLOUR, "#5c9a72", "#8d6cab", "#bf9433", "#3f95a6")
+"""Colours of the classes, readable on white and on black. There are as many lines; more classes leave out the best."""
 
 
 class ClassCurves(NamedTuple):
-    """How well one class is told from all others, whatever the threshold."""
+    """How well one class is separated from all others at every threshold."""
 
-    kind: str
-    """'class' or 'mean'."""
     name: str
-    """Of the class."""
+    """Name of the class."""
     roc: np.ndarray
-    """float64 (3, points): threshold, share of the others that is said to be of the class, share of its own that is."""
+    """float64 (3, points): threshold, false positive rate, true positive rate."""
     precision_recall: np.ndarray
     """float64 (3, points): threshold, recall, precision."""
     roc_auc: float
     average_precision: float
     prevalence: float
-    """Share of its pictures among all."""
+    """Share of the examples that are of the class."""
 
 
 def class_curves(
     targets: np.ndarray, outputs: np.ndarray, class_names: Sequence[str], task: Task
 ) -> dict[int, ClassCurves]:
-    """Computes the curves of every class, by its number; of two classes for the second alone.
+    """Computes the curves of every class, by its number; of two classes only the second has one.
 
     Args:
         targets: float32 (n, num_outputs), 0 or 1.
@@ -50,127 +45,156 @@ def class_curves(
         task: decides what the outputs mean.
 
     Returns:
-        Nothing for a class that all or none of the pictures are of.
+        Nothing for a class that has all or none of the examples.
     """
     columns = range(1, 2) if task.two_classes else range(len(class_names))
     curves = {}
-    for output, number in enumerate(columns):
-        truth = targets[:, output] > 0.5
+    for output, index in enumerate(columns):
+        truth, scores = targets[:, output] > 0.5, outputs[:, output].astype(np.float64)
         if truth.any() and not truth.all():
-            curves[number] = _curves_of(truth, outputs[:, output].astype(np.float64), class_names[number])
+            # Points on straight lines, which are dropped, are thresholds all the same in the figure of two classes.
+            false, found, thresholds = metrics.roc_curve(truth, scores, drop_intermediate=not task.two_classes)
+            precision, recall, limits = metrics.precision_recall_curve(truth, scores, drop_intermediate=True)
+            curves[index] = ClassCurves(
+                class_names[index],
+                np.stack([thresholds, false, found]),
+                np.stack([np.append(limits, np.inf), recall, precision]),
+                float(metrics.roc_auc_score(truth, scores)),
+                float(metrics.average_precision_score(truth, scores)),
+                float(truth.mean()),
+            )
     return curves
 
 
-def lines_shown(curves: Sequence[ClassCurves], measure: str) -> list[ClassCurves]:
-    """The lines of a figure: those of all classes if they are few, else the mean and the worst.
-
-    Args:
-        curves: of all classes.
-        measure: what the worst have least of: 'roc_auc' or 'average_precision'.
-    """
-    if len(curves) <= FEW_CLASSES:
-        return list(curves)
-    return [mean_curves(curves), *sorted(curves, key=lambda each: getattr(each, measure))[:WORST_CLASSES]]
-
-
-def mean_curves(curves: Sequence[ClassCurves]) -> ClassCurves:
-    """The mean over classes of the share found at each share of false alarms, and of the best precision at each recall.
-
-    Every class counts the same.
-    """
-    grid = np.linspace(0, 1, MEAN_POINTS)
-    found = np.mean([np.interp(grid, each.roc[1], each.roc[2]) for each in curves], axis=0)
-    precisions = []
-    for each in curves:
-        _, recall, precision = each.precision_recall
-        best = np.maximum.accumulate(precision)  # recall falls along the curve
-        precisions.append(np.interp(grid, recall[::-1], best[::-1]))
-    nothing = np.full(MEAN_POINTS, np.nan)
-    return ClassCurves(
-        MEAN,
-        "",
-        np.stack([nothing, grid, found]),
-        np.stack([nothing, grid, np.mean(precisions, axis=0)]),
-        float(np.mean([each.roc_auc for each in curves])),
-        float(np.mean([each.average_precision for each in curves])),
-        float(np.mean([each.prevalence for each in curves])),
-    )
+def worst_classes(curves: Sequence[ClassCurves], measure: str) -> list[ClassCurves]:
+    """Chooses the lines of a figure, the class with the lowest 'roc_auc' or 'average_precision' first."""
+    return sorted(curves, key=lambda each: getattr(each, measure))[: len(LINE_COLOURS)]
 
 
 def curves_table(lines: Sequence[ClassCurves], which: str, columns: Sequence[str]) -> pd.DataFrame:
-    """The points of some lines, a row each.
+    """Puts the points of some lines into a table, a row each.
 
     Args:
-        lines: with the points.
+        lines: at least one.
         which: 'roc' or 'precision_recall'.
-        columns: names of what the points hold, beside `kind` and `class`.
+        columns: names of the points' coordinates, beside `class`.
     """
-    tables = [pd.DataFrame(columns=["kind", "class", *columns])]
-    for line in lines:
-        table = pd.DataFrame(getattr(line, which).T, columns=list(columns))
-        table.insert(0, "class", line.name)
-        table.insert(0, "kind", line.kind)
-        tables.append(table)
-    return pd.concat(tables[1:] or tables, ignore_index=True)
+    tables = [pd.DataFrame(getattr(line, which).T, columns=list(columns)) for line in lines]
+    return pd.concat(tables, keys=[line.name for line in lines], names=["class"]).reset_index("class")
 
 
 def reliability_table(
     targets: np.ndarray, outputs: np.ndarray, task: Task, groups: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """How often the model is right by how sure it is, in the bins of the expected calibration error.
+    """Compares confidence with accuracy, in the bins of the expected calibration error.
 
     Args:
         targets: float32 (n, num_outputs), 0 or 1.
         outputs: float (n, num_outputs), probabilities.
         task: in a multi-label task every yes-or-no decision counts, else only the likeliest class.
-        groups: int (n,), the same for pictures that are not independent; None if all are.
+        groups: int (n,), the same for examples that are not independent; None if all are.
 
     Returns:
         A row per bin that has any: its limits `low` and `high`, `count`, mean `confidence`, and `accuracy` with its
         95 % interval.
     """
-    answers = task.answers(targets, outputs)
-    confidence, correct, bins = calibration_bins(answers)
-    count, sure, right = (
-        np.bincount(bins, weights=weights, minlength=CALIBRATION_BINS) for weights in (None, confidence, correct)
-    )
-    used = np.flatnonzero(count)
+    confidence, correct, bins = calibration_bins(task.answers(targets, outputs))
     decisions = np.arange(len(targets)) if groups is None else groups.astype(np.int64)
-    if task.multi_label:  # those about one label of alike pictures go together
+    if task.multi_label:  # decisions about one label of look-alikes go together
         decisions = (decisions[:, None] * targets.shape[1] + np.arange(targets.shape[1])).ravel()
-    intervals = [accuracy_interval(correct[bins == each], decisions[bins == each]) for each in used]
-    return pd.DataFrame(
-        {
-            "low": used / CALIBRATION_BINS,
-            "high": (used + 1) / CALIBRATION_BINS,
-            "count": count[used].astype(int),
-            "confidence": sure[used] / count[used],
-            "accuracy": right[used] / count[used],
-            "accuracy_low": [low for low, _ in intervals],
-            "accuracy_high": [high for _, high in intervals],
-        }
-    )
+    rows = []
+    for number_of_bin in np.unique(bins):
+        inside = bins == number_of_bin
+        low, high = accuracy_interval(correct[inside], decisions[inside])
+        rows.append(
+            {
+                "low": number_of_bin / CALIBRATION_BINS,
+                "high": (number_of_bin + 1) / CALIBRATION_BINS,
+                "count": int(inside.sum()),
+                "confidence": confidence[inside].mean(),
+                "accuracy": correct[inside].mean(),
+                "accuracy_low": low,
+                "accuracy_high": high,
+            }
+        )
+    return pd.DataFrame(rows)
 
 
-def _curves_of(truth: np.ndarray, scores: np.ndarray, name: str) -> ClassCurves:
-    # The points that are dropped from a ROC curve by default are thresholds all the same.
-    false, found, thresholds = metrics.roc_curve(truth, scores, drop_intermediate=False)
-    precision, recall, limits = metrics.precision_recall_curve(truth, scores, drop_intermediate=True)
-    return ClassCurves(
-        "class",
-        name,
-        _thin_out(np.stack([thresholds, false, found])),
-        _thin_out(np.stack([np.append(limits, np.inf), recall, precision])),
-        float(metrics.roc_auc_score(truth, scores)),
-        float(metrics.average_precision_score(truth, scores)),
-        float(truth.mean()),
-    )
+def draw_precision_recall(lines: Sequence[ClassCurves]) -> Figure:
+    """Draws precision by recall; with one class, the dashed line is what guessing reaches."""
+    figure, axes = make_panel()
+    if len(lines) == 1:
+        axes.axhline(lines[0].prevalence, color="0.6", lw=1, ls="--")
+    _draw_lines(axes, lines, "precision_recall", "average_precision")
+    return _finish(figure, axes, "recall", "precision", loc="lower left", title="average precision")
 
 
-def _thin_out(points: np.ndarray) -> np.ndarray:
-    """Keeps points at equal distances along a curve, its ends included."""
-    if points.shape[1] <= MOST_POINTS:
-        return points
-    way = np.append(0, np.abs(np.diff(points[1:], axis=1)).sum(axis=0).cumsum())
-    kept = np.searchsorted(way, np.linspace(0, way[-1], MOST_POINTS - 1))
-    return points[:, np.unique([*kept, points.shape[1] - 1])]
+def draw_roc(lines: Sequence[ClassCurves], operating_point: tuple[float, float] | None = None) -> Figure:
+    """Draws ROC curves; the dashed line is what guessing reaches.
+
+    Args:
+        lines: one per class shown.
+        operating_point: false and true positive rate at the chosen threshold.
+    """
+    figure, axes = make_panel()
+    axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--")
+    _draw_lines(axes, lines, "roc", "roc_auc")
+    if operating_point is not None:
+        axes.plot(*operating_point, "o", color=TRAIN_COLOUR, ms=8, mec="white", zorder=4, label="chosen threshold")
+    x, y = "false positive rate", "true positive rate (recall)"
+    return _finish(figure, axes, x, y, loc="lower right", title="area under the curve")
+
+
+def draw_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
+    """Draws accuracy by confidence; the larger a dot, the more examples it stands for.
+
+    Args:
+        before: the `reliability_table` without temperature scaling.
+        after: with it.
+    """
+    figure, axes = make_panel()
+    axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--")
+    axes.vlines(after["confidence"], after["accuracy_low"], after["accuracy_high"], VAL_COLOUR, lw=1.2, alpha=0.6)
+    for table, colour, label in ((before, TRAIN_COLOUR, "before"), (after, VAL_COLOUR, "after, 95 % interval")):
+        sizes = 16 + 240 * table["count"] / table["count"].sum()
+        axes.scatter(table["confidence"], table["accuracy"], sizes, colour, zorder=3, alpha=0.8, lw=0)
+        axes.plot([], [], "o", color=colour, ms=6, label=label)
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "ncols": 2}
+    _finish(figure, axes, "confidence", "accuracy", **place)
+    lowest = min(before["confidence"].min(), after["confidence"].min())
+    axes.set_xlim(max(-0.03, np.floor(10 * lowest) / 10 - 0.03), 1.03)
+    return figure
+
+
+def draw_thresholds(curves: ClassCurves, chosen: float, others: str) -> Figure:
+    """Draws sensitivity and specificity by threshold.
+
+    Args:
+        curves: of the positive class.
+        chosen: threshold that is marked.
+        others: name of the other class.
+    """
+    figure, axes = make_panel()
+    thresholds, false, found = curves.roc
+    thresholds = np.append(np.clip(thresholds, 0, 1), 0)  # the first is infinite
+    for colour, shares, label in (
+        (VAL_COLOUR, np.append(found, 1), f"sensitivity: {shorten(curves.name)} found"),
+        (TRAIN_COLOUR, np.append(1 - false, 0), f"specificity: {shorten(others)} left alone"),
+    ):
+        axes.step(thresholds, shares, where="post", color=colour, label=label)
+    axes.axvline(chosen, color="0.4", lw=1, ls="--", label=f"chosen: {chosen:.2f}")
+    return _finish(figure, axes, "threshold", "share", loc="lower center")
+
+
+def _draw_lines(axes: Axes, lines: Sequence[ClassCurves], which: str, measure: str) -> None:
+    steps = "steps-post" if which == "precision_recall" else "default"
+    for line, colour in zip(lines, LINE_COLOURS, strict=False):
+        label = f"{shorten(line.name)} {number(getattr(line, measure))}"
+        axes.plot(*getattr(line, which)[1:], color=colour, lw=1.8, drawstyle=steps, label=label)
+
+
+def _finish(figure: Figure, axes: Axes, x: str, y: str, **legend: Any) -> Figure:
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel=x, ylabel=y)
+    tidy(axes)
+    axes.legend(fontsize=9, title_fontsize=9, framealpha=0.7, edgecolor="none", **legend)
+    return figure

@@ -1,7 +1,7 @@
 """The figures of a run folder. Each function returns a matplotlib Figure; nothing is written here."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,30 +9,18 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
+from sklearn.metrics import ConfusionMatrixDisplay
 
 TRAIN_COLOUR = "#5b7c99"
 VAL_COLOUR = "#d1603d"
 MOST_CLASSES_WITH_NUMBERS = 30
 """Confusion matrices of more classes show colours only."""
 MOST_CLASSES_WITH_NAMES = 150
-"""Of more, no name could be read."""
-SHEET_COLUMNS = 6
-PNG_DPI = 110
-"""Of the files in `figures/`."""
+"""Names of more classes could not be read."""
+SHEET_COLUMNS = 3
 PANEL_SIZE = (5.0, 3.6)
-"""Of one figure on a page, inches."""
+"""Width and height of one figure on a page, inches."""
 COUNTS = LinearSegmentedColormap.from_list("counts", ["#ffffff", "#c9d8e6", "#3e6a94", "#17324d"])
-
-
-class Shown(NamedTuple):
-    """One picture of a sheet."""
-
-    pixels: np.ndarray
-    """uint8 (height, width, 3)."""
-    label: str
-    predicted: str
-    probability: float
-    """How sure the prediction is, fraction."""
 
 
 def learning_curves(history: pd.DataFrame) -> Figure:
@@ -69,10 +57,89 @@ def make_panel() -> tuple[Figure, Axes]:
 
 
 def tidy(axes: Axes) -> None:
-    """Takes away what is no data."""
+    """Removes what shows no data: the upper and right edges; grid lines become faint."""
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def learning_rate(curve: pd.DataFrame, chosen: float) -> Figure:
+    """Loss by learning rate while the rate rises, and the rate that was chosen.
+
+    Args:
+        curve: the table of `learning_rate.csv`.
+        chosen: marked.
+    """
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.subplots()
+    rates, smoothed = curve["learning_rate"], curve["smoothed_loss"]
+    axes.semilogx(rates, curve["loss"], color="0.75", lw=1, label="batch")
+    axes.semilogx(rates, smoothed, color=TRAIN_COLOUR, lw=2, label="smoothed")
+    axes.axvline(chosen, color=VAL_COLOUR, lw=1, ls="--")
+    loss = np.interp(np.log(chosen), np.log(rates), smoothed)
+    axes.plot(chosen, loss, "o", color=VAL_COLOUR, label=f"chosen: {chosen:g}")
+    # Single batches of a training that diverges would flatten all before it.
+    axes.set(xlabel="learning rate", ylabel="loss", ylim=(0, 1.15 * smoothed.max()))
+    tidy(axes)
+    axes.legend(frameon=False)
+    return figure
+
+
+def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
+    """Counts of label (row) against prediction (column), coloured by the share of the row.
+
+    Args:
+        counts: int (num_classes, num_classes).
+        class_names: names in the order of the classes.
+        title: what was measured.
+    """
+    size = len(class_names)
+    has_numbers, has_names = size <= MOST_CLASSES_WITH_NUMBERS, size <= MOST_CLASSES_WITH_NAMES
+    side = float(np.clip(0.5 * size + 2.5, 4.5, 16))
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    names = [shorten(name) for name in class_names]
+    display = ConfusionMatrixDisplay(shares, display_labels=names)
+    display.plot(ax=axes, cmap=COUNTS, include_values=has_numbers, colorbar=False, im_kw={"vmin": 0, "vmax": 1})
+    if has_numbers:
+        for text, count in zip(display.text_.ravel(), counts.ravel(), strict=True):
+            text.set(text=str(count) if count else "", fontsize=9)
+    if has_names:
+        axes.tick_params(labelsize=9 if has_numbers else 5)
+        axes.set_xticks(range(size), names, rotation=60, ha="right")
+    else:
+        axes.set(xticks=[], yticks=[])
+    axes.set(xlabel="predicted", ylabel="actual", title=title)
+    return figure
+
+
+def picture_sheet(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> Figure:
+    """Draws pictures in rows, each under its title.
+
+    Args:
+        pictures: uint8 (height, width, 3) of one size, at least one.
+        titles: what is said of each.
+    """
+    columns = min(SHEET_COLUMNS, len(pictures))
+    rows = -(-len(pictures) // columns)
+    width = 3.6
+    height = width * pictures[0].shape[0] / pictures[0].shape[1] + 0.5
+    figure = Figure(figsize=(width * columns, height * rows))
+    # Placed by hand: an automatic layout takes three times as long as drawing.
+    figure.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.5 / (height * rows), wspace=0.04, hspace=0.5 / (height - 0.5))
+    for axes in (grid := figure.subplots(rows, columns, squeeze=False).ravel()):
+        axes.axis("off")
+    for axes, picture, title in zip(grid, pictures, titles, strict=False):
+        axes.imshow(picture)
+        axes.set_title("\n".join(shorten(line, 50) for line in title.split("\n")), fontsize=9)
+    return figure
+
+
+def shorten(name: str, longest: int = 22) -> str:
+    """Cuts a name that would not fit, and keeps `$` from being read as mathematics."""
+    name = name if len(name) <= longest else f"{name[: longest - 1]}…"
+    return name.replace("$", r"\$")
 
 
 def _draw_history(axes: Axes, history: pd.DataFrame, name: str) -> None:
@@ -97,103 +164,3 @@ def _draw_history(axes: Axes, history: pd.DataFrame, name: str) -> None:
     axes.locator_params("x", integer=True)
     tidy(axes)
     axes.legend(frameon=False)
-
-
-def learning_rate(curve: pd.DataFrame, chosen: float) -> Figure:
-    """Loss by learning rate while the rate rises, and the rate that was chosen.
-
-    Args:
-        curve: the table of `learning_rate.csv`.
-        chosen: marked.
-    """
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axes = figure.subplots()
-    rates, smoothed = curve["learning_rate"], curve["smoothed_loss"]
-    axes.semilogx(rates, curve["loss"], color="0.75", lw=1, label="batch")
-    axes.semilogx(rates, smoothed, color=TRAIN_COLOUR, lw=2, label="smoothed")
-    axes.axvline(chosen, color=VAL_COLOUR, lw=1, ls="--")
-    loss = np.interp(np.log(chosen), np.log(rates), smoothed)
-    axes.plot(chosen, loss, "o", color=VAL_COLOUR, label=f"chosen: {chosen:g}")
-    # Single batches of a training that diverges would flatten all before it.
-    axes.set(xlabel="learning rate", ylabel="loss", ylim=(0, 1.15 * smoothed.max()))
-    axes.grid(alpha=0.25)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
-    return figure
-
-
-def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
-    """Counts of label (row) against prediction (column), coloured by the share of the row.
-
-    Args:
-        counts: int (num_classes, num_classes).
-        class_names: names in the order of the classes.
-        title: what was measured.
-    """
-    size = len(class_names)
-    side = float(np.clip(0.5 * size + 2.5, 4.5, 16))
-    figure = Figure(figsize=(side, side), layout="constrained")
-    axes = figure.subplots()
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    axes.imshow(shares, cmap=COUNTS, vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="label", title=title)
-    if size > MOST_CLASSES_WITH_NAMES:
-        axes.set(xlabel="predicted, number of the class", ylabel="label, number of the class")
-        return figure
-    fontsize = 9 if size <= MOST_CLASSES_WITH_NUMBERS else 5
-    axes.set_xticks(range(size), [shorten(name) for name in class_names], rotation=60, ha="right", fontsize=fontsize)
-    axes.set_yticks(range(size), [shorten(name) for name in class_names], fontsize=fontsize)
-    axes.set_xticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.set_yticks(np.arange(size + 1) - 0.5, minor=True)
-    axes.grid(which="minor", color="0.88", lw=0.6)
-    axes.tick_params(which="minor", length=0)
-    if size <= MOST_CLASSES_WITH_NUMBERS:
-        for row, column in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if shares[row, column] > 0.5 else "0.15"
-            axes.text(column, row, counts[row, column], ha="center", va="center", color=colour, fontsize=9)
-    return figure
-
-
-def picture_sheet(shown: Sequence[Shown], title: str) -> Figure:
-    """Pictures with their labels and predictions, wrong ones in colour."""
-    rows = max(1, -(-len(shown) // SHEET_COLUMNS))
-    height = 2.5 * rows + 0.5
-    figure = Figure(figsize=(2 * SHEET_COLUMNS, height))
-    figure.suptitle(title, y=1 - 0.25 / height, va="center")
-    grid = figure.subplots(rows, SHEET_COLUMNS, squeeze=False).ravel()
-    # Placed by hand: an automatic layout takes three times as long as drawing.
-    figure.subplots_adjust(0.01, 0.1 / height, 0.99, 1 - 0.9 / height, wspace=0.06, hspace=0.28)
-    for axes in grid:
-        axes.axis("off")
-    if not shown:
-        figure.text(0.5, 0.5, "none", ha="center", fontsize=12, color="0.4")
-    for axes, picture in zip(grid, shown, strict=False):
-        axes.imshow(picture.pixels)
-        right = picture.label == picture.predicted
-        said = f"{shorten(picture.predicted)} {picture.probability:.0%}"
-        text = said if right else f"{said}\nlabel: {shorten(picture.label)}"
-        axes.set_title(text, fontsize=9, color="0.2" if right else VAL_COLOUR)
-    return figure
-
-
-def mosaic(pictures: Sequence[np.ndarray], columns: int) -> Figure:
-    """Pictures of one size in rows, pixel for pixel: a tenth of the time of a `picture_sheet`, and no titles.
-
-    Args:
-        pictures: uint8 (height, width, 3) each, at least one.
-        columns: most pictures of a row.
-    """
-    columns = min(columns, len(pictures))
-    empty = np.full_like(pictures[0], 255)
-    padded = [*pictures, *[empty] * (-len(pictures) % columns)]
-    rows = [np.concatenate(padded[start : start + columns], axis=1) for start in range(0, len(padded), columns)]
-    pixels = np.concatenate(rows)
-    figure = Figure(figsize=(pixels.shape[1] / PNG_DPI, pixels.shape[0] / PNG_DPI))
-    figure.figimage(pixels)
-    return figure
-
-
-def shorten(name: str, longest: int = 22) -> str:
-    """Cuts a name that would not fit, and keeps `$` from being read as mathematics."""
-    name = name if len(name) <= longest else f"{name[: longest - 1]}…"
-    return name.replace("$", r"\$")

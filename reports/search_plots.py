@@ -5,14 +5,15 @@ The figures of a search take the table of its trials, a row each in the order th
 without a finite objective counts as failed.
 """
 
-import textwrap
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from sklearn.compose import make_column_transformer
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
@@ -21,18 +22,34 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder
 
 from app.config import Objective
-from reports.page import number, percent
+from reports.page import SPACE, number, percent
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR, shorten, tidy
-from reports.search_scales import OBJECTIVES, has_no_number, objective_scale, scale_of, sign_of, spread_out
 
+OBJECTIVES = {"val_accuracy": "validation accuracy", "val_loss": "validation loss"}
+FAR_OFF = 3.0
+"""Trials worse than the worse quartile by this many interquartile ranges are shown at the edge of a figure."""
+MOST_CHOICES = 6
+"""Numbers with at most this many different values are shown as choices, if some were tried more than once."""
+LOG_SPAN = 20
+"""Positive fractions whose largest is more than this many times the smallest get a logarithmic axis."""
+LINEAR = ("dropout",)
+"""Hyperparameters that never get one: the smallest values of a fraction matter least."""
+GOLDEN_RATIO = 0.618034
 LEAST_TRIALS = 10
 """Finished trials that importances take."""
 FOLDS = 5
 NUM_TREES = 60
 SHUFFLES = 5
-WORSE_TO_BETTER = LinearSegmentedColormap.from_list(
-    "trials", [(0, "#e3e9ee"), (0.5, "#b3c7d8"), (0.8, "#4f7ba3"), (1, "#17324d")]
-)
+
+
+class Scale(NamedTuple):
+    """Where the trials lie along the axis of a hyperparameter."""
+
+    places: np.ndarray
+    """float (num_trials,): values, or numbers of choices; NaN where a trial has no use for the hyperparameter."""
+    choices: list[str]
+    """Their names in order; empty for numbers."""
+    is_log: bool
 
 
 def search_progress(trials: pd.DataFrame, objective: Objective) -> Figure:
@@ -46,25 +63,21 @@ def search_progress(trials: pd.DataFrame, objective: Objective) -> Figure:
         axes.set_title("No trial has finished.", loc="left", fontsize=11)
         axes.set_yticks([])
     else:
-        scale, best, sign = objective_scale(finished, objective), _best(finished, objective), sign_of(objective)
-        numbers = finished["trial"].to_numpy()
-        so_far = np.maximum.accumulate(scale.places * sign) * sign
-        axes.step([*numbers, last], [*so_far, so_far[-1]], where="post", color=VAL_COLOUR, label="best so far")
-        axes.plot(numbers, scale.places, "o", color=TRAIN_COLOUR, ms=6, mec="white", mew=0.6, label="trial")
-        axes.plot(numbers[best], scale.places[best], "o", color=VAL_COLOUR, ms=10, mec="white", label="best trial")
-        reached = finished[objective].iloc[best]
-        reached = percent(reached, 2) if objective == "val_accuracy" else number(reached, 4)
+        best, numbers = _best(finished, objective), finished["trial"].to_numpy()
+        values = finished[objective].astype(float)
+        so_far = values.cummax() if objective == "val_accuracy" else values.cummin()
+        heights = _draw_trials(axes, numbers, finished, objective)
+        so_far = np.clip(so_far, heights.min(), heights.max())
+        axes.step([*numbers, last], [*so_far, so_far.iloc[-1]], where="post", color=VAL_COLOUR, label="best so far")
+        reached = percent(values.iloc[best], 2) if objective == "val_accuracy" else number(values.iloc[best], 4)
         axes.set_title(f"Best: {reached} in trial {numbers[best]}", loc="left", fontsize=11)
-        axes.set_yticks(list(scale.ticks), scale.ticks.values())
-        axes.set_ylim(scale.limits)
     failed = trials["trial"][~trials["trial"].isin(finished["trial"])]
     if len(failed):
         bottom = axes.get_xaxis_transform()
         axes.plot(failed, np.zeros(len(failed)), "x", color="0.25", transform=bottom, clip_on=False, label="failed")
     axes.set(xlabel="trial", ylabel=_objective_text(objective), xlim=(0.4, last + 0.6))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
-    tidy(axes)
-    axes.legend(frameon=False, ncols=4, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, fontsize=9)
+    axes.legend(frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, fontsize=9)
     return figure
 
 
@@ -77,70 +90,36 @@ def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Sequence[str],
     rows = -(-len(hyperparameters) // columns)
     figure = Figure(figsize=(max(2.9 * columns + 0.6, 6), 2.7 * rows + 0.5), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    outcome, best = objective_scale(finished, objective), _best(finished, objective)
+    shown: dict[str, Artist] = {}
     for axes, name in zip(panels.ravel(), hyperparameters, strict=False):
         scale = scale_of(finished[name])
-        places = spread_out(scale, finished["trial"].to_numpy())
-        axes.plot(places, outcome.places, "o", color=TRAIN_COLOUR, ms=5, mec="white", mew=0.5, label="trial")
-        if scale.is_choice:
-            medians = pd.Series(outcome.places).groupby(scale.places).median()
+        if scale.choices:
+            # Trials of one choice are moved apart, the same trial always alike.
+            apart = (finished["trial"].to_numpy() * GOLDEN_RATIO % 1 - 0.5) * 0.55
+            heights = _draw_trials(axes, scale.places + apart, finished, objective)
+            medians = pd.Series(heights).groupby(scale.places).median()
             ends = medians.index - 0.34, medians.index + 0.34
             axes.hlines(medians, *ends, color="0.2", lw=1.8, zorder=3, label="median of a choice")
-        axes.plot(places[best], outcome.places[best], "o", color=VAL_COLOUR, ms=8, mec="white", zorder=4, label="best")
-        texts = list(scale.ticks.values())
-        angle = 0 if sum(map(len, texts)) + 2 * len(texts) <= 36 else 35 if len(texts) <= 8 else 90
-        alignment = {"rotation_mode": "anchor", "ha": "right", "va": "center"} if angle else {}
-        size = 8 if len(texts) <= 12 else 5.5
-        axes.set_xticks(list(scale.ticks), texts, fontsize=size, rotation=angle, **alignment)
-        axes.set_xlim(scale.limits)
+            texts = [shorten(choice, 18) for choice in scale.choices]
+            angle = 0 if sum(map(len, texts)) + 2 * len(texts) <= 36 else 35 if len(texts) <= 8 else 90
+            alignment = {"rotation_mode": "anchor", "ha": "right", "va": "center"} if angle else {}
+            axes.set_xticks(range(len(texts)), texts, rotation=angle, **alignment)
+        else:
+            _draw_trials(axes, scale.places, finished, objective)
+            axes.xaxis.set_major_locator(MaxNLocator(5))
+            if scale.is_log:
+                axes.set_xscale("log")
+                axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
+                axes.xaxis.set_minor_locator(NullLocator())
+                axes.tick_params("x", rotation=35)
+            axes.xaxis.set_major_formatter("{x:g}")
+        axes.tick_params(labelsize=8)
         axes.set_title(_spaced(name), loc="left", fontsize=10)
-        tidy(axes)
+        shown |= {label: handle for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     for axes in panels.ravel()[len(hyperparameters) :]:
         axes.axis("off")
-    for axes in panels[:, 0]:
-        axes.set_yticks(list(outcome.ticks), outcome.ticks.values(), fontsize=8)
-        axes.set_ylim(outcome.limits)
     figure.supylabel(_objective_text(objective), fontsize=10)
-    shown = {
-        label: handle
-        for axes in panels.ravel()
-        for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(list(shown.values()), list(shown), loc="outside upper right", ncols=3, frameon=False, fontsize=9)
-    return figure
-
-
-def parallel_coordinates(trials: pd.DataFrame, hyperparameters: Sequence[str], objective: Objective) -> Figure:
-    """A line per finished trial through the hyperparameters that varied to its objective: the darker, the better."""
-    finished = finished_trials(trials, objective)
-    if finished.empty:
-        return _sentence("No trial has finished.")
-    scales = [*(scale_of(finished[name]) for name in hyperparameters), objective_scale(finished, objective)]
-    numbers = finished["trial"].to_numpy()
-    heights = np.stack([scale.share(spread_out(scale, numbers)) for scale in scales], axis=1)
-    figure = Figure(figsize=(max(1.35 * len(scales) + 0.6, 6), 5.2), layout="constrained")
-    axes = figure.subplots()
-    axes.axis("off")
-    goodness = finished[objective].to_numpy(float) * sign_of(objective)
-    *others, best = sorted(range(len(finished)), key=lambda row: (goodness[row], -row))
-    shade = heights[:, -1] if objective == "val_accuracy" else 1 - heights[:, -1]
-    for row in others:
-        axes.plot(heights[row], color=WORSE_TO_BETTER(shade[row]), lw=1.3, alpha=0.9)
-    axes.plot(heights[best], color=VAL_COLOUR, lw=2.8, zorder=4)
-    for column, (name, scale) in enumerate(zip([*hyperparameters, OBJECTIVES[objective]], scales, strict=True)):
-        axes.vlines(column, 0, 1, color="0.25", lw=1, zorder=5)
-        size = 8 if len(scale.ticks) <= 16 else 5.5
-        patch = {"facecolor": "white", "alpha": 0.72, "edgecolor": "none", "pad": 0.8}
-        is_last = column == len(hyperparameters)
-        place, side = (column + 0.06, "left") if is_last else (column - 0.06, "right")
-        for height, text in zip(scale.share(np.array(list(scale.ticks))), scale.ticks.values(), strict=True):
-            axes.hlines(height, column, place, color="0.25", lw=1, zorder=5)
-            axes.text(place, height, text, ha=side, va="center", fontsize=size, bbox=patch, zorder=6)
-        title, weight = textwrap.fill(_spaced(name), 13), "bold" if is_last else "normal"
-        axes.text(column, 1.04, title, ha="center", va="bottom", fontsize=9.5, weight=weight)
-    axes.set(xlim=(-0.55, len(scales) - 0.45), ylim=(-0.03, 1.03))
-    title = f"{len(finished)} trials: the darker, the better; in orange the best, trial {numbers[best]}"
-    axes.set_title(title if others else "1 trial", loc="left", fontsize=11, pad=36)
+    figure.legend(list(shown.values()), list(shown), loc="outside upper right", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
@@ -182,9 +161,11 @@ def importance_table(trials: pd.DataFrame, hyperparameters: Sequence[str], objec
     finished = finished_trials(trials, objective)
     if len(finished) < LEAST_TRIALS or not hyperparameters:
         return pd.DataFrame({"hyperparameter": [], "importance": [], "spread": []})
-    inputs = np.stack([scale_of(finished[name]).places for name in hyperparameters], axis=1)
-    words = [column for column, name in enumerate(hyperparameters) if has_no_number(finished[name])]
-    outcome = objective_scale(finished, objective).places
+    scales = [scale_of(finished[name]) for name in hyperparameters]
+    inputs = np.stack([np.log10(scale.places) if scale.is_log else scale.places for scale in scales], axis=1)
+    inputs = np.nan_to_num(inputs, nan=-100)  # what a trial has no use for lies below all values
+    words = [column for column, name in enumerate(hyperparameters) if _numbers(finished[name]).isna().all()]
+    outcome, _ = shown_values(finished, objective)
     by_fold = np.zeros((FOLDS, len(hyperparameters)))
     # Equal values have a variance of 0 or, by rounding, slightly more.
     if np.ptp(outcome) > 1e-9:
@@ -224,9 +205,8 @@ def backbone_ranking(ranking: pd.DataFrame, num_val: int) -> Figure:
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
     accuracy, rows = ranking["ridge_accuracy"], np.arange(len(ranking))
     milliseconds = 1000 / ranking["pictures_per_second"]
-    cheaper_best = [accuracy[milliseconds < cost].max() for cost in milliseconds]  # NaN for the cheapest
-    is_front = ~(cheaper_best >= accuracy)
-    colours = np.where(is_front, VAL_COLOUR, TRAIN_COLOUR)
+    best_of_faster = np.array([accuracy[milliseconds < cost].max() for cost in milliseconds])  # NaN for the fastest
+    colours = np.where(best_of_faster >= accuracy, TRAIN_COLOUR, VAL_COLOUR)
     left.hlines(rows, ranking["ridge_low"], ranking["ridge_high"], color="0.8", lw=3)
     left.scatter(accuracy, rows, 36, colours, zorder=3)
     left.xaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
@@ -246,13 +226,61 @@ def backbone_ranking(ranking: pd.DataFrame, num_val: int) -> Figure:
 
 def finished_trials(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
     """The trials that have an objective."""
-    values = pd.to_numeric(trials[objective], errors="coerce").to_numpy(float, na_value=np.nan)
-    return trials[(trials["status"] == "done").to_numpy(bool) & np.isfinite(values)]
+    return trials[((trials["status"] == "done") & np.isfinite(_numbers(trials[objective]))).to_numpy(bool)]
+
+
+def scale_of(values: pd.Series) -> Scale:
+    """Decides whether a hyperparameter is shown as numbers or as choices; numbers come before words, after 'none'."""
+    numbers, present = _numbers(values), values.notna()
+    different = numbers[present].nunique(dropna=False)
+    if different > 1 and numbers[present].notna().all() and (different > MOST_CHOICES or different == present.sum()):
+        low, high = numbers.min(), numbers.max()
+        is_whole = (numbers[present] % 1 == 0).all()
+        is_log = bool(low > 0 and high > LOG_SPAN * low and not is_whole and values.name not in LINEAR)
+        return Scale(numbers.to_numpy(), [], is_log)
+    texts = values.where(numbers.isna(), numbers.map("{:.3g}".format)).astype(object)
+    rank = dict(zip(texts, zip(texts != "none", numbers.fillna(np.inf), texts.astype(str), strict=True), strict=True))
+    choices = sorted((text for text in rank if text == text), key=lambda text: rank[text])
+    places = texts.map({text: float(index) for index, text in enumerate(choices)})
+    return Scale(places.to_numpy(float), list(map(str, choices)), False)
+
+
+def shown_values(finished: pd.DataFrame, objective: Objective) -> tuple[np.ndarray, np.ndarray]:
+    """The objective of each trial, and which are so much worse than most that they get the worst value shown."""
+    values, sign = finished[objective].to_numpy(float), 1 if objective == "val_accuracy" else -1
+    quarter, three_quarters = np.quantile(sign * values, (0.25, 0.75))
+    is_far_off = sign * values < quarter - FAR_OFF * (three_quarters - quarter)
+    if three_quarters == quarter or not is_far_off.any():
+        return values, np.zeros(len(values), bool)
+    edge = sign * (sign * values[~is_far_off]).min() - sign * (three_quarters - quarter)
+    return np.where(is_far_off, edge, values), is_far_off
+
+
+def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objective: Objective) -> np.ndarray:
+    """Draws a dot per trial, and returns their heights."""
+    heights, is_far_off = shown_values(finished, objective)
+    best = _best(finished, objective)
+    axes.plot(
+        places[~is_far_off], heights[~is_far_off], "o", color=TRAIN_COLOUR, ms=5.5, mec="white", mew=0.5, label="trial"
+    )
+    if is_far_off.any():
+        marker = "v" if objective == "val_accuracy" else "^"
+        axes.plot(places[is_far_off], heights[is_far_off], marker, color="0.5", ms=6, label="far worse than shown")
+    axes.plot(places[best], heights[best], "o", color=VAL_COLOUR, ms=9, mec="white", zorder=4, label="best")
+    if objective == "val_accuracy":
+        axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.4g}{SPACE}%")
+    tidy(axes)
+    return heights
 
 
 def _best(finished: pd.DataFrame, objective: Objective) -> int:
     """The row of the first trial with the best objective."""
-    return int(np.argmax(finished[objective].to_numpy(float) * sign_of(objective)))
+    values = finished[objective].to_numpy(float)
+    return int(values.argmax() if objective == "val_accuracy" else values.argmin())
+
+
+def _numbers(values: pd.Series) -> pd.Series:
+    return pd.to_numeric(values, errors="coerce").astype(float)
 
 
 def _spaced(name: str) -> str:

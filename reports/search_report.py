@@ -9,7 +9,7 @@ import pandas as pd
 
 from app.config import Objective
 from reports.page import png_uri, write_page
-from reports.search_scales import OBJECTIVES
+from reports.search_plots import OBJECTIVES
 from reports.verdict import Verdict, baseline_bars, reach_verdict
 from tasks.table import TASKS
 
@@ -22,15 +22,13 @@ FIGURES = {
     ),
     "effects": (
         "Each hyperparameter against the result",
-        "A slope or a gap means that the value matters; an even cloud that it does not, or not alone.",
-    ),
-    "parallel_coordinates": (
-        "All trials at once",
-        "Each line is a trial, from its settings to its result on the right. Where dark lines meet, good values lie.",
+        "A slope or a gap means that the value matters; an even cloud, that it does not, or not by itself. Trials that "
+        "have no use for a hyperparameter are not in its panel.",
     ),
     "importance": (
         "What mattered",
-        "The longer a bar, the worse the result can be told without that setting. Thin lines say how rough that is.",
+        "The longer a bar, the worse the result is predicted without this hyperparameter. Thin lines show how rough "
+        "the estimate is.",
     ),
 }
 """Title of each figure, and how to read it."""
@@ -62,7 +60,6 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
     objective: Objective = search["config"]["objective"]
     done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
     verdict = reach_verdict(record, task)
-    looks = len(done) + repeats
     best = search["best"]["trial"]
     return write_page(
         folder / "report.html",
@@ -72,7 +69,9 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
         record=record,
         verdict=_of_search(verdict, len(done)),
         bars=_bars(verdict, record, search),
-        looks=looks,
+        looks=len(done) + repeats,
+        repeats=repeats,
+        nouns="pictures",
         objective=OBJECTIVES[objective],
         trials=len(trials),
         shown=_rows(ranked(trials, objective), best).to_dict("records"),

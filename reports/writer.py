@@ -11,7 +11,6 @@ import pandas as pd
 import tensorflow as tf
 from joblib import cpu_count
 from matplotlib.figure import Figure
-from sklearn.metrics import confusion_matrix
 
 from app.files import write_json, write_text, written_aside
 from app.terminal import attempt
@@ -20,11 +19,10 @@ from data.prepare import ImageData
 from data.sources import Split, choose_judged
 from inference.run_record import LEARNT_FROM_FILE
 from reports import plots
-from tasks.answers import NO_LABEL, label_texts
-from tasks.table import Task
+from reports.per_class import confusion_counts, truth_and_answers
+from tasks.answers import label_texts
 
 VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
-SHEET_PICTURES = 24
 
 
 def write_table(path: Path, table: pd.DataFrame) -> None:
@@ -95,57 +93,23 @@ def write_learnt_from(folder: Path, data: ImageData) -> None:
 
 
 def write_predictions(folder: Path, data: ImageData, outputs: dict[Split, np.ndarray]) -> None:
-    """Writes what is known of single predictions: `predictions.csv`, `confusion_matrix.csv` and their figures.
-
-    The figures and the matrix are of the test split, or of val where there is no test.
+    """Writes `predictions.csv`, and the confusion matrix of the test split, or of val where there is no test.
 
     Args:
         folder: the run folder.
         data: the pictures.
         outputs: float32 (n, num_outputs) for each judged split, in the order of `data.splits`.
     """
-    table = predictions_table(data, outputs)
-    write_table(folder / "predictions.csv", table)
-    judged = choose_judged(outputs)
-    if judged is None:
+    write_table(folder / "predictions.csv", predictions_table(data, outputs))
+    split = choose_judged(outputs)
+    if split is None or "confusion" not in data.task.sections:
         return
-    rows = table[table["split"] == judged].reset_index(drop=True)
-    if not data.task.multi_label:
-        counts = confusion_matrix(rows["label"], rows["predicted"], labels=list(data.class_names))
-        matrix = pd.DataFrame(counts, columns=data.class_names)
-        matrix.insert(0, "label", data.class_names, allow_duplicates=True)
-        write_table(folder / "confusion_matrix.csv", matrix)
-        title = f"{judged} split, {len(rows):,} pictures"
-        path = folder / "figures" / "confusion_matrix.png"
-        attempt(
-            "The figure of the confusion matrix",
-            lambda: write_figure(path, plots.confusion_matrix(counts, data.class_names, title)),
-        )
-    attempt("The sheets of pictures", lambda: _write_sheets(folder / "figures", data, rows, judged))
-
-
-def _write_sheets(folder: Path, data: ImageData, rows: pd.DataFrame, split: Split) -> None:
-    certainty = _certainty(rows, data.task)
-    wrong = np.flatnonzero(rows["label"] != rows["predicted"])
-    worst = wrong[np.argsort(-certainty[wrong], kind="stable")][:SHEET_PICTURES]
-    sample = np.linspace(0, len(rows) - 1, min(SHEET_PICTURES, len(rows))).astype(int)
-    for name, chosen, title in (
-        ("sample_predictions", sample, f"Predictions on the {split} split, a sample"),
-        ("worst_errors", worst, f"The most confident errors of the {split} split ({len(wrong)} errors in all)"),
-    ):
-        shown = [
-            plots.Shown(
-                data.pixels[data.splits[split][row]],
-                rows["label"][row] or NO_LABEL,
-                rows["predicted"][row] or NO_LABEL,
-                certainty[row],
-            )
-            for row in chosen
-        ]
-        write_figure(folder / f"{name}.png", plots.picture_sheet(shown, title))
-
-
-def _certainty(rows: pd.DataFrame, task: Task) -> np.ndarray:
-    """How sure each prediction is: the largest probability; in a multi-label task that of its least sure decision."""
-    probabilities = rows.filter(regex="^probability_").to_numpy(np.float64)
-    return np.maximum(probabilities, 1 - probabilities).min(1) if task.multi_label else probabilities.max(1)
+    counts = confusion_counts(*truth_and_answers(data, outputs[split], split))
+    matrix = pd.DataFrame(counts, columns=data.class_names)
+    matrix.insert(0, "label", data.class_names, allow_duplicates=True)
+    write_table(folder / "confusion_matrix.csv", matrix)
+    title, path = f"{split} split, {counts.sum():,} pictures", folder / "figures" / "confusion_matrix.png"
+    attempt(
+        "The figure of the confusion matrix",
+        lambda: write_figure(path, plots.confusion_matrix(counts, data.class_names, title)),
+    )

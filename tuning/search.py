@@ -237,7 +237,6 @@ def _finish(run: Search, best: int) -> Path:
     for name, draw in (
         ("progress", lambda *_: search_plots.search_progress(trials, objective)),
         ("effects", search_plots.hyperparameter_effects),
-        ("parallel_coordinates", search_plots.parallel_coordinates),
         ("importance", search_plots.hyperparameter_importance),
     ):
         write_figure(folder / "figures" / f"{name}.png", draw(as_drawn(trials), varied_in(trials), objective))

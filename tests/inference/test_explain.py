@@ -98,14 +98,14 @@ def test_a_pooling_that_it_does_not_understand_costs_no_run_and_no_answer(tmp_pa
 
 def test_a_report_that_fails_costs_no_figures(tmp_path, monkeypatch, capsys):
     """The pages and pictures are drawn by code that people change."""
-    for place in ("reports.plots.confusion_matrix", "reports.plots.picture_sheet", "reports.plots.learning_curves"):
+    for place in ("reports.plots.confusion_matrix", "reports.plots.learning_curves"):
         monkeypatch.setattr(place, None)
     monkeypatch.setattr("reports.report.reach_verdict", None)
     run = make_run(tmp_path, ("cat", "dog"))
     assert json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"]["n"] > 0
     printed = capsys.readouterr().out
     error = "could not be made: TypeError: 'NoneType' object is not callable"
-    for part in ("The figure of the confusion matrix", "The sheets of pictures", "The learning curves", "The report"):
+    for part in ("The figure of the confusion matrix", "The learning curves", "The report"):
         assert f"warning    {part} {error} (" in printed
     assert "report.html" not in printed
 

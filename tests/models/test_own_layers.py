@@ -80,7 +80,7 @@ def test_every_command_opens_a_model_with_layers_of_its_own(copy, tmp_path):
     quick = ["--image-size", "64", "--head-units", "4", "--head-epochs", "1", "--fine-tune-epochs", "1"]
     printed = run_in(copy, ("train", ["--data", photos, "--output", run, "--cache-dir", cache, *quick]))
     assert "could not be made" not in printed
-    assert (tmp_path / "run" / "figures" / "grad_cam.png").exists()
+    assert "Grad-CAM" in (tmp_path / "run" / "report.html").read_text()
     printed = run_in(
         copy,
         ("evaluate", [run, "--cache-dir", cache]),

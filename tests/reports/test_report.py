@@ -141,14 +141,14 @@ def test_a_network_that_grad_cam_does_not_understand_costs_the_overlays(tmp_path
     printed = capsys.readouterr().out
     assert f"warning    {said}" in printed
     assert "(inference/explain.py, line " in printed
-    assert "bright places" not in page
-    assert not (tmp_path / "figures" / "grad_cam.png").exists()
+    assert "bright areas" not in page
+    assert (tmp_path / "figures" / "mistakes.png").exists()
 
 
 def test_a_run_that_was_not_measured_says_so(tmp_path):
     text = text_of(report(tmp_path, make_data(val=0, test=0))[0])
     assert "Nothing was kept to measure on" in text
-    assert "How it learned" in text
+    assert "Learning" in text
     assert "mistakes" not in text
 
 
@@ -200,7 +200,7 @@ def test_the_tables_hold_what_the_page_shows(tmp_path):
     for name, rows in roc.groupby("class"):
         area = np.trapezoid(rows["true_positive_rate"], rows["false_positive_rate"])
         assert area == pytest.approx(table.loc[name, "roc_auc"])
-    assert set(pd.read_csv(tmp_path / "pr.csv")) == {"kind", "class", "threshold", "recall", "precision"}
+    assert set(pd.read_csv(tmp_path / "pr.csv")) == {"class", "threshold", "recall", "precision"}
     before = MULTICLASS.apply_temperature(outputs["test"], 1 / TEMPERATURE)
     reliability = pd.read_csv(tmp_path / "reliability.csv").set_index("temperature_scaling")
     for stage, predicted in (("before", before), ("after", outputs["test"])):
@@ -214,7 +214,7 @@ def test_two_classes_get_a_threshold_with_sensitivity_and_specificity(tmp_path):
     page, record = report(tmp_path, make_data())
     text, point = text_of(page), record["operating_point"]
     assert "The positive class, the one to find, is “dog”; --positive of train.py names another." in text
-    assert "Where to say “dog”" in text
+    assert "When to say “dog”" in text
     assert f"From a probability of {point['threshold']:.2f} on." in text
     assert re.search(r"test 100 % 43\.9 to 100 % 66\.7 % 20\.8 to 93\.9 %", text)
     assert (tmp_path / "figures" / "thresholds.png").exists()
@@ -226,7 +226,7 @@ def test_the_most_confident_mistake_comes_first(tmp_path):
     outputs["test"][:3, 0] = [0.6, 0.05, 0.8]
     page, _ = report(tmp_path, data, outputs)
     text = text_of(page)
-    assert "3 of 3, the surest first." in text
+    assert "3 of 3, the most confident first." in text
     assert text.index("cat, 95.0 % sure label: dog 19.png") < text.index("dog, 80.0 % sure label: cat 20.png")
     assert text.index("dog, 80.0 % sure") < text.index("dog, 60.0 % sure label: cat 18.png")
 

@@ -93,8 +93,10 @@ def test_the_winner_is_told_with_val_and_test_beside_each_other(tmp_path):
 def test_it_says_how_often_val_was_looked_at(tmp_path):
     trials = make_trials(12, failed=2)
     text = text_of(page_of(make_search(tmp_path / "search", trials), trials))
-    assert "The validation pictures were looked at 10 times" in text
-    assert "its validation accuracy is optimistic, the more so the more trials there were. The test accuracy" in text
+    assert "did best on the validation pictures, which were looked at 10 times : once for each trial." in text
+    assert (
+        "its validation accuracy is optimistic, the more so the more trials there were. Trust the test accuracy" in text
+    )
 
 
 def test_the_repeats_of_finalists_are_looks_too(tmp_path):
@@ -105,18 +107,18 @@ def test_the_repeats_of_finalists_are_looks_too(tmp_path):
     assert "once for each trial and each repeat of a finalist" in text
 
 
-def test_without_a_test_split_no_figure_is_called_honest(tmp_path):
+def test_without_a_test_split_no_figure_is_called_unbiased(tmp_path):
     trials = make_trials()
     text = text_of(page_of(make_search(tmp_path / "search", trials, test=0), trials))
-    assert "There was no test split, so no honest figure is known" in text
-    assert "honest one" not in text
+    assert "There was no test split, so no unbiased figure is known" in text
+    assert "Trust the test accuracy" not in text
 
 
 @pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
 def test_the_best_trial_comes_first_and_only_what_varied_is_shown(objective, tmp_path):
     trials = make_trials(30)
     page = page_of(make_search(tmp_path / "search", trials, objective=objective), trials)
-    section = page[page.index('id="trials"') : page.index('id="failures"')]
+    section = page[page.index('id="trials"') : page.index('id="settings"')]
     rows = re.findall(r"<tr>(.*?)</tr>", section, flags=re.DOTALL)
     headings, *cells = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, flags=re.DOTALL) for row in rows]
     assert headings == [
@@ -136,7 +138,7 @@ def test_the_best_trial_comes_first_and_only_what_varied_is_shown(objective, tmp
 def test_failures_are_counted_by_reason(tmp_path):
     trials = make_trials(12, failed=4)
     text = text_of(page_of(make_search(tmp_path / "search", trials), trials))
-    assert "4 trials came to nothing and were passed over. reason trials it <i>diverged</i> 4" in text
+    assert "4 trials failed and were left out. reason trials it <i>diverged</i> 4" in text
 
 
 def test_the_winners_own_page_is_linked_where_there_is_one(tmp_path):

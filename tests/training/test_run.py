@@ -69,12 +69,10 @@ def test_a_run_leaves_what_the_contract_says(finished):
     assert {path.name for path in (finished / "figures").iterdir()} == {
         "learning_curves.png",
         "confusion_matrix.png",
-        "sample_predictions.png",
-        "worst_errors.png",
         "roc.png",
         "precision_recall.png",
         "reliability.png",
-        "grad_cam.png",
+        "mistakes.png",
     }
 
 

@@ -1,0 +1,222 @@
+"""Sections of a run's page. Each function returns what its template in `sections/` shows, and writes the tables and
+figures behind it; None leaves the section out."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from app.config import TrainConfig
+from data.near_duplicates import NearDuplicate
+from data.prepare import ImageData
+from data.sources import Split
+from reports import curves, plots
+from reports.mistakes import explain_mistakes
+from reports.page import inline_svg, picture_uri, png_uri
+from reports.per_class import confusion_counts, frequent_confusions, per_class_table, truth_and_answers
+from reports.suspects import LabelError, suspects_table
+from reports.writer import write_figure, write_table
+from tasks.answers import NO_LABEL, label_texts
+
+SUSPECTS_SHOWN = 12
+"""Most examples shown of each kind of suspects."""
+QUARANTINE_SHOWN = 50
+REASONS_SHOWN = 12
+MOST_CLASSES_IN_TABLE = 20
+"""Confusion matrices of more classes are a picture, with a list of the most frequent confusions."""
+CONFUSIONS_SHOWN = {True: 8, False: 20}
+"""Confusions beside a matrix in a table, and under a picture of one."""
+
+
+class Facts(NamedTuple):
+    """A finished run, from which its page is made."""
+
+    folder: Path
+    data: ImageData
+    outputs: dict[Split, np.ndarray]
+    """float32 (n, num_outputs) for each measured split, in the order of `data.splits`; may be empty."""
+    record: dict[str, Any]
+    """Content of `metrics.json`."""
+    model: keras.Model
+    config: TrainConfig
+    history: pd.DataFrame
+    """Table of `history.csv`; may be empty."""
+    split: Split
+    """Split that the page is about: test, or val where there is no test. It has no outputs if nothing was measured."""
+    class_curves: Mapping[int, curves.ClassCurves]
+    """Curves of that split, by the number of the class."""
+    near_duplicates: list[NearDuplicate]
+    label_errors: dict[Split, list[LabelError]]
+
+
+Content = dict[str, Any] | None
+
+
+def learning(facts: Facts) -> Content:
+    """Loss and accuracy by epoch."""
+    if facts.history.empty:
+        return None
+    names = ("loss", "accuracy")
+    return {"figures": [inline_svg(plots.learning_curve(facts.history, name), f"{name} by epoch") for name in names]}
+
+
+def confusion(facts: Facts) -> Content:
+    """The confusion matrix, as a table or as a picture."""
+    data, split = facts.data, facts.split
+    counts = confusion_counts(*truth_and_answers(data, facts.outputs[split], split))
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    few = len(data.class_names) <= MOST_CLASSES_IN_TABLE
+    return {
+        "rows": list(zip(data.class_names, counts.tolist(), shares.tolist(), strict=True)) if few else None,
+        "picture": None if few else png_uri(facts.folder / "figures" / "confusion_matrix.png"),
+        "frequent": frequent_confusions(counts, data.class_names, CONFUSIONS_SHOWN[few]),
+    }
+
+
+def classes(facts: Facts) -> Content:
+    """Precision, recall and F1 of each class."""
+    outputs, measured = facts.outputs[facts.split], facts.record[facts.split]
+    table = per_class_table(facts.data, outputs, facts.split, facts.class_curves, measured)
+    write_table(facts.folder / "per_class.csv", table)
+    return {"rows": table.to_dict("records")}
+
+
+def thresholds(facts: Facts) -> Content:
+    """Precision-recall and ROC curves and, for two classes, the operating point."""
+    all_curves, point = list(facts.class_curves.values()), facts.record["operating_point"]
+    if not all_curves:
+        return None
+    by_precision = curves.worst_classes(all_curves, "average_precision")
+    by_area = curves.worst_classes(all_curves, "roc_auc")
+    columns = ("threshold", "recall", "precision")
+    write_table(facts.folder / "pr.csv", curves.curves_table(by_precision, "precision_recall", columns))
+    columns = ("threshold", "false_positive_rate", "true_positive_rate")
+    write_table(facts.folder / "roc.csv", curves.curves_table(by_area, "roc", columns))
+    measured = point and point[facts.split]
+    chosen = (1 - measured["specificity"], measured["sensitivity"]) if measured else None
+    figures = {"precision_recall": curves.draw_precision_recall(by_precision), "roc": curves.draw_roc(by_area, chosen)}
+    if chosen:
+        others = facts.data.class_names[0]
+        figures["thresholds"] = curves.draw_thresholds(all_curves[0], point["threshold"], others)
+    shown = {name: _figure(facts, name, figure) for name, figure in figures.items()}
+    return {"operating_point": point, "num_curves": len(all_curves), **shown}
+
+
+def certainty(facts: Facts) -> Content:
+    """Confidence against accuracy, before and after temperature scaling."""
+    task, positions, outputs = facts.data.task, facts.data.splits[facts.split], facts.outputs[facts.split]
+    uncalibrated = task.apply_temperature(outputs, 1 / facts.record["calibration"]["temperature"])
+    tables = {
+        stage: curves.reliability_table(facts.data.targets[positions], each, task, facts.data.groups[positions])
+        for stage, each in (("before", uncalibrated), ("after", outputs))
+    }
+    joined = pd.concat([table.assign(temperature_scaling=stage) for stage, table in tables.items()])
+    write_table(facts.folder / "reliability.csv", joined)
+    return {"reliability": _figure(facts, "reliability", curves.draw_reliability(**tables))}
+
+
+def mistakes(facts: Facts) -> Content:
+    """The most confident mistakes, with what the network looked at."""
+    found = explain_mistakes(facts.data, facts.outputs[facts.split], facts.split, facts.model)
+    sides = [[side for side in (each.pixels, each.overlay) if side is not None] for each in found.shown]
+    titles = [f"{each.said}\nlabel: {each.label}" for each in found.shown]
+    sheet = plots.picture_sheet([np.concatenate(pair, axis=1) for pair in sides], titles)
+    write_figure(facts.folder / "figures" / "mistakes.png", sheet)
+    shown = [
+        {**each._asdict(), "uris": list(map(picture_uri, pair))} for each, pair in zip(found.shown, sides, strict=True)
+    ]
+    return {"count": found.num_mistakes, "shown": shown, "unexplained": found.unexplained}
+
+
+def set_aside(facts: Facts) -> Content:
+    """Files that were not used, and why."""
+    quarantine = facts.data.quarantine
+    reasons = Counter(item.reason for item in quarantine)
+    return {
+        "count": len(quarantine),
+        "reasons": reasons.most_common(REASONS_SHOWN),
+        "other_reasons": max(0, len(reasons) - REASONS_SHOWN),
+        "rows": [(facts.data.display_path(item.path), item.reason) for item in quarantine[:QUARANTINE_SHOWN]],
+        "duplicates": facts.data.duplicates,
+    }
+
+
+def suspects(facts: Facts) -> Content:
+    """Examples that look the same in two splits, and labels that the model contradicts."""
+    data, copies = facts.data, facts.near_duplicates
+    write_table(facts.folder / "suspects.csv", suspects_table(data, copies, facts.label_errors))
+    errors = [(split, error) for split, found in facts.label_errors.items() for error in found]
+    errors.sort(key=lambda found: -found[1].score)
+    return {
+        "num_copies": len(copies),
+        "copies": [(_example(data, pair.judged), _example(data, pair.train)) for pair in copies[:SUSPECTS_SHOWN]],
+        "num_errors": len(errors),
+        "errors": [
+            {
+                **_example(data, data.splits[split][error.row]),
+                "suggested": label_texts(error.labels[None], data.class_names)[0] or NO_LABEL,
+            }
+            for split, error in errors[:SUSPECTS_SHOWN]
+        ],
+    }
+
+
+def settings(facts: Facts) -> Content:
+    """Settings of the run, and versions of the packages."""
+    path = facts.folder / "environment.json"
+    environment = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    packages = environment.pop("packages", {})
+    return {"settings": facts.config.to_json(), "versions": {**environment, **packages}.items()}
+
+
+class Section(NamedTuple):
+    """A section of the page."""
+
+    title: str
+    make: Callable[[Facts], Content]
+
+
+SECTIONS = {
+    "learning": Section("Learning", learning),
+    "confusion": Section("Confusion matrix", confusion),
+    "classes": Section("Classes", classes),
+    "thresholds": Section("Thresholds", thresholds),
+    "certainty": Section("Calibration", certainty),
+    "mistakes": Section("Mistakes", mistakes),
+    "aside": Section("Set aside", set_aside),
+    "suspects": Section("Suspects", suspects),
+    "settings": Section("Settings", settings),
+}
+"""Sections by the name of their template and their anchor. Those about the measured split stand in `Task.sections`."""
+ABOUT_RUN = ("learning",), ("aside", "suspects", "settings")
+"""Sections of every run, before and after those of the task."""
+
+
+def make_sections(facts: Facts) -> list[dict[str, Any]]:
+    """Makes the sections of a page, in order, with `id`, `title` and `content`; those without content are left out."""
+    before, after = ABOUT_RUN
+    names = (*before, *(facts.data.task.sections if facts.split in facts.outputs else ()), *after)
+    made = [{"id": name, "title": SECTIONS[name].title, "content": SECTIONS[name].make(facts)} for name in names]
+    return [section for section in made if section["content"] is not None]
+
+
+def _figure(facts: Facts, name: str, figure: Figure) -> Markup:
+    write_figure(facts.folder / "figures" / f"{name}.png", figure)
+    return inline_svg(figure, name.replace("_", " "))
+
+
+def _example(data: ImageData, position: int) -> dict[str, str]:
+    """An example as the page shows it."""
+    return {
+        "uri": picture_uri(data.pixels[position]),
+        "path": data.display_path(data.pictures[position].path),
+        "label": label_texts(data.task.truth(data.targets[[position]]), data.class_names)[0] or NO_LABEL,
+        "split": next(split for split, positions in data.splits.items() if position in positions),
+    }
