@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from app.escapes import visible
+from app.files import write_text
 from data.images.decode import MAX_PIXELS
 from inference.load import TrainedRun
 from inference.run_record import measured_split
@@ -84,7 +85,7 @@ def write_card(path: Path, format_name: str, run: TrainedRun, metrics: dict[str,
         most_pixels=MAX_PIXELS,
         versions={name: metadata.version(name) for name in ("tensorflow", "keras")},
     )
-    path.write_text(text, encoding="utf-8", newline="")
+    write_text(path, text)
 
 
 def _as_code(name: str) -> str:

@@ -3,7 +3,6 @@
 An export that was never run is a guess: a preprocessing step applied twice or not at all shows nowhere else.
 """
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ import tensorflow as tf
 
 from app.errors import RunError
 from app.escapes import visible
+from app.files import write_json, write_text
 from app.terminal import show_stage
 from exports.class_function import ClassFunction, class_function
 from exports.decode_ops import KINDS
@@ -194,9 +194,9 @@ def export_format(
             parities |= found
             for route_name, parity in found.items():
                 show_stage("", f"{route_name}: {parity}")
-        _write_text(aside / LABELS_FILE, "".join(f"{visible(name)}\n" for name in run.class_names))
+        write_text(aside / LABELS_FILE, "".join(f"{visible(name)}\n" for name in run.class_names))
         record = {"format": name, "routes": {route: parity._asdict() for route, parity in parities.items()}}
-        _write_text(aside / PARITY_FILE, json.dumps(record, indent=2) + "\n")
+        write_json(aside / PARITY_FILE, record)
         write_card(aside / CARD_FILE, name, run, metrics, {route: str(parity) for route, parity in parities.items()})
     show_stage(name, f"in {folder}")
 
@@ -253,7 +253,3 @@ def _batches(sample: Sample, batch_size: int) -> list[range]:
 def _labels(probabilities: np.ndarray, run: TrainedRun) -> np.ndarray:
     texts = label_texts(run.task.predicted(probabilities), run.class_names)
     return np.array(texts, dtype=object)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="")

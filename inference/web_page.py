@@ -6,7 +6,6 @@ in training, and not by the browser or the web library.
 
 import base64
 import contextlib
-import functools
 import io
 import socket
 import threading
@@ -39,13 +38,12 @@ HEADERS = {
 }
 
 
-class Thumbnail(NamedTuple):
-    """An example that the page offers."""
+class Example(NamedTuple):
+    """A picture that the page offers."""
 
-    path: Path
     name: str
-    uri: str
-    """The picture itself, as a data URI."""
+    pixels: np.ndarray
+    """uint8 (image_size, image_size, 3)."""
 
 
 Ask = Callable[[np.ndarray], dict[str, Any]]
@@ -81,18 +79,17 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
     predict, alone = network.load(), threading.Lock()
     explains = {"pooling", "head"} <= {layer.name for layer in predict.model.layers}
 
-    def heatmap_of(pixels: np.ndarray, likeliest: np.ndarray) -> np.ndarray:
-        return grad_cam(predict.model, pixels[None], likeliest)[0]
-
     def ask(pixels: np.ndarray) -> dict[str, Any]:
         nonlocal explains
         with alone:
             outputs = predict(pixels[None])
             probabilities = network.task.probabilities(outputs)[0]
             likeliest = probabilities.argmax(keepdims=True)
-            looked = attempt("Where it looks (Grad-CAM)", lambda: heatmap_of(pixels, likeliest)) if explains else ""
-            heatmap = None if isinstance(looked, str) else looked
-            explains = heatmap is not None  # another picture would fail alike
+            heatmap = None
+            if explains:
+                found = attempt("Where it looks (Grad-CAM)", lambda: grad_cam(predict.model, pixels[None], likeliest))
+                heatmap = None if isinstance(found, str) else found[0]
+                explains = heatmap is not None  # another picture would fail alike
         row = answer_table([FoundFile(Path())], outputs, network.class_names, network.task, unknown_below).iloc[0]
         labels = labels_of(row["predicted"], network.task)
         order = np.argsort(-probabilities, kind="stable")[:CLASSES_SHOWN]
@@ -102,8 +99,8 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
             "bars": [(name := network.class_names[i], float(probabilities[i]), name in labels) for i in order],
             "others": len(probabilities) - len(order),
             "likeliest": network.class_names[likeliest[0]],
-            "picture": _picture_uri(pixels),
-            "looked": None if heatmap is None else _picture_uri(overlay(pixels, heatmap)),
+            "picture": pixels,
+            "looked": None if heatmap is None else overlay(pixels, heatmap),
             "nowhere": heatmap is not None and not heatmap.any(),
         }
 
@@ -114,32 +111,34 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
     """Makes the app behind the page; see `show_page`. Examples that cannot be read are left out."""
     app = flask.Flask(__name__, static_folder="web/static", template_folder="web")
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
+    app.jinja_env.filters["uri"] = _picture_uri
     # Another page could have its own name lead to this address, and would pass for this one.
     app.config.update(MAX_CONTENT_LENGTH=MAX_BYTES, TRUSTED_HOSTS=[HOST, "localhost"])
-    read = functools.partial(read_picture, image_size=network.image_size, resize=network.resize)
-    thumbnails = _thumbnails(examples, read)
-
-    def answer(read: Callable[[], np.ndarray]) -> str:
-        try:
-            shown = ask(read())
-        except UnreadableError as error:
-            shown = {"reason": str(error)}
-        return flask.render_template("answer.html", **shown)
+    offered = []
+    for path in examples:
+        with contextlib.suppress(UnreadableError):
+            pixels = read_picture(path, network.image_size, network.resize)
+            offered.append(Example(printable(path.name), pixels))
 
     @app.get("/")
     def page() -> str:
-        return flask.render_template(
-            "page.html", name=printable(name), network=network, thumbnails=thumbnails, most_bytes=MAX_BYTES
-        )
+        shown = {"name": printable(name), "network": network, "examples": offered, "most_bytes": MAX_BYTES}
+        return flask.render_template("page.html", **shown)
 
     @app.post("/answer")
     def answer_upload() -> str:
-        content = flask.request.get_data()
-        return answer(lambda: decode_picture(content, network.image_size, network.resize))
+        pixels = decode_picture(flask.request.get_data(), network.image_size, network.resize)
+        return flask.render_template("answer.html", **ask(pixels))
 
     @app.post("/examples/<int:index>")
     def answer_example(index: int) -> str:
-        return answer(lambda: read(thumbnails[index].path)) if index < len(thumbnails) else flask.abort(404)
+        if index >= len(offered):
+            flask.abort(404)
+        return flask.render_template("answer.html", **ask(offered[index].pixels))
+
+    @app.errorhandler(UnreadableError)
+    def refuse_picture(error: UnreadableError) -> str:
+        return flask.render_template("answer.html", reason=error)
 
     @app.before_request
     def refuse_other_pages() -> None:
@@ -155,14 +154,6 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
         return response
 
     return app
-
-
-def _thumbnails(examples: Sequence[Path], read: Callable[[Path], np.ndarray]) -> list[Thumbnail]:
-    thumbnails = []
-    for path in examples:
-        with contextlib.suppress(UnreadableError):
-            thumbnails.append(Thumbnail(path, printable(path.name), _picture_uri(read(path))))
-    return thumbnails
 
 
 def _picture_uri(pixels: np.ndarray) -> str:
