@@ -71,7 +71,7 @@ def _take_turns(name: str, network: AnsweringModel, folder: Path) -> dict[str, t
     batch = tf.random.uniform((BATCH_SIZE, network.image_size, network.image_size, 3), 0, 255)
     predictor = network.load()
     frozen(batch), predictor(batch)
-    loaded, files = network._replace(load=lambda: predictor), find_files([str(folder)])
+    loaded, files = network._replace(load=lambda: predictor), find_files([str(folder)], outside=True)
     share = len(files) // ROUNDS
     batches = max(1, share // BATCH_SIZE)
     times: dict[str, list[tuple[float, float]]] = {"files": [], "frozen": []}
