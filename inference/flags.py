@@ -23,7 +23,7 @@ class AskFlags:
     """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top."""
 
     resize: Open[Resize] = None
-    """How a picture becomes a square for --backbone: 'crop', 'pad' or 'stretch'; see train.py. Default: crop."""
+    """Resizing to a square for --backbone: 'crop', 'pad' or 'stretch'; see train.py. Default: crop."""
 
     unknown_below: Open[float] = None
     """Answer 'unknown' where no class has this probability, as a fraction. Default: never."""

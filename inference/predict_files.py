@@ -84,7 +84,7 @@ class Summary:
         """Starts without answers; `top` is how many classes are shown for a picture, the answer included."""
         self._task = task
         self._top = top
-        self._first = pd.DataFrame()
+        self._first: list[tuple[str, ...]] = []
         self._count = self._unknown = 0
         self._answers: Counter[str] = Counter()
         self._reasons: Counter[str] = Counter()
@@ -97,8 +97,8 @@ class Summary:
     def add(self, table: pd.DataFrame) -> None:
         """Adds answers; see `inference.answer_table.answer_table`."""
         self._count += len(table)
-        if len(self._first) < ROWS_SHOWN:
-            self._first = pd.concat([self._first, table[: ROWS_SHOWN - len(self._first)]], ignore_index=True)
+        for _, row in table[: ROWS_SHOWN - len(self._first)].iterrows():
+            self._first.append(tuple(self._cells(row)))
         for predicted in table["predicted"][table["status"] == "answered"]:
             self._answers.update(labels_of(predicted, self._task))
         self._unknown += int((table["status"] == "unknown").sum())
@@ -108,8 +108,8 @@ class Summary:
         """Prints the first answers as a table, and the counts of all."""
         columns = [Column(name, overflow="fold") for name in ("file", "answer", "probability", "runners-up")]
         shown = make_table(*columns)
-        for _, row in self._first.iterrows():
-            shown.add_row(*map(Text, self._cells(row)))
+        for cells in self._first:
+            shown.add_row(*map(Text, cells))
         console.print(shown)
         if self._count > len(self._first):
             show_stage("", f"and {counted(self._count - len(self._first), 'file', 'files')} more")

@@ -112,7 +112,7 @@ def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
     """Finds at most `most` files, those that are still there, of the split that says how good a run is."""
     if tfds.accepts(run.config.data):  # it might be downloaded
         return []
-    return [file.path for file in _some(_measured_files(run, cache_dir, judged_alone=True), most)]
+    return [file.path for file in _some(_measured_files(run, cache_dir, measured_only=True), most)]
 
 
 def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
@@ -144,11 +144,11 @@ def count_copies(folder: Path, digests: Sequence[str]) -> int | None:
     return sum(digest in learnt for digest in digests)
 
 
-def _measured_files(run: TrainedRun, cache_dir: Path, judged_alone: bool = False) -> list[FoundFile]:
+def _measured_files(run: TrainedRun, cache_dir: Path, measured_only: bool = False) -> list[FoundFile]:
     """Returns the files that `predictions.csv` names, of all splits or the measured one, and that are still there."""
     try:
         table = read_predictions(run.folder)
-        if judged_alone:
+        if measured_only:
             table = table[table["split"] == choose_judged(set(table["split"]))]
         source = load_source(run.config.data, cache_dir, run.config.outside)
         paths = [source.root / file_name(text) for text in table["path"]]

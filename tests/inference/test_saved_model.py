@@ -120,6 +120,13 @@ def test_an_orientation_behind_other_segments_is_found():
     assert np.abs(decode_picture(content, 48, "stretch").astype(int) - decode_picture(plain, 48, "stretch")).mean() > 10
 
 
+def test_bytes_that_resemble_a_marker_hide_no_orientation():
+    said = oriented(smooth_picture((90, 60)), 6)
+    decoys = b"Exif\0\0" * 5 + b"eXIfEXIFII*\0"
+    content = said[:2] + b"\xff\xfe" + struct.pack(">H", len(decoys) + 2) + decoys + said[2:]
+    assert_decoded_alike(content, 48, "stretch")
+
+
 @pytest.mark.parametrize(
     "cut", [b"Exif\0\0", b"Exif\0\0MM\0*\xff\xff\xff\xff", b"Exif\0\0II*\0\x08\0\0\0\xff\xff", b"other"]
 )
