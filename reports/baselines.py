@@ -1,4 +1,4 @@
-"""What simple methods reach on the same pictures: a result means little without them."""
+"""The accuracy of a simple method on the same pictures: a result means little without one."""
 
 import warnings
 
@@ -12,52 +12,44 @@ from data.arrays import release
 from tasks.table import Task
 
 SIDE = 16
-"""Pictures are shrunk to this many pixels a side: more makes this baseline slower, not better."""
+"""Height and width that pictures are shrunk to, pixels: more makes this baseline slower, not better."""
 MOST_PICTURES = 5_000
+"""Most training pictures; more are thinned out."""
 MOST_ITERATIONS = 100
 
 
 def raw_pixels_accuracy(
-    pixels: np.ndarray, targets: np.ndarray, train: np.ndarray, judged: np.ndarray, task: Task
+    pixels: np.ndarray, targets: np.ndarray, train: np.ndarray, measured: np.ndarray, task: Task
 ) -> float | None:
-    """The accuracy of a logistic regression on raw pixels, without any pretrained network.
+    """Measures a logistic regression on raw pixels, without any pretrained network.
 
     Args:
         pixels: uint8 (num_pictures, height, width, 3).
         targets: float32 (num_pictures, num_outputs).
         train: positions of the training pictures; of more than `MOST_PICTURES`, every k-th of each class is used.
-        judged: positions of the pictures it is measured on.
+        measured: positions of the pictures it is measured on.
         task: a multi-label picture counts as right if all its labels are.
 
     Returns:
-        A fraction, or None for no pictures.
+        Its accuracy as a fraction, or None for no pictures.
     """
-    if len(judged) == 0:
+    if len(measured) == 0:
         return None
     train = _thin_out(train, targets)
+    answers = targets if task.multi_label else task.truth(targets).argmax(axis=1)
     regression = LogisticRegression(C=0.01, max_iter=MOST_ITERATIONS)
-    if task.multi_label:
-        answers = targets[train]
-        classifier = make_pipeline(StandardScaler(), OneVsRestClassifier(regression))
-    else:
-        answers = _class_numbers(targets[train])
-        classifier = make_pipeline(StandardScaler(), regression)
+    classifier = make_pipeline(StandardScaler(), OneVsRestClassifier(regression) if task.multi_label else regression)
     with warnings.catch_warnings(action="ignore"):  # not converged, or a label that all or none have: so be it
-        classifier.fit(_shrink(pixels, train), answers)
-    predicted = classifier.predict(_shrink(pixels, judged))
-    if task.multi_label:
-        return float((predicted == targets[judged]).all(axis=1).mean())
-    return float((predicted == _class_numbers(targets[judged])).mean())
+        classifier.fit(_shrink(pixels, train), answers[train])
+    right = classifier.predict(_shrink(pixels, measured)) == answers[measured]
+    return float(right.reshape(len(measured), -1).all(axis=1).mean())
 
 
 def _thin_out(train: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Keeps every k-th picture of each class."""
     step = -(-len(train) // MOST_PICTURES)
     _, kinds = np.unique(targets[train], axis=0, return_inverse=True)
     return np.concatenate([train[kinds == kind][::step] for kind in range(kinds.max() + 1)])
-
-
-def _class_numbers(targets: np.ndarray) -> np.ndarray:
-    return targets[:, 0].astype(int) if targets.shape[1] == 1 else targets.argmax(axis=1)
 
 
 def _shrink(pixels: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -1,5 +1,5 @@
-"""Judges a trained model again, from its file: on its own pictures, where the figures should be those on record, or on
-new ones."""
+"""Measures a trained model again, from its file: on its own pictures, where the figures should be those of
+`metrics.json`, or on new ones."""
 
 from pathlib import Path
 from typing import Any
@@ -25,15 +25,15 @@ from reports.writer import predictions_table, write_table
 def evaluate(
     inputs: EvaluationInputs, json_file: Path | None = None, csv_file: Path | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Measures a model and shows the figures.
+    """Measures a model and prints its metrics.
 
     Args:
         inputs: the run and the pictures.
-        json_file: where to write the figures.
-        csv_file: where to write the single predictions, as in a run's `predictions.csv`.
+        json_file: file for the metrics; None writes none.
+        csv_file: file for the single predictions, as in a run's `predictions.csv`; None writes none.
 
     Returns:
-        Of each split what `tasks.metrics.measure` returns.
+        The record M of `metrics.json` for each split; see `tasks.metrics.measure`.
     """
     run, data = inputs.run, inputs.data
     outputs = _predict(run, data)
@@ -44,7 +44,7 @@ def evaluate(
     table = predictions_table(data, outputs)
     changes = "all pictures are new" if ALL in data.splits else picture_changes(run.folder, table)
     if inputs.own and changes:
-        show_stage("changed", f"{changes} since the run; its model may have learnt from those that are new")
+        show_stage("changed", f"{changes} since the run; the model may have been trained on the new ones")
     if inputs.own or not changes:
         _show_record(run, measured)
     if json_file is not None:
@@ -58,19 +58,19 @@ def evaluate(
 
 
 def picture_changes(folder: Path, table: pd.DataFrame) -> str:
-    """Says how pictures differ from those that a run measured itself on.
+    """Counts the differences between pictures and those that a run measured itself on.
 
     Args:
-        folder: of the run.
-        table: from `predictions_table`; of splits that the run did not measure, nothing is known.
+        folder: the run folder.
+        table: from `predictions_table`; splits that the run did not measure are left out.
 
     Returns:
-        '2 pictures are new, 1 is gone', or nothing if all have the same path and label.
+        A text like '2 pictures are new, 1 picture is gone'; empty if all have the same path and label.
     """
     recorded = read_predictions(folder)
-    judged = recorded[recorded["split"].isin(table["split"].unique())]
+    measured = recorded[recorded["split"].isin(table["split"].unique())]
     known = table["split"].isin(recorded["split"].unique())
-    now, then = _labels(table[known]), _labels(judged)
+    now, then = _labels(table[known]), _labels(measured)
     counts = {
         "new": len(now.keys() - then.keys()),
         "gone": len(then.keys() - now.keys()),
@@ -81,7 +81,7 @@ def picture_changes(folder: Path, table: pd.DataFrame) -> str:
 
 
 def _labels(table: pd.DataFrame) -> dict[tuple[str, str], str]:
-    rows = table[["split", "path", "label"]].map(visible)  # as older runs have not written them
+    rows = table[["split", "path", "label"]].map(visible)  # older runs wrote them as they are
     return {(row.split, row.path): row.label for row in rows.itertuples(index=False)}
 
 
@@ -103,24 +103,24 @@ def _measure(data: ImageData, split: Split, outputs: np.ndarray) -> dict[str, An
 
 
 def _show_record(run: TrainedRun, measured: dict[str, dict[str, Any]]) -> None:
-    """Says whether the figures are those of `metrics.json`; those that the run was too old to measure are none."""
+    """Says which figures differ from `metrics.json`, and which are missing there."""
     recorded = read_metrics(run)
     known = {split: as_read(figures) for split, figures in measured.items() if recorded.get(split)}
     new = list(dict.fromkeys(name for split, now in known.items() for name in now if name not in recorded[split]))
     changed = {split: _changes(now, recorded[split]) for split, now in known.items()}
     equal = [split for split in known if not changed[split]]
     if equal:
-        show_stage("record", f"{' and '.join(equal)}: the very figures of metrics.json")
+        show_stage("record", f"{' and '.join(equal)}: identical to metrics.json")
     for split in known:
         if changed[split]:
             show_stage("record", f"{split} differs from metrics.json: {'; '.join(changed[split])}")
     if new:
         are = "is new" if len(new) == 1 else "are new"
-        show_stage("record", f"{' and '.join(new)} {are}: the run was measured before there was such a figure")
+        show_stage("record", f"{' and '.join(new)} {are}: metrics.json has no such figure")
 
 
 def _changes(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
-    """The figures of a split that differ between two records that both have them: 'ece 0.1, was 0.2'."""
+    """Lists the figures that two records both have, with different values: 'ece 0.1, was 0.2'."""
     texts = []
     for name in (name for name in now if name in then and now[name] != then[name]):
         numbers = is_number(now[name]) and is_number(then[name])

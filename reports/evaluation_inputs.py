@@ -1,4 +1,4 @@
-"""What a trained model is judged by: its own pictures again, or new ones. Nothing here needs TensorFlow."""
+"""Pictures to measure a trained model on: its own again, or new ones. Nothing here needs TensorFlow."""
 
 import dataclasses
 import os
@@ -16,16 +16,17 @@ from inference.load import TrainedRun
 from inference.run_record import count_copies
 
 UNLIMITED_GB = 1e9
+"""Limit of the cache, GB: a limit of its own would delete what training keeps."""
 ALL = "all"
-"""In place of a split, where all pictures are judged together."""
+"""Name in place of a split, where all pictures are measured together."""
 
 
 class EvaluationInputs(NamedTuple):
-    """A run, and pictures to judge it by."""
+    """A run, and pictures to measure it on."""
 
     run: TrainedRun
     data: ImageData
-    """Its `splits` are those that are judged."""
+    """Its `splits` are those that are measured."""
     own: bool
     """Whether the pictures are meant to be those of the run."""
 
@@ -36,18 +37,17 @@ def load_evaluation(
     """Finds, decodes and splits the pictures.
 
     Args:
-        run: whose model is judged.
+        run: the run whose model is measured.
         data: new pictures with labels; None for those of the run.
-        splits: which are judged, of new pictures as well, which are then split as `train.py` would; if none are named,
-            val and test of the run's own, or all new pictures together.
-        cache_dir: where decoded pictures and unpacked data are kept.
+        splits: splits to measure; new pictures are then split as `train.py` would. Without any, val and test of the
+            run's own pictures, or all new pictures together.
+        cache_dir: folder for decoded pictures and unpacked data.
         outside: whether new pictures may be outside the folder of `data`; for those of the run, its own setting holds.
 
     Raises:
         UsageError: the pictures are not there, too few, or of classes that the model does not know.
     """
     check_outside(data or run.config.data, {"--cache-dir": cache_dir})
-    # No limit of its own, by which it would delete what training has kept.
     config = dataclasses.replace(run.config, cache_dir=cache_dir, cache_gb=UNLIMITED_GB)
     source = load_source(data, cache_dir, outside) if data is not None else _own_source(config)
     check_labels(source, run.class_names, run.task)
@@ -63,21 +63,21 @@ def load_evaluation(
     missing = [split for split in splits if split not in chosen] or ([] if chosen else ["val", "test"])
     if missing:
         raise UsageError(
-            f"There are no pictures in {' and '.join(missing)} of '{source.name}'. Name another --split, or pictures "
-            f"with --data."
+            f"There are no pictures in {' and '.join(missing)} of '{source.name}'. Name another --split, or other "
+            f"pictures with --data."
         )
     prepared = prepared._replace(splits=chosen)
     _show(prepared)
     known = count_copies(run.folder, [prepared.digests[row] for rows in chosen.values() for row in rows])
     if known is None and ("train" in chosen if data is None else _is_own(data, run.config.data)):
-        show_stage("warning", "the model learnt from these pictures, or from some: new ones it gets right less often")
+        show_stage("warning", "the model was trained on some of these pictures: expect less on new ones")
     elif known:
-        show_stage("warning", f"the model learnt from {known:,} of these pictures: new ones it gets right less often")
+        show_stage("warning", f"the model was trained on {known:,} of these pictures: expect less on new ones")
     return EvaluationInputs(run, prepared, data is None)
 
 
 def _is_own(data: str, own: str) -> bool:
-    """Whether new pictures are those of the run."""
+    """Returns whether --data names the run's own pictures."""
     return data == own or (Path(data).exists() and Path(own).exists() and os.path.samefile(data, own))
 
 
@@ -85,14 +85,14 @@ def _own_source(config: TrainConfig) -> Source:
     is_named = config.data == "animals" or config.data.startswith("tfds:")
     if not is_named and not Path(config.data).exists():
         raise UsageError(
-            f"The pictures of this run, '{config.data}', are not found from here; a relative path is relative to where "
+            f"The pictures of this run, '{config.data}', are not found; a relative path starts in the folder where "
             f"train.py was called. Name them with --data."
         )
     return load_source(config.data, config.cache_dir, config.outside)
 
 
 def _has_splits(source: Source, splits: Sequence[Split]) -> bool:
-    """Whether the source itself makes all these splits, so that nothing is carved; from its train split val may be."""
+    """Returns whether the source itself has all these splits; its train split may still be divided."""
     made = {picture.split for picture in source.pictures} - {"train"}
     return bool(splits) and set(splits) <= made
 

@@ -1,4 +1,4 @@
-"""The most confident mistakes, with what the network looked at: where a model goes wrong for a reason, they show it."""
+"""The most confident mistakes, with the places that the network looked at: they show why a model goes wrong."""
 
 from typing import NamedTuple
 
@@ -10,39 +10,37 @@ from data.prepare import ImageData
 from data.sources import Split
 from inference.explain import grad_cam, overlay
 from reports.page import percent
-from reports.per_class import truth_and_answers
-from tasks.answers import NO_LABEL, label_texts
-from tasks.table import Task
+from tasks.answers import NO_LABEL, Answers, label_texts
 
 MOST_SHOWN = 12
 LEAST_SURE_SHOWN = 4
-"""Right answers that are shown where there are no mistakes."""
+"""Right answers shown where there are no mistakes."""
 
 
 class Explained(NamedTuple):
-    """One answer, and why."""
+    """A prediction, and its explanation."""
 
     path: str
     label: str
     said: str
-    """What is wrong in it, or least sure, and how sure it was."""
+    """The wrong or least confident class, and the confidence, in words."""
     certainty: float
-    """Fraction."""
+    """Confidence as a fraction."""
     pixels: np.ndarray
     """uint8 (height, width, 3)."""
     overlay: np.ndarray | None
-    """uint8 (height, width, 3), with the places that spoke for the answer."""
+    """uint8 (height, width, 3), with bright places where the network found evidence."""
 
 
 class Mistakes(NamedTuple):
-    """What is shown of a split."""
+    """The mistakes of a split."""
 
     num_mistakes: int
-    """In all."""
+    """Number of all mistakes."""
     shown: list[Explained]
-    """The most confident; where there are none, the least sure of the right answers."""
+    """The most confident mistakes; where there are none, the least confident right predictions."""
     unexplained: str | None
-    """Why there are no overlays, in a sentence; None if there are."""
+    """Sentence that says why there are no overlays; None if there are."""
 
 
 def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: keras.Model) -> Mistakes:
@@ -50,15 +48,14 @@ def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: 
 
     Args:
         data: the pictures.
-        outputs: float32 (n, num_outputs), of the split.
-        split: that was judged.
-        model: that answered.
+        outputs: float32 (n, num_outputs) for the split.
+        split: the measured split.
+        model: the model that gave the outputs.
     """
     positions = data.splits[split]
-    truth, predicted = truth_and_answers(data, outputs, split)
-    probabilities = data.task.probabilities(outputs.astype(np.float64))
-    wrong = np.flatnonzero((truth != predicted).any(axis=1))
-    classes, certainty = _decisions(truth, predicted, probabilities, data.task)
+    answers = data.task.answers(data.targets[positions], outputs)
+    wrong = np.flatnonzero(~answers.right)
+    classes, certainty = _decisions(answers)
     if len(wrong):
         rows = wrong[np.argsort(-certainty[wrong], kind="stable")][:MOST_SHOWN]
     else:
@@ -66,11 +63,11 @@ def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: 
     pictures = data.pixels[positions[rows]]
     heatmaps = attempt("Where it looked (Grad-CAM)", lambda: grad_cam(model, pictures, classes[rows]))
     unexplained = heatmaps if isinstance(heatmaps, str) else None
-    labels = label_texts(truth[rows], data.class_names)
+    labels = label_texts(answers.truth[rows], data.class_names)
     shown = []
     for index, row in enumerate(rows):
         decided = classes[row]
-        denied = "not " if data.task.multi_label and not predicted[row, decided] else ""
+        denied = "not " if not answers.predicted[row, decided] else ""
         path = data.display_path(data.pictures[positions[row]].path)
         said = f"{denied}{data.class_names[decided]}, {percent(float(certainty[row]))} sure"
         looked = None if isinstance(heatmaps, str) else overlay(pictures[index], heatmaps[index])
@@ -78,16 +75,15 @@ def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: 
     return Mistakes(len(wrong), shown, unexplained)
 
 
-def _decisions(
-    truth: np.ndarray, predicted: np.ndarray, probabilities: np.ndarray, task: Task
-) -> tuple[np.ndarray, np.ndarray]:
-    """The class that each answer is about, and how sure it was of that.
+def _decisions(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the class that each prediction is about, int (n,), and its confidence, float (n,).
 
-    In a multi-label task, the most confident of the wrong decisions, or the least sure where all are right.
+    In a multi-label task this is the most confident wrong label, or the least confident one where all are right.
     """
-    if not task.multi_label:
+    truth, predicted, probabilities, multi_label = answers
+    if not multi_label:
         return probabilities.argmax(axis=1), probabilities.max(axis=1)
-    sure = np.maximum(probabilities, 1 - probabilities)
-    wrong = truth != predicted
-    classes = np.where(wrong.any(axis=1), np.where(wrong, sure, -1).argmax(axis=1), sure.argmin(axis=1))
-    return classes, sure[np.arange(len(sure)), classes]
+    confidence = np.maximum(probabilities, 1 - probabilities)
+    wrong = np.where(truth != predicted, confidence, -1)
+    classes = np.where(answers.right, confidence.argmin(axis=1), wrong.argmax(axis=1))
+    return classes, confidence[np.arange(len(confidence)), classes]

@@ -1,10 +1,11 @@
-"""How each class fares, and which are taken for each other, as tables."""
+"""Figures of each class, and confusions between classes, as tables."""
 
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import confusion_matrix
 
 from data.prepare import ImageData
 from data.sources import Split
@@ -15,18 +16,18 @@ from tasks.metrics import accuracy_interval
 def per_class_table(
     data: ImageData, outputs: np.ndarray, split: Split, curves: Mapping[int, ClassCurves], measured: dict[str, Any]
 ) -> pd.DataFrame:
-    """The table of `per_class.csv`: a row per class, in their order.
+    """Makes the table of `per_class.csv`, with a row per class.
 
     Args:
         data: the pictures.
-        outputs: float32 (n, num_outputs), of the split.
-        split: that was judged.
-        curves: by the number of the class.
-        measured: the record M of the split in `metrics.json`.
+        outputs: float32 (n, num_outputs) for the split.
+        split: the measured split.
+        curves: curves by the number of the class.
+        measured: record M of the split in `metrics.json`.
 
     Returns:
-        NaN where there is nothing to measure. `taken_for` is what pictures of a class are most often mistaken for,
-        `taken_for_count` times; in a multi-label task there are `missed` and `false_alarms` instead.
+        A table with NaN where there is nothing to measure. `taken_for` is the most frequent wrong prediction for
+        pictures of a class, made `taken_for_count` times; a multi-label task has `missed` and `false_alarms` instead.
     """
     truth, predicted = truth_and_answers(data, outputs, split)
     train = data.task.truth(data.targets[data.splits["train"]]).sum(axis=0)
@@ -37,13 +38,12 @@ def per_class_table(
         support = row["support"]
         own = truth[:, number]
         low, high = accuracy_interval(predicted[own, number], groups[own]) if support else (np.nan, np.nan)
-        said = bool(predicted[:, number].any())
         rows.append(
             {
                 "class": name,
                 "train": int(train[number]),
                 "support": support,
-                "precision": row["precision"] if said else np.nan,
+                "precision": row["precision"] if predicted[:, number].any() else np.nan,
                 "recall": row["recall"] if support else np.nan,
                 "recall_low": low,
                 "recall_high": high,
@@ -55,50 +55,43 @@ def per_class_table(
     table = pd.DataFrame(rows)
     if data.task.multi_label:
         return table.assign(missed=(truth & ~predicted).sum(axis=0), false_alarms=(~truth & predicted).sum(axis=0))
-    counts = confusion_counts(truth, predicted)
-    np.fill_diagonal(counts, 0)
-    most = counts.max(axis=1)
-    names = [data.class_names[other] if count else "" for other, count in zip(counts.argmax(axis=1), most, strict=True)]
-    return table.assign(taken_for=names, taken_for_count=most)
+    wrong = confusion_counts(truth, predicted)
+    np.fill_diagonal(wrong, 0)
+    names = np.where(wrong.any(axis=1), np.array(data.class_names, dtype=object)[wrong.argmax(axis=1)], "")
+    return table.assign(taken_for=names, taken_for_count=wrong.max(axis=1))
 
 
 def truth_and_answers(data: ImageData, outputs: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """What the pictures of a split are, and what was said of them: two bool (n, num_classes)."""
-    truth = data.task.truth(data.targets[data.splits[split]])
-    return truth, data.task.predicted(data.task.probabilities(outputs.astype(np.float64)))
+    """Returns the true and the predicted classes of a split, bool (n, num_classes) each."""
+    answers = data.task.answers(data.targets[data.splits[split]], outputs)
+    return answers.truth, answers.predicted
 
 
 def confusion_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Pictures by class (row) and answer (column), int64 (num_classes, num_classes).
+    """Counts pictures by true class (row) and predicted class (column), int64 (num_classes, num_classes).
 
     Args:
         truth: bool (n, num_classes), one True in each row.
-        predicted: likewise.
+        predicted: bool (n, num_classes), one True in each row.
     """
-    classes = truth.shape[1]
-    pairs = truth.argmax(axis=1) * classes + predicted.argmax(axis=1)
-    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+    labels = range(truth.shape[1])
+    return confusion_matrix(truth.argmax(axis=1), predicted.argmax(axis=1), labels=labels)
 
 
 def frequent_confusions(counts: np.ndarray, class_names: tuple[str, ...], most: int) -> list[dict[str, Any]]:
-    """Which class is taken for which, the most frequent first.
+    """Lists which class is taken for which, the most frequent confusion first.
 
     Args:
-        counts: of `confusion_counts`.
+        counts: from `confusion_counts`.
         class_names: names in the order of the classes.
-        most: rows to return.
+        most: most rows to return.
     """
     wrong = counts.copy()
     np.fill_diagonal(wrong, 0)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
-    pairs = [divmod(int(place), len(class_names)) for place in order]
-    return [
-        {
-            "label": class_names[row],
-            "predicted": class_names[column],
-            "count": int(wrong[row, column]),
-            "of": int(counts[row].sum()),
-        }
-        for row, column in pairs
-        if wrong[row, column]
-    ]
+    rows = []
+    for place in np.argsort(-wrong, axis=None, kind="stable")[:most]:
+        label, predicted = np.unravel_index(place, wrong.shape)
+        if count := int(wrong[label, predicted]):
+            of = int(counts[label].sum())
+            rows.append({"label": class_names[label], "predicted": class_names[predicted], "count": count, "of": of})
+    return rows

@@ -13,30 +13,30 @@ from tasks.classification import BINARY
 from tasks.table import Task
 
 COLUMNS = ("kind", "path", "split", "label", "other_path", "other_label", "score")
-"""Of `suspects.csv`."""
+"""Columns of `suspects.csv`."""
 
 
 class LabelError(NamedTuple):
     """A label that may be wrong."""
 
     row: int
-    """Of the picture."""
+    """Position of the picture in its split."""
     labels: np.ndarray
-    """bool (num_classes,), what the picture shows according to the model."""
+    """bool (num_classes,): the labels that the model suggests."""
     score: float
-    """How much likelier that is than what the label says, difference of probabilities."""
+    """Probability of the suggested label minus that of the given one."""
 
 
 def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Task) -> list[LabelError]:
     """Finds labels that confident predictions contradict, by confident learning (Northcutt et al., 2021).
 
-    A picture is confidently of a class from the mean probability on that class's own pictures on. One that is so of
-    another class than its label, and more than of its label, is suspected.
+    The model is confident of a class if its probability reaches the mean over that class's own pictures. A label is
+    suspected if the model is confident of another class, and finds it likelier.
 
     Args:
         targets: float32 (n, num_outputs), 0 or 1.
         outputs: float32 (n, num_outputs), probabilities.
-        task: in a multi-label task, each label is a question of yes or no.
+        task: in a multi-label task, each label is a yes-or-no question of its own.
 
     Returns:
         The least believable labels first.
@@ -65,12 +65,12 @@ def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Task) -> l
 def suspects_table(
     data: ImageData, near_duplicates: list[NearDuplicate], label_errors: dict[Split, list[LabelError]]
 ) -> pd.DataFrame:
-    """The table of `suspects.csv`, near-duplicates before label errors.
+    """Makes the table of `suspects.csv`, near-duplicates before label errors.
 
     Args:
         data: the pictures.
         near_duplicates: pairs of positions in `data`.
-        label_errors: of each judged split, by rows of the split.
+        label_errors: label errors by split.
     """
     names = label_texts(data.task.truth(data.targets), data.class_names)
     split_of = {position: split for split, positions in data.splits.items() for position in positions.tolist()}

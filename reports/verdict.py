@@ -1,4 +1,4 @@
-"""What a run comes to, in sentences that a stranger understands, and what to be careful about."""
+"""The result of a run in sentences that a stranger understands, and the reasons to be careful with it."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -9,34 +9,34 @@ from reports.page import SPACE, interval, percent
 from tasks.table import Task
 
 WIDE_INTERVAL = 0.08
-"""Of an accuracy, as a fraction: a wider interval says little."""
+"""Width of an accuracy's interval, as a fraction, from which the report warns."""
 FEW_PICTURES = 10
-"""Classes with fewer judged pictures are named: a figure of theirs moves by a tenth or more with each picture."""
+"""Classes with fewer measured pictures are named: each picture moves their figures by a tenth or more."""
 UNEVEN = 0.05
-"""Difference between accuracy and its mean over classes from which both are told."""
+"""Difference between accuracy and balanced accuracy from which the report shows both."""
 NAMES_SHOWN = 5
 DIVERGED = {
-    "head": "Training the head ended in numbers that are none, and its best weights before that are kept. A lower "
-    "--learning-rate may do better.",
-    "fine_tune": "Fine-tuning ended in numbers that are none, and the best weights before that are kept. A lower "
-    "--fine-tune-learning-rate may do better.",
+    "head": "Training the head diverged (its loss is NaN); the best weights before that are kept. Try a lower "
+    "--learning-rate.",
+    "fine_tune": "Fine-tuning diverged (its loss is NaN); the best weights before that are kept. Try a lower "
+    "--fine-tune-learning-rate.",
 }
-"""By the phase that diverged."""
-METHODS = {"raw_pixels": "Logistic regression on raw pixels", "majority": "Giving always the most frequent answer"}
+"""Caution for each phase that diverged."""
+METHODS = {"raw_pixels": "Logistic regression on raw pixels", "majority": "Always giving the most frequent answer"}
 
 
 class Verdict(NamedTuple):
     """The head of a report."""
 
     split: Split | None
-    """What was judged; None if nothing was."""
+    """Split that was measured; None if there is none."""
     sentence: str
     accuracy: float | None
     interval: tuple[float, float] | None
     interval_note: str
-    """Why it is wider than the number of pictures says, if it is."""
+    """Why the interval is wider than the number of pictures says, if it is."""
     comparison: str
-    """What simple methods reach."""
+    """Accuracies of simple methods."""
     cautions: list[str]
     """Reasons to trust the sentence less, the gravest first."""
 
@@ -45,31 +45,31 @@ class Leaks(NamedTuple):
     """Measured pictures that look like a training picture."""
 
     near_duplicates: int = 0
-    """In the split that was judged."""
+    """Their number in the measured split."""
     accuracy_without: float | None = None
-    """Accuracy without them, fraction; None where there are none."""
+    """Accuracy without them, as a fraction; None where there are none."""
     val_near_duplicates: int = 0
-    """In val, where test was judged."""
+    """Their number in val, where test was measured."""
 
 
 NO_LEAKS = Leaks()
 
 
 def reach_verdict(record: dict[str, Any], task: Task, leaks: Leaks = NO_LEAKS, cautions: Sequence[str] = ()) -> Verdict:
-    """Judges a run by its test split, or by val where there is no test.
+    """Sums up a run by its test split, or by val where there is no test.
 
     Args:
         record: the content of `metrics.json`.
-        task: decides what right means.
+        task: decides when a picture counts as right.
         leaks: measured pictures that look like a training picture.
-        cautions: what the pictures themselves give cause for; see `data.doubts`.
+        cautions: reasons for caution in the pictures themselves; see `data.doubts`.
     """
-    judged = measured_split(record)
-    if judged is None:
-        nothing = "Nothing was kept to measure on: how good this model is, nobody knows."
-        advice = "Give --val-fraction and --test-fraction a share, or test pictures of their own."
+    found = measured_split(record)
+    if found is None:
+        nothing = "Accuracy unknown: there is no val or test split."
+        advice = "Raise --val-fraction and --test-fraction, or add val and test pictures to the data."
         return Verdict(None, nothing, None, None, "", "", [advice, *cautions])
-    split, measured = judged
+    split, measured = found
     count, right = measured["n"], round(measured["accuracy"] * measured["n"])
     what = "All labels right on" if task.multi_label else "Right on"
     pictures = "the one picture" if count == 1 else f"{count:,} pictures"
@@ -87,7 +87,7 @@ def reach_verdict(record: dict[str, Any], task: Task, leaks: Leaks = NO_LEAKS, c
 
 
 def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:
-    """What simple methods reach, as bars beside that of a model."""
+    """Returns the accuracies of simple methods, as bars beside that of a model."""
     titles = {"raw_pixels": "regression on raw pixels", "majority": "most frequent answer"}
     return [
         {"name": title, "value": baseline[name], "interval": None}
@@ -101,7 +101,7 @@ def _interval_note(measured: dict[str, Any]) -> str:
     if "effective_n" not in measured:
         return ""
     return (
-        f"Copies, and pictures that look the same, are right or wrong together: for the interval, "
+        f"Copies and look-alikes are right or wrong together: for the interval, "
         f"{measured['n']:,} pictures count as {round(measured['effective_n']):,} independent ones."
     )
 
@@ -122,25 +122,25 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, leaks: Leaks) ->
     low, high = measured["accuracy_ci95"]
     if split == "val":
         found.append(
-            "There is no test split. These pictures also decided when training stopped, so the figure is optimistic."
+            "There is no test split. These pictures also decided when training stopped, so the accuracy is optimistic."
         )
     found += [DIVERGED[phase] for phase in record["diverged"]]
     found += _simple_cautions(record["baseline"], low, high)
     if high - low > WIDE_INTERVAL:
-        pictures = "A single picture tells" if measured["n"] == 1 else f"{measured['n']:,} pictures tell"
+        pictures = "a single picture" if measured["n"] == 1 else f"{measured['n']:,} pictures"
         found.append(
-            f"{pictures} little: on more of their kind, anything from {interval([low, high], 0)} would be no surprise."
+            f"Measured on {pictures} only: on more of them, any accuracy from {interval([low, high], 0)} is plausible."
         )
     if leaks.near_duplicates:
         without = leaks.accuracy_without
         rest = "" if without is None else f" Without them, the accuracy is {percent(without)}."
         found.append(f"{_alike(leaks.near_duplicates, split)}.{rest}")
     if leaks.val_near_duplicates:
-        found.append(f"{_alike(leaks.val_near_duplicates, 'val')}: epochs were chosen by pictures that are too easy.")
+        found.append(f"{_alike(leaks.val_near_duplicates, 'val')}: the epoch was chosen by pictures that are too easy.")
     found += _class_cautions(measured, split)
     balanced = measured["balanced_accuracy"]
     if not task.multi_label and abs(balanced - measured["accuracy"]) > UNEVEN:
-        found.append(f"With every class counting the same, it is {percent(balanced)} (balanced accuracy).")
+        found.append(f"Balanced accuracy, in which every class counts the same, is {percent(balanced)}.")
     return found
 
 
@@ -154,15 +154,15 @@ def _simple_cautions(baseline: dict[str, float | None], low: float, high: float)
     if not reached:
         return []
     method, value = max(reached.items(), key=lambda item: item[1])
-    compared = "does better" if value > high else "may be as good"
-    return [f"{method} {compared}, with {percent(value)} on the same pictures."]
+    compared = "is better" if value > high else "may be as good"
+    return [f"{method} {compared}: {percent(value)} on the same pictures."]
 
 
 def _class_cautions(measured: dict[str, Any], split: Split) -> list[str]:
     found, classes = [], measured["per_class"]
     missing = [name for name, row in classes.items() if row["support"] == 0]
     if missing:
-        found.append(f"No {split} picture is of {_listed(missing)}: nothing is known about that.")
+        found.append(f"No {split} picture is of {_listed(missing)}, so nothing is known about that.")
     few = [f"{name} ({row['support']})" for name, row in classes.items() if 0 < row["support"] < FEW_PICTURES]
     if len(few) > max(NAMES_SHOWN, len(classes) / 2):
         found.append(
@@ -175,7 +175,7 @@ def _class_cautions(measured: dict[str, Any], split: Split) -> list[str]:
 
 
 def _listed(names: Sequence[str]) -> str:
-    """Names as a person lists them, the first few of many."""
+    """Lists names in a sentence, the first few of many."""
     shown = list(names[:NAMES_SHOWN])
     if len(names) > NAMES_SHOWN:
         shown.append(f"{len(names) - NAMES_SHOWN:,}{SPACE}more")

@@ -87,7 +87,7 @@ def test_every_command_opens_a_model_with_layers_of_its_own(copy, tmp_path):
         ("predict", [run, photos]),
         ("export", [run, "--format", "onnx", "--cache-dir", cache]),
     )
-    assert "the very figures of metrics.json" in printed
+    assert "identical to metrics.json" in printed
     assert "24 pictures in" in printed
     assert "largest difference" in printed
 

@@ -34,7 +34,7 @@ def copied_run(binary_run, tmp_path) -> Path:
 
 
 RUNS = ("binary_run", "fine_tuned_run", "multi_label_run")
-LEARNT = "the model learnt from"
+LEARNT = "the model was trained on"
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def test_the_figures_of_a_run_are_found_again_to_the_bit(run, request, run_evalu
     assert recorded["test"] is not None
     assert {split: figures[split] for split in ("val", "test")} == {split: recorded[split] for split in ("val", "test")}
     assert (tmp_path / "predictions.csv").read_bytes() == (folder / "predictions.csv").read_bytes()
-    assert "val and test: the very figures of metrics.json" in printed
+    assert "val and test: identical to metrics.json" in printed
     assert LEARNT not in printed
 
 
@@ -132,12 +132,12 @@ def test_renamed_copies_of_training_pictures_are_counted(binary_run, copied_run,
     make_picture(999, COLOURS[0]).save(tmp_path / "new" / "cat" / "new.jpg")
     status, printed, _ = run_evaluate(binary_run, "--data", tmp_path / "new")
     assert status == 0
-    assert f"the model learnt from {copies} of these pictures: new ones it gets right less often" in printed
+    assert f"the model was trained on {copies} of these pictures: expect less on new ones" in printed
     (copied_run / "learnt_from.txt").unlink()  # as in older runs
     status, printed, _ = run_evaluate(copied_run, "--data", tmp_path / "new")
     assert status == 0
     assert LEARNT not in printed
-    assert "the model learnt from these pictures, or from some" in run_evaluate(copied_run, "--split", "train")[1]
+    assert "the model was trained on some of these pictures" in run_evaluate(copied_run, "--split", "train")[1]
 
 
 def test_one_picture_of_one_class_will_do(binary_run, tmp_path, run_evaluate):
@@ -163,7 +163,7 @@ def test_moved_pictures_are_split_as_they_were(binary_run, tmp_path, run_evaluat
     status, printed, figures = run_evaluate(binary_run, "--data", tmp_path / "moved", "--split", "val", "test")
     assert status == 0
     assert figures["test"] == json.loads((binary_run / "metrics.json").read_text())["test"]
-    assert "the very figures of metrics.json" in printed
+    assert "identical to metrics.json" in printed
 
 
 def test_a_split_that_the_data_makes_needs_no_other(binary_run, tmp_path, run_evaluate):
@@ -183,7 +183,7 @@ def test_changed_pictures_and_figures_are_told(copied_run, run_evaluate):
     photo.unlink()
     status, printed, figures = run_evaluate(copied_run)
     assert status == 0
-    assert "gone since the run; its model may have learnt from those that are new" in " ".join(printed.split())
+    assert "gone since the run; the model may have been trained on the new ones" in " ".join(printed.split())
     assert figures["test"] != json.loads((copied_run / "metrics.json").read_text())["test"]
     assert "test differs from metrics.json: " in printed
 
@@ -194,8 +194,8 @@ def test_a_metric_that_the_run_did_not_know_is_called_new(binary_run, run_evalua
     assert status == 0
     assert figures["test"]["brier"] == 0.25
     assert "Brier score 0.250" in " ".join(printed.split())
-    assert "val and test: the very figures of metrics.json" in printed
-    assert "brier is new: the run was measured before there was such a figure" in printed
+    assert "val and test: identical to metrics.json" in printed
+    assert "brier is new: metrics.json has no such figure" in printed
     assert "differs" not in printed
 
 
@@ -244,7 +244,7 @@ def test_pictures_that_cannot_judge_the_model_are_one_line(binary_run, tmp_path,
 def test_pictures_that_are_not_found_from_here_are_asked_for(copied_run, tmp_path):
     config = json.loads((copied_run / "config.json").read_text())
     (copied_run / "config.json").write_text(json.dumps(config | {"data": "photos-of-long-ago"}))
-    with pytest.raises(UsageError, match=r"'photos-of-long-ago', are not found from here.*Name them with --data\."):
+    with pytest.raises(UsageError, match=r"'photos-of-long-ago', are not found; .*Name them with --data\."):
         load_evaluation(read_run(copied_run), None, (), tmp_path)
 
 
@@ -277,7 +277,7 @@ def test_a_run_keeps_the_order_of_its_classes(tmp_path, run_evaluate):
     (folder / "config.json").write_text(json.dumps(config))
     status, printed, _ = run_evaluate(folder)
     assert status == 0
-    assert "val and test: the very figures of metrics.json" in printed
+    assert "val and test: identical to metrics.json" in printed
     status, _, figures = run_evaluate(folder, "--data", tmp_path / "photos")
     assert status == 0
     assert list(figures["all"]["per_class"]) == ["dog", "cat"]

@@ -260,7 +260,7 @@ def test_what_diverges_while_fine_tuning_keeps_the_head(make_folder, tmp_path, c
     record = json.loads((folder / "metrics.json").read_text())
     assert record["diverged"] == ["fine_tune"]
     assert record["test"]["log_loss"] < 10
-    assert "Fine-tuning ended in numbers that are none" in (folder / "report.html").read_text()
+    assert "Fine-tuning diverged (its loss is NaN)" in (folder / "report.html").read_text()
     weights = keras.saving.load_model(folder / "model.keras", compile=False).get_weights()
     assert all(np.isfinite(values).all() for values in weights)
 
