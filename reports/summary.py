@@ -1,4 +1,4 @@
-"""The record of a run, `metrics.json`, and the table that ends it on the terminal."""
+"""The record of a run, `metrics.json`, and the table of results on the terminal."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,9 +23,9 @@ from tasks.metrics import (
 )
 
 TABLE_COLUMNS = ("", "accuracy", "95 % interval", "precision", "recall", "F1", "pictures")
-"""Of the table on the terminal, which fits into 80 characters."""
+"""Columns of the table on the terminal, which fits into 80 characters."""
 IN_COLUMNS = ("accuracy", "macro_f1")
-"""Metrics that have a column; the others stand below."""
+"""Metrics that have a column; the others stand below the table."""
 
 
 def build_record(
@@ -36,15 +36,15 @@ def build_record(
     history: pd.DataFrame,
     temperature: float,
 ) -> dict[str, Any]:
-    """Gathers what `metrics.json` holds, but for the seconds.
+    """Gathers the content of `metrics.json`, without the seconds.
 
     Args:
         data: the pictures.
         config: with every setting chosen.
-        outputs: float32 (n, num_outputs) for each judged split, in the order of `data.splits`.
-        model: as it was trained last.
+        outputs: float32 (n, num_outputs) for each measured split, in the order of `data.splits`.
+        model: the trained model; its trainable layers are those of the last phase.
         history: the table of `history.csv`.
-        temperature: by which the logits behind `outputs` are divided already.
+        temperature: temperature that the logits behind `outputs` are divided by already.
     """
 
     def measured(split: Split) -> dict[str, Any] | None:
@@ -54,7 +54,7 @@ def build_record(
         return data.task.measure(data.targets[positions], outputs[split], data.class_names, data.groups[positions])
 
     train = data.splits["train"]
-    judged = data.splits["test"] if len(data.splits["test"]) else data.splits["val"]
+    compared = data.splits["test"] if len(data.splits["test"]) else data.splits["val"]
     return {
         "data": {
             "classes": list(data.class_names),
@@ -77,8 +77,8 @@ def build_record(
         },
         "operating_point": _operating_point(data, outputs),
         "baseline": {
-            "majority": majority_accuracy(data.targets[train], data.targets[judged]),
-            "raw_pixels": raw_pixels_accuracy(data.pixels, data.targets, train, judged, data.task),
+            "majority": majority_accuracy(data.targets[train], data.targets[compared]),
+            "raw_pixels": raw_pixels_accuracy(data.pixels, data.targets, train, compared, data.task),
         },
         "epochs": {phase: int((history["phase"] == phase).sum()) for phase in ("head", "fine_tune")},
         "diverged": history.loc[~np.isfinite(history["loss"].astype(float)), "phase"].tolist(),
@@ -88,7 +88,7 @@ def build_record(
 def _calibration(
     data: ImageData, outputs: dict[Split, np.ndarray], split: Split, temperature: float
 ) -> dict[str, float | None] | None:
-    """What the temperature did for a split."""
+    """Returns calibration error and log loss of a split before and after temperature scaling."""
     if split not in outputs:
         return None
     targets = data.targets[data.splits[split]]
@@ -101,22 +101,21 @@ def _calibration(
 
 
 def _operating_point(data: ImageData, outputs: dict[Split, np.ndarray]) -> dict[str, Any] | None:
-    """For two classes, where to say that a picture is of the second, chosen on val."""
+    """Chooses the threshold of the positive class on val, and measures it; None without two classes."""
     if not data.task.two_classes or "val" not in outputs:
         return None
     threshold = choose_threshold(data.targets[data.splits["val"]], outputs["val"])
     if threshold is None:
         return None
     measured: dict[str, Any] = {
-        split: measure_threshold(data.targets[positions], outputs[split], threshold, data.groups[positions])
-        for split in outputs
-        for positions in [data.splits[split]]
+        split: measure_threshold(data.targets[data.splits[split]], each, threshold, data.groups[data.splits[split]])
+        for split, each in outputs.items()
     }
     return {"positive": data.positive, "threshold": threshold, "val": None, "test": None, **measured}
 
 
 def show_record(record: dict[str, Any], folder: Path) -> None:
-    """Prints the result as a short table, and where the report is."""
+    """Prints the results as a short table, and the path of the report."""
     table = results_table({split: record[split] for split in ("val", "test")})
     for name, label in (("raw_pixels", "raw pixels"), ("majority", "majority")):
         if record["baseline"][name] is not None:
@@ -128,13 +127,13 @@ def show_record(record: dict[str, Any], folder: Path) -> None:
 
 
 def results_table(measured: Mapping[str, dict[str, Any] | None]) -> Table:
-    """Makes a table with a row for every split that was measured; see `tasks.metrics.measure`."""
-    judged = {split: figures for split, figures in measured.items() if figures is not None}
-    below = [f"{split}: {_others(figures)}" for split, figures in judged.items()]
+    """Makes a table with a row for each measured split, from what `tasks.metrics.measure` returns."""
+    known = {split: figures for split, figures in measured.items() if figures is not None}
+    below = [f"{split}: {_others(figures)}" for split, figures in known.items()]
     caption = "\n".join(["precision, recall and F1: mean over the classes", *below])
     columns = (Column(name, no_wrap=True) for name in TABLE_COLUMNS)
     table = make_table(*columns, caption=caption)
-    for split, figures in judged.items():
+    for split, figures in known.items():
         low, high = figures["accuracy_ci95"]
         classes = [row for row in figures["per_class"].values() if row["support"]] or [{}]
         means = [f"{np.mean([row.get(name, 0.0) for row in classes]):.3f}" for name in ("precision", "recall", "f1")]
@@ -144,7 +143,7 @@ def results_table(measured: Mapping[str, dict[str, Any] | None]) -> Table:
 
 
 def _others(figures: dict[str, Any]) -> str:
-    """The metrics that have no column: 'log loss 0.069, calibration error 0.9%'."""
+    """Lists the metrics that have no column: 'log loss 0.069, calibration error 0.9%'."""
     texts = (
         f"{metric.title} {(percent if metric.is_share else number)(figures[name]).replace(SPACE, '')}"
         for name, metric in METRICS.items()
