@@ -52,7 +52,7 @@ def link_pictures(inputs: RunInputs, folder: Path) -> None:
     """Links the pictures of each split as folders of classes, so that all sides have the same splits."""
     for split, positions in inputs.data.splits.items():
         for position in positions:
-            picture = inputs.data.pictures[position]
+            picture = inputs.data.examples[position]
             place = folder / split / picture.labels[0] / f"{position}{picture.path.suffix}"
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(picture.path.absolute())

@@ -136,7 +136,7 @@ def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     cuts = choose_cuts(classifier, config)
     cut = cuts.get("fine_tune", cuts["head"])
     num_train, kept = len(data.splits["train"]), sum(map(len, data.splits.values()))
-    paths = [data.pictures[position].path for position in data.splits["train"][:200]]
+    paths = [data.examples[position].path for position in data.splits["train"][:200]]
     peak, epochs = machine.flops["float32"], record["epochs"]["fine_tune"]
     decode = kept * decode_seconds(paths, config.image_size) / cpu_count()
     passes = kept + (config.views - 1) * num_train

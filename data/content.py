@@ -49,18 +49,21 @@ _content = Budget(MAX_BYTES)
 
 
 @contextlib.contextmanager
-def content_of(path: Path | str, within: Path | str | None = None) -> Iterator[bytes]:
+def content_of(place: Path | str | bytes, within: Path | str | None = None) -> Iterator[bytes]:
     """Yields the bytes of a file, which may wait until other threads have let go of theirs.
 
     Args:
-        path: of the file.
+        place: path of the file; bytes that are at hand are yielded as they are.
         within: folder, named without links, that links may not lead out of, not even one that was put there after the
             folder was walked; None follows all links.
 
     Raises:
         UnreadableError: the file is missing, empty, too large, elsewhere or may not be read.
     """
-    with _open(path, within) as file:
+    if isinstance(place, bytes):
+        yield place
+        return
+    with _open(place, within) as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             raise UnreadableError("empty file")

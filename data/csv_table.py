@@ -1,6 +1,6 @@
-"""Pictures named in a CSV file with the columns `path,label` and optionally `split`.
+"""Examples named in a CSV file with the columns `path,label` and optionally `split`.
 
-Paths are relative to the file's folder. Several labels of one picture are joined by `|`; the task is then multi-label.
+Paths are relative to the file's folder. Several labels of one example are joined by `|`; the task is then multi-label.
 """
 
 import csv
@@ -12,17 +12,18 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
 from app.errors import UsageError
-from data.sources import LINK_OUT, SPLIT_FOLDERS, Picture, Source, is_within, printable
+from data.kinds import kind_of
+from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, is_within, printable
 
 COLUMNS = ("path", "label", "split")
 MOST_CHARACTERS = 2**20
-"""Of a line."""
+"""Longest line."""
 WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 """How an absolute path of Windows begins: `C:\\photos`, `\\\\server\\photos`."""
 
 
 class Row(NamedTuple):
-    """What a line says, without blanks around it."""
+    """Fields of a line, without blanks around them."""
 
     line: int
     path: str
@@ -50,21 +51,22 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     rows = _read_rows(path)
     multi_label = any("|" in row.label for row in rows)
     way_out = _find_way_out(path.parent)
-    pictures: list[Picture] = []
-    set_aside: list[Picture] = []
+    examples: list[Example] = []
+    set_aside: list[Example] = []
     for written in rows:
         row = written._replace(path=_own_path(path, written))
-        picture = _check_row(path, row, multi_label)
+        example = _check_row(path, row, multi_label)
         way = None if outside else way_out(row.path)
         if way == "path":
             raise UsageError(
-                f"Line {row.line} of '{path}' names a picture outside the folder of that file: "
+                f"Line {row.line} of '{path}' names a {kind_of([example.path]).noun} outside the folder of that file: "
                 f"'{printable(row.path)}'. Move it into the folder, or allow such paths by --outside."
             )
-        (pictures if way is None else set_aside).append(picture)
-    _check_classes_left(path, pictures, set_aside)
-    links = [(picture.path, LINK_OUT) for picture in set_aside]
-    return Source(path.stem, path.parent, pictures, multi_label, links)
+        (examples if way is None else set_aside).append(example)
+    _check_classes_left(path, examples, set_aside)
+    links = [(example.path, LINK_OUT) for example in set_aside]
+    kind = kind_of(example.path for example in examples)
+    return Source(path.stem, path.parent, examples, kind, multi_label, links)
 
 
 def _own_path(path: Path, row: Row) -> str:
@@ -80,7 +82,7 @@ def _own_path(path: Path, row: Row) -> str:
     return row.path.replace("\\", "/")
 
 
-def _check_row(path: Path, row: Row, multi_label: bool) -> Picture:
+def _check_row(path: Path, row: Row, multi_label: bool) -> Example:
     labels = tuple(sorted({printable(part.strip()) for part in row.label.split("|")} - {""}))
     if not row.path or not (labels or multi_label):
         raise UsageError(f"Line {row.line} of '{path}' has no {'path' if not row.path else 'label'}.")
@@ -89,18 +91,19 @@ def _check_row(path: Path, row: Row, multi_label: bool) -> Picture:
         raise UsageError(
             f"A split must be train, val, test or empty; line {row.line} of '{path}' has '{printable(row.split)}'."
         )
-    return Picture(path.parent / row.path, labels, SPLIT_FOLDERS.get(split))
+    return Example(path.parent / row.path, labels, SPLIT_FOLDERS.get(split))
 
 
-def _check_classes_left(path: Path, pictures: list[Picture], set_aside: list[Picture]) -> None:
-    if not pictures and not set_aside:
-        raise UsageError(f"A CSV of pictures needs a line per picture; '{path}' has none.")
-    left = {label for picture in pictures for label in picture.labels}
-    for picture in set_aside:
-        for label in picture.labels:
+def _check_classes_left(path: Path, examples: list[Example], set_aside: list[Example]) -> None:
+    if not examples and not set_aside:
+        raise UsageError(f"A CSV file needs a line for each example; '{path}' has none.")
+    nouns = kind_of(example.path for example in examples).nouns
+    left = {label for example in examples for label in example.labels}
+    for example in set_aside:
+        for label in example.labels:
             if label not in left:
                 raise UsageError(
-                    f"Every class needs pictures; '{label}' of '{path}' has none: '{picture.path}' is {LINK_OUT}."
+                    f"Every class needs {nouns}; '{label}' of '{path}' has none: '{example.path}' is {LINK_OUT}."
                 )
 
 
@@ -155,11 +158,11 @@ def _numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]
 
 
 def _lines(path: Path, file: TextIO) -> Iterator[str]:
-    """The lines of a file, none of which is longer than any that names a picture: a disk may hold more than memory."""
+    """The lines of a file, none of which is longer than any that names a file: a disk may hold more than memory."""
     while text := file.readline(MOST_CHARACTERS):
         if len(text) == MOST_CHARACTERS:
             raise UsageError(
-                f"A line of '{path}' has more than {MOST_CHARACTERS:,} characters. Put each picture on a line."
+                f"A line of '{path}' has more than {MOST_CHARACTERS:,} characters. Put each example on a line."
             )
         yield text
 
@@ -168,14 +171,14 @@ def _find_columns(path: Path, names: list[str]) -> dict[str, int]:
     """The position of each column that is known."""
     names = [name.strip().lower() for name in names]
     if not any(names):
-        raise UsageError(f"A CSV of pictures needs the columns path and label; the first line of '{path}' is empty.")
+        raise UsageError(f"A CSV file of data needs the columns path and label; the first line of '{path}' is empty.")
     missing = [column for column in ("path", "label") if column not in names]
     if missing or any(names.count(column) > 1 for column in COLUMNS):
         problem = f"lacks {' and '.join(missing)}" if missing else "repeats one"
         found = printable(", ".join(names))
         hint = " Put commas between the columns." if len(names) == 1 and set(";\t") & set(names[0]) else ""
         raise UsageError(
-            f"A CSV of pictures needs the columns path and label once each (and may have split); '{path}' {problem}: "
+            f"A CSV file of data needs the columns path and label once each (and may have split); '{path}' {problem}: "
             f"it has {found[:200]}.{hint}"
         )
     return {column: names.index(column) for column in COLUMNS if column in names}

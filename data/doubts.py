@@ -10,28 +10,28 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from app.errors import UsageError
-from data.sources import SPLIT_FOLDERS, Picture, natural_order
+from data.kinds import Kind
+from data.sources import SPLIT_FOLDERS, Example, natural_order
 
-FEW_TRAIN_PICTURES = 5
-"""A class with fewer is learnt by their chance details."""
-TINY_SIDE = 8
-"""Pixels; a smaller picture shows hardly anything."""
+FEW_TRAIN_EXAMPLES = 5
+"""A class with fewer is learnt from their accidental details."""
 NAMES_SHOWN = 3
 
 
-def doubt_layout(root: Path, pictures: Sequence[Picture]) -> str:
+def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
     """Finds out whether the folders of a folder are hardly the classes that its owner means.
 
     Args:
         root: the folder.
-        pictures: their paths are `root/CLASS/picture`, or deeper.
+        examples: their paths are `root/CLASS/example`, or deeper.
+        kind: of the examples.
 
     Returns:
         What is wrong and what to do, in a sentence or two; empty if nothing is.
     """
-    folders = Counter(picture.path.parent for picture in pictures if _may_be_picture(picture.path.suffix.lower()))
+    folders = Counter(example.path.parent for example in examples if _may_be(kind.type, example.path.suffix.lower()))
     inside: dict[str, Counter[str]] = defaultdict(Counter)
-    """For each folder, the pictures in each folder in it; those that are directly in it have the name ''."""
+    """For each folder, the examples in each folder in it; those that are directly in it have the name ''."""
     for folder, count in folders.items():
         name, below, *_ = (*folder.relative_to(root).parts, "")
         inside[name][below] += count
@@ -41,10 +41,10 @@ def doubt_layout(root: Path, pictures: Sequence[Picture]) -> str:
             return ""
         (name,) = inside
         return (
-            f"--data must be a folder with one folder of pictures per class; '{root}' has the folder '{name}' alone, "
-            f"and the classes are further in. Name the folder above them: --data {common}"
+            f"--data must be a folder with one folder of {kind.nouns} per class; '{root}' has the folder '{name}' "
+            f"alone, and the classes are further in. Name the folder above them: --data {common}"
         )
-    return _doubt_copy(root, inside) or _doubt_collections(root, inside, folders)
+    return _doubt_copy(root, inside, kind) or _doubt_collections(root, inside, folders, kind)
 
 
 def check_class_names(class_names: Iterable[str]) -> None:
@@ -64,43 +64,38 @@ def check_class_names(class_names: Iterable[str]) -> None:
             )
 
 
-def find_cautions(train_counts: dict[str, int], shorter_sides: Sequence[int]) -> list[str]:
-    """Says why hardly anything can be learnt from pictures, in sentences.
+def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int]) -> list[str]:
+    """Says why hardly anything can be learnt from examples, in sentences.
 
     Args:
-        train_counts: training pictures of each class.
-        shorter_sides: of the pictures, or of a sample of them, pixels.
+        kind: of the examples.
+        train_counts: training examples of each class.
+        sizes: of the examples, or of a sample of them, in the unit of their kind.
     """
-    found = []
-    tiny = sum(side < TINY_SIDE for side in shorter_sides)
-    if tiny:
-        found.append(
-            f"{tiny:,} of {len(shorter_sides):,} pictures looked at are less than {TINY_SIDE} pixels high or wide: "
-            "there is hardly anything to see in them."
-        )
-    few = {name: count for name, count in train_counts.items() if count < FEW_TRAIN_PICTURES}
+    found = kind.cautions(sizes)
+    few = {name: count for name, count in train_counts.items() if count < FEW_TRAIN_EXAMPLES}
     if few:
         least = sorted(few, key=lambda name: (few[name], natural_order(name)))
         shown = _listed([f"{name} ({few[name]:,})" for name in least])
-        found.append(f"Fewer than {FEW_TRAIN_PICTURES} training pictures are of {shown}: too few to learn from.")
+        found.append(f"Fewer than {FEW_TRAIN_EXAMPLES} training {kind.nouns} are of {shown}: too few to learn from.")
     return found
 
 
-def _doubt_copy(root: Path, inside: dict[str, Counter[str]]) -> str:
+def _doubt_copy(root: Path, inside: dict[str, Counter[str]], kind: Kind) -> str:
     """Whether one folder has the others once more, as some downloads have: `cat`, `dog`, `pets/cat`, `pets/dog`."""
     for name, below in inside.items():
         again = sorted(below.keys() & (inside.keys() - {name}), key=natural_order)
         if len(again) > 1:
             return (
-                f"--data must be a folder with one folder of pictures per class; '{root / name}' is beside the folders "
-                f"{_listed(again)}, and has folders of the same names. Move it elsewhere, or name it alone: "
+                f"--data must be a folder with one folder of {kind.nouns} per class; '{root / name}' is beside the "
+                f"folders {_listed(again)}, and has folders of the same names. Move it elsewhere, or name it alone: "
                 f"--data {root / name}{_or_train(root, name)}"
             )
     return ""
 
 
-def _doubt_collections(root: Path, inside: dict[str, Counter[str]], folders: Collection[Path]) -> str:
-    """Whether several folders have the same folders in place of pictures: `originals/CLASS` and `resized/CLASS`."""
+def _doubt_collections(root: Path, inside: dict[str, Counter[str]], folders: Collection[Path], kind: Kind) -> str:
+    """Whether several folders have the same folders in place of examples: `originals/CLASS` and `resized/CLASS`."""
     counts = Counter(name for below in inside.values() for name in below if name)
     shared = sorted((name for name, count in counts.items() if count > 1), key=natural_order)
     holders = sorted((name for name, below in inside.items() if below.keys() & set(shared)), key=natural_order)
@@ -112,13 +107,13 @@ def _doubt_collections(root: Path, inside: dict[str, Counter[str]], folders: Col
     ):
         return (
             f"A split must be above the classes, as in '{root / splits[-1] / holders[0]}'; there is "
-            f"'{root / holders[0] / splits[-1]}'. Move the folders, or list the pictures and their splits in a .csv "
-            "file."
+            f"'{root / holders[0] / splits[-1]}'. Move the folders, or list the {kind.nouns} and their splits in a "
+            ".csv file."
         )
     if len(shared) < 2:
         return ""
     return (
-        f"--data must be a folder with one folder of pictures per class; in '{root}', {_listed(holders)} have "
+        f"--data must be a folder with one folder of {kind.nouns} per class; in '{root}', {_listed(holders)} have "
         f"folders of the same names in them ({_listed(shared)}). Name one: --data {root / holders[0]}"
         f"{_or_train(root, *holders)}"
     )
@@ -136,6 +131,6 @@ def _listed(names: Sequence[str]) -> str:
 
 
 @functools.cache
-def _may_be_picture(ending: str) -> bool:
-    """Whether a file of this ending is none of another kind, such as .txt."""
-    return (mimetypes.guess_type(f"x{ending}")[0] or "image/").startswith("image/")
+def _may_be(mime: str, ending: str) -> bool:
+    """Whether a file of this ending may be of a kind, as far as the system knows endings."""
+    return (mimetypes.guess_type(f"x{ending}")[0] or mime).startswith(mime)

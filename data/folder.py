@@ -1,4 +1,4 @@
-"""Pictures in a folder: `root/CLASS/picture`, or `root/{train,val,test}/CLASS/picture`."""
+"""Examples in a folder: `root/CLASS/file`, or `root/{train,val,test}/CLASS/file`."""
 
 import os
 from collections.abc import Mapping
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from app.errors import UsageError
 from data.doubts import doubt_layout
+from data.kinds import kind_of, promised_kind
 from data.sources import (
     LINK_OUT,
-    PICTURE_ENDINGS,
     SOURCES,
     SPLIT_FOLDERS,
-    Picture,
+    Example,
     Source,
     Split,
     is_within,
@@ -29,7 +29,7 @@ def accepts(data: str) -> bool:
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
-    """Finds every file below the class folders; whether it is a picture is found out by decoding it.
+    """Finds every file below the class folders; whether it is an example is found out by reading it.
 
     Args:
         data: the value of `--data`.
@@ -48,19 +48,20 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         others = [folder for folder in folders if folder not in splits and not walk.is_empty(folder)]
         _check_split_folders(root, others, list(splits), has_train, walk.hint())
         doubt = ""
-        pictures = [
-            picture
+        examples = [
+            example
             for folder, split in splits.items()
-            for picture in _load_classes(walk, folder, walk.subfolders(folder), split)
+            for example in _load_classes(walk, folder, walk.subfolders(folder), split)
         ]
     else:
-        pictures = _load_classes(walk, root, folders, None)
-        doubt = doubt_layout(root, pictures)
-    return Source(root.resolve().name, root, pictures, set_aside=walk.set_aside, doubt=doubt)
+        examples = _load_classes(walk, root, folders, None)
+        doubt = doubt_layout(root, examples, kind_of(example.path for example in examples))
+    kind = kind_of(example.path for example in examples)
+    return Source(root.resolve().name, root, examples, kind, set_aside=walk.set_aside, doubt=doubt)
 
 
 def check_outside(data: str, places: Mapping[str, Path]) -> None:
-    """Makes sure that nothing is written into the folder of the pictures, where the next run takes it for a class.
+    """Makes sure that nothing is written into the folder of the examples, where the next run takes it for a class.
 
     Args:
         data: the value of `--data`.
@@ -74,13 +75,13 @@ def check_outside(data: str, places: Mapping[str, Path]) -> None:
     for flag, place in places.items():
         if is_within(place, os.path.realpath(data)):
             raise UsageError(
-                f"{flag} must be outside the folder of --data, which holds nothing but pictures; '{place}' is inside "
+                f"{flag} must be outside the folder of --data, which holds nothing but data; '{place}' is inside "
                 f"'{data}'. Name another {flag}."
             )
 
 
 def files_below(folder: Path, outside: bool) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Every file in a folder and the folders in it, pictures or not, in order; without leftovers.
+    """Every file in a folder and the folders in it, examples or not, in order, without leftovers.
 
     Args:
         folder: where to look.
@@ -113,12 +114,12 @@ class _Walk:
         return [Path(entry.path) for entry in _entries(folder) if _is_folder(entry) and self._enter(entry)]
 
     def files_below(self, folder: Path) -> list[Path]:
-        """Every file in a folder and the folders in it, pictures or not, in order."""
+        """Every file in a folder and the folders in it, examples or not, in order."""
         files, waiting = [], [folder]
         while waiting:
             parent = waiting.pop()
             entries = _entries(parent)
-            if not entries and parent != folder and parent.suffix.lower() in PICTURE_ENDINGS:
+            if not entries and parent != folder and promised_kind(parent):
                 self.set_aside.append((parent, "a folder, not a file"))
             inner = []
             for entry in entries:
@@ -165,22 +166,23 @@ class _Walk:
         return reason is None
 
 
-def _load_classes(walk: _Walk, root: Path, folders: list[Path], split: Split | None) -> list[Picture]:
+def _load_classes(walk: _Walk, root: Path, folders: list[Path], split: Split | None) -> list[Example]:
     if not folders:
         raise UsageError(
-            f"--data must be a folder with one folder of pictures per class; '{root}' has no folder in it.{walk.hint()}"
+            f"--data must be a folder with one folder of {kind_of(()).nouns} per class; '{root}' has no folder in it."
+            f"{walk.hint()}"
         )
-    pictures = []
+    examples = []
     for folder in folders:
         set_aside = len(walk.set_aside)
         files = walk.files_below(folder)
         if not files and len(walk.set_aside) > set_aside:
             path, reason = walk.set_aside[set_aside]
-            raise UsageError(f"Every class needs pictures; the folder '{folder}' has none: '{path}' is {reason}.")
+            raise UsageError(f"Every class needs files; the folder '{folder}' has none: '{path}' is {reason}.")
         if not files:
-            raise UsageError(f"Every class needs pictures; the folder '{folder}' is empty. Fill it or remove it.")
-        pictures += [Picture(path, (printable(folder.name),), split) for path in files]
-    return pictures
+            raise UsageError(f"Every class needs files; the folder '{folder}' is empty. Fill it or remove it.")
+        examples += [Example(path, (printable(folder.name),), split) for path in files]
+    return examples
 
 
 def _check_split_folders(
@@ -193,7 +195,7 @@ def _check_split_folders(
     if others:
         raise UsageError(
             f"--data must hold either class folders or train/, val/ and test/; '{root}' mixes {names} with {others}. "
-            f"If {names} is meant as a class, list the pictures in a .csv file."
+            f"If {names} is meant as a class, list the files in a .csv file."
         )
 
 

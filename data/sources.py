@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 from app.errors import UsageError, did_you_mean
 from app.escapes import visible
+from data.kinds import Content, Kind, promised_kind
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -35,20 +36,26 @@ SOURCES = {
 }
 """What the user types, and the module that has `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`
 for it."""
-PICTURE_ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2", ".heic")
-"""Of names that promise a picture, in lower case; what a file is in truth is found out by decoding it."""
 ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 LINK_OUT = "a link out of the folder, which --outside would follow"
 
 
-class Picture(NamedTuple):
-    """One labelled picture file."""
+class Example(NamedTuple):
+    """One thing to learn from: a file, or a part of one."""
 
     path: Path
+    """Of the file; where there is none of its own, a path below the data's folder that names it in tables."""
     labels: tuple[str, ...]
     """Names of its classes: one, or in a multi-label task any number."""
     split: Split | None = None
     """The split the source itself puts it in; None lets `splits.py` decide."""
+    content: bytes | None = None
+    """The example itself where it has no file."""
+
+    @property
+    def place(self) -> Content:
+        """Where it is to be read."""
+        return self.path if self.content is None else self.content
 
 
 class Source(NamedTuple):
@@ -58,7 +65,8 @@ class Source(NamedTuple):
     """Short name for folders and titles."""
     root: Path
     """Folder the paths are shown relative to."""
-    pictures: list[Picture]
+    examples: list[Example]
+    kind: Kind
     multi_label: bool = False
     set_aside: Sequence[tuple[Path, str]] = ()
     """What is known not to be used before any decoding, with the reason."""
@@ -88,8 +96,8 @@ def load_source(data: str, cache_dir: Path, outside: bool = False) -> Source:
     path = Path(data)
     if path.suffix.lower() in ARCHIVE_ENDINGS and path.exists():
         problem = "which is an archive. Unpack it first, and name the folder that comes out."
-    elif path.suffix.lower() in PICTURE_ENDINGS and path.exists():
-        problem = "which is one picture. Name the folder that has a folder of pictures for each class."
+    elif (kind := promised_kind(path)) and path.exists():
+        problem = f"which is one {kind.noun}. Name the folder that has a folder of {kind.nouns} for each class."
     elif path.exists():
         problem = "which is neither a folder nor a .csv file."
     else:

@@ -1,8 +1,8 @@
-"""Which pictures are learnt from, chosen by, and measured on.
+"""Splits examples into those that are learnt from, chosen by, and measured on.
 
-The splits are seeded and stratified by class. Copies of one file, and pictures that look the same, stay on one side, or
-the test would be of memory. A picture's place depends on its content and on what looks like it alone, so adding a file
-that nothing looks like moves only the few that are on the borders of its class.
+The splits are seeded and stratified by class. Copies of one file, and examples that look the same, stay on one side, or
+the test would be of memory. The split of an example depends on its content and on what looks like it alone, so adding
+a file that nothing looks like moves only the few that are on the borders of its class.
 """
 
 import hashlib
@@ -13,19 +13,20 @@ from typing import NamedTuple
 
 from app.errors import UsageError
 from app.terminal import common_reasons
+from data.kinds import Kind
 from data.preflight import SetAside
-from data.sources import SPLITS, Picture, Split
+from data.sources import SPLITS, Example, Split
 
 
 class Splits(NamedTuple):
-    """The split of every picture, and the copies that could not be used."""
+    """The split of every example, and the copies that could not be used."""
 
     assigned: list[Split | None]
-    """One per picture, in order; None for a copy that another split already has."""
+    """One per example, in order; None for a copy that another split already has."""
     duplicates: int
     """Files that are byte for byte a copy of an earlier one."""
     near_duplicates: int
-    """Pictures that look like another and are kept on its side where splits are carved, not counting copies."""
+    """Examples that look like another and are kept on its side where splits are carved, not counting copies."""
     set_aside: list[SetAside]
     """Copies on both sides of splits that the data itself makes, with the reason."""
     warnings: list[str]
@@ -33,7 +34,8 @@ class Splits(NamedTuple):
 
 
 def assign_splits(
-    pictures: Sequence[Picture],
+    kind: Kind,
+    examples: Sequence[Example],
     digests: Sequence[str],
     looks: Sequence[int],
     *,
@@ -43,35 +45,36 @@ def assign_splits(
     multi_label: bool = False,
     given_splits: Collection[Split | None] = (),
 ) -> Splits:
-    """Assigns every picture to train, val or test.
+    """Assigns every example to train, val or test.
 
-    Splits that the data makes are kept. What it lacks is carved from its training pictures (or from all, if it makes
+    Splits that the data makes are kept. What it lacks is carved from its training examples (or from all, if it makes
     none): of each class the given fraction, rounded, and at least one.
 
     Args:
-        pictures: readable pictures.
+        kind: of the examples.
+        examples: readable examples.
         digests: SHA-256 of each.
         looks: a number for each, the same for those that look the same; copies have the same.
-        val_fraction: share of the pictures for val, where the data has none; 0 for no val.
+        val_fraction: share of the examples for val, where the data has none; 0 for no val.
         test_fraction: likewise for test.
         seed: another seed gives other splits.
-        multi_label: whether a picture may have several labels.
-        given_splits: splits that the data makes, readable pictures in them or not.
+        multi_label: whether an example may have several labels.
+        given_splits: splits that the data makes, readable examples in them or not.
 
     Raises:
-        UsageError: a class has too few pictures for that, and the message names it; or a split of the data has none.
+        UsageError: a class has too few examples for that, and the message names it; or a split of the data has none.
     """
-    made = *given_splits, *(picture.split for picture in pictures)
+    made = *given_splits, *(example.split for example in examples)
     given = {split for split in made if split is not None}
     groups: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
         groups[digest].append(index)
-    assigned: list[Split | None] = [None] * len(pictures)
+    assigned: list[Split | None] = [None] * len(examples)
     set_aside: list[SetAside] = []
     to_carve: list[str] = []
     for digest, members in groups.items():
-        keeper, rejected = _judge_copies(pictures, members)
-        set_aside += [SetAside(pictures[index].path, reason) for index, reason in rejected.items()]
+        keeper, rejected = _judge_copies(kind, examples, members)
+        set_aside += [SetAside(examples[index].path, reason) for index, reason in rejected.items()]
         for index in members:
             if index not in rejected:
                 assigned[index] = keeper or "train"
@@ -83,34 +86,37 @@ def assign_splits(
     units: dict[int, list[str]] = defaultdict(list)
     for digest in to_carve:
         units[looks[groups[digest][0]]].append(digest)
-    carved, warnings = _carve(pictures, groups, list(units.values()), fractions, seed, multi_label)
+    carved, warnings = _carve(kind, examples, groups, list(units.values()), fractions, seed, multi_label)
     for digest, split in carved.items():
         for index in groups[digest]:
             assigned[index] = split
     for split in sorted(given | set(fractions)):
         if split not in assigned:
-            raise UsageError(f"The {split} split of the data has no readable pictures.{_reasons(set_aside)}")
+            raise UsageError(f"The {split} split of the data has no readable {kind.nouns}.{_reasons(set_aside)}")
     alike = [unit for unit in units.values() if len(unit) > 1 and len({carved[digest] for digest in unit}) == 1]
     near_duplicates = sum(map(len, alike)) if fractions else 0
-    warnings += _warn_of_given(assigned, looks, given)
-    return Splits(assigned, len(pictures) - len(groups), near_duplicates, set_aside, warnings)
+    warnings += _warn_of_given(kind, assigned, looks, given)
+    return Splits(assigned, len(examples) - len(groups), near_duplicates, set_aside, warnings)
 
 
-def _warn_of_given(assigned: Sequence[Split | None], looks: Sequence[int], given: Collection[Split]) -> list[str]:
-    """Sentences about pictures of the data's own splits that look like a training picture."""
+def _warn_of_given(
+    kind: Kind, assigned: Sequence[Split | None], looks: Sequence[int], given: Collection[Split]
+) -> list[str]:
+    """Sentences about examples of the data's own splits that look like a training example."""
     in_train = {look for look, split in zip(looks, assigned, strict=True) if split == "train"}
     counts = Counter(split for look, split in zip(looks, assigned, strict=True) if split in given and look in in_train)
     return [
-        f"{counts[split]:,} {split} {'picture looks' if counts[split] == 1 else 'pictures look'} like a training "
-        f"picture; the splits are the data's own and stay as they are, so {split} may show better figures than new "
-        f"pictures would"
+        f"{counts[split]:,} {split} {f'{kind.noun} looks' if counts[split] == 1 else f'{kind.nouns} look'} like a "
+        f"training {kind.noun}; the splits are the data's own and stay as they are, so {split} may show better figures "
+        f"than new {kind.nouns} would"
         for split in ("val", "test")
         if counts[split]
     ]
 
 
 def check_classes(
-    pictures: Sequence[Picture],
+    kind: Kind,
+    examples: Sequence[Example],
     assigned: Sequence[Split | None],
     classes: Sequence[str],
     set_aside: Sequence[SetAside] = (),
@@ -118,9 +124,10 @@ def check_classes(
     """Makes sure that every class can be learnt, and that no class is only in val or test.
 
     Args:
-        pictures: readable pictures.
+        kind: of the examples.
+        examples: readable examples.
         assigned: the split of each, None for those set aside.
-        classes: names of all classes, readable pictures in them or not.
+        classes: names of all classes, readable examples in them or not.
         set_aside: files that are not used, for the reasons.
 
     Raises:
@@ -132,15 +139,16 @@ def check_classes(
             f"{f' ({classes[0]})' if classes else ''}. Add a folder or a label for each class."
         )
     counts: dict[Split, Counter] = {split: Counter() for split in SPLITS}
-    for picture, split in zip(pictures, assigned, strict=True):
+    for example, split in zip(examples, assigned, strict=True):
         if split is not None:
-            counts[split].update(picture.labels)
+            counts[split].update(example.labels)
     for name in classes:
         if not counts["train"][name]:
             elsewhere = [split for split in ("val", "test") if counts[split][name]]
             where = f"only in {' and '.join(elsewhere)}" if elsewhere else "in no split"
             raise UsageError(
-                f"Every class needs readable pictures to train on; '{name}' has pictures {where}.{_reasons(set_aside)}"
+                f"Every class needs readable {kind.nouns} to train on; '{name}' has {kind.nouns} {where}."
+                f"{_reasons(set_aside)}"
             )
 
 
@@ -151,57 +159,59 @@ def _reasons(set_aside: Sequence[SetAside]) -> str:
     return f" Set aside: {common_reasons(item.reason for item in set_aside)}. Mend or remove these files."
 
 
-def _judge_copies(pictures: Sequence[Picture], members: list[int]) -> tuple[Split | None, dict[int, str]]:
+def _judge_copies(kind: Kind, examples: Sequence[Example], members: list[int]) -> tuple[Split | None, dict[int, str]]:
     """Decides about the copies of one file.
 
     Returns:
         The evaluation split that has it (a training copy would be a leak), if any; and of the copies to set aside the
         positions and reasons.
     """
-    first = pictures[members[0]]
-    if any(pictures[index].labels != first.labels for index in members):
-        names = ", ".join(sorted({label for index in members for label in pictures[index].labels}))
-        reason = f"copies of one picture have different labels: {names}"
+    first = examples[members[0]]
+    if any(examples[index].labels != first.labels for index in members):
+        names = ", ".join(sorted({label for index in members for label in examples[index].labels}))
+        reason = f"copies of one {kind.noun} have different labels: {names}"
         return None, dict.fromkeys(members, reason)
-    claims = {pictures[index].split for index in members}
+    claims = {examples[index].split for index in members}
     keeper: Split | None = next((split for split in ("test", "val") if split in claims), None)
     if keeper is None:
         return None, {}
-    original = next(pictures[index] for index in members if pictures[index].split == keeper)
+    original = next(examples[index] for index in members if examples[index].split == keeper)
     reason = f"a copy of {original.path.name}, which is in the {keeper} split"
-    return keeper, {index: reason for index in members if pictures[index].split != keeper}
+    return keeper, {index: reason for index in members if examples[index].split != keeper}
 
 
 def _carve(
-    pictures: Sequence[Picture],
+    kind: Kind,
+    examples: Sequence[Example],
     groups: dict[str, list[int]],
     units: Sequence[list[str]],
     fractions: dict[Split, float],
     seed: int,
     multi_label: bool,
 ) -> tuple[dict[str, Split], list[str]]:
-    """Assigns the pictures that no evaluation split has, by digest: of each class, in an order set by the seed.
+    """Assigns the examples that no evaluation split has, by digest: of each class, in an order set by the seed.
 
     Also returns warnings.
 
     Args:
-        pictures: all.
+        kind: of the examples.
+        examples: all.
         groups: positions of the copies of each digest.
-        units: digests of pictures that look the same.
+        units: digests of examples that look the same.
         fractions: of each split that is wanted.
         seed: decides the order.
-        multi_label: whether a picture may have several labels.
+        multi_label: whether an example may have several labels.
     """
     chosen: dict[str, Split] = {}
     warnings: list[str] = []
-    for class_name, members in _strata(pictures, groups, units, len(fractions) + 1, multi_label).items():
+    for class_name, members in _strata(examples, groups, units, len(fractions) + 1, multi_label).items():
         count = sum(map(len, members))
         sizes = {split: max(1, round(share * count)) for split, share in fractions.items()}
         if count <= sum(sizes.values()):
-            raise _too_few(class_name, count, sizes)
+            raise _too_few(kind, class_name, count, sizes)
         assigned, warning = _deal(members, sizes, seed)
         chosen.update(assigned)
-        warnings += [warning.format(class_name)] if warning else []
+        warnings += [warning.format(kind.nouns, class_name)] if warning else []
     return chosen, warnings
 
 
@@ -218,10 +228,10 @@ def _deal(units: Sequence[list[str]], sizes: dict[Split, int], seed: int) -> tup
     room, wanted = sum(map(len, small)), sum(sizes.values())
     warning = None
     if room < len(sizes):
-        warning = "so many pictures of '{}' look the same that they are on both sides of the split"
+        warning = "so many {} of '{}' look the same that they are on both sides of the split"
         small, large = small + [[digest] for unit in large for digest in unit], []
     elif large and room < wanted:
-        warning = "so many pictures of '{}' look the same that the other splits get fewer than they should"
+        warning = "so many {} of '{}' look the same that the other splits get fewer than they should"
         sizes = {split: max(1, size * room // wanted) for split, size in sizes.items()}
 
     def place(unit: list[str]) -> bytes:
@@ -239,7 +249,7 @@ def _deal(units: Sequence[list[str]], sizes: dict[Split, int], seed: int) -> tup
 
 
 def _strata(
-    pictures: Sequence[Picture],
+    examples: Sequence[Example],
     groups: dict[str, list[int]],
     units: Sequence[list[str]],
     fewest: int,
@@ -247,10 +257,10 @@ def _strata(
 ) -> dict[str, list[list[str]]]:
     """Groups units by class; in a multi-label task by their rarest label, which is the hardest to spread evenly.
 
-    Multi-label strata of fewer than `fewest` are joined: their labels are on other pictures too. A unit of several
+    Multi-label strata of fewer than `fewest` are joined: their labels are on other examples too. A unit of several
     classes is of the rarest.
     """
-    labels = {digest: pictures[groups[digest][0]].labels for unit in units for digest in unit}
+    labels = {digest: examples[groups[digest][0]].labels for unit in units for digest in unit}
     frequency = Counter(label for each in labels.values() for label in each)
     strata: dict[str, list[list[str]]] = defaultdict(list)
     for unit in units:
@@ -267,9 +277,9 @@ def _strata(
     return strata
 
 
-def _too_few(class_name: str, available: int, sizes: dict[Split, int]) -> UsageError:
+def _too_few(kind: Kind, class_name: str, available: int, sizes: dict[Split, int]) -> UsageError:
     flags = " or ".join(f"--{split}-fraction 0" for split in sizes)
     return UsageError(
-        f"The class '{class_name}' has too few readable pictures: {available}, not counting copies, where "
-        f"{' and '.join(['train', *sizes])} need at least one each. Add pictures, or set {flags}."
+        f"The class '{class_name}' has too few readable {kind.nouns}: {available}, not counting copies, where "
+        f"{' and '.join(['train', *sizes])} need at least one each. Add {kind.nouns}, or set {flags}."
     )

@@ -20,10 +20,10 @@ from PIL import Image
 from app.terminal import attempt
 from data.content import MAX_BYTES, UnreadableError
 from data.images.decode import decode_picture, read_picture
+from data.images.explain import grad_cam, overlay
 from data.sources import printable
 from inference.answer_table import answer_table, labels_of
 from inference.answering import AnsweringModel
-from inference.explain import grad_cam, overlay
 from inference.files import FoundFile
 from inference.web_server import HOST, serve
 

@@ -85,10 +85,10 @@ some = load_inputs(base).data
 # which of the four ways. *test* is left alone until the end: what is chosen on a split looks better on it than it is.
 
 # %%
-labels = np.array([picture.labels[0] for picture in some.pictures])
+labels = np.array([picture.labels[0] for picture in some.examples])
 figure, axes = plt.subplots(2, 5, figsize=(7.5, 3.4))
 for axis, name in zip(axes.flat, some.class_names, strict=False):
-    axis.imshow(some.pixels[some.splits["train"][labels[some.splits["train"]] == name][0]])
+    axis.imshow(some.inputs[0][some.splits["train"][labels[some.splits["train"]] == name][0]])
     axis.set(title=name, xticks=[], yticks=[])
 figure.tight_layout()
 plt.show()
@@ -103,7 +103,7 @@ pd.DataFrame({split: pd.Series(labels[some.splits[split]]).value_counts() for sp
 # %%
 results = {}
 started = time.perf_counter()
-accuracy = raw_pixels_accuracy(some.pixels, some.targets, some.splits["train"], some.splits["val"], some.task)
+accuracy = raw_pixels_accuracy(some.inputs[0], some.targets, some.splits["train"], some.splits["val"], some.task)
 results["raw pixels,\nlinear model"] = {"accuracy": accuracy, "seconds": time.perf_counter() - started}
 print(f"val accuracy {accuracy:.1%}")
 

@@ -48,7 +48,7 @@ from PIL import Image, ImageOps
 from app.config import TrainConfig
 from app.terminal import import_tensorflow
 from data.images.decode import read_picture
-from data.images.signature import compared_values
+from data.images.look_alikes import compared_values
 from data.near_duplicates import group_near_duplicates
 from data.sources import SPLITS, load_source
 from notebooks.beginning import locate, make_work_folder, quietly, some_pictures
@@ -130,8 +130,8 @@ pd.DataFrame([(found.display_path(item.path), item.reason) for item in found.qua
 
 # %%
 sideways = next(
-    (each.path for each in found.pictures if Image.open(each.path).getexif().get(0x0112, 1) != 1),
-    found.pictures[0].path,
+    (each.path for each in found.examples if Image.open(each.path).getexif().get(0x0112, 1) != 1),
+    found.examples[0].path,
 )
 _, axes = plt.subplots(1, 2, figsize=(5, 2.6))
 axes[0].imshow(Image.open(sideways))
@@ -146,7 +146,7 @@ plt.show()
 
 # %%
 wide = work / "wide.png"
-row = [Image.open(each.path).convert("RGB").resize((240, 240)) for each in found.pictures[:2]]
+row = [Image.open(each.path).convert("RGB").resize((240, 240)) for each in found.examples[:2]]
 Image.fromarray(np.hstack(row)).save(wide)
 _, axes = plt.subplots(1, 4, figsize=(9, 2.4), width_ratios=[2, 1, 1, 1])
 axes[0].imshow(Image.open(wide))
@@ -166,14 +166,14 @@ plt.show()
 
 # %%
 split_of = {int(position): split for split in SPLITS for position in found.splits[split]}
-numbers = group_near_duplicates(found.looks, compared_values).numbers
+numbers = group_near_duplicates(found.signatures, compared_values).numbers
 groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
 together = sorted((group for group in groups if len(group) > 1), key=len, reverse=True)[:3]
 for group in together:
     _, axes = plt.subplots(1, len(group), figsize=(1.6 * len(group), 1.9), squeeze=False)
     for axis, position in zip(axes[0], group, strict=True):
-        axis.imshow(found.pixels[position])
-        name = found.pictures[position].path.name
+        axis.imshow(found.inputs[0][position])
+        name = found.examples[position].path.name
         axis.set_title(f"{name}\n{split_of.get(int(position), 'set aside')}", fontsize=9)
         axis.axis("off")
     plt.show()
@@ -185,7 +185,7 @@ for group in together:
 # chosen by, and *test* is looked at once, at the end.
 
 # %%
-rows = [(found.pictures[position].labels[0], split) for position, split in split_of.items()]
+rows = [(found.examples[position].labels[0], split) for position, split in split_of.items()]
 pd.crosstab(*zip(*rows, strict=True), rownames=["class"], colnames=["split"])[list(SPLITS)]
 
 # %%
@@ -195,7 +195,7 @@ for row, split in zip(axes, SPLITS, strict=True):
     for axis in row:
         axis.axis("off")
     for axis, position in zip(row, some, strict=False):
-        axis.imshow(found.pixels[position])
+        axis.imshow(found.inputs[0][position])
     row[0].set_title(split, loc="left")
 figure.tight_layout()
 plt.show()
@@ -210,7 +210,7 @@ def places(folder: Path) -> dict[str, str]:
     """The split of each picture of a folder, by its path."""
     with quietly():
         known = load_inputs(dataclasses.replace(config, data=str(folder))).data
-    return {known.display_path(known.pictures[at].path): split for split in SPLITS for at in known.splits[split]}
+    return {known.display_path(known.examples[at].path): split for split in SPLITS for at in known.splits[split]}
 
 
 before = places(photos)
@@ -229,7 +229,7 @@ pd.DataFrame(moved, columns=["moved", "from", "to"])
 # Several labels joined by `|` make the task multi-label.
 
 # %%
-files = load_source(str(photos), work).pictures
+files = load_source(str(photos), work).examples
 rows = [(file.path.relative_to(photos), file.labels[0], "") for file in files]
 csv = pd.DataFrame(rows, columns=["path", "label", "split"])
 csv.loc[csv.index % 5 == 1, "split"] = "test"  # a test split of our own; the rest is left open
@@ -251,8 +251,8 @@ csv.head(6)
 os.environ["TFDS_DATA_DIR"] = str(work / "tfds")
 absl.logging.set_verbosity(absl.logging.ERROR)
 positions = np.concatenate(list(found.splits.values()))
-numbers = [found.class_names.index(found.pictures[position].labels[0]) for position in positions]
-examples = [{"image": found.pixels[at], "label": number} for at, number in zip(positions, numbers, strict=True)]
+numbers = [found.class_names.index(found.examples[position].labels[0]) for position in positions]
+examples = [{"image": found.inputs[0][at], "label": number} for at, number in zip(positions, numbers, strict=True)]
 with quietly(), contextlib.redirect_stderr(io.StringIO()):  # progress of a second
     import tensorflow_datasets as tfds
 

@@ -193,8 +193,8 @@ plt.show()
 # %%
 some = inputs.data
 train, val = some.splits["train"][::2], some.splits["val"][::2]
-x, y = some.pixels[train].astype("float32"), some.targets[train]
-x_val, y_val = some.pixels[val].astype("float32"), some.targets[val]
+x, y = some.inputs[0][train].astype("float32"), some.targets[train]
+x_val, y_val = some.inputs[0][val].astype("float32"), some.targets[val]
 loss = "binary_crossentropy" if some.task.two_classes else "categorical_crossentropy"
 model, head, layers = classifier.model, classifier.head, classifier.backbone.layers
 norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]

@@ -46,9 +46,9 @@ from IPython.display import Image, display
 
 from app.config import TrainConfig
 from data.images.decode import read_picture
+from data.images.explain import grad_cam, overlay
 from data.prepare import order_classes
 from data.sources import load_source
-from inference.explain import grad_cam, overlay
 from inference.load import load_model, read_run
 from inference.predictor import Predictor
 from notebooks.beginning import locate, make_work_folder, shown_without, some_pictures
@@ -165,7 +165,7 @@ def show_pictures(pictures, titles, columns=6, colours=None):
 
 trained = read_run(folder)
 model = load_model(trained)
-outputs = Predictor(model, trained.cut)(inputs.data.pixels[inputs.data.splits["test"]])
+outputs = Predictor(model, trained.cut)(inputs.data.inputs[0][inputs.data.splits["test"]])
 mistakes = explain_mistakes(inputs.data, outputs, "test", model)
 shown = mistakes.shown[:6]
 print(f"{mistakes.num_mistakes} mistakes; the most confident:")
@@ -218,7 +218,7 @@ place = locate(medical_data) if medical_data else str(work / "smears")
 source = load_source(place, work / "cache")
 healthy, infected = order_classes(source, None)
 paths = {healthy: [], infected: []}
-for each in source.pictures:
+for each in source.examples:
     paths[each.labels[0]].append(each.path)
 print(", ".join(f"{len(places):,} {name}" for name, places in paths.items()))
 show_pictures(
@@ -359,7 +359,7 @@ pd.DataFrame(rows)
 # %%
 order = np.argsort(np.where(truths["test"] == 1, scores["test"], np.nan)[:, 0])[: int(truths["test"].sum())]
 chosen = [*order[::-1][:3], *order[:3]]
-pixels = inputs.data.pixels[inputs.data.splits["test"][chosen]]
+pixels = inputs.data.inputs[0][inputs.data.splits["test"][chosen]]
 heatmaps = grad_cam(load_model(read_run(folder)), pixels, np.ones(len(chosen), int))
 show_pictures(
     [*pixels, *(overlay(*pair) for pair in zip(pixels, heatmaps, strict=True))],

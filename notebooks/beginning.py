@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from data.sources import Picture, load_source
+from data.sources import Example, load_source
 
 ROOT = Path(__file__).resolve().parents[1]
 """Folder of the project."""
@@ -51,8 +51,8 @@ def some_pictures(data: str, count: int | None, folder: Path) -> Path:
     Raises:
         UsageError: there is no such data.
     """
-    pictures = load_source(locate(data), folder / "cache").pictures
-    groups: dict[tuple, list[Picture]] = defaultdict(list)
+    pictures = load_source(locate(data), folder / "cache").examples
+    groups: dict[tuple, list[Example]] = defaultdict(list)
     for picture in pictures:
         groups[picture.split, picture.labels[:1]].append(picture)
     total, wanted = len(pictures), min(count or len(pictures), len(pictures))

@@ -11,7 +11,7 @@ from app.escapes import visible
 from app.files import as_read, write_json
 from app.terminal import console, counted, progress_bar, show_stage
 from data.pipeline import View, input_batches
-from data.prepare import ImageData
+from data.prepare import Data
 from data.sources import Split
 from features.extract import BATCH_SIZE
 from inference.load import TrainedRun, load_model
@@ -85,19 +85,19 @@ def _labels(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     return {(row.split, row.path): row.label for row in rows.itertuples(index=False)}
 
 
-def _predict(run: TrainedRun, data: ImageData) -> dict[Split, np.ndarray]:
+def _predict(run: TrainedRun, data: Data) -> dict[Split, np.ndarray]:
     predictor = Predictor(load_model(run), run.cut)
     outputs: dict[Split, list[np.ndarray]] = {}
     with progress_bar("evaluate", sum(map(len, data.splits.values()))) as advance:
         for split, positions in data.splits.items():
             outputs[split] = []
-            for batch in input_batches(View(data.pixels, positions), BATCH_SIZE):
+            for batch in input_batches(View(data.inputs[0], positions), BATCH_SIZE):
                 outputs[split].append(predictor(batch))
                 advance(len(batch))
     return {split: np.concatenate(parts) for split, parts in outputs.items()}
 
 
-def _measure(data: ImageData, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
+def _measure(data: Data, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
     positions = data.splits[split]
     return data.task.measure(data.targets[positions], outputs, data.class_names, data.groups[positions])
 

@@ -10,7 +10,7 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.folder import check_outside
-from data.prepare import ImageData, check_labels, prepare_to_judge
+from data.prepare import Data, check_labels, prepare_to_judge
 from data.sources import SPLITS, Source, Split, load_source
 from inference.load import TrainedRun
 from inference.run_record import count_copies
@@ -25,7 +25,7 @@ class EvaluationInputs(NamedTuple):
     """A run, and pictures to measure it on."""
 
     run: TrainedRun
-    data: ImageData
+    data: Data
     """Its `splits` are those that are measured."""
     own: bool
     """Whether the pictures are meant to be those of the run."""
@@ -54,7 +54,7 @@ def load_evaluation(
     together = data is not None and not splits
     if not together and _has_splits(source, splits):
         config = dataclasses.replace(config, val_fraction=0.0, test_fraction=0.0)
-    with progress_bar("pictures", len(source.pictures)) as advance:
+    with progress_bar(source.kind.nouns, len(source.examples)) as advance:
         prepared = prepare_to_judge(source, config, run.class_names, run.task, split=not together, on_progress=advance)
     found = {split: prepared.splits[split] for split in SPLITS}
     if together:
@@ -93,11 +93,11 @@ def _own_source(config: TrainConfig) -> Source:
 
 def _has_splits(source: Source, splits: Sequence[Split]) -> bool:
     """Returns whether the source itself has all these splits; its train split may still be divided."""
-    made = {picture.split for picture in source.pictures} - {"train"}
+    made = {picture.split for picture in source.examples} - {"train"}
     return bool(splits) and set(splits) <= made
 
 
-def _show(data: ImageData) -> None:
+def _show(data: Data) -> None:
     counts = ", ".join(f"{len(positions):,} {split}" for split, positions in data.splits.items())
     show_stage("data", f"{data.name}: {counts}")
     if data.duplicates:

@@ -6,9 +6,9 @@ import keras
 import numpy as np
 
 from app.terminal import attempt
-from data.prepare import ImageData
+from data.images.explain import grad_cam, overlay
+from data.prepare import Data
 from data.sources import Split
-from inference.explain import grad_cam, overlay
 from reports.page import percent
 from tasks.answers import NO_LABEL, Answers, label_texts
 
@@ -43,7 +43,7 @@ class Mistakes(NamedTuple):
     """Sentence that says why there are no overlays; None if there are."""
 
 
-def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: keras.Model) -> Mistakes:
+def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras.Model) -> Mistakes:
     """Chooses the most confident mistakes and computes their Grad-CAM maps.
 
     Args:
@@ -60,7 +60,7 @@ def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: 
         rows = wrong[np.argsort(-certainty[wrong], kind="stable")][:MOST_SHOWN]
     else:
         rows = np.argsort(certainty, kind="stable")[:LEAST_SURE_SHOWN]
-    pictures = data.pixels[positions[rows]]
+    pictures = data.inputs[0][positions[rows]]
     heatmaps = attempt("Where it looked (Grad-CAM)", lambda: grad_cam(model, pictures, classes[rows]))
     unexplained = heatmaps if isinstance(heatmaps, str) else None
     labels = label_texts(answers.truth[rows], data.class_names)
@@ -68,7 +68,7 @@ def explain_mistakes(data: ImageData, outputs: np.ndarray, split: Split, model: 
     for index, row in enumerate(rows):
         decided = classes[row]
         denied = "not " if not answers.predicted[row, decided] else ""
-        path = data.display_path(data.pictures[positions[row]].path)
+        path = data.display_path(data.examples[positions[row]].path)
         said = f"{denied}{data.class_names[decided]}, {percent(float(certainty[row]))} sure"
         looked = None if isinstance(heatmaps, str) else overlay(pictures[index], heatmaps[index])
         shown.append(Explained(path, labels[index] or NO_LABEL, said, float(certainty[row]), pictures[index], looked))

@@ -7,14 +7,14 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from data.prepare import ImageData
+from data.prepare import Data
 from data.sources import Split
 from reports.curves import ClassCurves
 from tasks.metrics import accuracy_interval
 
 
 def per_class_table(
-    data: ImageData, outputs: np.ndarray, split: Split, curves: Mapping[int, ClassCurves], measured: dict[str, Any]
+    data: Data, outputs: np.ndarray, split: Split, curves: Mapping[int, ClassCurves], measured: dict[str, Any]
 ) -> pd.DataFrame:
     """Makes the table of `per_class.csv`, with a row per class.
 
@@ -61,7 +61,7 @@ def per_class_table(
     return table.assign(taken_for=names, taken_for_count=wrong.max(axis=1))
 
 
-def truth_and_answers(data: ImageData, outputs: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
+def truth_and_answers(data: Data, outputs: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Returns the true and the predicted classes of a split, bool (n, num_classes) each."""
     answers = data.task.answers(data.targets[data.splits[split]], outputs)
     return answers.truth, answers.predicted

@@ -9,9 +9,8 @@ import pandas as pd
 
 from app.config import TrainConfig
 from app.files import write_json
-from data.images.signature import compared_values
 from data.near_duplicates import NearDuplicate, find_near_duplicates
-from data.prepare import ImageData
+from data.prepare import Data
 from data.sources import Split, choose_judged
 from reports.curves import class_curves
 from reports.page import write_page
@@ -24,7 +23,7 @@ from tasks.metrics import METRICS
 
 def write_report(
     folder: Path,
-    data: ImageData,
+    data: Data,
     outputs: dict[Split, np.ndarray],
     record: dict[str, Any],
     model: keras.Model,
@@ -47,7 +46,8 @@ def write_report(
     """
     split = choose_judged(outputs)
     measured = np.concatenate([np.zeros(0, int), *(data.splits[each] for each in outputs)])
-    copies = find_near_duplicates(data.looks, compared_values, measured, data.splits["train"], data.least_score)
+    compared_values, train = data.kind.compared_values, data.splits["train"]
+    copies = find_near_duplicates(data.signatures, compared_values, measured, train, data.least_score)
     errors = {
         each: find_label_errors(data.targets[data.splits[each]], found, data.task) for each, found in outputs.items()
     }
@@ -79,7 +79,7 @@ def write_report(
 
 
 def _find_leaks(
-    data: ImageData, outputs: dict[Split, np.ndarray], split: Split | None, copies: list[NearDuplicate]
+    data: Data, outputs: dict[Split, np.ndarray], split: Split | None, copies: list[NearDuplicate]
 ) -> Leaks:
     """Counts measured examples that look like a training example, and measures the accuracy without them."""
     if split is None:

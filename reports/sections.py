@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from app.config import TrainConfig
 from data.near_duplicates import NearDuplicate
-from data.prepare import ImageData
+from data.prepare import Data
 from data.sources import Split
 from reports import curves, plots
 from reports.mistakes import explain_mistakes
@@ -39,7 +39,7 @@ class Facts(NamedTuple):
     """A finished run, from which its page is made."""
 
     folder: Path
-    data: ImageData
+    data: Data
     outputs: dict[Split, np.ndarray]
     """float32 (n, num_outputs) for each measured split, in the order of `data.splits`; may be empty."""
     record: dict[str, Any]
@@ -212,11 +212,11 @@ def _figure(facts: Facts, name: str, figure: Figure) -> Markup:
     return inline_svg(figure, name.replace("_", " "))
 
 
-def _example(data: ImageData, position: int) -> dict[str, str]:
+def _example(data: Data, position: int) -> dict[str, str]:
     """An example as the page shows it."""
     return {
-        "uri": picture_uri(data.pixels[position]),
-        "path": data.display_path(data.pictures[position].path),
+        "uri": picture_uri(data.inputs[0][position]),
+        "path": data.display_path(data.examples[position].path),
         "label": label_texts(data.task.truth(data.targets[[position]]), data.class_names)[0] or NO_LABEL,
         "split": next(split for split, positions in data.splits.items() if position in positions),
     }

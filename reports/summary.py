@@ -11,7 +11,7 @@ from rich.table import Column, Table
 
 from app.config import TrainConfig
 from app.terminal import console, make_table, show_stage
-from data.prepare import ImageData
+from data.prepare import Data
 from data.sources import Split
 from reports.baselines import raw_pixels_accuracy
 from reports.page import SPACE, number, percent
@@ -29,7 +29,7 @@ IN_COLUMNS = ("accuracy", "macro_f1")
 
 
 def build_record(
-    data: ImageData,
+    data: Data,
     config: TrainConfig,
     outputs: dict[Split, np.ndarray],
     model: keras.Model,
@@ -78,7 +78,7 @@ def build_record(
         "operating_point": _operating_point(data, outputs),
         "baseline": {
             "majority": majority_accuracy(data.targets[train], data.targets[compared]),
-            "raw_pixels": raw_pixels_accuracy(data.pixels, data.targets, train, compared, data.task),
+            "raw_pixels": raw_pixels_accuracy(data.inputs[0], data.targets, train, compared, data.task),
         },
         "epochs": {phase: int((history["phase"] == phase).sum()) for phase in ("head", "fine_tune")},
         "diverged": history.loc[~np.isfinite(history["loss"].astype(float)), "phase"].tolist(),
@@ -86,7 +86,7 @@ def build_record(
 
 
 def _calibration(
-    data: ImageData, outputs: dict[Split, np.ndarray], split: Split, temperature: float
+    data: Data, outputs: dict[Split, np.ndarray], split: Split, temperature: float
 ) -> dict[str, float | None] | None:
     """Returns calibration error and log loss of a split before and after temperature scaling."""
     if split not in outputs:
@@ -100,7 +100,7 @@ def _calibration(
     return found
 
 
-def _operating_point(data: ImageData, outputs: dict[Split, np.ndarray]) -> dict[str, Any] | None:
+def _operating_point(data: Data, outputs: dict[Split, np.ndarray]) -> dict[str, Any] | None:
     """Chooses the threshold of the positive class on val, and measures it; None without two classes."""
     if not data.task.two_classes or "val" not in outputs:
         return None

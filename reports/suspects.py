@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from data.near_duplicates import NearDuplicate
-from data.prepare import ImageData
+from data.prepare import Data
 from data.sources import Split
 from tasks.answers import label_texts
 from tasks.classification import BINARY
@@ -63,7 +63,7 @@ def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Task) -> l
 
 
 def suspects_table(
-    data: ImageData, near_duplicates: list[NearDuplicate], label_errors: dict[Split, list[LabelError]]
+    data: Data, near_duplicates: list[NearDuplicate], label_errors: dict[Split, list[LabelError]]
 ) -> pd.DataFrame:
     """Makes the table of `suspects.csv`, near-duplicates before label errors.
 
@@ -92,5 +92,5 @@ def _flip(labels: np.ndarray, index: int) -> np.ndarray:
     return flipped
 
 
-def _path(data: ImageData, position: int) -> str:
-    return data.display_path(data.pictures[position].path)
+def _path(data: Data, position: int) -> str:
+    return data.display_path(data.examples[position].path)

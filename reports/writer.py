@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from app.files import write_json, write_text, written_aside
 from app.terminal import attempt
 from data.csv_cells import table_text
-from data.prepare import ImageData
+from data.prepare import Data
 from data.sources import Split, choose_judged
 from inference.run_record import LEARNT_FROM_FILE
 from reports import plots
@@ -56,7 +56,7 @@ def write_environment(folder: Path) -> None:
     write_json(folder / "environment.json", environment)
 
 
-def predictions_table(data: ImageData, outputs: dict[Split, np.ndarray]) -> pd.DataFrame:
+def predictions_table(data: Data, outputs: dict[Split, np.ndarray]) -> pd.DataFrame:
     """One row per judged picture: path, split, label, predicted, and the probability of each class.
 
     Args:
@@ -70,7 +70,7 @@ def predictions_table(data: ImageData, outputs: dict[Split, np.ndarray]) -> pd.D
         probabilities = data.task.probabilities(split_outputs)
         table = pd.DataFrame(
             {
-                "path": [data.display_path(data.pictures[position].path) for position in positions],
+                "path": [data.display_path(data.examples[position].path) for position in positions],
                 "split": split,
                 "label": label_texts(data.task.truth(data.targets[positions]), data.class_names),
                 "predicted": label_texts(data.task.predicted(probabilities), data.class_names),
@@ -80,19 +80,19 @@ def predictions_table(data: ImageData, outputs: dict[Split, np.ndarray]) -> pd.D
     return pd.concat(tables, ignore_index=True)
 
 
-def write_quarantine(folder: Path, data: ImageData) -> None:
+def write_quarantine(folder: Path, data: Data) -> None:
     """Writes `quarantine.csv`: path and reason of every file that was set aside."""
     rows = [(data.display_path(item.path), item.reason) for item in data.quarantine]
     write_table(folder / "quarantine.csv", pd.DataFrame(rows, columns=["path", "reason"]))
 
 
-def write_learnt_from(folder: Path, data: ImageData) -> None:
+def write_learnt_from(folder: Path, data: Data) -> None:
     """Writes `learnt_from.txt`, the SHA-256 of each training picture, for `inference.run_record.count_copies`."""
     digests = {data.digests[position] for position in data.splits["train"]}
     write_text(folder / LEARNT_FROM_FILE, "".join(f"{digest}\n" for digest in sorted(digests)))
 
 
-def write_predictions(folder: Path, data: ImageData, outputs: dict[Split, np.ndarray]) -> None:
+def write_predictions(folder: Path, data: Data, outputs: dict[Split, np.ndarray]) -> None:
     """Writes `predictions.csv`, and the confusion matrix of the test split, or of val where there is no test.
 
     Args:

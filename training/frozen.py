@@ -15,7 +15,7 @@ import tensorflow as tf
 from app.config import ChosenConfig, Depth, SizedConfig
 from app.terminal import counted, progress_bar, show_stage
 from data.pipeline import Examples, View, augmentation_draws
-from data.prepare import ImageData
+from data.prepare import Data
 from data.sources import Split
 from data.store import Store
 from devices.precision import Precision
@@ -69,7 +69,7 @@ def build_frozen(inputs: RunInputs) -> Classifier:
     return classifier
 
 
-def examples(data: ImageData, split: Split, views: Sequence[View], class_weights: bool = False) -> Examples:
+def examples(data: Data, split: Split, views: Sequence[View], class_weights: bool = False) -> Examples:
     """Makes examples of a split from what a network gets of it.
 
     Args:
@@ -134,7 +134,7 @@ def show_whole_network(trainable_layers: Depth) -> None:
     )
 
 
-def whole_network(classifier: Classifier, data: ImageData, augment: bool = False) -> PhaseInputs:
+def whole_network(classifier: Classifier, data: Data, augment: bool = False) -> PhaseInputs:
     """The inputs of a phase that runs the whole network.
 
     Args:
@@ -142,8 +142,8 @@ def whole_network(classifier: Classifier, data: ImageData, augment: bool = False
         data: the pictures.
         augment: whether to vary them anew in each epoch.
     """
-    train = View(data.pixels, data.splits["train"])
-    judged = {split: View(data.pixels, data.splits[split]) for split in JUDGED}
+    train = View(data.inputs[0], data.splits["train"])
+    judged = {split: View(data.inputs[0], data.splits[split]) for split in JUDGED}
     return PhaseInputs(classifier.model, [train], judged, augment)
 
 
@@ -152,7 +152,7 @@ def frozen_inputs(
     cuts: Mapping[Use, Cut],
     views: Mapping[Use, int],
     config: SizedConfig,
-    data: ImageData,
+    data: Data,
     store: Store,
     strategy: tf.distribute.Strategy | None = None,
     *,
@@ -219,7 +219,7 @@ def frozen_inputs(
     return inputs
 
 
-def kept_pictures(data: ImageData) -> np.ndarray:
+def kept_pictures(data: Data) -> np.ndarray:
     """Returns the positions of the pictures of all splits, int64, in order: those of the plain view."""
     return np.sort(np.concatenate(list(data.splits.values())))
 
@@ -228,7 +228,7 @@ def frozen_part(
     classifier: Classifier,
     cuts: Mapping[Use, Cut],
     config: SizedConfig,
-    data: ImageData,
+    data: Data,
     store: Store,
     strategy: tf.distribute.Strategy | None = None,
     *,
@@ -244,7 +244,7 @@ def load_or_compute(
     number: int,
     positions: np.ndarray,
     config: SizedConfig,
-    data: ImageData,
+    data: Data,
     on_progress: Callable[[int], None],
 ) -> tuple[dict[str, np.ndarray], float]:
     """Returns what crosses each cut in one view, by the layer in front of it, and the seconds that the store saved.
@@ -263,7 +263,7 @@ def load_or_compute(
     draws = augmentation_draws(config.seed, number, len(positions)) if number else None
     varied = {"seed": config.seed, "view": number} if number else None
     description = {**data.describe(positions), "augmentation": varied}
-    view = View(data.pixels, positions)
+    view = View(data.inputs[0], positions)
     arrays, seconds = part.load_or_compute(view, draws, description, half=number > 0, on_progress=on_progress)
     return {cut.layer: array for cut, array in zip(part.cuts, arrays, strict=True)}, seconds
 

@@ -15,7 +15,7 @@ import numpy as np
 from app.config import SizedConfig, TrainConfig
 from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
-from data.prepare import ImageData, prepare_data, typical_size
+from data.prepare import Data, prepare_data, typical_size
 from data.sources import load_source
 from models.backbones import Backbone, check_image_size, find
 from models.weights import check_available
@@ -32,7 +32,7 @@ class RunInputs(NamedTuple):
 
     config: SizedConfig
     row: Backbone
-    data: ImageData
+    data: Data
     started: float
     """Value of `time.perf_counter` when the run began, seconds."""
     seconds: float
@@ -58,8 +58,8 @@ def load_inputs(config: TrainConfig) -> RunInputs:
     check_available(row, config.weights)
     source = load_source(config.data, config.cache_dir, config.outside)
     sized = choose_image_size(config, row, typical_size(source))
-    with progress_bar("pictures", len(source.pictures)) as advance:
-        data = prepare_data(source, sized, sized.image_size, advance)
+    with progress_bar(source.kind.nouns, len(source.examples)) as advance:
+        data = prepare_data(source, sized, advance)
     sized = dataclasses.replace(sized, positive=data.positive)
     _show(data, config.class_weights)
     if config.strict:
@@ -79,12 +79,12 @@ def inputs_digest(inputs: RunInputs) -> str:
     return digest.hexdigest()
 
 
-def _show(data: ImageData, class_weights: bool) -> None:
+def _show(data: Data, class_weights: bool) -> None:
     counts = ", ".join(f"{len(positions):,} {split}" for split, positions in data.splits.items() if len(positions))
     show_stage("data", f"{data.name}: {len(data.class_names)} classes; {counts}")
     if data.positive is not None:
         show_stage("", f"'{data.positive}' is the positive class, the one to find; --positive names another")
-    made = {picture.split for picture in data.pictures}
+    made = {picture.split for picture in data.examples}
     carved = [split for split in ("val", "test") if len(data.splits[split]) and split not in made]
     if carved and made != {None}:
         show_stage("", f"{' and '.join(carved)} taken from the training pictures: the data has none of its own")
@@ -103,9 +103,9 @@ def _show(data: ImageData, class_weights: bool) -> None:
         show_stage("", f"{len(data.quarantine):,} set aside, see quarantine.csv: {reasons}")
 
 
-def _show_imbalance(data: ImageData, class_weights: bool) -> None:
+def _show_imbalance(data: Data, class_weights: bool) -> None:
     """Says which classes are so uneven that the larger one may drown the other."""
-    train = [label for position in data.splits["train"] for label in data.pictures[position].labels]
+    train = [label for position in data.splits["train"] for label in data.examples[position].labels]
     (most, many), *_, (least, few) = Counter(train).most_common()
     if many >= UNEVEN * few and not class_weights:
         show_stage(
@@ -115,7 +115,7 @@ def _show_imbalance(data: ImageData, class_weights: bool) -> None:
         )
 
 
-def _check_nothing_set_aside(data: ImageData) -> None:
+def _check_nothing_set_aside(data: Data) -> None:
     """Raises a UsageError if a file is not used, after showing the first of them with their reasons."""
     for item in data.quarantine[:SET_ASIDE_SHOWN]:
         show_stage("", f"{data.display_path(item.path)}: {item.reason}")

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from app.errors import RunError, UsageError
 from app.terminal import show_stage
-from data.prepare import ImageData
+from data.prepare import Data
 from data.store import Store
 from devices.replicas import chief_decides
 from features.cuts import Cut
@@ -41,7 +41,7 @@ def warn_of_memory(model: keras.Model, batch_size: int) -> None:
 def check_room(
     cuts: Mapping[Use, Cut],
     views: Mapping[Use, int],
-    data: ImageData,
+    data: Data,
     store: Store,
     strategy: tf.distribute.Strategy,
 ) -> None:

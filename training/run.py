@@ -285,7 +285,7 @@ def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> ker
         run.classifier.model.save(temporary)
         reloaded = keras.saving.load_model(temporary, compile=False, safe_mode=True)
         for split, predicted in outputs.items():
-            pixels = run.data.pixels[run.data.splits[split][:PICTURES_CHECKED]].astype(np.float32)
+            pixels = run.data.inputs[0][run.data.splits[split][:PICTURES_CHECKED]].astype(np.float32)
             if not np.allclose(reloaded(pixels, training=False), predicted[: len(pixels)], atol=LARGEST_DIFFERENCE):
                 raise RuntimeError(f"'{temporary}' does not predict what was measured on the {split} split")
     return reloaded

@@ -10,7 +10,7 @@ import pandas as pd
 import tensorflow as tf
 
 from app.config import ChosenConfig
-from data.prepare import ImageData
+from data.prepare import Data
 from data.store import Store
 from devices.precision import Precision
 from features.cuts import Cut
@@ -67,7 +67,7 @@ class Run:
 
     folder: Path
     config: ChosenConfig
-    data: ImageData
+    data: Data
     row: Backbone
     classifier: Classifier
     strategy: tf.distribute.Strategy

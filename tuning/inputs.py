@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.errors import UsageError
 from data.folder import check_outside
-from data.prepare import ImageData
+from data.prepare import Data
 from training.folder import RUNS, check_output, data_name
 from training.inputs import RunInputs, load_inputs
 from tuning.space import NOT_ASKED, TuneConfig
@@ -34,7 +34,7 @@ def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
     return folder, inputs
 
 
-def check_val_split(data: ImageData) -> None:
+def check_val_split(data: Data) -> None:
     """Raises a UsageError if there is nothing to choose by."""
     if not len(data.splits["val"]):
         raise UsageError("A search chooses by the val split, and these pictures leave none. Raise --val-fraction.")

@@ -20,7 +20,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 from app.config import Resize
 from app.files import open_regular
 from data.content import Budget, UnreadableError, content_of
-from data.images.signature import make_signature
 
 MAX_PIXELS = 100_000_000
 """Pictures of more pixels are refused by their header."""
@@ -39,6 +38,8 @@ MAX_SECONDS = 60.0
 """Of processor time for one picture: 100 million pixels take 5 as a progressive JPEG, 40 as JPEG 2000."""
 UNTIMED_BYTES = 4_000
 """Decoded without a look at the clock, of the largest JPEG; for 10 of them it may go over all its pixels again."""
+SIGNATURE_SIDE = 16
+"""Height and width of a signature, pixels."""
 ZOOM = 0.875
 """Share of a photo's middle that is kept by `crop`."""
 
@@ -87,6 +88,15 @@ def decode_with_signature(content: bytes, image_size: int, resize: Resize) -> tu
     return _decode(content, image_size, lambda rgb: (_square(rgb, image_size, resize), make_signature(rgb)))
 
 
+def make_signature(picture: Image.Image) -> np.ndarray:
+    """Returns the signature of a whole picture, uint8 (SIGNATURE_SIDE, SIGNATURE_SIDE).
+
+    It depends neither on the size that the network takes nor on how a picture becomes a square, but for the rounding of
+    a JPEG that is decoded at a part of its size: the same data has the same splits for every network.
+    """
+    return np.asarray(picture.convert("L").resize((SIGNATURE_SIDE, SIGNATURE_SIDE), Image.Resampling.BOX))
+
+
 def _decode(content: bytes, image_size: int, convert: Callable[[Image.Image], Converted]) -> Converted:
     """Decodes a picture, upright and in RGB, and returns what `convert` makes of it."""
     stream = _TimedBytes(content) if len(content) > UNTIMED_BYTES else io.BytesIO(content)
@@ -111,10 +121,11 @@ def _square(rgb: Image.Image, image_size: int, resize: Resize) -> np.ndarray:
     return np.asarray(_RESIZE[resize](rgb, (image_size, image_size)))
 
 
-def read_size(path: Path) -> tuple[int, int] | None:
-    """Returns (width, height) in pixels as the header has them, or None if the file is no picture."""
+def read_size(place: Path | bytes) -> tuple[int, int] | None:
+    """Returns (width, height) in pixels as the header has them, or None for what is no picture."""
     try:
-        with _TimedFile(open_regular(path).detach()) as stream, Image.open(stream, formats=_formats()) as picture:
+        timed = _TimedBytes(place) if isinstance(place, bytes) else _TimedFile(open_regular(place).detach())
+        with timed as stream, Image.open(stream, formats=_formats()) as picture:
             return picture.size
     except Exception:  # a decoder may raise anything on a hostile file
         return None

@@ -21,8 +21,8 @@ from app.config import TrainConfig
 from data.prepare import prepare_data
 from data.sources import load_source
 
-config = TrainConfig(data=sys.argv[1], cache_dir=Path("cache"))
-data = prepare_data(load_source(config.data, config.cache_dir), config, image_size=16)
+config = TrainConfig(data=sys.argv[1], cache_dir=Path("cache"), image_size=16)
+data = prepare_data(load_source(config.data, config.cache_dir), config)
 if "features" in sys.argv:
     import keras
     from data.pipeline import View, augmentation_draws
@@ -34,7 +34,7 @@ if "features" in sys.argv:
     model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones")(pooled))
     cuts = [cut for cut in find_cuts(model) if cut.layer == "pooling"]
     part = FrozenPart(model, cuts, open_store(config.cache_dir, 1), "float32", "features")
-    view = View(data.pixels, np.arange(len(data.pixels)))
+    view = View(data.inputs[0], np.arange(len(data.inputs[0])))
     part.load_or_compute(view, augmentation_draws(0, 1, len(view.rows)), data.describe(view.rows))
 titles = [json.loads(path.read_text())["title"] for path in Path("cache").glob("store/*/entry.json")]
 print(json.dumps([title.split(", ")[1].split(" ")[0] for title in titles]))
@@ -67,7 +67,7 @@ def edit(copy: Path, file: str, old: str, new: str) -> None:
 def test_changed_decoding_makes_other_pictures(copy, make_folder):
     photos = make_folder()
     assert stored_by(copy, photos) == stored_by(copy, photos) == ["look-alikes", "pictures"]
-    edit(copy, "data/images/signature.py", "LEAST_SLOPE = 1.0", "LEAST_SLOPE = 1.5")
+    edit(copy, "data/images/look_alikes.py", "LEAST_SLOPE = 1.0", "LEAST_SLOPE = 1.5")
     assert stored_by(copy, photos) == ["look-alikes", "look-alikes", "pictures"]
     edit(copy, "data/images/decode.py", "ZOOM = 0.875", "ZOOM = 0.75")
     assert stored_by(copy, photos).count("pictures") == 2

@@ -105,7 +105,7 @@ def test_paths_of_windows_are_found(make_folder, load):
     names = [f"{name}\\{number}.png" for name in ("cat", "dog") for number in range(3)]
     (root / "list.csv").write_text("path,label\n" + "".join(f"{name},{name[:3]}\n" for name in names))
     data = load(root / "list.csv")
-    assert [data.display_path(picture.path) for picture in data.pictures] == [name.replace("\\", "/") for name in names]
+    assert [data.display_path(picture.path) for picture in data.examples] == [name.replace("\\", "/") for name in names]
     assert data.quarantine == []
 
 
@@ -113,7 +113,7 @@ def test_a_backslash_in_a_name_is_one_where_such_a_file_is_there(make_folder, tm
     root = make_folder(count=1)
     (root / "cat" / "0.png").rename(root / "cat\\0.png")
     (root / "list.csv").write_text("path,label\ncat\\0.png,cat\ndog/0.png,dog\n")
-    assert load_source(str(root / "list.csv"), tmp_path).pictures[0].path == root / "cat\\0.png"
+    assert load_source(str(root / "list.csv"), tmp_path).examples[0].path == root / "cat\\0.png"
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ SAME = "a link to a folder of the same data"
 
 
 def names(source) -> list[str]:
-    return sorted(picture.path.relative_to(source.root).as_posix() for picture in source.pictures)
+    return sorted(picture.path.relative_to(source.root).as_posix() for picture in source.examples)
 
 
 def set_aside(source) -> dict[str, str]:
@@ -56,7 +56,7 @@ def test_a_linked_folder_outside_is_walked_only_if_asked_for(photos, tmp_path, p
     assert (names(source), set_aside(source)) == (["cat/0.png", "dog/0.png"], {place: LINK_OUT})
     followed = load_source(str(photos), tmp_path, outside=True)
     assert names(followed) == sorted(["cat/0.png", f"{place}/a.png", f"{place}/deep/b.png", "dog/0.png"])
-    labels = {picture.labels for picture in followed.pictures if picture.path.name == "b.png"}
+    labels = {picture.labels for picture in followed.examples if picture.path.name == "b.png"}
     assert labels == {(place.split("/")[0].replace("more", "cat"),)}
 
 
@@ -153,16 +153,16 @@ def test_a_path_of_a_csv_that_leads_out_is_a_mistake(photos, tmp_path, path):
     message = f"Line 4 of '{data}' names a picture outside the folder of that file: '{path}'. Move it into"
     with pytest.raises(UsageError, match=re.escape(message) + ".*--outside"):
         load_source(str(data), tmp_path)
-    assert len(load_source(str(data), tmp_path, outside=True).pictures) == 3
+    assert len(load_source(str(data), tmp_path, outside=True).examples) == 3
 
 
 def test_paths_of_a_csv_that_stay_in_its_folder_are_fine(photos, tmp_path, monkeypatch):
     (tmp_path / "alias").symlink_to(photos)
     data = write_csv(photos, f"{photos}/cat/0.png,cat", "cat/../dog/0.png,dog", f"{tmp_path}/alias/cat/0.png,cat")
-    assert len(load_source(str(data), tmp_path).pictures) == 5
-    assert len(load_source(str(tmp_path / "alias" / "labels.csv"), tmp_path).pictures) == 5
+    assert len(load_source(str(data), tmp_path).examples) == 5
+    assert len(load_source(str(tmp_path / "alias" / "labels.csv"), tmp_path).examples) == 5
     monkeypatch.chdir(photos)
-    assert len(load_source("labels.csv", tmp_path).pictures) == 5
+    assert len(load_source("labels.csv", tmp_path).examples) == 5
 
 
 def test_links_that_a_csv_names_are_treated_as_in_a_folder(photos, tmp_path):
@@ -174,7 +174,7 @@ def test_links_that_a_csv_names_are_treated_as_in_a_folder(photos, tmp_path):
     source = load_source(str(data), tmp_path)
     assert names(source) == ["broken", "cat/0.png", "dog/0.png", "within/0.png"]
     assert set_aside(source) == {"link.png": LINK_OUT, "more/deep/b.png": LINK_OUT}
-    assert len(load_source(str(data), tmp_path, outside=True).pictures) == 6
+    assert len(load_source(str(data), tmp_path, outside=True).examples) == 6
 
 
 def test_a_class_of_a_csv_of_nothing_but_links_out_is_a_mistake(photos, tmp_path):
@@ -221,11 +221,11 @@ def test_what_is_swapped_in_after_the_walk_is_neither_followed_nor_waited_for(ma
     make_picture(1).save(tmp_path / "elsewhere" / "a.png")
     (root / "dog" / "deep").mkdir()
     make_picture(2).save(root / "dog" / "deep" / "x.png")
-    config = TrainConfig(data=str(root), cache_dir=tmp_path / "cache", outside=False)
+    config = TrainConfig(data=str(root), cache_dir=tmp_path / "cache", outside=False, image_size=16)
     source = load_source(config.data, config.cache_dir)
     swap(root / "dog" / "deep" / "x.png", how, tmp_path / "elsewhere")
-    quarantine = prepare_data(source, config, 16).quarantine
+    quarantine = prepare_data(source, config).quarantine
     assert [(item.path, item.reason) for item in quarantine] == [(root / "dog" / "deep" / "x.png", reason)]
     if how != "pipe":
         allowed = load_source(config.data, config.cache_dir, outside=True)
-        assert prepare_data(allowed, dataclasses.replace(config, cache_gb=0.0), 16).quarantine == []
+        assert prepare_data(allowed, dataclasses.replace(config, cache_gb=0.0)).quarantine == []

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 
 from data.images.animals import load as load_animals
-from data.images.decode import read_picture
-from data.images.signature import compared_values, make_signature
+from data.images.decode import make_signature, read_picture
+from data.images.look_alikes import compared_values
 from data.near_duplicates import BLOCK, NearDuplicate, find_near_duplicates, group_near_duplicates
 from tests.conftest import COLOURS, make_picture
 
@@ -91,7 +91,7 @@ def test_flat_pictures_are_not_compared():
 
 
 def test_silhouettes_of_one_animal_do_not_flood_the_list(tmp_path):
-    pictures = [picture.path for picture in load_animals("animals", tmp_path).pictures][::8]
+    pictures = [picture.path for picture in load_animals("animals", tmp_path).examples][::8]
     pixels = np.stack([read_picture(path, 32) for path in pictures])
     copies = [pixels[10], pixels[20]]
     pixels = np.concatenate([pixels, np.clip(np.stack(copies).astype(int) + 3, 0, 255).astype(np.uint8)])

@@ -18,8 +18,8 @@ from tests.conftest import make_picture
 
 
 def prepare(data, tmp_path, **settings):
-    config = TrainConfig(data=str(data), cache_dir=tmp_path / "cache", **settings)
-    return prepare_data(load_source(config.data, config.cache_dir), config, image_size=16)
+    config = TrainConfig(data=str(data), cache_dir=tmp_path / "cache", image_size=16, **settings)
+    return prepare_data(load_source(config.data, config.cache_dir), config)
 
 
 def test_broken_files_are_set_aside_with_the_reason(make_folder, tmp_path):
@@ -28,7 +28,7 @@ def test_broken_files_are_set_aside_with_the_reason(make_folder, tmp_path):
     (root / "dog" / "page.jpg").write_text("<html>")
     (root / "dog" / "empty.jpg").touch()
     data = prepare(root, tmp_path)
-    assert sum(map(len, data.splits.values())) == len(data.pictures) == len(data.pixels) == 12
+    assert sum(map(len, data.splits.values())) == len(data.examples) == len(data.inputs[0]) == 12
     assert [(data.display_path(item.path), item.reason) for item in data.quarantine] == [
         ("cat/broken.jpg", "truncated: the end of the file is missing"),
         ("dog/empty.jpg", "empty file"),
@@ -40,9 +40,9 @@ def test_pixels_and_targets_belong_to_their_pictures(make_folder, tmp_path):
     data = prepare(make_folder(classes=("blue", "green", "red")), tmp_path)
     assert data.class_names == ("blue", "green", "red")
     assert data.task == MULTICLASS
-    for position, picture in enumerate(data.pictures):
+    for position, picture in enumerate(data.examples):
         assert data.targets[position].argmax() == data.class_names.index(picture.labels[0])
-    means = [data.pixels[data.targets[:, column] == 1].mean(axis=(0, 1, 2)).argmax() for column in range(3)]
+    means = [data.inputs[0][data.targets[:, column] == 1].mean(axis=(0, 1, 2)).argmax() for column in range(3)]
     assert means == [0, 2, 1]
 
 
@@ -52,7 +52,7 @@ def test_of_two_classes_the_rarer_one_is_positive_unless_another_is_named(make_f
     (root / "disease" / "7.png").unlink()
     data = prepare(root, tmp_path)
     assert (data.class_names, data.positive) == (("healthy", "disease"), "disease")
-    assert [bool(target) for target in data.targets[:, 0]] == [p.labels == ("disease",) for p in data.pictures]
+    assert [bool(target) for target in data.targets[:, 0]] == [p.labels == ("disease",) for p in data.examples]
     assert prepare(root, tmp_path, positive="healthy").class_names == ("disease", "healthy")
 
 
@@ -91,10 +91,10 @@ def test_look_alikes_stay_on_one_side_of_the_split(make_folder, tmp_path):
         Image.open(root / "cat" / f"{number}.png").save(root / "cat" / f"{number} again.jpg", quality=70)
     first = prepare(root, tmp_path)
     assert first.near_duplicates == 20
-    sides = {first.pictures[place].path: split for split, places in first.splits.items() for place in places}
+    sides = {first.examples[place].path: split for split, places in first.splits.items() for place in places}
     for number in range(10):
         assert sides[root / "cat" / f"{number}.png"] == sides[root / "cat" / f"{number} again.jpg"]
-    groups = {picture.path: number for picture, number in zip(first.pictures, first.groups, strict=True)}
+    groups = {picture.path: number for picture, number in zip(first.examples, first.groups, strict=True)}
     assert len(set(groups.values())) == 60
     assert groups[root / "cat" / "3.png"] == groups[root / "cat" / "3 again.jpg"]
     second = prepare(root, tmp_path)  # from the cache
@@ -109,7 +109,7 @@ def test_copies_are_counted(make_folder, tmp_path):
     (root / "cat" / "copy.png").write_bytes((root / "cat" / "0.png").read_bytes())
     data = prepare(root, tmp_path)
     assert data.duplicates == 1
-    assert [data.pictures[place].path.stem for place in np.flatnonzero(data.groups == data.groups[0])] == ["0", "copy"]
+    assert [data.examples[place].path.stem for place in np.flatnonzero(data.groups == data.groups[0])] == ["0", "copy"]
 
 
 def test_the_second_time_no_picture_is_decoded(make_folder, tmp_path, monkeypatch):
@@ -120,7 +120,7 @@ def test_the_second_time_no_picture_is_decoded(make_folder, tmp_path, monkeypatc
     second = prepare(root, tmp_path)
     assert decoded == []
     np.testing.assert_array_equal(second.pixels, first.pixels)
-    assert (second.digests, second.quarantine, second.pictures) == (first.digests, first.quarantine, first.pictures)
+    assert (second.digests, second.quarantine, second.examples) == (first.digests, first.quarantine, first.examples)
 
 
 def test_another_size_or_shape_is_decoded_anew(make_folder, tmp_path, monkeypatch):
@@ -157,18 +157,18 @@ def test_decoding_that_was_interrupted_goes_on(make_folder, tmp_path, monkeypatc
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr("data.preflight.CHUNK", 4)
         config = TrainConfig(data=str(root), cache_dir=tmp_path / "cache")
-        prepare_data(load_source(config.data, config.cache_dir), config, 16, interrupt_after(7))
+        prepare_data(load_source(config.data, config.cache_dir), config, interrupt_after(7))
     decoded = count_decodings(monkeypatch)
     data = prepare(root, tmp_path)
     assert len(decoded) == 5
     assert data.digests == whole.digests
-    np.testing.assert_array_equal(data.pixels, whole.pixels)
+    np.testing.assert_array_equal(data.inputs[0], whole.inputs[0])
 
 
 def test_without_room_in_the_cache_nothing_stays(make_folder, tmp_path):
     data = prepare(make_folder(), tmp_path, cache_gb=0.0)
-    assert data.pixels.shape == (12, 16, 16, 3)
-    assert data.pixels.any()
+    assert data.inputs[0].shape == (12, 16, 16, 3)
+    assert data.inputs[0].any()
     assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 

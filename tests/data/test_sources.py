@@ -17,7 +17,7 @@ from tests.conftest import make_picture
 
 def labels_of(source) -> dict[str, tuple]:
     return {
-        picture.path.relative_to(source.root).as_posix(): (picture.labels, picture.split) for picture in source.pictures
+        picture.path.relative_to(source.root).as_posix(): (picture.labels, picture.split) for picture in source.examples
     }
 
 
@@ -85,7 +85,7 @@ def test_a_csv_with_several_labels_is_multi_label(make_folder, tmp_path):
     path.write_text("path,label\ncat/0.png,cat|indoors\ndog/0.png,dog\ndog/1.png,\n")
     source = load_source(str(path), tmp_path)
     assert source.multi_label
-    assert [picture.labels for picture in source.pictures] == [("cat", "indoors"), ("dog",), ()]
+    assert [picture.labels for picture in source.examples] == [("cat", "indoors"), ("dog",), ()]
 
 
 def test_blanks_around_fields_and_empty_lines_do_not_matter(make_folder, tmp_path):
@@ -97,19 +97,19 @@ def test_blanks_around_fields_and_empty_lines_do_not_matter(make_folder, tmp_pat
 def test_labels_that_look_like_missing_values_are_kept(make_folder, tmp_path):
     path = make_folder() / "labels.csv"
     path.write_text("path,label\ncat/0.png,NA\ndog/0.png,null\n")
-    assert [picture.labels for picture in load_source(str(path), tmp_path).pictures] == [("NA",), ("null",)]
+    assert [picture.labels for picture in load_source(str(path), tmp_path).examples] == [("NA",), ("null",)]
 
 
 def test_the_bundled_animals_are_unpacked_once(tmp_path):
     source = load_source("animals", tmp_path)
-    assert len(source.pictures) == 10_000
-    counts = {name: sum(picture.labels == (name,) for picture in source.pictures) for name in ("bear", "zebra")}
+    assert len(source.examples) == 10_000
+    counts = {name: sum(picture.labels == (name,) for picture in source.examples) for name in ("bear", "zebra")}
     assert counts == {"bear": 1000, "zebra": 1000}
-    pixels = read_picture(source.pictures[0].path, 28)
+    pixels = read_picture(source.examples[0].path, 28)
     assert pixels.min() < 50 < 200 < pixels.max()
-    first = source.pictures[0].path
+    first = source.examples[0].path
     written = first.stat().st_mtime_ns
-    assert load_source("animals", tmp_path).pictures[0].path.stat().st_mtime_ns == written
+    assert load_source("animals", tmp_path).examples[0].path.stat().st_mtime_ns == written
     assert [entry.name for entry in (tmp_path / "data").iterdir()] == ["animals-0.4"]
 
 
@@ -147,7 +147,7 @@ def test_a_prepared_tfds_data_set_is_written_to_files_as_it_is(prepared_tfds, tm
     assert sorted(found.values()) == sorted(
         [(("daisy",), "train"), (("rose",), "train")] * 3 + [(("daisy",), "test"), (("rose",), "test")]
     )
-    roses = [picture.path for picture in source.pictures if picture.labels == ("rose",) and picture.split == "train"]
+    roses = [picture.path for picture in source.examples if picture.labels == ("rose",) and picture.split == "train"]
     unpacked = {Image.open(path).tobytes() for path in roses}
     assert unpacked == {make_picture(seed).tobytes() for seed in (1, 3, 5)}
 

@@ -8,13 +8,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import UsageError
-from data.sources import Picture
+from data.kinds import find_kind
+from data.sources import Example
 from data.splits import assign_splits
 
 
-def make_pictures(counts: dict[str, int], split=None, start: int = 0) -> tuple[list[Picture], list[str]]:
+def make_pictures(counts: dict[str, int], split=None, start: int = 0) -> tuple[list[Example], list[str]]:
     pictures = [
-        Picture(Path(f"{name}/{index}.png"), (name,), split)
+        Example(Path(f"{name}/{index}.png"), (name,), split)
         for name, count in counts.items()
         for index in range(start, start + count)
     ]
@@ -24,9 +25,8 @@ def make_pictures(counts: dict[str, int], split=None, start: int = 0) -> tuple[l
 def assign(pictures, digests, val_fraction=0.15, test_fraction=0.15, seed=0, looks=None, **settings):
     numbers = {digest: number for number, digest in enumerate(dict.fromkeys(digests))}
     looks = [numbers[digest] for digest in digests] if looks is None else looks
-    return assign_splits(
-        pictures, digests, looks, val_fraction=val_fraction, test_fraction=test_fraction, seed=seed, **settings
-    )
+    fractions = {"val_fraction": val_fraction, "test_fraction": test_fraction}
+    return assign_splits(find_kind("image"), pictures, digests, looks, **fractions, seed=seed, **settings)
 
 
 @given(
@@ -52,7 +52,7 @@ def test_every_picture_has_one_split_and_every_class_its_share(counts, val_fract
 )
 def test_copies_stay_on_one_side(copies, seed):
     digests = [f"content {number}" for number in [*range(12), *copies]]
-    pictures = [Picture(Path(f"{index}.png"), ("ab"[int(d[8:]) % 2],)) for index, d in enumerate(digests)]
+    pictures = [Example(Path(f"{index}.png"), ("ab"[int(d[8:]) % 2],)) for index, d in enumerate(digests)]
     splits = assign(pictures, digests, seed=seed)
     sides = {}
     for digest, split in zip(digests, splits.assigned, strict=True):
@@ -120,14 +120,14 @@ def test_three_pictures_of_a_class_are_enough():
 
 
 def test_multi_label_pictures_are_spread_by_their_rarest_label():
-    pictures = [Picture(Path(f"{i}.png"), ("common", "rare") if i < 20 else ("common",)) for i in range(100)]
+    pictures = [Example(Path(f"{i}.png"), ("common", "rare") if i < 20 else ("common",)) for i in range(100)]
     assigned = assign(pictures, [str(i) for i in range(100)], 0.2, 0.2, multi_label=True).assigned
     assert Counter(assigned[:20]) == {"train": 12, "val": 4, "test": 4}
     assert Counter(assigned[20:]) == {"train": 48, "val": 16, "test": 16}
 
 
 def test_rare_combinations_of_labels_are_split_together():
-    pictures = [Picture(Path(f"{i}.png"), ("common", f"rare {i}")) for i in range(12)]
+    pictures = [Example(Path(f"{i}.png"), ("common", f"rare {i}")) for i in range(12)]
     assigned = assign(pictures, [str(i) for i in range(12)], multi_label=True).assigned
     assert Counter(assigned) == {"train": 8, "val": 2, "test": 2}
 
@@ -147,7 +147,7 @@ def test_one_picture_under_two_labels_is_set_aside():
 )
 def test_pictures_that_look_the_same_stay_on_one_side(looks, fractions, seed):
     digests = [f"content {index}" for index in range(len(looks))]
-    pictures = [Picture(Path(f"{index}.png"), ("ab"[look % 2],)) for index, look in enumerate(looks)]
+    pictures = [Example(Path(f"{index}.png"), ("ab"[look % 2],)) for index, look in enumerate(looks)]
     counts = Counter(look % 2 for look in looks)
     if any(count <= sum(max(1, round(share * count)) for share in fractions) for count in counts.values()):
         with pytest.raises(UsageError, match="too few readable pictures"):
@@ -205,7 +205,7 @@ def test_adding_a_file_moves_only_the_few_on_the_borders(units, added):
     pictures, digests = make_pictures({"a": len(looks), "b": 40})
     looks += range(len(looks), len(looks) + 40)
     before = assign(pictures, digests, 0.25, 0.25, looks=looks).assigned
-    more = [*pictures, Picture(Path("new.png"), ("a",))], [*digests, f"new {added}"]
+    more = [*pictures, Example(Path("new.png"), ("a",))], [*digests, f"new {added}"]
     after = assign(*more, 0.25, 0.25, looks=[*looks, 10_000]).assigned
     moved = {look for look, old, new in zip(looks, before, after, strict=False) if old != new}
     # One group over the border of test; two over that of val, as both splits may grow by a picture.

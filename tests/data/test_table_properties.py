@@ -56,15 +56,15 @@ def test_a_table_of_anything_is_a_source_or_a_mistake_of_the_user(text, header, 
     if isinstance(outcome, str):
         assert not re.search(r"[\x00-\x1f\x7f-\x9f]", outcome)
     else:
-        assert outcome.pictures
-        assert all(picture.labels or outcome.multi_label for picture in outcome.pictures)
+        assert outcome.examples
+        assert all(picture.labels or outcome.multi_label for picture in outcome.examples)
 
 
 @quick
 @given(st.binary(max_size=60))
 def test_a_table_of_any_bytes_is_a_source_or_a_mistake_of_the_user(content):
     with contextlib.suppress(UsageError):
-        assert load_bytes(b"path,label\n" + content).pictures
+        assert load_bytes(b"path,label\n" + content).examples
 
 
 @quick
@@ -88,7 +88,7 @@ def test_what_was_written_comes_back(rows, columns, byte_order_mark, line_end, q
                 if blank_lines:
                     file.write(line_end)
         source = csv_table.load(str(path), Path(root), outside=True)
-        found = [(picture.path, picture.labels, picture.split) for picture in source.pictures]
+        found = [(picture.path, picture.labels, picture.split) for picture in source.examples]
         assert found == [(Path(root) / name, (label,), split or None) for name, label, split in rows]
         assert not source.multi_label
 
@@ -100,7 +100,7 @@ def test_several_labels_come_back(rows):
     lines = [f"{index}.png,{csv_field(name)}" for index, name in enumerate(names)]
     source = load_bytes("\n".join(["path,label", "x.png,one|two", *lines]).encode())
     expected = [tuple(sorted(part for part in name.split("|") if part)) for name in names]
-    assert [picture.labels for picture in source.pictures] == [("one", "two"), *map(tuple, map(unique, expected))]
+    assert [picture.labels for picture in source.examples] == [("one", "two"), *map(tuple, map(unique, expected))]
 
 
 def csv_field(text: str) -> str:
@@ -262,6 +262,6 @@ def test_every_file_is_found_once_under_the_folder_of_its_class(files, with_spli
                 folder.load(str(root), root, outside=False)
             return
         source = folder.load(str(root), root, outside=False)
-        assert len(source.pictures) == len(expected)
-        assert {picture.path: picture.labels for picture in source.pictures} == expected
-        assert {picture.split for picture in source.pictures} == ({"train"} if with_splits else {None})
+        assert len(source.examples) == len(expected)
+        assert {picture.path: picture.labels for picture in source.examples} == expected
+        assert {picture.split for picture in source.examples} == ({"train"} if with_splits else {None})

@@ -34,7 +34,7 @@ def test_a_class_name_becomes_a_folder_that_is_found(tmp_path, class_name, expec
     for number, name in enumerate(names):
         write_picture(tmp_path / "data" / name, number, b"\x89PNG")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
-    found = folder.load(str(tmp_path / "data"), tmp_path, outside=False).pictures
+    found = folder.load(str(tmp_path / "data"), tmp_path, outside=False).examples
     assert {(picture.labels[0], picture.path.name) for picture in found} == {
         (expected, "000000.png"),
         ("other class", "000001.png"),

@@ -27,9 +27,9 @@ import demo
 from app.cli import run_command
 from data.content import MAX_BYTES
 from data.images.decode import read_picture
+from data.images.explain import grad_cam, overlay
 from inference import web_server
 from inference.answering import AnsweringModel, of_backbone, of_run
-from inference.explain import grad_cam, overlay
 from inference.load import read_run
 from inference.predictor import Predictor
 from inference.run_record import find_examples

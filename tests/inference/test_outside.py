@@ -25,7 +25,7 @@ def linked_run(binary_run, tmp_path):
 
 
 def test_evaluate_reads_the_pictures_of_a_run_by_its_own_setting(linked_run, tmp_path):
-    assert len(load_evaluation(linked_run(True), None, (), tmp_path).data.pictures) == 24
+    assert len(load_evaluation(linked_run(True), None, (), tmp_path).data.examples) == 24
     with pytest.raises(UsageError, match="which --outside would follow"):
         load_evaluation(linked_run(False), None, (), tmp_path, outside=True)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import UsageError
-from data.sources import Picture, load_source
+from data.sources import Example, load_source
 from notebooks import beginning
 from notebooks.beginning import locate, make_work_folder, quietly, shown_without, some_pictures
 from tests.conftest import draw_photos
@@ -109,5 +109,5 @@ def test_the_folder_to_work_in_is_there_and_empty():
     assert list(make_work_folder().iterdir()) == []
 
 
-def _read(csv: Path) -> list[Picture]:
-    return load_source(str(csv), csv.parent, outside=True).pictures
+def _read(csv: Path) -> list[Example]:
+    return load_source(str(csv), csv.parent, outside=True).examples

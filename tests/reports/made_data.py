@@ -8,11 +8,13 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from data.images.signature import make_signature
+from data.images.decode import make_signature
+from data.images.kind import picture_reader
+from data.kinds import find_kind
 from data.near_duplicates import SURE_SCORE
 from data.preflight import SetAside
-from data.prepare import ImageData
-from data.sources import SPLITS, Picture, Split
+from data.prepare import Data
+from data.sources import SPLITS, Example, Split
 from models.heads import build_head
 from tasks.classification import BINARY, MULTICLASS
 from tasks.table import Task
@@ -37,7 +39,7 @@ def make_data(
     quarantine: Sequence[SetAside] = (),
     names: str = "{}.png",
     **counts: int,
-) -> ImageData:
+) -> Data:
     """Noisy pictures of 32 pixels, the classes in turn; in a multi-label task each has its class and the next.
 
     Args:
@@ -54,14 +56,16 @@ def make_data(
     several = range(2) if task.multi_label else range(1)
     labels = [tuple(class_names[(number + more) % len(class_names)] for more in several) for number in classes]
     starts = np.cumsum([0, *counts.values()])
-    return ImageData(
+    return Data(
         name="made",
         root=Path("/made"),
         class_names=tuple(class_names),
         task=task,
-        pictures=[Picture(Path("/made") / names.format(i), each) for i, each in enumerate(labels)],
-        pixels=np.stack(pixels),
-        looks=np.stack([make_signature(Image.fromarray(each)) for each in pixels]),
+        kind=find_kind("image"),
+        reader=picture_reader(32),
+        examples=[Example(Path("/made") / names.format(i), each) for i, each in enumerate(labels)],
+        inputs=(np.stack(pixels),),
+        signatures=np.stack([make_signature(Image.fromarray(each)) for each in pixels]),
         targets=task.encode(labels, tuple(class_names)),
         splits={split: np.arange(starts[i], starts[i + 1]) for i, split in enumerate(SPLITS)},
         quarantine=list(quarantine),
@@ -71,11 +75,10 @@ def make_data(
         least_score=SURE_SCORE,
         groups=np.arange(total, dtype=np.int32),
         digests=[str(i) for i in range(total)],
-        resize="crop",
     )
 
 
-def make_outputs(data: ImageData, wrong: int = 1, sure: float = 0.9) -> dict[Split, np.ndarray]:
+def make_outputs(data: Data, wrong: int = 1, sure: float = 0.9) -> dict[Split, np.ndarray]:
     """Predictions that are right but for the first of each split, whose labels are moved by one class."""
     outputs = {}
     for split in ("val", "test"):
@@ -87,9 +90,9 @@ def make_outputs(data: ImageData, wrong: int = 1, sure: float = 0.9) -> dict[Spl
     return outputs
 
 
-def make_model(data: ImageData) -> keras.Model:
+def make_model(data: Data) -> keras.Model:
     """A network of one convolution, with the layers that a classifier has."""
-    pictures = keras.Input(data.pixels.shape[1:])
+    pictures = keras.Input(data.inputs[0].shape[1:])
     keras.utils.set_random_seed(0)
     maps = keras.layers.Conv2D(4, 5, strides=4, activation="relu")(pictures)
     pooled = keras.layers.GlobalAveragePooling2D(name="pooling")(maps)

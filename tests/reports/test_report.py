@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.config import TrainConfig
 from data.preflight import SetAside
-from data.prepare import ImageData
+from data.prepare import Data
 from models.heads import build_head
 from reports import plots
 from reports.report import write_report
@@ -35,7 +35,7 @@ HOSTILE = (
 
 def report(
     folder: Path,
-    data: ImageData,
+    data: Data,
     outputs: dict | None = None,
     history: pd.DataFrame = HISTORY,
     temperature: float = TEMPERATURE,
@@ -54,7 +54,7 @@ def report(
     return page.read_text(encoding="utf-8"), record
 
 
-def no_mistakes(data: ImageData) -> dict:
+def no_mistakes(data: Data) -> dict:
     return make_outputs(data, wrong=0)
 
 
@@ -130,7 +130,7 @@ def test_a_metric_of_the_table_is_in_the_record_on_the_page_and_on_the_terminal(
 @pytest.mark.parametrize("wrong", [1, 0])
 def test_a_network_that_grad_cam_does_not_understand_costs_the_overlays(tmp_path, capsys, wrong):
     data = make_data()
-    pictures = keras.Input(data.pixels.shape[1:])
+    pictures = keras.Input(data.inputs[0].shape[1:])
     sides = [layer()(pictures) for layer in (keras.layers.GlobalAveragePooling2D, keras.layers.GlobalMaxPooling2D)]
     pooled = keras.layers.Concatenate(name="pooling")(sides)
     model = keras.Model(pictures, build_head(6, data.task, len(data.class_names))(pooled))
@@ -140,7 +140,7 @@ def test_a_network_that_grad_cam_does_not_understand_costs_the_overlays(tmp_path
     assert said in text_of(page)
     printed = capsys.readouterr().out
     assert f"warning    {said}" in printed
-    assert "(inference/explain.py, line " in printed
+    assert "(data/images/explain.py, line " in printed
     assert "bright areas" not in page
     assert (tmp_path / "figures" / "mistakes.png").exists()
 
@@ -241,7 +241,7 @@ def test_of_several_labels_the_wrong_one_is_named(tmp_path):
 
 def test_look_alikes_of_val_are_a_caution_as_well(tmp_path):
     data = make_data(val=8, test=10)
-    data.pixels[13], data.looks[13] = data.pixels[3], data.looks[3]
+    data.inputs[0][13], data.signatures[13] = data.inputs[0][3], data.signatures[3]
     text = text_of(report(tmp_path, data)[0])
     assert "1 val picture looks the same as a training picture (see below): the epoch was chosen by pictures" in text
     assert json.loads((tmp_path / "report.json").read_text())["val_near_duplicates"] == 1
@@ -249,7 +249,7 @@ def test_look_alikes_of_val_are_a_caution_as_well(tmp_path):
 
 def test_a_leak_is_shown_and_taken_off(tmp_path):
     data = make_data(test=10)
-    data.pixels[20], data.looks[20] = data.pixels[3], data.looks[3]
+    data.inputs[0][20], data.signatures[20] = data.inputs[0][3], data.signatures[3]
     page, _ = report(tmp_path, data)
     suspects = pd.read_csv(tmp_path / "suspects.csv")
     assert suspects.loc[suspects["kind"] == "near_duplicate", ["path", "split", "other_path"]].values.tolist() == [

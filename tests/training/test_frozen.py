@@ -59,7 +59,7 @@ def curve(inputs: PhaseInputs, classifier: Classifier, config: TrainConfig, data
 )
 def test_the_loss_curve_is_that_of_the_whole_network(make_folder, tmp_path, backbone, trainable_layers):
     config = settings_of(make_folder(count=10), tmp_path, backbone=backbone, trainable_layers=trainable_layers)
-    data = prepare_data(load_source(config.data, config.cache_dir), config, config.image_size)
+    data = prepare_data(load_source(config.data, config.cache_dir), config)
 
     def start() -> Classifier:
         keras.utils.set_random_seed(0)

@@ -85,7 +85,7 @@ def test_the_quarantine_holds_exactly_the_bad_ones_with_the_true_reasons(odd_run
 
 def test_every_good_one_is_in_a_split_once(odd_run):
     _, expected, inputs, run = odd_run
-    pictures = [inputs.data.display_path(picture.path) for picture in inputs.data.pictures]
+    pictures = [inputs.data.display_path(picture.path) for picture in inputs.data.examples]
     used = [pictures[position] for split in inputs.data.splits.values() for position in split]
     assert sorted(used) == sorted(path for path, outcome in expected.items() if outcome == AS_PILLOW)
     record = json.loads((run / "metrics.json").read_text())["data"]

@@ -1,4 +1,4 @@
-"""The signature of a picture, a small grey version of itself, by which pictures that look the same are found.
+"""Compares pictures by their signatures, small grey versions of them, to find those that look the same.
 
 Signatures are compared by their slopes. Unlike the grey values, slopes of unrelated pictures hardly agree: of 397
 photos of ants and bees, the two most alike correlate at 0.70. Each of 150 correlates with itself compressed, shrunk by
@@ -6,21 +6,11 @@ half, brightened or without colours at 0.96 or more, with 2 % cut off each side 
 """
 
 import numpy as np
-from PIL import Image
 
-SIGNATURE_SIDE = 16
-"""Height and width of a signature, pixels."""
+from data.images.decode import SIGNATURE_SIDE
+
 LEAST_SLOPE = 1.0
 """Root mean square of slopes, in grey values of 255; of flatter pictures, only noise would be compared."""
-
-
-def make_signature(picture: Image.Image) -> np.ndarray:
-    """Returns the signature of a whole picture, uint8 (SIGNATURE_SIDE, SIGNATURE_SIDE).
-
-    It depends neither on the size that the network takes nor on how a picture becomes a square, but for the rounding of
-    a JPEG that is decoded at a part of its size: the same data has the same splits for every network.
-    """
-    return np.asarray(picture.convert("L").resize((SIGNATURE_SIDE, SIGNATURE_SIDE), Image.Resampling.BOX))
 
 
 def compared_values(signatures: np.ndarray) -> np.ndarray:

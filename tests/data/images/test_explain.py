@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data.images.explain import grad_cam, overlay
 from inference.answering import of_run
-from inference.explain import grad_cam, overlay
 from inference.load import read_run
 from inference.web_page import load_ask
 from models.backbones import FAMILIES, TABLE

@@ -1,0 +1,109 @@
+"""Pictures as a kind of input."""
+
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+import numpy as np
+
+from app.config import Resize, SizedConfig
+from data.arrays import release
+from data.code_digest import code_digest
+from data.images.decode import SIGNATURE_SIDE, decode_picture, decode_with_signature, read_size
+from data.images.look_alikes import compared_values
+from data.images.show import as_html
+from data.kinds import Baseline, Content, Inputs, Kind, Reader, Shown, Vary
+
+TINY_SIDE = 8
+"""Pixels; a smaller picture shows hardly anything."""
+GRID = 16
+"""Cells to a side for the baseline; more make it slower, not better."""
+_DECODER = code_digest(decode_picture)
+
+
+def picture_reader(image_size: int, resize: Resize = "crop") -> Reader:
+    """Reads pictures upright, in RGB and as squares.
+
+    Args:
+        image_size: height and width of the squares, pixels.
+        resize: how a picture becomes a square; see `app.config.TrainConfig`.
+    """
+
+    def read_with_signature(content: bytes) -> tuple[Inputs, np.ndarray]:
+        picture, signature = decode_with_signature(content, image_size, resize)
+        return (picture,), signature
+
+    return Reader(
+        {"image_size": image_size, "resize": resize, "decoder": f"{_DECODER}, pillow {metadata.version('pillow')}"},
+        title=f"{image_size} px",
+        inputs=(np.dtype((np.uint8, (image_size, image_size, 3))),),
+        signature=np.dtype((np.uint8, (SIGNATURE_SIDE, SIGNATURE_SIDE))),
+        read=lambda content: (decode_picture(content, image_size, resize),),
+        read_with_signature=read_with_signature,
+    )
+
+
+def _reader(config: SizedConfig) -> Reader:
+    return picture_reader(config.image_size, config.resize)
+
+
+def _shorter_side(place: Content) -> int | None:
+    size = read_size(place)
+    return size and min(size)
+
+
+def _cautions(shorter_sides: Sequence[int]) -> list[str]:
+    tiny = sum(side < TINY_SIDE for side in shorter_sides)
+    looked_at = f"{tiny:,} of {len(shorter_sides):,} pictures looked at"
+    return [
+        f"{looked_at} are less than {TINY_SIDE} pixels high or wide: there is hardly anything to see in them."
+    ] * bool(tiny)
+
+
+def _show(inputs: Inputs, place: Content, title: str) -> Shown:
+    return Shown(as_html(inputs[0], title), inputs[0])
+
+
+def _vary() -> Vary:
+    from data.images.augment import NUM_DRAWS, augment_pictures
+
+    return Vary(NUM_DRAWS, augment_pictures)
+
+
+def _explain(model: Any, inputs: Inputs, classes: np.ndarray) -> list[Shown]:
+    from data.images.explain import grad_cam, overlay
+
+    looked = map(overlay, inputs[0], grad_cam(model, inputs[0], classes))
+    return [Shown(as_html(each, "what it looked at"), each) for each in looked]
+
+
+def _grid_means(inputs: Inputs, positions: np.ndarray) -> np.ndarray:
+    """Averages each picture over a grid of GRID x GRID cells."""
+    pixels = inputs[0]
+    edges = np.linspace(0, pixels.shape[1], GRID + 1).astype(int)[:-1]
+    cells = np.diff([*edges, pixels.shape[1]])
+    area = cells[:, None, None] * cells[None, :, None]
+    means = []
+    for position in positions:
+        rows = np.add.reduceat(pixels[position].astype(np.float32), edges, axis=0)
+        means.append(np.add.reduceat(rows, edges, axis=1) / area)
+        release(pixels)
+    return np.stack(means).reshape(len(positions), -1)
+
+
+KIND = Kind(
+    "image",
+    noun="picture",
+    nouns="pictures",
+    endings=(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2", ".heic"),
+    type="image/",
+    reader=_reader,
+    compared_values=compared_values,
+    comparison=code_digest(compared_values),
+    size=_shorter_side,
+    cautions=_cautions,
+    show=_show,
+    vary=_vary,
+    explain=_explain,
+    baseline=Baseline("raw_pixels", _grid_means),
+)
