@@ -22,7 +22,8 @@ DIVERGED = {
     "--fine-tune-learning-rate.",
 }
 """Caution for each phase that diverged."""
-METHODS = {"raw_pixels": "Logistic regression on raw pixels", "majority": "Always giving the most frequent answer"}
+METHODS = {"majority": "most frequent answer", "raw_pixels": "logistic regression on raw pixels"}
+"""Simple methods by their name in `metrics.json`."""
 
 
 class Verdict(NamedTuple):
@@ -74,26 +75,22 @@ def reach_verdict(record: dict[str, Any], task: Task, leaks: Leaks = NO_LEAKS, c
     what = "All labels right on" if task.multi_label else "Right on"
     pictures = "the one picture" if count == 1 else f"{count:,} pictures"
     unseen = "it had never seen" if split == "test" else "kept for validation"
-    of = f"{right} of" if count == 1 else f"{right:,} of"
+    simple = [f"{bar['name']} {percent(bar['value'])}" for bar in baseline_bars(record["baseline"])]
     return Verdict(
         split,
-        f"{what} {of} {pictures} {unseen}",
+        f"{what} {right:,} of {pictures} {unseen}",
         measured["accuracy"],
         tuple(measured["accuracy_ci95"]),
         _interval_note(measured),
-        _comparison(record["baseline"], task),
+        f"Simple methods: {'; '.join(simple)}." if simple else "",
         [*_cautions(record, split, task, leaks), *cautions],
     )
 
 
 def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:
     """Returns the accuracies of simple methods, as bars beside that of a model."""
-    titles = {"raw_pixels": "regression on raw pixels", "majority": "most frequent answer"}
-    return [
-        {"name": title, "value": baseline[name], "interval": None}
-        for name, title in titles.items()
-        if baseline[name] is not None
-    ]
+    known = [(METHODS[name], value) for name, value in baseline.items() if value is not None]
+    return [{"name": method, "value": value, "interval": None} for method, value in known]
 
 
 def _interval_note(measured: dict[str, Any]) -> str:
@@ -104,17 +101,6 @@ def _interval_note(measured: dict[str, Any]) -> str:
         f"Copies and look-alikes are right or wrong together: for the interval, "
         f"{measured['n']:,} pictures count as {round(measured['effective_n']):,} independent ones."
     )
-
-
-def _comparison(baseline: dict[str, float | None], task: Task) -> str:
-    answer = "combination of labels" if task.multi_label else "class"
-    parts = []
-    if baseline["majority"] is not None:
-        parts.append(f"Guessing the most frequent {answer}: {percent(baseline['majority'])}")
-    if baseline["raw_pixels"] is not None:
-        parts.append(f"logistic regression on raw pixels: {percent(baseline['raw_pixels'])}")
-    text = "; ".join(parts)
-    return f"{text[0].upper()}{text[1:]}." if text else ""
 
 
 def _cautions(record: dict[str, Any], split: Split, task: Task, leaks: Leaks) -> list[str]:
@@ -150,12 +136,11 @@ def _alike(count: int, split: Split) -> str:
 
 
 def _simple_cautions(baseline: dict[str, float | None], low: float, high: float) -> list[str]:
-    reached = {METHODS[name]: value for name, value in baseline.items() if value is not None and value >= low}
-    if not reached:
+    best = max(baseline_bars(baseline), key=lambda bar: bar["value"], default=None)
+    if best is None or best["value"] < low:
         return []
-    method, value = max(reached.items(), key=lambda item: item[1])
-    compared = "is better" if value > high else "may be as good"
-    return [f"{method} {compared}: {percent(value)} on the same pictures."]
+    compared = "is better" if best["value"] > high else "may be as good"
+    return [f"A simple method ({best['name']}) {compared}: {percent(best['value'])} on the same pictures."]
 
 
 def _class_cautions(measured: dict[str, Any], split: Split) -> list[str]:

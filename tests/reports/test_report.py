@@ -104,7 +104,7 @@ def test_the_verdict_is_a_sentence_with_its_interval_and_what_simple_methods_rea
     page, record = report(tmp_path, make_data())
     text = text_of(page)
     assert "83.3 % Right on 5 of 6 pictures it had never seen 95 % interval 43.6 to 97.0 %." in text
-    assert "Guessing the most frequent class: 50.0 %; logistic regression on raw pixels:" in text
+    assert "Simple methods: most frequent answer 50.0 %; logistic regression on raw pixels" in text
     assert record["test"]["accuracy"] == pytest.approx(5 / 6)
     verdict = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["verdict"]
     assert verdict["sentence"] == "Right on 5 of 6 pictures it had never seen"
@@ -157,7 +157,7 @@ def test_many_right_answers_need_no_caution(tmp_path):
     report(tmp_path, data)
     verdict = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["verdict"]
     # Raw pixels tell noise of two colours apart as well.
-    simple = "Logistic regression on raw pixels is better: 100\u00a0% on the same pictures."
+    simple = "A simple method (logistic regression on raw pixels) is better: 100\u00a0% on the same pictures."
     assert verdict["cautions"] == [simple]
 
 
