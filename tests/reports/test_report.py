@@ -1,5 +1,6 @@
 """The page of a run holds what the run's files say, for any data, and needs nothing but itself."""
 
+import dataclasses
 import json
 import re
 from pathlib import Path
@@ -18,7 +19,7 @@ from models.heads import build_head
 from reports import plots
 from reports.report import write_report
 from reports.summary import build_record, show_record
-from tasks.classification import MULTICLASS, MULTILABEL
+from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tasks.metrics import METRICS, Metric
 from tests.reports.made_data import HISTORY, make_data, make_model, make_outputs
 from tests.reports.read_page import BROWSER, browse, check_page, text_of
@@ -125,6 +126,19 @@ def test_a_metric_of_the_table_is_in_the_record_on_the_page_and_on_the_terminal(
     assert "Brier score 25.0 % 0 is perfect" in text_of(page)
     show_record(record, tmp_path)
     assert capsys.readouterr().out.count("Brier score 25.0%") == 2
+
+
+def test_a_page_has_the_sections_of_its_task_and_no_others(tmp_path):
+    without_curves = dataclasses.replace(BINARY, sections=("classes", "mistakes"))
+    tasks = {"all": BINARY, "several labels": MULTILABEL, "few": without_curves}
+    found = {}
+    for name, task in tasks.items():
+        page, _ = report(tmp_path / name, make_data(task, ("a", "b", "c") if task.multi_label else ("a", "b")))
+        found[name] = re.findall('<section id="(.*?)">', page)
+        assert re.findall('<a href="#(.*?)"', page) == found[name]
+    assert [name for name in found["all"] if name not in found["several labels"]] == ["confusion"]
+    assert [name for name in found["all"] if name not in found["few"]] == ["confusion", "thresholds", "certainty"]
+    assert not (tmp_path / "few" / "reliability.csv").exists()
 
 
 @pytest.mark.parametrize("wrong", [1, 0])

@@ -34,11 +34,6 @@ def test_a_prediction_is_right_in_a_graph_where_it_is_right_in_the_metrics(task)
     assert task.losses(tf.constant(targets), tf.constant(outputs)).shape == (200,)
 
 
-def test_a_report_about_several_labels_has_no_confusion_matrix():
-    assert "confusion" in BINARY.sections
-    assert [name for name in MULTICLASS.sections if name not in MULTILABEL.sections] == ["confusion"]
-
-
 def test_a_task_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         BINARY.name = "other"
