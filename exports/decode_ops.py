@@ -61,13 +61,15 @@ def decode_picture(content: tf.Tensor, image_size: int, resize: Resize) -> tf.Te
             return tf.zeros((1, 1, 3), tf.uint8)
 
     decoders = [(is_of(kind), functools.partial(kind.decode, content, head, image_size)) for kind in KINDS.values()]
-    picture = _turn_upright(tf.case(decoders, default=refuse), _read_orientation(content))
+    picture = tf.case(decoders, default=refuse)
     picture.set_shape((None, None, 3))
     sides = tf.cast(tf.shape(picture)[:2], tf.float64)  # Pillow computes boxes in Python's numbers
     box, size = _BOXES[resize](sides, image_size)
     resized = _resize(picture, (sides - box) / 2, tf.cast(size, tf.float64) / box, size)
-    top, left = tf.unstack(tf.cast(tf.round((image_size - size) / 2), tf.int32))
-    padded = tf.image.pad_to_bounding_box(resized, top, left, image_size, image_size)
+    # Turned last, as the result is smaller; the boxes are the same for a picture on its side.
+    upright = _turn_upright(resized, _read_orientation(content))
+    top, left = tf.unstack(tf.cast(tf.round((image_size - tf.shape(upright)[:2]) / 2), tf.int32))
+    padded = tf.image.pad_to_bounding_box(upright, top, left, image_size, image_size)
     return tf.ensure_shape(padded, (image_size, image_size, 3))
 
 

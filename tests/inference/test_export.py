@@ -432,8 +432,8 @@ def test_the_command_says_in_one_line_why_it_exports_nothing(finished, tmp_path)
 
 
 def test_the_command_exports(finished, tmp_path):
-    arguments = [str(finished.folder), "--format", "onnx", "--output", str(tmp_path), "--require-accuracy", "0"]
-    arguments += ["--sample-size", "5", "--cache-dir", str(finished.folder.parent / "cache")]
+    arguments = [str(finished.folder), "--format", "saved_model", "onnx", "--output", str(tmp_path)]
+    arguments += ["--require-accuracy", "0", "--sample-size", "5", "--cache-dir", str(finished.folder.parent / "cache")]
     result = subprocess.run([sys.executable, "export.py", *arguments], capture_output=True, text=True)
     assert (result.returncode, result.stderr) == (0, "")
     assert "same label for 100.0% of 5" in result.stdout
