@@ -111,8 +111,9 @@ def inline_svg(figure: Figure, description: str) -> Markup:
     svg = re.sub(r"<metadata>.*?</metadata>|<style .*?</style>", "", svg, flags=re.DOTALL)
     svg = re.sub(r'<g id="[^"]*">', "<g>", svg)
     svg = re.sub(r'style="[^"]*"', lambda style: _follow_page(style[0]), svg)
-    opening = f'<svg role="img" aria-label="{escape(description)}"'
-    return Markup(re.sub(r'<svg([^>]*?) width="[^"]*" height="[^"]*"', rf"{_literal(opening)}\1", svg, count=1))
+    width = 96 * figure.get_figwidth()
+    opening = f'<svg role="img" aria-label="{escape(description)}" style="max-width: {width:.0f}px" '
+    return Markup(opening + re.sub(r' (width|height)="[^"]*"', "", svg[len("<svg") :], count=2))
 
 
 def picture_uri(pixels: np.ndarray) -> str:
@@ -169,8 +170,3 @@ def _page_colour(found: re.Match) -> str:
     if max(channels) - min(channels) > GREY_TOLERANCE:
         return found[0]
     return "var(--ink)" if max(channels) < 0x60 else "var(--muted)" if max(channels) < 0xE0 else "var(--card)"
-
-
-def _literal(text: str) -> str:
-    """A replacement that `re.sub` takes as it is."""
-    return text.replace("\\", r"\\")

@@ -1,4 +1,4 @@
-"""The page of a search, `report.html`: what won, what mattered, and how far the figures can be trusted."""
+"""The page of a search, `report.html`: what won, what mattered, and how far the result can be trusted."""
 
 import json
 from collections.abc import Sequence
@@ -8,34 +8,18 @@ from typing import Any
 import pandas as pd
 
 from app.config import Objective
-from reports.page import png_uri, write_page
-from reports.search_plots import OBJECTIVES
+from reports.page import inline_svg, write_page
+from reports.search_plots import OBJECTIVES, hyperparameter_effects, hyperparameter_importance, search_progress
 from reports.verdict import Verdict, baseline_bars, reach_verdict
+from reports.writer import write_figure
 from tasks.table import TASKS
 
 TRIALS_SHOWN = 20
 REASONS_SHOWN = 20
-FIGURES = {
-    "progress": (
-        "How the search went",
-        "Every dot is a trial; the line is the best so far. Where it stays level for long, more trials bring little.",
-    ),
-    "effects": (
-        "Each hyperparameter against the result",
-        "A slope or a gap means that the value matters; an even cloud, that it does not, or not by itself. Trials that "
-        "have no use for a hyperparameter are not in its panel.",
-    ),
-    "importance": (
-        "What mattered",
-        "The longer a bar, the worse the result is predicted without this hyperparameter. Thin lines show how rough "
-        "the estimate is.",
-    ),
-}
-"""Title of each figure, and how to read it."""
 
 
 def ranked(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
-    """Finished trials, the best first; equals are told apart by their validation loss, then by their order."""
+    """Sorts the finished trials, the best first; ties go to the lower validation loss, then to the earlier trial."""
     done = trials[trials["status"] == "done"]
     if objective == "val_loss":
         return done.sort_values(["val_loss", "trial"], kind="stable")
@@ -43,10 +27,10 @@ def ranked(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
 
 
 def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Sequence[str], repeats: int = 0) -> Path:
-    """Writes `report.html` of a finished search.
+    """Writes `report.html` of a finished search, and its figures.
 
     Args:
-        folder: of the search, with `search.json`, `best_config.json`, `figures/` and the winner's run folder `best/`.
+        folder: of the search, with `search.json`, `best_config.json` and the winner's run folder `best/`.
         trials: the table of `trials.csv`; NaN for settings that a trial did not use.
         hyperparameters: the columns that varied.
         repeats: trials that finalists were given beside their first.
@@ -60,6 +44,13 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
     objective: Objective = search["config"]["objective"]
     done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
     verdict = reach_verdict(record, task)
+    figures = {
+        "progress": search_progress(trials, objective),
+        "effects": hyperparameter_effects(trials, hyperparameters, objective),
+        "importance": hyperparameter_importance(trials, hyperparameters, objective),
+    }
+    for name, figure in figures.items():
+        write_figure(folder / "figures" / f"{name}.png", figure)
     best = search["best"]["trial"]
     return write_page(
         folder / "report.html",
@@ -81,7 +72,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
         hyperparameters=list(hyperparameters),
         failed=len(failed),
         reasons=failed["message"].value_counts().head(REASONS_SHOWN).items(),
-        figures=[(title, hint, png_uri(folder / "figures" / f"{name}.png")) for name, (title, hint) in FIGURES.items()],
+        figures={name: inline_svg(figure, name) for name, figure in figures.items()},
         has_report=(folder / "best" / "report.html").is_file(),
     )
 

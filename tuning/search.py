@@ -18,9 +18,8 @@ from app.errors import RunError
 from app.files import as_read, write_json
 from app.terminal import console, counted, progress_bar, show_stage
 from devices.strategy import make_strategy
-from reports import search_plots
 from reports.search_report import ranked, write_search_report
-from reports.writer import write_figure, write_table
+from reports.writer import write_table
 from training.folder import CONFIG_FILE, alone_in, is_finished
 from training.inputs import RunInputs
 from training.recipe import choose_image_size
@@ -223,7 +222,7 @@ def _choose(run: Search) -> int:
 
 
 def _finish(run: Search, best: int) -> Path:
-    """Draws the figures, trains the best configuration as `train.py` would, and measures it once on the test split."""
+    """Trains the best configuration as `train.py` would, and measures it once on the test split."""
     folder, objective = run.records.folder, run.config.objective
     trials = _trials(run)
     failed = int((trials["status"] == "failed").sum())
@@ -234,12 +233,6 @@ def _finish(run: Search, best: int) -> Path:
         return folder
     console.print(best_trials(trials, objective))
     _write_best_config(run.configs[best], folder)
-    for name, draw in (
-        ("progress", lambda *_: search_plots.search_progress(trials, objective)),
-        ("effects", search_plots.hyperparameter_effects),
-        ("importance", search_plots.hyperparameter_importance),
-    ):
-        write_figure(folder / "figures" / f"{name}.png", draw(as_drawn(trials), varied_in(trials), objective))
     before = time.perf_counter()
     record = _train_best(run, run.configs[best], folder / "best")
     run.seconds["best"] = time.perf_counter() - before
