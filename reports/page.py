@@ -1,4 +1,4 @@
-"""What the HTML pages share: one self-contained file each, with figures that follow the reader's light or dark colours.
+"""Writes HTML pages: one self-contained file each, with figures that follow the reader's light or dark colours.
 
 Names of classes and files may hold anything. So the templates escape every value, figures escape their texts, and the
 page forbids its browser to load anything, or to run another script than its own.
@@ -25,12 +25,12 @@ from app.files import write_text
 
 FOLDER = Path(__file__).parent
 SPACE = "\u00a0"
-"""Keeps a number and its unit on one line."""
+"""No-break space, which keeps a number and its unit on one line."""
 LONGEST_SIDE = 224
-"""Larger pictures are shrunk to this for a page, pixels."""
+"""Larger pictures are shrunk to this size for a page, pixels."""
 JPEG_QUALITY = 85
 SIGNIFICANT = 12
-"""Decimals of a figure; what differs behind them is the rounding of sums."""
+"""Decimals of a number that count; later ones are rounding errors of sums."""
 GREY_TOLERANCE = 12
 """Colours whose red, green and blue differ by at most this much of 255 count as grey, and follow the page."""
 
@@ -51,7 +51,7 @@ def write_page(path: Path, template: str, **content: Any) -> Path:
 
 
 def percent(value: float | None, decimals: int = 1) -> str:
-    """A fraction as text: '98.6 %', or a dash for None and NaN; 100 % only if it is all."""
+    """Formats a fraction: '98.6 %', or a dash for None and NaN; '100 %' only for exactly 1."""
     if value is None or value != value:
         return "–"
     value = round(value, SIGNIFICANT)
@@ -59,14 +59,14 @@ def percent(value: float | None, decimals: int = 1) -> str:
 
 
 def interval(bounds: list[float] | None, decimals: int = 1) -> str:
-    """An interval of fractions: '97.7 to 99.2 %', or nothing for None."""
+    """Formats an interval of fractions: '97.7 to 99.2 %', or nothing for None."""
     if bounds is None or bounds[0] != bounds[0]:
         return ""
     return f"{percent(bounds[0], decimals).removesuffix(f'{SPACE}%')} to {percent(bounds[1], decimals)}"
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number with some decimals, or a dash for None and NaN; a fraction is 1 only if it is all."""
+    """Formats a number, or a dash for None and NaN; a fraction below 1 is never rounded up to 1."""
     if value is None or value != value:
         return "–"
     value = round(value, SIGNIFICANT)
@@ -74,13 +74,13 @@ def number(value: float | None, digits: int = 3) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: '0.4 s', '79 s', '2.5 min'."""
+    """Formats seconds: '0.4 s', '79 s', '2.5 min'."""
     unit, size = ("s", 1) if seconds < 120 else ("min", 60) if seconds < 7200 else ("h", 3600)
     return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f}{SPACE}{unit}"
 
 
 def setting(value: Any) -> str:
-    """A setting as text."""
+    """Formats a setting."""
     if value is None:
         return "not set"
     if isinstance(value, list | tuple):
@@ -93,14 +93,14 @@ def setting(value: Any) -> str:
 
 
 def inline_svg(figure: Figure, description: str) -> Markup:
-    """A figure as part of a page: greys become the page's colours, texts stay texts in its font.
+    """Turns a figure into a part of a page: greys become the page's colours, texts stay texts in its font.
 
     Args:
-        figure: whose colours, but for greys, can be seen on light and dark.
-        description: for those who cannot see it; another for each figure of a page.
+        figure: its colours, greys aside, must be visible on light and on dark.
+        description: text for screen readers, unique on the page.
     """
     written = io.StringIO()
-    # A script that no font of matplotlib has is no reason to warn: the reader's browser has one.
+    # Matplotlib warns of characters that its fonts lack; the reader's browser has them.
     with (
         matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": description}),
         warnings.catch_warnings(action="ignore"),
@@ -117,7 +117,7 @@ def inline_svg(figure: Figure, description: str) -> Markup:
 
 
 def picture_uri(pixels: np.ndarray) -> str:
-    """A picture, uint8 (height, width, 3), as part of a page."""
+    """Encodes a picture, uint8 (height, width, 3), as a data URI."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BOX)
     written = io.BytesIO()
@@ -126,7 +126,7 @@ def picture_uri(pixels: np.ndarray) -> str:
 
 
 def png_uri(path: Path) -> str | None:
-    """A PNG file as part of a page; None if there is none."""
+    """Encodes a PNG file as a data URI; None if there is no file."""
     return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else None
 
 
@@ -156,7 +156,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _finalize(value: Any) -> Any:
-    """A value of a template as the page has it; what is HTML already holds no text of others unescaped."""
+    """Shows control characters of a value; HTML that this project made needs none of that."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -33,16 +33,16 @@ def write_report(
     """Writes `report.html`, `report.json`, and every table and figure of the page that is not in the folder yet.
 
     Args:
-        folder: of the run; its `environment.json` is shown.
-        data: the pictures.
+        folder: the run folder, with its `environment.json`.
+        data: examples, labels and splits.
         outputs: float32 (n, num_outputs) for each measured split, in the order of `data.splits`; may be empty.
         record: the content of `metrics.json`.
-        model: that gave the outputs.
-        config: with every setting chosen.
+        model: the trained model.
+        config: complete settings.
         history: the table of `history.csv`; may be empty.
 
     Returns:
-        The page.
+        Path of the page.
     """
     split = choose_judged(outputs)
     measured = np.concatenate([np.zeros(0, int), *(data.splits[each] for each in outputs)])

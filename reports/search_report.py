@@ -30,13 +30,13 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
     """Writes `report.html` of a finished search, and its figures.
 
     Args:
-        folder: of the search, with `search.json`, `best_config.json` and the winner's run folder `best/`.
+        folder: the search folder, with `search.json`, `best_config.json` and the winner's run folder `best/`.
         trials: the table of `trials.csv`; NaN for settings that a trial did not use.
         hyperparameters: the columns that varied.
         repeats: trials that finalists were given beside their first.
 
     Returns:
-        The page.
+        Path of the page.
     """
     search = _read(folder / "search.json")
     record = _read(folder / "best" / "metrics.json")

@@ -33,18 +33,18 @@ def write_table(path: Path, table: pd.DataFrame) -> None:
 def write_figure(path: Path, figure: Figure) -> None:
     """Writes a PNG file."""
     path.parent.mkdir(exist_ok=True)
-    # A name in a script that no installed font has would be a warning.
+    # Matplotlib warns of characters that its fonts lack.
     with written_aside(path) as temporary, warnings.catch_warnings(action="ignore"):
         figure.savefig(temporary, dpi=110, format="png")
 
 
 def package_versions() -> dict[str, str]:
-    """The versions of what a result depends on."""
+    """Returns the versions of the packages that a result depends on."""
     return {name: metadata.version(name) for name in VERSIONED_PACKAGES}
 
 
 def write_environment(folder: Path) -> None:
-    """Writes `environment.json`: what the run ran on."""
+    """Writes `environment.json`: time, platform, devices and versions of packages."""
     environment = {
         "time": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
@@ -57,11 +57,11 @@ def write_environment(folder: Path) -> None:
 
 
 def predictions_table(data: Data, outputs: dict[Split, np.ndarray]) -> pd.DataFrame:
-    """One row per judged picture: path, split, label, predicted, and the probability of each class.
+    """Makes a table with a row per example: path, split, label, predicted, and the probability of each class.
 
     Args:
-        data: the pictures.
-        outputs: float32 (n, num_outputs) for each judged split, in the order of `data.splits`.
+        data: examples, labels and splits.
+        outputs: float32 (n, num_outputs) for each measured split, in the order of `data.splits`.
     """
     columns = [f"probability_{name}" for name in data.class_names]
     tables = [pd.DataFrame(columns=["path", "split", "label", "predicted", *columns])]
@@ -97,8 +97,8 @@ def write_predictions(folder: Path, data: Data, outputs: dict[Split, np.ndarray]
 
     Args:
         folder: the run folder.
-        data: the pictures.
-        outputs: float32 (n, num_outputs) for each judged split, in the order of `data.splits`.
+        data: examples, labels and splits.
+        outputs: float32 (n, num_outputs) for each measured split, in the order of `data.splits`.
     """
     write_table(folder / "predictions.csv", predictions_table(data, outputs))
     split = choose_judged(outputs)

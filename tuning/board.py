@@ -1,11 +1,10 @@
-"""What a search shows while it runs: the best trials so far, how many are done, and the time left."""
+"""The display of a running search: the best trials so far, how many are done, and the time left."""
 
 import contextlib
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.console import Group
 from rich.live import Live
@@ -21,22 +20,20 @@ BEST_SHOWN = 5
 
 
 def as_drawn(trials: pd.DataFrame) -> pd.DataFrame:
-    """The trials with NaN for settings that were not drawn: of fine-tuning where there is none, else of the head."""
-    frozen = trials["trainable_layers"].astype(str) == "0"
-    of_head, of_tail = ["learning_rate", "head_epochs"], ["fine_tune_learning_rate", "fine_tune_epochs"]
-    drawn = trials.astype(dict.fromkeys([*of_head, *of_tail], float))
-    drawn.loc[~frozen, of_head] = np.nan
-    drawn.loc[frozen, of_tail] = np.nan
-    return drawn
+    """Replaces settings without effect by NaN: those of fine-tuning for frozen backbones, else those of the head."""
+    is_frozen = trials["trainable_layers"].astype(str) == "0"
+    unused = {"learning_rate": ~is_frozen, "head_epochs": ~is_frozen}
+    unused |= {"fine_tune_learning_rate": is_frozen, "fine_tune_epochs": is_frozen}
+    return trials.assign(**{name: trials[name].astype(float).mask(rows) for name, rows in unused.items()})
 
 
 def varied_in(trials: pd.DataFrame) -> list[str]:
-    """Hyperparameters that differ between trials."""
+    """Returns the hyperparameters that differ between trials."""
     return [name for name in HYPERPARAMETERS if trials[name].nunique(dropna=False) > 1]
 
 
 def best_trials(trials: pd.DataFrame, objective: Objective) -> Table:
-    """A table of the best trials, with the settings that differ; of those of a phase, what was drawn for it."""
+    """Makes a table of the best trials, with the settings that differ between trials."""
     varied, best = varied_in(trials), ranked(trials, objective).head(BEST_SHOWN)
     title = f"the best {len(best)} of {counted(len(trials), 'trial', 'trials')} done"
     columns = [Column(name, justify="right", no_wrap=True) for name in ("trial", "val accuracy", "val loss")]
@@ -50,7 +47,7 @@ def best_trials(trials: pd.DataFrame, objective: Objective) -> Table:
 
 @contextlib.contextmanager
 def live_board(total: int, objective: Objective) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Keeps a table and a bar up to date while a block runs; in a log, there is a line for each new best instead.
+    """Keeps a table and a progress bar up to date while a block runs; a log gets a line for each new best instead.
 
     Yields:
         A function to call with all trials so far.

@@ -1,7 +1,7 @@
-"""A ranking of backbones without training any: how well simple classifiers do on what each makes of the pictures.
+"""A ranking of backbones without training any: the accuracy of simple classifiers on the features of each.
 
-A ridge regression has its solution in one step, and nearest neighbours have nothing to solve; so what takes time is the
-pass through each network, and that stays in the store for the training that follows.
+A ridge regression is solved in one step, and nearest neighbours need no training. So what takes time is the forward
+pass of each backbone, and its features stay in the store for the training that follows.
 """
 
 import dataclasses
@@ -49,33 +49,30 @@ class Ranked(NamedTuple):
 
     backbone: str
     ridge_accuracy: float
-    """On the val split, fraction; in a multi-label task a picture counts as right if all its labels are."""
+    """Accuracy on the val split, fraction; with several labels, an example is right if all its labels are."""
     ridge_low: float
-    """Its 95 % interval."""
+    """Lower end of its 95 % interval."""
     ridge_high: float
     neighbours_accuracy: float
-    """As of the ridge regression."""
+    """The same for nearest neighbours."""
     parameters: float
     """Millions, without top."""
     pictures_per_second: float
-    """Of the pass, whenever it was."""
+    """Speed of the forward pass, also of an earlier one whose features were in the store."""
     image_size: int
     """Height and width of the pictures, pixels."""
     imagenet_accuracy: float
-    """Published, fraction."""
+    """Published accuracy, fraction."""
 
 
 def rank(config: TuneConfig, candidates: Sequence[SizedConfig], folder: Path, started: float) -> Path:
     """Scores backbones on the val split, and writes a table and a figure, the best first.
 
     Args:
-        config: of the command.
+        config: settings of the command.
         candidates: settings of each backbone, those of one image size together.
-        folder: of the ranking.
-        started: value of `time.perf_counter` when it began.
-
-    Returns:
-        The folder.
+        folder: where `ranking.csv` is written; it is returned.
+        started: value of `time.perf_counter` when the command began.
 
     Raises:
         UsageError: the pictures cannot be used.
@@ -111,23 +108,23 @@ def score_features(train: np.ndarray, train_targets: np.ndarray, val: np.ndarray
     Args:
         train: features to learn from, float32 (n, num_features).
         train_targets: float32 (n, num_outputs), 0 or 1.
-        val: features of the pictures to predict, float32 (m, num_features).
-        task: decides what is said to be there.
+        val: features to predict from, float32 (m, num_features).
+        task: turns outputs into classes.
 
     Returns:
-        Of each of the two, the classes said to be there, bool (m, num_classes). The strength of the ridge's penalty
-        is the best for leaving out one training picture at a time; neighbours are those of the smallest angle.
+        The predicted classes, bool (m, num_classes), of the ridge regression, whose penalty is chosen by leave-one-out
+        cross-validation, and of the neighbours, which are those with the smallest angle.
     """
     neighbours = KNeighborsRegressor(min(NEIGHBOURS, len(train)), metric="cosine")
-    said = []
+    predicted = []
     for regression in (make_pipeline(StandardScaler(), RidgeCV(PENALTIES)), neighbours):
         outputs = regression.fit(train, train_targets).predict(val).reshape(len(val), train_targets.shape[1])
-        said.append(task.predicted(task.probabilities(outputs)))
-    return said
+        predicted.append(task.predicted(task.probabilities(outputs)))
+    return predicted
 
 
 def train_command(config: TuneConfig, backbone: str) -> str:
-    """The command that trains a backbone on the same pictures in the same way."""
+    """Returns the command that trains a backbone on the same data in the same way."""
     flags = ["--data", config.data, "--backbone", backbone]
     for field in dataclasses.fields(DataConfig):
         value = getattr(config, field.name)
@@ -140,10 +137,7 @@ def train_command(config: TuneConfig, backbone: str) -> str:
 def _score_group(
     candidates: Sequence[SizedConfig], num_backbones: int, strategy: tf.distribute.Strategy
 ) -> tuple[list[Ranked], int]:
-    """Scores backbones that take pictures of one size; also returns how many the val split has.
-
-    The pictures are let go of when this returns.
-    """
+    """Scores backbones of one image size, whose data is freed on return; also returns the size of the val split."""
     inputs, rows = load_inputs(candidates[0]), []
     check_val_split(inputs.data)
     for config in candidates:
@@ -156,15 +150,14 @@ def _score_group(
 
 
 def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
-    """Runs a backbone, or takes its features from the store, and scores it."""
+    """Scores a backbone, whose features are computed or taken from the store."""
     data, row = inputs.data, inputs.row
     features, pictures_per_second = _pooled_features(inputs, strategy)
     kept, train, val = kept_pictures(data), data.splits["train"], data.splits["val"]
+    of_train, of_val = (features[np.searchsorted(kept, positions)] for positions in (train, val))
     truth = data.task.truth(data.targets[val])
-    said = score_features(
-        features[np.searchsorted(kept, train)], data.targets[train], features[np.searchsorted(kept, val)], data.task
-    )
-    right = [(predicted == truth).all(axis=1) for predicted in said]
+    predicted = score_features(of_train, data.targets[train], of_val, data.task)
+    right = [(each == truth).all(axis=1) for each in predicted]
     ridge, neighbours = [float(each.mean()) for each in right]
     low, high = accuracy_interval(right[0], data.groups[val])
     text = f"ridge {ridge:.1%}, neighbours {neighbours:.1%} of {len(val):,} val pictures"
@@ -183,9 +176,9 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
 
 
 def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tuple[np.ndarray, float]:
-    """What a head would learn from, float32 (num_kept, num_features), and the pictures per second of the pass.
+    """Returns the features that a head would learn from, float32 (num_kept, num_features), and pictures per second.
 
-    It is the entry of the store that `train.py` makes, or takes.
+    They are the same entry of the store that `train.py` uses.
     """
     config, data = inputs.config, inputs.data
     with strategy.scope():
