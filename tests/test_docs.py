@@ -59,6 +59,7 @@ NAMES = {
     "data.unpack": ("unpack_once", "write_picture", "folder_names"),
     "data.sources": ("SOURCES", "load_source"),
     "reports.evaluation_inputs": ("_own_source",),
+    "reports.sections": ("Facts", "SECTIONS", "ABOUT_RUN"),
     "app.config": ("TrainConfig", "ChosenConfig", "SECTIONS"),
     "models.heads": ("build_head",),
     "models.classifier": ("build_classifier",),

@@ -17,7 +17,9 @@ from data.preflight import SetAside
 from data.prepare import Data
 from models.heads import build_head
 from reports import plots
+from reports.page import FOLDER
 from reports.report import write_report
+from reports.sections import SECTIONS
 from reports.summary import build_record, show_record
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tasks.metrics import METRICS, Metric
@@ -82,6 +84,21 @@ def test_any_run_gets_a_page_that_needs_nothing_else(data, predict, history, tmp
     page, _ = report(tmp_path, data, predict(data), history)
     check_page(page)
     assert len(page) < 3_000_000
+
+
+def test_every_section_has_a_template_and_every_template_a_section():
+    assert {path.name.removesuffix(".html.j2") for path in (FOLDER / "sections").iterdir()} == set(SECTIONS)
+
+
+@pytest.mark.parametrize(("case", "missing"), [("multi-label", "confusion"), ("no epochs", "learning")])
+def test_a_section_without_content_leaves_no_trace(case, missing, tmp_path):
+    data, predict, history = CASES[case]
+    page, _ = report(tmp_path, data, predict(data), history)
+    assert f'id="{missing}"' not in page
+    assert f'href="#{missing}"' not in page
+    assert SECTIONS[missing].title not in text_of(page)
+    assert 'id="classes"' in page
+    assert 'href="#classes"' in page
 
 
 def test_the_interval_of_pictures_that_look_alike_is_wider_and_says_so(tmp_path):
