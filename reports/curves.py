@@ -19,7 +19,7 @@ LINE_COLOURS = (VAL_COLOUR, TRAIN_COLOUR, "#5c9a72", "#8d6cab", "#bf9433", "#3f9
 
 
 class ClassCurves(NamedTuple):
-    """How well one class is separated from all others at every threshold."""
+    """Separation of one class from all others, at every threshold."""
 
     name: str
     """Name of the class."""

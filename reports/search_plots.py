@@ -43,7 +43,7 @@ SHUFFLES = 5
 
 
 class Scale(NamedTuple):
-    """Where the trials lie along the axis of a hyperparameter."""
+    """Places of the trials along the axis of a hyperparameter."""
 
     places: np.ndarray
     """float (num_trials,): values, or numbers of choices; NaN where a trial has no use for the hyperparameter."""
@@ -149,7 +149,7 @@ def hyperparameter_importance(trials: pd.DataFrame, hyperparameters: Sequence[st
 
 
 def importance_table(trials: pd.DataFrame, hyperparameters: Sequence[str], objective: Objective) -> pd.DataFrame:
-    """How much the objective depends on each hyperparameter: permutation importance of a random forest (Breiman 2001).
+    """Measures how much each hyperparameter matters: permutation importance of a random forest (Breiman, 2001).
 
     It is measured on trials that the forest was not fitted to (five folds), as a forest explains any noise it has seen.
 
