@@ -37,20 +37,13 @@ def _rank(config: "TuneConfig", started: float) -> None:
 
 def _search(config: "TuneConfig", started: float) -> None:
     from app.terminal import import_tensorflow
-    from tuning.cluster import read_cluster
     from tuning.inputs import load_search_inputs
 
-    cluster = read_cluster()
     folder, inputs = load_search_inputs(config)
     import_tensorflow()
-    if cluster is not None and cluster.role == "worker":
-        from tuning.workers import run_workers
+    from tuning.search import search
 
-        run_workers(config, inputs, cluster.address)
-    else:
-        from tuning.search import search
-
-        search(config, inputs, folder, started)
+    search(config, inputs, folder, started)
 
 
 if __name__ == "__main__":

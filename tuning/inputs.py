@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from app.errors import UsageError
+from cluster.pool import check_ray
 from data.folder import check_outside
 from data.prepare import Data
 from training.folder import RUNS, check_output, data_name
@@ -25,13 +26,20 @@ def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
     Raises:
         UsageError: for every mistake that can be known without building a network.
     """
+    if config.has_workers:
+        check_ray("--workers" if config.cluster is None else "--cluster")
     folder = search_folder(config)
     check_outside(config.data, {"--output": folder, "--cache-dir": config.cache_dir})
     if not (folder / "search.json").exists():
         check_output(folder)
-    inputs = [load_inputs(config.train_config(backbone=name)) for name in config.backbone]
+    inputs = load_all(config)
     check_val_split(inputs[0].data)
     return folder, inputs
+
+
+def load_all(config: TuneConfig) -> list[RunInputs]:
+    """Returns pictures and settings for each backbone."""
+    return [load_inputs(config.train_config(backbone=name)) for name in config.backbone]
 
 
 def check_val_split(data: Data) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -17,6 +18,7 @@ from app.config import CompleteConfig, SizedConfig, TrainConfig
 from app.errors import RunError
 from app.files import as_read, write_json
 from app.terminal import console, counted, progress_bar, show_stage
+from cluster.pool import Lost, Pool
 from devices.strategy import make_strategy
 from reports.search_report import ranked, write_search_report
 from reports.writer import write_table
@@ -25,14 +27,15 @@ from training.inputs import RunInputs
 from training.recipe import choose_image_size
 from training.run import make_deterministic, train
 from tuning.board import as_drawn, best_trials, live_board, varied_in
-from tuning.chief import Chief
-from tuning.cluster import read_cluster
 from tuning.jobs import group_trials, run_job
 from tuning.network import Network
 from tuning.oracles import Proposer
 from tuning.records import Records, asked
 from tuning.space import TuneConfig, search_space, trial_config
-from tuning.trials import Numbered, Outcome
+from tuning.trials import Job, Numbered, Outcome, checked, failed
+from tuning.worker import make_worker
+
+TrialPool = Pool[Job, Sequence[tuple[int, Outcome]]]
 
 
 class Search:
@@ -43,7 +46,7 @@ class Search:
         config: TuneConfig,
         inputs: Sequence[RunInputs],
         records: Records,
-        chief: Chief | None,
+        pool: TrialPool | None,
         strategy: tf.distribute.Strategy,
         started: float,
     ):
@@ -57,7 +60,7 @@ class Search:
         self.strategy = strategy
         self.networks = {each.config.backbone: Network(each, config, strategy) for each in inputs}
         self.seconds["features"] = time.perf_counter() - before
-        self.chief = chief
+        self.pool = pool
         self.repeats = 0
         """Trials of finalists beside their first."""
         self.configs: dict[int, CompleteConfig] = {}
@@ -77,18 +80,17 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
         UsageError: the folder holds something else.
         RunError: every trial failed, or the workers died.
     """
-    shared = config.workers > 1 and config.strategy == "auto"  # the devices are for the workers
+    shared = config.has_workers and config.strategy == "auto"  # the devices are for the workers
     strategy = make_strategy("one" if shared else config.strategy, None if shared else config.devices)
     make_deterministic(config.seed)
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder, lock_of(folder)), contextlib.ExitStack() as stack:
         records = Records(folder, asked(config, inputs))
-        cluster, chief = read_cluster(), None
-        if cluster is not None or config.workers > 1:
-            gpus = len(tf.config.list_physical_devices("GPU"))
-            chief = Chief(config, records.search, gpus, cluster and cluster.address)
-            stack.callback(chief.close)
-        return _search(Search(config, inputs, records, chief, strategy, started))
+        pool: TrialPool | None = None
+        if config.has_workers:
+            pool = Pool(functools.partial(make_worker, config, records.search), config.workers, config.cluster)
+            stack.callback(pool.close)
+        return _search(Search(config, inputs, records, pool, strategy, started))
 
 
 def lock_of(folder: Path) -> Path:
@@ -102,8 +104,8 @@ def _search(run: Search) -> Path:
         before = time.perf_counter()
         _run_trials(run)
         best = _choose(run)
-        if run.chief is not None:
-            run.chief.close()
+        if run.pool is not None:
+            run.pool.close()
         run.seconds["search"] = time.perf_counter() - before
         return _finish(run, best)
     except KeyboardInterrupt:
@@ -146,35 +148,37 @@ def _outcomes(run: Search, batch: Sequence[Numbered], show: Any) -> dict[int, Ou
     outcomes = {number: outcome for number, outcome in known.items() if outcome is not None}
     waiting = [(number, config) for number, config in batch if number not in outcomes]
     settings = dict(batch)
-    for number, outcome in _run_jobs(run.networks, run.chief, waiting, run.deadline):
+    for number, outcome in _run_jobs(run, waiting, run.deadline):
         outcomes[number] = outcome
         run.records.add(number, settings[number], outcome)
         show(_trials(run))
     return outcomes if len(outcomes) == len(batch) else None
 
 
-def _run_jobs(
-    networks: Mapping[str, Network], chief: Chief | None, trials: Sequence[Numbered], deadline: float
-) -> Iterator[tuple[int, Outcome]]:
-    """Runs trials, those together whose heads can be trained together.
+def _run_jobs(run: Search, trials: Sequence[Numbered], deadline: float) -> Iterator[tuple[int, Outcome]]:
+    """Runs trials, those together whose heads can be trained together: on the workers, or in this process.
 
     Args:
-        networks: by backbone.
-        chief: has workers run them; None to run them in this process.
+        run: the search.
         trials: their settings are complete.
         deadline: value of `time.perf_counter` after which none is begun.
 
     Yields:
         Number and outcome of each, as soon as it is known; none for those that were not begun.
     """
-    jobs = group_trials(trials, together=chief is None)
-    if chief is not None:
-        yield from chief.run(jobs, deadline)
+    jobs = group_trials(trials, together=run.pool is None)
+    if run.pool is not None:
+        for index, result in run.pool.run(jobs, deadline, lambda job: 60 * run.config.trial_minutes * len(job)):
+            numbers = [number for number, _ in jobs[index]]
+            if isinstance(result, Lost):
+                yield from ((number, failed(result.reason)) for number in numbers)
+            else:
+                yield from checked(result, numbers)
         return
     for job in jobs:
         if time.perf_counter() > deadline:
             return
-        for number, outcome in run_job(networks[job[0][1].backbone], job):
+        for number, outcome in run_job(run.networks[job[0][1].backbone], job):
             yield number, outcome
             if time.perf_counter() > deadline:
                 return
@@ -205,7 +209,7 @@ def _choose(run: Search) -> int:
     ]
     with progress_bar("finalists", len(repeats)) as advance:
         numbered = list(enumerate(config for _, config in repeats))
-        for position, outcome in _run_jobs(run.networks, run.chief, numbered, math.inf):
+        for position, outcome in _run_jobs(run, numbered, math.inf):
             rows.append((repeats[position][0], *outcome))
             run.repeats += 1
             advance()

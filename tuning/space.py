@@ -37,6 +37,8 @@ NOT_ASKED = (
     "devices",
     "strict",
     "workers",
+    "cluster",
+    "trial_minutes",
     "max_minutes",
     "max_trials",
     "finalists",
@@ -112,9 +114,15 @@ class TuneConfig(DataConfig):
     repeats: int = 2
     """Further seeds for each finalist, if there are several."""
 
-    workers: int = 1
-    """Processes on this machine that run trials, each with its share of the cores, or with a GPU of its own. Of several
-    machines (see the README), the chief has none."""
+    workers: Open[int] = None
+    """Processes that run trials, each with its share of the cores, or with a GPU of its own. Default: this process;
+    with --cluster, one for each GPU, or for each machine."""
+
+    cluster: Open[str] = None
+    """Ray cluster whose machines run the trials: 'auto' for the one of this machine, or HOST:PORT. Default: none."""
+
+    trial_minutes: float = 60.0
+    """Minutes that a trial may take on a worker; one that takes longer is ended and fails."""
 
     rank_backbones: bool = False
     """Instead of searching, rank the pretrained backbones by what simple classifiers get right on their features:
@@ -128,8 +136,8 @@ class TuneConfig(DataConfig):
             )
         if self.precision == "auto":
             raise UsageError("--precision auto is for train.py. All trials of a search need one: name it.")
-        if self.workers > 1 and (self.strategy not in ("auto", "one") or self.devices is not None):
-            raise UsageError("--workers shares the devices among its processes; leave out --strategy and --devices.")
+        if self.has_workers and (self.strategy not in ("auto", "one") or self.devices is not None):
+            raise UsageError("Workers share the devices; leave out --strategy and --devices.")
         for name, values in dataclasses.asdict(self).items():
             if isinstance(values, tuple):
                 if not values:
@@ -140,7 +148,8 @@ class TuneConfig(DataConfig):
                     check_setting(self, name, _is_range, "one value, or lowest and highest")
         for name in ("max_trials", "finalists", "repeats", "workers"):
             check_setting(self, name, lambda value: value >= 1, "at least 1")
-        check_setting(self, "max_minutes", lambda value: value > 0, "above 0")
+        for name in ("max_minutes", "trial_minutes"):
+            check_setting(self, name, lambda value: value > 0, "above 0")
         for name in ("learning_rate", "fine_tune_learning_rate"):
             check_setting(self, name, lambda values: values[0] > 0 and values[-1] <= 10, "above 0 and at most 10")
         check_setting(self, "dropout", lambda values: values[0] >= 0 and values[-1] < 1, "at least 0 and below 1")
@@ -158,6 +167,11 @@ class TuneConfig(DataConfig):
         )
         if self.val_fraction == 0:
             raise UsageError("A search chooses by the val split: --val-fraction must be above 0.")
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether other processes run the trials."""
+        return self.cluster is not None or (self.workers or 1) > 1
 
     def train_config(self, **settings: Any) -> TrainConfig:
         """The settings of a run on the same pictures, in a folder of its own."""

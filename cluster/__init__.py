@@ -1,0 +1,1 @@
+"""Runs jobs in other processes, on this machine or on several."""

@@ -1,0 +1,182 @@
+"""Every job has one result, whatever becomes of the workers; what is no worker changes nothing."""
+
+import contextlib
+import importlib.util
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+import psutil
+import pytest
+
+from app.errors import RunError, UsageError
+from cluster import pool as pool_module
+from cluster.pool import ATTEMPTS, LOCAL_SETTINGS, RAY_SETTINGS, Lost, Pool, check_ray, divide
+from tests.cluster import toys
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[Pool]:
+    pool = Pool(toys.make, 2, None)
+    yield pool
+    children = psutil.Process().children(recursive=True)
+    pool.close()
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture
+def two_nodes() -> Iterator:
+    """A Ray cluster of two nodes with a core each, beside a head without any, and its address."""
+    os.environ.update(RAY_SETTINGS | LOCAL_SETTINGS)
+    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    from ray.cluster_utils import Cluster
+
+    settings = {"object_store_memory": 2**27, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **settings})
+    try:
+        yield nodes, [nodes.add_node(num_cpus=1, object_store_memory=2**27) for _ in range(2)]
+    finally:
+        nodes.shutdown()
+
+
+def results(pool: Pool, jobs: list, **settings) -> list:
+    found = dict(pool.run(jobs, **settings))
+    return [found.get(position) for position in range(len(jobs))]
+
+
+def test_every_job_is_done_by_one_of_several_processes(pool):
+    assert results(pool, [("double", number) for number in range(20)]) == [2 * number for number in range(20)]
+    busy = results(pool, [("sleep", 0.5), ("process",), ("process",)])
+    assert os.getpid() not in busy
+
+
+def test_a_job_whose_worker_dies_is_given_to_another(pool, tmp_path, capsys):
+    jobs = [("double", 1), ("die at first", tmp_path / "died"), ("double", 2)]
+    assert results(pool, jobs) == [2, "done", 4]
+    assert "a worker died" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_job_that_kills_every_worker_is_lost_and_no_other(pool):
+    first, lost, last = results(pool, [("double", 1), ("die",), ("double", 2)])
+    assert (first, last) == (2, 4)
+    assert lost == Lost(f"its worker died {ATTEMPTS} times, perhaps for lack of memory")
+
+
+def test_a_job_that_stops_its_worker_is_ended(pool):
+    jobs = [("stop",), *(("double", number) for number in range(5))]
+    limit = {"stop": 2.0}
+    first, *others = results(pool, jobs, limit=lambda job: limit.get(job[0], 600.0))
+    assert first == Lost("took longer than 0.0333333 minutes")
+    assert others == [0, 2, 4, 6, 8]
+
+
+def test_what_a_job_raises_is_raised(pool):
+    with pytest.raises(ValueError, match=r"^of its own$"):
+        results(pool, [("fail", "of its own")])
+
+
+def test_nothing_is_begun_after_the_deadline(pool):
+    assert results(pool, [("double", 1)], deadline=time.perf_counter()) == [None]
+
+
+def test_without_jobs_nothing_starts():
+    pool = Pool(toys.make, 2, None)
+    assert not list(pool.run([]))
+    assert not pool._options
+    pool.close()
+
+
+def test_sigterm_is_answered_as_before(pool):
+    before = signal.getsignal(signal.SIGTERM)
+    assert results(pool, [("double", 1)]) == [2]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_garbage_and_clients_without_the_token_change_nothing(pool):
+    assert results(pool, [("double", 1)]) == [2]
+    mine = psutil.Process().children(recursive=True)
+    listening = {
+        connection.laddr
+        for process in [psutil.Process(), *mine]
+        for connection in process.net_connections("tcp")
+        if connection.status == psutil.CONN_LISTEN
+    }
+    assert listening
+    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+    for address in listening:
+        for garbage in (secrets.token_bytes(2**16), b"GET / HTTP/1.1\r\n\r\n", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" * 9):
+            with socket.create_connection(("127.0.0.1", address.port)) as stranger:
+                with_reset = threading.Thread(target=_send, args=(stranger, garbage))
+                with_reset.start()
+                with_reset.join(5)
+    import ray
+
+    stranger = f"import ray; ray.init(address={ray.get_runtime_context().gcs_address!r})"
+    environment = {**os.environ, "RAY_AUTH_TOKEN": "0" * 64, "RAY_gcs_rpc_server_connect_timeout_s": "1"}
+    refused = subprocess.run([sys.executable, "-c", stranger], env=environment, capture_output=True, text=True)
+    assert refused.returncode != 0
+    assert "InvalidAuthToken" in refused.stderr
+    assert results(pool, [("double", number) for number in range(5)]) == [0, 2, 4, 6, 8]
+
+
+def _send(stranger: socket.socket, garbage: bytes) -> None:
+    with contextlib.suppress(OSError):
+        stranger.sendall(garbage)
+
+
+def test_jobs_of_a_machine_that_is_lost_go_to_another(two_nodes):
+    """In a process of its own: a process speaks to one Ray at a time, and the other tests' is still there."""
+    nodes, (first, _) = two_nodes
+    program = (
+        "from cluster.pool import Pool\n"
+        "from tests.cluster import toys\n"
+        f"pool = Pool(toys.make, 2, {nodes.address!r})\n"
+        "print('ready' if dict(pool.run([('process',)] * 2)) else '', flush=True)\n"
+        "print(sorted(dict(pool.run([('sleep', 0.5)] * 12))), flush=True)\n"
+        "pool.close()\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    for line in process.stdout:
+        if line == "ready\n":
+            break
+    time.sleep(1)
+    nodes.remove_node(first, allow_graceful=False)
+    output, _ = process.communicate(timeout=240)
+    assert str(list(range(12))) in output.splitlines(), output
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "expected"),
+    [
+        ([{"CPU": 8.0}], 2, (2, {"num_cpus": 4, "num_gpus": 0})),
+        ([{"CPU": 2.0}], 3, (3, {"num_cpus": 2 / 3, "num_gpus": 0})),
+        ([{"CPU": 16.0, "GPU": 4.0}], None, (4, {"num_cpus": 4, "num_gpus": 1})),
+        ([{"CPU": 16.0, "GPU": 2.0}], 3, (3, {"num_cpus": 5, "num_gpus": 0.5})),
+        ([{"memory": 1.0}, {"CPU": 8.0}, {"CPU": 4.0}], None, (2, {"num_cpus": 4, "num_gpus": 0})),
+        ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}], 2, (2, {"num_cpus": 8, "num_gpus": 1})),
+        ([], None, (1, {"num_cpus": 1, "num_gpus": 0})),
+    ],
+)
+def test_workers_share_cores_and_gpus(nodes, workers, expected):
+    assert divide(nodes, workers) == expected
+
+
+def test_without_ray_the_message_says_what_installs_it(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"^--workers needs Ray: pip install -r requirements-cluster.txt$"):
+        check_ray("--workers")
+
+
+def test_workers_that_cannot_start_end_the_command(monkeypatch):
+    pool = Pool(toys.make, 1, None)
+    monkeypatch.setattr(pool_module, "START_SECONDS", -1.0)
+    with pytest.raises(RunError, match="No worker has started"):
+        pool._check_alive()

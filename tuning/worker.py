@@ -1,0 +1,47 @@
+"""A worker of a search: networks that stay from job to job, in a process of Ray.
+
+TensorFlow is imported only when the worker is made, after its process knows how many threads it has.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app.errors import RunError, UsageError
+from app.terminal import import_tensorflow
+from tuning.inputs import load_all
+from tuning.records import asked
+from tuning.space import TuneConfig
+from tuning.trials import Job, Outcome
+
+
+def make_worker(config: TuneConfig, search: dict[str, Any]) -> Callable[[Job], Sequence[tuple[int, Outcome]]]:
+    """Loads pictures and networks, from the store where they are in it.
+
+    Args:
+        config: of the search.
+        search: what is searched, from `tuning.records.asked`.
+
+    Returns:
+        The function that runs a job: to number and outcome of each of its trials.
+
+    Raises:
+        UsageError: this machine has other pictures, labels or weights.
+    """
+    inputs = load_all(config)
+    if asked(config, inputs) != search:
+        raise UsageError("A worker has other pictures, labels or weights: all machines need the same folders.")
+    import_tensorflow()
+    from training.run import make_deterministic
+    from tuning.jobs import run_job
+    from tuning.network import Network
+
+    make_deterministic(config.seed)
+    networks = {each.config.backbone: Network(each, config) for each in inputs}
+
+    def run(job: Job) -> Sequence[tuple[int, Outcome]]:
+        network = networks[job[0][1].backbone]
+        if any(network.complete(config) != config for _, config in job):
+            raise RunError("A worker's machine computes otherwise than this one: its libraries are others.")
+        return list(run_job(network, job))
+
+    return run
