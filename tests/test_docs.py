@@ -32,6 +32,7 @@ TEXTS = {str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8") for
 README, CONTRIBUTING, BENCHMARKS = TEXTS["README.md"], TEXTS["CONTRIBUTING.md"], TEXTS["benchmarks/README.md"]
 PACKAGES = (
     "app",
+    "cluster",
     "devices",
     "tasks",
     "models",

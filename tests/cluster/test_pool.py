@@ -143,7 +143,9 @@ def test_jobs_of_a_machine_that_is_lost_go_to_another(two_nodes):
         "print(sorted(dict(pool.run([('sleep', 0.5)] * 12))), flush=True)\n"
         "pool.close()\n"
     )
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     for line in process.stdout:
         if line == "ready\n":
             break
