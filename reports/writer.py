@@ -108,7 +108,7 @@ def write_predictions(folder: Path, data: Data, outputs: dict[Split, np.ndarray]
     matrix = pd.DataFrame(counts, columns=data.class_names)
     matrix.insert(0, "label", data.class_names, allow_duplicates=True)
     write_table(folder / "confusion_matrix.csv", matrix)
-    title, path = f"{split} split, {counts.sum():,} pictures", folder / "figures" / "confusion_matrix.png"
+    title, path = f"{split} split, {counts.sum():,} {data.kind.nouns}", folder / "figures" / "confusion_matrix.png"
     attempt(
         "The figure of the confusion matrix",
         lambda: write_figure(path, plots.confusion_matrix(counts, data.class_names, title)),
