@@ -2,26 +2,24 @@
 
 import app.oldest_python  # noqa: F401
 
-import dataclasses
 import datetime
 from pathlib import Path
-
-import tyro
 
 from app.cli import run_command
 from app.config import DEFAULT_CACHE_DIR
 from app.errors import RunError
+from app.fields import Settings, settings
 from app.flags import parse_flags
 
 
-@dataclasses.dataclass(frozen=True)
-class CacheFlags:
+@settings
+class CacheFlags(Settings):
     """List or delete decoded pictures and outputs of frozen layers, which runs keep for later ones."""
 
     cache_dir: Path = DEFAULT_CACHE_DIR
     """The --cache-dir of the runs."""
 
-    clear: tyro.conf.FlagCreatePairsOff[bool] = False
+    clear: bool = False
     """Delete all but the entries that a run is computing now. Runs that use the others finish all the same."""
 
 

@@ -2,14 +2,15 @@
 
 import app.oldest_python  # noqa: F401
 
-import dataclasses
 from pathlib import Path
+from typing import Annotated
 
-import tyro
+from annotated_types import Ge, Lt
 
 from app.cli import run_command
-from app.config import DEFAULT_CACHE_DIR, check_setting
+from app.config import DEFAULT_CACHE_DIR
 from app.errors import UsageError
+from app.fields import Positional, settings
 from app.flags import parse_flags
 from inference.flags import AskFlags
 
@@ -17,15 +18,15 @@ EXAMPLES = 6
 """Test pictures that the page offers."""
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class DemoFlags(AskFlags):
     """Try a model in the browser: a trained one (RUN), or a pretrained network (--backbone NAME), which knows the 1000
     classes of ImageNet. The page is for this machine alone, and needs no network."""
 
-    run: tyro.conf.Positional[Path | None] = None
+    run: Annotated[Path | None, Positional("RUN")] = None
     """A run folder, or a search folder, whose best run is taken."""
 
-    port: int = 7860
+    port: Annotated[int, Ge(0), Lt(2**16)] = 7860
     """Port of the page, http://127.0.0.1:PORT/. 0 takes any free one."""
 
     open: bool = False
@@ -35,7 +36,6 @@ class DemoFlags(AskFlags):
     """Folder of unpacked data sets, whose test pictures the page offers."""
 
     def __post_init__(self):
-        check_setting(self, "port", lambda value: 0 <= value < 2**16, "from 0 to 65535")
         if (self.run is None) == (self.backbone is None):
             received = "neither" if self.run is None else "both"
             raise UsageError(f"demo.py needs a RUN, such as runs/NAME, or --backbone NAME; received {received}.")

@@ -2,38 +2,36 @@
 
 import app.oldest_python  # noqa: F401
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from app.cli import check_output_file, run_command
-from app.config import DEFAULT_CACHE_DIR, Open, Several
+from app.config import DEFAULT_CACHE_DIR
+from app.fields import Positional, Settings, Text, settings
 from app.flags import parse_flags
 from data.sources import Split
 
 
-@dataclasses.dataclass(frozen=True)
-class EvaluateFlags:
+@settings
+class EvaluateFlags(Settings):
     """Measure a trained model again: on its own val and test pictures, or on new pictures with labels."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run: Annotated[Path, Positional("RUN")]
     """A run folder, or a search folder, whose best run is taken."""
 
-    data: Open[str] = None
+    data: Text | None = None
     """New pictures of classes that the model knows, in any form that train.py takes. Default: those of the run."""
 
     outside: bool = False
     """Also use new pictures outside the folder of --data: through links, and by paths of a CSV that lead out of it."""
 
-    split: Several[Split] = ()
+    split: tuple[Split, ...] = ()
     """Splits to measure, as the data or train.py makes them. Default: val and test; all pictures of --data."""
 
-    json: Open[Path] = None
+    json: Path | None = None
     """Write the figures to this file, as in metrics.json. Default: no file."""
 
-    csv: Open[Path] = None
+    csv: Path | None = None
     """Write each picture's label, prediction and probabilities to this file, as in predictions.csv. Default: no
     file."""
 

@@ -2,42 +2,36 @@
 
 import app.oldest_python  # noqa: F401
 
-import dataclasses
 from pathlib import Path
 from typing import Annotated
 
-import tyro
-
 from app.cli import check_output_file, run_command
-from app.config import Open, check_setting
 from app.errors import UsageError
+from app.fields import Positional, Positive, Text, settings
 from app.flags import parse_flags
 from inference.flags import AskFlags
 
 
-@dataclasses.dataclass(frozen=True)
+@settings
 class PredictFlags(AskFlags):
     """Predict what pictures show, by a trained model (RUN PATH...) or by a pretrained network (--backbone NAME
     PATH...), which knows the 1000 classes of ImageNet."""
 
-    places: Annotated[
-        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(name="", metavar="[RUN] PATH...", help_behavior_hint="")
-    ]
+    places: Annotated[tuple[Text, ...], Positional("[RUN] PATH...")] = ()
     """RUN: a run folder, or a search folder, whose best run is taken. PATH: pictures, folders, or patterns in quotes
     such as 'photos/*.jpg'."""
 
-    csv: Open[Path] = None
+    csv: Path | None = None
     """Write every answer to this file: path, predicted, probability, status, reason, probability of each class.
     Ctrl-C keeps the rows so far. Default: no file."""
 
-    top: int = 3
+    top: Positive = 3
     """Classes that the terminal shows for each picture."""
 
     outside: bool = False
     """Follow links that lead out of a folder of pictures. Default: they are listed as unreadable."""
 
     def __post_init__(self):
-        check_setting(self, "top", lambda value: value >= 1, "at least 1")
         super().__post_init__()
         wanted = ("RUN", "PATH") if self.backbone is None else ("PATH",)
         if len(self.places) < len(wanted):

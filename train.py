@@ -2,7 +2,6 @@
 
 import app.oldest_python  # noqa: F401
 
-import dataclasses
 import time
 
 from app.cli import run_command
@@ -20,10 +19,10 @@ def main() -> None:
 
     worker = read_worker(config)
     if worker is not None:
-        config = dataclasses.replace(config, strategy="multiworker")
-    if config.resume is not None and is_finished(config.resume):
-        clean_up(config.resume)
-        show_stage("done", f"this run is finished: {config.resume}")
+        config = config.replace(strategy="multiworker")
+    if config.run.resume is not None and is_finished(config.run.resume):
+        clean_up(config.run.resume)
+        show_stage("done", f"this run is finished: {config.run.resume}")
         return
     with open_folder(config, worker) as config:
         inputs = load_inputs(config)

@@ -9,7 +9,6 @@ import time
 from typing import TYPE_CHECKING
 
 from app.cli import run_command
-from app.flags import parse_flags
 
 if TYPE_CHECKING:
     from tuning.space import TuneConfig
@@ -18,10 +17,10 @@ if TYPE_CHECKING:
 def main() -> None:
     """Parses the flags, checks and decodes the data, and only then loads TensorFlow and searches."""
     started = time.perf_counter()
-    from tuning.space import TuneConfig
+    from tuning.space import parse_search
 
-    config = parse_flags(TuneConfig)
-    (_rank if config.rank_backbones else _search)(config, started)
+    config = parse_search()
+    (_rank if config.search.rank_backbones else _search)(config, started)
 
 
 def _rank(config: "TuneConfig", started: float) -> None:

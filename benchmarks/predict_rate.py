@@ -41,7 +41,7 @@ def main() -> None:
 
     import_tensorflow()
     run = read_run(flags.run) if flags.run else None
-    name = run.config.backbone if run else flags.backbone
+    name = run.config.model.backbone if run else flags.backbone
     network = of_run(run) if run else _untrained(name)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

@@ -36,7 +36,7 @@ def load_pictures(
         split_seed: of the splits that the data does not make.
     """
     return load_inputs(
-        TrainConfig(
+        TrainConfig.of(
             data=data,
             backbone=backbone,
             weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
@@ -62,15 +62,15 @@ def peer_command(script: str, inputs: RunInputs, folder: Path, seed: int) -> lis
     """The command of a peer, a script of this folder that works on linked pictures."""
     row, config = inputs.row, inputs.config
     command = [sys.executable, str(ROOT / "benchmarks" / script), str(folder)]
-    command += ["--backbone", row.builder, "--module", row.module, "--weights", config.weights]
-    return [*command, "--image-size", str(config.image_size), "--seed", str(seed)]
+    command += ["--backbone", row.builder, "--module", row.module, "--weights", config.model.weights]
+    return [*command, "--image-size", str(config.data.image_size), "--seed", str(seed)]
 
 
 def our_command(script: str, inputs: RunInputs, folder: Path, seed: int) -> list[str]:
     """The command of one of our scripts on the same pictures, with their split."""
     config = inputs.config
-    command = [sys.executable, str(ROOT / script), "--data", str(folder), "--backbone", config.backbone]
-    command += ["--weights", config.weights, "--image-size", str(config.image_size)]
+    command = [sys.executable, str(ROOT / script), "--data", str(folder), "--backbone", config.model.backbone]
+    command += ["--weights", config.model.weights, "--image-size", str(config.data.image_size)]
     return [*command, "--outside", "--test-fraction", "0", "--seed", str(seed)]  # where the linked pictures are
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from joblib import cpu_count
 
-from app.config import CompleteConfig
+from app.config import TrainConfig
 from benchmarks.machine import decode_seconds, measure_machine
 from benchmarks.processes import (
     import_seconds,
@@ -120,26 +120,28 @@ def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     from benchmarks.frozen_pass import measure
     from models.classifier import build_classifier
     from training.frozen import choose_cuts
+    from training.recipe import Plan
 
-    config, data, machine = CompleteConfig(**record["config"]), inputs.data, measure_machine()
+    plan, data, machine = Plan.of(TrainConfig.from_json(record["config"])), inputs.data, measure_machine()
+    size = plan.config.data.chosen_size
     print(f"\nThis machine: {machine.flops['float32'] / 1e9:,.0f} GFLOP/s in float32, {cpu_count()} cores.")
-    for label, rate, share in measure(inputs.row.name, config.image_size, machine):
-        print(f"{inputs.row.name}, {config.image_size} px, {label}: {rate:,.0f} pictures/s, {share:.0%} of the peak")
+    for label, rate, share in measure(inputs.row.name, size, machine):
+        print(f"{inputs.row.name}, {size} px, {label}: {rate:,.0f} pictures/s, {share:.0%} of the peak")
 
     classifier = build_classifier(
         inputs.row,
         weights="none",
-        image_size=config.image_size,
+        image_size=size,
         task=data.task,
         num_classes=len(data.class_names),
     )
-    cuts = choose_cuts(classifier, config)
+    cuts = choose_cuts(classifier, plan)
     cut = cuts.get("fine_tune", cuts["head"])
     num_train, kept = len(data.splits["train"]), sum(map(len, data.splits.values()))
     paths = [data.examples[position].path for position in data.splits["train"][:200]]
     peak, epochs = machine.flops["float32"], record["epochs"]["fine_tune"]
-    decode = kept * decode_seconds(paths, config.image_size) / cpu_count()
-    passes = kept + (config.views - 1) * num_train
+    decode = kept * decode_seconds(paths, size) / cpu_count()
+    passes = kept + (plan.views - 1) * num_train
     extract = 2 * passes * (cut.macs_before + cut.macs_after) / peak
     train = 6 * num_train * cut.macs_after * epochs / peak
     read = cut.size(half=True) * num_train * epochs / machine.bandwidth

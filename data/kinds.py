@@ -3,24 +3,28 @@
 Everything else treats examples alike. To add a kind, see CONTRIBUTING.md.
 """
 
+from __future__ import annotations
+
 import functools
 import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
-import numpy as np
 from markupsafe import Markup
 
-from app.config import SizedConfig
+from app.config import TrainConfig
+
+if TYPE_CHECKING:
+    import numpy as np  # --help is shown without it
 
 KINDS = {"image": "data.images.kind"}
 """The name of each kind, and the module that has its record as `KIND`. The first is taken where files tell nothing."""
 
 Content = Path | bytes
 """Where an example is: a file, or what a table has of it."""
-Inputs = tuple[np.ndarray, ...]
+Inputs: TypeAlias = "tuple[np.ndarray, ...]"
 """The tensors of one example, or of several (n, ...), in the order of the network's inputs."""
 
 
@@ -78,7 +82,7 @@ class Kind(NamedTuple):
     """Endings of file names that promise an example, in lower case; reading finds out what a file really is."""
     type: str
     """Beginning of the MIME types that may be an example, such as 'image/'."""
-    reader: Callable[[SizedConfig], Reader]
+    reader: Callable[[TrainConfig], Reader]
     """How examples are read under the settings of a run."""
     compared_values: Callable[[np.ndarray], np.ndarray]
     """Turns signatures (n, ...) into float32 (n, values) of length 1 each, or 0 for what is compared with nothing."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from app.config import SizedConfig
+from app.config import TrainConfig
 from app.errors import UsageError, did_you_mean, unknown_choice
 from app.terminal import counted, show_stage
 from data.code_digest import code_digest
@@ -90,7 +90,7 @@ def typical_size(source: Source) -> int | None:
 
 def prepare_data(
     source: Source,
-    config: SizedConfig,
+    config: TrainConfig,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> Data:
     """Reads, splits and encodes the examples of a source.
@@ -105,7 +105,7 @@ def prepare_data(
     """
     if source.doubt:
         raise UsageError(source.doubt)
-    class_names = order_classes(source, config.positive)
+    class_names = order_classes(source, config.data.positive)
     check_class_names(class_names)
     judged = _read(source, config, on_progress)
     splits = _assign(judged, config, source)
@@ -147,7 +147,7 @@ def order_classes(source: Source, positive: str | None = None) -> tuple[str, ...
 
 def prepare_to_judge(
     source: Source,
-    config: SizedConfig,
+    config: TrainConfig,
     class_names: tuple[str, ...],
     task: Task,
     *,
@@ -218,11 +218,11 @@ class _Judged(NamedTuple):
     """Look-alikes among them."""
 
 
-def _read(source: Source, config: SizedConfig, on_progress: Callable[[int], None]) -> _Judged:
-    store, kind = open_store(config.cache_dir, config.cache_gb), source.kind
+def _read(source: Source, config: TrainConfig, on_progress: Callable[[int], None]) -> _Judged:
+    store, kind = open_store(config.run.cache_dir, config.run.cache_gb), source.kind
     reader = kind.reader(config)
-    retry = config.resume is None
-    preflight = check_examples(source, reader, store, config.cache_dir / "scratch", retry, on_progress)
+    retry = config.run.resume is None
+    preflight = check_examples(source, reader, store, config.run.cache_dir / "scratch", retry, on_progress)
     if not preflight.examples:
         first = preflight.quarantine[0]
         raise UsageError(
@@ -288,14 +288,14 @@ def _encode(
     )
 
 
-def _assign(judged: _Judged, config: SizedConfig, source: Source) -> Splits:
+def _assign(judged: _Judged, config: TrainConfig, source: Source) -> Splits:
     return assign_splits(
         source.kind,
         judged.preflight.examples,
         judged.preflight.digests,
         judged.groups.numbers.tolist(),
-        val_fraction=config.val_fraction,
-        test_fraction=config.test_fraction,
+        val_fraction=config.data.val_fraction,
+        test_fraction=config.data.test_fraction,
         seed=config.seed_of_split,
         multi_label=source.multi_label,
         given_splits={example.split for example in source.examples},

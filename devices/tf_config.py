@@ -35,7 +35,7 @@ def read_worker(config: TrainConfig) -> Worker | None:
     Raises:
         UsageError: several machines are asked for, and the variable is missing or damaged, or --output is missing.
     """
-    strategy, text = config.strategy, os.environ.get(VARIABLE, "")
+    strategy, text = config.run.strategy, os.environ.get(VARIABLE, "")
     if strategy not in ("auto", "multiworker") or (strategy == "auto" and not text):
         return None
     if not text:
@@ -57,8 +57,8 @@ def read_worker(config: TrainConfig) -> Worker | None:
         ) from None
     if chiefs + workers == 1:
         return None
-    if config.output is None:
+    if config.run.output is None:
         raise UsageError("Several workers need --output, the same for all: a folder that they share.")
-    if config.devices is not None:
+    if config.run.devices is not None:
         raise UsageError("Several workers use all GPUs of their machines; leave out --devices.")
     return Worker(index + (chiefs if kind == "worker" else 0), chiefs + workers)

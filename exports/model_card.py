@@ -81,7 +81,7 @@ def write_card(path: Path, format_name: str, run: TrainedRun, metrics: dict[str,
         split=measured[0] if measured else None,
         measured=measured[1] if measured else None,
         parity=parity,
-        licence=textwrap.fill(weights_licence(run.config.backbone, run.config.weights), 110),
+        licence=textwrap.fill(weights_licence(run.config.model.backbone, run.config.model.weights), 110),
         most_pixels=MAX_PIXELS,
         versions={name: metadata.version(name) for name in ("tensorflow", "keras")},
     )

@@ -21,7 +21,7 @@ DECODED_AT_ONCE = 4
 
 def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> None:
     """Writes the SavedModel: both signatures return 'labels', string (n,), and 'probabilities', (n, num_classes)."""
-    size, resize = run.config.image_size, run.config.resize
+    size, resize = run.config.data.chosen_size, run.config.data.resize
 
     @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32, name="pictures")], autograph=False)
     def answer_pictures(pictures: tf.Tensor) -> dict[str, tf.Tensor]:

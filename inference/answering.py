@@ -40,7 +40,7 @@ def of_run(run: TrainedRun) -> AnsweringModel:
 
         return Predictor(load_model(run), run.cut)
 
-    return AnsweringModel(run.class_names, run.task, run.config.image_size, run.config.resize, load)
+    return AnsweringModel(run.class_names, run.task, run.config.data.chosen_size, run.config.data.resize, load)
 
 
 def of_backbone(name: str, weights: str, resize: Resize = "crop") -> AnsweringModel:

@@ -1,35 +1,36 @@
 """Flags of the commands that ask a model about pictures."""
 
-import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from app.config import Open, Resize, check_setting
+from annotated_types import Gt, Le
+
+from app.config import Resize
 from app.errors import UsageError
+from app.fields import Settings, Text, settings
 
 if TYPE_CHECKING:
     from inference.answering import AnsweringModel
     from inference.load import TrainedRun
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class AskFlags:
+@settings
+class AskFlags(Settings):
     """Flags of the commands that ask a model about pictures."""
 
-    backbone: Open[str] = None
-    """Pretrained network to use in place of a RUN, such as efficientnet_lite0; the README lists all."""
+    backbone: Text | None = None
+    """Pretrained network to use such as efficientnet_lite0; the README lists all. Default: a RUN."""
 
-    weights: str = "imagenet"
+    weights: Text = "imagenet"
     """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top."""
 
-    resize: Open[Resize] = None
+    resize: Resize | None = None
     """Resizing to a square for --backbone: 'crop', 'pad' or 'stretch'; see train.py. Default: crop."""
 
-    unknown_below: Open[float] = None
+    unknown_below: Annotated[float, Gt(0), Le(1)] | None = None
     """Answer 'unknown' where no class has this probability, as a fraction. Default: never."""
 
     def __post_init__(self):
-        check_setting(self, "unknown_below", lambda value: 0 < value <= 1, "above 0 and at most 1")
         if self.backbone is None and (self.weights != "imagenet" or self.resize):
             flag = "--resize" if self.resize else "--weights"
             raise UsageError(f"{flag} is for --backbone; a RUN has its own. Leave it out.")

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.config import SizedConfig, TrainConfig
+from app.config import TrainConfig
 from app.errors import UsageError
 from app.escapes import visible
 from app.files import newest_beside, read_json
@@ -27,7 +27,7 @@ class TrainedRun(NamedTuple):
     """A finished run."""
 
     folder: Path
-    config: SizedConfig
+    config: TrainConfig
     """With every setting chosen."""
     class_names: tuple[str, ...]
     task: Task
@@ -54,8 +54,8 @@ def read_run(folder: Path) -> TrainedRun:
     if missing:
         raise UsageError(f"RUN must be the folder of a finished run; '{folder}' has no {' and no '.join(missing)}.")
     config = TrainConfig.from_file(folder / "config.json")
-    backbones.find(config.backbone)
-    if config.image_size is None:
+    backbones.find(config.model.backbone)
+    if config.data.image_size is None:
         raise UsageError(f"'{folder / 'config.json'}' is not from a finished run: it has no image_size.")
     try:
         record = read_json(folder / RECORD_FILE)
@@ -63,9 +63,8 @@ def read_run(folder: Path) -> TrainedRun:
     except (OSError, ValueError) as error:
         raise UsageError(f"'{folder / RECORD_FILE}' is damaged ({error}).") from None
     temperature = float(record["temperature"])
-    sized = SizedConfig(**vars(config))
     class_names = tuple(map(visible, record["classes"]))
-    return TrainedRun(folder, sized, class_names, TASKS[record["task"]], record["cut"], temperature)
+    return TrainedRun(folder, config, class_names, TASKS[record["task"]], record["cut"], temperature)
 
 
 def load_model(run: TrainedRun) -> "keras.Model":
@@ -82,7 +81,7 @@ def load_model(run: TrainedRun) -> "keras.Model":
 
     path = run.folder / MODEL_FILE
     try:
-        check_model_file(path, most_bytes(backbones.find(run.config.backbone).parameters))
+        check_model_file(path, most_bytes(backbones.find(run.config.model.backbone).parameters))
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         check_finite(model)
         inputs, outputs, names = model.input_shape, model.output_shape, {part.name for part in model.operations}
@@ -94,7 +93,7 @@ def load_model(run: TrainedRun) -> "keras.Model":
         raise UsageError(
             f"'{path}' cannot be loaded, it is damaged or of another version of Keras ({first_line(error)})."
         ) from error
-    size, expected = run.config.image_size, run.task.num_outputs(len(run.class_names))
+    size, expected = run.config.data.image_size, run.task.num_outputs(len(run.class_names))
     if inputs != (None, size, size, 3) or outputs != (None, expected) or run.cut not in {None, *names}:
         raise UsageError(f"'{path}' is not the model that '{run.folder / RECORD_FILE}' tells of.")
     return model

@@ -98,9 +98,10 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
     if not files:
         raise UsageError(
             f"An export is compared with the model on pictures, and those that this run measured (of --data "
-            f"'{run.config.data}') are not there. Name some: --sample PATHS, files or folders."
+            f"'{run.config.data.data}') are not there. Name some: --sample PATHS, files or folders."
         )
-    batches = list(read_batches(_some(files, most), run.config.image_size, run.config.resize, READ_AT_ONCE))
+    data = run.config.data
+    batches = list(read_batches(_some(files, most), data.chosen_size, data.resize, READ_AT_ONCE))
     read = [file for batch in batches for file in batch.files]
     paths = [file.path for file in read if not file.reason]
     if not paths:
@@ -110,14 +111,14 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
 
 def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
     """Finds at most `most` files, those that are still there, of the split that says how good a run is."""
-    if tfds.accepts(run.config.data):  # it might be downloaded
+    if tfds.accepts(run.config.data.data):  # it might be downloaded
         return []
     return [file.path for file in _some(_measured_files(run, cache_dir, measured_only=True), most)]
 
 
 def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
     """Counts the files in the folder that a run learnt from, without those it kept to measure on."""
-    data = Path(run.config.data)
+    data = Path(run.config.data.data)
     if not data.exists():
         return 0
     root = Path(os.path.realpath(data if data.is_dir() else data.parent))
@@ -150,7 +151,7 @@ def _measured_files(run: TrainedRun, cache_dir: Path, measured_only: bool = Fals
         table = read_predictions(run.folder)
         if measured_only:
             table = table[table["split"] == choose_judged(set(table["split"]))]
-        source = load_source(run.config.data, cache_dir, run.config.outside)
+        source = load_source(run.config.data.data, cache_dir, run.config.data.outside)
         paths = [source.root / file_name(text) for text in table["path"]]
         return [FoundFile(path, within=source.within) for path in paths if path.is_file()]
     except (ValueError, OSError, UsageError):  # a name may be no path at all

@@ -38,7 +38,6 @@ import sys
 
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
 
-import dataclasses
 import json
 import time
 from pathlib import Path
@@ -68,7 +67,7 @@ work = make_work_folder()  # gone when the notebook is closed
 # `path`, `label` and `split` names them; `split` is empty where the data has no splits of its own.
 
 # %%
-base = TrainConfig(
+base = TrainConfig.of(
     data=str(some_pictures(data, pictures, work)),
     outside=True,  # the pictures are not in the folder of the CSV file
     val_fraction=0.25,
@@ -117,7 +116,7 @@ print(f"val accuracy {accuracy:.1%}")
 # %%
 def run(name: str, **settings) -> Path:
     """Trains, notes accuracy and seconds of learning, and returns the run folder."""
-    config = dataclasses.replace(base, output=work / f"run {len(results)}", **settings)
+    config = base.replace(output=work / f"run {len(results)}", **settings)
     with quietly():
         folder = train(load_inputs(config))
     metrics = json.loads((folder / "metrics.json").read_text())

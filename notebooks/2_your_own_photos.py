@@ -33,7 +33,6 @@ import sys
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
 
 import contextlib
-import dataclasses
 import io
 import os
 import shutil
@@ -109,7 +108,7 @@ Image.open(photos / "elephant" / "02.jpg").rotate(90).save(photos / "elephant" /
 # changed.
 
 # %%
-config = TrainConfig(
+config = TrainConfig.of(
     data=locate(data) if data else str(photos),
     image_size=image_size,
     resize=resize,
@@ -209,7 +208,7 @@ plt.show()
 def places(folder: Path) -> dict[str, str]:
     """The split of each picture of a folder, by its path."""
     with quietly():
-        known = load_inputs(dataclasses.replace(config, data=str(folder))).data
+        known = load_inputs(config.replace(data=str(folder))).data
     return {known.display_path(known.examples[at].path): split for split in SPLITS for at in known.splits[split]}
 
 
@@ -234,7 +233,7 @@ rows = [(file.path.relative_to(photos), file.labels[0], "") for file in files]
 csv = pd.DataFrame(rows, columns=["path", "label", "split"])
 csv.loc[csv.index % 5 == 1, "split"] = "test"  # a test split of our own; the rest is left open
 csv.to_csv(photos / "labels.csv", index=False)
-from_csv = load_inputs(dataclasses.replace(config, data=str(photos / "labels.csv"))).data
+from_csv = load_inputs(config.replace(data=str(photos / "labels.csv"))).data
 csv.head(6)
 
 # %% [markdown]
@@ -267,7 +266,7 @@ with quietly(), contextlib.redirect_stderr(io.StringIO()):  # progress of a seco
         split_datasets={"train": list(enumerate(examples))},
         data_dir=work / "tfds",
     )
-from_tfds = load_inputs(dataclasses.replace(config, data="tfds:tiny_animals")).data
+from_tfds = load_inputs(config.replace(data="tfds:tiny_animals")).data
 {split: len(positions) for split, positions in from_tfds.splits.items()}
 
 # %% [markdown]

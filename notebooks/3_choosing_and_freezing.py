@@ -34,7 +34,6 @@ import sys
 
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
 
-import dataclasses
 import os
 import time
 
@@ -90,7 +89,7 @@ plt.show()
 
 # %%
 settings = {} if backbones is None else {"backbone": tuple(backbones)}
-search = TuneConfig(
+search = TuneConfig.of(
     data=str(some_pictures(data, pictures, work)),
     outside=True,  # the pictures are not in the folder of the CSV file
     val_fraction=0.4,
@@ -123,8 +122,8 @@ ranked.set_index("backbone").round(3).T
 # learnt what things look like. The bars are 95 % intervals: few val pictures make wide ones.
 
 # %%
-best = next(each for each in candidates if each.backbone == ranked["backbone"][0])
-sizes = [dataclasses.replace(best, image_size=size) for size in image_sizes]
+best = next(each for each in candidates if each.model.backbone == ranked["backbone"][0])
+sizes = [best.replace(image_size=size) for size in image_sizes]
 by_size = ranking(sizes, "sizes").sort_values("image_size")
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
 errors = by_size["ridge_accuracy"] - by_size["ridge_low"], by_size["ridge_high"] - by_size["ridge_accuracy"]
@@ -147,7 +146,7 @@ plt.show()
 
 # %%
 with quietly():
-    inputs = load_inputs(dataclasses.replace(best, image_size=image_size))
+    inputs = load_inputs(best.replace(image_size=image_size))
 classifier = build_classifier(
     inputs.row,
     weights="imagenet",
@@ -161,9 +160,9 @@ layers_of_blocks = [0, *np.cumsum([len(block) for block in reversed(blocks)]).to
 depths = {number: layers_of_blocks[number] for number in unfrozen_blocks}
 print(f"{len(blocks)} blocks; layers in the last ones: {depths}")
 
-network = Network(inputs, dataclasses.replace(search, trainable_layers=tuple(depths.values())))
-config = dataclasses.replace(inputs.config, views=2, fine_tune_epochs=fine_tune_epochs)
-tried = [network.complete(dataclasses.replace(config, trainable_layers=depth)) for depth in depths.values()]
+network = Network(inputs, search.replace(trainable_layers=tuple(depths.values())))
+config = inputs.config.replace(views=2, fine_tune_epochs=fine_tune_epochs)
+tried = [network.complete(config.replace(trainable_layers=depth)) for depth in depths.values()]
 outcomes = dict(network.run(tried))
 
 # %%

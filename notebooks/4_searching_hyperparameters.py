@@ -73,7 +73,7 @@ pd.read_csv(some)["label"].value_counts(sort=False)
 # there. What you leave out has the default of `tune.py`.
 
 # %%
-config = TuneConfig(
+config = TuneConfig.of(
     data=str(some),
     outside=True,  # the pictures are not in the folder of the CSV file
     val_fraction=0.25,  # so that there are enough pictures to choose by
@@ -92,9 +92,9 @@ config = TuneConfig(
 )
 
 # %% [markdown]
-# `search_space` in `tuning/space.py` tells the oracle what it may draw, in one readable function; to search something
-# else, change it there. This is what it has declared. Learning rate and weight decay are drawn on a logarithmic
-# scale: as many between 0.0001 and 0.001 as between 0.01 and 0.1.
+# `SPACE` in `tuning/space.py` says what the oracle may draw, a line for each hyperparameter; to search something else,
+# add a line. This is what was declared of it. Learning rate and weight decay are drawn on a logarithmic scale: as many
+# between 0.0001 and 0.001 as between 0.01 and 0.1.
 
 # %%
 space = [each.get_config() for each in search_space(config, depths=[0]).space]

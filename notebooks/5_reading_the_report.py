@@ -94,7 +94,7 @@ print(f"{len(changed)} of {len(table):,} labels are wrong now")
 # %%
 def run(name, **settings):
     """Trains a head, prints what train.py prints, and returns the inputs and the run folder."""
-    config = TrainConfig(
+    config = TrainConfig.of(
         output=work / name,
         image_size=image_size,
         trainable_layers=0,

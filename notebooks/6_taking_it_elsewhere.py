@@ -79,7 +79,7 @@ table = pd.read_csv(some, dtype=str, keep_default_na=False).sample(frac=1, rando
 kept_back, rest = table[:new_pictures], table[new_pictures:]
 rest.to_csv(some, index=False)
 
-config = TrainConfig(
+config = TrainConfig.of(
     data=str(some),
     outside=True,  # the pictures are not in the folder of the CSV file
     image_size=image_size,
@@ -101,7 +101,7 @@ with shown_without(work):
 # %%
 run = read_run(folder)
 predict = Predictor(load_model(run), run.cut)
-size, resize = run.config.image_size, run.config.resize
+size, resize = run.config.data.image_size, run.config.data.resize
 pixels = np.stack([read_picture(path, size, resize) for path in kept_back["path"]])
 probabilities = predict(pixels)
 

@@ -1,6 +1,5 @@
 """Pictures to measure a trained model on: its own again, or new ones. Nothing here needs TensorFlow."""
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -47,13 +46,13 @@ def load_evaluation(
     Raises:
         UsageError: the pictures are not there, too few, or of classes that the model does not know.
     """
-    check_outside(data or run.config.data, {"--cache-dir": cache_dir})
-    config = dataclasses.replace(run.config, cache_dir=cache_dir, cache_gb=UNLIMITED_GB)
+    check_outside(data or run.config.data.data, {"--cache-dir": cache_dir})
+    config = run.config.replace(cache_dir=cache_dir, cache_gb=UNLIMITED_GB)
     source = load_source(data, cache_dir, outside) if data is not None else _own_source(config)
     check_labels(source, run.class_names, run.task)
     together = data is not None and not splits
     if not together and _has_splits(source, splits):
-        config = dataclasses.replace(config, val_fraction=0.0, test_fraction=0.0)
+        config = config.replace(val_fraction=0.0, test_fraction=0.0)
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:
         prepared = prepare_to_judge(source, config, run.class_names, run.task, split=not together, on_progress=advance)
     found = {split: prepared.splits[split] for split in SPLITS}
@@ -69,7 +68,7 @@ def load_evaluation(
     prepared = prepared._replace(splits=chosen)
     _show(prepared)
     known = count_copies(run.folder, [prepared.digests[row] for rows in chosen.values() for row in rows])
-    if known is None and ("train" in chosen if data is None else _is_own(data, run.config.data)):
+    if known is None and ("train" in chosen if data is None else _is_own(data, run.config.data.data)):
         show_stage("warning", "the model was trained on some of these pictures: expect less on new ones")
     elif known:
         show_stage("warning", f"the model was trained on {known:,} of these pictures: expect less on new ones")
@@ -82,13 +81,13 @@ def _is_own(data: str, own: str) -> bool:
 
 
 def _own_source(config: TrainConfig) -> Source:
-    is_named = config.data == "animals" or config.data.startswith("tfds:")
-    if not is_named and not Path(config.data).exists():
+    is_named = config.data.data == "animals" or config.data.data.startswith("tfds:")
+    if not is_named and not Path(config.data.data).exists():
         raise UsageError(
-            f"The pictures of this run, '{config.data}', are not found; a relative path starts in the folder where "
-            f"train.py was called. Name them with --data."
+            f"The pictures of this run, '{config.data.data}', are not found; a relative path starts in the folder "
+            f"where train.py was called. Name them with --data."
         )
-    return load_source(config.data, config.cache_dir, config.outside)
+    return load_source(config.data.data, config.run.cache_dir, config.data.outside)
 
 
 def _has_splits(source: Source, splits: Sequence[Split]) -> bool:

@@ -63,9 +63,9 @@ def build_record(
             "duplicates": data.duplicates,
         },
         "model": {
-            "backbone": config.backbone,
-            "weights": config.weights,
-            "image_size": config.image_size,
+            "backbone": config.model.backbone,
+            "weights": config.model.weights,
+            "image_size": config.data.image_size,
             "parameters": model.count_params(),
             "trainable_parameters": sum(int(np.prod(variable.shape)) for variable in model.trainable_variables),
         },

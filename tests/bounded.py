@@ -52,7 +52,7 @@ def open_run(path: Path) -> None:
     run = read_run(path)
     read_metrics(run)
     read_predictions(path)
-    size = run.config.image_size
+    size = run.config.data.image_size
     assert np.isfinite(load_model(run)(np.zeros((1, size, size, 3), np.float32))).all()
 
 

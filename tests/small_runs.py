@@ -38,5 +38,5 @@ def make_run(root: Path, classes: tuple[str, ...], labels: str | None = None, **
         data = photos / "labels.csv"
         data.write_text(labels)
     quick = {"image_size": 32, "head_epochs": 2, "fine_tune_epochs": 0}
-    config = TrainConfig(data=str(data), output=root / "run", cache_dir=root / "cache", **quick | settings)
+    config = TrainConfig.of(data=str(data), output=root / "run", cache_dir=root / "cache", **quick | settings)
     return train(load_inputs(config))

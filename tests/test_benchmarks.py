@@ -43,5 +43,5 @@ def test_the_peer_keeps_the_epoch_of_the_lowest_val_loss():
 
 def test_all_seeds_are_measured_on_one_split():
     configs = [parse_config(accuracy.our_command(["--data", "photos"], seed, 7)[2:]) for seed in (0, 1)]
-    assert [config.seed for config in configs] == [0, 1]
-    assert [config.split_seed for config in configs] == [7, 7]
+    assert [config.training.seed for config in configs] == [0, 1]
+    assert [config.data.split_seed for config in configs] == [7, 7]

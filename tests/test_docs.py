@@ -1,6 +1,5 @@
 """The documents say what is so: their tables, links, files, names, flags, commands and figures."""
 
-import dataclasses
 import functools
 import importlib
 import itertools
@@ -20,7 +19,7 @@ from export import ExportFlags
 from models.backbones import TABLE, Backbone
 from predict import PredictFlags
 from training.flags import parse_config
-from tuning.space import TuneConfig
+from tuning.space import SearchFlags, parse_search
 
 REPOSITORY = Path(__file__).parent.parent
 DOCUMENTS = [
@@ -46,7 +45,7 @@ PACKAGES = (
 )
 SCRIPTS = {
     "train.py": parse_config,
-    "tune.py": functools.partial(parse_flags, TuneConfig),
+    "tune.py": parse_search,
     "predict.py": functools.partial(parse_flags, PredictFlags),
     "evaluate.py": functools.partial(parse_flags, EvaluateFlags),
     "export.py": functools.partial(parse_flags, ExportFlags),
@@ -61,13 +60,13 @@ NAMES = {
     "data.sources": ("SOURCES", "load_source"),
     "reports.evaluation_inputs": ("_own_source",),
     "reports.sections": ("Facts", "SECTIONS", "ABOUT_RUN"),
-    "app.config": ("TrainConfig", "ChosenConfig", "SECTIONS"),
+    "app.config": ("ModelConfig", "TrainingConfig"),
     "models.heads": ("build_head",),
     "models.classifier": ("build_classifier",),
     "training.optimizers": ("Rates",),
     "training.learner": ("Learner", "compile_graphs"),
     "tuning.jobs": ("group_trials",),
-    "tuning.space": ("TuneConfig", "HYPERPARAMETERS", "search_space", "trial_config"),
+    "tuning.space": ("SPACE",),
     "exports.run": ("FORMATS",),
     "exports.class_function": ("ClassFunction",),
     "export": ("Format",),
@@ -180,8 +179,8 @@ def flags_of_benchmarks() -> set[str]:
 
 
 def flags_of_scripts() -> set[str]:
-    kinds = TrainConfig, TuneConfig, PredictFlags, EvaluateFlags, ExportFlags, DemoFlags
-    return {field.name.replace("_", "-") for kind in kinds for field in dataclasses.fields(kind)}
+    kinds = TrainConfig, SearchFlags, PredictFlags, EvaluateFlags, ExportFlags, DemoFlags
+    return {name.replace("_", "-") for kind in kinds for _, name, _ in kind.fields()}
 
 
 @pytest.mark.parametrize("document", TEXTS)

@@ -1,14 +1,20 @@
 """The flags of `train.py`, with those that start from the settings of another run."""
 
-import argparse
 from pathlib import Path
 
 from app.config import TrainConfig
 from app.errors import UsageError
-from app.flags import parse_flags
+from app.fields import settings
+from app.flags import given_flags
 from training.folder import check_unchanged, read_begun
 
-_EXAMPLES = {"--config": "runs/NAME/config.json", "--resume": "runs/NAME"}
+
+@settings
+class TrainFlags(TrainConfig):
+    """Train an image classifier: a pretrained backbone without its top, and a new head on it."""
+
+    config: Path | None = None
+    """Start from the settings in the config.json of a run, such as runs/NAME/config.json. Default: those below."""
 
 
 def parse_config(args: list[str] | None = None) -> TrainConfig:
@@ -22,23 +28,15 @@ def parse_config(args: list[str] | None = None) -> TrainConfig:
         UsageError: an unknown flag, or a setting with an impossible value.
         SystemExit: with 0 after --help.
     """
-    starts = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    starts.add_argument("--config", type=Path)
-    starts.add_argument("--resume", type=Path)
-    try:
-        known, rest = starts.parse_known_args(args)
-    except argparse.ArgumentError as error:
-        flag = str(error.argument_name)
-        raise UsageError(f"{flag} needs a name, such as {_EXAMPLES[flag]}.") from None
-    description = f"{TrainConfig.__doc__}\n\nAlso: --config FILE starts from the config.json of a run."
-    if known.resume is None:
-        default = TrainConfig.from_file(known.config) if known.config else TrainConfig()
-        return parse_flags(TrainConfig, rest, default=default, description=description)
-    if known.config is not None:
+    given = given_flags(TrainFlags, args)
+    file, resume = given.pop("config", None), given.get("resume")
+    if resume is None:
+        return (TrainConfig() if file is None else TrainConfig.from_file(file)).replace(**given)
+    if file is not None:
         raise UsageError("--resume goes on with the settings of its run; leave out --config.")
-    begun = read_begun(known.resume)
-    config = parse_flags(TrainConfig, rest, default=begun, description=description)
+    begun = read_begun(Path(resume))
+    config = begun.replace(**given)
     check_unchanged(config, begun.to_json())
-    if config.output != known.resume:
-        raise UsageError(f"--resume goes on in its own folder, '{known.resume}'; leave out --output.")
+    if config.run.output != Path(resume):
+        raise UsageError(f"--resume goes on in its own folder, '{resume}'; leave out --output.")
     return config

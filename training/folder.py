@@ -4,7 +4,6 @@ Nothing here needs TensorFlow.
 """
 
 import contextlib
-import dataclasses
 import datetime
 import errno
 import os
@@ -18,8 +17,9 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from app.config import SizedConfig, TrainConfig
+from app.config import RunConfig, TrainConfig
 from app.errors import RunError, UsageError, cannot_write
+from app.fields import flag_of
 from app.files import FULL_DISK, as_read, newest_beside, read_json, write_json
 from app.terminal import show_stage
 from data.folder import check_outside
@@ -35,14 +35,8 @@ CHOSEN_WITH_DATA = {"image_size", "split_seed", "positive"}
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds what it needs to go on; gone when the run is finished."""
 _PLACES_FILE, _ASKED_FILE, _BEGUN_FILE, _LOCK = "places.json", "asked.json", "begun.json", "lock"
-_PLACES = {
-    "cache_dir": str,
-    "cache_gb": int | float,
-    "checkpoint_seconds": int | float,
-    "strict": bool,
-    "tensorboard": bool,
-}
-"""Settings beside the result that a run goes on with, and what JSON makes of them."""
+_PLACES = ("cache_dir", "cache_gb", "checkpoint_seconds", "strict", "tensorboard")
+"""Settings beside the result that a run goes on with."""
 
 
 def checkpoints_of(folder: Path) -> Path:
@@ -52,9 +46,9 @@ def checkpoints_of(folder: Path) -> Path:
 
 def folder_of(config: TrainConfig) -> Path:
     """The folder of a run that `open_folder` has opened."""
-    if config.output is None:
+    if config.run.output is None:
         raise ValueError("a run needs a folder: see open_folder")
-    return config.output
+    return config.run.output
 
 
 def is_finished(folder: Path) -> bool:
@@ -83,7 +77,7 @@ def read_begun(folder: Path) -> TrainConfig:
         hint = "" if folder.is_dir() else newest_beside(folder)
         raise UsageError(f"--resume must be the folder of an unfinished run; '{folder}' holds none.{hint}")
     config = TrainConfig.from_file(folder / CONFIG_FILE, "--resume")
-    return dataclasses.replace(config, **_read_places(folder), output=folder, resume=folder)
+    return config.replace(**_read_places(folder), output=folder, resume=folder)
 
 
 def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
@@ -101,8 +95,8 @@ def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
         before = begun.get(name)
         if now != before and before not in (None, "find"):
             raise UsageError(
-                f"'{config.output}' was begun with --{name.replace('_', '-')} {_text(before)}; received {_text(now)}. "
-                f"Leave it out to go on, or choose another --output."
+                f"'{config.run.output}' was begun with {flag_of(name)} {_text(before)}; received {_text(now)}. Leave "
+                f"it out to go on, or choose another --output."
             )
 
 
@@ -123,34 +117,34 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
         UsageError: the folder holds something else, cannot be written, or another process is at work on it.
         RunError: the disk is full.
     """
-    if config.resume is None:
-        check_outside(config.data, {"--output": config.output or RUNS, "--cache-dir": config.cache_dir})
+    if config.run.resume is None:
+        check_outside(config.data.data, {"--output": config.run.output or RUNS, "--cache-dir": config.run.cache_dir})
     if worker is not None and not worker.is_chief:
         with _beside_the_chief(config) as config:
             yield config
         return
-    if config.resume is None:
-        check_output(config.output)
-    is_new = config.output is None or not config.output.exists()
+    if config.run.resume is None:
+        check_output(config.run.output)
+    is_new = config.run.output is None or not config.run.output.exists()
     try:
-        folder = config.output or _new_folder(config)
+        folder = config.run.output or _new_folder(config)
         checkpoints_of(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write("--output", config.output or RUNS, error) from None
+        raise cannot_write("--output", config.run.output or RUNS, error) from None
     with _locked(folder):
         try:
-            write_json(checkpoints_of(folder) / _PLACES_FILE, {name: getattr(config, name) for name in _PLACES})
-            if config.resume is None:
+            write_json(checkpoints_of(folder) / _PLACES_FILE, {name: config.flat()[name] for name in _PLACES})
+            if config.run.resume is None:
                 write_json(folder / CONFIG_FILE, config.to_json())
                 write_json(checkpoints_of(folder) / _ASKED_FILE, config.to_json())
-            yield dataclasses.replace(config, output=folder)
+            yield config.replace(output=folder)
         except (UsageError, RunError, MemoryError):
-            if config.resume is None and not (checkpoints_of(folder) / _BEGUN_FILE).exists():
+            if config.run.resume is None and not (checkpoints_of(folder) / _BEGUN_FILE).exists():
                 shutil.rmtree(checkpoints_of(folder))
                 (folder / CONFIG_FILE).unlink(missing_ok=True)
                 if is_new:
                     folder.rmdir()
-            elif config.resume is None:
+            elif config.run.resume is None:
                 show_stage("stopped", f"go on with: {resume_command(folder)}; to start over, delete '{folder}'")
             raise
         except KeyboardInterrupt:
@@ -174,12 +168,12 @@ def _beside_the_chief(config: TrainConfig) -> Iterator[TrainConfig]:
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        if config.resume is not None:
+        if config.run.resume is not None:
             checkpoints_of(folder).mkdir()
-            for path in checkpoints_of(config.resume).glob("[!.]*"):
+            for path in checkpoints_of(config.run.resume).glob("[!.]*"):
                 if path.suffix == ".npz" or path.name == _BEGUN_FILE:
                     shutil.copy(path, checkpoints_of(folder))
-        yield dataclasses.replace(config, output=folder, checkpoint_seconds=float("inf"), tensorboard=False)
+        yield config.replace(output=folder, checkpoint_seconds=float("inf"), tensorboard=False)
 
 
 @contextlib.contextmanager
@@ -222,7 +216,7 @@ def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) 
     check_unchanged(config, begun["config"])
     if begun["inputs"] != inputs:
         raise UsageError(
-            f"'{config.output}' was begun with other pictures, labels or weights: they have changed since. Choose "
+            f"'{config.run.output}' was begun with other pictures, labels or weights: they have changed since. Choose "
             f"another --output to start anew."
         )
     for name, version in versions.items():
@@ -240,11 +234,11 @@ def begin(config: TrainConfig, inputs: str, versions: dict[str, str], cuts: dict
     write_json(checkpoints_of(folder) / _BEGUN_FILE, record)
 
 
-def as_asked(config: SizedConfig) -> SizedConfig:
+def as_asked(config: TrainConfig) -> TrainConfig:
     """Opens again what was left open when a run was begun; --resume reads it as it was chosen then."""
     asked = _read_record(checkpoints_of(folder_of(config)) / _ASKED_FILE)
     names = config.to_json().keys() - CHOSEN_WITH_DATA
-    return dataclasses.replace(config, **{name: asked[name] for name in names if asked.get(name, 0) in (None, "find")})
+    return config.replace(**{name: asked[name] for name in names if asked.get(name, 0) in (None, "find")})
 
 
 def forget(folder: Path) -> None:
@@ -312,7 +306,7 @@ def _is_unfinished(folder: Path) -> bool:
 def _new_folder(config: TrainConfig) -> Path:
     """Makes a folder below runs/, which no other process has made."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{now}-{config.backbone}-{data_name(config.data)}"
+    name = f"{now}-{config.model.backbone}-{data_name(config.data.data)}"
     for folder in (RUNS / each for each in (name, *(f"{name}-{number}" for number in range(2, 1000)))):
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
@@ -321,18 +315,20 @@ def _new_folder(config: TrainConfig) -> Path:
 
 
 def _read_places(folder: Path) -> dict[str, Any]:
-    places = _read_record(checkpoints_of(folder) / _PLACES_FILE, **_PLACES)
-    return {name: Path(value) if name == "cache_dir" else value for name, value in places.items() if name in _PLACES}
+    path = checkpoints_of(folder) / _PLACES_FILE
+    record = _read_record(path)
+    try:
+        places = RunConfig.from_json({name: record[name] for name in _PLACES} if record else {}).flat()
+    except (KeyError, UsageError):
+        raise UsageError(f"'{path}' is damaged. Choose another --output to start anew.") from None
+    return {name: places[name] for name in _PLACES} if record else {}
 
 
 def _read_record(path: Path, **kinds: Any) -> dict[str, Any]:
     """Reads a file of names and values of these kinds; empty if it is not there."""
     try:
         record = read_json(path)
-        if not isinstance(record, dict) or not all(
-            isinstance(record[name], kind) and (kind is bool or not isinstance(record[name], bool))
-            for name, kind in kinds.items()
-        ):
+        if not isinstance(record, dict) or not all(isinstance(record[name], kind) for name, kind in kinds.items()):
             raise ValueError
         return record
     except FileNotFoundError:

@@ -6,13 +6,13 @@ tensors for all phases together, and stays on disk for the next run.
 
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import ChosenConfig, Depth, SizedConfig
+from app.config import Depth, TrainConfig
 from app.terminal import counted, progress_bar, show_stage
 from data.pipeline import Examples, View, augmentation_draws
 from data.prepare import Data
@@ -25,9 +25,8 @@ from inference.load import check_can_be_loaded
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
 from training.inputs import RunInputs
-from training.recipe import LEAST_SHARE_BEFORE, fine_tunes
+from training.recipe import LEAST_SHARE_BEFORE, Phase, Plan
 
-Phase = Literal["head", "fine_tune"]
 Use = TypeVar("Use", bound=Hashable)
 """What a cut is for: a phase, or in a search a depth."""
 FEATURES_SAMPLED = 1_000
@@ -55,14 +54,14 @@ def build_frozen(inputs: RunInputs) -> Classifier:
     config, data = inputs.config, inputs.data
     classifier = build_classifier(
         inputs.row,
-        weights=config.weights,
-        image_size=config.image_size,
+        weights=config.model.weights,
+        image_size=config.data.chosen_size,
         task=data.task,
         num_classes=len(data.class_names),
-        pooling=config.pooling,
-        head_units=config.head_units,
-        dropout=config.dropout,
-        seed=config.seed,
+        pooling=config.model.pooling,
+        head_units=config.model.head_units,
+        dropout=config.model.dropout,
+        seed=config.training.seed,
     )
     check_can_be_loaded(classifier.model)
     set_trainable(classifier.backbone.layers, 0)
@@ -83,24 +82,19 @@ def examples(data: Data, split: Split, views: Sequence[View], class_weights: boo
     return Examples(views, targets, weights)
 
 
-def choose_cuts(classifier: Classifier, config: ChosenConfig) -> dict[Phase, Cut]:
+def choose_cuts(classifier: Classifier, plan: Plan) -> dict[Phase, Cut]:
     """Chooses where the network is cut in each phase; a phase without a cut runs the whole network.
 
     Args:
         classifier: all of its backbone is frozen afterwards.
-        config: of the run; without `fine_tune_augment`, fine-tuning is cut where it can be.
+        plan: of the run; before `fine_tune_augment` is chosen, fine-tuning is cut where it can be.
     """
     trainable_layers: dict[Phase, Depth] = {}
-    if config.head_epochs and config.augment != "fresh":
+    if plan.head_epochs and plan.augment != "fresh":
         trainable_layers["head"] = 0
-    if fine_tunes(config) and augment_of(config, "fine_tune") != "fresh":
-        trainable_layers["fine_tune"] = config.trainable_layers
+    if plan.fine_tunes and plan.fine_tune_augment != "fresh":
+        trainable_layers["fine_tune"] = plan.trainable_layers
     return cuts_at(classifier, trainable_layers)
-
-
-def augment_of(config: ChosenConfig, phase: Phase) -> str:
-    """How the pictures of a phase are varied; see `app.config.TrainConfig`."""
-    return config.augment if phase == "head" else config.fine_tune_augment or config.augment
 
 
 def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, Depth]) -> dict[Use, Cut]:
@@ -151,7 +145,7 @@ def frozen_inputs(
     classifier: Classifier,
     cuts: Mapping[Use, Cut],
     views: Mapping[Use, int],
-    config: SizedConfig,
+    config: TrainConfig,
     data: Data,
     store: Store,
     strategy: tf.distribute.Strategy | None = None,
@@ -227,7 +221,7 @@ def kept_pictures(data: Data) -> np.ndarray:
 def frozen_part(
     classifier: Classifier,
     cuts: Mapping[Use, Cut],
-    config: SizedConfig,
+    config: TrainConfig,
     data: Data,
     store: Store,
     strategy: tf.distribute.Strategy | None = None,
@@ -235,7 +229,7 @@ def frozen_part(
     precision: Precision,
 ) -> FrozenPart:
     """Makes the pass through what lies before the cuts; see `frozen_inputs` for the arguments."""
-    title = f"{data.name}, {config.backbone}, {config.image_size} px"
+    title = f"{data.name}, {config.model.backbone}, {config.data.image_size} px"
     return FrozenPart(classifier.model, unique_cuts(cuts), store, precision, title, strategy)
 
 
@@ -243,7 +237,7 @@ def load_or_compute(
     part: FrozenPart,
     number: int,
     positions: np.ndarray,
-    config: SizedConfig,
+    config: TrainConfig,
     data: Data,
     on_progress: Callable[[int], None],
 ) -> tuple[dict[str, np.ndarray], float]:
@@ -260,8 +254,8 @@ def load_or_compute(
         data: the pictures.
         on_progress: called with the number of pictures done since the last call.
     """
-    draws = augmentation_draws(config.seed, number, len(positions)) if number else None
-    varied = {"seed": config.seed, "view": number} if number else None
+    draws = augmentation_draws(config.training.seed, number, len(positions)) if number else None
+    varied = {"seed": config.training.seed, "view": number} if number else None
     description = {**data.describe(positions), "augmentation": varied}
     view = View(data.inputs[0], positions)
     arrays, seconds = part.load_or_compute(view, draws, description, half=number > 0, on_progress=on_progress)

@@ -3,7 +3,6 @@
 So a mistake is answered within a second or two, and before anything is allocated.
 """
 
-import dataclasses
 import hashlib
 import time
 from collections import Counter
@@ -12,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.config import SizedConfig, TrainConfig
+from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.prepare import Data, prepare_data, typical_size
@@ -30,7 +29,7 @@ SET_ASIDE_SHOWN = 20
 class RunInputs(NamedTuple):
     """What a run starts from."""
 
-    config: SizedConfig
+    config: TrainConfig
     row: Backbone
     data: Data
     started: float
@@ -52,24 +51,24 @@ def load_inputs(config: TrainConfig) -> RunInputs:
         UsageError: for every mistake that can be known without building the network.
     """
     started = time.perf_counter()
-    row = find(config.backbone)
-    if config.image_size is not None:
-        check_image_size(row, config.image_size)
-    check_available(row, config.weights)
-    source = load_source(config.data, config.cache_dir, config.outside)
+    row = find(config.model.backbone)
+    if config.data.image_size is not None:
+        check_image_size(row, config.data.image_size)
+    check_available(row, config.model.weights)
+    source = load_source(config.data.data, config.run.cache_dir, config.data.outside)
     sized = choose_image_size(config, row, typical_size(source))
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:
         data = prepare_data(source, sized, advance)
-    sized = dataclasses.replace(sized, positive=data.positive)
-    _show(data, config.class_weights)
-    if config.strict:
+    sized = sized.replace(positive=data.positive)
+    _show(data, config.training.class_weights)
+    if config.run.strict:
         _check_nothing_set_aside(data)
     return RunInputs(sized, row, data, started, time.perf_counter() - started)
 
 
 def inputs_digest(inputs: RunInputs) -> str:
     """SHA-256 of all that runs of equal settings depend on: pictures, labels, splits and a file of weights."""
-    data, weights = inputs.data, Path(inputs.config.weights)
+    data, weights = inputs.data, Path(inputs.config.model.weights)
     digest = hashlib.sha256()
     digest.update(repr([[data.digests[row] for row in rows] for rows in data.splits.values()]).encode())
     digest.update(np.concatenate([data.targets[positions] for positions in data.splits.values()]).tobytes())

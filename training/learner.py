@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import ChosenConfig
 from data.pipeline import Examples, evaluation_batches, training_batches
 from devices.precision import Precision, computing_in
 from devices.replicas import distribute
 from devices.whole_batch import as_one_batch
 from tasks.table import Task
 from training.optimizers import Rates, make_optimizer
+from training.recipe import Plan
 
 EVALUATION_BATCH_SIZE = 64
 STEPS_PER_CALL = 16
@@ -113,7 +113,7 @@ class Learner:
         phase: str,
         train: Examples,
         val: Examples | None,
-        config: ChosenConfig,
+        plan: Plan,
         *,
         epochs: int,
         learning_rate: float,
@@ -130,7 +130,7 @@ class Learner:
             phase: name for the history.
             train: examples to learn from.
             val: examples to stop and choose by; None trains all epochs and keeps the last weights.
-            config: batch size, schedule, weight decay, patience and seed.
+            plan: batch size, schedule, weight decay, patience and seed.
             epochs: maximum epochs.
             learning_rate: peak learning rate.
             augment: whether to vary the pictures.
@@ -145,24 +145,26 @@ class Learner:
             DivergedError: the loss is no longer a number.
             BatchTooLargeError: a step needs more memory than there is.
         """
-        steps = math.ceil(len(train.targets) / config.batch_size)
+        steps = math.ceil(len(train.targets) / plan.batch_size)
         on_vectors = train.views[0].values.ndim == 2
         on_tpu = isinstance(self._strategy, tf.distribute.TPUStrategy)
         steps_per_call = STEPS_PER_CALL if on_vectors or on_tpu else 1
         judge = self._judge(val, on_vectors)
         results, step, best = self._begin(judge) if state is None else self._go_on(state)
-        self._rates.assign(config, learning_rate, steps, epochs)  # after the optimizer's variables, which have them
+        self._rates.assign(
+            plan.config, learning_rate, steps, epochs
+        )  # after the optimizer's variables, which have them
         make_batches = functools.partial(
             training_batches,
             train,
-            batch_size=config.batch_size,
-            seed=config.seed,
+            batch_size=plan.batch_size,
+            seed=plan.config.training.seed,
             epochs=range(len(results), epochs),
             first_step=step,
             augment=augment,
         )
         batches = iter(distribute(self._strategy, make_batches))
-        while len(results) < epochs and len(results) - best.epoch < config.patience:
+        while len(results) < epochs and len(results) - best.epoch < plan.config.training.patience:
             for first in range(step, steps, steps_per_call):
                 count = min(steps_per_call, steps - first)
                 try:

@@ -63,13 +63,13 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
         warm_up = max(1, round(WARM_UP_EPOCHS * steps))
         decay = [
             DEFAULT_WEIGHT_DECAY.get(each.optimizer, 0.0) if each.weight_decay is None else each.weight_decay
-            for each in configs
+            for each in (config.training for config in configs)
         ]
         values = (
             (self.weight_decay, decay),
             (self._peak, learning_rate),
             (self._warm_up, [warm_up] * len(configs)),
-            (self._fall, [each.schedule == "cosine" for each in configs]),
+            (self._fall, [each.training.schedule == "cosine" for each in configs]),
             (self._end, np.maximum(np.multiply(steps, epochs) - warm_up, 1)),
         )
         for variable, value in values:

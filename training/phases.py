@@ -4,7 +4,6 @@ A head of random weights would send large, meaningless gradients into the pretra
 (Keras' guide to transfer learning; LP-FT, Kumar et al., ICLR 2022).
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
 
 from app.errors import RunError
@@ -17,12 +16,12 @@ from reports import plots, writer
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of
-from training.frozen import Phase, PhaseInputs, augment_of, examples, features_sample, whole_network
+from training.frozen import PhaseInputs, examples, features_sample, whole_network
 from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState, assign
 from training.memory import warn_of_memory
 from training.optimizers import layer_decay_factors
 from training.range_test import STEPS, choose_rate, range_test
-from training.recipe import choose_head_learning_rate, fine_tunes
+from training.recipe import Phase, choose_head_learning_rate
 from training.state import Run
 
 
@@ -33,26 +32,26 @@ def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
         run: whose settings are completed.
         inputs: of the phases that have a cut.
     """
-    if run.config.learning_rate == "find":
+    if run.config.training.learning_rate == "find":
         with run.clock.timed("find"):
             learning_rate = _find_learning_rate(run, inputs)
     else:
         features = features_sample(inputs["head"]) if "head" in inputs else None
-        learning_rate = choose_head_learning_rate(run.config, features).learning_rate
-    run.config = dataclasses.replace(run.config, learning_rate=learning_rate)
+        learning_rate = choose_head_learning_rate(run.plan, features).learning_rate
+    run.plan = run.plan.replace(learning_rate=learning_rate)
     return learning_rate
 
 
 def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     """Looks for the learning rate of the head, and keeps what was seen."""
     model, views, _, augment = _phase_inputs(run, "head", inputs)
-    train = examples(run.data, "train", views, run.config.class_weights)
+    train = examples(run.data, "train", views, run.config.training.class_weights)
     with progress_bar("find", STEPS) as advance:
         curve = range_test(
             model,
             run.data.task,
             train,
-            run.config,
+            run.plan,
             augment=augment,
             strategy=run.strategy,
             precision=learning_precision(model, run.precision),
@@ -78,28 +77,28 @@ def train_head(run: Run, inputs: dict[Phase, PhaseInputs], learning_rate: float)
         RunError: it diverges before anything is learnt.
         BatchTooLargeError: a step needs more memory than there is.
     """
-    if run.config.head_epochs == 0:
+    if run.plan.head_epochs == 0:
         return
     with run.clock.timed("head"):
-        _train_phase(run, "head", inputs, epochs=run.config.head_epochs, learning_rate=learning_rate)
+        _train_phase(run, "head", inputs, epochs=run.plan.head_epochs, learning_rate=learning_rate)
 
 
 def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
     """Unfreezes the backbone's last layers and trains them gently, together with the head; see `train_head`."""
     config, layers = run.config, run.classifier.backbone.layers
-    if not fine_tunes(config):
+    if not run.plan.fine_tunes:
         return
-    set_trainable(layers, config.trainable_layers, batch_norm_learns=config.weights == "none")
+    set_trainable(layers, run.plan.trainable_layers, batch_norm_learns=config.model.weights == "none")
     factors = None
-    if config.layer_decay is not None:
-        factors = layer_decay_factors(split_into_blocks(layers, run.row), config.layer_decay)
+    if config.training.layer_decay is not None:
+        factors = layer_decay_factors(split_into_blocks(layers, run.row), config.training.layer_decay)
     with run.clock.timed("fine_tune"):
         _train_phase(
             run,
             "fine_tune",
             inputs,
-            epochs=config.fine_tune_epochs,
-            learning_rate=config.fine_tune_learning_rate,
+            epochs=run.plan.fine_tune_epochs,
+            learning_rate=run.plan.fine_tune_learning_rate,
             learning_rate_factors=factors,
         )
 
@@ -128,12 +127,12 @@ def _train_phase(
         done = counted(len(state.epochs), "epoch", "epochs"), counted(state.step, "step", "steps")
         show_stage(_title(phase), f"goes on after {done[0]} and {done[1]} of the next")
     check_alike(run.strategy, state and (state.epochs, state.step))
-    warn_of_memory(chosen.model, run.config.batch_size)
-    saver = checkpoint.Saver(path, run.config.checkpoint_seconds)
+    warn_of_memory(chosen.model, run.plan.batch_size)
+    saver = checkpoint.Saver(path, run.config.run.checkpoint_seconds)
     learner = Learner(
         chosen.model,
         run.data.task,
-        run.config.optimizer,
+        run.config.training.optimizer,
         learning_rate_factors,
         run.strategy,
         learning_precision(chosen.model, run.precision),
@@ -179,9 +178,11 @@ def _learn(
 
         return learner.train(
             phase,
-            examples(data, "train", inputs.train, config.class_weights),
-            examples(data, "val", [inputs.judged["val"]], config.class_weights) if len(data.splits["val"]) else None,
-            config,
+            examples(data, "train", inputs.train, config.training.class_weights),
+            examples(data, "val", [inputs.judged["val"]], config.training.class_weights)
+            if len(data.splits["val"])
+            else None,
+            run.plan,
             epochs=epochs,
             learning_rate=learning_rate,
             augment=inputs.augment,
@@ -224,7 +225,7 @@ def _show_phase(phase: Phase, result: PhaseResult) -> None:
 
 
 def _phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
-    return inputs.get(phase) or whole_network(run.classifier, run.data, augment_of(run.config, phase) == "fresh")
+    return inputs.get(phase) or whole_network(run.classifier, run.data, run.plan.augment_of(phase) == "fresh")
 
 
 def _title(phase: Phase) -> str:

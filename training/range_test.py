@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 import tensorflow as tf
 
-from app.config import ChosenConfig
 from app.errors import RunError
 from data.pipeline import Examples, training_batches
 from devices.precision import Precision
@@ -21,6 +20,7 @@ from devices.replicas import distribute
 from tasks.table import Task
 from training.learner import assign, compile_graphs
 from training.optimizers import Rates, make_optimizer
+from training.recipe import Plan
 
 LOWEST, HIGHEST = 1e-5, 10.0
 STEPS_PER_TENFOLD = 32
@@ -47,7 +47,7 @@ def range_test(
     model: keras.Model,
     task: Task,
     train: Examples,
-    config: ChosenConfig,
+    plan: Plan,
     *,
     augment: bool,
     strategy: tf.distribute.Strategy | None = None,
@@ -60,7 +60,7 @@ def range_test(
         model: what learns; its trainable layers are set already.
         task: decides the loss.
         train: examples to learn from, in the order of a phase; few come again and again.
-        config: optimizer, weight decay, batch size and seed.
+        plan: optimizer, weight decay, batch size and seed.
         augment: whether to vary the pictures.
         strategy: under which the model was built; None for one device.
         precision: in which the model computes.
@@ -73,12 +73,17 @@ def range_test(
     start = [variable.numpy() for variable in model.variables]
     with strategy.scope():
         rates = RisingRates()
-        optimizer = make_optimizer(config.optimizer, rates, model.trainable_variables, precision)
-    rates.assign(config, HIGHEST, STEPS, epochs=1)
+        optimizer = make_optimizer(plan.config.training.optimizer, rates, model.trainable_variables, precision)
+    rates.assign(plan.config, HIGHEST, STEPS, epochs=1)
     graphs = compile_graphs(model, optimizer, task, strategy, precision)
-    epochs = range(math.ceil(STEPS / math.ceil(len(train.targets) / config.batch_size)))
+    epochs = range(math.ceil(STEPS / math.ceil(len(train.targets) / plan.batch_size)))
     make_batches = functools.partial(
-        training_batches, train, batch_size=config.batch_size, seed=config.seed, epochs=epochs, augment=augment
+        training_batches,
+        train,
+        batch_size=plan.batch_size,
+        seed=plan.config.training.seed,
+        epochs=epochs,
+        augment=augment,
     )
     batches = iter(distribute(strategy, make_batches))
     rows: list[tuple[float, float, float]] = []

@@ -1,18 +1,19 @@
 """The settings a user leaves open: chosen from the backbone, the pictures and their number, each with its reason."""
 
-import dataclasses
+import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from app.config import ChosenConfig, CompleteConfig, Depth, Optimizer, SizedConfig, TrainConfig
+from app.config import Augment, Depth, Optimizer, TrainConfig
 from app.errors import UsageError
 from models.backbones import Backbone
 
 if TYPE_CHECKING:
     from features.cuts import Cut  # which imports Keras
 
+Phase = Literal["head", "fine_tune"]
 SIZE_STEP = 32
 """Networks halve the picture five times: other sizes waste a part of a cell at the border."""
 LARGEST_ENLARGEMENT = 4
@@ -60,7 +61,48 @@ FROM_SCRATCH_LEARNING_RATE = 1e-3
 """Without pretrained weights there is nothing to keep: no head phase on random features, and Adam's usual rate."""
 
 
-def choose_image_size(config: TrainConfig, row: Backbone, typical_size: int | None) -> SizedConfig:
+class Plan(NamedTuple):
+    """What a run does: its settings, and typed once more those that a user may leave open and the recipe decides."""
+
+    config: TrainConfig
+    """With every decision filled in."""
+    trainable_layers: Depth
+    head_epochs: int
+    fine_tune_epochs: int
+    fine_tune_learning_rate: float
+    batch_size: int
+    views: int
+    augment: Augment
+    """Augmentation of the head phase."""
+    fine_tune_augment: Augment
+    """That of the fine-tuning phase; as `augment` until `choose_fine_tune_augment`."""
+    learning_rate: float
+    """Of the head phase; NaN until `choose_head_learning_rate`, as it depends on the features."""
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Self:
+        """Makes a plan of settings in which nothing is open but the learning rate of the head."""
+        decided = {name: value for name, value in config.flat().items() if name in cls._fields}
+        if not isinstance(decided["learning_rate"], float):
+            decided["learning_rate"] = math.nan
+        decided["fine_tune_augment"] = decided["fine_tune_augment"] or decided["augment"]
+        return cls(config, **decided)
+
+    def replace(self, **values: Any) -> Self:
+        """Makes a plan with other settings."""
+        return self.of(self.config.replace(**values))
+
+    @property
+    def fine_tunes(self) -> bool:
+        """Whether there is a fine-tuning phase."""
+        return self.fine_tune_epochs > 0 and self.trainable_layers != 0
+
+    def augment_of(self, phase: Phase) -> Augment:
+        """How the examples of a phase are varied."""
+        return self.augment if phase == "head" else self.fine_tune_augment
+
+
+def choose_image_size(config: TrainConfig, row: Backbone, typical_size: int | None) -> TrainConfig:
     """Sets `image_size`: the backbone's own, but at most four times what the pictures have. Sets `split_seed` as well.
 
     Args:
@@ -68,38 +110,41 @@ def choose_image_size(config: TrainConfig, row: Backbone, typical_size: int | No
         row: the backbone.
         typical_size: median of the pictures' shorter sides, pixels, if known.
     """
-    size = row.image_size if config.image_size is None else config.image_size
-    if config.image_size is None and typical_size is not None:
-        useful = -(-LARGEST_ENLARGEMENT * typical_size // SIZE_STEP) * SIZE_STEP
-        size = min(size, max(useful, row.family.smallest_size))
-    return SizedConfig(**{**vars(config), "image_size": size, "split_seed": config.seed_of_split})
+    size = config.data.image_size
+    if size is None:
+        size = row.image_size
+        if typical_size is not None:
+            useful = -(-LARGEST_ENLARGEMENT * typical_size // SIZE_STEP) * SIZE_STEP
+            size = min(size, max(useful, row.family.smallest_size))
+    return config.replace(image_size=size, split_seed=config.seed_of_split)
 
 
-def choose_training(config: SizedConfig, cuts: "Sequence[Cut]", num_train: int) -> ChosenConfig:
-    """Sets what else is open: layers to fine-tune, views, epochs, learning rate and batch size.
+def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int) -> Plan:
+    """Decides what is open: layers to fine-tune, views, epochs, learning rate of fine-tuning and batch size.
 
     Args:
         config: with what the user gave.
         cuts: of the backbone.
-        num_train: training pictures.
+        num_train: training examples.
 
     Raises:
         UsageError: the backbone has fewer layers than are to be trained, or nothing would learn.
     """
-    check_depth(config.trainable_layers, cuts, config.backbone)
-    batch_size = BATCH_SIZE if config.batch_size is None else config.batch_size
-    factor = batch_factor(config.optimizer, batch_size)
+    model, training = config.model, config.training
+    check_depth(model.trainable_layers, cuts, model.backbone)
+    batch_size = BATCH_SIZE if training.batch_size is None else training.batch_size
+    factor = batch_factor(training.optimizer, batch_size)
     trainable_layers: Depth
-    if config.weights == "none":
+    if model.weights == "none":
         trainable_layers, head_epochs, fine_tune_epochs = "all", 0, FROM_SCRATCH_EPOCHS
         fine_tune_learning_rate = FROM_SCRATCH_LEARNING_RATE * factor
     else:
         steps_per_epoch = -(-num_train // batch_size)
-        enough = num_train >= FINE_TUNE_LEAST_PICTURES or config.trainable_layers is not None
+        enough = num_train >= FINE_TUNE_LEAST_PICTURES or model.trainable_layers is not None
         trainable_layers = _layers_to_fine_tune(cuts)
         head_epochs = _epochs(HEAD_STEPS, steps_per_epoch, *HEAD_EPOCHS)
         fine_tune_epochs = FINE_TUNE_EPOCHS if enough else 0
-        epochs = fine_tune_epochs if config.fine_tune_epochs is None else config.fine_tune_epochs
+        epochs = fine_tune_epochs if training.fine_tune_epochs is None else training.fine_tune_epochs
         steps = max(1, epochs * steps_per_epoch)
         fine_tune_learning_rate = FINE_TUNE_LEARNING_RATE * factor * min(1.0, steps / FINE_TUNE_STEPS)
     choices = {
@@ -110,41 +155,39 @@ def choose_training(config: SizedConfig, cuts: "Sequence[Cut]", num_train: int) 
         "fine_tune_epochs": fine_tune_epochs,
         "fine_tune_learning_rate": fine_tune_learning_rate,
     }
-    settings = vars(config) | {name: value for name, value in choices.items() if getattr(config, name) is None}
-    has_views = "views" in (config.augment, config.fine_tune_augment)
-    chosen = ChosenConfig(**settings | ({} if has_views else {"views": 1}))
-    if chosen.head_epochs == 0 and (chosen.fine_tune_epochs == 0 or chosen.trainable_layers == 0):
+    given = config.flat()
+    decided = {name: value for name, value in choices.items() if given[name] is None}
+    if "views" not in (training.augment, training.fine_tune_augment):
+        decided["views"] = 1
+    plan = Plan.of(config.replace(**decided))
+    if plan.head_epochs == 0 and not plan.fine_tunes:
         raise UsageError(
             "Nothing would learn: neither the head has epochs, nor fine-tuning epochs and layers. Raise --head-epochs, "
             "or --fine-tune-epochs and --trainable-layers."
         )
-    return chosen
+    return plan
 
 
-def choose_fine_tune_augment(config: ChosenConfig, has_cut: bool) -> ChosenConfig:
-    """Sets `fine_tune_augment`: as `augment`, but for views where there are no frozen layers to run them through once.
+def choose_fine_tune_augment(plan: Plan, has_cut: bool) -> Plan:
+    """Decides `fine_tune_augment`: as `augment`, but for views where no frozen layers are there to run them through.
 
     Args:
-        config: as it is; what is given in it stays.
+        plan: as it is; what is given in it stays.
         has_cut: whether fine-tuning learns behind a cut; where not, it runs the whole network.
 
     Raises:
         UsageError: views are asked for, and the whole network runs.
     """
-    chosen = config.fine_tune_augment or config.augment
-    if chosen == "views" and not has_cut and fine_tunes(config):
-        if config.fine_tune_augment is not None:
+    given = plan.config.training.fine_tune_augment
+    chosen = given or plan.augment
+    if chosen == "views" and not has_cut and plan.fine_tunes:
+        if given is not None:
             raise UsageError(
                 f"--fine-tune-augment views needs frozen layers before those that learn, and --trainable-layers "
-                f"{config.trainable_layers} leaves too few of them. Choose 'fresh' or 'none'."
+                f"{plan.trainable_layers} leaves too few of them. Choose 'fresh' or 'none'."
             )
-        chosen = "fresh" if config.views > 1 else "none"
-    return dataclasses.replace(config, fine_tune_augment=chosen)
-
-
-def fine_tunes(config: ChosenConfig) -> bool:
-    """Whether there is a fine-tuning phase."""
-    return config.fine_tune_epochs > 0 and config.trainable_layers != 0
+        chosen = "fresh" if plan.views > 1 else "none"
+    return plan.replace(fine_tune_augment=chosen)
 
 
 def check_depth(trainable_layers: Depth | None, cuts: "Sequence[Cut]", backbone: str) -> None:
@@ -157,18 +200,18 @@ def check_depth(trainable_layers: Depth | None, cuts: "Sequence[Cut]", backbone:
         )
 
 
-def choose_head_learning_rate(config: ChosenConfig, features: np.ndarray | None) -> CompleteConfig:
-    """Sets `learning_rate`.
+def choose_head_learning_rate(plan: Plan, features: np.ndarray | None) -> Plan:
+    """Decides `learning_rate`.
 
     Args:
-        config: as it is; a rate in it stays.
-        features: float32 (n, num_features) of some training pictures; None if they are not computed beforehand.
+        plan: as it is; a rate in it stays.
+        features: float32 (n, num_features) of some training examples; None if they are not computed beforehand.
     """
-    rate = config.learning_rate
-    if rate is None or rate == "find":
+    if math.isnan(plan.learning_rate):
         spread = 1.0 if features is None else float(np.std(features, axis=0).mean())
-        rate = HEAD_LEARNING_RATE * batch_factor(config.optimizer, config.batch_size) / max(spread, LEAST_SPREAD)
-    return CompleteConfig(**{**vars(config), "learning_rate": rate})
+        factor = batch_factor(plan.config.training.optimizer, plan.batch_size)
+        plan = plan.replace(learning_rate=HEAD_LEARNING_RATE * factor / max(spread, LEAST_SPREAD))
+    return plan
 
 
 def batch_factor(optimizer: Optimizer, batch_size: int) -> float:

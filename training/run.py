@@ -1,6 +1,5 @@
 """A run from start to end: build, train the head, fine-tune, measure, write."""
 
-import dataclasses
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import ChosenConfig, SizedConfig
+from app.config import TrainConfig
 from app.errors import RunError
 from app.files import write_json, written_aside
 from app.terminal import attempt, progress_bar, show_stage
@@ -27,9 +26,7 @@ from reports.tensorboard import Board
 from training.folder import CONFIG_FILE, as_asked, begin, checkpoints_of, clean_up, folder_of, forget, read_begun_with
 from training.frozen import (
     JUDGED,
-    Phase,
     PhaseInputs,
-    augment_of,
     build_frozen,
     choose_cuts,
     examples,
@@ -41,7 +38,7 @@ from training.inputs import RunInputs, inputs_digest
 from training.learner import BatchTooLargeError
 from training.memory import check_room
 from training.phases import choose_learning_rate, fine_tune, train_head
-from training.recipe import choose_fine_tune_augment, choose_training
+from training.recipe import Phase, Plan, choose_fine_tune_augment, make_plan
 from training.state import Clock, Run
 
 PICTURES_CHECKED = 4
@@ -64,7 +61,7 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
         RunError: memory or disk are too small, a worker is gone, or the training diverges before anything is learnt.
     """
     if strategy is None:
-        strategy = make_strategy(inputs.config.strategy, inputs.config.devices)
+        strategy = make_strategy(inputs.config.run.strategy, inputs.config.run.devices)
     while True:
         try:
             with heed_lost_workers(strategy):
@@ -75,32 +72,32 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
             keras.backend.clear_session()
         except (tf.errors.ResourceExhaustedError, MemoryError):
             raise RunError(
-                f"The memory is too small for {inputs.row.name} at {inputs.config.image_size} px. Choose a smaller "
-                f"--image-size or --backbone."
+                f"The memory is too small for {inputs.row.name} at {inputs.config.data.image_size} px. Choose a "
+                f"smaller --image-size or --backbone."
             ) from None
 
 
 class _BatchHalvedError(Exception):
     """Training has to start again with these settings."""
 
-    def __init__(self, config: SizedConfig):
+    def __init__(self, config: TrainConfig):
         super().__init__()
         self.config = config
 
 
 def _train(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Path:
     """Trains with one batch size."""
-    make_deterministic(inputs.config.seed)
+    make_deterministic(inputs.config.training.seed)
     run = _start(inputs, strategy)
     try:
         return _finish(run)
     except BatchTooLargeError:
         if has_workers(strategy):  # the others may have memory enough
             raise RunError(
-                f"The memory of a worker is too small for {describe_batch(run.config.batch_size, strategy)}. Choose a "
+                f"The memory of a worker is too small for {describe_batch(run.plan.batch_size, strategy)}. Choose a "
                 f"smaller --batch-size."
             ) from None
-        raise _BatchHalvedError(_halve_batch(inputs.config, run.config.batch_size)) from None
+        raise _BatchHalvedError(_halve_batch(inputs.config, run.plan.batch_size)) from None
     finally:
         if run.board is not None:
             run.board.close()
@@ -152,16 +149,19 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     folder, row, data = folder_of(inputs.config), inputs.row, inputs.data
     with strategy.scope():
         classifier = build_frozen(inputs)
-    precision = chosen_precision(inputs.config.precision, classifier.model, strategy)
-    precise = dataclasses.replace(inputs.config, precision=precision)
-    config = choose_training(precise, find_cuts(classifier.backbone), len(data.splits["train"]))
-    cuts = choose_cuts(classifier, config)
-    config = choose_fine_tune_augment(config, has_cut="fine_tune" in cuts)
+    precision = chosen_precision(inputs.config.training.precision, classifier.model, strategy)
+    precise = inputs.config.replace(precision=precision)
+    plan = make_plan(precise, find_cuts(classifier.backbone), len(data.splits["train"]))
+    cuts = choose_cuts(classifier, plan)
+    plan = choose_fine_tune_augment(plan, has_cut="fine_tune" in cuts)
+    config = plan.config
     millions = classifier.model.count_params() / 1e6
-    show_stage("model", f"{row.name} ({config.weights}), {config.image_size} px, {millions:.1f} M parameters")
-    show_stage("batch", describe_batch(config.batch_size, strategy))
-    if precise.fine_tune_augment is None and config.fine_tune_augment == "fresh" != config.augment:
-        show_whole_network(config.trainable_layers)
+    show_stage(
+        "model", f"{row.name} ({config.model.weights}), {config.data.image_size} px, {millions:.1f} M parameters"
+    )
+    show_stage("batch", describe_batch(plan.batch_size, strategy))
+    if precise.training.fine_tune_augment is None and plan.fine_tune_augment == "fresh" != plan.augment:
+        show_whole_network(plan.trainable_layers)
 
     checkpoints_of(folder).mkdir(parents=True, exist_ok=True)
     digest, versions = inputs_digest(inputs), writer.package_versions()
@@ -171,17 +171,17 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
         raise RunError(
             f"'{folder}' was begun by a version that cuts the network elsewhere. Choose another --output to start anew."
         )
-    store = open_store(config.cache_dir, config.cache_gb)
-    check_room(cuts, _views(cuts, config), data, store, strategy)
+    store = open_store(config.run.cache_dir, config.run.cache_gb)
+    check_room(cuts, _views(cuts, plan), data, store, strategy)
     check_alike(strategy, (config.to_json(), digest, positions))
     if is_chief(strategy):
         _check_disk(folder, classifier.model)
     if begun is None:
         begin(config, digest, versions, positions)
-    board = Board(folder) if config.tensorboard else None
+    board = Board(folder) if config.run.tensorboard else None
     run = Run(
         folder,
-        config,
+        plan,
         data,
         row,
         classifier,
@@ -211,7 +211,7 @@ def _check_disk(folder: Path, model: keras.Model) -> None:
         )
 
 
-def _halve_batch(config: SizedConfig, batch_size: int) -> SizedConfig:
+def _halve_batch(config: TrainConfig, batch_size: int) -> TrainConfig:
     """The settings that were asked for, with half the batch size: the recipe chooses anew what was left open."""
     if batch_size == 1:
         raise RunError("The memory is too small for a batch of one. Choose a smaller --image-size or --backbone.")
@@ -220,7 +220,7 @@ def _halve_batch(config: SizedConfig, batch_size: int) -> SizedConfig:
         f"the memory is too small for a batch of {batch_size}: starting again with {batch_size // 2}, and with the "
         f"learning rates and epochs that belong to it where you gave none",
     )
-    return dataclasses.replace(as_asked(config), batch_size=batch_size // 2)
+    return as_asked(config).replace(batch_size=batch_size // 2)
 
 
 def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
@@ -231,7 +231,7 @@ def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
         return frozen_inputs(
             run.classifier,
             run.cuts,
-            _views(run.cuts, run.config),
+            _views(run.cuts, run.plan),
             run.config,
             run.data,
             run.store,
@@ -240,9 +240,9 @@ def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
         )
 
 
-def _views(cuts: Iterable[Phase], config: ChosenConfig) -> dict[Phase, int]:
+def _views(cuts: Iterable[Phase], plan: Plan) -> dict[Phase, int]:
     """The number of views that each phase takes."""
-    return {phase: config.views if augment_of(config, phase) == "views" else 1 for phase in cuts}
+    return {phase: plan.views if plan.augment_of(phase) == "views" else 1 for phase in cuts}
 
 
 def _exact_phase(run: Run) -> Phase | None:
@@ -257,7 +257,7 @@ def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     outputs = _predict(run, inputs, ("val",))
     if not outputs:
         return 1.0
-    val = examples(run.data, "val", [], run.config.class_weights)
+    val = examples(run.data, "val", [], run.config.training.class_weights)
     temperature = run.data.task.fit_temperature(outputs["val"], val.targets, val.sample_weights)
     calibrate_head(run.classifier.head, temperature)
     return temperature

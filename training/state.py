@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import tensorflow as tf
 
-from app.config import ChosenConfig
+from app.config import TrainConfig
 from data.prepare import Data
 from data.store import Store
 from devices.precision import Precision
@@ -17,8 +17,8 @@ from features.cuts import Cut
 from models.backbones import Backbone
 from models.classifier import Classifier
 from reports.tensorboard import Board
-from training.frozen import Phase
 from training.learner import EpochResult
+from training.recipe import Phase, Plan
 
 
 class Clock:
@@ -66,7 +66,7 @@ class Run:
     """What the stages of a run share."""
 
     folder: Path
-    config: ChosenConfig
+    plan: Plan
     data: Data
     row: Backbone
     classifier: Classifier
@@ -81,6 +81,11 @@ class Run:
     clock: Clock
     board: Board | None
     """For TensorBoard, if asked for."""
+
+    @property
+    def config(self) -> TrainConfig:
+        """The settings, with what the recipe has decided so far."""
+        return self.plan.config
 
     @property
     def history(self) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from app.config import Objective
 from app.terminal import console, counted, make_table, show_stage
 from reports.search_report import ranked
-from tuning.space import HYPERPARAMETERS
+from tuning.space import SPACE
 
 BEST_SHOWN = 5
 
@@ -29,7 +29,7 @@ def as_drawn(trials: pd.DataFrame) -> pd.DataFrame:
 
 def varied_in(trials: pd.DataFrame) -> list[str]:
     """Returns the hyperparameters that differ between trials."""
-    return [name for name in HYPERPARAMETERS if trials[name].nunique(dropna=False) > 1]
+    return [name for name in SPACE if trials[name].nunique(dropna=False) > 1]
 
 
 def best_trials(trials: pd.DataFrame, objective: Objective) -> Table:

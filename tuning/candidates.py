@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from app.config import SizedConfig
+from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import show_stage
 from data.folder import check_outside
@@ -13,10 +13,10 @@ from models.weights import at_hand, check_available
 from training.folder import check_output
 from training.recipe import choose_image_size
 from tuning.inputs import search_folder
-from tuning.space import TuneConfig
+from tuning.space import SPACE, TuneConfig
 
 
-def load_candidates(config: TuneConfig) -> tuple[Path, list[SizedConfig]]:
+def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
     """Chooses what is ranked: the backbones of `--backbone`; by default all whose weights are on this machine.
 
     Args:
@@ -30,24 +30,24 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[SizedConfig]]:
         UsageError: for a mistake that concerns all of them.
     """
     folder = search_folder(config)
-    check_outside(config.data, {"--output": folder, "--cache-dir": config.cache_dir})
+    check_outside(config.fixed.data.data, {"--output": folder, "--cache-dir": config.fixed.run.cache_dir})
     if not (folder / "ranking.csv").exists():
         check_output(folder)
     rows = [find(name) for name in _names(config)]
-    typical = typical_size(load_source(config.data, config.cache_dir, config.outside))
+    typical = typical_size(load_source(config.fixed.data.data, config.fixed.run.cache_dir, config.fixed.data.outside))
     candidates = []
     for row in rows:
-        candidate = choose_image_size(config.train_config(backbone=row.name), row, typical)
+        candidate = choose_image_size(config.of_run(backbone=row.name), row, typical)
         try:
-            check_image_size(row, candidate.image_size)
-            check_available(row, config.weights)
+            check_image_size(row, candidate.data.chosen_size)
+            check_available(row, config.fixed.model.weights)
         except UsageError as error:
             pass_over(row.name, error, len(rows))
             continue
         candidates.append(candidate)
     if not candidates:
         raise UsageError("None of the backbones can be ranked, for the reasons above.")
-    return folder, sorted(candidates, key=lambda candidate: candidate.image_size)
+    return folder, sorted(candidates, key=lambda candidate: candidate.data.chosen_size)
 
 
 def pass_over(backbone: str, error: Exception, num_backbones: int) -> None:
@@ -59,12 +59,12 @@ def pass_over(backbone: str, error: Exception, num_backbones: int) -> None:
 
 def _names(config: TuneConfig) -> list[str]:
     """Names of the backbones asked for, each once."""
-    if config.weights == "none":
+    if config.fixed.model.weights == "none":
         raise UsageError("--rank-backbones compares pretrained networks: --weights none has nothing to compare.")
-    names = list(dict.fromkeys(config.backbone))
-    if config.weights != "imagenet":
+    names = list(dict.fromkeys(config.space["backbone"]))
+    if config.fixed.model.weights != "imagenet":
         if len(names) > 1:
             raise UsageError(f"--weights FILE fits one backbone; received {len(names)}. Choose one by --backbone.")
-    elif config.backbone == TuneConfig.backbone:
+    elif config.space["backbone"] == SPACE["backbone"].values:
         names = [row.name for row in TABLE if at_hand(row)]
     return names

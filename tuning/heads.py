@@ -14,12 +14,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import CompleteConfig
 from app.terminal import show_stage
 from data.pipeline import Examples, evaluation_batches, training_batches
 from tasks.table import Task
 from training.learner import STEPS_PER_CALL, Measured, assign
 from training.optimizers import UPDATE_RULES, Rates, make_optimizer
+from training.recipe import Plan
 from tuning.adjustable import HeadShape, dropout_rates, plain_weights, seeds
 
 HEADS_AT_ONCE = 16
@@ -66,30 +66,30 @@ class StackedHeads:
         self._vectorised = True
         self._train_steps, self._judge_step = self._compile(task)
 
-    def train(
-        self, train: Examples, val: Examples, configs: Sequence[CompleteConfig], epochs: Sequence[int]
-    ) -> list[SolvedHead]:
+    def train(self, train: Examples, val: Examples, plans: Sequence[Plan], epochs: Sequence[int]) -> list[SolvedHead]:
         """Trains heads until their validation losses no longer fall, as `training.learner.Learner` trains one.
 
         Args:
             train: features to learn from.
             val: features to stop and choose by.
-            configs: of each head, no more of an update rule than there is room for, alike in batch size, seed and
+            plans: of each head, no more of an update rule than there is room for, alike in batch size, seed and
                 views.
             epochs: maximum epochs of each.
 
         Returns:
             The heads; one that diverged has a loss that is no number at the end of its curve.
         """
-        steps = math.ceil(len(train.targets) / configs[0].batch_size)
-        places = self._reset(configs, epochs, steps)
+        steps = math.ceil(len(train.targets) / plans[0].batch_size)
+        places = self._reset(plans, epochs, steps)
         sample_weights = np.split(val.sample_weights, range(JUDGED_AT_ONCE, len(val.targets), JUDGED_AT_ONCE))
         batches = zip(evaluation_batches(val, JUDGED_AT_ONCE), sample_weights, strict=True)
         val_batches = [(inputs, targets, weights) for (inputs, targets, _), weights in batches]
-        batch_size = configs[0].batch_size
+        batch_size = plans[0].batch_size
         # Many batches are read at once, which takes hardly longer than one.
         size = batch_size * STEPS_PER_CALL
-        chunks = iter(training_batches(train, batch_size=size, seed=configs[0].seed, epochs=range(max(epochs))))
+        chunks = iter(
+            training_batches(train, batch_size=size, seed=plans[0].config.training.seed, epochs=range(max(epochs)))
+        )
         judged = self._judge(val_batches)
         curves = [[judged[place]] for place in places]
         best = self._weights()
@@ -106,26 +106,30 @@ class StackedHeads:
                     for kept, values in zip(best, current, strict=True):
                         kept[place] = values[place]
                 waited = epoch - int(np.argmin([*losses, loss]))
-                if waited >= configs[number].patience or epoch == epochs[number] or not math.isfinite(loss):
+                if (
+                    waited >= plans[number].config.training.patience
+                    or epoch == epochs[number]
+                    or not math.isfinite(loss)
+                ):
                     running.remove(number)
             if not running:
                 break
         weights = [[values[place] for values in best] for place in places]
         return [SolvedHead(*parts) for parts in zip(curves, weights, strict=True)]
 
-    def _reset(self, configs: Sequence[CompleteConfig], epochs: Sequence[int], steps: int) -> list[int]:
+    def _reset(self, plans: Sequence[Plan], epochs: Sequence[int], steps: int) -> list[int]:
         """Gives every head its settings, and returns the place of each."""
-        start = self._shape.plain(configs[0].seed)
+        start = self._shape.plain(plans[0].config.training.seed)
         chosen: dict[str, list[int]] = {name: [] for name in self._stacks}
-        for number, config in enumerate(configs):
-            chosen[UPDATE_RULES[config.optimizer]].append(number)
-        places, rates = [0] * len(configs), np.zeros(self._rates.shape, np.float32)
+        for number, plan in enumerate(plans):
+            chosen[UPDATE_RULES[plan.config.training.optimizer]].append(number)
+        places, rates = [0] * len(plans), np.zeros(self._rates.shape, np.float32)
         first = 0
         for name, stack in self._stacks.items():
             for place, number in enumerate(chosen[name], start=first):
-                places[number], rates[place] = place, configs[number].dropout
+                places[number], rates[place] = place, plans[number].config.model.dropout
             spare = [0] * (self.sizes[name] - len(chosen[name]))
-            heads = [configs[number] for number in chosen[name] + spare]
+            heads = [plans[number] for number in chosen[name] + spare]
             stack.reset(start.trainable_variables, heads, [epochs[number] for number in chosen[name] + spare], steps)
             first += self.sizes[name]
         self._rates.assign(rates)
@@ -232,13 +236,11 @@ class _Stack:
         self.optimizer = make_optimizer(update_rule, self._rates, self.variables, biases=biases)
         self._start = [variable.numpy() for variable in self.optimizer.variables]
 
-    def reset(
-        self, start: Sequence[keras.Variable], configs: Sequence[CompleteConfig], epochs: Sequence[int], steps: int
-    ) -> None:
+    def reset(self, start: Sequence[keras.Variable], plans: Sequence[Plan], epochs: Sequence[int], steps: int) -> None:
         for variable, values in zip(self.variables, start, strict=True):
             variable.assign(np.broadcast_to(_as_matrix(values), variable.shape))
         assign(self.optimizer.variables, self._start)
-        self._rates.assign(configs, [config.learning_rate for config in configs], steps, epochs)
+        self._rates.assign([plan.config for plan in plans], [plan.learning_rate for plan in plans], steps, epochs)
 
 
 def _as_matrix(variable: keras.Variable) -> np.ndarray:

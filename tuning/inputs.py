@@ -1,6 +1,5 @@
 """All of a search that needs no TensorFlow: its folder, and the pictures for each backbone."""
 
-import dataclasses
 import hashlib
 import json
 from pathlib import Path
@@ -11,7 +10,7 @@ from data.folder import check_outside
 from data.prepare import Data
 from training.folder import RUNS, check_output, data_name
 from training.inputs import RunInputs, load_inputs
-from tuning.space import NOT_ASKED, TuneConfig
+from tuning.space import TuneConfig
 
 
 def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
@@ -26,10 +25,10 @@ def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
     Raises:
         UsageError: for every mistake that can be known without building a network.
     """
-    if config.has_workers:
-        check_ray("--workers" if config.cluster is None else "--cluster")
+    if config.search.has_workers:
+        check_ray("--workers" if config.search.cluster is None else "--cluster")
     folder = search_folder(config)
-    check_outside(config.data, {"--output": folder, "--cache-dir": config.cache_dir})
+    check_outside(config.fixed.data.data, {"--output": folder, "--cache-dir": config.fixed.run.cache_dir})
     if not (folder / "search.json").exists():
         check_output(folder)
     inputs = load_all(config)
@@ -39,7 +38,7 @@ def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
 
 def load_all(config: TuneConfig) -> list[RunInputs]:
     """Returns pictures and settings for each backbone."""
-    return [load_inputs(config.train_config(backbone=name)) for name in config.backbone]
+    return [load_inputs(config.of_run(backbone=name)) for name in config.space["backbone"]]
 
 
 def check_val_split(data: Data) -> None:
@@ -51,9 +50,8 @@ def check_val_split(data: Data) -> None:
 def search_folder(config: TuneConfig) -> Path:
     """The folder of a search, or of a ranking: `--output`, or one named by its settings, so that the same command finds
     it again."""
-    if config.output is not None:
-        return config.output
-    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_ASKED}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    kind = "ranking" if config.rank_backbones else f"search-{'-'.join(config.backbone[:3])}"
-    return RUNS / f"{kind}-{data_name(config.data)}-{digest[:8]}"
+    if config.fixed.run.output is not None:
+        return config.fixed.run.output
+    digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode()).hexdigest()
+    kind = "ranking" if config.search.rank_backbones else f"search-{'-'.join(config.space['backbone'][:3])}"
+    return RUNS / f"{kind}-{data_name(config.fixed.data.data)}-{digest[:8]}"

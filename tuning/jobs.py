@@ -20,13 +20,14 @@ def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[Job]
     """
     jobs: dict[tuple, list[Numbered]] = {}
     of_rule: Counter[tuple] = Counter()
-    for number, config in trials:
-        alike = (config.backbone, config.batch_size, config.head_units, config.views, config.seed)
-        rule = UPDATE_RULES[config.optimizer]
+    for number, plan in trials:
+        config = plan.config
+        alike = (config.model.backbone, plan.batch_size, config.model.head_units, plan.views, config.training.seed)
+        rule = UPDATE_RULES[config.training.optimizer]
         round_number = of_rule[alike, rule] // HEADS_AT_ONCE
         of_rule[alike, rule] += 1
-        alone = number if config.trainable_layers != 0 and not together else 0
-        jobs.setdefault((*alike, round_number, alone), []).append((number, config))
+        alone = number if plan.trainable_layers != 0 and not together else 0
+        jobs.setdefault((*alike, round_number, alone), []).append((number, plan))
     return list(jobs.values())
 
 
@@ -34,7 +35,7 @@ def run_job(network: Network, job: Job) -> Iterator[tuple[int, Outcome]]:
     """Runs trials together; where that takes more memory than there is, one after the other."""
     waiting = dict(job)
     try:
-        for position, outcome in network.run([config for _, config in job]):
+        for position, outcome in network.run([plan for _, plan in job]):
             del waiting[job[position][0]]
             yield job[position][0], outcome
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:

@@ -1,6 +1,5 @@
 """A backbone with all that its trials share: pictures, cuts, what the frozen layers made of them, compiled graphs."""
 
-import dataclasses
 import functools
 import math
 import time
@@ -12,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import ChosenConfig, CompleteConfig, Depth, SizedConfig, TrainConfig
+from app.config import Depth, TrainConfig
 from app.terminal import show_stage
 from data.pipeline import Examples
 from data.store import open_store
@@ -34,7 +33,7 @@ from training.inputs import RunInputs
 from training.learner import DivergedError, Measured
 from training.memory import check_room
 from training.optimizers import UPDATE_RULES
-from training.recipe import check_depth, choose_fine_tune_augment, choose_head_learning_rate, choose_training
+from training.recipe import Plan, check_depth, choose_fine_tune_augment, choose_head_learning_rate, make_plan
 from tuning.adjustable import BuildHead, HeadShape, is_adjustable
 from tuning.heads import SolvedHead, StackedHeads
 from tuning.space import TuneConfig
@@ -66,106 +65,103 @@ class Network:
         """
         config, self._data = inputs.config, inputs.data
         self._strategy = strategy or tf.distribute.get_strategy()
-        keras.utils.set_random_seed(config.seed)  # random weights do not depend on other networks
+        keras.utils.set_random_seed(config.training.seed)  # random weights do not depend on other networks
         with self._strategy.scope():
             self._classifier = build_frozen(inputs)
-        self._given = {"image_size": config.image_size, "positive": config.positive}
+        self._given = {"image_size": config.data.image_size, "positive": config.data.positive}
         layers = self._classifier.backbone.layers
         default: Sequence[Depth] = (
-            ["all"] if config.weights == "none" else last_blocks(split_into_blocks(layers, inputs.row))
+            ["all"] if config.model.weights == "none" else last_blocks(split_into_blocks(layers, inputs.row))
         )
-        self.depths: Sequence[Depth] = search.trainable_layers or default
+        self.depths: Sequence[Depth] = search.space["trainable_layers"] or default
         """Choices of `trainable_layers`."""
         self._cuts = find_cuts(self._classifier.backbone)
         for depth in self.depths:
             check_depth(depth, self._cuts, inputs.row.name)
-        self._views = max(search.views)
+        self._views = max(search.space["views"])
         cuts = self._choose_cuts(config)
-        views = {depth: 1 if depth and config.fine_tune_augment == "none" else self._views for depth in cuts}
-        store = open_store(config.cache_dir, config.cache_gb)
+        views = {depth: 1 if depth and config.training.fine_tune_augment == "none" else self._views for depth in cuts}
+        store = open_store(config.run.cache_dir, config.run.cache_gb)
         check_room(cuts, views, self._data, store, self._strategy)
-        self._precision = choose_precision(config.precision, self._classifier.model)
+        self._precision = choose_precision(config.training.precision, self._classifier.model)
         self._inputs = frozen_inputs(
             self._classifier, cuts, views, config, self._data, store, self._strategy, precision=self._precision
         )
         self._whole = whole_network(self._classifier, self._data)
-        self._optimizers = search.optimizer
+        self._optimizers = search.space["optimizer"]
         self._shapes: dict[tuple[int, ...], tuple[BuildHead, bool]] = {}
         """By units of the head: what builds it, and whether its graphs serve any dropout."""
         self._stacks: dict[HeadShape, list[StackedHeads]] = defaultdict(list)
         self._tails: dict[tuple, Tail] = {}
 
-    def _choose_cuts(self, config: SizedConfig) -> dict[Depth, Cut]:
+    def _choose_cuts(self, config: TrainConfig) -> dict[Depth, Cut]:
         """Cuts the network for heads and for every depth that can be cut; says it of the others."""
-        deeper = [] if config.fine_tune_augment == "fresh" else [depth for depth in self.depths if depth != 0]
+        deeper = [] if config.training.fine_tune_augment == "fresh" else [depth for depth in self.depths if depth != 0]
         cuts = cuts_at(self._classifier, {depth: depth for depth in (0, *deeper)})
         self._tensors = {depth: cut.tensor for depth, cut in cuts.items()}
         for depth in deeper:
-            trial = self._choose(dataclasses.replace(config, trainable_layers=depth, views=self._views))
-            if config.fine_tune_augment is None and trial.fine_tune_augment == "fresh":
+            trial = self._choose(config.replace(trainable_layers=depth, views=self._views))
+            if config.training.fine_tune_augment is None and trial.fine_tune_augment == "fresh":
                 show_whole_network(depth)
         return cuts
 
-    def complete(self, config: TrainConfig) -> CompleteConfig:
+    def complete(self, config: TrainConfig) -> Plan:
         """Sets what a trial leaves open as `train.py` would."""
-        views = self._views if config.views is None else config.views
-        sized = SizedConfig(**{**vars(config), **self._given, "views": views})
-        return choose_head_learning_rate(self._choose(sized), self._features)
+        views = self._views if config.training.views is None else config.training.views
+        return choose_head_learning_rate(self._choose(config.replace(**self._given, views=views)), self._features)
 
-    def _choose(self, config: SizedConfig) -> ChosenConfig:
-        chosen = choose_training(config, self._cuts, len(self._data.splits["train"]))
-        return choose_fine_tune_augment(chosen, has_cut=chosen.trainable_layers in self._tensors)
+    def _choose(self, config: TrainConfig) -> Plan:
+        plan = make_plan(config, self._cuts, len(self._data.splits["train"]))
+        return choose_fine_tune_augment(plan, has_cut=plan.trainable_layers in self._tensors)
 
     @functools.cached_property
     def _features(self) -> np.ndarray:
         return features_sample(self._inputs[0])
 
-    def run(self, configs: Sequence[CompleteConfig]) -> Iterator[tuple[int, Outcome]]:
+    def run(self, plans: Sequence[Plan]) -> Iterator[tuple[int, Outcome]]:
         """Runs trials that learn in the same order: alike in batch size, head, views and seed.
 
         Args:
-            configs: at most `HEADS_AT_ONCE` of an update rule.
+            plans: at most `HEADS_AT_ONCE` of an update rule.
 
         Yields:
             Position and outcome of each, as soon as it is known.
         """
-        alike = configs[0]
+        alike = plans[0]
         started = time.perf_counter()
         train, val = self._examples(self._inputs[0], alike, alike.views)
-        groups = _by_settings(configs, "head_epochs")
+        groups = _by_settings(plans, "head_epochs")
         heads = self._solve(
             train,
             val,
-            [configs[group[0]] for group in groups],
-            [max(configs[position].head_epochs for position in group) for group in groups],
+            [plans[group[0]] for group in groups],
+            [max(plans[position].head_epochs for position in group) for group in groups],
         )
-        seconds = (time.perf_counter() - started) / len(configs)
+        seconds = (time.perf_counter() - started) / len(plans)
         solved = {position: head for group, head in zip(groups, heads, strict=True) for position in group}
-        deep = [position for position, config in enumerate(configs) if config.trainable_layers != 0]
+        deep = [position for position, plan in enumerate(plans) if plan.trainable_layers != 0]
         for position, head in solved.items():
             if position not in deep or not math.isfinite(head.curve[-1].loss):
-                yield position, _outcome(head.curve, configs[position].head_epochs, seconds)
+                yield position, _outcome(head.curve, plans[position].head_epochs, seconds)
         deep = [position for position in deep if math.isfinite(solved[position].curve[-1].loss)]
-        for group in _by_settings([configs[position] for position in deep], "fine_tune_epochs"):
-            yield from self._fine_tune([deep[index] for index in group], configs, solved, seconds)
+        for group in _by_settings([plans[position] for position in deep], "fine_tune_epochs"):
+            yield from self._fine_tune([deep[index] for index in group], plans, solved, seconds)
 
-    def _solve(
-        self, train: Examples, val: Examples, configs: Sequence[CompleteConfig], epochs: Sequence[int]
-    ) -> list[SolvedHead]:
+    def _solve(self, train: Examples, val: Examples, plans: Sequence[Plan], epochs: Sequence[int]) -> list[SolvedHead]:
         """Trains heads, together as far as they can share graphs."""
         together: dict[HeadShape, list[int]] = {}
-        for position, config in enumerate(configs):
-            together.setdefault(self._shape_of(config), []).append(position)
+        for position, plan in enumerate(plans):
+            together.setdefault(self._shape_of(plan), []).append(position)
         solved: dict[int, SolvedHead] = {}
         for positions in together.values():
-            chosen = [configs[position] for position in positions]
+            chosen = [plans[position] for position in positions]
             heads = self._stack_for(chosen).train(train, val, chosen, [epochs[position] for position in positions])
             solved |= zip(positions, heads, strict=True)
-        return [solved[position] for position in range(len(configs))]
+        return [solved[position] for position in range(len(plans))]
 
-    def _shape_of(self, config: CompleteConfig) -> HeadShape:
+    def _shape_of(self, plan: Plan) -> HeadShape:
         """The heads whose graphs a trial can use."""
-        units, num_classes = config.head_units, len(self._data.class_names)
+        units, num_classes = plan.config.model.head_units, len(self._data.class_names)
         if units not in self._shapes:
             build: BuildHead = functools.partial(
                 build_head, self._features.shape[-1], self._data.task, num_classes, units
@@ -175,13 +171,13 @@ class Network:
                 text = "more than the rates of this head's Dropout layers depends on --dropout"
                 show_stage("warning", f"{text}: only trials that have the same learn together")
         build, of_any_dropout = self._shapes[units]
-        return HeadShape(build, None if of_any_dropout else config.dropout)
+        return HeadShape(build, None if of_any_dropout else plan.config.model.dropout)
 
-    def _stack_for(self, configs: Sequence[CompleteConfig]) -> StackedHeads:
+    def _stack_for(self, plans: Sequence[Plan]) -> StackedHeads:
         """Graphs that have room for some heads, and none besides where they take many steps."""
-        counts = Counter(UPDATE_RULES[config.optimizer] for config in configs)
-        shape = self._shape_of(configs[0])
-        steps = len(self._data.splits["train"]) / configs[0].batch_size * max(config.head_epochs for config in configs)
+        counts = Counter(UPDATE_RULES[plan.config.training.optimizer] for plan in plans)
+        shape = self._shape_of(plans[0])
+        steps = len(self._data.splits["train"]) / plans[0].batch_size * max(plan.head_epochs for plan in plans)
         stacks = self._stacks[shape]
         if steps < STEPS_WORTH_A_GRAPH or len(stacks) >= MOST_STACKS:
             rules = {UPDATE_RULES[name] for name in self._optimizers}
@@ -198,36 +194,38 @@ class Network:
     def _fine_tune(
         self,
         positions: Sequence[int],
-        configs: Sequence[CompleteConfig],
+        plans: Sequence[Plan],
         solved: dict[int, SolvedHead],
         seconds: float,
     ) -> Iterator[tuple[int, Outcome]]:
         """Trains a tail once, for trials that differ in their epochs at most."""
-        config, head = configs[positions[0]], solved[positions[0]]
-        epochs = max(configs[position].fine_tune_epochs for position in positions)
+        plan, head = plans[positions[0]], solved[positions[0]]
+        epochs = max(plans[position].fine_tune_epochs for position in positions)
         started = time.perf_counter()
-        curve = [head.curve[head.best_epoch(config.head_epochs)]]
+        curve = [head.curve[head.best_epoch(plan.head_epochs)]]
         set_trainable(
-            self._classifier.backbone.layers, config.trainable_layers, batch_norm_learns=config.weights == "none"
+            self._classifier.backbone.layers,
+            plan.trainable_layers,
+            batch_norm_learns=plan.config.model.weights == "none",
         )
-        inputs = self._inputs.get(config.trainable_layers, self._whole)
-        shape = self._shape_of(config)
-        place = (config.trainable_layers, shape)
+        inputs = self._inputs.get(plan.trainable_layers, self._whole)
+        shape = self._shape_of(plan)
+        place = (plan.trainable_layers, shape)
         if place not in self._tails:
             model = self._classifier.model
-            tensor = self._tensors.get(config.trainable_layers, model.input)
+            tensor = self._tensors.get(plan.trainable_layers, model.input)
             self._tails[place] = Tail(model, tensor, self._data.task, shape, self._strategy, self._precision)
-        train, val = self._examples(inputs, config, config.views if config.fine_tune_augment == "views" else 1)
-        steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / config.batch_size)
+        train, val = self._examples(inputs, plan, plan.views if plan.fine_tune_augment == "views" else 1)
+        steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / plan.batch_size)
         try:
             self._tails[place].train(
                 head.weights,
                 steps,
                 train,
                 val,
-                config,
+                plan,
                 epochs,
-                config.fine_tune_augment == "fresh",
+                plan.fine_tune_augment == "fresh",
                 on_judged=curve.append,
             )
         except DivergedError:
@@ -236,11 +234,12 @@ class Network:
             set_trainable(self._classifier.backbone.layers, 0)
         seconds += (time.perf_counter() - started) / len(positions)
         for position in positions:
-            yield position, _outcome(curve, configs[position].fine_tune_epochs, seconds)
+            yield position, _outcome(curve, plans[position].fine_tune_epochs, seconds)
 
-    def _examples(self, inputs: PhaseInputs, config: ChosenConfig, views: int) -> tuple[Examples, Examples]:
-        train = examples(self._data, "train", inputs.train[:views], config.class_weights)
-        return train, examples(self._data, "val", [inputs.judged["val"]], config.class_weights)
+    def _examples(self, inputs: PhaseInputs, plan: Plan, views: int) -> tuple[Examples, Examples]:
+        class_weights = plan.config.training.class_weights
+        train = examples(self._data, "train", inputs.train[:views], class_weights)
+        return train, examples(self._data, "val", [inputs.judged["val"]], class_weights)
 
 
 def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:
@@ -255,18 +254,18 @@ def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:
     return counts
 
 
-def _by_settings(configs: Sequence[CompleteConfig], epochs: str) -> list[list[int]]:
-    """Positions of configs that one run answers: equal ones, and under a constant learning rate fewer epochs."""
-    groups: dict[CompleteConfig, list[int]] = {}
-    for position, config in enumerate(configs):
+def _by_settings(plans: Sequence[Plan], epochs: str) -> list[list[int]]:
+    """Positions of plans that one run answers: equal ones, and under a constant learning rate fewer epochs."""
+    groups: dict[TrainConfig, list[int]] = {}
+    for position, plan in enumerate(plans):
         indifferent: dict[str, Any] = {}
         if epochs == "head_epochs":  # a head is the same whatever is done with it later
             indifferent |= {"trainable_layers": 0, "fine_tune_epochs": 0, "fine_tune_learning_rate": None}
             indifferent |= {"fine_tune_augment": None}
-        needs_weights = epochs == "head_epochs" and config.trainable_layers != 0
-        if config.schedule == "constant" and not needs_weights:
+        needs_weights = epochs == "head_epochs" and plan.trainable_layers != 0
+        if plan.config.training.schedule == "constant" and not needs_weights:
             indifferent[epochs] = 0
-        groups.setdefault(dataclasses.replace(config, **indifferent), []).append(position)
+        groups.setdefault(plan.config.replace(**indifferent), []).append(position)
     return list(groups.values())
 
 

@@ -69,18 +69,18 @@ class Proposer:
             config: of the search.
             space: what it draws from.
         """
-        self._eager = config.oracle in ALL_AT_ONCE
-        self._at_once = config.max_trials if self._eager else HEADS_AT_ONCE
-        self._direction = "max" if config.objective == "val_accuracy" else "min"
-        settings = {"max_epochs": hyperband_epochs(config)} if config.oracle == "hyperband" else {}
-        self._oracle = ORACLES[config.oracle](
+        self._eager = config.search.oracle in ALL_AT_ONCE
+        self._at_once = config.search.max_trials if self._eager else HEADS_AT_ONCE
+        self._direction = "max" if config.search.objective == "val_accuracy" else "min"
+        settings = {"max_epochs": hyperband_epochs(config)} if config.search.oracle == "hyperband" else {}
+        self._oracle = ORACLES[config.search.oracle](
             objective=keras_tuner.Objective("objective", self._direction),
             hyperparameters=space,
-            seed=config.seed + 1,  # it takes 0 for none
-            max_consecutive_failed_trials=config.max_trials + 1,
+            seed=config.fixed.training.seed + 1,  # it takes 0 for none
+            max_consecutive_failed_trials=config.search.max_trials + 1,
             **settings,
         )
-        self._oracle.max_trials = config.max_trials
+        self._oracle.max_trials = config.search.max_trials
         self._oracle.verbose = 0
         self._asked: list[Any] = []
 

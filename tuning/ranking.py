@@ -4,7 +4,6 @@ A ridge regression is solved in one step, and nearest neighbours need no trainin
 pass of each backbone, and its features stay in the store for the training that follows.
 """
 
-import dataclasses
 import itertools
 import shlex
 import time
@@ -22,8 +21,9 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from app.config import DataConfig, SizedConfig
+from app.config import TrainConfig
 from app.errors import RunError, UsageError
+from app.fields import flag_of
 from app.terminal import console, make_table, progress_bar, show_stage
 from data.store import open_store
 from devices.precision import choose_precision
@@ -65,7 +65,7 @@ class Ranked(NamedTuple):
     """Published accuracy, fraction."""
 
 
-def rank(config: TuneConfig, candidates: Sequence[SizedConfig], folder: Path, started: float) -> Path:
+def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, started: float) -> Path:
     """Scores backbones on the val split, and writes a table and a figure, the best first.
 
     Args:
@@ -78,10 +78,10 @@ def rank(config: TuneConfig, candidates: Sequence[SizedConfig], folder: Path, st
         UsageError: the pictures cannot be used.
         RunError: no backbone can be scored.
     """
-    strategy = make_strategy(config.strategy, config.devices)
+    strategy = make_strategy(config.fixed.run.strategy, config.fixed.run.devices)
     rows: list[Ranked] = []
     num_val = 0
-    for _, group in itertools.groupby(candidates, key=lambda candidate: candidate.image_size):
+    for _, group in itertools.groupby(candidates, key=lambda candidate: candidate.data.chosen_size):
         scored, num_val = _score_group(list(group), len(candidates), strategy)
         rows += scored
     if not rows:
@@ -125,26 +125,25 @@ def score_features(train: np.ndarray, train_targets: np.ndarray, val: np.ndarray
 
 def train_command(config: TuneConfig, backbone: str) -> str:
     """Returns the command that trains a backbone on the same data in the same way."""
-    flags = ["--data", config.data, "--backbone", backbone]
-    for field in dataclasses.fields(DataConfig):
-        value = getattr(config, field.name)
-        if value != field.default and field.name not in ("data", "output"):
-            flag = f"--{field.name.replace('_', '-')}"
-            flags += [flag] if value is True else [flag, str(value)]
+    flags = ["--data", config.fixed.data.data, "--backbone", backbone]
+    for _, name, field in config.fixed.fields():
+        value = config.fixed.flat()[name]
+        if value != field.default and name not in ("data", "output"):
+            flags += [flag_of(name)] if value is True else [flag_of(name), str(value)]
     return shlex.join(["python", "train.py", *flags])
 
 
 def _score_group(
-    candidates: Sequence[SizedConfig], num_backbones: int, strategy: tf.distribute.Strategy
+    candidates: Sequence[TrainConfig], num_backbones: int, strategy: tf.distribute.Strategy
 ) -> tuple[list[Ranked], int]:
     """Scores backbones of one image size, whose data is freed on return; also returns the size of the val split."""
     inputs, rows = load_inputs(candidates[0]), []
     check_val_split(inputs.data)
     for config in candidates:
         try:
-            rows.append(_score(inputs._replace(config=config, row=find(config.backbone)), strategy))
+            rows.append(_score(inputs._replace(config=config, row=find(config.model.backbone)), strategy))
         except (UsageError, RunError, tf.errors.ResourceExhaustedError, MemoryError) as error:
-            pass_over(config.backbone, error, num_backbones)
+            pass_over(config.model.backbone, error, num_backbones)
         keras.utils.clear_session()
     return rows, len(inputs.data.splits["val"])
 
@@ -170,7 +169,7 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
         neighbours,
         row.parameters,
         round(pictures_per_second, 2),
-        inputs.config.image_size,
+        inputs.config.data.chosen_size,
         row.imagenet_accuracy,
     )
 
@@ -183,12 +182,12 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
     config, data = inputs.config, inputs.data
     with strategy.scope():
         classifier = build_frozen(inputs)
-    store = open_store(config.cache_dir, config.cache_gb)
-    precision = choose_precision(config.precision, classifier.model)
+    store = open_store(config.run.cache_dir, config.run.cache_gb)
+    precision = choose_precision(config.training.precision, classifier.model)
     part = frozen_part(classifier, cuts_at(classifier, {0: 0}), config, data, store, strategy, precision=precision)
     kept = kept_pictures(data)
     started = time.perf_counter()
-    with progress_bar(config.backbone, len(kept)) as advance:
+    with progress_bar(config.model.backbone, len(kept)) as advance:
         arrays, saved = load_or_compute(part, 0, kept, config, data, advance)
     (features,) = arrays.values()
     return features, len(kept) / (saved or time.perf_counter() - started)

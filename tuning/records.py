@@ -4,7 +4,6 @@ A line is all that is kept of a trial, and all that is needed to go on after a k
 """
 
 import contextlib
-import dataclasses
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,16 +12,16 @@ from typing import Any
 
 import pandas as pd
 
-from app.config import TrainConfig
 from app.errors import UsageError
 from app.files import as_read, write_json
 from data.csv_cells import read_table
 from reports.writer import write_table
 from training.inputs import RunInputs, inputs_digest
-from tuning.space import HYPERPARAMETERS, NOT_ASKED, TuneConfig
+from training.recipe import Plan
+from tuning.space import SPACE, TuneConfig
 from tuning.trials import Outcome
 
-COLUMNS = ("trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *HYPERPARAMETERS, "message")
+COLUMNS = ("trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *SPACE, "message")
 """Of `trials.csv`."""
 TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
 """Those of them that hold no numbers."""
@@ -56,7 +55,7 @@ class Records:
         """The table of `trials.csv`, in the order of the trials."""
         return pd.DataFrame([self._rows[number] for number in sorted(self._rows)], columns=list(COLUMNS))
 
-    def known(self, number: int, config: TrainConfig) -> Outcome | None:
+    def known(self, number: int, plan: Plan) -> Outcome | None:
         """Returns the outcome on record; None if there is none.
 
         Raises:
@@ -65,7 +64,7 @@ class Records:
         row = self._rows.get(number)
         if row is None:
             return None
-        for name, value in _settings(config).items():
+        for name, value in _settings(plan).items():
             if row[name] != value and not (row[name] != row[name] and value != value):  # NaN is not equal to itself
                 raise UsageError(
                     f"Trial {number} of '{self.folder}' had {name} {row[name]}, and now has {value}: the versions of "
@@ -73,9 +72,9 @@ class Records:
                 )
         return Outcome(*(row[name] for name in Outcome._fields))
 
-    def add(self, number: int, config: TrainConfig, outcome: Outcome) -> None:
+    def add(self, number: int, plan: Plan, outcome: Outcome) -> None:
         """Records a trial."""
-        self._rows[number] = {"trial": number, **_settings(config), **outcome._asdict()}
+        self._rows[number] = {"trial": number, **_settings(plan), **outcome._asdict()}
         write_table(self.folder / "trials.csv", self.table)
 
     def finish(self, result: Mapping[str, Any]) -> None:
@@ -112,17 +111,17 @@ class Records:
 
 def asked(config: TuneConfig, inputs: Sequence[RunInputs]) -> dict[str, Any]:
     """All that decides the trials: the settings, as JSON has them, and a digest of pictures and weights."""
-    settings = {name: value for name, value in dataclasses.asdict(config).items() if name not in NOT_ASKED}
-    return {"config": as_read(settings), "inputs": [inputs_digest(each) for each in inputs]}
+    return {"config": as_read(config.to_json()), "inputs": [inputs_digest(each) for each in inputs]}
 
 
-def _settings(config: TrainConfig) -> dict[str, Any]:
+def _settings(plan: Plan) -> dict[str, Any]:
     """The columns of a trial's settings."""
-    settings = {name: getattr(config, name) for name in HYPERPARAMETERS}
-    settings["head_units"] = " ".join(map(str, config.head_units)) or "none"
-    if config.trainable_layers == 0:
+    given = plan.config.flat()
+    settings = {name: given[name] for name in SPACE}
+    settings["head_units"] = " ".join(map(str, given["head_units"])) or "none"
+    if plan.trainable_layers == 0:
         settings["fine_tune_learning_rate"] = math.nan
-    return {**settings, "seed": config.seed}
+    return {**settings, "seed": given["seed"]}
 
 
 def _number(text: str) -> int | float | str:

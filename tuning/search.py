@@ -1,7 +1,6 @@
 """A search from start to end: ask the oracle, run what it proposes, record every trial, train the best."""
 
 import contextlib
-import dataclasses
 import functools
 import json
 import math
@@ -14,7 +13,7 @@ from typing import Any
 import pandas as pd
 import tensorflow as tf
 
-from app.config import CompleteConfig, SizedConfig, TrainConfig
+from app.config import TrainConfig
 from app.errors import RunError
 from app.files import as_read, write_json
 from app.terminal import console, counted, progress_bar, show_stage
@@ -24,7 +23,7 @@ from reports.search_report import ranked, write_search_report
 from reports.writer import write_table
 from training.folder import CONFIG_FILE, alone_in, is_finished
 from training.inputs import RunInputs
-from training.recipe import choose_image_size
+from training.recipe import Plan, choose_image_size
 from training.run import make_deterministic, train
 from tuning.board import as_drawn, best_trials, live_board, varied_in
 from tuning.jobs import group_trials, run_job
@@ -51,20 +50,20 @@ class Search:
         started: float,
     ):
         self.config = config
-        self.inputs = {each.config.backbone: each for each in inputs}
+        self.inputs = {each.config.model.backbone: each for each in inputs}
         self.records = records
         self.started = started
         self.seconds = {"prepare": sum(each.seconds for each in inputs)}
-        self.deadline = math.inf if config.max_minutes is None else started + 60 * config.max_minutes
+        self.deadline = math.inf if config.search.max_minutes is None else started + 60 * config.search.max_minutes
         before = time.perf_counter()
         self.strategy = strategy
-        self.networks = {each.config.backbone: Network(each, config, strategy) for each in inputs}
+        self.networks = {each.config.model.backbone: Network(each, config, strategy) for each in inputs}
         self.seconds["features"] = time.perf_counter() - before
         self.pool = pool
         self.repeats = 0
         """Trials of finalists beside their first."""
-        self.configs: dict[int, CompleteConfig] = {}
-        """Of all trials so far, by number."""
+        self.plans: dict[int, Plan] = {}
+        """What all trials so far do, by number."""
 
 
 def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, started: float) -> Path:
@@ -80,15 +79,16 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
         UsageError: the folder holds something else.
         RunError: every trial failed, or the workers died.
     """
-    shared = config.has_workers and config.strategy == "auto"  # the devices are for the workers
-    strategy = make_strategy("one" if shared else config.strategy, None if shared else config.devices)
-    make_deterministic(config.seed)
+    search, devices = config.search, config.fixed.run
+    shared = search.has_workers and devices.strategy == "auto"  # the devices are for the workers
+    strategy = make_strategy("one" if shared else devices.strategy, None if shared else devices.devices)
+    make_deterministic(config.fixed.training.seed)
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder, lock_of(folder)), contextlib.ExitStack() as stack:
         records = Records(folder, asked(config, inputs))
         pool: TrialPool | None = None
-        if config.has_workers:
-            pool = Pool(functools.partial(make_worker, config, records.search), config.workers, config.cluster)
+        if search.has_workers:
+            pool = Pool(functools.partial(make_worker, config, records.search), search.workers, search.cluster)
             stack.callback(pool.close)
         return _search(Search(config, inputs, records, pool, strategy, started))
 
@@ -122,35 +122,37 @@ def _run_trials(run: Search) -> None:
     taken_over = len(run.records.table)
     if taken_over:
         show_stage("search", f"{counted(taken_over, 'trial', 'trials')} of an earlier start taken over")
-    with live_board(config.max_trials, config.objective) as show:
+    with live_board(config.search.max_trials, config.search.objective) as show:
         while proposals := proposer.propose():
             batch = [(number, _complete(run, values)) for number, values in proposals]
-            run.configs.update(batch)
+            run.plans.update(batch)
             outcomes = _outcomes(run, batch, show)
             if outcomes is None:
-                show_stage("search", f"the time is up after {len(_trials(run))} of {config.max_trials} trials")
+                show_stage("search", f"the time is up after {len(_trials(run))} of {config.search.max_trials} trials")
                 return
             proposer.report([_score(outcomes[number], config) for number, _ in batch])
-    if len(run.configs) < config.max_trials:
-        ended = counted(len(run.configs), "trial", "trials")
-        show_stage("search", f"{ended}, not {config.max_trials}: --oracle {config.oracle} proposes no others")
+    if len(run.plans) < config.search.max_trials:
+        ended = counted(len(run.plans), "trial", "trials")
+        show_stage(
+            "search", f"{ended}, not {config.search.max_trials}: --oracle {config.search.oracle} proposes no others"
+        )
 
 
-def _complete(run: Search, values: Mapping[str, Any]) -> CompleteConfig:
-    """The settings of a trial, none left open."""
+def _complete(run: Search, values: Mapping[str, Any]) -> Plan:
+    """What a trial does, nothing left open."""
     config = trial_config(run.config, {name: network.depths for name, network in run.networks.items()}, values)
-    return run.networks[config.backbone].complete(config)
+    return run.networks[config.model.backbone].complete(config)
 
 
 def _outcomes(run: Search, batch: Sequence[Numbered], show: Any) -> dict[int, Outcome] | None:
     """Runs the trials of a batch that are not on record; None when the time is up before all are done."""
-    known = {number: run.records.known(number, config) for number, config in batch}
+    known = {number: run.records.known(number, plan) for number, plan in batch}
     outcomes = {number: outcome for number, outcome in known.items() if outcome is not None}
-    waiting = [(number, config) for number, config in batch if number not in outcomes]
-    settings = dict(batch)
+    waiting = [(number, plan) for number, plan in batch if number not in outcomes]
+    plans = dict(batch)
     for number, outcome in _run_jobs(run, waiting, run.deadline):
         outcomes[number] = outcome
-        run.records.add(number, settings[number], outcome)
+        run.records.add(number, plans[number], outcome)
         show(_trials(run))
     return outcomes if len(outcomes) == len(batch) else None
 
@@ -168,7 +170,7 @@ def _run_jobs(run: Search, trials: Sequence[Numbered], deadline: float) -> Itera
     """
     jobs = group_trials(trials, together=run.pool is None)
     if run.pool is not None:
-        for index, result in run.pool.run(jobs, deadline, lambda job: 60 * run.config.trial_minutes * len(job)):
+        for index, result in run.pool.run(jobs, deadline, lambda job: 60 * run.config.search.trial_minutes * len(job)):
             numbers = [number for number, _ in jobs[index]]
             if isinstance(result, Lost):
                 yield from ((number, failed(result.reason)) for number in numbers)
@@ -178,37 +180,37 @@ def _run_jobs(run: Search, trials: Sequence[Numbered], deadline: float) -> Itera
     for job in jobs:
         if time.perf_counter() > deadline:
             return
-        for number, outcome in run_job(run.networks[job[0][1].backbone], job):
+        for number, outcome in run_job(run.networks[job[0][1].config.model.backbone], job):
             yield number, outcome
             if time.perf_counter() > deadline:
                 return
 
 
 def _score(outcome: Outcome, config: TuneConfig) -> float | None:
-    return getattr(outcome, config.objective) if outcome.status == "done" else None
+    return getattr(outcome, config.search.objective) if outcome.status == "done" else None
 
 
 def _choose(run: Search) -> int:
     """The number of the best trial; with finalists, of the one whose mean over several seeds is best."""
     config, trials = run.config, _trials(run)
-    order = ranked(trials, config.objective)
+    order = ranked(trials, config.search.objective)
     if order.empty:
         first = trials["message"].iloc[0] if len(trials) else "the time was up before the first ended"
         raise RunError(f"None of {counted(len(trials), 'trial', 'trials')} succeeded: {first}.")
-    if config.finalists == 1:
+    if config.search.finalists == 1:
         return int(order["trial"].iloc[0])
     rows: list[tuple[Any, ...]] = [
         (number, *outcome)
-        for number in order["trial"][: config.finalists]
-        if (outcome := run.records.known(number, run.configs[number])) is not None
+        for number in order["trial"][: config.search.finalists]
+        if (outcome := run.records.known(number, run.plans[number])) is not None
     ]
     repeats = [
-        (number, dataclasses.replace(run.configs[number], seed=config.seed + repeat))
+        (number, run.plans[number].replace(seed=config.fixed.training.seed + repeat))
         for number, *_ in rows
-        for repeat in range(1, config.repeats + 1)
+        for repeat in range(1, config.search.repeats + 1)
     ]
     with progress_bar("finalists", len(repeats)) as advance:
-        numbered = list(enumerate(config for _, config in repeats))
+        numbered = list(enumerate(plan for _, plan in repeats))
         for position, outcome in _run_jobs(run, numbered, math.inf):
             rows.append((repeats[position][0], *outcome))
             run.repeats += 1
@@ -219,15 +221,17 @@ def _choose(run: Search) -> int:
     if table.empty:
         return int(order["trial"].iloc[0])
     means = table.groupby("trial", sort=False)[["val_accuracy", "val_loss"]].mean().reset_index()
-    best = ranked(means.assign(status="done"), config.objective).iloc[0]
-    text = f"trial {best['trial']:.0f} has the best mean of {config.repeats + 1} seeds: {best['val_accuracy']:.2%}"
+    best = ranked(means.assign(status="done"), config.search.objective).iloc[0]
+    text = (
+        f"trial {best['trial']:.0f} has the best mean of {config.search.repeats + 1} seeds: {best['val_accuracy']:.2%}"
+    )
     show_stage("finalists", text)
     return int(best["trial"])
 
 
 def _finish(run: Search, best: int) -> Path:
     """Trains the best configuration as `train.py` would, and measures it once on the test split."""
-    folder, objective = run.records.folder, run.config.objective
+    folder, objective = run.records.folder, run.config.search.objective
     trials = _trials(run)
     failed = int((trials["status"] == "failed").sum())
     counts = {"done": len(trials) - failed, "failed": failed}
@@ -236,9 +240,9 @@ def _finish(run: Search, best: int) -> Path:
         show_stage("done", f"this search is finished: {folder}")
         return folder
     console.print(best_trials(trials, objective))
-    _write_best_config(run.configs[best], folder)
+    _write_best_config(run.plans[best].config, folder)
     before = time.perf_counter()
-    record = _train_best(run, run.configs[best], folder / "best")
+    record = _train_best(run, run.plans[best].config, folder / "best")
     run.seconds["best"] = time.perf_counter() - before
     total = time.perf_counter() - run.started
     run.seconds |= {"other": total - sum(run.seconds.values()), "total": total}
@@ -268,18 +272,18 @@ def _finish(run: Search, best: int) -> Path:
 def _trials(run: Search) -> pd.DataFrame:
     """The trials of this search; an earlier start may have been asked for more."""
     trials = run.records.table
-    return trials[trials["trial"].isin(list(run.configs))]
+    return trials[trials["trial"].isin(list(run.plans))]
 
 
-def _train_best(run: Search, config: SizedConfig, folder: Path) -> dict[str, Any]:
+def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any]:
     """A run folder of the configuration, unless it is already there; one that was begun goes on."""
     if not is_finished(folder):
-        inputs, begun = run.inputs[config.backbone], folder / CONFIG_FILE
+        inputs, begun = run.inputs[config.model.backbone], folder / CONFIG_FILE
         if begun.exists():  # with half the batch, perhaps
             before = TrainConfig.from_file(begun)
-            before = dataclasses.replace(before, cache_dir=config.cache_dir, cache_gb=config.cache_gb)
-            config = choose_image_size(before, inputs.row, config.image_size)
-        config = dataclasses.replace(config, output=folder)
+            before = before.replace(cache_dir=config.run.cache_dir, cache_gb=config.run.cache_gb)
+            config = choose_image_size(before, inputs.row, config.data.image_size)
+        config = config.replace(output=folder)
         show_stage("winner", "trained again, as train.py would, and measured on the test split")
         train(inputs._replace(config=config, started=time.perf_counter()), run.strategy)
     return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))

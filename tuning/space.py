@@ -1,182 +1,171 @@
-"""What is searched: the flags of `tune.py` with their ranges, and how values drawn from them become a `TrainConfig`.
+"""What is searched: the hyperparameters with their ranges, and how values drawn from them become settings of a run.
 
-To search something else, see CONTRIBUTING.md.
+To search something else, add a line to `SPACE`.
 """
 
 import contextlib
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
-from app.config import DataConfig, Depth, Objective, Open, Optimizer, TrainConfig, check_setting
+from annotated_types import Gt
+
+from app.config import Depth, Objective, RunConfig, TrainConfig
 from app.errors import UsageError
+from app.fields import Positive, Settings, Text, flag_of, settings
+from app.flags import given_flags
 
 if TYPE_CHECKING:
     import keras_tuner  # which imports Keras
 
-HYPERPARAMETERS = (
-    "backbone",
-    "trainable_layers",
-    "learning_rate",
-    "fine_tune_learning_rate",
-    "batch_size",
-    "head_epochs",
-    "fine_tune_epochs",
-    "optimizer",
-    "head_units",
-    "dropout",
-    "weight_decay",
-    "views",
-)
-NOT_ASKED = (
-    "output",
-    "cache_dir",
-    "cache_gb",
-    "strategy",
-    "devices",
-    "strict",
-    "workers",
-    "cluster",
-    "trial_minutes",
-    "max_minutes",
-    "max_trials",
-    "finalists",
-    "repeats",
-    "rank_backbones",
-)
-"""Settings that may be others when a search goes on."""
+
+class Dimension(NamedTuple):
+    """A hyperparameter of the search, by the name of the setting of `train.py`."""
+
+    values: tuple[Any, ...]
+    """Choices, or the lowest and the highest value of a range."""
+    help: str
+    sampling: Literal["log", "linear"] | None = None
+    """How a range is drawn from; None for choices."""
+    phase: Literal["head", "fine_tune"] | None = None
+    """The phase that it belongs to; it is drawn only for trials that are decided by that phase."""
 
 
-@dataclasses.dataclass(frozen=True)
-class TuneConfig(DataConfig):
-    """Search the hyperparameters of train.py. Where a flag takes several values, the search chooses among them; two
-    values of a rate are its lowest and highest; one value is fixed."""
+SPACE: dict[str, Dimension] = {
+    "backbone": Dimension(("efficientnet_lite0",), "Pretrained networks to choose from."),
+    "trainable_layers": Dimension(
+        (), "Numbers of last layers to fine-tune, to choose from. Default: none, the last block, the last two blocks."
+    ),
+    "learning_rate": Dimension(
+        (1e-4, 1e-1),
+        "Range of the head's peak learning rate, where nothing is fine-tuned. Where layers are, the head is solved "
+        "first at the rate that train.py takes by itself.",
+        "log",
+        "head",
+    ),
+    "head_epochs": Dimension((10, 20, 40), "Maximum epochs of the head, where nothing is fine-tuned.", phase="head"),
+    "fine_tune_learning_rate": Dimension(
+        (1e-5, 1e-3), "Range of the peak learning rate of fine-tuning.", "log", "fine_tune"
+    ),
+    "fine_tune_epochs": Dimension((1, 2, 4), "Maximum epochs of fine-tuning, to choose from.", phase="fine_tune"),
+    "batch_size": Dimension((16, 32, 64), "Pictures per training step, to choose from."),
+    "optimizer": Dimension(("adam", "adamw", "sgd"), "Optimizers to choose from."),
+    "head_units": Dimension((0, 128), "Units of a dense layer before the output, to choose from; 0 for none."),
+    "dropout": Dimension((0.0, 0.5), "Range of the fraction of values dropped before each dense layer.", "linear"),
+    "weight_decay": Dimension((1e-5, 1e-1), "Range of the weight decay.", "log"),
+    "views": Dimension((2,), "Versions of each training picture, to choose from; one means no augmentation."),
+}
+"""In the order in which grid tries them, the last first, and of the columns of `trials.csv`."""
 
-    # --- what is searched ----------------------------------------------------------------------------------------
-    backbone: tuple[str, ...] = ("efficientnet_lite0",)
-    """Pretrained networks to choose from."""
 
-    trainable_layers: Open[tuple[Depth, ...]] = None
-    """Numbers of last layers of the backbone to fine-tune, to choose from. Default: none, its last block, its last two
-    blocks."""
+NOT_SEARCHED = ("augment", "layer_decay", "resume", "checkpoint_seconds", "tensorboard")
+"""Settings of `train.py` that a search does not have: its trials learn from views, at one rate for all layers."""
 
-    learning_rate: tuple[float, ...] = (1e-4, 1e-1)
-    """Range of the head's peak learning rate, where nothing is fine-tuned; drawn on a logarithmic scale. Where layers
-    are, the head is solved first at the rate that train.py takes by itself."""
 
-    fine_tune_learning_rate: tuple[float, ...] = (1e-5, 1e-3)
-    """Range of the peak learning rate of fine-tuning; drawn on a logarithmic scale."""
+@settings
+class SearchConfig(Settings):
+    """How the hyperparameters are searched."""
 
-    batch_size: tuple[int, ...] = (16, 32, 64)
-    """Pictures per training step, to choose from."""
-
-    head_epochs: tuple[int, ...] = (10, 20, 40)
-    """Maximum epochs of the head, where nothing is fine-tuned, to choose from."""
-
-    fine_tune_epochs: tuple[int, ...] = (1, 2, 4)
-    """Maximum epochs of fine-tuning, to choose from."""
-
-    optimizer: tuple[Optimizer, ...] = ("adam", "adamw", "sgd")
-    """Optimizers to choose from."""
-
-    head_units: tuple[int, ...] = (0, 128)
-    """Units of a dense layer before the output, to choose from; 0 for none."""
-
-    dropout: tuple[float, ...] = (0.0, 0.5)
-    """Range of the fraction of values dropped before each dense layer."""
-
-    weight_decay: tuple[float, ...] = (1e-5, 1e-1)
-    """Range of the weight decay; drawn on a logarithmic scale."""
-
-    views: tuple[int, ...] = (2,)
-    """Versions of each training picture, to choose from; one means no augmentation."""
-
-    # --- how it is searched --------------------------------------------------------------------------------------
     oracle: Literal["random", "bayesian", "hyperband", "grid"] = "random"
     """KerasTuner's oracle that proposes the trials. A trial of a head takes less time than bayesian takes to propose
     one; where most trials fine-tune, bayesian is worth its second or two. hyperband chooses the epochs itself. grid
     takes the values of every flag as choices, those of rates as well, and tries all, the last flags first."""
 
     objective: Objective = "val_accuracy"
-    """What the best trial has most, or least, of; equals are told apart by val_loss."""
+    """Metric that the search optimises; equals are told apart by val_loss."""
 
-    max_trials: int = 50
+    max_trials: Positive = 50
     """Most trials."""
 
-    max_minutes: Open[float] = None
+    max_minutes: Annotated[float, Gt(0)] | None = None
     """Minutes after which no further trials are begun. Default: no limit."""
 
-    finalists: int = 1
-    """Best trials to repeat with other seeds, on the same split, before choosing; the best mean wins. 1 chooses
-    without."""
+    finalists: Positive = 1
+    """Best trials to repeat with other seeds before choosing; the best mean wins. 1 chooses without."""
 
-    repeats: int = 2
+    repeats: Positive = 2
     """Further seeds for each finalist, if there are several."""
 
-    workers: Open[int] = None
+    workers: Positive | None = None
     """Processes that run trials, each with its share of the cores, or with a GPU of its own. Default: this process;
     with --cluster, one for each GPU, or for each machine."""
 
-    cluster: Open[str] = None
+    cluster: Text | None = None
     """Ray cluster whose machines run the trials: 'auto' for the one of this machine, or HOST:PORT. Default: none."""
 
-    trial_minutes: float = 60.0
+    trial_minutes: Annotated[float, Gt(0)] = 60.0
     """Minutes that a trial may take on a worker; one that takes longer is ended and fails."""
 
     rank_backbones: bool = False
     """Instead of searching, rank the pretrained backbones by what simple classifiers get right on their features:
     those of --backbone, or by default all whose weights are on this machine. Nothing is trained."""
 
-    def __post_init__(self):
-        super().__post_init__()
-        if self.strategy == "multiworker":
-            raise UsageError(
-                "--strategy multiworker is for train.py. A search shares its trials among machines: see the README."
-            )
-        if self.precision == "auto":
-            raise UsageError("--precision auto is for train.py. All trials of a search need one: name it.")
-        if self.has_workers and (self.strategy not in ("auto", "one") or self.devices is not None):
-            raise UsageError("Workers share the devices; leave out --strategy and --devices.")
-        for name, values in dataclasses.asdict(self).items():
-            if isinstance(values, tuple):
-                if not values:
-                    raise UsageError(f"--{name.replace('_', '-')} needs at least one value.")
-                if len(set(values)) < len(values):
-                    raise UsageError(f"--{name.replace('_', '-')} names a value twice: {' '.join(map(str, values))}.")
-                if isinstance(values[0], float) and self.oracle != "grid":
-                    check_setting(self, name, _is_range, "one value, or lowest and highest")
-        for name in ("max_trials", "finalists", "repeats", "workers"):
-            check_setting(self, name, lambda value: value >= 1, "at least 1")
-        for name in ("max_minutes", "trial_minutes"):
-            check_setting(self, name, lambda value: value > 0, "above 0")
-        for name in ("learning_rate", "fine_tune_learning_rate"):
-            check_setting(self, name, lambda values: values[0] > 0 and values[-1] <= 10, "above 0 and at most 10")
-        check_setting(self, "dropout", lambda values: values[0] >= 0 and values[-1] < 1, "at least 0 and below 1")
-        decay = self.weight_decay
-        check_setting(self, "weight_decay", lambda _: len(decay) == 1 or decay[0] > 0, "above 0 to be a range")
-        check_setting(self, "weight_decay", lambda values: values[0] >= 0 and values[-1] <= 10, "from 0 to 10")
-        for name in ("batch_size", "head_epochs", "fine_tune_epochs", "views"):
-            check_setting(self, name, lambda values: min(values) >= 1, "at least 1")
-        check_setting(self, "head_units", lambda values: min(values) >= 0, "at least 0")
-        check_setting(
-            self,
-            "trainable_layers",
-            lambda values: all(count == "all" or count >= 0 for count in values),
-            "'all', or numbers of at least 0",
-        )
-        if self.val_fraction == 0:
-            raise UsageError("A search chooses by the val split: --val-fraction must be above 0.")
-
     @property
     def has_workers(self) -> bool:
         """Whether other processes run the trials."""
         return self.cluster is not None or (self.workers or 1) > 1
 
-    def train_config(self, **settings: Any) -> TrainConfig:
-        """The settings of a run on the same pictures, in a folder of its own."""
-        shared = {field.name: getattr(self, field.name) for field in dataclasses.fields(DataConfig)}
-        return TrainConfig(**{**shared, "output": None, "split_seed": self.seed_of_split, **settings})
+
+@settings
+class SearchFlags(TrainConfig):
+    """Search the hyperparameters of train.py. Where a flag takes several values, the search chooses among them; two
+    values of a rate are its lowest and highest; one value is fixed."""
+
+    search: SearchConfig = SearchConfig()
+
+
+class TuneConfig(NamedTuple):
+    """What is searched, and how."""
+
+    fixed: TrainConfig
+    """Settings that all trials share; those of `space` are left at their defaults."""
+    space: dict[str, tuple[Any, ...]]
+    """Values of each hyperparameter of `SPACE`; of `trainable_layers` none where the backbone decides."""
+    search: SearchConfig
+
+    @classmethod
+    def of(cls, **values: Any) -> Self:
+        """Makes settings from values by name; those of a hyperparameter are a tuple.
+
+        Raises:
+            UsageError: a value that cannot be.
+        """
+        space = {name: tuple(values.pop(name, dimension.values)) for name, dimension in SPACE.items()}
+        flags = SearchFlags.of(**values)
+        for name, given in space.items():
+            space[name] = tuple(_checked(name, value) for value in given)
+            _check_values(name, space[name], flags.search.oracle)
+        _check_run(flags)
+        return cls(TrainConfig(flags.data, flags.model, flags.training, flags.run), space, flags.search)
+
+    def flat(self) -> dict[str, Any]:
+        """All settings by name; those of a hyperparameter are a tuple, or None where the backbone decides."""
+        shared = {name: value for name, value in self.fixed.flat().items() if name not in NOT_SEARCHED}
+        return {**shared, **{name: values or None for name, values in self.space.items()}, **self.search.flat()}
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings that decide the trials, by name; the others may change when a search is resumed."""
+        places = {name for _, name, _ in RunConfig.fields()}
+        how = {name for _, name, _ in SearchConfig.fields()} - {"oracle", "objective"}
+        return {name: value for name, value in self.flat().items() if name not in places | how}
+
+    def replace(self, **values: Any) -> Self:
+        """Settings with other values of some."""
+        given = {name: value for name, value in self.flat().items() if value is not None}
+        return self.of(**{**given, **values})
+
+    def of_run(self, **values: Any) -> TrainConfig:
+        """The settings of a run on the same examples, in a folder of its own."""
+        return self.fixed.replace(**{"output": None, "split_seed": self.fixed.seed_of_split, **values})
+
+
+def parse_search(args: Sequence[str] | None = None) -> TuneConfig:
+    """Reads the flags of `tune.py`; see `app.flags.given_flags`."""
+    several = {
+        name: f"{each.help} (default: {' '.join(map(str, each.values))})" if each.values else each.help
+        for name, each in SPACE.items()
+    }
+    return TuneConfig.of(**given_flags(SearchFlags, args, several, NOT_SEARCHED))
 
 
 def search_space(config: TuneConfig, depths: Sequence[Depth]) -> "keras_tuner.HyperParameters":
@@ -189,78 +178,90 @@ def search_space(config: TuneConfig, depths: Sequence[Depth]) -> "keras_tuner.Hy
     import keras_tuner
 
     space = keras_tuner.HyperParameters()
-
-    def choice(name: str, values: Sequence[Any]) -> None:
-        if len(values) > 1:
-            space.Choice(name, list(values), default=values[0])
-
-    def rate(name: str, values: Sequence[float], sampling: str = "log") -> None:
-        if config.oracle == "grid":
-            choice(name, values)
-        elif len(values) > 1:
-            space.Float(name, *values, sampling=sampling)
-
-    choice("backbone", config.backbone)
-    choice("depth", range(len(depths)))
-    frozen = [number for number, count in enumerate(depths) if count == 0]
-    deeper = [number for number, count in enumerate(depths) if count != 0]
-    for numbers, rate_name, epochs_name in (
-        (frozen, "learning_rate", "head_epochs"),
-        (deeper, "fine_tune_learning_rate", "fine_tune_epochs"),
-    ):
-        if not numbers:
+    of_phase = {
+        "head": [number for number, count in enumerate(depths) if count == 0],
+        "fine_tune": [number for number, count in enumerate(depths) if count != 0],
+    }
+    for name, dimension in SPACE.items():
+        values = range(len(depths)) if name == "trainable_layers" else config.space[name]
+        numbers = of_phase.get(dimension.phase or "", list(range(len(depths))))
+        # hyperband has epochs of its own
+        if len(values) < 2 or not numbers or (config.search.oracle == "hyperband" and name.endswith("epochs")):
             continue
-        with space.conditional_scope("depth", numbers) if frozen and deeper else contextlib.nullcontext():
-            rate(rate_name, getattr(config, rate_name))
-            if config.oracle != "hyperband":  # which has epochs of its own
-                choice(epochs_name, getattr(config, epochs_name))
-    choice("batch_size", config.batch_size)
-    choice("optimizer", config.optimizer)
-    choice("head_units", config.head_units)
-    rate("dropout", config.dropout, sampling="linear")
-    rate("weight_decay", config.weight_decay)
-    choice("views", config.views)
+        is_conditional = len(numbers) < len(depths)
+        with space.conditional_scope("trainable_layers", numbers) if is_conditional else contextlib.nullcontext():
+            if dimension.sampling is None or config.search.oracle == "grid":
+                space.Choice(name, list(values), default=values[0])
+            else:
+                space.Float(name, *values, sampling=dimension.sampling)
     return space
 
 
 def hyperband_epochs(config: TuneConfig) -> int:
     """The most epochs that hyperband counts with; fine-tuning takes the same share of its own."""
-    return max(config.head_epochs)
+    return max(config.space["head_epochs"])
 
 
-def trial_config(config: TuneConfig, depths: Mapping[str, Sequence[Depth]], values: Mapping[str, Any]) -> TrainConfig:
+def trial_config(config: TuneConfig, depths: Mapping[str, Sequence[Depth]], drawn: Mapping[str, Any]) -> TrainConfig:
     """Makes the settings of a trial, those of `train.py`; what it leaves open `training/recipe.py` sets.
 
     Args:
         config: of the search.
         depths: choices of `trainable_layers` by backbone.
-        values: what the oracle has drawn.
+        drawn: values from the oracle.
     """
-
-    def value(name: str) -> Any:
-        return values.get(name, getattr(config, name)[0])
-
-    def epochs(name: str) -> int:
-        share = values.get("tuner/epochs", math.nan) / hyperband_epochs(config)
-        return value(name) if math.isnan(share) else math.ceil(share * max(getattr(config, name)))
-
-    backbone = value("backbone")
-    trainable_layers = depths[backbone][values.get("depth", 0)]
-    settings = {name: value(name) for name in ("batch_size", "optimizer", "dropout", "weight_decay", "views")}
-    if trainable_layers == 0:
-        phase = {"learning_rate": value("learning_rate"), "head_epochs": epochs("head_epochs"), "fine_tune_epochs": 0}
-    else:
-        rate = value("fine_tune_learning_rate")
-        phase = {"fine_tune_learning_rate": rate, "fine_tune_epochs": epochs("fine_tune_epochs")}
-    units = value("head_units")
-    return config.train_config(
-        backbone=backbone,
-        trainable_layers=trainable_layers,
-        head_units=(units,) if units else (),
-        **settings,
-        **phase,
-    )
+    values = {name: drawn.get(name, given[0]) for name, given in config.space.items() if given}
+    values["trainable_layers"] = depths[values["backbone"]][drawn.get("trainable_layers", 0)]
+    phase = "head" if values["trainable_layers"] == 0 else "fine_tune"
+    for name, dimension in SPACE.items():
+        if dimension.phase not in (None, phase):
+            values[name] = 0 if name == "fine_tune_epochs" else None
+        elif name.endswith("epochs") and "tuner/epochs" in drawn:
+            share = drawn["tuner/epochs"] / hyperband_epochs(config)
+            values[name] = math.ceil(share * max(config.space[name]))
+    return config.of_run(**{name: _as_setting(name, value) for name, value in values.items()})
 
 
-def _is_range(values: Sequence[float]) -> bool:
-    return len(values) <= 2 and values[0] <= values[-1]
+def _as_setting(name: str, value: Any) -> Any:
+    """The setting of `train.py` for a value of the search: there, a head has any number of layers."""
+    return ((value,) if value else ()) if name == "head_units" else value
+
+
+def _checked(name: str, value: Any) -> Any:
+    """A value of the type that its setting has."""
+    if name == "head_units" and value in (0, "0"):
+        return 0
+    checked = TrainConfig.of(**{name: [value] if name == "head_units" else value}).flat()[name]
+    return checked[0] if name == "head_units" else checked
+
+
+def _check_values(name: str, values: tuple[Any, ...], oracle: str) -> None:
+    """Raises a UsageError for values of which no search can choose."""
+    flag, shown, dimension = flag_of(name), " ".join(map(str, values)), SPACE[name]
+    if not values and dimension.values:
+        raise UsageError(f"{flag} needs at least one value.")
+    if len(set(values)) < len(values):
+        raise UsageError(f"{flag} names a value twice: {shown}.")
+    if name.endswith("epochs") and 0 in values:
+        raise UsageError(f"{flag} must be whole numbers of at least 1; received {shown}.")
+    if "find" in values:
+        raise UsageError(f"{flag} find is for train.py. A search needs numbers.")
+    if dimension.sampling and oracle != "grid" and (len(values) > 2 or values[0] > values[-1]):
+        raise UsageError(f"{flag} must be one value, or lowest and highest; received {shown}.")
+    if dimension.sampling == "log" and oracle != "grid" and len(values) > 1 and values[0] == 0:
+        raise UsageError(f"{flag} must be above 0 to be a range; received {shown}.")
+
+
+def _check_run(flags: SearchFlags) -> None:
+    """Raises a UsageError for settings of a run that a search cannot have."""
+    run = flags.run
+    if run.strategy == "multiworker":
+        raise UsageError(
+            "--strategy multiworker is for train.py. A search shares its trials among machines: see the README."
+        )
+    if flags.training.precision == "auto":
+        raise UsageError("--precision auto is for train.py. All trials of a search need one: name it.")
+    if flags.search.has_workers and (run.strategy not in ("auto", "one") or run.devices is not None):
+        raise UsageError("Workers share the devices; leave out --strategy and --devices.")
+    if flags.data.val_fraction == 0:
+        raise UsageError("A search chooses by the val split: --val-fraction must be above 0.")

@@ -6,11 +6,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import ChosenConfig
 from data.pipeline import Examples
 from devices.precision import Precision, learning_precision
 from tasks.table import Task
 from training.learner import EpochResult, Learner, Measured
+from training.recipe import Plan
 from tuning.adjustable import HeadShape, assign_head, dropout_rates, seeds
 
 POOLED = "pooling"
@@ -59,7 +59,7 @@ class Tail:
         steps: int,
         train: Examples,
         val: Examples,
-        config: ChosenConfig,
+        plan: Plan,
         epochs: int,
         augment: bool,
         on_judged: Callable[[Measured], None],
@@ -71,7 +71,7 @@ class Tail:
             steps: it was trained for; what is dropped goes on from there.
             train: examples to learn from.
             val: examples to stop and choose by.
-            config: of the trial.
+            plan: of the trial.
             epochs: maximum epochs.
             augment: whether to vary the pictures.
             on_judged: called with what val says of each epoch that did not diverge.
@@ -86,22 +86,23 @@ class Tail:
 
         assign_head(self._head, weights)
         for rate in dropout_rates(self._head):
-            rate.assign(config.dropout)
-        fresh = self._shape.plain(config.seed)
+            rate.assign(plan.config.model.dropout)
+        fresh = self._shape.plain(plan.config.training.seed)
         for seed, start in zip(seeds(self._head), seeds(fresh), strict=True):
             seed.assign(start.numpy() + np.array([0, steps], start.dtype))
-        if config.optimizer not in self._learners:
-            self._learners[config.optimizer] = Learner(
-                self._model, self._task, config.optimizer, strategy=self._strategy, precision=self._precision
+        optimizer = plan.config.training.optimizer
+        if optimizer not in self._learners:
+            self._learners[optimizer] = Learner(
+                self._model, self._task, optimizer, strategy=self._strategy, precision=self._precision
             )
         try:
-            self._learners[config.optimizer].train(
+            self._learners[optimizer].train(
                 "fine_tune",
                 train,
                 val,
-                config,
+                plan,
                 epochs=epochs,
-                learning_rate=config.fine_tune_learning_rate,
+                learning_rate=plan.fine_tune_learning_rate,
                 augment=augment,
                 on_epoch=on_epoch,
             )

@@ -4,10 +4,10 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from app.config import CompleteConfig
+from training.recipe import Plan
 
-Numbered = tuple[int, CompleteConfig]
-"""A trial: its number, from 1, and its settings."""
+Numbered = tuple[int, Plan]
+"""A trial: its number, from 1, and what it does."""
 Job = Sequence[Numbered]
 """Trials that run together."""
 

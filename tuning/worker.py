@@ -35,12 +35,12 @@ def make_worker(config: TuneConfig, search: dict[str, Any]) -> Callable[[Job], S
     from tuning.jobs import run_job
     from tuning.network import Network
 
-    make_deterministic(config.seed)
-    networks = {each.config.backbone: Network(each, config) for each in inputs}
+    make_deterministic(config.fixed.training.seed)
+    networks = {each.config.model.backbone: Network(each, config) for each in inputs}
 
     def run(job: Job) -> Sequence[tuple[int, Outcome]]:
-        network = networks[job[0][1].backbone]
-        if any(network.complete(config) != config for _, config in job):
+        network = networks[job[0][1].config.model.backbone]
+        if any(network.complete(plan.config) != plan for _, plan in job):
             raise RunError("A worker's machine computes otherwise than this one: its libraries are others.")
         return list(run_job(network, job))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from app.config import Resize, SizedConfig
+from app.config import Resize, TrainConfig
 from data.arrays import release
 from data.code_digest import code_digest
 from data.images.decode import SIGNATURE_SIDE, decode_picture, decode_with_signature, read_size
@@ -43,8 +43,8 @@ def picture_reader(image_size: int, resize: Resize = "crop") -> Reader:
     )
 
 
-def _reader(config: SizedConfig) -> Reader:
-    return picture_reader(config.image_size, config.resize)
+def _reader(config: TrainConfig) -> Reader:
+    return picture_reader(config.data.chosen_size, config.data.resize)
 
 
 def _shorter_side(place: Content) -> int | None:

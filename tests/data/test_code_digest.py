@@ -21,8 +21,8 @@ from app.config import TrainConfig
 from data.prepare import prepare_data
 from data.sources import load_source
 
-config = TrainConfig(data=sys.argv[1], cache_dir=Path("cache"), image_size=16)
-data = prepare_data(load_source(config.data, config.cache_dir), config)
+config = TrainConfig.of(data=sys.argv[1], cache_dir=Path("cache"), image_size=16)
+data = prepare_data(load_source(config.data.data, config.run.cache_dir), config)
 if "features" in sys.argv:
     import keras
     from data.pipeline import View, augmentation_draws
@@ -33,7 +33,7 @@ if "features" in sys.argv:
     pooled = keras.layers.GlobalAveragePooling2D(name="pooling")(keras.layers.Rescaling(0.1)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones")(pooled))
     cuts = [cut for cut in find_cuts(model) if cut.layer == "pooling"]
-    part = FrozenPart(model, cuts, open_store(config.cache_dir, 1), "float32", "features")
+    part = FrozenPart(model, cuts, open_store(config.run.cache_dir, 1), "float32", "features")
     view = View(data.inputs[0], np.arange(len(data.inputs[0])))
     part.load_or_compute(view, augmentation_draws(0, 1, len(view.rows)), data.describe(view.rows))
 titles = [json.loads(path.read_text())["title"] for path in Path("cache").glob("store/*/entry.json")]

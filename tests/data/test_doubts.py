@@ -15,7 +15,7 @@ from training.inputs import load_inputs
 @pytest.fixture
 def load(tmp_path):
     """A function that loads pictures as train.py does."""
-    return lambda data: load_inputs(TrainConfig(data=str(data), cache_dir=tmp_path / "cache")).data
+    return lambda data: load_inputs(TrainConfig.of(data=str(data), cache_dir=tmp_path / "cache")).data
 
 
 @pytest.mark.parametrize("below", ["dataset", "download/dataset"])

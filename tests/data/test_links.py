@@ -1,6 +1,5 @@
 """Links and paths stay within the folder of the data unless --outside allows more; nothing is read twice or lost."""
 
-import dataclasses
 import os
 import re
 from pathlib import Path
@@ -221,11 +220,11 @@ def test_what_is_swapped_in_after_the_walk_is_neither_followed_nor_waited_for(ma
     make_picture(1).save(tmp_path / "elsewhere" / "a.png")
     (root / "dog" / "deep").mkdir()
     make_picture(2).save(root / "dog" / "deep" / "x.png")
-    config = TrainConfig(data=str(root), cache_dir=tmp_path / "cache", outside=False, image_size=16)
-    source = load_source(config.data, config.cache_dir)
+    config = TrainConfig.of(data=str(root), cache_dir=tmp_path / "cache", outside=False, image_size=16)
+    source = load_source(config.data.data, config.run.cache_dir)
     swap(root / "dog" / "deep" / "x.png", how, tmp_path / "elsewhere")
     quarantine = prepare_data(source, config).quarantine
     assert [(item.path, item.reason) for item in quarantine] == [(root / "dog" / "deep" / "x.png", reason)]
     if how != "pipe":
-        allowed = load_source(config.data, config.cache_dir, outside=True)
-        assert prepare_data(allowed, dataclasses.replace(config, cache_gb=0.0)).quarantine == []
+        allowed = load_source(config.data.data, config.run.cache_dir, outside=True)
+        assert prepare_data(allowed, config.replace(cache_gb=0.0)).quarantine == []

@@ -18,8 +18,8 @@ from tests.conftest import make_picture
 
 
 def prepare(data, tmp_path, **settings):
-    config = TrainConfig(data=str(data), cache_dir=tmp_path / "cache", image_size=16, **settings)
-    return prepare_data(load_source(config.data, config.cache_dir), config)
+    config = TrainConfig.of(data=str(data), cache_dir=tmp_path / "cache", image_size=16, **settings)
+    return prepare_data(load_source(config.data.data, config.run.cache_dir), config)
 
 
 def test_broken_files_are_set_aside_with_the_reason(make_folder, tmp_path):
@@ -156,8 +156,8 @@ def test_decoding_that_was_interrupted_goes_on(make_folder, tmp_path, monkeypatc
     whole = prepare(root, tmp_path / "undisturbed")
     with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
         patch.setattr("data.preflight.CHUNK", 4)
-        config = TrainConfig(data=str(root), cache_dir=tmp_path / "cache", image_size=16)
-        prepare_data(load_source(config.data, config.cache_dir), config, interrupt_after(7))
+        config = TrainConfig.of(data=str(root), cache_dir=tmp_path / "cache", image_size=16)
+        prepare_data(load_source(config.data.data, config.run.cache_dir), config, interrupt_after(7))
     decoded = count_decodings(monkeypatch)
     data = prepare(root, tmp_path)
     assert len(decoded) == 5

@@ -17,10 +17,10 @@ from data.sources import load_source
 from data.prepare import prepare_data
 from inference.files import find_files, read_batches
 before, counts = threading.active_count(), []
-config = TrainConfig(data=sys.argv[1], cache_dir=Path(sys.argv[2]), image_size=16)
+config = TrainConfig.of(data=sys.argv[1], cache_dir=Path(sys.argv[2]), image_size=16)
 count = lambda _: counts.append(threading.active_count() - before)
-prepare_data(load_source(config.data, config.cache_dir), config, count)
-for _ in read_batches(find_files([config.data]), 16, "crop", 4):
+prepare_data(load_source(config.data.data, config.run.cache_dir), config, count)
+for _ in read_batches(find_files([config.data.data]), 16, "crop", 4):
     count(0)
 print(max(counts))
 """

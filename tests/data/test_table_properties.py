@@ -116,7 +116,7 @@ def unique(labels: tuple[str, ...]) -> list[str]:
     [
         (b"", "the first line of '.*' is empty"),
         (b"\xef\xbb\xbf", "the first line of '.*' is empty"),
-        (b"path,label\n", "needs a line per picture"),
+        (b"path,label\n", "needs a line for each example"),
         (b"path;label\na.png;cat\n", "it has path;label. Put commas between the columns."),
         (b"path,label\n\n\na.png\n", "Line 4 of '.*' has no label"),
         (b'path,label\n"a\nb.png",cat\nc.png,\n', "Line 4 of '.*' has no label"),

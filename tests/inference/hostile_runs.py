@@ -31,7 +31,7 @@ def write_run(folder: Path) -> None:
     figures = {"n": 5, "accuracy": 1.0, "accuracy_ci95": [0.5, 1.0], "macro_f1": 1.0, "log_loss": 0.1, "ece": 0.1}
     record = {"classes": ["a", "b", "c"], "task": "multiclass", "temperature": 1.5, "cut": "pooling"}
     metrics = {"data": {"train": 9, "val": 0, "test": 5}, "val": None, "test": figures}
-    config = TrainConfig(backbone="mobilenet", image_size=8).to_json()
+    config = TrainConfig.of(backbone="mobilenet", image_size=8).to_json()
     for name, content in (("config", config), ("model", record), ("metrics", metrics)):
         (folder / f"{name}.json").write_text(json.dumps(content))
     (folder / "predictions.csv").write_text("path,split,label,predicted\na/0.png,test,a,b\n")

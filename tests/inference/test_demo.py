@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import dataclasses
 import functools
 import io
 import os
@@ -330,7 +329,7 @@ def test_examples_are_test_pictures_that_are_still_there(binary_run, tmp_path):
     assert names <= set(recorded["path"][recorded["split"] == "test"])
 
     def of_data(data: str) -> list[Path]:
-        return find_examples(run._replace(config=dataclasses.replace(run.config, data=data)), 3, tmp_path)
+        return find_examples(run._replace(config=run.config.replace(data=data)), 3, tmp_path)
 
     assert of_data(str(tmp_path / "gone")) == []
     assert of_data("tfds:mnist") == []

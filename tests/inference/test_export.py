@@ -1,6 +1,5 @@
 """An export is kept only if it answers, in its own runtime, as the model does; nothing is left of any other."""
 
-import dataclasses
 import json
 import os
 import re
@@ -56,7 +55,7 @@ def finished(tmp_path_factory) -> TrainedRun:
             exif = picture.getexif()
             exif[0x0112] = 1 + index % 8
             picture.save(root / "photos" / name / f"{index}.{'png' if index % 3 else 'jpg'}", exif=exif)
-    config = TrainConfig(
+    config = TrainConfig.of(
         data=str(root / "photos"),
         output=root / "run",
         cache_dir=root / "cache",
@@ -92,7 +91,7 @@ def untrained(
     features = keras.Model(model.input, model.layers[-2].output)(pictures, training=False).numpy()
     kernel = generator.normal(size=output.kernel.shape) / np.linalg.norm(features.std(axis=0))
     output.set_weights([kernel, -features.mean(axis=0) @ kernel])
-    config = TrainConfig(backbone=backbone, weights="none", image_size=image_size)
+    config = TrainConfig.of(backbone=backbone, weights="none", image_size=image_size)
     run = TrainedRun(folder, config, NAMES[task], task, None, 1.0)
     folder.mkdir(exist_ok=True)
     paths = []
@@ -134,7 +133,7 @@ def _umask() -> int:
 
 def test_exports_answer_what_the_table_of_predictions_says(exported, finished):
     table = pd.read_csv(finished.folder / "predictions.csv")
-    paths = [Path(finished.config.data) / name for name in table["path"]]
+    paths = [Path(finished.config.data.data) / name for name in table["path"]]
     expected = table[["probability_blue", "probability_red"]].to_numpy(np.float32)
     pictures = np.stack([read_picture(path, SIZE) for path in paths]).astype(np.float32)
     encoded = open_encoded(exported / "saved_model")([path.read_bytes() for path in paths])
@@ -307,7 +306,7 @@ def test_every_family_has_a_licence_of_its_weights():
 
 
 def test_pictures_that_are_gone_have_to_be_named(finished, tmp_path, make_folder):
-    gone = finished._replace(config=dataclasses.replace(finished.config, data=str(tmp_path / "gone")))
+    gone = finished._replace(config=finished.config.replace(data=str(tmp_path / "gone")))
     with pytest.raises(UsageError, match=r"are not there\. Name some: --sample PATHS"):
         sample_of(gone)
     folder = make_folder(count=3)
@@ -318,7 +317,7 @@ def test_pictures_that_are_gone_have_to_be_named(finished, tmp_path, make_folder
 
 def test_a_sample_is_spread_over_what_the_run_measured(finished):
     table = pd.read_csv(finished.folder / "predictions.csv")
-    names = [path.relative_to(finished.config.data).as_posix() for path in sample_of(finished, most=3).paths]
+    names = [path.relative_to(finished.config.data.data).as_posix() for path in sample_of(finished, most=3).paths]
     assert names == table["path"].iloc[[0, (len(table) - 1) // 2, len(table) - 1]].tolist()
     assert len(sample_of(finished, most=1000).paths) == len(table)
 
@@ -422,7 +421,10 @@ def test_the_command_says_in_one_line_why_it_exports_nothing(finished, tmp_path)
     for arguments, message in (
         ([str(tmp_path)], "RUN must be the folder of a finished run"),
         ([str(finished.folder), "--format", "pt"], "--format"),
-        ([str(finished.folder), "--output", f"{finished.config.data}/export"], "--output must be outside the folder"),
+        (
+            [str(finished.folder), "--output", f"{finished.config.data.data}/export"],
+            "--output must be outside the folder",
+        ),
         ([str(finished.folder), "--sample-size", "0"], "--sample-size must be at least 1"),
     ):
         result = subprocess.run([sys.executable, "export.py", *arguments], capture_output=True, text=True)

@@ -1,7 +1,5 @@
 """What was trained with --outside finds its own pictures again, and only then are links out of the folder followed."""
 
-import dataclasses
-
 import pytest
 
 from app.errors import UsageError
@@ -19,7 +17,7 @@ def linked_run(binary_run, tmp_path):
     run = read_run(binary_run)
 
     def with_setting(outside: bool):
-        return run._replace(config=dataclasses.replace(run.config, data=str(tmp_path / "linked"), outside=outside))
+        return run._replace(config=run.config.replace(data=str(tmp_path / "linked"), outside=outside))
 
     return with_setting
 

@@ -252,7 +252,7 @@ def test_an_empty_split_is_named(binary_run, tmp_path):
     photos = binary_run.parent / "photos"
     data = write_new(tmp_path, [f"{photos}/{name}/{i}.jpg,{name}" for name in ("cat", "dog") for i in range(4)])
     run = read_run(binary_run)
-    run = run._replace(config=TrainConfig(**run.config.to_json() | {"val_fraction": 0.0, "test_fraction": 0.0}))
+    run = run._replace(config=TrainConfig.of(**run.config.to_json() | {"val_fraction": 0.0, "test_fraction": 0.0}))
     with pytest.raises(UsageError, match="There are no pictures in test of 'new'"):
         load_evaluation(run, str(data), ("test",), tmp_path, outside=True)
 

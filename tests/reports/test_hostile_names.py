@@ -119,7 +119,7 @@ def test_an_export_has_a_line_for_every_class(run, tmp_path):
 
 def test_a_card_shows_names_as_they_are(run, tmp_path):
     trained = read_run(run)
-    config = TrainConfig(**trained.config.to_json() | {"weights": "``<x>\n# big.h5"})
+    config = TrainConfig.of(**trained.config.to_json() | {"weights": "``<x>\n# big.h5"})
     write_card(tmp_path / "card.md", "onnx", trained._replace(config=config), read_metrics(trained), {})
     card = (tmp_path / "card.md").read_text(encoding="utf-8")
     assert [line for line in card.splitlines() if line.startswith("# ")] == ["# `run`"]

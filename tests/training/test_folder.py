@@ -1,6 +1,5 @@
 """One process is at work on a run folder, and a run goes on under the settings that it was begun with."""
 
-import dataclasses
 import errno
 import json
 import signal
@@ -19,25 +18,25 @@ REPOSITORY = Path(__file__).parents[2]
 
 def begun(folder: Path, **settings) -> TrainConfig:
     """Leaves an unfinished run, as a process does that is stopped."""
-    config = TrainConfig(output=folder, cache_dir=folder.parent / "cache", **settings)
+    config = TrainConfig.of(output=folder, cache_dir=folder.parent / "cache", **settings)
     with pytest.raises(KeyboardInterrupt), open_folder(config):
         raise KeyboardInterrupt
     return config
 
 
 def test_an_open_folder_holds_the_settings(tmp_path):
-    with open_folder(TrainConfig(output=tmp_path / "run", seed=7)) as config:
-        assert config.output == tmp_path / "run"
-        assert TrainConfig.from_file(tmp_path / "run" / "config.json").seed == 7
+    with open_folder(TrainConfig.of(output=tmp_path / "run", seed=7)) as config:
+        assert config.run.output == tmp_path / "run"
+        assert TrainConfig.from_file(tmp_path / "run" / "config.json").training.seed == 7
 
 
 def test_a_folder_of_its_own_is_named_by_backbone_and_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with open_folder(TrainConfig(data="my photos", backbone="vgg16")) as first:
-        assert first.output.parent == Path("runs")
-        assert first.output.name.endswith("-vgg16-my-photos")
-    with open_folder(TrainConfig(data="my photos", backbone="vgg16")) as second:
-        assert second.output != first.output
+    with open_folder(TrainConfig.of(data="my photos", backbone="vgg16")) as first:
+        assert first.run.output.parent == Path("runs")
+        assert first.run.output.name.endswith("-vgg16-my-photos")
+    with open_folder(TrainConfig.of(data="my photos", backbone="vgg16")) as second:
+        assert second.run.output != first.run.output
 
 
 @pytest.mark.parametrize("error", [UsageError("No such pictures."), RunError("Too little memory."), MemoryError()])
@@ -46,7 +45,7 @@ def test_what_goes_wrong_before_the_run_has_begun_leaves_no_folder(tmp_path, exi
     folder = tmp_path / "run"
     if existed:
         folder.mkdir()
-    with pytest.raises(type(error)), open_folder(TrainConfig(output=folder)):
+    with pytest.raises(type(error)), open_folder(TrainConfig.of(output=folder)):
         raise error
     assert folder.exists() == existed
     assert not existed or list(folder.iterdir()) == []
@@ -57,14 +56,14 @@ def test_what_goes_wrong_after_a_run_has_begun_loses_nothing(tmp_path, capsys, e
     folder = tmp_path / "run"
 
     def train():
-        with open_folder(TrainConfig(output=folder)) as config:
+        with open_folder(TrainConfig.of(output=folder)) as config:
             begin(config, "digest", {}, {})
             raise error
 
     with pytest.raises(type(error)):
         train()
     assert f"go on with: {resume_command(folder)}; to start over, delete '{folder}'" in capsys.readouterr().out
-    assert read_begun(folder).output == folder
+    assert read_begun(folder).run.output == folder
 
 
 def test_an_interrupted_run_says_how_it_goes_on(tmp_path, capsys):
@@ -77,11 +76,11 @@ def test_an_interrupted_run_says_how_it_goes_on(tmp_path, capsys):
 def test_a_run_goes_on_in_the_places_it_began_in(tmp_path):
     begun(tmp_path / "run", cache_gb=3.0, head_units=(8, 4), tensorboard=True)
     config = read_begun(tmp_path / "run")
-    assert config.output == config.resume == tmp_path / "run"
-    assert config.cache_dir == tmp_path / "cache"
-    assert (config.cache_gb, config.head_units, config.tensorboard) == (3.0, (8, 4), True)
+    assert config.run.output == config.run.resume == tmp_path / "run"
+    assert config.run.cache_dir == tmp_path / "cache"
+    assert (config.run.cache_gb, config.model.head_units, config.run.tensorboard) == (3.0, (8, 4), True)
     with open_folder(config) as again:
-        assert again.output == tmp_path / "run"
+        assert again.run.output == tmp_path / "run"
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path):
@@ -93,7 +92,7 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
     program = (
         "import sys, time; from pathlib import Path; from app.config import TrainConfig; "
         "from training.folder import open_folder\n"
-        "with open_folder(TrainConfig(output=Path(sys.argv[1]))): print('open', flush=True); time.sleep(60)"
+        "with open_folder(TrainConfig.of(output=Path(sys.argv[1]))): print('open', flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", program, str(tmp_path / "run")]
     first = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
@@ -105,14 +104,14 @@ def test_a_second_process_is_refused_until_the_first_is_killed(tmp_path):
     first.send_signal(signal.SIGKILL)
     first.wait()
     with open_folder(read_begun(tmp_path / "run")) as config:
-        assert config.output == tmp_path / "run"
+        assert config.run.output == tmp_path / "run"
 
 
 def test_what_a_run_was_begun_with_is_kept(tmp_path):
     config = begun(tmp_path / "run", batch_size=4)
     assert read_begun_with(config, "digest", {"keras": "3"}) is None
     begin(config, "digest", {"keras": "3"}, {"head": 12})
-    chosen = dataclasses.replace(config, learning_rate=1e-3)  # which was open
+    chosen = config.replace(learning_rate=1e-3)  # which was open
     assert read_begun_with(chosen, "digest", {"keras": "3"}) == {"head": 12}
 
 
@@ -125,7 +124,7 @@ def test_another_setting_is_refused_by_name(tmp_path):
         ({"backbone": "vgg16"}, "begun with --backbone efficientnet_lite0; received vgg16"),
     ):
         with pytest.raises(UsageError, match=message):
-            read_begun_with(dataclasses.replace(config, **changed), "digest", {})
+            read_begun_with(config.replace(**changed), "digest", {})
 
 
 def test_other_pictures_are_refused(tmp_path):
@@ -165,8 +164,8 @@ def test_places_name_no_other_setting(tmp_path):
     begun(tmp_path / "run")
     file = tmp_path / "run" / "checkpoints" / "places.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"data": "elsewhere", "output": "elsewhere"}))
-    assert read_begun(tmp_path / "run").data == "animals"
-    assert read_begun(tmp_path / "run").output == tmp_path / "run"
+    assert read_begun(tmp_path / "run").data.data == "animals"
+    assert read_begun(tmp_path / "run").run.output == tmp_path / "run"
 
 
 def test_a_folder_of_someone_else_is_no_run(tmp_path):
@@ -181,27 +180,27 @@ def test_a_folder_of_someone_else_is_no_run(tmp_path):
 def test_what_a_kill_left_before_the_settings_is_an_empty_folder(tmp_path):
     begun(tmp_path / "run")
     (tmp_path / "run" / "config.json").unlink()
-    with open_folder(TrainConfig(output=tmp_path / "run", seed=3)):
-        assert TrainConfig.from_file(tmp_path / "run" / "config.json").seed == 3
+    with open_folder(TrainConfig.of(output=tmp_path / "run", seed=3)):
+        assert TrainConfig.from_file(tmp_path / "run" / "config.json").training.seed == 3
 
 
 def test_two_runs_of_one_second_have_two_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with open_folder(TrainConfig()) as first, open_folder(TrainConfig()) as second:
-        assert first.output != second.output
+        assert first.run.output != second.run.output
 
 
 def test_a_full_disk_is_a_sentence(tmp_path):
     with (
         pytest.raises(RunError, match=r"is full\. What was complete is kept"),
-        open_folder(TrainConfig(output=tmp_path / "run")),
+        open_folder(TrainConfig.of(output=tmp_path / "run")),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert json.loads((tmp_path / "run" / "config.json").read_text())["data"] == "animals"
 
 
 def test_other_errors_of_the_system_stay_what_they_are(tmp_path):
-    with pytest.raises(PermissionError), open_folder(TrainConfig(output=tmp_path / "run")):
+    with pytest.raises(PermissionError), open_folder(TrainConfig.of(output=tmp_path / "run")):
         raise PermissionError(errno.EACCES, "Permission denied", "photos")
 
 
@@ -218,9 +217,9 @@ def test_a_long_name_of_data_is_cut(tmp_path, monkeypatch, letter):
     monkeypatch.chdir(tmp_path)
     long = letter * (250 // len(letter.encode()))
     Path(long).mkdir()
-    with open_folder(TrainConfig(data=long, backbone="inceptionresnetv2")) as config:
-        assert config.output.is_dir()
-        assert config.output.name.endswith(f"-inceptionresnetv2-{letter * (100 // len(letter.encode()))}")
+    with open_folder(TrainConfig.of(data=long, backbone="inceptionresnetv2")) as config:
+        assert config.run.output.is_dir()
+        assert config.run.output.name.endswith(f"-inceptionresnetv2-{letter * (100 // len(letter.encode()))}")
 
 
 @pytest.mark.parametrize(
@@ -239,7 +238,7 @@ def test_what_would_be_written_into_the_data_is_refused(tmp_path, monkeypatch, s
     Path("photos/cat").mkdir(parents=True)
     Path("link").symlink_to("photos")
     places = {name: Path(value) for name, value in settings.items() if name != "data"}
-    config = TrainConfig(data=settings.get("data", "photos"), **{"cache_dir": tmp_path.parent / "cache", **places})
+    config = TrainConfig.of(data=settings.get("data", "photos"), **{"cache_dir": tmp_path.parent / "cache", **places})
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UsageError, match=message), open_folder(config):
         pass

@@ -1,6 +1,5 @@
 """Training on what was computed once is the same training."""
 
-import dataclasses
 import json
 import re
 import subprocess
@@ -25,6 +24,7 @@ from tasks.classification import BINARY
 from training.frozen import PhaseInputs, choose_cuts, frozen_inputs, whole_network
 from training.inputs import load_inputs
 from training.learner import Learner
+from training.recipe import Plan
 from training.run import train
 
 ROOT = Path(__file__).parents[2]
@@ -34,16 +34,16 @@ def settings_of(root: Path, tmp_path: Path, **settings) -> TrainConfig:
     defaults = {"image_size": 75, "weights": "none", "batch_size": 4, "views": 1, "augment": "none"}
     phases = {"head_epochs": 1, "fine_tune_epochs": 3, "test_fraction": 0.0, "val_fraction": 0.25}
     places = {"data": str(root), "cache_dir": tmp_path / "cache"}
-    return TrainConfig(**(defaults | phases | places | settings))
+    return TrainConfig.of(**(defaults | phases | places | settings))
 
 
-def curve(inputs: PhaseInputs, classifier: Classifier, config: TrainConfig, data) -> list[tuple[float, float]]:
-    set_trainable(classifier.backbone.layers, config.trainable_layers)
+def curve(inputs: PhaseInputs, classifier: Classifier, plan: Plan, data) -> list[tuple[float, float]]:
+    set_trainable(classifier.backbone.layers, plan.trainable_layers)
     train_targets, val_targets = (data.targets[data.splits[split]] for split in ("train", "val"))
     examples = Examples(inputs.train, train_targets, np.ones(len(train_targets), np.float32))
     val = Examples([inputs.judged["val"]], val_targets, np.ones(len(val_targets), np.float32))
-    settings = {"epochs": config.fine_tune_epochs, "learning_rate": 1e-4, "augment": inputs.augment}
-    result = Learner(inputs.model, data.task, "adam").train("fine_tune", examples, val, config, **settings)
+    settings = {"epochs": plan.fine_tune_epochs, "learning_rate": 1e-4, "augment": inputs.augment}
+    result = Learner(inputs.model, data.task, "adam").train("fine_tune", examples, val, plan, **settings)
     return [(epoch.loss, epoch.val_loss) for epoch in result.epochs]
 
 
@@ -59,7 +59,7 @@ def curve(inputs: PhaseInputs, classifier: Classifier, config: TrainConfig, data
 )
 def test_the_loss_curve_is_that_of_the_whole_network(make_folder, tmp_path, backbone, trainable_layers):
     config = settings_of(make_folder(count=10), tmp_path, backbone=backbone, trainable_layers=trainable_layers)
-    data = prepare_data(load_source(config.data, config.cache_dir), config)
+    data = prepare_data(load_source(config.data.data, config.run.cache_dir), config)
 
     def start() -> Classifier:
         keras.utils.set_random_seed(0)
@@ -72,15 +72,15 @@ def test_the_loss_curve_is_that_of_the_whole_network(make_folder, tmp_path, back
         return classifier
 
     whole = start()
-    expected = curve(whole_network(whole, data), whole, config, data)
+    expected = curve(whole_network(whole, data), whole, Plan.of(config), data)
     cached = start()
-    cuts = {"fine_tune": choose_cuts(cached, config)["fine_tune"]}
+    cuts = {"fine_tune": choose_cuts(cached, Plan.of(config))["fine_tune"]}
     frozen = [cached.model.get_layer(name) for name in _layers_before(cached, cuts["fine_tune"].layer)]
     before = [layer.get_weights() for layer in frozen]
     store = Store(tmp_path / "s", 10**9)
     inputs = frozen_inputs(cached, cuts, {"fine_tune": 1}, config, data, store, precision="float32")
     assert inputs["fine_tune"].train[0].values.dtype == np.float32
-    got = curve(inputs["fine_tune"], cached, config, data)
+    got = curve(inputs["fine_tune"], cached, Plan.of(config), data)
 
     np.testing.assert_allclose(got, expected, rtol=1e-4)
     assert len({round(loss, 5) for loss, _ in got}) > 1
@@ -96,20 +96,20 @@ def _layers_before(classifier: Classifier, cut: str) -> list[str]:
 
 def test_phases_without_anything_frozen_have_no_cut(make_folder, tmp_path):
     classifier = build_classifier(find("mobilenet"), weights="none", image_size=32, task=BINARY, num_classes=2)
-    config = settings_of(make_folder(), tmp_path, trainable_layers=14)
-    assert set(choose_cuts(classifier, config)) == {"head", "fine_tune"}
-    assert choose_cuts(classifier, dataclasses.replace(config, augment="fresh")) == {}
-    assert set(choose_cuts(classifier, dataclasses.replace(config, fine_tune_augment="fresh"))) == {"head"}
-    assert set(choose_cuts(classifier, dataclasses.replace(config, fine_tune_augment="none"))) == {"head", "fine_tune"}
-    assert set(choose_cuts(classifier, dataclasses.replace(config, trainable_layers="all"))) == {"head"}
-    assert set(choose_cuts(classifier, dataclasses.replace(config, trainable_layers=0))) == {"head"}
-    assert set(choose_cuts(classifier, dataclasses.replace(config, head_epochs=0))) == {"fine_tune"}
+    plan = Plan.of(settings_of(make_folder(), tmp_path, trainable_layers=14))
+    assert set(choose_cuts(classifier, plan)) == {"head", "fine_tune"}
+    assert choose_cuts(classifier, plan.replace(augment="fresh")) == {}
+    assert set(choose_cuts(classifier, plan.replace(fine_tune_augment="fresh"))) == {"head"}
+    assert set(choose_cuts(classifier, plan.replace(fine_tune_augment="none"))) == {"head", "fine_tune"}
+    assert set(choose_cuts(classifier, plan.replace(trainable_layers="all"))) == {"head"}
+    assert set(choose_cuts(classifier, plan.replace(trainable_layers=0))) == {"head"}
+    assert set(choose_cuts(classifier, plan.replace(head_epochs=0))) == {"fine_tune"}
     assert not classifier.backbone.trainable_variables
 
 
 def run(root: Path, tmp_path: Path, name: str, **settings) -> Path:
     quick = {"image_size": 64, "head_epochs": 3, "fine_tune_epochs": 2, "batch_size": 4}
-    config = TrainConfig(data=str(root), output=tmp_path / name, cache_dir=tmp_path / "cache", **(quick | settings))
+    config = TrainConfig.of(data=str(root), output=tmp_path / name, cache_dir=tmp_path / "cache", **(quick | settings))
     return train(load_inputs(config))
 
 

@@ -24,7 +24,7 @@ def settings(root, tmp_path) -> dict:
 def test_the_seed_of_the_split_is_kept_with_the_settings(make_folder, tmp_path):
     root = make_folder()
     for given, kept in (({"seed": 3}, 3), ({"seed": 3, "split_seed": 0}, 0)):
-        config = TrainConfig(**settings(root, tmp_path), **given)
+        config = TrainConfig.of(**settings(root, tmp_path), **given)
         assert load_inputs(config).config.to_json()["split_seed"] == kept
 
 
@@ -35,7 +35,7 @@ def test_strict_ends_with_the_reasons_if_a_picture_is_set_aside(make_folder, tmp
     (root / "cat" / "link.png").symlink_to("/etc/hostname")
     message = r"^--strict lets no picture be set aside; of 'photos' 26 would be, the first 'cat/link.png': a link out"
     with pytest.raises(UsageError, match=message):
-        load_inputs(TrainConfig(**settings(root, tmp_path)))
+        load_inputs(TrainConfig.of(**settings(root, tmp_path)))
     shown = capsys.readouterr().out.splitlines()
     assert "dog/page0.jpg: a web page, not a picture" in [line.strip() for line in shown]
     assert sum(": a " in line and "/" in line for line in shown) == SET_ASIDE_SHOWN
@@ -45,25 +45,25 @@ def test_strict_ends_with_the_reasons_if_a_picture_is_set_aside(make_folder, tmp
 def test_the_positive_class_is_told_and_kept(make_folder, tmp_path, capsys):
     root = make_folder()
     (root / "cat" / "5.png").unlink()
-    assert load_inputs(TrainConfig(**settings(root, tmp_path))).config.to_json()["positive"] == "cat"
+    assert load_inputs(TrainConfig.of(**settings(root, tmp_path))).config.to_json()["positive"] == "cat"
     assert "'cat' is the positive class, the one to find; --positive names another" in capsys.readouterr().out
-    named = load_inputs(TrainConfig(**settings(root, tmp_path), positive="dog"))
-    assert (named.config.positive, named.data.class_names) == ("dog", ("cat", "dog"))
-    _, searched = load_search_inputs(TuneConfig(**settings(root, tmp_path), positive="dog"))
-    assert searched[0].config.positive == "dog"
+    named = load_inputs(TrainConfig.of(**settings(root, tmp_path), positive="dog"))
+    assert (named.config.data.positive, named.data.class_names) == ("dog", ("cat", "dog"))
+    _, searched = load_search_inputs(TuneConfig.of(**settings(root, tmp_path), positive="dog"))
+    assert searched[0].config.data.positive == "dog"
 
 
 def test_strict_lets_good_pictures_pass(make_folder, tmp_path):
     root = make_folder()
     (root / "cat" / ".DS_Store").touch()
-    assert load_inputs(TrainConfig(**settings(root, tmp_path))).data.quarantine == []
+    assert load_inputs(TrainConfig.of(**settings(root, tmp_path))).data.quarantine == []
 
 
 def test_a_search_can_be_strict(make_folder, tmp_path):
     root = make_folder()
     (root / "cat" / "empty.jpg").touch()
     with pytest.raises(UsageError, match=r"1 would be, the first 'cat/empty.jpg': empty file. Mend or remove"):
-        load_search_inputs(TuneConfig(**settings(root, tmp_path)))
+        load_search_inputs(TuneConfig.of(**settings(root, tmp_path)))
 
 
 @pytest.mark.parametrize("load", [load_search_inputs, load_candidates])
@@ -73,7 +73,7 @@ def test_a_search_writes_nothing_into_the_data(make_folder, tmp_path, load, plac
     before = sorted(tmp_path.rglob("*"))
     flag = f"--{place.replace('_', '-')}"
     with pytest.raises(UsageError, match=f"{flag} must be outside the folder of --data"):
-        load(TuneConfig(**{**settings(root, tmp_path), place: root / "cat" / "deep"}))
+        load(TuneConfig.of(**{**settings(root, tmp_path), place: root / "cat" / "deep"}))
     assert sorted(tmp_path.rglob("*")) == before
 
 
@@ -84,9 +84,9 @@ def test_what_was_taken_from_the_training_pictures_is_told(make_folder, tmp_path
         (root / name).rename(root / "train" / name)
         (root / "val" / name).mkdir(parents=True)
         (root / "train" / name / "0.png").rename(root / "val" / name / "0.png")
-    load_inputs(TrainConfig(**settings(root, tmp_path)))
+    load_inputs(TrainConfig.of(**settings(root, tmp_path)))
     assert "test taken from the training pictures: the data has none of its own" in capsys.readouterr().out
-    load_inputs(TrainConfig(**settings(root, tmp_path), test_fraction=0.0))
+    load_inputs(TrainConfig.of(**settings(root, tmp_path), test_fraction=0.0))
     assert "taken from" not in capsys.readouterr().out
 
 
@@ -101,7 +101,7 @@ def test_look_alikes_of_given_splits_are_told_as_what_they_are(make_folder, tmp_
         (root / name).rmdir()
     with Image.open(root / "val" / "cat" / "0.png") as picture:
         picture.save(root / "train" / "cat" / "again.jpg", quality=95)
-    load_inputs(TrainConfig(**(settings(root, tmp_path) | {"strict": False})))
+    load_inputs(TrainConfig.of(**(settings(root, tmp_path) | {"strict": False})))
     shown = capsys.readouterr().out
     assert "1 val picture looks like a training picture; the splits are the data's own" in shown
     assert "stay on one side" not in shown

@@ -1,6 +1,5 @@
 """A phase learns, keeps the best, and steps as it is told."""
 
-import dataclasses
 import math
 
 import keras
@@ -8,14 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from app.config import TrainConfig
+from app.config import Optimizer, TrainConfig
 from data.pipeline import Examples, View
 from models.heads import build_head
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from training.learner import BatchTooLargeError, DivergedError, Learner, PhaseResult, PhaseState
 from training.optimizers import OPTIMIZERS, Rates, layer_decay_factors, make_optimizer
+from training.recipe import Plan
 
-CONFIG = TrainConfig(batch_size=8, patience=3)
+PLAN = Plan.of(TrainConfig.of(batch_size=8, patience=3))
 
 
 def examples(count: int = 32, seed: int = 0) -> Examples:
@@ -24,32 +24,32 @@ def examples(count: int = 32, seed: int = 0) -> Examples:
     return Examples([View(features, np.arange(count))], targets, np.ones(count, np.float32))
 
 
-def run(config=CONFIG, train=None, val=None, epochs=4, learning_rate=0.01):
-    head = build_head(6, BINARY, 2, head_units=(8,), dropout=0.2, seed=config.seed)
-    learner = Learner(head, BINARY, config.optimizer)
+def run(plan=PLAN, train=None, val=None, epochs=4, learning_rate=0.01):
+    head = build_head(6, BINARY, 2, head_units=(8,), dropout=0.2, seed=plan.config.training.seed)
+    learner = Learner(head, BINARY, plan.config.training.optimizer)
     train = train or examples()
-    result = learner.train("head", train, val, config, epochs=epochs, learning_rate=learning_rate, augment=False)
+    result = learner.train("head", train, val, plan, epochs=epochs, learning_rate=learning_rate, augment=False)
     return head, result
 
 
 def test_the_optimizers_are_those_that_the_config_offers():
-    from typing import get_args, get_type_hints
+    from typing import get_args
 
-    assert set(OPTIMIZERS) == set(get_args(get_type_hints(TrainConfig)["optimizer"]))
+    assert set(OPTIMIZERS) == set(get_args(Optimizer))
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("weight_decay", [None, 0.01])
 def test_every_optimizer_lowers_the_loss(optimizer, weight_decay):
-    config = TrainConfig(batch_size=8, optimizer=optimizer, weight_decay=weight_decay)
-    _, (results, _) = run(config, epochs=16, learning_rate=0.5 if optimizer in ("sgd", "adagrad") else 0.02)
+    plan = PLAN.replace(patience=10, optimizer=optimizer, weight_decay=weight_decay)
+    _, (results, _) = run(plan, epochs=16, learning_rate=0.5 if optimizer in ("sgd", "adagrad") else 0.02)
     assert results[-1].loss < 0.8 * results[0].loss
 
 
 def test_weight_decay_makes_weights_smaller():
     sizes = []
     for weight_decay in (0.0, 5.0):
-        head, _ = run(dataclasses.replace(CONFIG, weight_decay=weight_decay))
+        head, _ = run(PLAN.replace(weight_decay=weight_decay))
         sizes.append(sum(np.abs(weights).sum() for weights in head.get_weights()))
     assert sizes[1] < 0.9 * sizes[0]
 
@@ -61,9 +61,9 @@ def test_the_same_seed_gives_the_same_weights():
 
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_the_history_has_the_rate_of_each_epochs_last_step(precision):
-    _, learner = new_learner(dataclasses.replace(CONFIG, precision=precision))
+    _, learner = new_learner(PLAN.replace(precision=precision))
     settings = {"epochs": 4, "learning_rate": 0.01, "augment": False}
-    results, best_epoch = learner.train("head", examples(), None, CONFIG, **settings)
+    results, best_epoch = learner.train("head", examples(), None, PLAN, **settings)
     assert best_epoch == 4
     # Of 16 steps, the first 2 warm up.
     falling = [0.01 * (1 + math.cos(math.pi * (4 * epoch - 1 - 2) / 14)) / 2 for epoch in range(1, 5)]
@@ -72,9 +72,9 @@ def test_the_history_has_the_rate_of_each_epochs_last_step(precision):
 
 
 def test_a_constant_learning_rate_stays_and_answers_for_fewer_epochs():
-    config = dataclasses.replace(CONFIG, schedule="constant")
-    _, (long, _) = run(config, val=examples(seed=1), epochs=6)
-    _, (short, _) = run(config, val=examples(seed=1), epochs=3)
+    plan = PLAN.replace(schedule="constant")
+    _, (long, _) = run(plan, val=examples(seed=1), epochs=6)
+    _, (short, _) = run(plan, val=examples(seed=1), epochs=3)
     assert [result.learning_rate for result in long] == pytest.approx([0.01] * 6)
     assert long[:3] == short
 
@@ -84,11 +84,11 @@ def test_a_second_phase_starts_afresh_in_the_same_graph():
     start = head.get_weights()
     learner = Learner(head, BINARY, "adam")
     settings = {"epochs": 3, "learning_rate": 0.01, "augment": False}
-    first = learner.train("head", examples(), examples(seed=1), CONFIG, **settings)
+    first = learner.train("head", examples(), examples(seed=1), PLAN, **settings)
     head.set_weights(start)
-    learner.train("head", examples(), None, CONFIG, **(settings | {"learning_rate": 0.3}))
+    learner.train("head", examples(), None, PLAN, **(settings | {"learning_rate": 0.3}))
     head.set_weights(start)
-    again = learner.train("head", examples(), examples(seed=1), CONFIG, **settings)
+    again = learner.train("head", examples(), examples(seed=1), PLAN, **settings)
     assert [epoch.val_loss for epoch in again.epochs] == [epoch.val_loss for epoch in first.epochs]
 
 
@@ -97,7 +97,7 @@ def test_the_best_weights_are_kept_and_waiting_ends():
     upside_down = val._replace(targets=1 - val.targets)
     start = [w.copy() for w in build_head(6, BINARY, 2, head_units=(8,), dropout=0.2).get_weights()]
     head, (results, best_epoch) = run(val=upside_down, epochs=20)
-    assert len(results) == CONFIG.patience
+    assert len(results) == PLAN.config.training.patience
     assert best_epoch == 0
     for before, after in zip(start, head.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
@@ -117,7 +117,7 @@ def test_sample_weights_count_for_the_losses_and_not_for_the_accuracies():
     head = build_head(6, BINARY, 2, head_units=(8,))
     settings = {"epochs": 1, "learning_rate": 1e-12, "augment": False}
     head.layers[-1].kernel.assign(keras.random.normal((8, 1), seed=0))
-    (epoch,), _ = Learner(head, BINARY, "adam").train("head", train, val, CONFIG, **settings)
+    (epoch,), _ = Learner(head, BINARY, "adam").train("head", train, val, PLAN, **settings)
     for each, loss, accuracy in (
         (train, epoch.loss, epoch.accuracy),
         (val, epoch.val_loss, epoch.val_accuracy),
@@ -139,7 +139,7 @@ def updated(gradient: float, factors: dict[str, float], **settings) -> list[np.n
     shapes = {"early": (3, 2), "late": (3, 2), "bias": (2,), "gamma": (1,)}
     variables = [keras.Variable(np.ones(shape, np.float32), name=name) for name, shape in shapes.items()]
     rates = Rates()
-    rates.assign(TrainConfig(schedule="constant", **settings), 0.1, steps=2, epochs=1)
+    rates.assign(TrainConfig.of(schedule="constant", **settings), 0.1, steps=2, epochs=1)
     optimizer = make_optimizer("adam", rates, variables, factors=factors)
     for _ in range(2):  # the first step warms up
         optimizer.apply([np.full(shape, gradient, np.float32) for shape in shapes.values()], variables)
@@ -183,17 +183,17 @@ def test_balanced_weights_make_classes_equal():
     np.testing.assert_allclose(weights, [0.75, 1.125, 1])
 
 
-def states(phase_settings: dict, config: TrainConfig) -> tuple[list[PhaseState], list[np.ndarray], PhaseResult]:
+def states(phase_settings: dict, plan: Plan) -> tuple[list[PhaseState], list[np.ndarray], PhaseResult]:
     """Trains a phase; returns its state after every step, its weights and its result."""
-    head, learner = new_learner(config)
+    head, learner = new_learner(plan)
     seen = []
-    result = learner.train("head", config=config, on_step=lambda make: seen.append(make()), **phase_settings)
+    result = learner.train("head", plan=plan, on_step=lambda make: seen.append(make()), **phase_settings)
     return seen, [variable.numpy() for variable in head.variables], result
 
 
-def new_learner(config: TrainConfig) -> tuple[keras.Model, Learner]:
-    head = build_head(6, BINARY, 2, head_units=(8,), dropout=0.5, seed=config.seed)
-    return head, Learner(head, BINARY, config.optimizer, precision=config.precision)
+def new_learner(plan: Plan) -> tuple[keras.Model, Learner]:
+    head = build_head(6, BINARY, 2, head_units=(8,), dropout=0.5, seed=plan.config.training.seed)
+    return head, Learner(head, BINARY, plan.config.training.optimizer, precision=plan.config.training.precision)
 
 
 @pytest.mark.parametrize(
@@ -207,14 +207,14 @@ def new_learner(config: TrainConfig) -> tuple[keras.Model, Learner]:
 )
 def test_a_phase_goes_on_from_any_step_as_if_it_had_not_stopped(optimizer, precision, monkeypatch):
     monkeypatch.setattr("training.learner.STEPS_PER_CALL", 3)
-    config = dataclasses.replace(CONFIG, optimizer=optimizer, precision=precision)
+    plan = PLAN.replace(optimizer=optimizer, precision=precision)
     settings = {"train": examples(60), "val": examples(seed=1), "epochs": 4, "learning_rate": 0.05, "augment": False}
-    seen, weights, result = states(settings, config)
+    seen, weights, result = states(settings, plan)
     assert {state.step for state in seen} == {0, 3, 6, 8}
     assert sum(state.step == 8 for state in seen) == 2 * 4, "before and while validating"
     for state in seen[::2]:
-        head, learner = new_learner(config)
-        again = learner.train("head", config=config, state=state, **settings)
+        head, learner = new_learner(plan)
+        again = learner.train("head", plan=plan, state=state, **settings)
         assert again == result
         for variable, value in zip(head.variables, weights, strict=True):
             np.testing.assert_array_equal(variable.numpy(), value)
@@ -224,24 +224,24 @@ def test_a_phase_that_had_waited_long_enough_ends_at_once():
     val = examples(seed=1)
     settings = {"train": examples(), "val": val._replace(targets=1 - val.targets), "epochs": 20}
     settings |= {"learning_rate": 0.01, "augment": False}
-    seen, _, result = states(settings, CONFIG)
-    head, learner = new_learner(CONFIG)
-    again = learner.train("head", config=CONFIG, state=seen[-1], on_step=pytest.fail, **settings)
+    seen, _, result = states(settings, PLAN)
+    head, learner = new_learner(PLAN)
+    again = learner.train("head", plan=PLAN, state=seen[-1], on_step=pytest.fail, **settings)
     assert again == result
-    for weights, start in zip(head.get_weights(), new_learner(CONFIG)[0].get_weights(), strict=True):
+    for weights, start in zip(head.get_weights(), new_learner(PLAN)[0].get_weights(), strict=True):
         np.testing.assert_array_equal(weights, start)
 
 
 def test_what_diverges_keeps_the_best_weights_before():
     settings = {"val": examples(seed=1), "learning_rate": 0.01, "augment": False}
-    config = dataclasses.replace(CONFIG, schedule="constant")
-    good, learner = new_learner(config)
-    assert learner.train("head", examples(), config=config, epochs=1, **settings).best_epoch == 1
-    head, learner = new_learner(config)
+    plan = PLAN.replace(schedule="constant")
+    good, learner = new_learner(plan)
+    assert learner.train("head", examples(), plan=plan, epochs=1, **settings).best_epoch == 1
+    head, learner = new_learner(plan)
     weights = head.trainable_variables[-2]
     with pytest.raises(DivergedError, match="the loss is nan in epoch 2") as error:
         learner.train(
-            "head", examples(), config=config, epochs=6, on_epoch=lambda _: weights.assign(weights * np.nan), **settings
+            "head", examples(), plan=plan, epochs=6, on_epoch=lambda _: weights.assign(weights * np.nan), **settings
         )
     assert [math.isfinite(epoch.loss) for epoch in error.value.result.epochs] == [True, False]
     assert error.value.result.best_epoch == 1
@@ -250,12 +250,12 @@ def test_what_diverges_keeps_the_best_weights_before():
 
 
 def test_a_step_that_needs_too_much_memory_is_told_from_everything_else():
-    _, learner = new_learner(CONFIG)
+    _, learner = new_learner(PLAN)
 
     def fail(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    settings = {"val": examples(seed=1), "config": CONFIG, "epochs": 1, "learning_rate": 0.1, "augment": False}
+    settings = {"val": examples(seed=1), "plan": PLAN, "epochs": 1, "learning_rate": 0.1, "augment": False}
     graphs = learner._graphs
     learner._graphs = graphs._replace(train_steps=fail)
     with pytest.raises(BatchTooLargeError):

@@ -14,9 +14,10 @@ from models.heads import build_head
 from tasks.classification import MULTICLASS
 from training.inputs import load_inputs
 from training.range_test import DIVERGED, HIGHEST, LOWEST, STEPS, STEPS_PER_TENFOLD, choose_rate, range_test
+from training.recipe import Plan
 from training.run import train
 
-CONFIG = TrainConfig(batch_size=32)
+PLAN = Plan.of(TrainConfig.of(batch_size=32))
 
 
 def examples(count: int = 256, scale: float = 1.0) -> Examples:
@@ -30,8 +31,8 @@ def make_head() -> keras.Sequential:
     return build_head(16, MULTICLASS, 4, head_units=(8,), dropout=0.2)
 
 
-def curve_of(head: keras.Sequential | None = None, train: Examples | None = None, config=CONFIG, **settings):
-    return range_test(head or make_head(), MULTICLASS, train or examples(), config, augment=False, **settings)
+def curve_of(head: keras.Sequential | None = None, train: Examples | None = None, plan=PLAN, **settings):
+    return range_test(head or make_head(), MULTICLASS, train or examples(), plan, augment=False, **settings)
 
 
 def made_curve(losses) -> pd.DataFrame:
@@ -69,7 +70,7 @@ def test_the_first_loss_is_that_of_the_weights_it_starts_from():
 def test_the_same_seed_gives_the_same_curve_and_another_one_another():
     first = curve_of()
     pd.testing.assert_frame_equal(curve_of(), first)
-    assert not curve_of(config=TrainConfig(batch_size=32, seed=1)).equals(first)
+    assert not curve_of(plan=PLAN.replace(seed=1)).equals(first)
 
 
 def test_it_ends_where_the_loss_diverges():
@@ -82,10 +83,10 @@ def test_it_ends_where_the_loss_diverges():
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd", "lion"])
 def test_the_loss_falls_around_the_rate_and_wider_features_get_a_lower_one(optimizer):
-    config = TrainConfig(batch_size=32, optimizer=optimizer)
+    plan = PLAN.replace(optimizer=optimizer)
     rates = []
     for scale in (1, 10):
-        curve = curve_of(train=examples(scale=scale), config=config)
+        curve = curve_of(train=examples(scale=scale), plan=plan)
         rates.append(choose_rate(curve))
         position = int(np.searchsorted(curve["learning_rate"], rates[-1]))
         assert curve["smoothed_loss"][position] < curve["smoothed_loss"][: position // 2].min()
@@ -125,14 +126,14 @@ def test_a_run_that_finds_its_rate_is_the_run_with_that_rate(make_folder, tmp_pa
         "dropout": 0.3,
         "augment": augment,
     }
-    found = train(load_inputs(TrainConfig(**settings, learning_rate="find", output=tmp_path / "found")))
+    found = train(load_inputs(TrainConfig.of(**settings, learning_rate="find", output=tmp_path / "found")))
     rate = json.loads((found / "config.json").read_text())["learning_rate"]
     assert LOWEST < rate < HIGHEST
     assert f"find       learning rate {rate:g}, " in capsys.readouterr().out
     assert (found / "figures" / "learning_rate.png").exists()
     assert list(pd.read_csv(found / "learning_rate.csv")) == ["learning_rate", "loss", "smoothed_loss"]
 
-    given = train(load_inputs(TrainConfig(**settings, learning_rate=rate, output=tmp_path / "given")))
+    given = train(load_inputs(TrainConfig.of(**settings, learning_rate=rate, output=tmp_path / "given")))
     for name in ("config.json", "predictions.csv"):
         assert (given / name).read_bytes() == (found / name).read_bytes()
     histories = [pd.read_csv(folder / "history.csv") for folder in (given, found)]

@@ -25,11 +25,11 @@ from training import recipe
     ],
 )
 def test_the_image_size_is_the_backbones_unless_the_pictures_are_small(backbone, typical_size, chosen):
-    assert recipe.choose_image_size(TrainConfig(), find(backbone), typical_size).image_size == chosen
+    assert recipe.choose_image_size(TrainConfig(), find(backbone), typical_size).data.image_size == chosen
 
 
 def test_a_given_size_stays():
-    assert recipe.choose_image_size(TrainConfig(image_size=160), find("vgg16"), 500).image_size == 160
+    assert recipe.choose_image_size(TrainConfig.of(image_size=160), find("vgg16"), 500).data.image_size == 160
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +38,9 @@ def cuts() -> list[Cut]:
 
 
 def test_everything_is_set_and_what_is_given_stays(cuts):
-    chosen = recipe.choose_training(TrainConfig(image_size=64, batch_size=7, trainable_layers=0, views=5), cuts, 100)
+    chosen = recipe.make_plan(TrainConfig.of(image_size=64, batch_size=7, trainable_layers=0, views=5), cuts, 100)
     assert (chosen.batch_size, chosen.trainable_layers, chosen.views) == (7, 0, 5)
-    assert not [field for field, value in chosen.to_json().items() if value is None and field not in OPEN]
+    assert not [field for field, value in chosen.config.to_json().items() if value is None and field not in OPEN]
 
 
 OPEN = {"layer_decay", "weight_decay", "image_size", "learning_rate", "fine_tune_augment", "split_seed", "positive"}
@@ -60,7 +60,7 @@ OPEN = {"layer_decay", "weight_decay", "image_size", "learning_rate", "fine_tune
 def test_fine_tuning_starts_where_the_fewest_numbers_cross(backbone, cut):
     model = backbones.build(find(backbone), find(backbone).image_size)
     found = find_cuts(model)
-    set_trainable(model.layers, recipe.choose_training(TrainConfig(), found, 5000).trainable_layers)
+    set_trainable(model.layers, recipe.make_plan(TrainConfig(), found, 5000).trainable_layers)
     assert cut_before_trainable(found, model).layer == cut
 
 
@@ -68,53 +68,53 @@ def test_fine_tuning_starts_where_the_fewest_numbers_cross(backbone, cut):
 @pytest.mark.parametrize("row", backbones.TABLE, ids=lambda row: row.name)
 def test_every_backbone_has_layers_to_fine_tune(row):
     found = find_cuts(backbones.build(row, row.image_size))
-    chosen = recipe.choose_training(TrainConfig(), found, 5000)
+    chosen = recipe.make_plan(TrainConfig(), found, 5000)
     (share,) = {cut.share_after for cut in found if cut.layers_after == chosen.trainable_layers} or {0.0}
     assert 0.03 < share < 0.25
 
 
 def test_no_more_layers_are_trained_than_there_are(cuts):
     most = len(backbones.build(find("mobilenet"), 224).layers)
-    config = TrainConfig(backbone="mobilenet", trainable_layers=most)
-    assert recipe.choose_training(config, cuts, 100).trainable_layers == most
+    config = TrainConfig.of(backbone="mobilenet", trainable_layers=most)
+    assert recipe.make_plan(config, cuts, 100).trainable_layers == most
     message = f"--trainable-layers must be 'all', or at most {most}, all layers of mobilenet; received {most + 1}."
     with pytest.raises(UsageError, match=re.escape(message)):
-        recipe.choose_training(TrainConfig(backbone="mobilenet", trainable_layers=most + 1), cuts, 100)
+        recipe.make_plan(TrainConfig.of(backbone="mobilenet", trainable_layers=most + 1), cuts, 100)
 
 
 @pytest.mark.parametrize("other", [{"fine_tune_epochs": 0}, {"trainable_layers": 0}])
 def test_something_has_to_learn(cuts, other):
     with pytest.raises(UsageError, match="Nothing would learn"):
-        recipe.choose_training(TrainConfig(head_epochs=0, **other), cuts, 100)
+        recipe.make_plan(TrainConfig.of(head_epochs=0, **other), cuts, 100)
 
 
 def test_few_pictures_train_the_head_alone_unless_asked(cuts):
-    assert recipe.choose_training(TrainConfig(), cuts, 300).fine_tune_epochs == 0
-    assert recipe.choose_training(TrainConfig(trainable_layers=9), cuts, 300).fine_tune_epochs > 0
-    assert recipe.choose_training(TrainConfig(fine_tune_epochs=2), cuts, 300).fine_tune_epochs == 2
-    assert recipe.choose_training(TrainConfig(), cuts, 3000).fine_tune_epochs > 0
+    assert recipe.make_plan(TrainConfig(), cuts, 300).fine_tune_epochs == 0
+    assert recipe.make_plan(TrainConfig.of(trainable_layers=9), cuts, 300).fine_tune_epochs > 0
+    assert recipe.make_plan(TrainConfig.of(fine_tune_epochs=2), cuts, 300).fine_tune_epochs == 2
+    assert recipe.make_plan(TrainConfig(), cuts, 3000).fine_tune_epochs > 0
 
 
 def test_fewer_pictures_get_more_epochs(cuts):
-    epochs = [recipe.choose_training(TrainConfig(), cuts, count).head_epochs for count in (200, 4000, 100_000)]
+    epochs = [recipe.make_plan(TrainConfig(), cuts, count).head_epochs for count in (200, 4000, 100_000)]
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[0] > epochs[-1] >= 1
 
 
 def test_without_pretrained_weights_the_whole_backbone_learns(cuts):
-    chosen = recipe.choose_training(TrainConfig(weights="none"), cuts, 100)
+    chosen = recipe.make_plan(TrainConfig.of(weights="none"), cuts, 100)
     assert (chosen.trainable_layers, chosen.head_epochs) == ("all", 0)
 
 
 def test_without_augmentation_there_is_one_view(cuts):
-    assert recipe.choose_training(TrainConfig(), cuts, 100).views > 1
+    assert recipe.make_plan(TrainConfig(), cuts, 100).views > 1
     for augment in ("none", "fresh"):
-        assert recipe.choose_training(TrainConfig(augment=augment, views=3), cuts, 100).views == 1
+        assert recipe.make_plan(TrainConfig.of(augment=augment, views=3), cuts, 100).views == 1
 
 
 def test_few_steps_get_a_lower_rate(cuts):
     rates = [
-        recipe.choose_training(TrainConfig(trainable_layers=9), cuts, count).fine_tune_learning_rate
+        recipe.make_plan(TrainConfig.of(trainable_layers=9), cuts, count).fine_tune_learning_rate
         for count in (50, 7000)
     ]
     assert rates[0] < rates[1] / 10
@@ -124,7 +124,8 @@ def test_narrow_features_get_a_higher_rate_for_the_head():
     features = np.random.default_rng(0).normal(size=(500, 20)).astype(np.float32)
 
     def rate(features: np.ndarray | None, **settings) -> float:
-        return recipe.choose_head_learning_rate(TrainConfig(**{"batch_size": 32} | settings), features).learning_rate
+        plan = recipe.Plan.of(TrainConfig.of(**{"batch_size": 32} | settings))
+        return recipe.choose_head_learning_rate(plan, features).learning_rate
 
     assert [rate(features), rate(features * 0.5)] == pytest.approx([1e-3, 2e-3], rel=0.1)
     assert rate(features * 0) == pytest.approx(1e-2)
@@ -136,9 +137,9 @@ def test_narrow_features_get_a_higher_rate_for_the_head():
     ("optimizer", "batch_size", "factor"), [("adam", 32, 1), ("adam", 128, 2), ("lion", 8, 0.5), ("sgd", 128, 4)]
 )
 def test_the_rates_belong_to_the_batch_size(cuts, optimizer, batch_size, factor):
-    config = TrainConfig(optimizer=optimizer, batch_size=batch_size, weights="none")
-    assert recipe.choose_training(config, cuts, 1000).fine_tune_learning_rate == 1e-3 * factor
-    assert recipe.choose_head_learning_rate(config, None).learning_rate == 1e-3 * factor
+    config = TrainConfig.of(optimizer=optimizer, batch_size=batch_size, weights="none")
+    assert recipe.make_plan(config, cuts, 1000).fine_tune_learning_rate == 1e-3 * factor
+    assert recipe.choose_head_learning_rate(recipe.make_plan(config, cuts, 1000), None).learning_rate == 1e-3 * factor
 
 
 @pytest.mark.parametrize(
@@ -155,13 +156,15 @@ def test_the_rates_belong_to_the_batch_size(cuts, optimizer, batch_size, factor)
     ],
 )
 def test_fine_tuning_is_augmented_as_the_head_where_it_can_be(cuts, settings, has_cut, chosen):
-    config = recipe.choose_training(TrainConfig(trainable_layers=9, **settings), cuts, 5000)
-    assert recipe.choose_fine_tune_augment(config, has_cut).fine_tune_augment == chosen
-    assert (config.views > 1) == ("views" in (config.augment, config.fine_tune_augment) and "views" not in settings)
+    plan = recipe.make_plan(TrainConfig.of(trainable_layers=9, **settings), cuts, 5000)
+    assert recipe.choose_fine_tune_augment(plan, has_cut).fine_tune_augment == chosen
+    assert (plan.views > 1) == (
+        "views" in (plan.augment, plan.config.training.fine_tune_augment) and "views" not in settings
+    )
 
 
 def test_views_are_refused_where_the_whole_network_is_fine_tuned(cuts):
-    config = TrainConfig(trainable_layers="all", fine_tune_augment="views")
-    chosen = recipe.choose_training(config, cuts, 5000)
+    config = TrainConfig.of(trainable_layers="all", fine_tune_augment="views")
+    chosen = recipe.make_plan(config, cuts, 5000)
     with pytest.raises(UsageError, match=r"--fine-tune-augment views needs .* Choose 'fresh' or 'none'"):
         recipe.choose_fine_tune_augment(chosen, has_cut=False)

@@ -1,6 +1,5 @@
 """The main job, end to end, on pictures made on the fly and on the bundled ones."""
 
-import dataclasses
 import json
 import os
 from pathlib import Path
@@ -47,7 +46,7 @@ CONTRACT = {
 
 def run(data: Path | str, tmp_path: Path, name: str = "run", **settings) -> Path:
     quick = {"backbone": "mobilenet", "weights": "none", "image_size": 32, "head_epochs": 1, "fine_tune_epochs": 1}
-    config = TrainConfig(data=str(data), output=tmp_path / name, cache_dir=tmp_path / "cache", **(quick | settings))
+    config = TrainConfig.of(data=str(data), output=tmp_path / name, cache_dir=tmp_path / "cache", **(quick | settings))
     return train(load_inputs(config))
 
 
@@ -146,7 +145,7 @@ def test_the_quarantine_names_the_file_and_the_reason(finished):
 def test_a_run_repeats_from_its_config(finished, tmp_path):
     config = TrainConfig.from_file(finished / "config.json")
     settings = config.to_json() | {"output": tmp_path / "again", "cache_dir": tmp_path / "cache"}
-    again = train(load_inputs(TrainConfig(**settings)))
+    again = train(load_inputs(TrainConfig.of(**settings)))
     for name in ("config.json", "predictions.csv", "confusion_matrix.csv"):
         assert (again / name).read_bytes() == (finished / name).read_bytes()
 
@@ -154,7 +153,7 @@ def test_a_run_repeats_from_its_config(finished, tmp_path):
 def test_another_seed_gives_another_result(finished, tmp_path):
     config = TrainConfig.from_file(finished / "config.json")
     settings = config.to_json() | {"output": tmp_path / "again", "cache_dir": tmp_path / "cache", "seed": 1}
-    again = train(load_inputs(TrainConfig(**settings)))
+    again = train(load_inputs(TrainConfig.of(**settings)))
     assert (again / "predictions.csv").read_bytes() != (finished / "predictions.csv").read_bytes()
 
 
@@ -275,7 +274,7 @@ def test_too_large_a_batch_is_halved_until_it_fits(make_folder, tmp_path, monkey
     root, train_phase = make_folder(), Learner.train
 
     def train_with_little_memory(learner, phase, train, val, config, **settings):
-        if phase == "fine_tune" and config.batch_size > 3:
+        if phase == "fine_tune" and config.training.batch_size > 3:
             raise BatchTooLargeError
         return train_phase(learner, phase, train, val, config, **settings)
 
@@ -300,12 +299,12 @@ def test_a_resumed_run_halves_its_batch_as_one_that_was_never_stopped(make_folde
         raise KeyboardInterrupt
 
     def train_with_little_memory(learner, phase, train, val, config, **settings):
-        if config.batch_size > 6:
+        if config.training.batch_size > 6:
             raise BatchTooLargeError
         return train_phase(learner, phase, train, val, config, **settings)
 
     monkeypatch.setattr(Learner, "train", stopped)
-    with pytest.raises(KeyboardInterrupt), open_folder(TrainConfig(**settings, **places)) as config:
+    with pytest.raises(KeyboardInterrupt), open_folder(TrainConfig.of(**settings, **places)) as config:
         train(load_inputs(config))
     monkeypatch.setattr(Learner, "train", train_with_little_memory)
     with open_folder(read_begun(tmp_path / "run")) as config:
@@ -342,8 +341,7 @@ def test_a_batch_that_the_memory_cannot_hold_is_told_before(make_folder, tmp_pat
 
 
 def test_a_run_that_was_begun_goes_on_with_its_phases(finished, tmp_path, monkeypatch):
-    config = dataclasses.replace(
-        TrainConfig.from_file(finished / "config.json"),
+    config = TrainConfig.from_file(finished / "config.json").replace(
         output=tmp_path / "run",
         cache_dir=finished.parent / "cache",
         tensorboard=True,

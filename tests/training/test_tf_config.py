@@ -15,7 +15,7 @@ ADDRESSES = ["a:1", "b:1", "c:1"]
 def read(monkeypatch, content, **settings) -> Worker | None:
     text = content if isinstance(content, str) else json.dumps(content)
     monkeypatch.setenv("TF_CONFIG", text)
-    return read_worker(TrainConfig(**{"output": Path("run")} | settings))
+    return read_worker(TrainConfig.of(**{"output": Path("run")} | settings))
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_several_machines_need_the_variable_and_a_folder(monkeypatch):
     monkeypatch.delenv("TF_CONFIG", raising=False)
     assert read_worker(TrainConfig()) is None
     with pytest.raises(UsageError, match=r"--strategy multiworker needs TF_CONFIG.*python -m devices.launch 2"):
-        read_worker(TrainConfig(strategy="multiworker"))
+        read_worker(TrainConfig.of(strategy="multiworker"))
     task = {"cluster": {"worker": ADDRESSES}, "task": {"type": "worker", "index": 1}}
     with pytest.raises(UsageError, match="Several workers need --output"):
         read(monkeypatch, task, output=None)

@@ -1,6 +1,5 @@
 """A ranking tells features that help from those that do not, and leaves what a training then starts from."""
 
-import dataclasses
 import time
 
 import numpy as np
@@ -97,7 +96,7 @@ def test_fewer_training_pictures_than_neighbours_suffice():
 
 @pytest.fixture
 def config(make_folder, tmp_path) -> TuneConfig:
-    return TuneConfig(
+    return TuneConfig.of(
         data=str(make_folder(classes=("cat", "dog", "owl"), count=12)),
         cache_dir=tmp_path / "cache",
         output=tmp_path / "ranking",
@@ -141,15 +140,15 @@ def test_a_ranking_leaves_a_table_a_figure_and_the_command_to_go_on_with(config,
     console.print(ranking_table(pd.DataFrame([widest._replace(pictures_per_second=1234.0)])))
     assert max(map(len, capsys.readouterr().out.rstrip().splitlines())) <= 80
     command = next(line for line in shown.splitlines() if line.startswith("go on")).split("train.py ")[1]
-    assert parse_config(command.split()).backbone == "efficientnet_lite0"
+    assert parse_config(command.split()).model.backbone == "efficientnet_lite0"
 
 
 @pytest.mark.usefixtures("no_downloads")
 def test_the_same_command_again_takes_all_from_the_store_and_ranks_the_same(config):
     first = pd.read_csv(run(config) / "ranking.csv")
-    entries = Store(config.cache_dir / "store", 10**9).entries()
+    entries = Store(config.run.cache_dir / "store", 10**9).entries()
     second = pd.read_csv(run(config) / "ranking.csv")
-    assert len(Store(config.cache_dir / "store", 10**9).entries()) == len(entries)
+    assert len(Store(config.run.cache_dir / "store", 10**9).entries()) == len(entries)
     assert len([entry for entry in entries if entry.title.endswith("pooling")]) == 1
     pd.testing.assert_frame_equal(first.drop(columns="pictures_per_second"), second.drop(columns="pictures_per_second"))
 
@@ -157,10 +156,10 @@ def test_the_same_command_again_takes_all_from_the_store_and_ranks_the_same(conf
 @pytest.mark.usefixtures("no_downloads")
 def test_what_a_ranking_computes_a_training_finds_in_the_store(config, capsys):
     run(config)
-    store = Store(config.cache_dir / "store", 10**9)
+    store = Store(config.run.cache_dir / "store", 10**9)
     before = {entry.folder for entry in store.entries()}
-    places = {"data": config.data, "cache_dir": config.cache_dir, "image_size": 64, "val_fraction": 0.3}
-    inputs = load_inputs(TrainConfig(**places, views=1))
+    places = {"data": config.data.data, "cache_dir": config.run.cache_dir, "image_size": 64, "val_fraction": 0.3}
+    inputs = load_inputs(TrainConfig.of(**places, views=1))
     classifier = build_classifier(
         inputs.row, weights="imagenet", image_size=64, task=MULTICLASS, num_classes=3, head_units=(8,), seed=5
     )
@@ -178,27 +177,27 @@ def test_a_multi_label_table_is_ranked(config, tmp_path):
         for number, path in enumerate(sorted(root.rglob("*.png")))
     ]
     (tmp_path / "labels.csv").write_text("\n".join(["path,label", *lines]) + "\n")
-    folder = run(dataclasses.replace(config, data=str(tmp_path / "labels.csv")))
+    folder = run(config.replace(data=str(tmp_path / "labels.csv")))
     assert 0 <= pd.read_csv(folder / "ranking.csv")["ridge_accuracy"][0] <= 1
 
 
 def test_by_default_those_are_ranked_whose_weights_are_on_this_machine(config, no_downloads):
-    assert [candidate.backbone for candidate in load_candidates(config)[1]] == ["efficientnet_lite0"]
+    assert [candidate.model.backbone for candidate in load_candidates(config)[1]] == ["efficientnet_lite0"]
     for name in ("resnet50", "inceptionv3"):
         (no_downloads / find(name).weights_file).touch()
-    by_size = dataclasses.replace(config, image_size=None)
-    assert [candidate.backbone for candidate in load_candidates(by_size)[1]] == [
+    by_size = config.replace(image_size=None)
+    assert [candidate.model.backbone for candidate in load_candidates(by_size)[1]] == [
         "efficientnet_lite0",
         "resnet50",
         "inceptionv3",
     ]
     # pictures of 40 pixels are enlarged four times at most
-    assert [candidate.image_size for candidate in load_candidates(by_size)[1]] == [160] * 3
+    assert [candidate.data.image_size for candidate in load_candidates(by_size)[1]] == [160] * 3
 
 
 @pytest.mark.usefixtures("no_downloads")
 def test_what_cannot_run_is_passed_over_with_the_reason(config, capsys, monkeypatch):
-    config = dataclasses.replace(config, backbone=("mobilenet", "inceptionv3", "efficientnet_lite0", "vgg16"))
+    config = config.replace(backbone=("mobilenet", "inceptionv3", "efficientnet_lite0", "vgg16"))
     for module in ("tuning.candidates", "training.inputs"):
         monkeypatch.setattr(f"{module}.check_available", lambda *_: None)
 
@@ -234,12 +233,12 @@ def test_what_cannot_run_is_passed_over_with_the_reason(config, capsys, monkeypa
 )
 def test_mistakes_are_answered_before_anything_is_decoded(config, change, message):
     with pytest.raises(UsageError, match=message):
-        load_candidates(dataclasses.replace(config, **change))
+        load_candidates(config.replace(**change))
 
 
 def test_a_folder_of_something_else_is_left_alone(config):
-    config.output.mkdir()
-    (config.output / "letter.txt").touch()
+    config.run.output.mkdir()
+    (config.run.output / "letter.txt").touch()
     with pytest.raises(UsageError, match="new or empty folder"):
         load_candidates(config)
 
@@ -252,17 +251,17 @@ def test_pictures_without_a_val_split_cannot_be_ranked_by(config):
 
 
 def test_the_command_keeps_what_differs_from_the_defaults():
-    config = TuneConfig(data="my photos", image_size=96, class_weights=True, rank_backbones=True, batch_size=(8,))
+    config = TuneConfig.of(data="my photos", image_size=96, class_weights=True, rank_backbones=True, batch_size=(8,))
     command = train_command(config, "vgg16")
     expected = "python train.py --data 'my photos' --backbone vgg16 --image-size 96 --class-weights"
     assert command == expected
 
 
 def test_the_folder_is_named_by_data_and_settings():
-    config = TuneConfig(data="tfds:beans", rank_backbones=True)
+    config = TuneConfig.of(data="tfds:beans", rank_backbones=True)
     assert search_folder(config).name.startswith("ranking-beans-")
-    assert search_folder(config) == search_folder(dataclasses.replace(config, cache_gb=1.0))
-    assert search_folder(config) != search_folder(dataclasses.replace(config, seed=1))
+    assert search_folder(config) == search_folder(config.replace(cache_gb=1.0))
+    assert search_folder(config) != search_folder(config.replace(seed=1))
 
 
 def test_the_figure_names_every_backbone_and_marks_those_that_none_beats():

@@ -5,29 +5,32 @@ import pytest
 from app.config import TrainConfig
 from app.errors import UsageError
 from app.escapes import visible
+from training.recipe import Plan
 from tuning.records import Records
 from tuning.trials import Outcome
 
 SEARCH = {"config": {"data": "photos"}, "inputs": ["0123"]}
-CONFIG = TrainConfig(
-    backbone="mobilenet",
-    head_units=(64,),
-    trainable_layers=3,
-    head_epochs=2,
-    fine_tune_epochs=1,
-    learning_rate=1e-3,
-    fine_tune_learning_rate=1e-4,
-    batch_size=32,
-    weight_decay=0.0,
-    views=4,
+PLAN = Plan.of(
+    TrainConfig.of(
+        backbone="mobilenet",
+        head_units=(64,),
+        trainable_layers=3,
+        head_epochs=2,
+        fine_tune_epochs=1,
+        learning_rate=1e-3,
+        fine_tune_learning_rate=1e-4,
+        batch_size=32,
+        weight_decay=0.0,
+        views=4,
+    )
 )
 
 
 @pytest.mark.parametrize("message", ["", "=HYPERLINK(1)", "'quoted'", "-1", 'ran out\rof memory, "all" of it'])
 def test_a_message_comes_back_as_it_was(tmp_path, message):
     outcome = Outcome(status="FAILED", val_accuracy=0.0, val_loss=9.0, seconds=1.5, message=message)
-    Records(tmp_path, SEARCH).add(0, CONFIG, outcome)
-    assert Records(tmp_path, SEARCH).known(0, CONFIG) == outcome._replace(message=visible(message))
+    Records(tmp_path, SEARCH).add(0, PLAN, outcome)
+    assert Records(tmp_path, SEARCH).known(0, PLAN) == outcome._replace(message=visible(message))
 
 
 @pytest.mark.parametrize("content", [b"", b"trial\n0\n", b"\xff\xfe", b'a,b\n"'])

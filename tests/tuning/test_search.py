@@ -1,7 +1,6 @@
 """A search finds, records, goes on where it was killed, and says what it found."""
 
 import contextlib
-import dataclasses
 import json
 import math
 import os
@@ -51,7 +50,7 @@ SMALL = {
 
 def settings(root: Path, tmp_path: Path, name: str = "search", **changes) -> TuneConfig:
     places = {"data": str(root), "cache_dir": tmp_path / "cache", "output": tmp_path / name}
-    return TuneConfig(**(SMALL | places | changes))
+    return TuneConfig.of(**(SMALL | places | changes))
 
 
 def run(config: TuneConfig) -> Path:
@@ -86,7 +85,9 @@ def test_every_trial_is_what_train_makes_of_its_settings(make_folder, tmp_path):
         folder = run(settings(root, tmp_path, f"search{depth}", trainable_layers=(depth,), max_trials=3))
         config = TrainConfig.from_file(folder / "best_config.json")
         places = {"cache_dir": tmp_path / "other", "output": tmp_path / f"run{depth}"}
-        metrics = json.loads((train(load_inputs(TrainConfig(**(vars(config) | places)))) / "metrics.json").read_text())
+        metrics = json.loads(
+            (train(load_inputs(TrainConfig.of(**(config.flat() | places)))) / "metrics.json").read_text()
+        )
         best = json.loads((folder / "search.json").read_text())["best"]
         assert metrics["val"]["accuracy"] == pytest.approx(best["val_accuracy"], abs=1e-6)
         assert metrics["calibration"]["val"]["log_loss_before"] == pytest.approx(best["val_loss"], rel=1e-3)
@@ -112,8 +113,8 @@ def test_a_search_whose_cache_is_too_small_stops_before_it_computes(make_folder,
     config = settings(root, tmp_path, cache_gb=0.0, fine_tune_augment="fresh")
     _, inputs = load_search_inputs(config)
     network = Network(inputs[0], config)
-    assert {network.complete(TrainConfig(trainable_layers=depth)).views for depth in network.depths} == {2}
-    trial = TrainConfig(trainable_layers=3, fine_tune_augment="fresh")
+    assert {network.complete(TrainConfig.of(trainable_layers=depth)).views for depth in network.depths} == {2}
+    trial = TrainConfig.of(trainable_layers=3, fine_tune_augment="fresh")
     assert network.complete(trial).fine_tune_augment == "fresh"
 
 
@@ -124,7 +125,7 @@ def test_no_trial_depends_on_those_before_it(make_folder, tmp_path):
         _, inputs = load_search_inputs(search_config)
         network = Network(inputs[0], search_config)
         for depth in order:
-            config = TrainConfig(trainable_layers=depth, batch_size=4, fine_tune_epochs=2, head_epochs=2, views=2)
+            config = TrainConfig.of(trainable_layers=depth, batch_size=4, fine_tune_epochs=2, head_epochs=2, views=2)
             ((_, outcome),) = network.run([network.complete(config)])
             outcomes.setdefault(depth, []).append(outcome.val_loss)
     for first, second in outcomes.values():
@@ -204,14 +205,14 @@ def test_every_default_depth_has_something_to_learn():
 
 def test_two_processes_do_not_work_on_one_search(make_folder, tmp_path):
     config = settings(make_folder(count=15), tmp_path, trainable_layers=(0,), max_trials=1)
-    with FileLock(lock_of(config.output)), pytest.raises(UsageError, match="Another process is at work"):
+    with FileLock(lock_of(config.fixed.run.output)), pytest.raises(UsageError, match="Another process is at work"):
         run(config)
 
 
 def test_without_output_the_folder_follows_from_the_settings(tmp_path):
-    one = TuneConfig(data="photos", max_trials=3)
-    assert search_folder(one) == search_folder(TuneConfig(data="photos", max_trials=9, workers=2))
-    assert search_folder(one) != search_folder(TuneConfig(data="photos", seed=1))
+    one = TuneConfig.of(data="photos", max_trials=3)
+    assert search_folder(one) == search_folder(TuneConfig.of(data="photos", max_trials=9, workers=2))
+    assert search_folder(one) != search_folder(TuneConfig.of(data="photos", seed=1))
     assert search_folder(one).parts[0] == "runs"
 
 
@@ -388,11 +389,16 @@ def test_weights_of_a_broken_network_are_named_at_once_by_every_command(make_fol
     weights = str(tmp_path / "x.weights.h5")
     backbone.save_weights(weights)
     config = settings(make_folder(count=8), tmp_path, backbone=("vgg16",), weights=weights)
-    places = {"data": config.data, "cache_dir": config.cache_dir, "image_size": 32, "output": config.output}
+    places = {
+        "data": config.fixed.data.data,
+        "cache_dir": config.fixed.run.cache_dir,
+        "image_size": 32,
+        "output": config.fixed.run.output,
+    }
     commands = {
-        "train": lambda: train(load_inputs(TrainConfig(**places, backbone="vgg16", weights=weights))),
+        "train": lambda: train(load_inputs(TrainConfig.of(**places, backbone="vgg16", weights=weights))),
         "tune": lambda: run(config),
-        "rank": lambda: rank(config, load_candidates(config)[1], config.output, time.perf_counter()),
+        "rank": lambda: rank(config, load_candidates(config)[1], config.fixed.run.output, time.perf_counter()),
     }
     with pytest.raises(UsageError, match=r"--weights must be .* its layer '.*' computes inf"):
         commands[command]()
@@ -416,5 +422,5 @@ def test_progress_counts_the_trials_of_this_search_alone(make_folder, tmp_path, 
         yield lambda shown: counts.append((len(shown), total))
 
     monkeypatch.setattr("tuning.search.live_board", board)
-    run(dataclasses.replace(config, max_trials=2))
+    run(config.replace(max_trials=2))
     assert counts == [(2, 2)]

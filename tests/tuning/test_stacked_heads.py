@@ -1,6 +1,5 @@
 """Heads that are trained together come out as they do alone."""
 
-import dataclasses
 import functools
 
 import keras
@@ -13,10 +12,11 @@ from models.heads import build_head
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from training.learner import Learner
 from training.optimizers import OPTIMIZERS, UPDATE_RULES
+from training.recipe import Plan
 from tuning.adjustable import HeadShape, is_adjustable
 from tuning.heads import HEADS_AT_ONCE, StackedHeads
 
-CONFIG = TrainConfig(batch_size=8, patience=3, dropout=0.3, learning_rate=0.02, head_epochs=6, views=1)
+PLAN = Plan.of(TrainConfig.of(batch_size=8, patience=3, dropout=0.3, learning_rate=0.02, head_epochs=6, views=1))
 
 
 def examples(task: str, seed: int, count: int = 44) -> Examples:
@@ -34,10 +34,11 @@ def builder(task: str, head_units: tuple[int, ...] = ()):
     return functools.partial(build_head, 6, task, 2 if task.two_classes else 3, head_units)
 
 
-def alone(config: TrainConfig, task: str, train: Examples, val: Examples, build=None):
-    head = (build or builder(task, config.head_units))(dropout=config.dropout, seed=config.seed)
-    settings = {"epochs": config.head_epochs, "learning_rate": config.learning_rate, "augment": False}
-    return head, Learner(head, task, config.optimizer).train("head", train, val, config, **settings)
+def alone(plan: Plan, task: str, train: Examples, val: Examples, build=None):
+    model, training = plan.config.model, plan.config.training
+    head = (build or builder(task, model.head_units))(dropout=model.dropout, seed=training.seed)
+    settings = {"epochs": plan.head_epochs, "learning_rate": plan.learning_rate, "augment": False}
+    return head, Learner(head, task, training.optimizer).train("head", train, val, plan, **settings)
 
 
 @pytest.mark.parametrize(
@@ -46,22 +47,22 @@ def alone(config: TrainConfig, task: str, train: Examples, val: Examples, build=
 )
 def test_every_optimizer_trains_each_as_if_alone(optimizer, task, head_units):
     train, val = examples(task, 0), examples(task, 1)
-    start = dataclasses.replace(CONFIG, optimizer=optimizer, head_units=head_units, seed=3)
+    start = PLAN.replace(optimizer=optimizer, head_units=head_units, seed=3)
     changes = (
         {"learning_rate": 0.2},
         {"dropout": 0.0, "head_epochs": 4},
         {"weight_decay": 0.5, "learning_rate": 0.05},
         {"schedule": "constant", "patience": 1},
     )
-    configs = [dataclasses.replace(start, **change) for change in changes]
+    plans = [start.replace(**change) for change in changes]
     stacked = StackedHeads(HeadShape(builder(task, head_units)), task, {UPDATE_RULES[optimizer]: 4})
     for _ in range(2):  # a second group finds the graphs as the first did
-        solved = stacked.train(train, val, configs, [config.head_epochs for config in configs])
-    for config, head in zip(configs, solved, strict=True):
-        model, result = alone(config, task, train, val)
+        solved = stacked.train(train, val, plans, [plan.head_epochs for plan in plans])
+    for plan, head in zip(plans, solved, strict=True):
+        model, result = alone(plan, task, train, val)
         expected = [(epoch.val_loss, epoch.val_accuracy) for epoch in result.epochs]
         np.testing.assert_allclose([tuple(judged) for judged in head.curve[1:]], expected, rtol=2e-4, atol=2e-5)
-        assert head.best_epoch(config.head_epochs) == result.best_epoch
+        assert head.best_epoch(plan.head_epochs) == result.best_epoch
         for mine, weights in zip(head.weights, model.get_weights(), strict=True):
             np.testing.assert_allclose(mine, weights, rtol=2e-3, atol=2e-4)
 
@@ -69,32 +70,32 @@ def test_every_optimizer_trains_each_as_if_alone(optimizer, task, head_units):
 def test_a_head_that_diverges_leaves_the_others_alone():
     train, val = examples(MULTICLASS, 0), examples(MULTICLASS, 1)
     wild = {"learning_rate": 10.0, "weight_decay": 10.0, "schedule": "constant", "patience": 30}
-    calm = dataclasses.replace(CONFIG, optimizer="sgd")
-    configs = [calm, dataclasses.replace(calm, **wild)]
+    calm = PLAN.replace(optimizer="sgd")
+    plans = [calm, calm.replace(**wild)]
     stacked = StackedHeads(HeadShape(builder(MULTICLASS)), MULTICLASS, {"sgd": 2})
     epochs = [6, 20]
-    together = stacked.train(train, val, configs, epochs)
-    single = stacked.train(train, val, configs[:1], epochs[:1])
+    together = stacked.train(train, val, plans, epochs)
+    single = stacked.train(train, val, plans[:1], epochs[:1])
     assert not np.isfinite(together[1].curve[-1].loss)
     np.testing.assert_allclose(together[0].curve, single[0].curve, rtol=1e-5)
 
 
 def test_as_many_heads_as_there_is_room_for():
-    configs = [dataclasses.replace(CONFIG, learning_rate=0.01 * (number + 1)) for number in range(HEADS_AT_ONCE)]
+    plans = [PLAN.replace(learning_rate=0.01 * (number + 1)) for number in range(HEADS_AT_ONCE)]
     stacked = StackedHeads(HeadShape(builder(BINARY)), BINARY, {"adam": HEADS_AT_ONCE})
-    solved = stacked.train(examples(BINARY, 0), examples(BINARY, 1), configs, [2] * HEADS_AT_ONCE)
+    solved = stacked.train(examples(BINARY, 0), examples(BINARY, 1), plans, [2] * HEADS_AT_ONCE)
     assert len({head.curve[-1].loss for head in solved}) == HEADS_AT_ONCE
 
 
 def test_optimizers_are_trained_side_by_side():
     train, val = examples(MULTICLASS, 0), examples(MULTICLASS, 1)
-    configs = [dataclasses.replace(CONFIG, optimizer=name) for name in ("sgd", "lion", "sgd", "adam")]
-    configs[2] = dataclasses.replace(configs[2], dropout=0.0)
+    plans = [PLAN.replace(optimizer=name) for name in ("sgd", "lion", "sgd", "adam")]
+    plans[2] = plans[2].replace(dropout=0.0)
     solved = StackedHeads(HeadShape(builder(MULTICLASS)), MULTICLASS, {"adam": 2, "lion": 1, "sgd": 4}).train(
-        train, val, configs, [6] * 4
+        train, val, plans, [6] * 4
     )
-    for config, head in zip(configs, solved, strict=True):
-        _, result = alone(config, MULTICLASS, train, val)
+    for plan, head in zip(plans, solved, strict=True):
+        _, result = alone(plan, MULTICLASS, train, val)
         assert [judged.loss for judged in head.curve[1:]] == pytest.approx(
             [e.val_loss for e in result.epochs], rel=2e-4
         )
@@ -133,12 +134,12 @@ def build_other_head(dropout: float = 0.0, seed: int = 0, share: float = 1.0) ->
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_a_head_of_other_layers_learns_as_if_alone(optimizer):
     train, val = examples(MULTICLASS, 0), examples(MULTICLASS, 1)
-    start = dataclasses.replace(CONFIG, optimizer=optimizer)
-    configs = [start, dataclasses.replace(start, dropout=0.1, weight_decay=0.1, learning_rate=0.05)]
+    start = PLAN.replace(optimizer=optimizer)
+    plans = [start, start.replace(dropout=0.1, weight_decay=0.1, learning_rate=0.05)]
     assert is_adjustable(build_other_head)
-    solved = StackedHeads(HeadShape(build_other_head), MULTICLASS, {optimizer: 2}).train(train, val, configs, [6, 6])
-    for config, head in zip(configs, solved, strict=True):
-        model, result = alone(config, MULTICLASS, train, val, build_other_head)
+    solved = StackedHeads(HeadShape(build_other_head), MULTICLASS, {optimizer: 2}).train(train, val, plans, [6, 6])
+    for plan, head in zip(plans, solved, strict=True):
+        model, result = alone(plan, MULTICLASS, train, val, build_other_head)
         expected = [(epoch.val_loss, epoch.val_accuracy) for epoch in result.epochs]
         np.testing.assert_allclose([tuple(judged) for judged in head.curve[1:]], expected, rtol=2e-4, atol=2e-5)
         for mine, weights in zip(head.weights, model.get_weights(), strict=True):
@@ -149,7 +150,9 @@ def test_a_head_that_uses_dropout_otherwise_is_trained_for_that_dropout():
     train, val = examples(MULTICLASS, 0), examples(MULTICLASS, 1)
     build = functools.partial(build_other_head, share=0.5)
     assert not is_adjustable(build)
-    (solved,) = StackedHeads(HeadShape(build, CONFIG.dropout), MULTICLASS, {"adam": 1}).train(train, val, [CONFIG], [6])
-    _, result = alone(CONFIG, MULTICLASS, train, val, build)
+    (solved,) = StackedHeads(HeadShape(build, PLAN.config.model.dropout), MULTICLASS, {"adam": 1}).train(
+        train, val, [PLAN], [6]
+    )
+    _, result = alone(PLAN, MULTICLASS, train, val, build)
     losses = [epoch.val_loss for epoch in result.epochs]
     assert [judged.loss for judged in solved.curve[1:]] == pytest.approx(losses, rel=2e-4)

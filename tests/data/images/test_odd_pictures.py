@@ -36,7 +36,7 @@ def odd_run(tmp_path_factory):
     """The folder, what is expected of its files, and a run on it."""
     root = tmp_path_factory.mktemp("odd")
     expected = write_odd_pictures(root / "photos")
-    config = TrainConfig(
+    config = TrainConfig.of(
         data=str(root / "photos"),
         image_size=SIZE,
         head_epochs=1,
