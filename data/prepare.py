@@ -13,7 +13,7 @@ from app.errors import UsageError, did_you_mean, unknown_choice
 from app.terminal import counted, show_stage
 from data.code_digest import code_digest
 from data.doubts import check_class_names, find_cautions
-from data.kinds import Inputs, Kind, Reader
+from data.kinds import Inputs, Kind, Reader, Shown
 from data.near_duplicates import MOST_COMPARED, Groups, group_near_duplicates
 from data.preflight import Preflight, SetAside, check_examples, reading
 from data.sources import SPLITS, Example, Source, Split, natural_order, printable
@@ -76,6 +76,11 @@ class Data(NamedTuple):
             "count": len(positions),
             **reading(self.reader),
         }
+
+    def show(self, position: int, title: str) -> Shown:
+        """Shows an example for pages and figures."""
+        one = tuple(values[position] for values in self.inputs)
+        return self.kind.show(one, self.examples[position].place, title)
 
     def display_path(self, path: Path) -> str:
         """Returns the path of an example as tables show it: relative to the data's folder."""

@@ -51,7 +51,7 @@ from app.config import TrainConfig
 from app.terminal import import_tensorflow
 from data.sources import SPLITS
 from notebooks.beginning import make_work_folder, quietly, some_pictures
-from reports.baselines import raw_pixels_accuracy
+from reports.baselines import simple_accuracy
 from training.inputs import load_inputs
 
 import_tensorflow()
@@ -102,7 +102,8 @@ pd.DataFrame({split: pd.Series(labels[some.splits[split]]).value_counts() for sp
 # %%
 results = {}
 started = time.perf_counter()
-accuracy = raw_pixels_accuracy(some.inputs[0], some.targets, some.splits["train"], some.splits["val"], some.task)
+baseline, splits = some.kind.baseline, some.splits
+accuracy = simple_accuracy(baseline, some.inputs, some.targets, splits["train"], splits["val"], some.task)
 results["raw pixels,\nlinear model"] = {"accuracy": accuracy, "seconds": time.perf_counter() - started}
 print(f"val accuracy {accuracy:.1%}")
 

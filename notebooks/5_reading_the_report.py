@@ -170,7 +170,7 @@ mistakes = explain_mistakes(inputs.data, outputs, "test", model)
 shown = mistakes.shown[:6]
 print(f"{mistakes.num_mistakes} mistakes; the most confident:")
 show_pictures(
-    [each.pixels for each in shown] + [each.overlay for each in shown],
+    [each.sides[row].pixels for row in (0, 1) for each in shown],
     [f"label: {each.label}\n{each.said}" for each in shown] + [""] * len(shown),
     columns=len(shown),
 )

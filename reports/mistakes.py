@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from app.terminal import attempt
-from data.images.explain import grad_cam, overlay
+from data.kinds import Shown
 from data.prepare import Data
 from data.sources import Split
 from reports.page import percent
@@ -26,10 +26,8 @@ class Explained(NamedTuple):
     """The wrong or least confident class, and the confidence, in words."""
     certainty: float
     """Confidence as a fraction."""
-    pixels: np.ndarray
-    """uint8 (height, width, 3)."""
-    overlay: np.ndarray | None
-    """uint8 (height, width, 3), with bright places where the network found evidence."""
+    sides: list[Shown]
+    """The example, and what spoke for the answer where that is known."""
 
 
 class Mistakes(NamedTuple):
@@ -44,10 +42,10 @@ class Mistakes(NamedTuple):
 
 
 def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras.Model) -> Mistakes:
-    """Chooses the most confident mistakes and computes their Grad-CAM maps.
+    """Chooses the most confident mistakes, and lets the kind of input explain them.
 
     Args:
-        data: the pictures.
+        data: the examples.
         outputs: float32 (n, num_outputs) for the split.
         split: the measured split.
         model: the model that gave the outputs.
@@ -60,9 +58,7 @@ def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras
         rows = wrong[np.argsort(-certainty[wrong], kind="stable")][:MOST_SHOWN]
     else:
         rows = np.argsort(certainty, kind="stable")[:LEAST_SURE_SHOWN]
-    pictures = data.inputs[0][positions[rows]]
-    heatmaps = attempt("Where it looked (Grad-CAM)", lambda: grad_cam(model, pictures, classes[rows]))
-    unexplained = heatmaps if isinstance(heatmaps, str) else None
+    looked, unexplained = _explain(data, model, positions[rows], classes[rows])
     labels = label_texts(answers.truth[rows], data.class_names)
     shown = []
     for index, row in enumerate(rows):
@@ -70,9 +66,22 @@ def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras
         denied = "not " if not answers.predicted[row, decided] else ""
         path = data.display_path(data.examples[positions[row]].path)
         said = f"{denied}{data.class_names[decided]}, {percent(float(certainty[row]))} sure"
-        looked = None if isinstance(heatmaps, str) else overlay(pictures[index], heatmaps[index])
-        shown.append(Explained(path, labels[index] or NO_LABEL, said, float(certainty[row]), pictures[index], looked))
+        label = labels[index] or NO_LABEL
+        sides = [data.show(positions[row], label), *looked[index : index + 1]]
+        shown.append(Explained(path, label, said, float(certainty[row]), sides))
     return Mistakes(len(wrong), shown, unexplained)
+
+
+def _explain(
+    data: Data, model: keras.Model, positions: np.ndarray, classes: np.ndarray
+) -> tuple[list[Shown], str | None]:
+    """Returns what spoke for each answer, or nothing and the reason; a kind without explanations needs none."""
+    explain = data.kind.explain
+    if explain is None:
+        return [], None
+    inputs = tuple(values[positions] for values in data.inputs)
+    found = attempt("Where it looked (Grad-CAM)", lambda: explain(model, inputs, classes))
+    return ([], found) if isinstance(found, str) else (found, None)
 
 
 def _decisions(answers: Answers) -> tuple[np.ndarray, np.ndarray]:

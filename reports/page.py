@@ -15,10 +15,8 @@ from typing import Any
 
 import jinja2
 import matplotlib
-import numpy as np
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
-from PIL import Image
 
 from app.escapes import visible
 from app.files import write_text
@@ -26,9 +24,6 @@ from app.files import write_text
 FOLDER = Path(__file__).parent
 SPACE = "\u00a0"
 """No-break space, which keeps a number and its unit on one line."""
-LONGEST_SIDE = 224
-"""Larger pictures are shrunk to this size for a page, pixels."""
-JPEG_QUALITY = 85
 SIGNIFICANT = 12
 """Decimals of a number that count; later ones are rounding errors of sums."""
 GREY_TOLERANCE = 12
@@ -114,15 +109,6 @@ def inline_svg(figure: Figure, description: str) -> Markup:
     width = 96 * figure.get_figwidth()
     opening = f'<svg role="img" aria-label="{escape(description)}" style="max-width: {width:.0f}px" '
     return Markup(opening + re.sub(r' (width|height)="[^"]*"', "", svg[len("<svg") :], count=2))
-
-
-def picture_uri(pixels: np.ndarray) -> str:
-    """Encodes a picture, uint8 (height, width, 3), as a data URI."""
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    picture.thumbnail((LONGEST_SIDE, LONGEST_SIDE), Image.Resampling.BOX)
-    written = io.BytesIO()
-    picture.save(written, "JPEG", quality=JPEG_QUALITY)
-    return f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
 
 
 def png_uri(path: Path) -> str | None:

@@ -19,7 +19,7 @@ from data.prepare import Data
 from data.sources import Split
 from reports import curves, plots
 from reports.mistakes import explain_mistakes
-from reports.page import inline_svg, picture_uri, png_uri
+from reports.page import inline_svg, png_uri
 from reports.per_class import confusion_counts, frequent_confusions, per_class_table, truth_and_answers
 from reports.suspects import LabelError, suspects_table
 from reports.writer import write_figure, write_table
@@ -125,14 +125,12 @@ def certainty(facts: Facts) -> Content:
 def mistakes(facts: Facts) -> Content:
     """The most confident mistakes, with what the network looked at."""
     found = explain_mistakes(facts.data, facts.outputs[facts.split], facts.split, facts.model)
-    sides = [[side for side in (each.pixels, each.overlay) if side is not None] for each in found.shown]
-    titles = [f"{each.said}\nlabel: {each.label}" for each in found.shown]
-    sheet = plots.picture_sheet([np.concatenate(pair, axis=1) for pair in sides], titles)
-    write_figure(facts.folder / "figures" / "mistakes.png", sheet)
-    shown = [
-        {**each._asdict(), "uris": list(map(picture_uri, pair))} for each, pair in zip(found.shown, sides, strict=True)
-    ]
-    return {"count": found.num_mistakes, "shown": shown, "unexplained": found.unexplained}
+    sides = [[side.pixels for side in each.sides if side.pixels is not None] for each in found.shown]
+    if all(sides):
+        titles = [f"{each.said}\nlabel: {each.label}" for each in found.shown]
+        sheet = plots.picture_sheet([np.concatenate(pair, axis=1) for pair in sides], titles)
+        write_figure(facts.folder / "figures" / "mistakes.png", sheet)
+    return {"count": found.num_mistakes, "shown": found.shown, "unexplained": found.unexplained}
 
 
 def set_aside(facts: Facts) -> Content:
@@ -214,9 +212,10 @@ def _figure(facts: Facts, name: str, figure: Figure) -> Markup:
 
 def _example(data: Data, position: int) -> dict[str, str]:
     """An example as the page shows it."""
+    label = label_texts(data.task.truth(data.targets[[position]]), data.class_names)[0] or NO_LABEL
     return {
-        "uri": picture_uri(data.inputs[0][position]),
+        "shown": data.show(position, label).html,
         "path": data.display_path(data.examples[position].path),
-        "label": label_texts(data.task.truth(data.targets[[position]]), data.class_names)[0] or NO_LABEL,
+        "label": label,
         "split": next(split for split, positions in data.splits.items() if position in positions),
     }

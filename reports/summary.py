@@ -13,7 +13,7 @@ from app.config import TrainConfig
 from app.terminal import console, make_table, show_stage
 from data.prepare import Data
 from data.sources import Split
-from reports.baselines import raw_pixels_accuracy
+from reports.baselines import simple_accuracy
 from reports.page import SPACE, number, percent
 from tasks.metrics import (
     METRICS,
@@ -78,11 +78,19 @@ def build_record(
         "operating_point": _operating_point(data, outputs),
         "baseline": {
             "majority": majority_accuracy(data.targets[train], data.targets[compared]),
-            "raw_pixels": raw_pixels_accuracy(data.inputs[0], data.targets, train, compared, data.task),
+            **_simple(data, train, compared),
         },
         "epochs": {phase: int((history["phase"] == phase).sum()) for phase in ("head", "fine_tune")},
         "diverged": history.loc[~np.isfinite(history["loss"].astype(float)), "phase"].tolist(),
     }
+
+
+def _simple(data: Data, train: np.ndarray, measured: np.ndarray) -> dict[str, float | None]:
+    """Measures the simple baseline of the kind of input, where it has one."""
+    baseline = data.kind.baseline
+    if baseline is None:
+        return {}
+    return {baseline.name: simple_accuracy(baseline, data.inputs, data.targets, train, measured, data.task)}
 
 
 def _calibration(
@@ -117,9 +125,9 @@ def _operating_point(data: Data, outputs: dict[Split, np.ndarray]) -> dict[str, 
 def show_record(record: dict[str, Any], folder: Path) -> None:
     """Prints the results as a short table, and the path of the report."""
     table = results_table({split: record[split] for split in ("val", "test")})
-    for name, label in (("raw_pixels", "raw pixels"), ("majority", "majority")):
-        if record["baseline"][name] is not None:
-            table.add_row(label, f"{record['baseline'][name]:.1%}")
+    for name, accuracy in reversed(record["baseline"].items()):
+        if accuracy is not None:
+            table.add_row(name.replace("_", " "), f"{accuracy:.1%}")
     if table.row_count:
         console.print(table)
     if (folder / "report.html").exists():

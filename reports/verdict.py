@@ -22,8 +22,6 @@ DIVERGED = {
     "--fine-tune-learning-rate.",
 }
 """Caution for each phase that diverged."""
-METHODS = {"majority": "most frequent answer", "raw_pixels": "logistic regression on raw pixels"}
-"""Simple methods by their name in `metrics.json`."""
 
 
 class Verdict(NamedTuple):
@@ -89,7 +87,7 @@ def reach_verdict(record: dict[str, Any], task: Task, leaks: Leaks = NO_LEAKS, c
 
 def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:
     """Returns the accuracies of simple methods, as bars beside that of a model."""
-    known = [(METHODS[name], value) for name, value in baseline.items() if value is not None]
+    known = [(_method(name), value) for name, value in baseline.items() if value is not None]
     return [{"name": method, "value": value, "interval": None} for method, value in known]
 
 
@@ -133,6 +131,11 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, leaks: Leaks) ->
 def _alike(count: int, split: Split) -> str:
     looks = "picture looks" if count == 1 else "pictures look"
     return f"{count:,} {split} {looks} the same as a training picture (see below)"
+
+
+def _method(name: str) -> str:
+    """Describes a simple method by its name in `metrics.json`."""
+    return "most frequent answer" if name == "majority" else f"logistic regression on {name.replace('_', ' ')}"
 
 
 def _simple_cautions(baseline: dict[str, float | None], low: float, high: float) -> list[str]:
