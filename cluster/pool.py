@@ -33,7 +33,7 @@ ATTEMPTS = 4
 POLL = 1.0
 """Seconds between looks at the clock."""
 START_SECONDS = 3600.0
-"""Time without any worker after which the command ends: a worker may have to decode all pictures first."""
+"""Time without any worker after which the command ends: a worker may have to decode all examples first."""
 RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
 """Environment variables for any Ray, unless they are set: no usage reports."""
 LOCAL_SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}

@@ -19,7 +19,7 @@ Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 OUTPUT_LAYER = "probabilities"
 """Name of the layer that gives a model's outputs, which stay float32."""
 EXACT_LAYERS = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
-"""Pixels are prepared in float32: bfloat16 would round them."""
+"""Inputs are prepared in float32: bfloat16 would round them."""
 BFLOAT16_CAPABILITY, FLOAT16_CAPABILITY = (8, 0), (7, 0)
 """NVIDIA's compute capability from which a GPU multiplies matrices in them several times as fast."""
 BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
@@ -87,7 +87,7 @@ def computing_in(model: keras.Model, precision: Precision) -> Iterator[None]:
 
     Args:
         model: built in float32.
-        precision: of its layers, but for those that prepare pixels and the one that gives probabilities.
+        precision: of its layers, but for those that prepare inputs and the one that gives probabilities.
     """
     layers = [] if precision == "float32" else flat_layers(model)
     layers = [layer for layer in layers if not isinstance(layer, EXACT_LAYERS) and layer.name != OUTPUT_LAYER]

@@ -23,7 +23,7 @@ from devices.precision import Precision, choose_precision
 from devices.replicas import chief_decides, has_workers, is_chief
 
 FEW = 16
-"""Pictures per step that leave a GPU waiting."""
+"""Examples per step that leave a GPU waiting."""
 LOST_WORKER = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -54,9 +54,9 @@ def make_strategy(name: Strategy, devices: int | None) -> tf.distribute.Strategy
     return strategy
 
 
-def describe_batch(batch_size: int, strategy: tf.distribute.Strategy) -> str:
-    """Says how large a batch is, and how it is shared: '32 pictures per step, 16 on each of 2 replicas'."""
-    replicas, text = strategy.num_replicas_in_sync, f"{counted(batch_size, 'picture', 'pictures')} per step"
+def describe_batch(batch_size: int, strategy: tf.distribute.Strategy, noun: str, nouns: str) -> str:
+    """Says how large a batch is, and how it is shared: '32 examples per step, 16 on each of 2 replicas'."""
+    replicas, text = strategy.num_replicas_in_sync, f"{counted(batch_size, noun, nouns)} per step"
     if replicas == 1:
         return text
     rows = -(-batch_size // replicas)

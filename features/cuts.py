@@ -1,6 +1,6 @@
 """Where a network can be cut in two: the places at which a single tensor carries all that the rest needs.
 
-What comes before such a place and does not learn is a pure function of the picture, so it need not be computed twice.
+What comes before such a place and does not learn is a pure function of the example, so it need not be computed twice.
 """
 
 import math
@@ -23,9 +23,9 @@ class Cut(NamedTuple):
     tensor: keras.KerasTensor
     """What crosses, (n, ...)."""
     macs_before: int
-    """Multiply-adds for one picture up to here."""
+    """Multiply-adds for one example up to here."""
     macs_after: int
-    """Multiply-adds for one picture from here on."""
+    """Multiply-adds for one example from here on."""
     layers_after: int
     """Number of the model's layers from here on, as `model.layers` counts them."""
 
@@ -36,7 +36,7 @@ class Cut(NamedTuple):
 
     @property
     def values(self) -> int:
-        """Numbers that cross for one picture."""
+        """Numbers that cross for one example."""
         return math.prod(self.tensor.shape[1:])
 
     def dtype(self, half: bool) -> str:
@@ -44,7 +44,7 @@ class Cut(NamedTuple):
         return "float16" if half and len(self.tensor.shape) > 2 else "float32"
 
     def size(self, half: bool) -> int:
-        """Bytes that cross for one picture."""
+        """Bytes that cross for one example."""
         return self.values * (2 if self.dtype(half) == "float16" else 4)
 
 
@@ -95,7 +95,7 @@ def _tensors(tensors: keras.KerasTensor | Sequence[keras.KerasTensor]) -> Sequen
 
 
 def _multiply_adds(operation: keras.Operation) -> int:
-    """Multiply-adds of a layer for one picture: each kernel is applied once at every place of the output."""
+    """Multiply-adds of a layer for one example: each kernel is applied once at every place of the output."""
     kernels = [weight.shape for weight in getattr(operation, "weights", ()) if len(weight.shape) >= 2]
     if not kernels or isinstance(operation, keras.layers.Normalization):
         return 0

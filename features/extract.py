@@ -1,7 +1,7 @@
-"""The fast pass through what does not learn: weights folded into the graph as constants, every picture once.
+"""The fast pass through what does not learn: weights folded into the graph as constants, every example once.
 
 As constants, the weights of a convolution and of the BatchNorm behind it become one, and are laid out for the machine
-once instead of in every step: a quarter more pictures per second on a CPU, at the same values but for rounding.
+once instead of in every step: a quarter more examples per second on a CPU, at the same values but for rounding.
 """
 
 import contextlib
@@ -81,10 +81,10 @@ class Spread:
         self._compute = compute_shared if is_shared(strategy) else functools.partial(compute_rows, compute)
 
     def outputs(self, view: View, draws: np.ndarray | None = None) -> Iterator[list[np.ndarray]]:
-        """Computes batch after batch, in the order of the pictures.
+        """Computes batch after batch, in the order of the examples.
 
         Args:
-            view: the pictures, or what a network made of them.
+            view: the examples, or what a network made of them.
             draws: how each is varied; None leaves them as they are.
 
         Yields:
@@ -108,12 +108,12 @@ def apply_model(
 
     Args:
         model: with one output.
-        view: the pictures, or what another network made of them.
-        on_progress: called with the number of pictures done since the last call.
+        view: the examples, or what another network made of them.
+        on_progress: called with the number of examples done since the last call.
         strategy: whose replicas compute; None for one device.
 
     Returns:
-        float32 (number of pictures, ...).
+        float32 (number of examples, ...).
     """
     outputs = [np.zeros((0, *model.output.shape[1:]), np.float32)]
     for (output,) in Spread(frozen_function(model), strategy or tf.distribute.get_strategy()).outputs(view):
@@ -134,7 +134,7 @@ def compute_rows(compute: Callable[[tf.Tensor], list[tf.Tensor]], batch: tf.Tens
 
 
 class FrozenPart:
-    """What lies before some cuts of a network, computed once for every picture and kept in the store."""
+    """What lies before some cuts of a network, computed once for every example and kept in the store."""
 
     def __init__(
         self,
@@ -186,14 +186,14 @@ class FrozenPart:
         """Returns what crosses each cut, from the store or by one pass for all that is missing there.
 
         Args:
-            view: the pictures.
+            view: the examples.
             draws: how each is varied; None leaves them as they are.
-            description: says which pictures these are and how they are varied.
+            description: says which examples these are and how they are varied.
             half: keep feature maps as float16, unless a value of them is too large for it.
-            on_progress: called with the number of pictures done since the last call.
+            on_progress: called with the number of examples done since the last call.
 
         Returns:
-            An array (number of pictures, ...) for each cut, mapped from the store where that has room for it and in
+            An array (number of examples, ...) for each cut, mapped from the store where that has room for it and in
             memory where not; and the seconds that the store saved, 0 if anything was computed.
         """
         dtypes = [cut.dtype(half) for cut in self.cuts]
@@ -231,7 +231,7 @@ class FrozenPart:
         draws: np.ndarray | None,
         on_progress: Callable[[int], None],
     ) -> list[np.ndarray]:
-        """One pass over the pictures for the cuts that are chosen."""
+        """One pass over the examples for the cuts that are chosen."""
         shapes = {index: (len(view.rows), *self.cuts[index].tensor.shape[1:]) for index in chosen}
         needed = sum(math.prod(shapes[index]) * np.dtype(dtypes[index]).itemsize for index in chosen)
         room = chief_decides(
@@ -310,4 +310,4 @@ def convolutions_in(precision: Precision) -> Iterator[None]:
 
 
 _CODE = code_digest(augment_pictures, input_batches, distribute, computing_in, frozen_function)
-"""Of what varies pictures, puts them into batches, sets number formats, and computes."""
+"""Of what varies examples, puts them into batches, sets number formats, and computes."""

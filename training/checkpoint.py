@@ -1,6 +1,6 @@
 """What an unfinished run needs to go on as if it had never stopped: one file for each phase, replaced as a whole.
 
-Everything else is a function of the settings: the order of the pictures and their augmentation depend on (seed, epoch)
+Everything else is a function of the settings: the order of the examples and their augmentation depend on (seed, epoch)
 alone, and what the frozen layers make of them is in the store.
 """
 

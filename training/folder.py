@@ -31,7 +31,7 @@ MOST_NAME_BYTES = 100
 RUNS = Path("runs")
 """Where runs and searches without an --output are."""
 CHOSEN_WITH_DATA = {"image_size", "split_seed", "positive"}
-"""Settings that are chosen when the pictures are read, before the recipe."""
+"""Settings that are chosen when the examples are read, before the recipe."""
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds what it needs to go on; gone when the run is finished."""
 _PLACES_FILE, _ASKED_FILE, _BEGUN_FILE, _LOCK = "places.json", "asked.json", "begun.json", "lock"
@@ -200,7 +200,7 @@ def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) 
 
     Args:
         config: with every setting chosen but those that need features.
-        inputs: digest of pictures, labels, splits and weights.
+        inputs: digest of examples, labels, splits and weights.
         versions: of the libraries; others are told on the terminal.
 
     Returns:
@@ -216,7 +216,7 @@ def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) 
     check_unchanged(config, begun["config"])
     if begun["inputs"] != inputs:
         raise UsageError(
-            f"'{config.run.output}' was begun with other pictures, labels or weights: they have changed since. Choose "
+            f"'{config.run.output}' was begun with other examples, labels or weights: they have changed since. Choose "
             f"another --output to start anew."
         )
     for name, version in versions.items():

@@ -1,6 +1,6 @@
-"""What each phase learns from: the pictures, or what the frozen layers made of them, computed once.
+"""What each phase learns from: the examples, or what the frozen layers made of them, computed once.
 
-A phase trains the layers behind its cut. The pass in front of the cuts runs once for each view of a picture, gives the
+A phase trains the layers behind its cut. The pass in front of the cuts runs once for each view of an example, gives the
 tensors for all phases together, and stays on disk for the next run.
 """
 
@@ -72,7 +72,7 @@ def examples(data: Data, split: Split, views: Sequence[View], class_weights: boo
     """Makes examples of a split from what a network gets of it.
 
     Args:
-        data: the pictures.
+        data: the examples.
         split: which of them.
         views: versions of them, as `PhaseInputs` has them.
         class_weights: whether every class counts alike.
@@ -120,10 +120,10 @@ def unique_cuts(cuts: Mapping[Any, Cut]) -> list[Cut]:
 
 
 def show_whole_network(trainable_layers: Depth) -> None:
-    """Says that fine-tuning varies pictures anew, although views were asked for."""
+    """Says that fine-tuning varies examples anew, although views were asked for."""
     show_stage(
         "augment",
-        f"fine-tuning of {trainable_layers} layers runs the whole network: pictures are varied anew in every epoch "
+        f"fine-tuning of {trainable_layers} layers runs the whole network: examples are varied anew in every epoch "
         f"(--fine-tune-augment fresh), in place of views",
     )
 
@@ -133,7 +133,7 @@ def whole_network(classifier: Classifier, data: Data, augment: bool = False) -> 
 
     Args:
         classifier: the network.
-        data: the pictures.
+        data: the examples.
         augment: whether to vary them anew in each epoch.
     """
     train = View(data.inputs[0], data.splits["train"])
@@ -161,7 +161,7 @@ def frozen_inputs(
         cuts: where it is cut for each use.
         views: number of views of each use.
         config: for the seed.
-        data: the pictures: all in the plain view, those to train on in the others.
+        data: the examples: all in the plain view, those to train on in the others.
         store: where the results stay.
         strategy: whose replicas share the work; None for one device.
         precision: in which the network learns.
@@ -170,7 +170,7 @@ def frozen_inputs(
         The inputs of each use that has a cut.
     """
     started = time.perf_counter()
-    train, kept = data.splits["train"], kept_pictures(data)
+    train, kept = data.splits["train"], kept_examples(data)
     plain_positions = judged_positions = kept
     if precision != "float32" and len(kept) > len(train):
         plain_positions, judged_positions = np.sort(train), np.setdiff1d(kept, train)
@@ -192,9 +192,9 @@ def frozen_inputs(
             saved += seconds
     how = f"{saved:.1f} seconds saved by the cache"
     if not saved:
-        how = f"{count / (time.perf_counter() - started):,.0f} pictures per second"
+        how = f"{count / (time.perf_counter() - started):,.0f} {data.kind.nouns} per second"
     views_of = f" ({counted(most, 'view', 'views')} of each to train on)" if most > 1 else ""
-    text = f"{counted(len(kept), 'picture', 'pictures')} through the frozen layers, once{views_of}: {how}"
+    text = f"{counted(len(kept), data.kind.noun, data.kind.nouns)} through the frozen layers, once{views_of}: {how}"
     behind = [cut.share_after for cut in cuts.values() if len(cut.tensor.shape) > 2]
     if behind:
         text += f"; fine-tuning computes the {max(behind):.0%} behind them"
@@ -213,8 +213,8 @@ def frozen_inputs(
     return inputs
 
 
-def kept_pictures(data: Data) -> np.ndarray:
-    """Returns the positions of the pictures of all splits, int64, in order: those of the plain view."""
+def kept_examples(data: Data) -> np.ndarray:
+    """Returns the positions of the examples of all splits, int64, in order: those of the plain view."""
     return np.sort(np.concatenate(list(data.splits.values())))
 
 
@@ -229,7 +229,7 @@ def frozen_part(
     precision: Precision,
 ) -> FrozenPart:
     """Makes the pass through what lies before the cuts; see `frozen_inputs` for the arguments."""
-    title = f"{data.name}, {config.model.backbone}, {config.data.image_size} px"
+    title = f"{data.name}, {config.model.backbone}, {data.reader.title}"
     return FrozenPart(classifier.model, unique_cuts(cuts), store, precision, title, strategy)
 
 
@@ -248,11 +248,11 @@ def load_or_compute(
 
     Args:
         part: the frozen part.
-        number: of the view; 0 is the pictures as they are.
-        positions: which pictures.
+        number: of the view; 0 is the examples as they are.
+        positions: which examples.
         config: for the seed.
-        data: the pictures.
-        on_progress: called with the number of pictures done since the last call.
+        data: the examples.
+        on_progress: called with the number of examples done since the last call.
     """
     draws = augmentation_draws(config.training.seed, number, len(positions)) if number else None
     varied = {"seed": config.training.seed, "view": number} if number else None
@@ -263,6 +263,6 @@ def load_or_compute(
 
 
 def features_sample(head: PhaseInputs) -> np.ndarray:
-    """Features of some training pictures, float32 (n, num_features), from the inputs of a head."""
+    """Features of some training examples, float32 (n, num_features), from the inputs of a head."""
     values, rows = head.train[0]
     return values[rows[:: max(1, len(rows) // FEATURES_SAMPLED)]]

@@ -1,4 +1,4 @@
-"""All of a run that needs no TensorFlow: checks of the settings, the pictures and the place to write.
+"""All of a run that needs no TensorFlow: checks of the settings, the examples and the place to write.
 
 So a mistake is answered within a second or two, and before anything is allocated.
 """
@@ -21,7 +21,7 @@ from models.weights import check_available
 from training.recipe import choose_image_size
 
 UNEVEN = 10
-"""Times as many training pictures in one class as in another that are worth a warning."""
+"""Times as many training examples in one class as in another that are worth a warning."""
 SET_ASIDE_SHOWN = 20
 """Files that --strict names."""
 
@@ -39,13 +39,13 @@ class RunInputs(NamedTuple):
 
 
 def load_inputs(config: TrainConfig) -> RunInputs:
-    """Checks everything that can be checked, and decodes and splits the pictures.
+    """Checks everything that can be checked, and decodes and splits the examples.
 
     Args:
         config: as the user gave it.
 
     Returns:
-        The pictures, the backbone's row, and the settings with image size and positive class chosen.
+        The examples, the backbone's row, and the settings with image size and positive class chosen.
 
     Raises:
         UsageError: for every mistake that can be known without building the network.
@@ -67,7 +67,7 @@ def load_inputs(config: TrainConfig) -> RunInputs:
 
 
 def inputs_digest(inputs: RunInputs) -> str:
-    """SHA-256 of all that runs of equal settings depend on: pictures, labels, splits and a file of weights."""
+    """SHA-256 of all that runs of equal settings depend on: examples, labels, splits and a file of weights."""
     data, weights = inputs.data, Path(inputs.config.model.weights)
     digest = hashlib.sha256()
     digest.update(repr([[data.digests[row] for row in rows] for rows in data.splits.values()]).encode())
@@ -83,10 +83,12 @@ def _show(data: Data, class_weights: bool) -> None:
     show_stage("data", f"{data.name}: {len(data.class_names)} classes; {counts}")
     if data.positive is not None:
         show_stage("", f"'{data.positive}' is the positive class, the one to find; --positive names another")
-    made = {picture.split for picture in data.examples}
+    made = {example.split for example in data.examples}
     carved = [split for split in ("val", "test") if len(data.splits[split]) and split not in made]
     if carved and made != {None}:
-        show_stage("", f"{' and '.join(carved)} taken from the training pictures: the data has none of its own")
+        show_stage(
+            "", f"{' and '.join(carved)} taken from the training {data.kind.nouns}: the data has none of its own"
+        )
     _show_imbalance(data, class_weights)
     if data.duplicates:
         show_stage(
@@ -94,7 +96,7 @@ def _show(data: Data, class_weights: bool) -> None:
         )
     if data.near_duplicates:
         side = "of a split as well" if made == {None} else f"of {' and '.join(carved)}"
-        show_stage("", f"{data.near_duplicates:,} pictures look like another; they stay on one side {side}")
+        show_stage("", f"{data.near_duplicates:,} {data.kind.nouns} look like another; they stay on one side {side}")
     for warning in (*data.split_warnings, *data.cautions):
         show_stage("warning", warning)
     if data.quarantine:
@@ -109,8 +111,8 @@ def _show_imbalance(data: Data, class_weights: bool) -> None:
     if many >= UNEVEN * few and not class_weights:
         show_stage(
             "warning",
-            f"'{most}' has {many:,} training pictures and '{least}' {few:,}: consider --class-weights, and trust the "
-            f"balanced accuracy more than the accuracy",
+            f"'{most}' has {many:,} training {data.kind.nouns} and '{least}' {few:,}: consider --class-weights, and trust "
+            f"the balanced accuracy more than the accuracy",
         )
 
 
@@ -121,6 +123,6 @@ def _check_nothing_set_aside(data: Data) -> None:
     if data.quarantine:
         first = data.quarantine[0]
         raise UsageError(
-            f"--strict lets no picture be set aside; of '{data.name}' {len(data.quarantine):,} would be, the first "
-            f"'{data.display_path(first.path)}': {first.reason}. Mend or remove them, or leave --strict out."
+            f"--strict lets no {data.kind.noun} be set aside; of '{data.name}' {len(data.quarantine):,} would be, the "
+            f"first '{data.display_path(first.path)}': {first.reason}. Mend or remove them, or leave --strict out."
         )

@@ -133,7 +133,7 @@ class Learner:
             plan: batch size, schedule, weight decay, patience and seed.
             epochs: maximum epochs.
             learning_rate: peak learning rate.
-            augment: whether to vary the pictures.
+            augment: whether to vary the examples.
             state: where to go on; None starts afresh.
             on_step: called between steps, with a function that makes the state of that moment.
             on_epoch: called after each epoch.

@@ -15,18 +15,18 @@ from data.prepare import Data
 from data.store import Store
 from devices.replicas import chief_decides
 from features.cuts import Cut
-from training.frozen import Use, kept_pictures, unique_cuts
+from training.frozen import Use, kept_examples, unique_cuts
 
 
 def warn_of_memory(model: keras.Model, batch_size: int) -> None:
     """Says it if a batch needs more memory than the machine has: the system then kills the process without a word.
 
-    A step keeps what each layer makes of the batch: MobileNet takes 19 MiB more for each picture of 128 px, and its
+    A step keeps what each layer makes of the batch: MobileNet takes 19 MiB more for each photo of 128 px, and its
     layers make 21; ResNet50 takes 30, and they make 46. On a GPU there is an error, and the batch is halved.
 
     Args:
         model: what is trained.
-        batch_size: pictures per step.
+        batch_size: examples per step.
     """
     needed = 4 * batch_size * sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
     present = _physical_memory()
@@ -45,14 +45,14 @@ def check_room(
     store: Store,
     strategy: tf.distribute.Strategy,
 ) -> None:
-    """Makes sure that there is room for what the frozen layers make of the pictures, before it is computed.
+    """Makes sure that there is room for what the frozen layers make of the examples, before it is computed.
 
     So the room decides whether a run starts, and never what it learns. Vectors are kept in memory where there is none.
 
     Args:
         cuts: where the network is cut for each use.
         views: number of views of each use.
-        data: the pictures.
+        data: the examples.
         store: where their tensors will be.
         strategy: whose chief looks at the disk.
 
@@ -60,7 +60,7 @@ def check_room(
         UsageError: the limit of the store is too low.
         RunError: the disk is too full.
     """
-    kept, train = len(kept_pictures(data)), len(data.splits["train"])
+    kept, train = len(kept_examples(data)), len(data.splits["train"])
     needed = sum(
         kept * cut.size(half=False)
         + (max(views[use] for use, other in cuts.items() if other.layer == cut.layer) - 1) * train * cut.size(half=True)
@@ -70,7 +70,7 @@ def check_room(
     if needed <= min(store.limit, room) or all(len(cut.tensor.shape) == 2 for cut in cuts.values()):
         return
     most = max(views.values())
-    what = f"what the frozen layers make of {kept:,} pictures{f' in {most} views' if most > 1 else ''}"
+    what = f"what the frozen layers make of {kept:,} {data.kind.nouns}{f' in {most} views' if most > 1 else ''}"
     choices = (
         f"{'--views 1, ' if most > 1 else ''}--trainable-layers 0, or --fine-tune-augment fresh, which runs the whole "
         f"network instead"

@@ -61,7 +61,7 @@ def range_test(
         task: decides the loss.
         train: examples to learn from, in the order of a phase; few come again and again.
         plan: optimizer, weight decay, batch size and seed.
-        augment: whether to vary the pictures.
+        augment: whether to vary the examples.
         strategy: under which the model was built; None for one device.
         precision: in which the model computes.
         on_step: called after each step.
@@ -109,7 +109,7 @@ def choose_rate(curve: pd.DataFrame) -> float:
     """Returns the middle of the tenfold rise of the rate in which the lowest smoothed loss falls most.
 
     That is the steepest descent of fastai's `lr_find`, over a range wide enough for the noise of single batches. The
-    lowest loss divided by ten is no guide for a head, which learns a few hundred pictures by heart at any rate: the
+    lowest loss divided by ten is no guide for a head, which learns a few hundred examples by heart at any rate: the
     loss of 244 photos is lowest at 0.2, and their validation loss with a rate of 0.002.
 
     Args:

@@ -41,7 +41,7 @@ from training.phases import choose_learning_rate, fine_tune, train_head
 from training.recipe import Phase, Plan, choose_fine_tune_augment, make_plan
 from training.state import Clock, Run
 
-PICTURES_CHECKED = 4
+EXAMPLES_CHECKED = 4
 LARGEST_DIFFERENCE = 1e-3
 """Between the probabilities that were measured and those of the saved file: rounding, in another order of steps."""
 
@@ -50,7 +50,7 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
     """Trains a classifier and writes its run folder, or goes on where another process had to stop.
 
     Args:
-        inputs: the pictures and the settings, checked; `output` is the folder, see `training.folder.open_folder`.
+        inputs: the examples and the settings, checked; `output` is the folder, see `training.folder.open_folder`.
         strategy: what it learns on; None for what the settings ask for.
 
     Returns:
@@ -93,10 +93,9 @@ def _train(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Path:
         return _finish(run)
     except BatchTooLargeError:
         if has_workers(strategy):  # the others may have memory enough
-            raise RunError(
-                f"The memory of a worker is too small for {describe_batch(run.plan.batch_size, strategy)}. Choose a "
-                f"smaller --batch-size."
-            ) from None
+            kind = inputs.data.kind
+            batch = describe_batch(run.plan.batch_size, strategy, kind.noun, kind.nouns)
+            raise RunError(f"The memory of a worker is too small for {batch}. Choose a smaller --batch-size.") from None
         raise _BatchHalvedError(_halve_batch(inputs.config, run.plan.batch_size)) from None
     finally:
         if run.board is not None:
@@ -126,7 +125,7 @@ def _finish(run: Run) -> Path:
 
 
 def _write(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> None:
-    """Saves the model, and writes what the run found; no picture of it can keep the figures from being written."""
+    """Saves the model, and writes what the run found; no drawing of it can keep the figures from being written."""
     with run.clock.timed("evaluate"):
         model = _save(run, outputs, temperature)
     writer.write_predictions(run.folder, run.data, outputs)
@@ -156,10 +155,8 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     plan = choose_fine_tune_augment(plan, has_cut="fine_tune" in cuts)
     config = plan.config
     millions = classifier.model.count_params() / 1e6
-    show_stage(
-        "model", f"{row.name} ({config.model.weights}), {config.data.image_size} px, {millions:.1f} M parameters"
-    )
-    show_stage("batch", describe_batch(plan.batch_size, strategy))
+    show_stage("model", f"{row.name} ({config.model.weights}), {data.reader.title}, {millions:.1f} M parameters")
+    show_stage("batch", describe_batch(plan.batch_size, strategy, data.kind.noun, data.kind.nouns))
     if precise.training.fine_tune_augment is None and plan.fine_tune_augment == "fresh" != plan.augment:
         show_whole_network(plan.trainable_layers)
 
@@ -246,7 +243,7 @@ def _views(cuts: Iterable[Phase], plan: Plan) -> dict[Phase, int]:
 
 
 def _exact_phase(run: Run) -> Phase | None:
-    """The last phase, if it has exactly what the frozen layers made of the pictures; None if not."""
+    """The last phase, if it has exactly what the frozen layers made of the examples; None if not."""
     last: Phase = "fine_tune" if (run.history["phase"] == "fine_tune").any() else "head"
     exact = not isinstance(run.strategy, tf.distribute.TPUStrategy)  # which multiplies float32 in bfloat16
     return last if last in run.cuts and exact else None
@@ -285,7 +282,7 @@ def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> ker
         run.classifier.model.save(temporary)
         reloaded = keras.saving.load_model(temporary, compile=False, safe_mode=True)
         for split, predicted in outputs.items():
-            pixels = run.data.inputs[0][run.data.splits[split][:PICTURES_CHECKED]].astype(np.float32)
-            if not np.allclose(reloaded(pixels, training=False), predicted[: len(pixels)], atol=LARGEST_DIFFERENCE):
+            inputs = run.data.inputs[0][run.data.splits[split][:EXAMPLES_CHECKED]].astype(np.float32)
+            if not np.allclose(reloaded(inputs, training=False), predicted[: len(inputs)], atol=LARGEST_DIFFERENCE):
                 raise RuntimeError(f"'{temporary}' does not predict what was measured on the {split} split")
     return reloaded

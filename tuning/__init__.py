@@ -1,1 +1,1 @@
-"""How the search goes: many trials on what the frozen layers made of the pictures once."""
+"""How the search goes: many trials on what the frozen layers made of the examples once."""

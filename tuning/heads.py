@@ -25,7 +25,7 @@ from tuning.adjustable import HeadShape, dropout_rates, plain_weights, seeds
 HEADS_AT_ONCE = 16
 """Of an update rule."""
 JUDGED_AT_ONCE = 1024
-"""Pictures per validation step."""
+"""Examples per validation step."""
 
 
 class SolvedHead(NamedTuple):

@@ -1,4 +1,4 @@
-"""All of a search that needs no TensorFlow: its folder, and the pictures for each backbone."""
+"""All of a search that needs no TensorFlow: its folder, and the examples for each backbone."""
 
 import hashlib
 import json
@@ -14,13 +14,13 @@ from tuning.space import TuneConfig
 
 
 def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
-    """Checks everything that can be checked, and decodes and splits the pictures.
+    """Checks everything that can be checked, and decodes and splits the examples.
 
     Args:
         config: as the user gave it.
 
     Returns:
-        The search folder, not made yet, and pictures and settings for each backbone.
+        The search folder, not made yet, and examples and settings for each backbone.
 
     Raises:
         UsageError: for every mistake that can be known without building a network.
@@ -37,7 +37,7 @@ def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
 
 
 def load_all(config: TuneConfig) -> list[RunInputs]:
-    """Returns pictures and settings for each backbone."""
+    """Returns examples and settings for each backbone."""
     return [load_inputs(config.of_run(backbone=name)) for name in config.space["backbone"]]
 
 

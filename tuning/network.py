@@ -1,4 +1,4 @@
-"""A backbone with all that its trials share: pictures, cuts, what the frozen layers made of them, compiled graphs."""
+"""A backbone with all that its trials share: examples, cuts, what the frozen layers made of them, compiled graphs."""
 
 import functools
 import math
@@ -41,7 +41,7 @@ from tuning.tails import Tail
 from tuning.trials import Outcome
 
 STEPS_WORTH_A_GRAPH = 500
-"""Places that nobody takes cost as much as others: of 1,024 features, a step of 16 pictures takes 0.9 ms for 3 heads,
+"""Places that nobody takes cost as much as others: of 1,024 features, a step of 16 examples takes 0.9 ms for 3 heads,
 and 1.7 ms for 24. Making graphs that have none takes a second."""
 ROOM = 8
 """Places of an update rule, or a multiple, in graphs that are for other trials as well."""
@@ -58,7 +58,7 @@ class Network:
         """Builds the network, and runs its frozen layers or takes from the store what they made.
 
         Args:
-            inputs: pictures and settings.
+            inputs: examples and settings.
             search: for layers to train, views and optimizers.
             strategy: whose replicas run the frozen layers and fine-tune; heads are too small to be shared, and learn on
                 one device. None for one device.

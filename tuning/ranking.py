@@ -33,7 +33,7 @@ from reports.search_plots import backbone_ranking
 from reports.writer import write_figure, write_table
 from tasks.metrics import accuracy_interval
 from tasks.table import Task
-from training.frozen import build_frozen, cuts_at, frozen_part, kept_pictures, load_or_compute
+from training.frozen import build_frozen, cuts_at, frozen_part, kept_examples, load_or_compute
 from training.inputs import RunInputs, load_inputs
 from tuning.candidates import pass_over
 from tuning.inputs import check_val_split
@@ -75,7 +75,7 @@ def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, st
         started: value of `time.perf_counter` when the command began.
 
     Raises:
-        UsageError: the pictures cannot be used.
+        UsageError: the examples cannot be used.
         RunError: no backbone can be scored.
     """
     strategy = make_strategy(config.fixed.run.strategy, config.fixed.run.devices)
@@ -152,15 +152,15 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     """Scores a backbone, whose features are computed or taken from the store."""
     data, row = inputs.data, inputs.row
     features, pictures_per_second = _pooled_features(inputs, strategy)
-    kept, train, val = kept_pictures(data), data.splits["train"], data.splits["val"]
+    kept, train, val = kept_examples(data), data.splits["train"], data.splits["val"]
     of_train, of_val = (features[np.searchsorted(kept, positions)] for positions in (train, val))
     truth = data.task.truth(data.targets[val])
     predicted = score_features(of_train, data.targets[train], of_val, data.task)
     right = [(each == truth).all(axis=1) for each in predicted]
     ridge, neighbours = [float(each.mean()) for each in right]
     low, high = accuracy_interval(right[0], data.groups[val])
-    text = f"ridge {ridge:.1%}, neighbours {neighbours:.1%} of {len(val):,} val pictures"
-    show_stage("scored", f"{row.name}: {text}; {pictures_per_second:,.0f} pictures per second")
+    text = f"ridge {ridge:.1%}, neighbours {neighbours:.1%} of {len(val):,} val {data.kind.nouns}"
+    show_stage("scored", f"{row.name}: {text}; {pictures_per_second:,.0f} {data.kind.nouns} per second")
     return Ranked(
         row.name,
         ridge,
@@ -175,7 +175,7 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
 
 
 def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tuple[np.ndarray, float]:
-    """Returns the features that a head would learn from, float32 (num_kept, num_features), and pictures per second.
+    """Returns the features that a head would learn from, float32 (num_kept, num_features), and examples per second.
 
     They are the same entry of the store that `train.py` uses.
     """
@@ -185,7 +185,7 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
     store = open_store(config.run.cache_dir, config.run.cache_gb)
     precision = choose_precision(config.training.precision, classifier.model)
     part = frozen_part(classifier, cuts_at(classifier, {0: 0}), config, data, store, strategy, precision=precision)
-    kept = kept_pictures(data)
+    kept = kept_examples(data)
     started = time.perf_counter()
     with progress_bar(config.model.backbone, len(kept)) as advance:
         arrays, saved = load_or_compute(part, 0, kept, config, data, advance)

@@ -94,7 +94,7 @@ class Records:
             raise UsageError(f"'{self.folder}' holds a search with another {flags}. Choose another --output.")
         if of_before != self.search["inputs"]:
             raise UsageError(
-                f"'{self.folder}' holds a search on other pictures, labels or weights: they have changed since. "
+                f"'{self.folder}' holds a search on other examples, labels or weights: they have changed since. "
                 f"Choose another --output."
             )
         file = self.folder / "trials.csv"
@@ -110,7 +110,7 @@ class Records:
 
 
 def asked(config: TuneConfig, inputs: Sequence[RunInputs]) -> dict[str, Any]:
-    """All that decides the trials: the settings, as JSON has them, and a digest of pictures and weights."""
+    """All that decides the trials: the settings, as JSON has them, and a digest of examples and weights."""
     return {"config": as_read(config.to_json()), "inputs": [inputs_digest(each) for each in inputs]}
 
 

@@ -71,7 +71,7 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
 
     Args:
         config: what is searched, and how.
-        inputs: pictures and settings of each backbone.
+        inputs: examples and settings of each backbone.
         folder: of the search; what an earlier process recorded there is taken over.
         started: value of `time.perf_counter` when it began.
 
@@ -263,7 +263,8 @@ def _finish(run: Search, best: int) -> Path:
     competed = f"for which {counted(len(trials) - failed, 'trial', 'trials')} competed"
     show_stage("", f"val accuracy {row['val_accuracy']:.2%}, {competed}")
     if record["test"] is not None:
-        show_stage("", f"test accuracy {record['test']['accuracy']:.2%}, on pictures that no trial has seen")
+        nouns = run.inputs[run.plans[best].config.model.backbone].data.kind.nouns
+        show_stage("", f"test accuracy {record['test']['accuracy']:.2%}, on {nouns} that no trial has seen")
     show_stage("report", str(folder / "report.html"))
     show_stage("done", f"{run.seconds['total']:.0f} seconds; search folder: {folder}")
     return folder

@@ -48,12 +48,12 @@ SPACE: dict[str, Dimension] = {
         (1e-5, 1e-3), "Range of the peak learning rate of fine-tuning.", "log", "fine_tune"
     ),
     "fine_tune_epochs": Dimension((1, 2, 4), "Maximum epochs of fine-tuning, to choose from.", phase="fine_tune"),
-    "batch_size": Dimension((16, 32, 64), "Pictures per training step, to choose from."),
+    "batch_size": Dimension((16, 32, 64), "Examples per training step, to choose from."),
     "optimizer": Dimension(("adam", "adamw", "sgd"), "Optimizers to choose from."),
     "head_units": Dimension((0, 128), "Units of a dense layer before the output, to choose from; 0 for none."),
     "dropout": Dimension((0.0, 0.5), "Range of the fraction of values dropped before each dense layer.", "linear"),
     "weight_decay": Dimension((1e-5, 1e-1), "Range of the weight decay.", "log"),
-    "views": Dimension((2,), "Versions of each training picture, to choose from; one means no augmentation."),
+    "views": Dimension((2,), "Versions of each training example, to choose from; one means no augmentation."),
 }
 """In the order in which grid tries them, the last first, and of the columns of `trials.csv`."""
 

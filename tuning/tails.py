@@ -73,7 +73,7 @@ class Tail:
             val: examples to stop and choose by.
             plan: of the trial.
             epochs: maximum epochs.
-            augment: whether to vary the pictures.
+            augment: whether to vary the examples.
             on_judged: called with what val says of each epoch that did not diverge.
 
         Raises:

@@ -15,7 +15,7 @@ from tuning.trials import Job, Outcome
 
 
 def make_worker(config: TuneConfig, search: dict[str, Any]) -> Callable[[Job], Sequence[tuple[int, Outcome]]]:
-    """Loads pictures and networks, from the store where they are in it.
+    """Loads examples and networks, from the store where they are in it.
 
     Args:
         config: of the search.
@@ -25,11 +25,11 @@ def make_worker(config: TuneConfig, search: dict[str, Any]) -> Callable[[Job], S
         The function that runs a job: to number and outcome of each of its trials.
 
     Raises:
-        UsageError: this machine has other pictures, labels or weights.
+        UsageError: this machine has other examples, labels or weights.
     """
     inputs = load_all(config)
     if asked(config, inputs) != search:
-        raise UsageError("A worker has other pictures, labels or weights: all machines need the same folders.")
+        raise UsageError("A worker has other examples, labels or weights: all machines need the same folders.")
     import_tensorflow()
     from training.run import make_deterministic
     from tuning.jobs import run_job

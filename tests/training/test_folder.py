@@ -130,7 +130,7 @@ def test_another_setting_is_refused_by_name(tmp_path):
 def test_other_pictures_are_refused(tmp_path):
     config = begun(tmp_path / "run")
     begin(config, "digest", {}, {})
-    with pytest.raises(UsageError, match="begun with other pictures, labels or weights"):
+    with pytest.raises(UsageError, match="begun with other examples, labels or weights"):
         read_begun_with(config, "another digest", {})
 
 

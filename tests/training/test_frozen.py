@@ -167,7 +167,7 @@ def test_fine_tuning_the_whole_network_is_a_choice_that_is_kept(make_folder, tmp
 
 def test_fine_tuning_of_all_layers_varies_pictures_anew_and_says_so(make_folder, tmp_path, capsys):
     root, short = make_folder(), {"head_epochs": 1, "fine_tune_epochs": 1}
-    said = "fine-tuning of all layers runs the whole network: pictures are varied anew in every epoch"
+    said = "fine-tuning of all layers runs the whole network: examples are varied anew in every epoch"
     left_open = run(root, tmp_path, "open", trainable_layers="all", **short)
     assert said in " ".join(capsys.readouterr().out.split())
     assert json.loads((left_open / "config.json").read_text())["fine_tune_augment"] == "fresh"

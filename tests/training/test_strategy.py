@@ -120,13 +120,15 @@ def test_one_device_is_a_strategy_that_shares_nothing():
     check_alike(strategy, "anything")
     (batch,) = distribute(strategy, lambda part: tf.data.Dataset.from_tensors(part is None))
     assert bool(batch)
-    assert describe_batch(32, strategy) == "32 pictures per step"
+    assert describe_batch(32, strategy, "picture", "pictures") == "32 pictures per step"
 
 
 def test_what_each_replica_gets_of_a_batch_is_said():
     strategy = types.SimpleNamespace(num_replicas_in_sync=3)
-    assert describe_batch(64, strategy) == "64 pictures per step, 22 on each of 3 replicas"
-    assert describe_batch(32, strategy).endswith("11 on each of 3 replicas; a larger --batch-size keeps them busier")
+    assert describe_batch(64, strategy, "picture", "pictures") == "64 pictures per step, 22 on each of 3 replicas"
+    assert describe_batch(32, strategy, "picture", "pictures").endswith(
+        "11 on each of 3 replicas; a larger --batch-size keeps them busier"
+    )
 
 
 def test_parts_are_those_of_the_workers_in_order():

@@ -96,7 +96,7 @@ def test_every_trial_is_what_train_makes_of_its_settings(make_folder, tmp_path):
 def test_a_search_of_the_whole_network_says_how_it_varies_pictures_and_keeps_it(make_folder, tmp_path, capsys):
     one = {"trainable_layers": ("all",), "fine_tune_epochs": (1,), "head_units": (0,), "max_trials": 1, "cache_gb": 0.0}
     folder = run(settings(make_folder(count=15), tmp_path, **one))
-    said = "fine-tuning of all layers runs the whole network: pictures are varied anew in every epoch"
+    said = "fine-tuning of all layers runs the whole network: examples are varied anew in every epoch"
     assert said in " ".join(capsys.readouterr().out.split())
     for name in ("best_config.json", "best/config.json"):
         assert json.loads((folder / name).read_text())["fine_tune_augment"] == "fresh"
@@ -188,7 +188,7 @@ def test_a_search_does_not_go_on_with_other_pictures(make_folder, tmp_path):
     config = settings(root, tmp_path, trainable_layers=(0,), max_trials=1)
     run(config)
     (root / "cat" / "0.png").rename(root / "dog" / "moved.png")
-    with pytest.raises(UsageError, match="holds a search on other pictures"):
+    with pytest.raises(UsageError, match="holds a search on other examples"):
         run(config)
 
 
