@@ -111,8 +111,8 @@ def _show_imbalance(data: Data, class_weights: bool) -> None:
     if many >= UNEVEN * few and not class_weights:
         show_stage(
             "warning",
-            f"'{most}' has {many:,} training {data.kind.nouns} and '{least}' {few:,}: consider --class-weights, and trust "
-            f"the balanced accuracy more than the accuracy",
+            f"'{most}' has {many:,} training {data.kind.nouns} and '{least}' {few:,}: consider --class-weights, and "
+            f"trust the balanced accuracy more than the accuracy",
         )
 
 
