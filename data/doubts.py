@@ -1,15 +1,12 @@
-"""Doubts about the data: folders that are hardly the classes, names that are hardly two classes, too little to learn
-from."""
+"""Doubts about the data: folders that are hardly the classes, too little to learn from."""
 
 import functools
 import mimetypes
 import os
-import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
-from app.errors import UsageError
 from data.kinds import Kind
 from data.sources import SPLIT_FOLDERS, Example, natural_order
 
@@ -45,23 +42,6 @@ def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
             f"alone, and the classes are further in. Name the folder above them: --data {common}"
         )
     return _doubt_copy(root, inside, kind) or _doubt_collections(root, inside, folders, kind)
-
-
-def check_class_names(class_names: Iterable[str]) -> None:
-    """Makes sure that no class is there under two spellings, such as 'Daisy' and 'daisy'; 'A' and 'a' are two letters.
-
-    Raises:
-        UsageError: naming both.
-    """
-    seen: dict[str, str] = {}
-    for name in class_names:
-        plain = " ".join(unicodedata.normalize("NFC", name).casefold().split())
-        other = seen.setdefault(plain, name)
-        if other != name and len(plain) > 1:
-            raise UsageError(
-                f"The names of classes must be clearly different; '{other}' and '{name}' differ only in capitals, "
-                "blanks or how an accent is stored. Give both the same name, or rename one."
-            )
 
 
 def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int]) -> list[str]:

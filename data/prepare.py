@@ -9,22 +9,21 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.config import TrainConfig
-from app.errors import UsageError, did_you_mean, unknown_choice
-from app.terminal import counted, show_stage
+from app.errors import UsageError
+from app.terminal import show_stage
 from data.code_digest import code_digest
-from data.doubts import check_class_names, find_cautions
+from data.doubts import find_cautions
 from data.kinds import Inputs, Kind, Reader, Shown
+from data.labels import check_class_names, order_classes
 from data.near_duplicates import MOST_COMPARED, Groups, group_near_duplicates
 from data.preflight import Preflight, SetAside, check_examples, reading
-from data.sources import SPLITS, Example, Source, Split, natural_order, printable
+from data.sources import SPLITS, Example, Source, Split, printable
 from data.splits import Splits, assign_splits, check_classes
 from data.store import Store, Stored, open_store
 from tasks.table import Task, choose_task
 
 SIZES_PROBED = 200
 """Examples that tell how large those of a source are."""
-LABELS_SHOWN = 5
-"""Labels that a message names."""
 
 
 class Data(NamedTuple):
@@ -122,34 +121,6 @@ def prepare_data(
     return data._replace(cautions=find_cautions(source.kind, counts, _some_sizes(source)))
 
 
-def order_classes(source: Source, positive: str | None = None) -> tuple[str, ...]:
-    """Returns the names of the classes in the order of the model's outputs; of two classes, the positive one is last.
-
-    Args:
-        source: from `load_source`.
-        positive: name of the positive class; None for the one with fewer examples, or the second of equals.
-
-    Raises:
-        UsageError: there is no such class, or there are not two classes of which an example has one.
-    """
-    counts = Counter(label for example in source.examples for label in example.labels)
-    names = sorted(counts, key=natural_order)
-    if len(names) != 2 or source.multi_label:
-        if positive is not None:
-            found = (
-                f"several labels per {source.kind.noun}"
-                if source.multi_label
-                else counted(len(names), "class", "classes")
-            )
-            raise UsageError(f"--positive needs two classes; '{source.name}' has {found}. Leave it out.")
-        return tuple(names)
-    if positive is None:
-        positive = names[0] if counts[names[0]] < counts[names[1]] else names[1]
-    if positive not in names:
-        raise unknown_choice("--positive", positive, names)
-    return tuple(sorted(names, key=lambda name: name == positive))
-
-
 def prepare_to_judge(
     source: Source,
     config: TrainConfig,
@@ -179,32 +150,6 @@ def prepare_to_judge(
         digests = judged.preflight.digests
         splits = Splits(["test"] * len(digests), len(digests) - len(set(digests)), 0, [], [])
     return _encode(source, judged, splits, class_names, task)
-
-
-def check_labels(source: Source, class_names: Sequence[str], task: Task) -> None:
-    """Makes sure that a model can be judged by the labels of a source.
-
-    Args:
-        source: from `load_source`.
-        class_names: those of the model.
-        task: of the model.
-
-    Raises:
-        UsageError: it has labels that the model does not know, or several per example where the model gives one.
-    """
-    labels = {label for example in source.examples for label in example.labels}
-    unknown = sorted(labels - set(class_names), key=natural_order)
-    if unknown:
-        shown = ", ".join(f"'{name}'" for name in unknown[:LABELS_SHOWN]) + (", ..." if unknown[LABELS_SHOWN:] else "")
-        raise UsageError(
-            f"Labels must be among the model's classes, {', '.join(class_names)}; '{source.name}' has {shown}."
-            f"{did_you_mean(unknown[0], class_names) or (f' {source.doubt}' if source.doubt else '')}"
-        )
-    if source.multi_label and not task.multi_label:
-        raise UsageError(
-            f"The model gives one label per {source.kind.noun}; {source.kind.nouns} of '{source.name}' have several or "
-            "none."
-        )
 
 
 def _some_sizes(source: Source) -> list[int]:

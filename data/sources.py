@@ -1,7 +1,7 @@
 """What `--data` may be: a module for each source. To add one, see CONTRIBUTING.md.
 
-A source finds picture files and their labels; it decodes nothing. Data that does not come as files (the bundled
-animals, TensorFlow Datasets) is unpacked to files once, so that everything behind this has one kind of input.
+A source finds examples, their labels and their kind, and reads none of them. Pictures that do not come as files (the
+bundled animals, TensorFlow Datasets) are unpacked to files once.
 """
 
 import importlib
@@ -34,8 +34,7 @@ SOURCES = {
     "FILE.csv": "data.csv_table",
     "FOLDER": "data.folder",
 }
-"""What the user types, and the module that has `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`
-for it."""
+"""Values of `--data`, and the module of each with `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`."""
 ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 LINK_OUT = "a link out of the folder, which --outside would follow"
 
@@ -69,21 +68,20 @@ class Source(NamedTuple):
     kind: Kind
     multi_label: bool = False
     set_aside: Sequence[tuple[Path, str]] = ()
-    """What is known not to be used before any decoding, with the reason."""
+    """Files that are not used, known before any is read, with the reason."""
     within: Path | None = None
-    """Folder, named without links, that links of pictures may not lead out of; None where they may. `load_source`
-    sets it."""
+    """Folder, named without links, that links may not lead out of; None where they may. `load_source` sets it."""
     doubt: str = ""
-    """Why its labels are hardly the classes that are meant, and what to do; `train.py` refuses such data."""
+    """Sentence that says why its labels are hardly the classes that are meant; `train.py` refuses such data."""
 
 
 def load_source(data: str, cache_dir: Path, outside: bool = False) -> Source:
-    """Finds the pictures and labels that `--data` means.
+    """Finds the examples and labels that `--data` means.
 
     Args:
         data: the value of `--data`.
         cache_dir: where data that does not come as files is unpacked.
-        outside: whether pictures outside its folder may be used, through links or by paths.
+        outside: whether files outside its folder may be used, through links or by paths.
 
     Raises:
         UsageError: there is no such data, or its shape is not one of the supported.
@@ -112,7 +110,7 @@ def is_within(path: Path | str, real_folder: str) -> bool:
 
 
 def choose_judged(splits: Collection[str]) -> Split | None:
-    """The split of those that were judged that says how good a model is: test, or val where there is no test."""
+    """Returns the measured split that says how good a model is: test, or val where there is no test."""
     return next((split for split in ("test", "val") if split in splits), None)
 
 

@@ -12,7 +12,7 @@ from app.errors import cannot_write
 from data.folder import is_leftover
 
 LONGEST_NAME = 200
-"""Bytes; file systems take 255, and a name may be followed by a number."""
+"""Most bytes of a name; file systems take 255, and a number may follow."""
 
 
 def unpack_once(folder: Path, write_files: Callable[[Path], None]) -> Path:
@@ -81,7 +81,7 @@ def write_picture(folder: Path, number: int, encoded: bytes) -> None:
 
 
 def _as_macos_sees(name: str) -> str:
-    """Names of which this is equal are one folder there: upper and lower case, and the two ways to write an accent."""
+    """Returns the same text for names that are one folder there: in capitals or not, with either way to write an accent."""
     return unicodedata.normalize("NFC", name.casefold())
 
 

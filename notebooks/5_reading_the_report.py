@@ -47,7 +47,7 @@ from IPython.display import Image, display
 from app.config import TrainConfig
 from data.images.decode import read_picture
 from data.images.explain import grad_cam, overlay
-from data.prepare import order_classes
+from data.labels import order_classes
 from data.sources import load_source
 from inference.load import load_model, read_run
 from inference.predictor import Predictor

@@ -9,7 +9,8 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.folder import check_outside
-from data.prepare import Data, check_labels, prepare_to_judge
+from data.labels import check_labels
+from data.prepare import Data, prepare_to_judge
 from data.sources import SPLITS, Source, Split, load_source
 from inference.load import TrainedRun
 from inference.run_record import count_copies

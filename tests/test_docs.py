@@ -56,6 +56,7 @@ OTHER_FLAGS = {"help", "config", "clear", "no-quantize", "logdir"}
 NAMES = {
     "models.backbones": ("TABLE", "FAMILIES"),
     "exports.model_card": ("WEIGHTS_LICENCES",),
+    "data.kinds": ("KINDS", "Kind", "Reader"),
     "data.unpack": ("unpack_once", "write_picture", "folder_names"),
     "data.sources": ("SOURCES", "load_source"),
     "reports.evaluation_inputs": ("_own_source",),

@@ -6,7 +6,7 @@ import pytest
 
 from app.config import TrainConfig
 from app.errors import UsageError
-from data.prepare import check_labels
+from data.labels import check_labels
 from data.sources import load_source
 from tasks.classification import BINARY
 from training.inputs import load_inputs

@@ -1,0 +1,84 @@
+"""Names of classes: their order, names that are hardly two, and labels that a trained model does not know."""
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from app.errors import UsageError, did_you_mean, unknown_choice
+from app.terminal import counted
+from data.sources import Source, natural_order
+from tasks.table import Task
+
+LABELS_SHOWN = 5
+"""Labels that a message names."""
+
+
+def order_classes(source: Source, positive: str | None = None) -> tuple[str, ...]:
+    """Returns the names of the classes in the order of the model's outputs; of two classes, the positive one is last.
+
+    Args:
+        source: from `load_source`.
+        positive: name of the positive class; None for the one with fewer examples, or the second of equals.
+
+    Raises:
+        UsageError: there is no such class, or there are not two classes of which an example has one.
+    """
+    counts = Counter(label for example in source.examples for label in example.labels)
+    names = sorted(counts, key=natural_order)
+    if len(names) != 2 or source.multi_label:
+        if positive is not None:
+            found = (
+                f"several labels per {source.kind.noun}"
+                if source.multi_label
+                else counted(len(names), "class", "classes")
+            )
+            raise UsageError(f"--positive needs two classes; '{source.name}' has {found}. Leave it out.")
+        return tuple(names)
+    if positive is None:
+        positive = names[0] if counts[names[0]] < counts[names[1]] else names[1]
+    if positive not in names:
+        raise unknown_choice("--positive", positive, names)
+    return tuple(sorted(names, key=lambda name: name == positive))
+
+
+def check_class_names(class_names: Iterable[str]) -> None:
+    """Makes sure that no class is there under two spellings, such as 'Daisy' and 'daisy'; 'A' and 'a' are two letters.
+
+    Raises:
+        UsageError: naming both.
+    """
+    seen: dict[str, str] = {}
+    for name in class_names:
+        plain = " ".join(unicodedata.normalize("NFC", name).casefold().split())
+        other = seen.setdefault(plain, name)
+        if other != name and len(plain) > 1:
+            raise UsageError(
+                f"The names of classes must be clearly different; '{other}' and '{name}' differ only in capitals, "
+                "blanks or how an accent is stored. Give both the same name, or rename one."
+            )
+
+
+def check_labels(source: Source, class_names: Sequence[str], task: Task) -> None:
+    """Makes sure that a model can be judged by the labels of a source.
+
+    Args:
+        source: from `load_source`.
+        class_names: those of the model.
+        task: of the model.
+
+    Raises:
+        UsageError: it has labels that the model does not know, or several per example where the model gives one.
+    """
+    labels = {label for example in source.examples for label in example.labels}
+    unknown = sorted(labels - set(class_names), key=natural_order)
+    if unknown:
+        shown = ", ".join(f"'{name}'" for name in unknown[:LABELS_SHOWN]) + (", ..." if unknown[LABELS_SHOWN:] else "")
+        raise UsageError(
+            f"Labels must be among the model's classes, {', '.join(class_names)}; '{source.name}' has {shown}."
+            f"{did_you_mean(unknown[0], class_names) or (f' {source.doubt}' if source.doubt else '')}"
+        )
+    if source.multi_label and not task.multi_label:
+        raise UsageError(
+            f"The model gives one label per {source.kind.noun}; {source.kind.nouns} of '{source.name}' have several or "
+            "none."
+        )
