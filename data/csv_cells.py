@@ -14,7 +14,7 @@ from app.escapes import visible
 from app.files import open_regular
 
 _COMPUTED = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
-"""How a formula may begin; a spreadsheet may take the wide forms for the narrow ones."""
+"""Beginnings of a formula; a spreadsheet may take the wide forms for the narrow ones."""
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 

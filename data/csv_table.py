@@ -19,7 +19,7 @@ COLUMNS = ("path", "label", "split")
 MOST_CHARACTERS = 2**20
 """Longest line."""
 WINDOWS_ROOT = re.compile(r"[A-Za-z]:[\\/]|\\\\")
-"""How an absolute path of Windows begins: `C:\\photos`, `\\\\server\\photos`."""
+"""Beginning of an absolute path of Windows: `C:\\photos`, `\\\\server\\photos`."""
 
 
 class Row(NamedTuple):

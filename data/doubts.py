@@ -62,7 +62,7 @@ def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int]
 
 
 def _doubt_copy(root: Path, inside: dict[str, Counter[str]], kind: Kind) -> str:
-    """Whether one folder has the others once more, as some downloads have: `cat`, `dog`, `pets/cat`, `pets/dog`."""
+    """Doubts a folder that has the others once more, as some downloads have: `cat`, `dog`, `pets/cat`, `pets/dog`."""
     for name, below in inside.items():
         again = sorted(below.keys() & (inside.keys() - {name}), key=natural_order)
         if len(again) > 1:
@@ -75,7 +75,7 @@ def _doubt_copy(root: Path, inside: dict[str, Counter[str]], kind: Kind) -> str:
 
 
 def _doubt_collections(root: Path, inside: dict[str, Counter[str]], folders: Collection[Path], kind: Kind) -> str:
-    """Whether several folders have the same folders in place of examples: `originals/CLASS` and `resized/CLASS`."""
+    """Doubts several folders that have the same folders in place of examples: `originals/CLASS` and `resized/CLASS`."""
     counts = Counter(name for below in inside.values() for name in below if name)
     shared = sorted((name for name, count in counts.items() if count > 1), key=natural_order)
     holders = sorted((name for name, below in inside.items() if below.keys() & set(shared)), key=natural_order)
@@ -112,5 +112,5 @@ def _listed(names: Sequence[str]) -> str:
 
 @functools.cache
 def _may_be(mime: str, ending: str) -> bool:
-    """Whether a file of this ending may be of a kind, as far as the system knows endings."""
+    """Says whether a file of this ending may be of a kind, as far as the system knows endings."""
     return (mimetypes.guess_type(f"x{ending}")[0] or mime).startswith(mime)

@@ -20,7 +20,7 @@ from data.sources import (
 )
 
 LEFTOVERS = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
-"""What file managers and archives leave behind, in lower case."""
+"""Names of files and folders that file managers and archives leave behind, in lower case."""
 
 
 def accepts(data: str) -> bool:
@@ -200,7 +200,7 @@ def _check_split_folders(
 
 
 def _entries(folder: Path) -> list[os.DirEntry]:
-    """What is in a folder, in order, without leftovers."""
+    """Returns the entries of a folder, in order, without leftovers."""
     with os.scandir(folder) as entries:
         return sorted((entry for entry in entries if not is_leftover(entry.name)), key=lambda e: natural_order(e.name))
 

@@ -23,18 +23,18 @@ KINDS = {"image": "data.images.kind"}
 """The name of each kind, and the module that has its record as `KIND`. The first is taken where files tell nothing."""
 
 Content = Path | bytes
-"""Where an example is: a file, or what a table has of it."""
+"""A file, or the bytes of an example that has none."""
 Inputs: TypeAlias = "tuple[np.ndarray, ...]"
 """The tensors of one example, or of several (n, ...), in the order of the network's inputs."""
 
 
 class Reader(NamedTuple):
-    """How the examples of a run are read: a kind under the settings of the run."""
+    """Reads the examples of a run: a kind of input under the settings of the run."""
 
     description: dict[str, Any]
     """Everything that decides what an example becomes, code and libraries too, as JSON has it: part of stored keys."""
     title: str
-    """What sets this reading apart from others of the same data, such as '224 px', for the list of what is stored."""
+    """Names this reading among others of the same data, such as '224 px': shown for the model and for what is stored."""
     inputs: tuple[np.dtype, ...]
     """Type and shape of each tensor of an example."""
     signature: np.dtype
@@ -63,7 +63,7 @@ class Shown(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """What a simple method sees of examples: a network should do better than a regression on it."""
+    """Values for a simple method: a network should do better than a regression on them."""
 
     name: str
     """Key in `metrics.json`; with blanks for `_`, it completes 'Logistic regression on'."""
@@ -83,13 +83,13 @@ class Kind(NamedTuple):
     type: str
     """Beginning of the MIME types that may be an example, such as 'image/'."""
     reader: Callable[[TrainConfig], Reader]
-    """How examples are read under the settings of a run."""
+    """Makes the reader for the settings of a run."""
     compared_values: Callable[[np.ndarray], np.ndarray]
     """Turns signatures (n, ...) into float32 (n, values) of length 1 each, or 0 for what is compared with nothing."""
     comparison: str
     """SHA-256 of the code of `compared_values`, part of stored keys."""
     size: Callable[[Content], int | None]
-    """How large an example is, in the unit of the setting that fixes the size of inputs; None if it cannot be told."""
+    """Measures an example in the unit of the setting that fixes the size of inputs; None if it cannot."""
     cautions: Callable[[Sequence[int]], list[str]]
     """Says, from the sizes of some examples, why hardly anything can be learnt from them, in sentences."""
     show: Callable[[Inputs, Content, str], Shown]

@@ -15,17 +15,17 @@ Values = Callable[[np.ndarray], np.ndarray]
 """Turns signatures (n, ...) into float32 (n, values) of length 1 each, or 0 for what is compared with nothing."""
 
 BLOCK = 512
-"""Pictures compared at once."""
+"""Examples compared at once."""
 MOST_COMPARED = 200_000
-"""Of more pictures, comparing each with each takes longer than decoding them."""
+"""Most examples compared with each other; for more, that takes longer than reading them."""
 LEAST_SCORE, SURE_SCORE = 0.8, 0.95
-"""Of a suspected pair, where pictures differ much from each other, and where all are alike."""
+"""Least score of a suspected pair, where examples differ much from each other, and where all are alike."""
 SAMPLED = 2_000
-"""Pictures whose nearest ones tell how alike pictures of a data set are."""
+"""Examples whose nearest ones tell how alike examples of a data set are."""
 LEAST_PAIRS = 20
-"""That tell how alike pictures of a data set are."""
+"""Fewest pairs for estimating the threshold."""
 SPREADS = 3.0
-"""By how many spreads a pair has to be closer than nearest pictures usually are."""
+"""Spreads by which a pair has to be closer than nearest examples usually are."""
 
 
 class NearDuplicate(NamedTuple):
@@ -34,22 +34,22 @@ class NearDuplicate(NamedTuple):
     judged: int
     """Position of the one that is measured on."""
     train: int
-    """Position of the training picture most like it."""
+    """Position of the training example most like it."""
     score: float
     """Correlation of their values, at most 1."""
 
 
 class Groups(NamedTuple):
-    """Which pictures look the same."""
+    """Groups of examples that look the same."""
 
     numbers: np.ndarray
-    """int32 (n,): the number of each picture's group."""
+    """int32 (n,): the number of each example's group."""
     least_score: float
-    """From which two pictures of this data set are taken to look the same."""
+    """Score from which two examples of this data set are taken to look the same."""
 
 
 def group_near_duplicates(signatures: np.ndarray, compared_values: Values) -> Groups:
-    """Groups pictures that look the same, or that others between them connect.
+    """Groups examples that look the same, or that others between them connect.
 
     Silhouettes, or X-rays of one organ, are alike without being copies. So a pair has to stand out from the nearest
     pairs of its own data set, by `SPREADS` on Fisher's z scale, and `SURE_SCORE` is enough anywhere. Of 9,716 animal
@@ -90,7 +90,7 @@ def _merged(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.nda
 def find_near_duplicates(
     signatures: np.ndarray, compared_values: Values, evaluated: np.ndarray, train: np.ndarray, least_score: float
 ) -> list[NearDuplicate]:
-    """Finds pictures for which a training picture looks the same.
+    """Finds examples for which a training example looks the same.
 
     Args:
         signatures: of all examples, (num_examples, ...).
@@ -100,7 +100,7 @@ def find_near_duplicates(
         least_score: from `group_near_duplicates`.
 
     Returns:
-        The nearest training picture of each suspected picture, the most alike first.
+        The nearest training example of each suspected example, the most alike first.
     """
     nearest, scores = _nearest(compared_values(signatures[evaluated]), compared_values(signatures[train]))
     suspected = np.flatnonzero(scores >= least_score)

@@ -33,7 +33,7 @@ class SetAside(NamedTuple):
     path: Path
     reason: str
     retry: bool = False
-    """Whether another try may be worth it."""
+    """True if another try may be worth it."""
 
 
 class Preflight(NamedTuple):
@@ -151,7 +151,7 @@ def _read(example: Example, reader: Reader, within: Path | None) -> tuple[np.nda
 
 
 def _readable_now(examples: Sequence[Example], within: Path | None) -> bool:
-    """Whether the system reads a file that it could not read before, when a disk or a network may have failed."""
+    """Says whether the system reads a file that it could not read before, when a disk or a network may have failed."""
     for example in examples:
         with contextlib.suppress(UnreadableNowError), content_of(example.place, within):
             return True

@@ -36,7 +36,7 @@ class Data(NamedTuple):
     task: Task
     kind: Kind
     reader: Reader
-    """How the examples were read."""
+    """Reader that read the examples."""
     examples: list[Example]
     inputs: Inputs
     """Tensors (num_examples, ...), as the reader has them."""

@@ -1,4 +1,4 @@
-"""What `--data` may be: a module for each source. To add one, see CONTRIBUTING.md.
+"""The sources that `--data` may name, a module each. To add one, see CONTRIBUTING.md.
 
 A source finds examples, their labels and their kind, and reads none of them. Pictures that do not come as files (the
 bundled animals, TensorFlow Datasets) are unpacked to files once.
@@ -34,7 +34,7 @@ SOURCES = {
     "FILE.csv": "data.csv_table",
     "FOLDER": "data.folder",
 }
-"""Values of `--data`, and the module of each with `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`."""
+"""Values of `--data`, and modules with `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`."""
 ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 LINK_OUT = "a link out of the folder, which --outside would follow"
 
@@ -43,7 +43,7 @@ class Example(NamedTuple):
     """One thing to learn from: a file, or a part of one."""
 
     path: Path
-    """Of the file; where there is none of its own, a path below the data's folder that names it in tables."""
+    """The file; an example without one has a path below the data's folder that names it in tables."""
     labels: tuple[str, ...]
     """Names of its classes: one, or in a multi-label task any number."""
     split: Split | None = None
@@ -53,12 +53,12 @@ class Example(NamedTuple):
 
     @property
     def place(self) -> Content:
-        """Where it is to be read."""
+        """File or bytes to read."""
         return self.path if self.content is None else self.content
 
 
 class Source(NamedTuple):
-    """What every source returns."""
+    """Examples that a source found."""
 
     name: str
     """Short name for folders and titles."""

@@ -22,9 +22,9 @@ from data.sources import SPLIT_FOLDERS, Source
 from data.unpack import folder_names, unpack_once, write_picture
 
 STALL_SECONDS = 10.0
-"""How long a download may stand still before it is tried again."""
+"""Seconds that a download may stand still before it is tried again."""
 RETRIES = 3
-"""How often a download is tried again; TensorFlow Datasets would go on for three and a half minutes."""
+"""Times that a download is tried again; TensorFlow Datasets would go on for three and a half minutes."""
 
 
 def accepts(data: str) -> bool:

@@ -81,7 +81,7 @@ def write_picture(folder: Path, number: int, encoded: bytes) -> None:
 
 
 def _as_macos_sees(name: str) -> str:
-    """Returns the same text for names that are one folder there: in capitals or not, with either way to write an accent."""
+    """Returns one text for names that are one folder there: capitals do not count, nor how an accent is stored."""
     return unicodedata.normalize("NFC", name.casefold())
 
 

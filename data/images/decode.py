@@ -31,11 +31,11 @@ MAX_MEMORY = OTHER_BYTES * MAX_PIXELS
 MAX_SIDE = 65_535
 """Pictures that are wider or higher, pixels, are refused: Pillow keeps far more of a long line than its pixels."""
 MAX_ICON_SIDE = 1_024
-"""Of the picture in an icon, pixels: Pillow decodes it while it opens the icon, before its size can be checked."""
+"""Largest side of the picture in an icon, pixels: Pillow decodes it while it opens the icon, before its size can be checked."""
 STRIP = 2**20
 """Pixels that are converted at a time."""
 MAX_SECONDS = 60.0
-"""Of processor time for one picture: 100 million pixels take 5 as a progressive JPEG, 40 as JPEG 2000."""
+"""Most processor time for one picture: 100 million pixels take 5 as a progressive JPEG, 40 as JPEG 2000."""
 UNTIMED_BYTES = 4_000
 """Decoded without a look at the clock, of the largest JPEG; for 10 of them it may go over all its pixels again."""
 SIGNATURE_SIDE = 16
@@ -44,9 +44,9 @@ ZOOM = 0.875
 """Share of a photo's middle that is kept by `crop`."""
 
 FORMATS = ["AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP"]
-"""What is read, of all that Pillow could: formats of pixels alone, none that starts another program."""
+"""Formats that are read, of all that Pillow could: those of pixels alone, none that starts another program."""
 ICON = b"\0\0\1\0"
-"""How an icon begins."""
+"""First bytes of an icon."""
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice as many, in a picture within an icon as well
 warnings.filterwarnings("ignore", module=r"PIL\.")  # a picture is read or refused, and its odd details are no news
@@ -148,7 +148,7 @@ _RESIZE: dict[Resize, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
     "pad": functools.partial(ImageOps.pad, method=Image.Resampling.BICUBIC, color="black"),
     "stretch": functools.partial(Image.Image.resize, resample=Image.Resampling.BICUBIC),
 }
-"""How a picture becomes a square."""
+"""Functions that make a square of a picture."""
 
 
 @functools.cache
@@ -235,13 +235,13 @@ _OTHER_KINDS = {
     rb"PK\x03\x04": "a ZIP archive, not a picture",
     rb"\x89PNG|\xff\xd8\xff[\xdb\xe0-\xef]|GIF8|RIFF....WEBP|II\*\0|MM\0\*|....ftypavi": "damaged: its start is broken",
 }
-"""What a file that is no picture for Pillow begins with, and what to say of it."""
+"""First bytes of files that are no pictures for Pillow, and the reason to give."""
 _PLAIN_WORDS = {
     r"(?i)truncated": "truncated: the end of the file is missing",
     r"decompression bomb": f"too many pixels, more than the limit of {MAX_PIXELS:,}",
     r"(?i)broken|decode|stream|next frame|overrun": "damaged: its pixels cannot be decoded",
 }
-"""What Pillow says, and what it means."""
+"""Messages of Pillow, and their meaning."""
 
 
 def _to_rgb(picture: Image.Image, file_format: str | None) -> Image.Image:
