@@ -34,7 +34,7 @@ class Reader(NamedTuple):
     description: dict[str, Any]
     """Everything that decides what an example becomes, code and libraries too, as JSON has it: part of stored keys."""
     title: str
-    """Names this reading among others of the same data, such as '224 px': shown for the model and for what is stored."""
+    """Names this reading among others of the same data, such as '224 px', for the model and what is stored."""
     inputs: tuple[np.dtype, ...]
     """Type and shape of each tensor of an example."""
     signature: np.dtype

@@ -31,7 +31,7 @@ MAX_MEMORY = OTHER_BYTES * MAX_PIXELS
 MAX_SIDE = 65_535
 """Pictures that are wider or higher, pixels, are refused: Pillow keeps far more of a long line than its pixels."""
 MAX_ICON_SIDE = 1_024
-"""Largest side of the picture in an icon, pixels: Pillow decodes it while it opens the icon, before its size can be checked."""
+"""Largest side of the picture in an icon, pixels: Pillow decodes it while it opens the icon, before any check."""
 STRIP = 2**20
 """Pixels that are converted at a time."""
 MAX_SECONDS = 60.0
