@@ -107,7 +107,7 @@ def test_examples_without_files_are_read_compared_and_split(numbers, tmp_path):
     copy = examples[0]._replace(path=Path("row 43"))
     source = Source("rows", tmp_path, [*examples, *broken, copy], numbers)
     for _ in range(2):  # computed, and from the store
-        data = prepare_data(source, TrainConfig(cache_dir=tmp_path / "cache"))
+        data = prepare_data(source, TrainConfig.of(cache_dir=tmp_path / "cache"))
         assert [(str(item.path), item.reason) for item in data.quarantine] == [
             ("row 41", "no numbers"),
             ("row 42", "2 numbers, not 3"),
@@ -126,11 +126,11 @@ def test_examples_without_files_are_read_compared_and_split(numbers, tmp_path):
 def test_unreadable_examples_are_named_by_their_noun(numbers, tmp_path):
     source = Source("rows", tmp_path, [Example(Path("row 1"), (name,), content=b"x") for name in "ab"], numbers)
     with pytest.raises(UsageError, match="is a readable row; the first is 'row 1': no numbers"):
-        prepare_data(source, TrainConfig(cache_dir=tmp_path / "cache"))
+        prepare_data(source, TrainConfig.of(cache_dir=tmp_path / "cache"))
 
 
 def test_another_row_is_another_entry_of_the_store(numbers, tmp_path):
-    config, examples = TrainConfig(cache_dir=tmp_path / "cache"), rows_of(40)
+    config, examples = TrainConfig.of(cache_dir=tmp_path / "cache"), rows_of(40)
     before = prepare_data(Source("rows", tmp_path, examples, numbers), config)
     examples[3] = examples[3]._replace(content=b"1,1,1")
     after = prepare_data(Source("rows", tmp_path, examples, numbers), config)
