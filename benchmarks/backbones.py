@@ -50,7 +50,7 @@ def pictures_per_second(row: Backbone) -> float:
     import keras
     import tensorflow as tf
 
-    from features.extract import BATCH_SIZE, frozen_function
+    from features.forward_pass import BATCH_SIZE, frozen_function
     from models import backbones
 
     keras.utils.clear_session()

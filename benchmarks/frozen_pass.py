@@ -48,7 +48,7 @@ def measure(name: str, image_size: int, machine: Machine) -> list[tuple[str, flo
 
     from devices.precision import Precision
     from features.cuts import find_cuts
-    from features.extract import BATCH_SIZE, convolutions_in, frozen_function
+    from features.forward_pass import BATCH_SIZE, convolutions_in, frozen_function
     from models import backbones
 
     backbone = backbones.build(find(name), image_size)

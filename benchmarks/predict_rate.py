@@ -62,7 +62,7 @@ def _take_turns(name: str, network: AnsweringModel, folder: Path) -> dict[str, t
     import keras
     import tensorflow as tf
 
-    from features.extract import BATCH_SIZE, frozen_function
+    from features.forward_pass import BATCH_SIZE, frozen_function
     from inference.predict_files import predict_files
     from models import backbones
 

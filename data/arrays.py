@@ -1,14 +1,83 @@
-"""Arrays in files, larger than memory: numpy maps them, and what was read is let go of again."""
+"""Tensors of many examples, dense or ragged, in memory or in files that numpy maps: they may be larger than memory."""
 
 import math
 import mmap
 import shutil
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from app.errors import RunError, cannot_write
+
+
+@dataclass(frozen=True, eq=False)
+class Ragged:
+    """Rows of different lengths, one after the other: the words of texts, the frames of recordings."""
+
+    values: np.ndarray
+    """All rows as one array, (total length, ...)."""
+    offsets: np.ndarray
+    """Row i is `values[offsets[i] : offsets[i + 1]]`; int64 (rows + 1,), from 0 to the total length."""
+
+    @classmethod
+    def from_rows(cls, rows: Sequence[np.ndarray]) -> "Ragged":
+        """Joins rows, each (length, ...), of one dtype."""
+        return cls(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Length of each row, int64 (rows,)."""
+        return np.diff(self.offsets)
+
+    @property
+    def shape(self) -> tuple[int | None, ...]:
+        """Rows, their length, which is None as it differs, and the shape of each value."""
+        return (len(self), None, *self.values.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.values.dtype
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+
+Tensor: TypeAlias = np.ndarray | Ragged
+"""One value for each of some examples, of any dtype: (examples, ...), or rows of different lengths."""
+
+
+def take_rows(tensor: Tensor, rows: np.ndarray) -> Tensor:
+    """Returns some rows of a tensor, copied to memory.
+
+    Args:
+        tensor: dense or ragged.
+        rows: which of its rows, in order; int (n,).
+    """
+    if isinstance(tensor, Ragged):
+        lengths = tensor.lengths[rows]
+        offsets = np.cumsum([0, *lengths])
+        starts = np.repeat(tensor.offsets[rows] - offsets[:-1], lengths)
+        taken: Tensor = Ragged(tensor.values[starts + np.arange(offsets[-1])], offsets)
+    else:
+        taken = tensor[rows]
+    release(tensor)
+    return taken
+
+
+def mask_of(lengths: np.ndarray, longest: int) -> np.ndarray:
+    """Marks what rows have of `longest` places each, bool (n, longest)."""
+    return np.arange(longest) < lengths[:, None]
+
+
+def padded(tensor: Ragged, longest: int) -> np.ndarray:
+    """Fills rows up with zeros, (rows, longest, ...)."""
+    dense = np.zeros((len(tensor), longest, *tensor.values.shape[1:]), tensor.dtype)
+    dense[mask_of(tensor.lengths, longest)] = tensor.values
+    return dense
 
 
 def temporary_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np.ndarray:
@@ -29,7 +98,7 @@ def temporary_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np
         free = shutil.disk_usage(folder).free
         if needed > free:
             raise RunError(
-                f"The pictures need {needed / 2**20:,.0f} MiB in '{folder}', which has {free / 2**20:,.0f} MiB left. "
+                f"The examples need {needed / 2**20:,.0f} MiB in '{folder}', which has {free / 2**20:,.0f} MiB left. "
                 f"Make room, choose another --cache-dir or a smaller --image-size."
             )
         with tempfile.TemporaryFile(dir=folder) as file:
@@ -38,12 +107,12 @@ def temporary_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np
         raise cannot_write("--cache-dir", folder, error) from error
 
 
-def release(array: np.ndarray) -> None:
+def release(tensor: Tensor) -> None:
     """Takes the pages of a mapped array out of the process's memory; they are read again when they are needed.
 
-    Without this, a pass over a file counts all of it as memory of the process. Other arrays stay as they are.
+    Without this, reading a file once counts all of it as memory of the process. Other arrays stay as they are.
     """
-    base: object = array
+    base: object = tensor.values if isinstance(tensor, Ragged) else tensor
     while isinstance(base, np.ndarray):
         base = base.base
     if isinstance(base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):

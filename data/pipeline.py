@@ -1,49 +1,32 @@
-"""tf.data pipelines: order and augmentation depend on (seed, epoch, picture) alone.
+"""tf.data pipelines: order and variation depend on (seed, epoch, example) alone.
 
-So a run can be repeated, or continued from any epoch, to the bit. Augmentation happens here and not in layers, so that
+So a run can be repeated, or continued from any epoch, to the bit. Variation happens here and not in layers, so that
 the saved model has none of it.
 """
 
 import functools
-import gc
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from data.arrays import release
-from data.images.augment import NUM_DRAWS, augment_pictures
+from data.batches import Batch, Examples, View, reader
+from data.kinds import Vary
 from devices.replicas import Part
 
 PARALLEL_READS = 2
 PREFETCHED = 2
-"""Batches that wait. Left to itself, TensorFlow keeps gigabytes of pictures waiting for a slow network."""
-MOST_IN_MEMORY = 2**30
-"""Bytes of vectors that are kept in memory to pick from: Python takes longer to read them than a step on them takes."""
-LARGE = 2**24
-"""Bytes of vectors that are worth the tenth of a second in which Python looks for those no longer used."""
+"""Batches that wait. Left to itself, TensorFlow keeps gigabytes of examples waiting for a slow network."""
 
 
-class View(NamedTuple):
-    """One version of some pictures. The values are not copied: they may be larger than memory."""
+class Varied(NamedTuple):
+    """One random variation of some examples."""
 
-    values: np.ndarray
-    """(m, ...): uint8 pictures (height, width, 3), or what a network makes of them in float32 or float16."""
-    rows: np.ndarray
-    """Which of the values, in order, int64 (n,)."""
-
-
-class Examples(NamedTuple):
-    """What is learnt from or judged by."""
-
-    views: Sequence[View]
-    """Versions of the same n pictures, in dtypes that may differ; an epoch takes one of each picture."""
-    targets: np.ndarray
-    """float32 (n, num_outputs)."""
-    sample_weights: np.ndarray
-    """float32 (n,)."""
+    apply: Callable[[Batch, tf.Tensor], Batch]
+    """Varies a batch by its draws."""
+    draws: np.ndarray
+    """Random numbers that decide how each example is varied, float32 (n, draws) in [0, 1)."""
 
 
 def training_batches(
@@ -53,39 +36,39 @@ def training_batches(
     seed: int,
     epochs: range,
     first_step: int = 0,
-    augment: bool = False,
+    vary: Vary | None = None,
     part: Part | None = None,
 ) -> tf.data.Dataset:
     """Batches of shuffled examples for several epochs, one after the other; no batch spans two.
 
-    Each epoch takes the next view of a picture, starting from another one for each picture.
+    Each epoch takes the next view of an example, starting from another one for each example.
 
     Args:
         examples: what is learnt from.
         batch_size: examples per batch; the last of an epoch may have fewer.
-        seed: seed of order and augmentation.
-        epochs: numbers of the epochs; each has its own order and its own augmentation.
+        seed: seed of order and variation.
+        epochs: numbers of the epochs; each has its own order and its own variation.
         first_step: batches of the first of these epochs that are left out, as they were learnt from before.
-        augment: whether to vary the pictures anew in each epoch.
+        vary: how to vary the examples anew in each epoch; None leaves them as they are.
         part: of every batch, one replica after the other; None makes whole batches.
 
     Returns:
-        Batches of (float32 inputs, targets, weights): what each example counts in the mean of its batch, which is its
+        Batches of (inputs, targets, weights); a weight is what an example counts in the mean of its batch, which is its
         sample weight over the examples of the batch.
     """
-    count, read = len(examples.targets), _reader(examples)
+    count, read = len(examples.targets), reader(examples, part)
 
-    def load(epoch: tf.Tensor, positions: tf.Tensor, shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def load(epoch: tf.Tensor, positions: tf.Tensor, shares: tf.Tensor) -> tuple[Batch, tf.Tensor, tf.Tensor]:
         indices = tf.random.experimental.index_shuffle(positions, tf.stack([seed, epoch]), count - 1)
         batch, targets, sample_weights = read(indices, epoch)
-        if augment:
+        if vary is not None:
             draws = tf.numpy_function(
-                lambda number, chosen: augmentation_draws(seed, int(number), count)[chosen],
+                lambda number, chosen: variation(vary, seed, int(number), count).draws[chosen],
                 [epoch, indices],
                 tf.float32,
                 stateful=False,
             )
-            batch = augment_pictures(batch, tf.ensure_shape(draws, (positions.shape[0], NUM_DRAWS)))
+            batch = vary.apply(batch, tf.ensure_shape(draws, (positions.shape[0], vary.draws)))
         return batch, targets, sample_weights * shares
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -100,16 +83,16 @@ def evaluation_batches(examples: Examples, batch_size: int, part: Part | None = 
     """Batches of examples in order, each once, in its first view, the last batch as small as it is.
 
     Args:
-        examples: what is judged by.
+        examples: what is evaluated on.
         batch_size: examples per batch.
         part: of every batch; see `training_batches`.
 
     Returns:
-        Batches of (float32 inputs, targets, weights), as `training_batches`.
+        Batches of (inputs, targets, weights), as `training_batches`.
     """
-    read = _reader(examples._replace(views=examples.views[:1]))
+    read = reader(examples._replace(views=examples.views[:1]), part)
 
-    def load(positions: tf.Tensor, shares: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def load(positions: tf.Tensor, shares: tf.Tensor) -> tuple[Batch, tf.Tensor, tf.Tensor]:
         batch, targets, sample_weights = read(positions, 0)
         return batch, targets, sample_weights * shares
 
@@ -118,41 +101,40 @@ def evaluation_batches(examples: Examples, batch_size: int, part: Part | None = 
 
 
 def input_batches(
-    view: View, batch_size: int, draws: np.ndarray | None = None, part: Part | None = None
+    view: View, batch_size: int, varied: Varied | None = None, part: Part | None = None
 ) -> tf.data.Dataset:
     """Batches of inputs in order, the last as small as it is.
 
     Args:
-        view: pictures, or what a network makes of them.
-        batch_size: inputs per batch.
-        draws: from `augmentation_draws`, for each picture of the view, which are then varied by them.
+        view: examples, or what a network makes of them.
+        batch_size: examples per batch.
+        varied: how each example of the view is varied; None leaves them as they are.
         part: of every batch, one replica after the other; None makes whole batches.
 
     Returns:
-        float32 batches (batch_size, ...); pictures in [0, 255].
+        Batches of inputs, see `Batch`.
     """
     count = len(view.rows)
-    beside = np.zeros((count, 0), np.float32) if draws is None else draws
-    batches = evaluation_batches(Examples([view], beside, np.ones(count, np.float32)), batch_size, part)
-    if draws is None:
+    draws = np.zeros((count, 0), np.float32) if varied is None else varied.draws
+    batches = evaluation_batches(Examples([view], draws, np.ones(count, np.float32)), batch_size, part)
+    if varied is None:
         return batches.map(lambda batch, *_: batch)
     # Varied while the network computes the batch before.
-    return _prefetched(batches.map(lambda batch, beside, _: augment_pictures(batch, beside)))
+    return _prefetched(batches.map(lambda batch, draws, _: varied.apply(batch, draws)))
 
 
 @functools.lru_cache(maxsize=2)
-def augmentation_draws(seed: int, number: int, count: int) -> np.ndarray:
-    """Draws what decides the augmentation of `count` pictures; the first of them do not depend on how many follow.
+def variation(vary: Vary, seed: int, number: int, count: int) -> Varied:
+    """Draws a variation of `count` examples; that of the first ones does not depend on how many follow.
 
     Args:
+        vary: how examples of a kind are varied.
         seed: seed of the run.
         number: of the epoch, or of the view.
-        count: pictures.
-
-    Returns:
-        float32 (count, NUM_DRAWS) in [0, 1).
+        count: examples.
     """
-    return np.random.default_rng((seed, number)).random((count, NUM_DRAWS), np.float32)
+    draws = np.random.default_rng((seed, number)).random((count, vary.draws), np.float32)
+    return Varied(vary.apply, draws)
 
 
 def _deal(batches: tf.data.Dataset, batch_size: int, part: Part | None) -> tf.data.Dataset:
@@ -192,44 +174,3 @@ def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
     options = tf.data.Options()
     options.autotune.enabled = False
     return batches.prefetch(PREFETCHED).with_options(options)
-
-
-def _reader(examples: Examples) -> Callable[..., tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
-    """Makes what reads a batch, from indices and the number of the epoch: inputs, targets and sample weights."""
-    shape = examples.views[0].values.shape[1:]
-    size = 4 * math.prod(shape) * len(examples.targets) * len(examples.views)
-    if len(shape) > 1 or size > MOST_IN_MEMORY:
-        return functools.partial(_read, examples)
-    if size > LARGE:
-        gc.collect()  # a pipeline that is no longer used holds its vectors by a circle of references
-    with tf.device("CPU:0"):  # where pipelines run
-        inputs = tf.constant(np.stack([view.values[view.rows] for view in examples.views]), tf.float32)
-        targets, sample_weights = tf.constant(examples.targets), tf.constant(examples.sample_weights)
-
-    def pick(indices: tf.Tensor, epoch: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        places = tf.stack([(indices + epoch) % len(examples.views), indices], axis=1)
-        return tf.gather_nd(inputs, places), tf.gather(targets, indices), tf.gather(sample_weights, indices)
-
-    return pick
-
-
-def _read(examples: Examples, indices: tf.Tensor, epoch: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Reads a batch by Python, so that no array becomes a constant of the graph, which may not exceed 2 GB."""
-    shape = examples.views[0].values.shape[1:]
-    dtype = np.result_type(*(view.values for view in examples.views))
-
-    def read(chosen: np.ndarray, epoch: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        inputs = np.empty((len(chosen), *shape), dtype)
-        for number, view in enumerate(examples.views):
-            of_view = (chosen + epoch) % len(examples.views) == number
-            inputs[of_view] = view.values[view.rows[chosen[of_view]]]
-            release(view.values)
-        return inputs, examples.targets[chosen], examples.sample_weights[chosen]
-
-    dtypes = [dtype, tf.float32, tf.float32]
-    inputs, targets, sample_weights = tf.numpy_function(read, [indices, epoch], dtypes, stateful=False)
-    return (
-        tf.cast(tf.ensure_shape(inputs, (*indices.shape, *shape)), tf.float32),
-        tf.ensure_shape(targets, (*indices.shape, *examples.targets.shape[1:])),
-        tf.ensure_shape(sample_weights, indices.shape),
-    )

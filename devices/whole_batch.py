@@ -38,9 +38,8 @@ def as_one_batch(model: keras.Model, replicas: int) -> Iterator[None]:
 
 
 def flat_layers(model: keras.Model) -> list[keras.Layer]:
-    """All layers of a model, those of models within it included."""
-    nested = (flat_layers(layer) if isinstance(layer, keras.Model) else [layer] for layer in model.layers)
-    return [layer for layers in nested for layer in layers]
+    """Returns all layers of a model that are no models themselves, those within its layers included."""
+    return [layer for layer in model._flatten_layers(include_self=False) if not isinstance(layer, keras.Model)]
 
 
 def _dropping_for_all(drop: Callable[..., tf.Tensor], replicas: int) -> Callable[..., tf.Tensor]:

@@ -5,7 +5,7 @@ from typing import TypeAlias
 import keras
 import tensorflow as tf
 
-from features.extract import frozen_function
+from features.forward_pass import frozen_function
 from tasks.table import Task
 
 ClassFunction: TypeAlias = tf.types.experimental.PolymorphicFunction

@@ -23,7 +23,7 @@ from exports.litert import open_litert, write_litert, write_quantized_litert
 from exports.model_card import CARD_FILE, write_card
 from exports.onnx import open_onnx, write_onnx
 from exports.saved_model import ENCODED, PICTURES, open_encoded, open_pictures, write_saved_model
-from features.extract import BATCH_SIZE
+from features.forward_pass import BATCH_SIZE
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import Sample

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from app.errors import UsageError
 from app.terminal import common_reasons, console, counted, make_table, progress_bar, show_stage
-from features.extract import BATCH_SIZE
+from features.forward_pass import BATCH_SIZE
 from inference.answer_table import PROBABILITY, answer_table, csv_writer, labels_of
 from inference.answering import AnsweringModel
 from inference.files import Batch, FoundFile, map_ahead, read_batches

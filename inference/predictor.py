@@ -4,8 +4,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from features.cuts import find_cuts
-from features.extract import compute_rows, frozen_function
+from features.cuts import find_cuts, part_of
+from features.forward_pass import compute_rows, frozen_function
 
 
 class Predictor:
@@ -23,10 +23,11 @@ class Predictor:
                 the bit; None computes it as a whole, which may round otherwise.
         """
         self.model = model
-        tensors = {each.layer: each.tensor for each in find_cuts(model)} if cut else {}
+        cuts = {each.layer: each for each in find_cuts(model)} if cut else {}
         parts = [model]
-        if cut in tensors:
-            parts = [keras.Model(model.input, tensors[cut]), keras.Model(tensors[cut], model.output)]
+        if cut in cuts:
+            tensors = cuts[cut].tensors
+            parts = [part_of(model.inputs, tensors), part_of(tensors, model.outputs)]
         self._functions = [frozen_function(part) for part in parts]
 
     def __call__(self, pictures: np.ndarray | tf.Tensor) -> np.ndarray:

@@ -26,17 +26,18 @@ def set_trainable(
     """Lets the last layers learn and freezes the others. A compiled model must be compiled again.
 
     Args:
-        backbone_layers: from input to output.
+        backbone_layers: from input to output; each may have layers within it, which learn if it does.
         trainable_layers: how many of the last layers learn, counted as `backbone.layers` has them; 0 for none.
         batch_norm_learns: True only for a backbone without pretrained weights.
     """
     count = len(backbone_layers) if trainable_layers == "all" else min(trainable_layers, len(backbone_layers))
     first = len(backbone_layers) - count
     for index, layer in enumerate(backbone_layers):
-        is_batch_norm = isinstance(layer, keras.layers.BatchNormalization)
-        layer.trainable = index >= first and (batch_norm_learns or not is_batch_norm)
-        if is_batch_norm and batch_norm_learns:
-            layer.momentum = FROM_SCRATCH_MOMENTUM
+        for part in layer._flatten_layers():  # itself first, which sets all within it
+            is_batch_norm = isinstance(part, keras.layers.BatchNormalization)
+            part.trainable = index >= first and (batch_norm_learns or not is_batch_norm)
+            if is_batch_norm and batch_norm_learns:
+                part.momentum = FROM_SCRATCH_MOMENTUM
 
 
 def split_into_blocks(backbone_layers: Sequence[keras.Layer], row: Backbone) -> list[list[keras.Layer]]:

@@ -50,7 +50,7 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # Keras' own pipelines log an error th
 import_tensorflow()
 import keras
 
-from features.cuts import find_cuts
+from features.cuts import find_cuts, part_of
 from models.classifier import build_classifier
 from models.freezing import set_trainable, split_into_blocks
 from training.frozen import cuts_at
@@ -278,7 +278,7 @@ plt.show()
 # and in the same order, and compare loss and time.
 
 # %%
-front, tail = keras.Model(model.inputs[0], cut.tensor), keras.Model(cut.tensor, model.output)
+front, tail = part_of(model.inputs, cut.tensors), part_of(cut.inputs, model.outputs)
 features = np.concatenate([front(x[at : at + 64], training=False) for at in range(0, len(x), 64)])
 losses, seconds = {}, {}
 for name, network_part, given in (("whole network", model, x), ("behind the cut", tail, features)):

@@ -10,10 +10,11 @@ import pandas as pd
 from app.escapes import visible
 from app.files import as_read, write_json
 from app.terminal import console, counted, progress_bar, show_stage
-from data.pipeline import View, input_batches
+from data.batches import View
+from data.pipeline import input_batches
 from data.prepare import Data
 from data.sources import Split
-from features.extract import BATCH_SIZE
+from features.forward_pass import BATCH_SIZE
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import is_number, read_metrics, read_predictions
@@ -91,7 +92,7 @@ def _predict(run: TrainedRun, data: Data) -> dict[Split, np.ndarray]:
     with progress_bar("evaluate", sum(map(len, data.splits.values()))) as advance:
         for split, positions in data.splits.items():
             outputs[split] = []
-            for batch in input_batches(View(data.inputs[0], positions), BATCH_SIZE):
+            for batch in input_batches(View(data.inputs, positions), BATCH_SIZE):
                 outputs[split].append(predictor(batch))
                 advance(len(batch))
     return {split: np.concatenate(parts) for split, parts in outputs.items()}

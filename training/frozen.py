@@ -4,6 +4,7 @@ A phase trains the layers behind its cut. The pass in front of the cuts runs onc
 tensors for all phases together, and stays on disk for the next run.
 """
 
+import itertools
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -14,13 +15,16 @@ import tensorflow as tf
 
 from app.config import Depth, TrainConfig
 from app.terminal import counted, progress_bar, show_stage
-from data.pipeline import Examples, View, augmentation_draws
+from data.arrays import Tensor, take_rows
+from data.batches import Examples, View
+from data.kinds import Vary
+from data.pipeline import variation
 from data.prepare import Data
 from data.sources import Split
 from data.store import Store
 from devices.precision import Precision
-from features.cuts import Cut, cut_before_trainable, find_cuts
-from features.extract import FrozenPart
+from features.cuts import Cut, cut_before_trainable, find_cuts, part_of
+from features.frozen_part import FrozenPart
 from inference.load import check_can_be_loaded
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
@@ -41,8 +45,8 @@ class PhaseInputs(NamedTuple):
     train: Sequence[View]
     judged: dict[Split, View]
     """Of val and test: never varied."""
-    augment: bool
-    """Whether to vary the inputs anew in each epoch."""
+    vary: Vary | None
+    """How the inputs are varied anew in each epoch; None leaves them as they are."""
 
 
 def build_frozen(inputs: RunInputs) -> Classifier:
@@ -104,7 +108,7 @@ def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, Depth]) -> di
         classifier: all of its backbone is frozen afterwards.
         trainable_layers: how many of the backbone's last layers learn.
     """
-    cuts, chosen = find_cuts(classifier.model), {}
+    cuts, chosen = find_cuts(classifier.model, len(classifier.backbone.outputs)), {}
     for use, count in trainable_layers.items():
         set_trainable(classifier.backbone.layers, count)
         cut = cut_before_trainable(cuts, classifier.model)
@@ -136,9 +140,14 @@ def whole_network(classifier: Classifier, data: Data, augment: bool = False) -> 
         data: the examples.
         augment: whether to vary them anew in each epoch.
     """
-    train = View(data.inputs[0], data.splits["train"])
-    judged = {split: View(data.inputs[0], data.splits[split]) for split in JUDGED}
-    return PhaseInputs(classifier.model, [train], judged, augment)
+    train = View(data.inputs, data.splits["train"])
+    judged = {split: View(data.inputs, data.splits[split]) for split in JUDGED}
+    return PhaseInputs(classifier.model, [train], judged, vary_of(data) if augment else None)
+
+
+def vary_of(data: Data) -> Vary | None:
+    """Returns how examples are varied; None for a kind that is not."""
+    return data.kind.vary and data.kind.vary()
 
 
 def frozen_inputs(
@@ -170,10 +179,12 @@ def frozen_inputs(
         The inputs of each use that has a cut.
     """
     started = time.perf_counter()
-    train, kept = data.splits["train"], kept_examples(data)
+    kept, train = kept_examples(data), by_length(data, data.splits["train"])
     plain_positions = judged_positions = kept
     if precision != "float32" and len(kept) > len(train):
-        plain_positions, judged_positions = np.sort(train), np.setdiff1d(kept, train)
+        plain_positions, judged_positions = (
+            by_length(data, np.sort(each)) for each in (train, np.setdiff1d(kept, train))
+        )
     most = max(views.values())
     count, saved, computed = len(kept) + (most - 1) * len(train), 0.0, []
     part = frozen_part(classifier, cuts, config, data, store, strategy, precision=precision)
@@ -195,27 +206,42 @@ def frozen_inputs(
         how = f"{count / (time.perf_counter() - started):,.0f} {data.kind.nouns} per second"
     views_of = f" ({counted(most, 'view', 'views')} of each to train on)" if most > 1 else ""
     text = f"{counted(len(kept), data.kind.noun, data.kind.nouns)} through the frozen layers, once{views_of}: {how}"
-    behind = [cut.share_after for cut in cuts.values() if len(cut.tensor.shape) > 2]
+    behind = [cut.share_after for cut in cuts.values() if not cut.has_vectors]
     if behind:
         text += f"; fine-tuning computes the {max(behind):.0%} behind them"
     show_stage("features", text)
 
     inputs = {}
     for use, cut in cuts.items():
-        plain, *varied = [arrays[cut.layer] for arrays in computed[: views[use]]]
-        rows = np.searchsorted(plain_positions, train)
+        plain, *varied = [tensors[cut.layer] for tensors in computed[: views[use]]]
+        learnt_from = data.splits["train"]
+        varied_rows = places_of(learnt_from, train)
         inputs[use] = PhaseInputs(
-            keras.Model(cut.tensor, classifier.model.output),
-            [View(plain, rows), *(View(array, np.arange(len(train))) for array in varied)],
-            {split: View(judged[cut.layer], np.searchsorted(judged_positions, data.splits[split])) for split in JUDGED},
-            augment=False,
+            part_of(cut.inputs, classifier.model.outputs),
+            [
+                View(plain, places_of(learnt_from, plain_positions)),
+                *(View(tensors, varied_rows) for tensors in varied),
+            ],
+            {split: View(judged[cut.layer], places_of(data.splits[split], judged_positions)) for split in JUDGED},
+            vary=None,
         )
     return inputs
 
 
 def kept_examples(data: Data) -> np.ndarray:
-    """Returns the positions of the examples of all splits, int64, in order: those of the plain view."""
-    return np.sort(np.concatenate(list(data.splits.values())))
+    """Returns the positions of the examples of all splits, int64, as they go through the frozen layers."""
+    return by_length(data, np.sort(np.concatenate(list(data.splits.values()))))
+
+
+def by_length(data: Data, positions: np.ndarray) -> np.ndarray:
+    """Puts examples that differ in length in its order, so that batches are filled up as little as can be."""
+    return positions[np.argsort(View(data.inputs, positions).lengths, kind="stable")]
+
+
+def places_of(wanted: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Returns where positions are among others, int64."""
+    order = np.argsort(positions)
+    return order[np.searchsorted(positions, wanted, sorter=order)]
 
 
 def frozen_part(
@@ -240,7 +266,7 @@ def load_or_compute(
     config: TrainConfig,
     data: Data,
     on_progress: Callable[[int], None],
-) -> tuple[dict[str, np.ndarray], float]:
+) -> tuple[dict[str, tuple[Tensor, ...]], float]:
     """Returns what crosses each cut in one view, by the layer in front of it, and the seconds that the store saved.
 
     Views that are varied may be kept as float16: that is far below what augmentation changes. The plain one is kept
@@ -254,15 +280,16 @@ def load_or_compute(
         data: the examples.
         on_progress: called with the number of examples done since the last call.
     """
-    draws = augmentation_draws(config.training.seed, number, len(positions)) if number else None
-    varied = {"seed": config.training.seed, "view": number} if number else None
-    description = {**data.describe(positions), "augmentation": varied}
-    view = View(data.inputs[0], positions)
-    arrays, seconds = part.load_or_compute(view, draws, description, half=number > 0, on_progress=on_progress)
-    return {cut.layer: array for cut, array in zip(part.cuts, arrays, strict=True)}, seconds
+    seed, vary = config.training.seed, vary_of(data) if number else None
+    varied = variation(vary, seed, number, len(positions)) if vary else None
+    description = {**data.describe(positions), "augmentation": {"seed": seed, "view": number} if vary else None}
+    view = View(data.inputs, positions)
+    tensors, seconds = part.load_or_compute(view, varied, description, half=number > 0, on_progress=on_progress)
+    kept = iter(tensors)
+    return {cut.layer: tuple(itertools.islice(kept, len(cut.tensors))) for cut in part.cuts}, seconds
 
 
 def features_sample(head: PhaseInputs) -> np.ndarray:
     """Features of some training examples, float32 (n, num_features), from the inputs of a head."""
-    values, rows = head.train[0]
-    return values[rows[:: max(1, len(rows) // FEATURES_SAMPLED)]]
+    (features,), rows = head.train[0]
+    return np.asarray(take_rows(features, rows[:: max(1, len(rows) // FEATURES_SAMPLED)]))

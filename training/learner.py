@@ -1,4 +1,4 @@
-"""Trains a model for one phase: steps, epochs, the best weights so far; from the beginning, or from any step."""
+"""Trains a model for one phase: epochs, the best weights so far; from the beginning, or from any step."""
 
 import functools
 import math
@@ -9,13 +9,15 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data.pipeline import Examples, evaluation_batches, training_batches
-from devices.precision import Precision, computing_in
+from data.batches import Examples
+from data.kinds import Vary
+from data.pipeline import evaluation_batches, training_batches
+from devices.precision import Precision
 from devices.replicas import distribute
-from devices.whole_batch import as_one_batch
 from tasks.table import Task
 from training.optimizers import Rates, make_optimizer
 from training.recipe import Plan
+from training.steps import Measured, assign, compile_graphs
 
 EVALUATION_BATCH_SIZE = 64
 STEPS_PER_CALL = 16
@@ -29,7 +31,7 @@ class EpochResult(NamedTuple):
     phase: str
     epoch: int
     learning_rate: float
-    """That of the epoch's last step."""
+    """Rate of the epoch's last step."""
     loss: float
     """Mean by the sample weights, as is `val_loss`; accuracies count every example once."""
     accuracy: float
@@ -46,15 +48,15 @@ class PhaseResult(NamedTuple):
 
 
 class PhaseState(NamedTuple):
-    """All that a phase needs to go on, to the bit, as if it had never stopped."""
+    """All that a phase needs to resume, to the bit, as if it had never stopped."""
 
     epochs: list[EpochResult]
-    """Those that are finished."""
+    """Epochs that are finished."""
     step: int
-    """Steps taken of the next one."""
+    """Steps taken of the next epoch."""
     best_epoch: int
     best_loss: float | None
-    """Of validation; None where there is none."""
+    """Validation loss of that epoch; None where there is no validation."""
     arrays: dict[str, list[np.ndarray]]
     """Values of `model` (its dropout's state included), `optimizer`, the unfinished epoch's `sums`, and `best`."""
 
@@ -74,8 +76,8 @@ class BatchTooLargeError(Exception):
 class Learner:
     """A model with its optimizer and the graphs of its steps: trains one phase, or several that start afresh.
 
-    A loop of our own instead of `fit`: it keeps the weights it began with in mind, goes on from any step, and loses no
-    time between steps, which for a head on stored features is most of the time. Rates are variables, so that another
+    A loop of our own instead of `fit`: it counts the initial weights as a candidate, resumes from any step, and loses
+    no time between steps, which for a head on stored features is most of the time. Rates are variables, so that another
     phase with others needs no new graph.
     """
 
@@ -117,7 +119,7 @@ class Learner:
         *,
         epochs: int,
         learning_rate: float,
-        augment: bool,
+        vary: Vary | None = None,
         state: PhaseState | None = None,
         on_step: Callable[[Callable[[], PhaseState]], None] = lambda _: None,
         on_epoch: Callable[[EpochResult], None] = lambda _: None,
@@ -133,8 +135,8 @@ class Learner:
             plan: batch size, schedule, weight decay, patience and seed.
             epochs: maximum epochs.
             learning_rate: peak learning rate.
-            augment: whether to vary the examples.
-            state: where to go on; None starts afresh.
+            vary: how to vary the examples anew in each epoch; None leaves them as they are.
+            state: where to resume; None starts afresh.
             on_step: called between steps, with a function that makes the state of that moment.
             on_epoch: called after each epoch.
 
@@ -146,14 +148,13 @@ class Learner:
             BatchTooLargeError: a step needs more memory than there is.
         """
         steps = math.ceil(len(train.targets) / plan.batch_size)
-        on_vectors = train.views[0].values.ndim == 2
+        on_vectors = train.views[0].has_vectors
         on_tpu = isinstance(self._strategy, tf.distribute.TPUStrategy)
         steps_per_call = STEPS_PER_CALL if on_vectors or on_tpu else 1
-        judge = self._judge(val, on_vectors)
-        results, step, best = self._begin(judge) if state is None else self._go_on(state)
-        self._rates.assign(
-            plan.config, learning_rate, steps, epochs
-        )  # after the optimizer's variables, which have them
+        evaluate = self._evaluation(val, on_vectors)
+        results, step, best = self._begin(evaluate) if state is None else self._resume(state)
+        # After the optimizer's variables, which have them.
+        self._rates.assign(plan.config, learning_rate, steps, epochs)
         make_batches = functools.partial(
             training_batches,
             train,
@@ -161,7 +162,7 @@ class Learner:
             seed=plan.config.training.seed,
             epochs=range(len(results), epochs),
             first_step=step,
-            augment=augment,
+            vary=vary,
         )
         batches = iter(distribute(self._strategy, make_batches))
         while len(results) < epochs and len(results) - best.epoch < plan.config.training.patience:
@@ -175,13 +176,13 @@ class Learner:
             step = 0
             sums = [variable.numpy() for variable in self._graphs.sums]
             trained = self._graphs.measured()
-            judged = judge(lambda sums=sums: on_step(lambda: self._state(results, steps, best, sums)))
+            evaluated = evaluate(lambda sums=sums: on_step(lambda: self._state(results, steps, best, sums)))
             number = len(results) + 1
-            results.append(EpochResult(phase, number, self._last_rate(), *trained, *(judged or (None, None))))
+            results.append(EpochResult(phase, number, self._last_rate(), *trained, *(evaluated or (None, None))))
             if not math.isfinite(trained.loss):
                 best.restore()
                 raise DivergedError(f"the loss is {trained.loss} in epoch {number}", PhaseResult(results, best.epoch))
-            best.update(number, judged and judged.loss)
+            best.update(number, evaluated and evaluated.loss)
             on_epoch(results[-1])
             on_step(lambda: self._state(results, 0, best))
         best.restore()
@@ -191,29 +192,29 @@ class Learner:
         """The learning rate of the last step; the optimizer's own is that of the next."""
         return float(keras.ops.convert_to_numpy(self._rates(keras.ops.maximum(self._optimizer.iterations, 1) - 1)))
 
-    def _judge(self, val: Examples | None, on_vectors: bool) -> Callable[..., "Measured | None"]:
+    def _evaluation(self, val: Examples | None, on_vectors: bool) -> Callable[..., Measured | None]:
         """Makes the function that measures on val."""
         size = EVALUATION_BATCH_SIZE * self._strategy.num_replicas_in_sync
         batches = () if val is None else distribute(self._strategy, functools.partial(evaluation_batches, val, size))
         if on_vectors:
             batches = list(batches)  # small, and making an iterator takes longer than using it
 
-        def judge(on_batch: Callable[[], None] = lambda: None) -> Measured | None:
+        def evaluate(on_batch: Callable[[], None] = lambda: None) -> Measured | None:
             for batch in batches:
-                self._graphs.judge_step(batch)
+                self._graphs.evaluate_step(batch)
                 on_batch()
             return None if val is None else self._graphs.measured()
 
-        return judge
+        return evaluate
 
-    def _begin(self, judge: Callable[..., "Measured | None"]) -> tuple[list[EpochResult], int, "Best"]:
+    def _begin(self, evaluate: Callable[..., Measured | None]) -> tuple[list[EpochResult], int, "Best"]:
         """Starts a phase afresh: its epochs, the steps taken of the next, and the best so far."""
         assign(self._optimizer.variables, self._start)
         self._graphs.measured()  # a phase that an error ended has left sums
-        start = judge()
+        start = evaluate()
         return [], 0, Best(self._model, 0, start and start.loss, self._model.get_weights())
 
-    def _go_on(self, state: PhaseState) -> tuple[list[EpochResult], int, "Best"]:
+    def _resume(self, state: PhaseState) -> tuple[list[EpochResult], int, "Best"]:
         for name, variables in self._variables().items():
             assign(variables, state.arrays[name])
         return (
@@ -234,15 +235,6 @@ class Learner:
         return {"model": self._model.variables, "optimizer": self._optimizer.variables, "sums": self._graphs.sums}
 
 
-class Measured(NamedTuple):
-    """Means over the examples of an epoch, or of a split."""
-
-    loss: float
-    """By the sample weights."""
-    accuracy: float
-    """Of all examples alike."""
-
-
 class Best:
     """The weights of the lowest validation loss so far; those a phase starts from count as well."""
 
@@ -261,85 +253,3 @@ class Best:
     def restore(self) -> None:
         """Gives the model the best weights."""
         self._model.set_weights(self.weights)
-
-
-class Graphs(NamedTuple):
-    """What a phase computes, on all replicas of a strategy."""
-
-    train_steps: Callable[..., None]
-    """From an iterator of batches and a number of steps."""
-    judge_step: Callable[..., None]
-    """From a batch."""
-    measured: Callable[[], Measured]
-    """Reads the means since the last call."""
-    sums: list[tf.Variable]
-    """From which they are made."""
-
-
-def compile_graphs(
-    model: keras.Model,
-    optimizer: keras.optimizers.Optimizer,
-    task: Task,
-    strategy: tf.distribute.Strategy,
-    precision: Precision,
-) -> Graphs:
-    """Makes graphs of training steps and of a validation step, and what they sum up.
-
-    Args:
-        model: built under the strategy.
-        optimizer: built under it, for the model's trainable variables.
-        task: decides loss and metric.
-        strategy: whose replicas share every batch.
-        precision: in which the model computes while it learns; it is judged in float32.
-    """
-    variables = model.trainable_variables
-    sums = tf.Variable(tf.zeros(3), trainable=False)
-
-    def add(totals: tf.Tensor) -> None:
-        loss, right, count = tf.unstack(strategy.reduce(tf.distribute.ReduceOp.SUM, totals, axis=None))
-        sums.assign_add(tf.stack([count * loss, right, count]))  # as the weights of a batch are parts of a mean
-
-    def totals_of(losses: tf.Tensor, outputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        right, counted = task.is_right(targets, outputs), tf.cast(weights > 0, tf.float32)
-        return tf.stack([tf.reduce_sum(values) for values in (losses * weights, right * counted, counted)])
-
-    @tf.autograph.experimental.do_not_convert
-    def train_replica(inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        with tf.GradientTape() as tape:
-            outputs = model(inputs, training=True)
-            losses = task.losses(targets, outputs)
-            loss = optimizer.scale_loss(tf.reduce_sum(losses * weights))
-        gradients = tape.gradient(loss, [variable.value for variable in variables])
-        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-            # Skips a step whose gradients overflow: all replicas, or none.
-            gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
-        optimizer.apply(gradients, variables)  # which sums the gradients of all replicas
-        return totals_of(losses, outputs, targets, weights)
-
-    @tf.autograph.experimental.do_not_convert
-    def judge_replica(inputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-        outputs = model(inputs, training=False)
-        return totals_of(task.losses(targets, outputs), outputs, targets, weights)
-
-    @tf.function
-    def train_steps(batches: tf.data.Iterator, count: tf.Tensor) -> None:
-        with computing_in(model, precision), as_one_batch(model, strategy.num_replicas_in_sync):
-            for _ in tf.range(count):
-                add(strategy.run(train_replica, next(batches)))
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def judge_step(batch: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> None:
-        add(strategy.run(judge_replica, batch))
-
-    def measured() -> Measured:
-        loss, right, count = sums.numpy().tolist()
-        sums.assign(tf.zeros(3))
-        return Measured(loss / count, right / count) if count else Measured(math.nan, math.nan)
-
-    return Graphs(train_steps, judge_step, measured, [sums])
-
-
-def assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
-    """Gives variables their values."""
-    for variable, value in zip(variables, values, strict=True):
-        variable.assign(value)

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from app.errors import RunError, UsageError
 from app.terminal import show_stage
+from data.batches import View
 from data.prepare import Data
 from data.store import Store
 from devices.replicas import chief_decides
@@ -60,14 +61,18 @@ def check_room(
         UsageError: the limit of the store is too low.
         RunError: the disk is too full.
     """
-    kept, train = len(kept_examples(data)), len(data.splits["train"])
+    positions = kept_examples(data)
+    kept, train = len(positions), len(data.splits["train"])
+    length = float(View(data.inputs, positions).lengths.mean())
     needed = sum(
-        kept * cut.size(half=False)
-        + (max(views[use] for use, other in cuts.items() if other.layer == cut.layer) - 1) * train * cut.size(half=True)
+        kept * cut.size(half=False, length=length)
+        + (max(views[use] for use, other in cuts.items() if other.layer == cut.layer) - 1)
+        * train
+        * cut.size(half=True, length=length)
         for cut in unique_cuts(cuts)
     )
     room = chief_decides(strategy, store.room)
-    if needed <= min(store.limit, room) or all(len(cut.tensor.shape) == 2 for cut in cuts.values()):
+    if needed <= min(store.limit, room) or all(cut.has_vectors for cut in cuts.values()):
         return
     most = max(views.values())
     what = f"what the frozen layers make of {kept:,} {data.kind.nouns}{f' in {most} views' if most > 1 else ''}"

@@ -1,6 +1,7 @@
 """The optimizers, and how fast each weight learns at each step."""
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,8 @@ OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
 UPDATE_RULES = {name: "adam" if name == "adamw" else name for name in OPTIMIZERS}
 """Optimizers of one update rule are told apart by their weight decay alone: Keras' AdamW is its Adam with 0.004."""
 DEFAULT_WEIGHT_DECAY = {"adamw": 0.004}
+NOT_DECAYED = re.compile(r"(^|/)(bias|gamma|beta|scale)$")
+"""Paths of variables without weight decay, besides all vectors and numbers: biases of attention are matrices."""
 WARM_UP_EPOCHS = 0.5
 """Share of a phase's first epoch in which the learning rate rises from 0, while the optimizer's moments are empty."""
 
@@ -102,12 +105,12 @@ def make_optimizer(
         variables: what it will change.
         precision: of the layers; the range of float16 is too narrow for small gradients, so the loss is scaled.
         factors: on learning rate and weight decay, by path of the variable; 1 for the others.
-        biases: variables without weight decay; None for all that are vectors or numbers.
+        biases: variables without weight decay; None for all that `is_decayed` says.
     """
     optimizer = OPTIMIZERS[name](learning_rate=rates)
     optimizer.weight_decay = rates.weight_decay
     if biases is None:
-        biases = [variable for variable in variables if len(variable.shape) < 2]
+        biases = [variable for variable in variables if not is_decayed(variable)]
     optimizer.exclude_from_weight_decay(var_list=biases)
     if factors:
         _scale_updates(optimizer, [factors.get(variable.path, 1.0) for variable in variables])
@@ -115,6 +118,11 @@ def make_optimizer(
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     optimizer.build(variables)
     return optimizer
+
+
+def is_decayed(variable: keras.Variable) -> bool:
+    """Whether weight decay is for a variable, by its path and shape."""
+    return len(variable.shape) >= 2 and not NOT_DECAYED.search(variable.path)
 
 
 def _scale_updates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:

@@ -17,12 +17,13 @@ from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of
 from training.frozen import PhaseInputs, examples, features_sample, whole_network
-from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState, assign
+from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState
 from training.memory import warn_of_memory
 from training.optimizers import layer_decay_factors
 from training.range_test import STEPS, choose_rate, range_test
 from training.recipe import Phase, choose_head_learning_rate
 from training.state import Run
+from training.steps import assign
 
 
 def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
@@ -44,7 +45,7 @@ def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
 
 def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     """Looks for the learning rate of the head, and keeps what was seen."""
-    model, views, _, augment = _phase_inputs(run, "head", inputs)
+    model, views, _, vary = _phase_inputs(run, "head", inputs)
     train = examples(run.data, "train", views, run.config.training.class_weights)
     with progress_bar("find", STEPS) as advance:
         curve = range_test(
@@ -52,7 +53,7 @@ def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
             run.data.task,
             train,
             run.plan,
-            augment=augment,
+            vary=vary,
             strategy=run.strategy,
             precision=learning_precision(model, run.precision),
             on_step=advance,
@@ -185,7 +186,7 @@ def _learn(
             run.plan,
             epochs=epochs,
             learning_rate=learning_rate,
-            augment=inputs.augment,
+            vary=inputs.vary,
             state=state,
             on_step=on_step,
             on_epoch=on_epoch,

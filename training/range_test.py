@@ -14,13 +14,15 @@ import pandas as pd
 import tensorflow as tf
 
 from app.errors import RunError
-from data.pipeline import Examples, training_batches
+from data.batches import Examples
+from data.kinds import Vary
+from data.pipeline import training_batches
 from devices.precision import Precision
 from devices.replicas import distribute
 from tasks.table import Task
-from training.learner import assign, compile_graphs
 from training.optimizers import Rates, make_optimizer
 from training.recipe import Plan
+from training.steps import assign, compile_graphs
 
 LOWEST, HIGHEST = 1e-5, 10.0
 STEPS_PER_TENFOLD = 32
@@ -49,7 +51,7 @@ def range_test(
     train: Examples,
     plan: Plan,
     *,
-    augment: bool,
+    vary: Vary | None = None,
     strategy: tf.distribute.Strategy | None = None,
     precision: Precision = "float32",
     on_step: Callable[[], None] = lambda: None,
@@ -61,7 +63,7 @@ def range_test(
         task: decides the loss.
         train: examples to learn from, in the order of a phase; few come again and again.
         plan: optimizer, weight decay, batch size and seed.
-        augment: whether to vary the examples.
+        vary: how to vary the examples anew in each epoch; None leaves them as they are.
         strategy: under which the model was built; None for one device.
         precision: in which the model computes.
         on_step: called after each step.
@@ -83,7 +85,7 @@ def range_test(
         batch_size=plan.batch_size,
         seed=plan.config.training.seed,
         epochs=epochs,
-        augment=augment,
+        vary=vary,
     )
     batches = iter(distribute(strategy, make_batches))
     rows: list[tuple[float, float, float]] = []

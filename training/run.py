@@ -12,12 +12,14 @@ from app.config import TrainConfig
 from app.errors import RunError
 from app.files import write_json, written_aside
 from app.terminal import attempt, progress_bar, show_stage
+from data.batches import View
+from data.pipeline import input_batches
 from data.sources import Split
 from data.store import open_store
 from devices.replicas import check_alike, has_workers, is_chief, wait_for_workers
 from devices.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 from features.cuts import find_cuts
-from features.extract import apply_model
+from features.forward_pass import apply_model
 from inference.load import MODEL_FILE, RECORD_FILE
 from models.heads import calibrate_head
 from reports import plots, summary, writer
@@ -282,7 +284,8 @@ def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> ker
         run.classifier.model.save(temporary)
         reloaded = keras.saving.load_model(temporary, compile=False, safe_mode=True)
         for split, predicted in outputs.items():
-            inputs = run.data.inputs[0][run.data.splits[split][:EXAMPLES_CHECKED]].astype(np.float32)
-            if not np.allclose(reloaded(inputs, training=False), predicted[: len(inputs)], atol=LARGEST_DIFFERENCE):
+            few = View(run.data.inputs, run.data.splits[split][:EXAMPLES_CHECKED])
+            (batch,) = input_batches(few, EXAMPLES_CHECKED)
+            if not np.allclose(reloaded(batch, training=False), predicted[: len(few.rows)], atol=LARGEST_DIFFERENCE):
                 raise RuntimeError(f"'{temporary}' does not predict what was measured on the {split} split")
     return reloaded

@@ -15,11 +15,13 @@ import numpy as np
 import tensorflow as tf
 
 from app.terminal import show_stage
-from data.pipeline import Examples, evaluation_batches, training_batches
+from data.batches import Examples
+from data.pipeline import evaluation_batches, training_batches
 from tasks.table import Task
-from training.learner import STEPS_PER_CALL, Measured, assign
-from training.optimizers import UPDATE_RULES, Rates, make_optimizer
+from training.learner import STEPS_PER_CALL
+from training.optimizers import UPDATE_RULES, Rates, is_decayed, make_optimizer
 from training.recipe import Plan
+from training.steps import Measured, assign
 from tuning.adjustable import HeadShape, dropout_rates, plain_weights, seeds
 
 HEADS_AT_ONCE = 16
@@ -232,7 +234,7 @@ class _Stack:
     def __init__(self, update_rule: str, size: int, trained: Sequence[keras.Variable]):
         self.variables = [keras.Variable(np.zeros((size, *_as_matrix(each).shape), np.float32)) for each in trained]
         self._rates = Rates((size, 1, 1))
-        biases = [mine for mine, each in zip(self.variables, trained, strict=True) if len(each.shape) < 2]
+        biases = [mine for mine, each in zip(self.variables, trained, strict=True) if not is_decayed(each)]
         self.optimizer = make_optimizer(update_rule, self._rates, self.variables, biases=biases)
         self._start = [variable.numpy() for variable in self.optimizer.variables]
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from app.config import Depth, TrainConfig
 from app.terminal import show_stage
-from data.pipeline import Examples
+from data.batches import Examples
 from data.store import open_store
 from devices.precision import choose_precision
 from features.cuts import Cut, find_cuts
@@ -30,10 +30,11 @@ from training.frozen import (
     whole_network,
 )
 from training.inputs import RunInputs
-from training.learner import DivergedError, Measured
+from training.learner import DivergedError
 from training.memory import check_room
 from training.optimizers import UPDATE_RULES
 from training.recipe import Plan, check_depth, choose_fine_tune_augment, choose_head_learning_rate, make_plan
+from training.steps import Measured
 from tuning.adjustable import BuildHead, HeadShape, is_adjustable
 from tuning.heads import SolvedHead, StackedHeads
 from tuning.space import TuneConfig
@@ -98,7 +99,7 @@ class Network:
         """Cuts the network for heads and for every depth that can be cut; says it of the others."""
         deeper = [] if config.training.fine_tune_augment == "fresh" else [depth for depth in self.depths if depth != 0]
         cuts = cuts_at(self._classifier, {depth: depth for depth in (0, *deeper)})
-        self._tensors = {depth: cut.tensor for depth, cut in cuts.items()}
+        self._tail_inputs = {depth: cut.inputs for depth, cut in cuts.items()}
         for depth in deeper:
             trial = self._choose(config.replace(trainable_layers=depth, views=self._views))
             if config.training.fine_tune_augment is None and trial.fine_tune_augment == "fresh":
@@ -112,7 +113,7 @@ class Network:
 
     def _choose(self, config: TrainConfig) -> Plan:
         plan = make_plan(config, self._cuts, len(self._data.splits["train"]))
-        return choose_fine_tune_augment(plan, has_cut=plan.trainable_layers in self._tensors)
+        return choose_fine_tune_augment(plan, has_cut=plan.trainable_layers in self._tail_inputs)
 
     @functools.cached_property
     def _features(self) -> np.ndarray:
@@ -213,8 +214,8 @@ class Network:
         place = (plan.trainable_layers, shape)
         if place not in self._tails:
             model = self._classifier.model
-            tensor = self._tensors.get(plan.trainable_layers, model.input)
-            self._tails[place] = Tail(model, tensor, self._data.task, shape, self._strategy, self._precision)
+            tail_inputs = self._tail_inputs.get(plan.trainable_layers, model.inputs)
+            self._tails[place] = Tail(model, tail_inputs, self._data.task, shape, self._strategy, self._precision)
         train, val = self._examples(inputs, plan, plan.views if plan.fine_tune_augment == "views" else 1)
         steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / plan.batch_size)
         try:
@@ -225,7 +226,7 @@ class Network:
                 val,
                 plan,
                 epochs,
-                plan.fine_tune_augment == "fresh",
+                vary_of(self._data) if plan.fine_tune_augment == "fresh" else None,
                 on_judged=curve.append,
             )
         except DivergedError:

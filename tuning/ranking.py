@@ -189,8 +189,8 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
     started = time.perf_counter()
     with progress_bar(config.model.backbone, len(kept)) as advance:
         arrays, saved = load_or_compute(part, 0, kept, config, data, advance)
-    (features,) = arrays.values()
-    return features, len(kept) / (saved or time.perf_counter() - started)
+    ((features,),) = arrays.values()
+    return np.asarray(features), len(kept) / (saved or time.perf_counter() - started)
 
 
 def ranking_table(ranking: pd.DataFrame) -> Table:

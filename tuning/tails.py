@@ -6,11 +6,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from data.pipeline import Examples
+from data.batches import Examples
+from data.kinds import Vary
 from devices.precision import Precision, learning_precision
+from features.cuts import part_of
 from tasks.table import Task
-from training.learner import EpochResult, Learner, Measured
+from training.learner import EpochResult, Learner
 from training.recipe import Plan
+from training.steps import Measured
 from tuning.adjustable import HeadShape, assign_head, dropout_rates, seeds
 
 POOLED = "pooling"
@@ -23,7 +26,7 @@ class Tail:
     def __init__(
         self,
         classifier: keras.Model,
-        tensor: keras.KerasTensor,
+        inputs: Sequence[keras.KerasTensor],
         task: Task,
         shape: HeadShape,
         strategy: tf.distribute.Strategy,
@@ -33,7 +36,7 @@ class Tail:
 
         Args:
             classifier: whose trainable layers are set.
-            tensor: of the classifier, that crosses the cut.
+            inputs: tensors of the classifier that cross the cut.
             task: decides loss and metric.
             shape: of the heads.
             strategy: under which the classifier was built.
@@ -43,7 +46,7 @@ class Tail:
         pooled = classifier.get_layer(POOLED).output
         with strategy.scope():
             self._head = shape.shared()
-        self._model = keras.Model(tensor, self._head(pooled))
+        self._model = part_of(inputs, [self._head(pooled)])
         of_head = {id(variable) for variable in self._head.variables}
         self._pretrained = [
             (variable, variable.numpy()) for variable in self._model.variables if id(variable) not in of_head
@@ -61,7 +64,7 @@ class Tail:
         val: Examples,
         plan: Plan,
         epochs: int,
-        augment: bool,
+        vary: Vary | None,
         on_judged: Callable[[Measured], None],
     ) -> None:
         """Fine-tunes from the pretrained weights and a solved head, and leaves the pretrained weights as they were.
@@ -73,7 +76,7 @@ class Tail:
             val: examples to stop and choose by.
             plan: of the trial.
             epochs: maximum epochs.
-            augment: whether to vary the examples.
+            vary: how to vary the examples anew in each epoch; None leaves them as they are.
             on_judged: called with what val says of each epoch that did not diverge.
 
         Raises:
@@ -103,7 +106,7 @@ class Tail:
                 plan,
                 epochs=epochs,
                 learning_rate=plan.fine_tune_learning_rate,
-                augment=augment,
+                vary=vary,
                 on_epoch=on_epoch,
             )
         finally:

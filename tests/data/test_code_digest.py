@@ -25,17 +25,18 @@ config = TrainConfig.of(data=sys.argv[1], cache_dir=Path("cache"), image_size=16
 data = prepare_data(load_source(config.data.data, config.run.cache_dir), config)
 if "features" in sys.argv:
     import keras
-    from data.pipeline import View, augmentation_draws
+    from data.batches import View
+    from data.pipeline import variation
     from data.store import open_store
     from features.cuts import find_cuts
-    from features.extract import FrozenPart
+    from features.frozen_part import FrozenPart
     inputs = keras.Input((16, 16, 3))
     pooled = keras.layers.GlobalAveragePooling2D(name="pooling")(keras.layers.Rescaling(0.1)(inputs))
     model = keras.Model(inputs, keras.layers.Dense(1, kernel_initializer="ones")(pooled))
     cuts = [cut for cut in find_cuts(model) if cut.layer == "pooling"]
     part = FrozenPart(model, cuts, open_store(config.run.cache_dir, 1), "float32", "features")
-    view = View(data.inputs[0], np.arange(len(data.inputs[0])))
-    part.load_or_compute(view, augmentation_draws(0, 1, len(view.rows)), data.describe(view.rows))
+    view = View(data.inputs, np.arange(len(data.inputs[0])))
+    part.load_or_compute(view, variation(data.kind.vary(), 0, 1, len(view.rows)), data.describe(view.rows))
 titles = [json.loads(path.read_text())["title"] for path in Path("cache").glob("store/*/entry.json")]
 print(json.dumps([title.split(", ")[1].split(" ")[0] for title in titles]))
 """
@@ -78,7 +79,7 @@ def test_changed_augmentation_or_computation_makes_other_features(copy, make_fol
     assert stored_by(copy, photos, "features").count("pooling") == 1
     edit(copy, "data/images/augment.py", "    crops = tf.image", "    pictures = 255 - pictures\n    crops = tf.image")
     assert stored_by(copy, photos, "features").count("pooling") == 2
-    edit(copy, "features/extract.py", "training=False)", "training=True)")
+    edit(copy, "features/forward_pass.py", "training=False)", "training=True)")
     assert stored_by(copy, photos, "features").count("pooling") == 3
 
 

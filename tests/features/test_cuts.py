@@ -26,7 +26,7 @@ def test_what_crosses_a_cut_is_all_that_the_rest_needs(name):
     whole = model(pictures, training=False)
     cuts = find_cuts(model)
     for cut in cuts[:-1][:: max(1, len(cuts) // 4)]:
-        before, after = keras.Model(model.inputs[0], cut.tensor), keras.Model(cut.tensor, model.output)
+        before, after = keras.Model(model.inputs[0], cut.tensors[0]), keras.Model(cut.tensors[0], model.output)
         got = after(before(pictures, training=False), training=False)
         np.testing.assert_allclose(got, whole, rtol=1e-4, atol=1e-6 * np.abs(whole).max())
         assert {id(variable) for variable in after.variables} <= {id(variable) for variable in model.variables}
@@ -64,10 +64,10 @@ def test_nothing_before_the_chosen_cut_learns(name, data):
     set_trainable(model.layers, count)
     cuts = find_cuts(model)
     cut = cut_before_trainable(cuts, model)
-    before = keras.Model(model.inputs[0], cut.tensor)
+    before = keras.Model(model.inputs[0], cut.tensors[0])
     assert not before.trainable_variables
     later = [other for other in cuts if other.position > cut.position and other.macs_after < cut.macs_after / 1.01]
-    assert not later or keras.Model(model.inputs[0], later[0].tensor).trainable_variables
+    assert not later or keras.Model(model.inputs[0], later[0].tensors[0]).trainable_variables
 
 
 _models: dict[str, keras.Model] = {}
@@ -91,7 +91,7 @@ def test_layers_behind_a_cut_are_counted_as_trainable_layers_are():
     model = _cached_build("vgg16")
     for cut in find_cuts(model)[:-1]:
         set_trainable(model.layers, cut.layers_after)
-        assert not keras.Model(model.inputs[0], cut.tensor).trainable_variables
+        assert not keras.Model(model.inputs[0], cut.tensors[0]).trainable_variables
         set_trainable(model.layers, cut.layers_after + 1)
         operation = model.operations[cut.position - 1]
         assert bool(getattr(operation, "trainable_variables", ())) == bool(getattr(operation, "weights", ()))
@@ -125,7 +125,7 @@ def test_the_ends_are_cuts():
     model = build("mobilenet")
     cuts = find_cuts(model)
     assert cuts[0].layer == "pictures"
-    assert cuts[-1].tensor is model.outputs[0]
+    assert cuts[-1].tensors[0] is model.outputs[0]
     set_trainable(model.layers, 0)
     assert cut_before_trainable(cuts, model).share_after == 0
     set_trainable(model.layers, "all")

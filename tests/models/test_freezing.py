@@ -11,6 +11,7 @@ from models.backbones import find
 from models.classifier import build_classifier
 from models.freezing import set_trainable, split_into_blocks
 from tasks.classification import BINARY
+from training.optimizers import layer_decay_factors
 
 
 @pytest.fixture
@@ -75,3 +76,48 @@ def test_blocks_come_in_order_with_what_lies_between_them(classifier):
     blocks = split_into_blocks(classifier.backbone.layers, find("mobilenet"))
     assert [block[-1].name for block in blocks] == [f"conv_pw_{number}_relu" for number in range(1, 14)]
     assert isinstance(blocks[0][0], keras.layers.InputLayer)
+
+
+def nested_model() -> tuple[keras.Model, list[keras.Layer]]:
+    """A model whose two blocks are hidden within one layer, each with a BatchNorm; and the blocks."""
+
+    class Encoder(keras.layers.Layer):
+        def __init__(self):
+            super().__init__(name="encoder")
+            self.blocks = [
+                keras.Sequential([keras.layers.Dense(4), keras.layers.BatchNormalization()], name=f"block_{number}")
+                for number in range(2)
+            ]
+
+        def call(self, inputs):
+            for block in self.blocks:
+                inputs = block(inputs)
+            return inputs
+
+    inputs = keras.Input((4,))
+    encoder = Encoder()
+    return keras.Model(inputs, encoder(inputs)), encoder.blocks
+
+
+def test_layers_within_a_layer_learn_with_it_but_their_batch_norm_does_not():
+    model, _ = nested_model()
+    set_trainable(model.layers, 1)
+    assert [path.split("/")[-1] for path in paths_of(model)] == ["kernel", "bias"] * 2
+    set_trainable(model.layers, 0)
+    assert paths_of(model) == []
+    set_trainable(model.layers, 1, batch_norm_learns=True)
+    assert len(paths_of(model)) == 8
+
+
+def test_blocks_within_a_layer_are_frozen_and_slowed_one_by_one():
+    model, blocks = nested_model()
+    set_trainable(blocks, 1)
+    assert all("block_1" in path for path in paths_of(model))
+    assert len(paths_of(model)) == 2
+    set_trainable(blocks, "all")
+    factors = layer_decay_factors([[block] for block in blocks], 0.5)
+    assert [factors[path] for path in paths_of(model)] == [0.25, 0.25, 0.5, 0.5]
+
+
+def paths_of(model: keras.Model) -> list[str]:
+    return [variable.path for variable in model.trainable_variables]

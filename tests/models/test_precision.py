@@ -12,7 +12,7 @@ from data.images.decode import read_picture
 from devices import precision
 from devices.precision import choose_precision, computing_in, is_rewritten, learning_precision
 from exports.run import export_run
-from features.extract import frozen_function
+from features.forward_pass import frozen_function
 from inference.load import read_run
 from inference.run_record import read_metrics, read_sample
 from models import backbones

@@ -13,7 +13,7 @@ import pytest
 
 from app.config import TrainConfig
 from app.errors import RunError, UsageError
-from data.pipeline import Examples
+from data.batches import Examples
 from data.prepare import prepare_data
 from data.sources import load_source
 from data.store import Store
@@ -42,7 +42,7 @@ def curve(inputs: PhaseInputs, classifier: Classifier, plan: Plan, data) -> list
     train_targets, val_targets = (data.targets[data.splits[split]] for split in ("train", "val"))
     examples = Examples(inputs.train, train_targets, np.ones(len(train_targets), np.float32))
     val = Examples([inputs.judged["val"]], val_targets, np.ones(len(val_targets), np.float32))
-    settings = {"epochs": plan.fine_tune_epochs, "learning_rate": 1e-4, "augment": inputs.augment}
+    settings = {"epochs": plan.fine_tune_epochs, "learning_rate": 1e-4, "vary": inputs.vary}
     result = Learner(inputs.model, data.task, "adam").train("fine_tune", examples, val, plan, **settings)
     return [(epoch.loss, epoch.val_loss) for epoch in result.epochs]
 
@@ -79,7 +79,7 @@ def test_the_loss_curve_is_that_of_the_whole_network(make_folder, tmp_path, back
     before = [layer.get_weights() for layer in frozen]
     store = Store(tmp_path / "s", 10**9)
     inputs = frozen_inputs(cached, cuts, {"fine_tune": 1}, config, data, store, precision="float32")
-    assert inputs["fine_tune"].train[0].values.dtype == np.float32
+    assert inputs["fine_tune"].train[0].inputs[0].dtype == np.float32
     got = curve(inputs["fine_tune"], cached, Plan.of(config), data)
 
     np.testing.assert_allclose(got, expected, rtol=1e-4)

@@ -8,11 +8,11 @@ import pytest
 import tensorflow as tf
 
 from app.config import Optimizer, TrainConfig
-from data.pipeline import Examples, View
+from data.batches import Examples, View
 from models.heads import build_head
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from training.learner import BatchTooLargeError, DivergedError, Learner, PhaseResult, PhaseState
-from training.optimizers import OPTIMIZERS, Rates, layer_decay_factors, make_optimizer
+from training.optimizers import OPTIMIZERS, Rates, is_decayed, layer_decay_factors, make_optimizer
 from training.recipe import Plan
 
 PLAN = Plan.of(TrainConfig.of(batch_size=8, patience=3))
@@ -21,14 +21,14 @@ PLAN = Plan.of(TrainConfig.of(batch_size=8, patience=3))
 def examples(count: int = 32, seed: int = 0) -> Examples:
     features = np.random.default_rng(seed).normal(size=(count, 6)).astype(np.float32)
     targets = (features[:, :1] > 0).astype(np.float32)
-    return Examples([View(features, np.arange(count))], targets, np.ones(count, np.float32))
+    return Examples([View((features,), np.arange(count))], targets, np.ones(count, np.float32))
 
 
 def run(plan=PLAN, train=None, val=None, epochs=4, learning_rate=0.01):
     head = build_head(6, BINARY, 2, head_units=(8,), dropout=0.2, seed=plan.config.training.seed)
     learner = Learner(head, BINARY, plan.config.training.optimizer)
     train = train or examples()
-    result = learner.train("head", train, val, plan, epochs=epochs, learning_rate=learning_rate, augment=False)
+    result = learner.train("head", train, val, plan, epochs=epochs, learning_rate=learning_rate)
     return head, result
 
 
@@ -62,7 +62,7 @@ def test_the_same_seed_gives_the_same_weights():
 @pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
 def test_the_history_has_the_rate_of_each_epochs_last_step(precision):
     _, learner = new_learner(PLAN.replace(precision=precision))
-    settings = {"epochs": 4, "learning_rate": 0.01, "augment": False}
+    settings = {"epochs": 4, "learning_rate": 0.01}
     results, best_epoch = learner.train("head", examples(), None, PLAN, **settings)
     assert best_epoch == 4
     # Of 16 steps, the first 2 warm up.
@@ -83,7 +83,7 @@ def test_a_second_phase_starts_afresh_in_the_same_graph():
     head = build_head(6, BINARY, 2, head_units=(8,))
     start = head.get_weights()
     learner = Learner(head, BINARY, "adam")
-    settings = {"epochs": 3, "learning_rate": 0.01, "augment": False}
+    settings = {"epochs": 3, "learning_rate": 0.01}
     first = learner.train("head", examples(), examples(seed=1), PLAN, **settings)
     head.set_weights(start)
     learner.train("head", examples(), None, PLAN, **(settings | {"learning_rate": 0.3}))
@@ -107,7 +107,7 @@ def test_the_kept_weights_have_the_lowest_validation_loss():
     val = examples(seed=1)
     head, (results, best_epoch) = run(val=val, epochs=10)
     assert best_epoch > 0
-    loss = keras.losses.BinaryCrossentropy()(val.targets, head(val.views[0].values, training=False))
+    loss = keras.losses.BinaryCrossentropy()(val.targets, head(val.views[0].inputs[0], training=False))
     assert float(loss) == pytest.approx(min(result.val_loss for result in results), rel=1e-5)
 
 
@@ -115,14 +115,14 @@ def test_sample_weights_count_for_the_losses_and_not_for_the_accuracies():
     weights = np.linspace(0.1, 1.9, 32, dtype=np.float32)
     train, val = (examples(seed=seed)._replace(sample_weights=weights) for seed in (0, 1))
     head = build_head(6, BINARY, 2, head_units=(8,))
-    settings = {"epochs": 1, "learning_rate": 1e-12, "augment": False}
+    settings = {"epochs": 1, "learning_rate": 1e-12}
     head.layers[-1].kernel.assign(keras.random.normal((8, 1), seed=0))
     (epoch,), _ = Learner(head, BINARY, "adam").train("head", train, val, PLAN, **settings)
     for each, loss, accuracy in (
         (train, epoch.loss, epoch.accuracy),
         (val, epoch.val_loss, epoch.val_accuracy),
     ):
-        outputs = head(each.views[0].values, training=False).numpy()
+        outputs = head(each.views[0].inputs[0], training=False).numpy()
         losses = keras.losses.binary_crossentropy(each.targets, outputs).numpy()
         assert loss == pytest.approx(np.mean(losses * weights), rel=1e-4)
         assert accuracy == np.mean((outputs > 0.5) == each.targets)
@@ -208,7 +208,7 @@ def new_learner(plan: Plan) -> tuple[keras.Model, Learner]:
 def test_a_phase_goes_on_from_any_step_as_if_it_had_not_stopped(optimizer, precision, monkeypatch):
     monkeypatch.setattr("training.learner.STEPS_PER_CALL", 3)
     plan = PLAN.replace(optimizer=optimizer, precision=precision)
-    settings = {"train": examples(60), "val": examples(seed=1), "epochs": 4, "learning_rate": 0.05, "augment": False}
+    settings = {"train": examples(60), "val": examples(seed=1), "epochs": 4, "learning_rate": 0.05}
     seen, weights, result = states(settings, plan)
     assert {state.step for state in seen} == {0, 3, 6, 8}
     assert sum(state.step == 8 for state in seen) == 2 * 4, "before and while validating"
@@ -223,7 +223,7 @@ def test_a_phase_goes_on_from_any_step_as_if_it_had_not_stopped(optimizer, preci
 def test_a_phase_that_had_waited_long_enough_ends_at_once():
     val = examples(seed=1)
     settings = {"train": examples(), "val": val._replace(targets=1 - val.targets), "epochs": 20}
-    settings |= {"learning_rate": 0.01, "augment": False}
+    settings |= {"learning_rate": 0.01}
     seen, _, result = states(settings, PLAN)
     head, learner = new_learner(PLAN)
     again = learner.train("head", plan=PLAN, state=seen[-1], on_step=pytest.fail, **settings)
@@ -233,7 +233,7 @@ def test_a_phase_that_had_waited_long_enough_ends_at_once():
 
 
 def test_what_diverges_keeps_the_best_weights_before():
-    settings = {"val": examples(seed=1), "learning_rate": 0.01, "augment": False}
+    settings = {"val": examples(seed=1), "learning_rate": 0.01}
     plan = PLAN.replace(schedule="constant")
     good, learner = new_learner(plan)
     assert learner.train("head", examples(), plan=plan, epochs=1, **settings).best_epoch == 1
@@ -255,7 +255,7 @@ def test_a_step_that_needs_too_much_memory_is_told_from_everything_else():
     def fail(*_):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    settings = {"val": examples(seed=1), "plan": PLAN, "epochs": 1, "learning_rate": 0.1, "augment": False}
+    settings = {"val": examples(seed=1), "plan": PLAN, "epochs": 1, "learning_rate": 0.1}
     graphs = learner._graphs
     learner._graphs = graphs._replace(train_steps=fail)
     with pytest.raises(BatchTooLargeError):
@@ -263,3 +263,11 @@ def test_a_step_that_needs_too_much_memory_is_told_from_everything_else():
     learner._graphs = graphs._replace(judge_step=fail)
     with pytest.raises(tf.errors.ResourceExhaustedError):
         learner.train("head", examples(), **settings)
+
+
+def test_biases_of_attention_have_no_weight_decay_though_they_are_matrices():
+    attention = keras.layers.MultiHeadAttention(2, 4, name="attention")
+    attention.build((None, 3, 8), (None, 3, 8))
+    decayed = {variable.path for variable in attention.variables if is_decayed(variable)}
+    assert decayed == {f"attention/{part}/kernel" for part in ("query", "key", "value", "attention_output")}
+    assert len([variable for variable in attention.variables if len(variable.shape) == 2]) == 3

@@ -9,7 +9,7 @@ import pytest
 
 from app.config import TrainConfig
 from app.errors import RunError
-from data.pipeline import Examples, View
+from data.batches import Examples, View
 from models.heads import build_head
 from tasks.classification import MULTICLASS
 from training.inputs import load_inputs
@@ -24,7 +24,7 @@ def examples(count: int = 256, scale: float = 1.0) -> Examples:
     rng = np.random.default_rng(0)
     features = rng.normal(scale=scale, size=(count, 16)).astype(np.float32)
     targets = np.eye(4, dtype=np.float32)[np.argmax(features @ rng.normal(size=(16, 4)), axis=1)]
-    return Examples([View(features, np.arange(count))], targets, np.ones(count, np.float32))
+    return Examples([View((features,), np.arange(count))], targets, np.ones(count, np.float32))
 
 
 def make_head() -> keras.Sequential:
@@ -32,7 +32,7 @@ def make_head() -> keras.Sequential:
 
 
 def curve_of(head: keras.Sequential | None = None, train: Examples | None = None, plan=PLAN, **settings):
-    return range_test(head or make_head(), MULTICLASS, train or examples(), plan, augment=False, **settings)
+    return range_test(head or make_head(), MULTICLASS, train or examples(), plan, **settings)
 
 
 def made_curve(losses) -> pd.DataFrame:
@@ -61,7 +61,7 @@ def test_the_rate_rises_exponentially_from_the_lowest_to_the_highest(monkeypatch
 def test_the_first_loss_is_that_of_the_weights_it_starts_from():
     head = build_head(16, MULTICLASS, 4)
     train = examples(count=8)
-    loss = keras.losses.CategoricalCrossentropy()(train.targets, head(train.views[0].values))
+    loss = keras.losses.CategoricalCrossentropy()(train.targets, head(train.views[0].inputs[0]))
     weighted = train._replace(sample_weights=np.full(8, 3, np.float32))
     assert curve_of(head, train)["loss"][0] == pytest.approx(float(loss), rel=1e-5)
     assert curve_of(head, weighted)["loss"][0] == pytest.approx(3 * float(loss), rel=1e-5)

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from app.config import TrainConfig
 from app.errors import RunError
+from data.batches import View
 from data.images.decode import read_picture
-from data.pipeline import View
-from features.extract import apply_model
+from features.forward_pass import apply_model
 from tasks.classification import MULTICLASS
 from tests.conftest import draw_photos
 from training.folder import open_folder, read_begun
@@ -118,7 +118,7 @@ def test_the_saved_model_predicts_what_the_table_says(finished):
     root = finished.parent / "photos"
     pixels = np.stack([read_picture(root / path, 64) for path in table["path"]])
     for split, rows in table.groupby("split"):
-        predicted = apply_model(model, View(pixels, rows.index.to_numpy()))
+        predicted = apply_model(model, View((pixels,), rows.index.to_numpy()))
         written = rows[[f"probability_{name}" for name in ("blue, dark", "green", "red")]].to_numpy(np.float32)
         np.testing.assert_allclose(written, predicted, atol=1e-5, err_msg=split)
 

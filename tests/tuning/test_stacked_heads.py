@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.config import TrainConfig
-from data.pipeline import Examples, View
+from data.batches import Examples, View
 from models.heads import build_head
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from training.learner import Learner
@@ -26,7 +26,7 @@ def examples(task: str, seed: int, count: int = 44) -> Examples:
     targets = np.eye(outputs, dtype=np.float32)[np.argmax(features[:, :outputs], 1)]
     if task.two_classes:
         targets = (features[:, :1] > 0).astype(np.float32)
-    views = [View(features + 0.1 * view, np.arange(count)) for view in range(2)]
+    views = [View((features + 0.1 * view,), np.arange(count)) for view in range(2)]
     return Examples(views, targets, random.uniform(0.5, 1.5, count).astype(np.float32))
 
 
@@ -37,7 +37,7 @@ def builder(task: str, head_units: tuple[int, ...] = ()):
 def alone(plan: Plan, task: str, train: Examples, val: Examples, build=None):
     model, training = plan.config.model, plan.config.training
     head = (build or builder(task, model.head_units))(dropout=model.dropout, seed=training.seed)
-    settings = {"epochs": plan.head_epochs, "learning_rate": plan.learning_rate, "augment": False}
+    settings = {"epochs": plan.head_epochs, "learning_rate": plan.learning_rate}
     return head, Learner(head, task, training.optimizer).train("head", train, val, plan, **settings)
 
 

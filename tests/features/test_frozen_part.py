@@ -7,16 +7,21 @@ import numpy as np
 import pytest
 
 from app.errors import RunError, UsageError
-from data.pipeline import View, augmentation_draws
+from data.batches import View
+from data.images.augment import NUM_DRAWS, augment_pictures
+from data.kinds import Vary
+from data.pipeline import variation
 from data.store import Store
 from features.cuts import Cut, find_cuts
-from features.extract import FrozenPart, apply_model, frozen_function
 from features.fingerprint import structure
+from features.forward_pass import apply_model, frozen_function
+from features.frozen_part import FrozenPart
 from models import backbones
 from models.backbones import TABLE, Backbone, find
 from models.classifier import Classifier, build_classifier
 from tasks.classification import MULTICLASS
 
+VARY = Vary(NUM_DRAWS, augment_pictures)
 SIZE = 75
 COUNT = 70
 """More than one batch."""
@@ -25,7 +30,7 @@ COUNT = 70
 @pytest.fixture(scope="module")
 def view() -> View:
     pixels = np.random.default_rng(0).integers(0, 256, (COUNT + 5, SIZE, SIZE, 3), np.uint8)
-    return View(pixels, np.arange(COUNT)[::-1])
+    return View((pixels,), np.arange(COUNT)[::-1])
 
 
 def build(name: str) -> Classifier:
@@ -59,9 +64,9 @@ def test_features_are_what_the_layers_compute_and_repeat_to_the_bit(name, view, 
     before = classifier.model.get_weights()
     arrays, saved = part(classifier, tmp_path / "a").load_or_compute(view, None, {})
     assert saved == 0
-    pictures = view.values[view.rows].astype(np.float32)
+    pictures = view.inputs[0][view.rows].astype(np.float32)
     for array, cut in zip(arrays, cuts_of(classifier), strict=True):
-        expected = keras.Model(classifier.model.inputs[0], cut.tensor)(pictures, training=False).numpy()
+        expected = keras.Model(classifier.model.inputs[0], cut.tensors[0])(pictures, training=False).numpy()
         np.testing.assert_allclose(array, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
     again, saved = part(build(name), tmp_path / "b").load_or_compute(view, None, {})
     assert saved == 0
@@ -158,14 +163,14 @@ def test_bfloat16_agrees_but_for_rounding_and_is_switched_off_again(lite, view, 
 
 def test_a_varied_view_differs_from_the_plain_one(lite, view, tmp_path):
     plain, _ = part(lite, tmp_path).load_or_compute(view, None, {"view": 0})
-    varied, _ = part(lite, tmp_path).load_or_compute(view, augmentation_draws(0, 1, COUNT), {"view": 1})
+    varied, _ = part(lite, tmp_path).load_or_compute(view, variation(VARY, 0, 1, COUNT), {"view": 1})
     differences = np.abs(varied[0] - plain[0]).max(axis=1)
     assert (differences > 0).all()
 
 
 def test_a_model_is_applied_in_order_in_inference_mode(lite, view):
     outputs = apply_model(lite.model, view)
-    expected = lite.model(view.values[view.rows].astype(np.float32), training=False)
+    expected = lite.model(view.inputs[0][view.rows].astype(np.float32), training=False)
     assert outputs.shape == (COUNT, 3)
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
@@ -191,8 +196,8 @@ def test_the_structure_of_every_network_does_not_depend_on_generated_names(row):
 @pytest.mark.parametrize("after", [32, 64])
 def test_a_pass_that_was_interrupted_goes_on_to_the_same_bits(view, tmp_path, after):
     classifier = build("mobilenetv2")
-    draws = augmentation_draws(0, 1, COUNT)
-    whole, _ = part(classifier, tmp_path / "undisturbed").load_or_compute(view, draws, {})
+    varied = variation(VARY, 0, 1, COUNT)
+    whole, _ = part(classifier, tmp_path / "undisturbed").load_or_compute(view, varied, {})
     done = []
 
     def interrupt(count: int) -> None:
@@ -201,9 +206,9 @@ def test_a_pass_that_was_interrupted_goes_on_to_the_same_bits(view, tmp_path, af
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        part(classifier, tmp_path / "store").load_or_compute(view, draws, {}, on_progress=interrupt)
+        part(classifier, tmp_path / "store").load_or_compute(view, varied, {}, on_progress=interrupt)
     done.clear()
-    again, saved = part(classifier, tmp_path / "store").load_or_compute(view, draws, {}, on_progress=done.append)
+    again, saved = part(classifier, tmp_path / "store").load_or_compute(view, varied, {}, on_progress=done.append)
     assert saved == 0
     assert done[0] == after
     assert sum(done) == COUNT
@@ -238,10 +243,10 @@ def _interrupt_at(count: int):
 def test_large_networks_are_computed_without_folding_to_the_same_values(view, monkeypatch):
     model = build("mobilenetv2").model
     folded = apply_model(model, view)
-    monkeypatch.setattr("features.extract.MOST_FOLDED", 0)
+    monkeypatch.setattr("features.forward_pass.MOST_FOLDED", 0)
     compute = frozen_function(model)
     model.set_weights([weights + 1 for weights in model.get_weights()])  # what trains later changes nothing
-    pictures = view.values[view.rows[:16]].astype(np.float32)
+    pictures = view.inputs[0][view.rows[:16]].astype(np.float32)
     np.testing.assert_allclose(compute(pictures)[0], folded[:16], atol=1e-5)
 
 

@@ -1,0 +1,156 @@
+"""Versions of examples, and how batches of them are read: inputs of any number and dtype, dense or ragged."""
+
+import functools
+import gc
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import tensorflow as tf
+
+from data.arrays import Ragged, Tensor, mask_of, padded, take_rows
+from devices.replicas import Part
+
+MOST_IN_MEMORY = 2**30
+"""Bytes of vectors that are kept in memory to pick from: Python takes longer to read them than a step on them takes."""
+LARGE = 2**24
+"""Bytes of vectors that are worth the tenth of a second in which Python looks for those no longer used."""
+LENGTH_STEP = 16
+"""Ragged rows are filled up to the longest of their batch, rounded up to a multiple of this: few shapes, few graphs."""
+AS_FLOAT32 = ("uint8", "float16", "float64")
+"""Dtypes in which numbers are kept that networks take as float32; whole numbers of other dtypes stay what they are."""
+
+Batch: TypeAlias = tf.Tensor | tuple[tf.Tensor, ...]
+"""Inputs of a network, each (batch_size, ...), in the order of its inputs; where there is one, that tensor itself.
+
+Ragged rows are filled up with zeros; where there are any, the last tensor is their mask, bool (batch_size, longest).
+"""
+
+
+class View(NamedTuple):
+    """One version of some examples. The values are not copied: they may be larger than memory."""
+
+    inputs: tuple[Tensor, ...]
+    """Inputs of a network, or what a part of it makes of them; those that are ragged have the same offsets."""
+    rows: np.ndarray
+    """Rows of the inputs, in order, int64 (n,)."""
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether the rows of an input differ in length."""
+        return any(isinstance(tensor, Ragged) for tensor in self.inputs)
+
+    @property
+    def has_vectors(self) -> bool:
+        """Whether every input is one vector per example: what a head learns from."""
+        return all(not isinstance(tensor, Ragged) and tensor.ndim == 2 for tensor in self.inputs)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Lengths of the rows, int64 (n,); 0 where no input is ragged."""
+        ragged = (tensor.lengths[self.rows] for tensor in self.inputs if isinstance(tensor, Ragged))
+        return next(ragged, np.zeros(len(self.rows), np.int64))
+
+    def read(self, longest: int) -> list[np.ndarray]:
+        """Copies the rows of each input to memory, those that are ragged filled up to a length; and their mask."""
+        taken = [take_rows(tensor, self.rows) for tensor in self.inputs]
+        inputs = [padded(rows, longest) if isinstance(rows, Ragged) else rows for rows in taken]
+        return [*inputs, mask_of(self.lengths, longest)] if self.is_ragged else inputs
+
+
+class Examples(NamedTuple):
+    """Examples to learn from or to evaluate on."""
+
+    views: Sequence[View]
+    """Versions of the same n examples, in dtypes that may differ; an epoch takes one of each example."""
+    targets: np.ndarray
+    """float32 (n, num_outputs)."""
+    sample_weights: np.ndarray
+    """float32 (n,)."""
+
+
+def reader(examples: Examples, part: Part | None) -> Callable[..., tuple[Batch, tf.Tensor, tf.Tensor]]:
+    """Makes what reads a batch, from indices and the number of the epoch: inputs, targets and sample weights."""
+    views = examples.views
+    sizes = [
+        4 * len(view.rows) * math.prod(size or 1 for size in each.shape[1:]) for view in views for each in view.inputs
+    ]
+    if not views[0].has_vectors or sum(sizes) > MOST_IN_MEMORY:
+        return functools.partial(_read, examples, part)
+    if sum(sizes) > LARGE:
+        gc.collect()  # a pipeline that is no longer used holds its vectors by a circle of references
+    with tf.device("CPU:0"):  # where pipelines run
+        inputs = [
+            tf.constant(
+                np.stack([np.asarray(take_rows(view.inputs[place], view.rows)) for view in views]), _batch_dtype(tensor)
+            )
+            for place, tensor in enumerate(views[0].inputs)
+        ]
+        targets, sample_weights = tf.constant(examples.targets), tf.constant(examples.sample_weights)
+
+    def pick(indices: tf.Tensor, epoch: tf.Tensor | int) -> tuple[Batch, tf.Tensor, tf.Tensor]:
+        places = tf.stack([(indices + epoch) % len(views), indices], axis=1)
+        batch = _as_batch([tf.gather_nd(values, places) for values in inputs])
+        return batch, tf.gather(targets, indices), tf.gather(sample_weights, indices)
+
+    return pick
+
+
+def _read(
+    examples: Examples, part: Part | None, indices: tf.Tensor, epoch: tf.Tensor | int
+) -> tuple[Batch, tf.Tensor, tf.Tensor]:
+    """Reads a batch by Python, so that no array becomes a constant of the graph, which may not exceed 2 GB."""
+    first, lengths = examples.views[0], [view.lengths for view in examples.views]
+    # Replicas share batches of static shapes.
+    longest = max(map(_rounded_up, lengths)) if part is not None and first.is_ragged else None
+    versions = zip(*(view.inputs for view in examples.views), strict=True)
+    dtypes = [np.result_type(*(tensor.dtype for tensor in tensors)) for tensors in versions]
+    shapes = [[longest if size is None else size for size in tensor.shape[1:]] for tensor in first.inputs]
+    if first.is_ragged:
+        shapes, dtypes = [*shapes, [longest]], [*dtypes, np.dtype(bool)]
+
+    @tf.autograph.experimental.do_not_convert
+    def read(chosen: np.ndarray, epoch: np.ndarray) -> list[np.ndarray]:
+        of_views = (chosen + epoch) % len(examples.views)
+        parts = [
+            (of_views == number, View(view.inputs, view.rows[chosen[of_views == number]]))
+            for number, view in enumerate(examples.views)
+        ]
+        batch_length = longest or max(_rounded_up(view.lengths) for _, view in parts)
+        batch = [
+            np.empty((len(chosen), *(batch_length if size is None else size for size in shape)), dtype)
+            for shape, dtype in zip(shapes, dtypes, strict=True)
+        ]
+        for of_view, view in parts:
+            for values, rows in zip(batch, view.read(batch_length), strict=True):
+                values[of_view] = rows
+        return [*batch, examples.targets[chosen], examples.sample_weights[chosen]]
+
+    *batch, targets, sample_weights = tf.numpy_function(
+        read, [indices, epoch], [*dtypes, tf.float32, tf.float32], stateful=False
+    )
+    inputs = [
+        tf.cast(tf.ensure_shape(values, (*indices.shape, *shape)), _batch_dtype(values))
+        for values, shape in zip(batch, shapes, strict=True)
+    ]
+    return (
+        _as_batch(inputs),
+        tf.ensure_shape(targets, (*indices.shape, *examples.targets.shape[1:])),
+        tf.ensure_shape(sample_weights, indices.shape),
+    )
+
+
+def _as_batch(inputs: Sequence[tf.Tensor]) -> Batch:
+    return inputs[0] if len(inputs) == 1 else tuple(inputs)
+
+
+def _batch_dtype(tensor: Tensor | tf.Tensor) -> tf.DType:
+    """Dtype in which a network gets what is kept in another."""
+    dtype = tf.as_dtype(tensor.dtype)
+    return tf.float32 if dtype.name in AS_FLOAT32 else dtype
+
+
+def _rounded_up(lengths: np.ndarray) -> int:
+    """The length to which rows are filled up."""
+    return -(-max(1, lengths.max(initial=0)) // LENGTH_STEP) * LENGTH_STEP

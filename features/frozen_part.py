@@ -1,0 +1,251 @@
+"""The part of a network that does not learn, computed once for every example and kept in the store."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from app.errors import RunError, UsageError
+from data.arrays import Ragged, Tensor, mask_of
+from data.batches import LENGTH_STEP, View
+from data.code_digest import code_digest
+from data.pipeline import Varied, input_batches
+from data.rows import ArrayWriter, Writer
+from data.store import Description, Store, Stored
+from devices.precision import Precision, computing_in, is_rewritten
+from devices.replicas import chief_decides, distribute, is_chief, wait_for_workers
+from features.cuts import Cut, is_ragged, kept_dtype, part_of
+from features.fingerprint import VERSIONS, fingerprint
+from features.forward_pass import Spread, convolutions_in, frozen_function
+
+LARGEST_HALF = float(np.finfo(np.float16).max)
+LARGEST_FEATURE = 1e15
+"""Adam and norms add squares: a hundred million squares of larger values are no float32 any more."""
+
+
+class Kept(NamedTuple):
+    """A tensor that is kept."""
+
+    layer: str
+    """Name of the layer before its cut."""
+    tensor: keras.KerasTensor
+    network: Description
+    """Part of the key in the store: all that computes it."""
+
+
+class Pass(NamedTuple):
+    """One forward pass over some examples."""
+
+    view: View
+    varied: Varied | None
+    """How each example is varied; None leaves them as they are."""
+    offsets: np.ndarray
+    """Where the rows of each example begin and end in what is ragged, int64 (examples + 1,)."""
+
+    def shape(self, tensor: keras.KerasTensor) -> tuple[int, ...]:
+        """Returns the shape of what is kept of a tensor: rows that differ in length lie one after the other."""
+        if is_ragged(tensor):
+            return (int(self.offsets[-1]), *tensor.shape[2:])
+        return (len(self.view.rows), *tensor.shape[1:])
+
+    def rows_of(self, tensor: keras.KerasTensor, examples: int) -> int:
+        """Returns how many rows are kept of the first examples."""
+        return int(self.offsets[examples]) if is_ragged(tensor) else examples
+
+    def examples_in(self, tensor: keras.KerasTensor, rows: int) -> int:
+        """Returns how many examples are complete in the first rows."""
+        return int(np.searchsorted(self.offsets, rows, side="right")) - 1 if is_ragged(tensor) else rows
+
+    def cropped(self, tensor: keras.KerasTensor, outputs: np.ndarray, first: int) -> np.ndarray:
+        """Returns what is kept of the outputs for a batch, whose first example has the number `first`."""
+        if not is_ragged(tensor):
+            return outputs
+        lengths = np.diff(self.offsets[first : first + len(outputs) + 1])
+        if outputs.shape[1] % LENGTH_STEP or outputs.shape[1] < lengths.max(initial=0):
+            raise ValueError(
+                f"'{tensor.name}' must be as long as the rows it is computed from, to be kept without padding"
+            )
+        return outputs[mask_of(lengths, outputs.shape[1])]
+
+    def whole(self, tensor: keras.KerasTensor, values: np.ndarray) -> Tensor:
+        """Returns what is kept of a tensor with the places of its rows."""
+        return Ragged(values, self.offsets) if is_ragged(tensor) else values
+
+
+class FrozenPart:
+    """Layers before some cuts of a network."""
+
+    def __init__(
+        self,
+        model: keras.Model,
+        cuts: Sequence[Cut],
+        store: Store,
+        precision: Precision,
+        title: str,
+        strategy: tf.distribute.Strategy | None = None,
+    ):
+        """Prepares the forward pass; later changes of the model's weights do not change it.
+
+        Args:
+            model: whose cuts they are.
+            cuts: where tensors are kept.
+            store: where to.
+            precision: in which its layers compute.
+            title: of data and network, for the list of entries.
+            strategy: whose replicas compute, every worker's on every call; None for one device.
+        """
+        self.cuts = cuts
+        self._strategy = strategy or tf.distribute.get_strategy()
+        name = f"{precision}, rewritten" if is_rewritten(precision) else precision
+        common = {"precision": name, "code": _CODE, **VERSIONS}
+        self._kept = [
+            Kept(cut.layer, tensor, {"network": fingerprint(part_of(model.inputs, [tensor])), **common})
+            for cut in cuts
+            for tensor in cut.tensors
+        ]
+        until = part_of(model.inputs, [kept.tensor for kept in self._kept])
+        self._spread = Spread(
+            frozen_function(until, "float32" if is_rewritten(precision) else precision), self._strategy
+        )
+        self._store = store
+        self._precision = precision
+        self._title = title
+
+    def load_or_compute(
+        self,
+        view: View,
+        varied: Varied | None,
+        description: Description,
+        half: bool = False,
+        on_progress: Callable[[int], None] = lambda _: None,
+    ) -> tuple[list[Tensor], float]:
+        """Returns what crosses the cuts, from the store or by one forward pass for all that is missing there.
+
+        Args:
+            view: the examples.
+            varied: how each is varied; None leaves them as they are.
+            description: says which examples these are and how they are varied.
+            half: keep feature maps as float16, unless a value of them is too large for it.
+            on_progress: called with the number of examples done since the last call.
+
+        Returns:
+            The tensors of each cut, one cut after the other, with a row for each example, mapped from the store where
+            that has room and in memory where not; and the seconds that the store saved, 0 if anything was computed.
+        """
+        work = Pass(view, varied, np.cumsum([0, *view.lengths]))
+        dtypes = [kept_dtype(kept.tensor, half) for kept in self._kept]
+        code = code_digest(varied.apply) if varied else None
+        descriptions = [
+            {**description, **kept.network, "dtype": dtype, "variation": code}
+            for kept, dtype in zip(self._kept, dtypes, strict=True)
+        ]
+        with self._store.locked(descriptions) if is_chief(self._strategy) else contextlib.nullcontext():
+            # The other workers open what the chief holds the locks of.
+            stored = [self._store.load(each) if is_chief(self._strategy) else None for each in descriptions]
+            absent = [index for index, entry in enumerate(stored) if entry is None]
+            missing = chief_decides(self._strategy, lambda: absent)
+            found = {
+                index: entry or self._load(descriptions[index])
+                for index, entry in enumerate(stored)
+                if index not in missing
+            }
+            run = functools.partial(self._run, work, descriptions, missing, on_progress)
+            try:
+                computed = run(dtypes) if missing else []
+            except _TooLargeError:
+                computed = run(["float32"] * len(self._kept))
+            wait_for_workers(self._strategy)
+        if not missing:
+            on_progress(len(view.rows))
+        arrays = dict(zip(missing, computed, strict=True)) | {index: entry.values for index, entry in found.items()}
+        saved = 0.0 if missing else max(entry.seconds for entry in found.values())
+        return [work.whole(kept.tensor, arrays[index]) for index, kept in enumerate(self._kept)], saved
+
+    def _run(
+        self,
+        work: Pass,
+        descriptions: Sequence[Description],
+        chosen: Sequence[int],
+        on_progress: Callable[[int], None],
+        dtypes: Sequence[str],
+    ) -> list[np.ndarray]:
+        """Computes the tensors that are chosen, for all examples that an earlier process has not done."""
+        tensors = {index: self._kept[index].tensor for index in chosen}
+        shapes = {index: work.shape(tensor) for index, tensor in tensors.items()}
+        needed = sum(math.prod(shapes[index]) * np.dtype(dtypes[index]).itemsize for index in chosen)
+        room = chief_decides(
+            self._strategy, lambda: self._store.make_room(needed, [descriptions[index] for index in chosen])
+        )
+        if not room and any(len(tensor.shape) > 2 for tensor in tensors.values()):
+            raise RunError(
+                f"'{self._store.folder}' has no room for {needed / 2**20:,.0f} MiB. Raise --cache-gb, or free disk."
+            )
+        arrays: list[np.ndarray] = []
+        writers: dict[int, Writer | ArrayWriter] = {}
+        with contextlib.ExitStack() as stack:
+            for index, shape in shapes.items():
+                title = f"{self._title}, {self._kept[index].layer}"
+                if not room:
+                    arrays.append(np.empty(shape, dtypes[index]))
+                    writers[index] = ArrayWriter(arrays[-1])
+                elif is_chief(self._strategy):
+                    writers[index] = stack.enter_context(
+                        self._store.writing(descriptions[index], title, shape, dtypes[index])
+                    )
+            stack.enter_context(convolutions_in(self._precision))
+            done = chief_decides(  # by a process that had to stop
+                self._strategy,
+                lambda: min(work.examples_in(tensors[index], writer.rows) for index, writer in writers.items()),
+            )
+            for index, writer in writers.items():
+                if isinstance(writer, Writer) and writer.rows > work.rows_of(tensors[index], done):
+                    writer.rewind(work.rows_of(tensors[index], done))
+            on_progress(done)
+            rest = work.view._replace(rows=work.view.rows[done:])
+            varied = work.varied and work.varied._replace(draws=work.varied.draws[done:])
+            for outputs in self._spread.outputs(rest, varied):
+                rows = {index: work.cropped(tensor, outputs[index], done) for index, tensor in tensors.items()}
+                for index in chosen:
+                    self._check_outputs(self._kept[index].layer, rows[index])
+                    if dtypes[index] == "float16" and np.abs(rows[index]).max(initial=0) > LARGEST_HALF:
+                        raise _TooLargeError
+                for index, writer in writers.items():
+                    writer.append(rows[index])
+                done += len(outputs[0])
+                on_progress(len(outputs[0]))
+        if not room:
+            return arrays
+        wait_for_workers(self._strategy)
+        if is_chief(self._strategy):
+            return [writer.values for writer in writers.values()]
+        return [self._load(descriptions[index]).values for index in chosen]
+
+    def _check_outputs(self, layer: str, outputs: np.ndarray) -> None:
+        """Raises a UsageError for what nothing can be learnt from; NaN is not below anything."""
+        largest = max(outputs.max(initial=0), -outputs.min(initial=0), key=lambda value: (np.isnan(value), value))
+        if not largest <= LARGEST_FEATURE:
+            other = "" if self._precision == "float32" else ", or --precision float32"
+            raise UsageError(
+                f"--weights must be weights with which a network computes numbers up to {LARGEST_FEATURE:g}; with "
+                f"these, its layer '{layer}' computes {largest:g}. Take other weights{other}."
+            )
+
+    def _load(self, description: Description) -> Stored:
+        """Opens what the chief has made, or found."""
+        entry = self._store.load(description, check=False)
+        if entry is None:
+            raise UsageError(f"--cache-dir must be a folder that all workers share; '{self._store.folder}' is not.")
+        return entry
+
+
+class _TooLargeError(Exception):
+    """A value does not fit into float16."""
+
+
+_CODE = code_digest(mask_of, View, input_batches, distribute, computing_in, frozen_function, kept_dtype, Kept)
+"""Code that puts examples into batches, sets number formats, and computes."""

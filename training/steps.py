@@ -1,0 +1,105 @@
+"""Graphs of the steps in which a model learns and is evaluated, on all replicas of a strategy."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data.batches import Batch
+from devices.precision import Precision, computing_in
+from devices.whole_batch import as_one_batch
+from tasks.table import Task
+
+
+class Measured(NamedTuple):
+    """Means over the examples of an epoch, or of a split."""
+
+    loss: float
+    """Mean by the sample weights."""
+    accuracy: float
+    """Mean of all examples alike."""
+
+
+class Graphs(NamedTuple):
+    """Graphs of one model, its optimizer and its task."""
+
+    train_steps: Callable[..., None]
+    """Takes an iterator of batches and a number of steps."""
+    evaluate_step: Callable[..., None]
+    """Takes a batch."""
+    measured: Callable[[], Measured]
+    """Reads the means since the last call."""
+    sums: list[tf.Variable]
+    """Sums from which the means are made."""
+
+
+def compile_graphs(
+    model: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    task: Task,
+    strategy: tf.distribute.Strategy,
+    precision: Precision,
+) -> Graphs:
+    """Makes graphs of training steps and of an evaluation step.
+
+    Args:
+        model: built under the strategy.
+        optimizer: built under it, for the model's trainable variables.
+        task: decides loss and metric.
+        strategy: whose replicas share every batch.
+        precision: in which the model computes while it learns; it is evaluated in float32.
+    """
+    variables = model.trainable_variables
+    sums = tf.Variable(tf.zeros(3), trainable=False)
+
+    def add(totals: tf.Tensor) -> None:
+        loss, right, count = tf.unstack(strategy.reduce(tf.distribute.ReduceOp.SUM, totals, axis=None))
+        sums.assign_add(tf.stack([count * loss, right, count]))  # as the weights of a batch are parts of a mean
+
+    def totals_of(losses: tf.Tensor, outputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        right, counted = task.is_right(targets, outputs), tf.cast(weights > 0, tf.float32)
+        return tf.stack([tf.reduce_sum(values) for values in (losses * weights, right * counted, counted)])
+
+    @tf.autograph.experimental.do_not_convert
+    def train_replica(inputs: Batch, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            outputs = model(inputs, training=True)
+            losses = task.losses(targets, outputs)
+            loss = optimizer.scale_loss(tf.reduce_sum(losses * weights))
+        gradients = tape.gradient(loss, [variable.value for variable in variables])
+        if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
+            # Skips a step whose gradients overflow: all replicas, or none.
+            gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
+        optimizer.apply(gradients, variables)  # which sums the gradients of all replicas
+        return totals_of(losses, outputs, targets, weights)
+
+    @tf.autograph.experimental.do_not_convert
+    def evaluate_replica(inputs: Batch, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+        outputs = model(inputs, training=False)
+        return totals_of(task.losses(targets, outputs), outputs, targets, weights)
+
+    @tf.function
+    def train_steps(batches: tf.data.Iterator, count: tf.Tensor) -> None:
+        with computing_in(model, precision), as_one_batch(model, strategy.num_replicas_in_sync):
+            for _ in tf.range(count):
+                add(strategy.run(train_replica, next(batches)))
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def evaluate_step(batch: tuple[Batch, tf.Tensor, tf.Tensor]) -> None:
+        add(strategy.run(evaluate_replica, batch))
+
+    def measured() -> Measured:
+        loss, right, count = sums.numpy().tolist()
+        sums.assign(tf.zeros(3))
+        return Measured(loss / count, right / count) if count else Measured(math.nan, math.nan)
+
+    return Graphs(train_steps, evaluate_step, measured, [sums])
+
+
+def assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
+    """Gives variables their values."""
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
