@@ -54,7 +54,7 @@ def pictures_per_second(row: Backbone) -> float:
     from models import backbones
 
     keras.utils.clear_session()
-    backbone = backbones.build(row, row.image_size)
+    backbone = backbones.build(row, row.image_size).model
     compute = frozen_function(keras.Model(backbone.inputs[0], keras.layers.GlobalAveragePooling2D()(backbone.output)))
     batch = tf.random.uniform((BATCH_SIZE, row.image_size, row.image_size, 3), 0, 255)
     return BATCH_SIZE / best_seconds(lambda: compute(batch)[0], CALLS)

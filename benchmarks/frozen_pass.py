@@ -51,7 +51,7 @@ def measure(name: str, image_size: int, machine: Machine) -> list[tuple[str, flo
     from features.forward_pass import BATCH_SIZE, convolutions_in, frozen_function
     from models import backbones
 
-    backbone = backbones.build(find(name), image_size)
+    backbone = backbones.build(find(name), image_size).model
     model = keras.Model(backbone.inputs[0], keras.layers.GlobalAveragePooling2D()(backbone.output))
     macs = find_cuts(backbone)[-1].macs_before
     batch = tf.random.uniform((BATCH_SIZE, image_size, image_size, 3), 0, 255)

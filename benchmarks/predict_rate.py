@@ -66,7 +66,7 @@ def _take_turns(name: str, network: AnsweringModel, folder: Path) -> dict[str, t
     from inference.predict_files import predict_files
     from models import backbones
 
-    backbone = backbones.build(find(name), network.image_size)
+    backbone = backbones.build(find(name), network.image_size).model
     frozen = frozen_function(keras.Model(backbone.inputs[0], keras.layers.GlobalAveragePooling2D()(backbone.output)))
     batch = tf.random.uniform((BATCH_SIZE, network.image_size, network.image_size, 3), 0, 255)
     predictor = network.load()

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import keras
 
+from models.parts import is_ragged
+
 NEXT_TO_NOTHING = 1.01
 """Factor on the work behind a cut that is worth a narrower one."""
 
@@ -123,11 +125,6 @@ def part_of(
     """Returns the layers between some tensors as a model that shares them; a single tensor is passed without a list."""
     ends = (tensors[0] if len(tensors) == 1 else list(tensors) for tensors in (inputs, outputs))
     return keras.Model(*ends, name=name)
-
-
-def is_ragged(tensor: keras.KerasTensor) -> bool:
-    """Whether rows of a tensor differ in length."""
-    return len(tensor.shape) > 1 and tensor.shape[1] is None
 
 
 def kept_dtype(tensor: keras.KerasTensor, half: bool) -> str:

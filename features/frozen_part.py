@@ -19,9 +19,10 @@ from data.rows import ArrayWriter, Writer
 from data.store import Description, Store, Stored
 from devices.precision import Precision, computing_in, is_rewritten
 from devices.replicas import chief_decides, distribute, is_chief, wait_for_workers
-from features.cuts import Cut, is_ragged, kept_dtype, part_of
+from features.cuts import Cut, kept_dtype, part_of
 from features.fingerprint import VERSIONS, fingerprint
 from features.forward_pass import Spread, convolutions_in, frozen_function
+from models.parts import is_ragged
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 LARGEST_FEATURE = 1e15

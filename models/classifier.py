@@ -1,37 +1,45 @@
-"""The whole network as one Keras model: pictures -> preprocessing -> backbone -> pooling -> head -> probabilities."""
+"""The whole network as one Keras model: inputs -> preprocessing -> backbone -> pooling -> head -> outputs."""
 
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 
 from models.backbones import Backbone
 from models.heads import build_head
+from models.parts import Parts
 from models.weights import build_backbone
 from tasks.table import Task
-
-POOLING = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 
 
 class Classifier(NamedTuple):
     """A model and its parts, which share their layers with it."""
 
     model: keras.Model
-    """float32 pictures (n, image_size, image_size, 3) in [0, 255] -> probabilities (n, num_outputs)."""
+    """Inputs, for pictures float32 (n, image_size, image_size, 3) in [0, 255] -> probabilities (n, num_outputs)."""
     backbone: keras.Model
-    """The same pictures -> the last feature map, preprocessing included."""
-    head: keras.Sequential
+    """The same inputs -> features, preprocessing included."""
+    head: keras.Model
     """Pooled features -> probabilities."""
+    blocks: Sequence[Sequence[keras.Layer]] = ()
+    """Layers of the backbone by block, from input to output."""
+    whole: keras.Model | None = None
+    """The model with the backbone as it was before it was unrolled; None where nothing was."""
+
+    @property
+    def saved(self) -> keras.Model:
+        """The model that is written to a file."""
+        return self.whole or self.model
 
 
 def build_classifier(
-    row: Backbone,
+    backbone: Backbone,
     *,
     weights: str,
     image_size: int,
     task: Task,
     num_classes: int,
-    pooling: Literal["avg", "max"] = "avg",
+    pooling: str = "avg",
     head_units: Sequence[int] = (),
     dropout: float = 0.0,
     seed: int = 0,
@@ -39,12 +47,12 @@ def build_classifier(
     """Builds a classifier; the arguments are settings of `app.config.TrainConfig`, explained there.
 
     Args:
-        row: the backbone.
+        backbone: the pretrained network.
         weights: 'imagenet', 'none' or the path of a file.
         image_size: height and width of the pictures, pixels.
         task: decides the output.
         num_classes: number of classes, at least 2.
-        pooling: how the last feature map becomes one vector.
+        pooling: how features become one vector.
         head_units: units of each dense layer before the output.
         dropout: fraction of values dropped before each dense layer while training.
         seed: of the head.
@@ -52,11 +60,35 @@ def build_classifier(
     Raises:
         UsageError: the weights cannot be had, or do not fit the backbone.
     """
-    backbone = build_backbone(row, image_size, weights)
-    pooled = POOLING[pooling](name="pooling")(backbone.output)
-    head = build_head(pooled.shape[-1], task, num_classes, head_units, dropout, seed)
-    return Classifier(
-        model=keras.Model(backbone.inputs[0], head(pooled), name=f"{row.name}_classifier"),
-        backbone=backbone,
-        head=head,
-    )
+    parts = build_backbone(backbone, image_size, weights)
+    pool = parts.pooling[pooling](name="pooling")
+
+    def make_head(num_features: int) -> keras.Model:
+        return build_head(num_features, task, num_classes, head_units, dropout, seed)
+
+    return assemble(parts, pool, make_head, name=f"{backbone.name}_classifier")
+
+
+def assemble(parts: Parts, pool: keras.Layer, make_head: Callable[[int], keras.Model], name: str) -> Classifier:
+    """Joins a backbone, the layer that pools its features, and a head.
+
+    Args:
+        parts: of the backbone.
+        pool: takes features, and their mask if there is one.
+        make_head: makes the head from the number of pooled features.
+        name: of the model.
+    """
+    pooled = pool(_pool_inputs(parts.model, parts.mask))
+    head = make_head(pooled.shape[-1])
+    whole = None
+    if parts.whole is not None:
+        mask = None if parts.mask is None else parts.whole.inputs[-1]
+        whole = keras.Model(parts.whole.inputs, head(pool(_pool_inputs(parts.whole, mask))), name=name)
+    inputs = parts.model.inputs
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, head(pooled), name=name)
+    return Classifier(model, parts.model, head, parts.blocks, whole)
+
+
+def _pool_inputs(network: keras.Model, mask: keras.KerasTensor | None) -> Any:
+    tensors = [*network.outputs, *([] if mask is None else [mask])]
+    return tensors[0] if len(tensors) == 1 else tensors

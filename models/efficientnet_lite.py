@@ -15,6 +15,9 @@ import numpy as np
 from keras import layers
 
 from app.wheels import EFFICIENTNET_LITE0, RestrictedUnpickler, read_wheel_file
+from models.applications import build_flat
+from models.backbones import Backbone
+from models.parts import Parts
 
 
 class Stage(NamedTuple):
@@ -41,6 +44,11 @@ STAGES = (
 def preprocess_input(x: keras.KerasTensor) -> keras.KerasTensor:
     """Maps float pixels in [0, 255] to about [-1, 1], as the network was trained."""
     return layers.Rescaling(1 / 128, offset=-127 / 128, name="preprocessing")(x)
+
+
+def build(backbone: Backbone, image_size: int, weights: str | None, include_top: bool) -> Parts:
+    """Builds EfficientNet-Lite0 behind its preprocessing; see `models.backbones.build`."""
+    return build_flat(EfficientNetLite0, preprocess_input, backbone, image_size, weights, include_top)
 
 
 def EfficientNetLite0(  # noqa: N802 - named and called like the networks of keras.applications

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 import keras
 
 from app.config import Depth
-from models.backbones import Backbone, block_of
 
 FROM_SCRATCH_MOMENTUM = 0.9
 """Of the statistics that BatchNorm layers gather from random weights on. The networks' own 0.99 or 0.999 is for many
@@ -38,24 +37,3 @@ def set_trainable(
             part.trainable = index >= first and (batch_norm_learns or not is_batch_norm)
             if is_batch_norm and batch_norm_learns:
                 part.momentum = FROM_SCRATCH_MOMENTUM
-
-
-def split_into_blocks(backbone_layers: Sequence[keras.Layer], row: Backbone) -> list[list[keras.Layer]]:
-    """Groups the layers into the blocks of the network, from input to output.
-
-    Layers between two blocks belong to the later one, those after the last block form one of their own.
-    """
-    blocks: list[list[keras.Layer]] = []
-    names: list[str] = []
-    between: list[keras.Layer] = []
-    for layer in backbone_layers:
-        name = block_of(row, layer.name)
-        if name is None:
-            between.append(layer)
-            continue
-        if name not in names:
-            names.append(name)
-            blocks.append([])
-        blocks[-1] += [*between, layer]
-        between = []
-    return [*blocks, between] if between else blocks

@@ -21,6 +21,8 @@ from models.weight_file import RefusedFileError, check_finite, check_weights, fi
 if TYPE_CHECKING:
     import keras
 
+    from models.parts import Parts
+
 DOWNLOAD_HOST = "storage.googleapis.com"
 CONNECT_SECONDS = 3.0
 """Seconds that the download server has to answer before the user is told that there is no network."""
@@ -52,7 +54,7 @@ def at_hand(backbone: Backbone, include_top: bool = False) -> bool:
     return backbone.module == "efficientnet_lite" or (_download_folder() / _file_name(backbone, include_top)).exists()
 
 
-def build_backbone(backbone: Backbone, image_size: int, weights: str, include_top: bool = False) -> "keras.Model":
+def build_backbone(backbone: Backbone, image_size: int, weights: str, include_top: bool = False) -> "Parts":
     """Builds a backbone, preprocessing included, and gives it its weights.
 
     Args:
@@ -62,21 +64,21 @@ def build_backbone(backbone: Backbone, image_size: int, weights: str, include_to
         include_top: whether it ends in its 1000 ImageNet classes.
 
     Returns:
-        A model from float32 pictures (n, image_size, image_size, 3) in [0, 255] to what `backbones.build` says.
+        Its parts, as `backbones.build` makes them.
 
     Raises:
         UsageError: the weights cannot be downloaded, or the file is not safe to open or holds those of another network.
     """
     if weights == "imagenet":
-        model = _build_downloaded(backbone, image_size, include_top)
+        parts = _build_downloaded(backbone, image_size, include_top)
     else:
-        model = backbones.build(backbone, image_size, include_top=include_top)
+        parts = backbones.build(backbone, image_size, include_top=include_top)
     if weights not in ("imagenet", "none"):
-        load_weight_file(model, backbone, weights, include_top)
+        load_weight_file(parts.model, backbone, weights, include_top)
         if backbone.module == "efficientnet":
-            _match_downloaded_rescaling(model)
-    _switch_off_dropout(model)
-    return model
+            _match_downloaded_rescaling(parts.model)
+    _switch_off_dropout(parts.model)
+    return parts
 
 
 def load_weight_file(model: "keras.Model", backbone: Backbone, path: str, include_top: bool = False) -> None:
@@ -99,7 +101,7 @@ def load_weight_file(model: "keras.Model", backbone: Backbone, path: str, includ
         ) from error
 
 
-def _build_downloaded(backbone: Backbone, image_size: int, include_top: bool) -> "keras.Model":
+def _build_downloaded(backbone: Backbone, image_size: int, include_top: bool) -> "Parts":
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
         with warnings.catch_warnings(action="ignore"):  # MobileNet warns of another image size
@@ -134,10 +136,10 @@ def _match_downloaded_rescaling(model: "keras.Model") -> None:
 
 
 def _switch_off_dropout(model: "keras.Model") -> None:
-    """Switches off the stochastic depth of the EfficientNets: under `fit`, even frozen layers drop."""
+    """Switches off dropout within a backbone, such as stochastic depth: while training, even frozen layers drop."""
     import keras
 
-    for layer in model.layers:
+    for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
 

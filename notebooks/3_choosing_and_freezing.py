@@ -52,7 +52,7 @@ import keras
 
 from features.cuts import find_cuts, part_of
 from models.classifier import build_classifier
-from models.freezing import set_trainable, split_into_blocks
+from models.freezing import set_trainable
 from training.frozen import cuts_at
 from training.inputs import load_inputs
 from training.run import make_deterministic
@@ -155,7 +155,7 @@ classifier = build_classifier(
     num_classes=len(inputs.data.class_names),
     seed=seed,
 )
-blocks = split_into_blocks(classifier.backbone.layers, inputs.row)
+blocks = classifier.blocks
 layers_of_blocks = [0, *np.cumsum([len(block) for block in reversed(blocks)]).tolist()]
 depths = {number: layers_of_blocks[number] for number in unfrozen_blocks}
 print(f"{len(blocks)} blocks; layers in the last ones: {depths}")

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.config import Depth, TrainConfig
+from app.errors import UsageError
 from app.terminal import counted, progress_bar, show_stage
 from data.arrays import Tensor, take_rows
 from data.batches import Examples, View
@@ -93,12 +94,36 @@ def choose_cuts(classifier: Classifier, plan: Plan) -> dict[Phase, Cut]:
         classifier: all of its backbone is frozen afterwards.
         plan: of the run; before `fine_tune_augment` is chosen, fine-tuning is cut where it can be.
     """
+    if plan.fine_tunes:
+        check_learns(classifier, plan.trainable_layers, plan.config.model.backbone)
     trainable_layers: dict[Phase, Depth] = {}
     if plan.head_epochs and plan.augment != "fresh":
         trainable_layers["head"] = 0
     if plan.fine_tunes and plan.fine_tune_augment != "fresh":
         trainable_layers["fine_tune"] = plan.trainable_layers
     return cuts_at(classifier, trainable_layers)
+
+
+def check_learns(classifier: Classifier, trainable_layers: Depth, backbone: str) -> None:
+    """Raises a UsageError if the last layers of a backbone have nothing that learns.
+
+    Args:
+        classifier: all of its backbone is frozen afterwards.
+        trainable_layers: how many of the backbone's last layers are asked for.
+        backbone: its name.
+    """
+    layers = classifier.backbone.layers
+    set_trainable(layers, "all")
+    learning = [bool(layer.trainable_variables) for layer in layers]
+    set_trainable(layers, 0)
+    asked = len(layers) if trainable_layers == "all" else trainable_layers
+    if asked and not any(learning[-asked:]):
+        least = 1 + learning[::-1].index(True) if any(learning) else None
+        choices = f"at least {least}, 'all' or 0" if least else "0"
+        raise UsageError(
+            f"--trainable-layers must be {choices} for {backbone}, as its last layers have nothing that learns; "
+            f"received {trainable_layers}."
+        )
 
 
 def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, Depth]) -> dict[Use, Cut]:

@@ -11,7 +11,7 @@ from app.interrupts import put_off
 from app.terminal import counted, progress_bar, show_stage
 from devices.precision import learning_precision
 from devices.replicas import check_alike, is_chief
-from models.freezing import set_trainable, split_into_blocks
+from models.freezing import set_trainable
 from reports import plots, writer
 from training import checkpoint
 from training.checkpoint import Checkpoint
@@ -92,7 +92,7 @@ def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
     set_trainable(layers, run.plan.trainable_layers, batch_norm_learns=config.model.weights == "none")
     factors = None
     if config.training.layer_decay is not None:
-        factors = layer_decay_factors(split_into_blocks(layers, run.row), config.training.layer_decay)
+        factors = layer_decay_factors(run.classifier.blocks, config.training.layer_decay)
     with run.clock.timed("fine_tune"):
         _train_phase(
             run,

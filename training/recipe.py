@@ -8,6 +8,7 @@ import numpy as np
 
 from app.config import Augment, Depth, Optimizer, TrainConfig
 from app.errors import UsageError
+from app.terminal import show_stage
 from models.backbones import Backbone
 
 if TYPE_CHECKING:
@@ -142,6 +143,12 @@ def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int) -> Pla
         steps_per_epoch = -(-num_train // batch_size)
         enough = num_train >= FINE_TUNE_LEAST_PICTURES or model.trainable_layers is not None
         trainable_layers = _layers_to_fine_tune(cuts)
+        if trainable_layers == 0 and model.trainable_layers is None:
+            show_stage(
+                "warning",
+                f"{model.backbone} cannot be cut before its last blocks: only the head learns. To fine-tune the whole "
+                f"network: --trainable-layers all",
+            )
         head_epochs = _epochs(HEAD_STEPS, steps_per_epoch, *HEAD_EPOCHS)
         fine_tune_epochs = FINE_TUNE_EPOCHS if enough else 0
         epochs = fine_tune_epochs if training.fine_tune_epochs is None else training.fine_tune_epochs

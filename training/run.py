@@ -278,10 +278,11 @@ def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> ker
     """Saves the model, makes sure that the file predicts what the run says it does, and returns what the file has."""
     phase = _exact_phase(run)
     record = {"classes": list(run.data.class_names), "task": run.data.task.name, "temperature": temperature}
-    write_json(run.folder / RECORD_FILE, {**record, "cut": run.cuts[phase].layer if phase else None})
+    cut = run.cuts[phase].layer if phase and run.classifier.whole is None else None
+    write_json(run.folder / RECORD_FILE, {**record, "cut": cut})
     path = run.folder / MODEL_FILE
     with written_aside(path) as temporary:
-        run.classifier.model.save(temporary)
+        run.classifier.saved.save(temporary)
         reloaded = keras.saving.load_model(temporary, compile=False, safe_mode=True)
         for split, predicted in outputs.items():
             few = View(run.data.inputs, run.data.splits[split][:EXAMPLES_CHECKED])

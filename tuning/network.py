@@ -17,16 +17,18 @@ from data.batches import Examples
 from data.store import open_store
 from devices.precision import choose_precision
 from features.cuts import Cut, find_cuts
-from models.freezing import set_trainable, split_into_blocks
+from models.freezing import set_trainable
 from models.heads import build_head
 from training.frozen import (
     PhaseInputs,
     build_frozen,
+    check_learns,
     cuts_at,
     examples,
     features_sample,
     frozen_inputs,
     show_whole_network,
+    vary_of,
     whole_network,
 )
 from training.inputs import RunInputs
@@ -70,15 +72,13 @@ class Network:
         with self._strategy.scope():
             self._classifier = build_frozen(inputs)
         self._given = {"image_size": config.data.image_size, "positive": config.data.positive}
-        layers = self._classifier.backbone.layers
-        default: Sequence[Depth] = (
-            ["all"] if config.model.weights == "none" else last_blocks(split_into_blocks(layers, inputs.row))
-        )
+        default: Sequence[Depth] = ["all"] if config.model.weights == "none" else last_blocks(self._classifier.blocks)
         self.depths: Sequence[Depth] = search.space["trainable_layers"] or default
         """Choices of `trainable_layers`."""
         self._cuts = find_cuts(self._classifier.backbone)
         for depth in self.depths:
             check_depth(depth, self._cuts, inputs.row.name)
+            check_learns(self._classifier, depth, inputs.row.name)
         self._views = max(search.space["views"])
         cuts = self._choose_cuts(config)
         views = {depth: 1 if depth and config.training.fine_tune_augment == "none" else self._views for depth in cuts}

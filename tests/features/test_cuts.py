@@ -16,7 +16,7 @@ KINDS = ("vgg16", "resnet50", "mobilenetv2", "inceptionv3")
 
 
 def build(name: str, image_size: int = 96) -> keras.Model:
-    return backbones.build(find(name), image_size)
+    return backbones.build(find(name), image_size).model
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -135,5 +135,5 @@ def test_the_ends_are_cuts():
 @pytest.mark.slow
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
 def test_every_backbone_can_be_cut_in_its_last_third(row):
-    shares = [cut.share_after for cut in find_cuts(backbones.build(row, row.image_size))]
+    shares = [cut.share_after for cut in find_cuts(backbones.build(row, row.image_size).model)]
     assert [share for share in shares if 0.02 < share < 0.34]

@@ -177,7 +177,7 @@ def test_a_model_is_applied_in_order_in_inference_mode(lite, view):
 
 def check_structure(row: Backbone) -> None:
     """Builds a network twice: the second has other names for what has no name of its own."""
-    texts = [structure(backbones.build(row, max(64, row.family.smallest_size))) for _ in range(2)]
+    texts = [structure(backbones.build(row, max(64, row.family.smallest_size)).model) for _ in range(2)]
     assert texts[0] == texts[1]
     assert " at 0x" not in texts[0]
 

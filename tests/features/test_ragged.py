@@ -56,6 +56,7 @@ def data() -> SimpleNamespace:
     return SimpleNamespace(
         name="texts",
         inputs=(Ragged.from_rows(texts),),
+        reader=SimpleNamespace(title="words"),
         splits=SPLITS,
         targets=targets,
         kind=SimpleNamespace(vary=None, noun="text", nouns="texts"),

@@ -10,7 +10,7 @@ import pytest
 from app.errors import UsageError
 from models.backbones import TABLE, Backbone, build, find
 from models.classifier import Classifier, build_classifier
-from models.freezing import set_trainable, split_into_blocks
+from models.freezing import set_trainable
 from tasks.classification import MULTICLASS
 from tests.weight_files import files_asked_for
 
@@ -58,7 +58,7 @@ def test_a_network_trains_saves_reloads_and_predicts_the_same(row: Backbone, tmp
     parameters = classifier.backbone.count_params() / 1e6
     assert parameters == pytest.approx(row.parameters, abs=0.06)
 
-    blocks = split_into_blocks(classifier.backbone.layers, row)
+    blocks = classifier.blocks
     assert len(blocks) >= 5
     assert sorted(layer.name for block in blocks for layer in block) == sorted(
         layer.name for layer in classifier.backbone.layers

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from models.backbones import find
 from models.classifier import build_classifier
-from models.freezing import set_trainable, split_into_blocks
+from models.freezing import set_trainable
 from tasks.classification import BINARY
 from training.optimizers import layer_decay_factors
 
@@ -73,7 +73,7 @@ def test_a_backbone_in_inference_mode_does_not_depend_on_training(classifier):
 
 
 def test_blocks_come_in_order_with_what_lies_between_them(classifier):
-    blocks = split_into_blocks(classifier.backbone.layers, find("mobilenet"))
+    blocks = classifier.blocks
     assert [block[-1].name for block in blocks] == [f"conv_pw_{number}_relu" for number in range(1, 14)]
     assert isinstance(blocks[0][0], keras.layers.InputLayer)
 

@@ -10,7 +10,7 @@ import pytest
 
 from app.errors import UsageError
 from inference.load import check_can_be_loaded
-from models.classifier import POOLING
+from models.applications import POOLING
 from models.own_layers import OWN_PARTS, own_part
 from tests.conftest import draw_photos
 from tests.small_runs import make_run
@@ -51,11 +51,11 @@ def copy(tmp_path) -> Path:
     for path in REPOSITORY.glob("*/__init__.py"):
         if path.parent.name != "tests":
             shutil.copytree(path.parent, tmp_path / "copy" / path.parent.name)
-    pooling, task = "from models.weights", "from tasks.table import Task\n"
+    pooling, task = "from models.parts", "from tasks.table import Task\n"
     for name, old, new in (
         ("models/own_layers.py", "", ATTENTION),
-        ("models/classifier.py", '"avg": keras.layers.GlobalAveragePooling2D', '"avg": AttentionPooling'),
-        ("models/classifier.py", pooling, f"from models.own_layers import AttentionPooling\n{pooling}"),
+        ("models/applications.py", '"avg": keras.layers.GlobalAveragePooling2D', '"avg": AttentionPooling'),
+        ("models/applications.py", pooling, f"from models.own_layers import AttentionPooling\n{pooling}"),
         ("models/heads.py", 'activation="relu"', "activation=double"),
         ("models/heads.py", task, f"{task}from models.own_layers import double\n"),
     ):

@@ -28,7 +28,7 @@ def test_both_formats_of_keras_are_read(tmp_path, pictures, name):
     published.save_weights(path) if name.endswith(".weights.h5") else published.save(path)
     if not name.endswith(".weights.h5"):
         _strip_to_legacy_weights(path)
-    ours = build_backbone(find("mobilenet"), SIZE, str(path))
+    ours = build_backbone(find("mobilenet"), SIZE, str(path)).model
     expected = published(keras.applications.mobilenet.preprocess_input(pictures.copy()), training=False)
     np.testing.assert_allclose(ours(pictures, training=False), expected, rtol=1e-5)
 
@@ -58,14 +58,14 @@ def test_efficientnet_computes_the_same_from_a_file_as_from_a_download(tmp_path,
     published.save_weights(path)
 
     monkeypatch.setattr("keras.src.applications.efficientnet.file_utils.get_file", lambda *_, **__: str(path))
-    downloaded = build_backbone(row, SIZE, "imagenet")
-    local = build_backbone(row, SIZE, str(path))
+    downloaded = build_backbone(row, SIZE, "imagenet").model
+    local = build_backbone(row, SIZE, str(path)).model
     expected = downloaded(pictures, training=False).numpy()
     np.testing.assert_allclose(local(pictures, training=False), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 def test_stochastic_depth_is_off():
-    model = build_backbone(find("efficientnetb0"), SIZE, "none")
+    model = build_backbone(find("efficientnetb0"), SIZE, "none").model
     dropouts = [layer for layer in model.layers if isinstance(layer, keras.layers.Dropout)]
     assert dropouts
     assert all(layer.rate == 0 for layer in dropouts)
@@ -90,7 +90,7 @@ def test_of_a_new_file_with_top_the_backbone_is_taken(tmp_path, pictures):
     path = tmp_path / "mobilenet_full.weights.h5"
     full = keras.applications.MobileNet(weights=None, classes=5, input_shape=(SIZE, SIZE, 3))
     full.save_weights(path)
-    ours = build_backbone(find("mobilenet"), SIZE, str(path))
+    ours = build_backbone(find("mobilenet"), SIZE, str(path)).model
     up_to_top = keras.Model(full.input, full.get_layer("conv_pw_13_relu").output)
     expected = up_to_top(keras.applications.mobilenet.preprocess_input(pictures.copy()), training=False)
     np.testing.assert_allclose(ours(pictures, training=False), expected, rtol=1e-5)
@@ -140,5 +140,5 @@ def test_weights_in_the_folder_of_keras_need_no_network(monkeypatch, tmp_path):
 
 @pytest.mark.network
 def test_a_download_by_keras_works():
-    model = build_backbone(find("mobilenetv3small"), SIZE, "imagenet")
+    model = build_backbone(find("mobilenetv3small"), SIZE, "imagenet").model
     assert model.count_params() == 939_120

@@ -2,6 +2,7 @@
 
 import re
 
+import keras
 import numpy as np
 import pytest
 
@@ -34,7 +35,7 @@ def test_a_given_size_stays():
 
 @pytest.fixture(scope="module")
 def cuts() -> list[Cut]:
-    return find_cuts(backbones.build(find("mobilenet"), 224))
+    return find_cuts(backbones.build(find("mobilenet"), 224).model)
 
 
 def test_everything_is_set_and_what_is_given_stays(cuts):
@@ -58,7 +59,7 @@ OPEN = {"layer_decay", "weight_decay", "image_size", "learning_rate", "fine_tune
     ],
 )
 def test_fine_tuning_starts_where_the_fewest_numbers_cross(backbone, cut):
-    model = backbones.build(find(backbone), find(backbone).image_size)
+    model = backbones.build(find(backbone), find(backbone).image_size).model
     found = find_cuts(model)
     set_trainable(model.layers, recipe.make_plan(TrainConfig(), found, 5000).trainable_layers)
     assert cut_before_trainable(found, model).layer == cut
@@ -67,14 +68,14 @@ def test_fine_tuning_starts_where_the_fewest_numbers_cross(backbone, cut):
 @pytest.mark.slow
 @pytest.mark.parametrize("row", backbones.TABLE, ids=lambda row: row.name)
 def test_every_backbone_has_layers_to_fine_tune(row):
-    found = find_cuts(backbones.build(row, row.image_size))
+    found = find_cuts(backbones.build(row, row.image_size).model)
     chosen = recipe.make_plan(TrainConfig(), found, 5000)
     (share,) = {cut.share_after for cut in found if cut.layers_after == chosen.trainable_layers} or {0.0}
     assert 0.03 < share < 0.25
 
 
 def test_no_more_layers_are_trained_than_there_are(cuts):
-    most = len(backbones.build(find("mobilenet"), 224).layers)
+    most = len(backbones.build(find("mobilenet"), 224).model.layers)
     config = TrainConfig.of(backbone="mobilenet", trainable_layers=most)
     assert recipe.make_plan(config, cuts, 100).trainable_layers == most
     message = f"--trainable-layers must be 'all', or at most {most}, all layers of mobilenet; received {most + 1}."
@@ -168,3 +169,15 @@ def test_views_are_refused_where_the_whole_network_is_fine_tuned(cuts):
     chosen = recipe.make_plan(config, cuts, 5000)
     with pytest.raises(UsageError, match=r"--fine-tune-augment views needs .* Choose 'fresh' or 'none'"):
         recipe.choose_fine_tune_augment(chosen, has_cut=False)
+
+
+def test_a_network_without_a_cut_before_its_last_blocks_is_said_to_learn_the_head_only(capsys):
+    """All of its work is in one layer, as where an encoder hides its blocks."""
+    inputs = keras.Input((4,))
+    cuts = find_cuts(keras.Model(inputs, keras.layers.Dense(4)(inputs)))
+    chosen = recipe.make_plan(TrainConfig(), cuts, 5_000)
+    assert chosen.trainable_layers == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "cannot be cut before its last blocks: only the head learns" in said
+    whole = recipe.make_plan(TrainConfig.of(trainable_layers="all"), cuts, 5_000)
+    assert whole.trainable_layers == "all"

@@ -20,7 +20,7 @@ from filelock import FileLock
 from app.config import TrainConfig
 from app.errors import RunError, UsageError
 from models.backbones import find
-from models.freezing import set_trainable, split_into_blocks
+from models.freezing import set_trainable
 from models.weights import build_backbone
 from training.inputs import load_inputs
 from training.run import train
@@ -195,8 +195,8 @@ def test_a_search_does_not_go_on_with_other_pictures(make_folder, tmp_path):
 def test_every_default_depth_has_something_to_learn():
     """ResNet50V2 ends in a BatchNorm that belongs to no block, and learns nothing."""
     row = find("resnet50v2")
-    layers = build_backbone(row, 32, "none").layers
-    counts = last_blocks(split_into_blocks(layers, row))
+    parts = build_backbone(row, 32, "none")
+    layers, counts = parts.model.layers, last_blocks(parts.blocks)
     assert len(counts) == 3
     for count in counts[1:]:
         set_trainable(layers, count)
@@ -384,7 +384,7 @@ def test_a_finished_search_is_left_as_it_is(make_folder, tmp_path, capsys):
 @pytest.mark.parametrize("command", ["train", "tune", "rank"])
 def test_weights_of_a_broken_network_are_named_at_once_by_every_command(make_folder, tmp_path, command):
     """Each is a sound number; what the network computes with them is none."""
-    backbone = build_backbone(find("vgg16"), 32, "none")
+    backbone = build_backbone(find("vgg16"), 32, "none").model
     backbone.set_weights([np.full(variable.shape, 1e14, np.float32) for variable in backbone.weights])
     weights = str(tmp_path / "x.weights.h5")
     backbone.save_weights(weights)

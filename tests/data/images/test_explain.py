@@ -11,8 +11,9 @@ from data.images.explain import grad_cam, overlay
 from inference.answering import of_run
 from inference.load import read_run
 from inference.web_page import load_ask
+from models.applications import POOLING
 from models.backbones import FAMILIES, TABLE
-from models.classifier import POOLING, build_classifier
+from models.classifier import build_classifier
 from tasks.classification import BINARY, MULTICLASS
 from tests.reports.read_page import text_of
 from tests.small_runs import make_run
