@@ -19,7 +19,7 @@ class Ragged:
     """Rows of different lengths, one after the other: the words of texts, the frames of recordings."""
 
     values: np.ndarray
-    """All rows as one array, (total length, ...)."""
+    """The rows as one array, (total length, ...)."""
     offsets: np.ndarray
     """Row i is `values[offsets[i] : offsets[i + 1]]`; int64 (rows + 1,), from 0 to the total length."""
 

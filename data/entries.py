@@ -17,7 +17,7 @@ PARTIAL = ".partial"
 
 
 class Entry(NamedTuple):
-    """What is in the store."""
+    """An entry, complete or half written."""
 
     folder: Path
     title: str

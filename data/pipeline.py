@@ -169,7 +169,7 @@ def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Prepares the next batches while one is used.
 
     Without TensorFlow's tuning: its thread sleeps for 10 ms, 20, 40 and so on, and a pipeline only ends when it wakes,
-    which makes a pass up to twice as long.
+    which makes an epoch up to twice as long.
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -1,4 +1,4 @@
-"""Rows of an array that go to a file one after the other, so that another process can go on where one had to stop."""
+"""Rows of an array, written to a file one after the other, so that another process can resume where one had to stop."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from data.arrays import release
 
 VALUES, PROGRESS = "values.npy", "progress.json"
 HEADER_BYTES = 256
-"""Of values.npy: as many for every shape, so that the number of rows can be corrected."""
+"""Length of the header of values.npy, the same for every shape, so that the number of rows can be corrected."""
 RECORD_SECONDS = 10.0
 """Between two records of how far it is: what a kill may cost."""
 BLOCK = 2**24
@@ -28,7 +28,7 @@ class Writer:
     """Fills an entry from its first row to its last; what a process that was stopped has written of it is kept."""
 
     values: np.ndarray
-    """All of them, mapped to memory; there when the entry is complete."""
+    """The whole array, mapped to memory; there when the entry is complete."""
 
     def __init__(self, folder: Path, shape: Sequence[int], dtype: np.dtype, interval: float):
         """Opens the files of an entry, those of an earlier process if they are of the same kind.
@@ -70,7 +70,7 @@ class Writer:
         self.rows = rows
 
     def record_progress(self) -> None:
-        """Makes sure that another process could go on from here."""
+        """Makes sure that another process could resume here."""
         self._file.flush()
         os.fsync(self._file.fileno())
         kind = {"shape": self._shape, "dtype": self._dtype.str}
@@ -107,7 +107,7 @@ class Writer:
         self._file.close()
 
     def _read_progress(self) -> dict[str, Any] | None:
-        """How far an earlier process was; None if there was none, or it wrote something else."""
+        """Reads how far an earlier process was; None if there was none, or it wrote something else."""
         try:
             before = json.loads((self._folder / PROGRESS).read_text())
             same = before["shape"] == list(self._shape) and before["dtype"] == self._dtype.str

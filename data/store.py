@@ -46,9 +46,9 @@ class Stored(NamedTuple):
     values: np.ndarray
     """Mapped to memory, read-only."""
     seconds: float
-    """How long it took to compute them."""
+    """Seconds that computing them took."""
     notes: dict[str, Any]
-    """What its writer noted beside them."""
+    """Notes of its writer."""
 
 
 def open_store(cache_dir: Path, cache_gb: float) -> "Store":
@@ -104,7 +104,7 @@ class Store:
         dtype: np.typing.DTypeLike,
         interval: float = RECORD_SECONDS,
     ) -> Iterator[Writer]:
-        """Adds an entry, or goes on where another process had to stop; the caller holds its lock.
+        """Adds an entry, or resumes where another process had to stop; the caller holds its lock.
 
         It is complete when the block ends, and `values` of the writer are its values. If the block is interrupted, or
         the disk is full, what there is of it stays for the next time; if it fails otherwise, nothing does.
@@ -173,7 +173,7 @@ class Store:
 
         Args:
             needed: bytes.
-            descriptions: of the entries they are for; what an earlier process has written of these is there already.
+            descriptions: entries to write; bytes already in their partial files count.
         """
         partials = [self._folder_of(description).with_suffix(PARTIAL) for description in descriptions]
         needed -= sum(map(disk_size, partials))
@@ -250,7 +250,7 @@ class Store:
         return (folder for folder in names if not folder.is_symlink())
 
     def _deletable(self) -> list[Entry]:
-        """All that may be deleted if no process is at work on it, longest unused first."""
+        """Entries that may be deleted if no process is at work on them, longest unused first."""
         found = self.entries()
         for partial in self._folders(PARTIAL):
             with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""How the replicas of a network share batches: those of one machine's devices, and those of several machines.
+"""Shards batches over the replicas of a network, on the devices of one machine or of several.
 
 Everything here is for any `tf.distribute.Strategy`; with one replica, batches stay as they are.
 """
@@ -17,18 +17,18 @@ Decision = TypeVar("Decision")
 
 
 class Part(NamedTuple):
-    """What one pipeline makes of every batch, where several replicas share the batches.
+    """Shard of every batch that one pipeline makes, where several replicas share the batches.
 
     Each replica gets as many rows, the same number in every batch, so that shapes are static; where a batch has fewer,
     some of its rows come again with a weight of 0. Only the statistics of a BatchNorm that learns notice them.
     """
 
     replicas: int
-    """All that share a batch."""
+    """Number of replicas that share a batch."""
     first: int
     """Number of the first that this pipeline feeds."""
     num_fed: int
-    """How many it feeds."""
+    """Number of replicas that it feeds."""
 
     @classmethod
     def of(cls, context: tf.distribute.InputContext) -> "Part":

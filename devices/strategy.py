@@ -30,7 +30,7 @@ LOST_WORKER = (
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
 )
-"""What TensorFlow raises where another worker is gone, depending on what it was waiting for."""
+"""Errors that TensorFlow raises where another worker is gone, depending on what it was waiting for."""
 TPU_DEVICES = ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*")
 
 
@@ -67,7 +67,7 @@ def describe_batch(batch_size: int, strategy: tf.distribute.Strategy, noun: str,
 def chosen_precision(
     asked_for: Literal["auto"] | Precision, model: keras.Model, strategy: tf.distribute.Strategy
 ) -> Precision:
-    """What 'auto' means for a model on the chief's machine; shows it."""
+    """Chooses the precision for a model on the chief's machine, and shows what 'auto' means."""
     precision = chief_decides(strategy, lambda: choose_precision(asked_for, model))
     if asked_for == "auto":
         show_stage("precision", f"{precision}, the fastest here")
@@ -96,7 +96,7 @@ def heed_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
 
 
 def _find(devices: int | None) -> str:
-    """What 'auto' takes."""
+    """Chooses the strategy for 'auto'."""
     if importlib.util.find_spec("libtpu") is not None and any(map(glob.glob, TPU_DEVICES)):
         return "tpu"
     gpus = tf.config.list_physical_devices("GPU")

@@ -2,7 +2,7 @@
 
 The part before such a place that does not learn is a pure function of the example, so it need not be computed twice.
 
-Rows that differ in length come with their mask as the last input of a network, see `data.pipeline.Batch`. The mask is
+Rows that differ in length come with their mask as the last input of a network, see `data.batches.Batch`. The mask is
 always at hand, so it may cross a cut beside what was computed.
 """
 
@@ -26,7 +26,7 @@ class Cut(NamedTuple):
     position: int
     """Number of operations up to and including it."""
     tensors: tuple[keras.KerasTensor, ...]
-    """What crosses, each (n, ...)."""
+    """Tensors that cross, each (n, ...)."""
     mask: keras.KerasTensor | None
     """Input of the network with the mask of what crosses; None where no row differs in length."""
     macs_before: int

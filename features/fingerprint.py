@@ -10,7 +10,7 @@ import keras
 from data.code_digest import code_digest
 
 VERSIONS = {name: metadata.version(name) for name in ("tensorflow", "keras")}
-"""Of the libraries that compute; part of every key."""
+"""Versions of the libraries that compute; part of every key."""
 
 
 def fingerprint(network: keras.Model) -> str:

@@ -44,9 +44,9 @@ class Pass(NamedTuple):
 
     view: View
     varied: Varied | None
-    """How each example is varied; None leaves them as they are."""
+    """Variation of each example; None leaves them as they are."""
     offsets: np.ndarray
-    """Where the rows of each example begin and end in what is ragged, int64 (examples + 1,)."""
+    """Places where the rows of each example begin and end in ragged tensors, int64 (examples + 1,)."""
 
     def shape(self, tensor: keras.KerasTensor) -> tuple[int, ...]:
         """Returns the shape of what is kept of a tensor: rows that differ in length lie one after the other."""

@@ -1,1 +1,1 @@
-"""What the network is: backbones, weights, heads and which layers learn."""
+"""The network: backbones, weights, heads, and which layers learn."""

@@ -19,8 +19,8 @@ class Family(NamedTuple):
     block: str
     """Regular expression over layer names; layers with the same first group (or match) form a block."""
     weights_file: str
-    """What `weights="imagenet"` downloads to the folder models/ of KERAS_HOME; {name} is the backbone, {variant} its
-    name without the family's."""
+    """File that `weights="imagenet"` downloads to the folder models/ of KERAS_HOME; {name} is the backbone's name,
+    {variant} that without the family's."""
     smallest_size: int = 32
     """Least height and width of a picture, pixels."""
     builder: str = "models.applications"
@@ -31,7 +31,7 @@ class Backbone(NamedTuple):
     """A row of the table."""
 
     name: str
-    """What the user types."""
+    """Name that the user types."""
     builder: str
     """Function that builds it, of `keras.applications` or of this package."""
     module: str
@@ -56,7 +56,7 @@ class Backbone(NamedTuple):
 
     @property
     def weights_file_with_top(self) -> str:
-        """What `weights="imagenet"` downloads for the whole network, its 1000 classes included."""
+        """File that `weights="imagenet"` downloads for the whole network, its 1000 classes included."""
         return re.sub("_no_?top(_v2)?", "", self.weights_file)
 
 

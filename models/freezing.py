@@ -1,4 +1,4 @@
-"""Which layers of the backbone learn.
+"""Lets some layers of the backbone learn, and freezes the others.
 
 BatchNorm layers never do: their statistics were gathered over a million pictures, and a few batches of a small data set
 make them worse (Keras' guide to transfer learning). A frozen BatchNorm also computes in inference mode, whatever `fit`
@@ -12,9 +12,9 @@ import keras
 from app.config import Depth
 
 FROM_SCRATCH_MOMENTUM = 0.9
-"""Of the statistics that BatchNorm layers gather from random weights on. The networks' own 0.99 or 0.999 is for many
-thousands of steps: on 2,000 animals, EfficientNet-Lite0 had 85 % of the training pictures right after 640
-steps, and 11 % of the val pictures, which are judged by statistics that were still those of the start."""
+"""Momentum of the statistics that BatchNorm layers gather from random weights on. The networks' own 0.99 or 0.999 is
+for many thousands of steps: on 2,000 animals, EfficientNet-Lite0 had 85 % of the training pictures right after 640
+steps, and 11 % of the val pictures, which were computed with statistics that were still those of the start."""
 
 
 def set_trainable(

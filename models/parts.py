@@ -14,7 +14,7 @@ class Parts(NamedTuple):
     that hides blocks is unrolled here, each block a layer of its own. If rows of an input differ in length, shape
     (None, ...), the last input is their mask."""
     blocks: Sequence[Sequence[keras.Layer]]
-    """All layers by block, from input to output."""
+    """Its layers by block, from input to output."""
     pooling: Mapping[str, Callable[..., Any]]
     """Layers that turn features, and their mask if there is one, into one vector, by the names of `--pooling`."""
     whole: keras.Model | None = None

@@ -1,7 +1,7 @@
-"""What each phase learns from: the examples, or what the frozen layers made of them, computed once.
+"""Inputs of each phase: the examples, or what the frozen layers made of them, computed once.
 
-A phase trains the layers behind its cut. The pass in front of the cuts runs once for each view of an example, gives the
-tensors for all phases together, and stays on disk for the next run.
+A phase trains the layers behind its cut. The forward pass in front of the cuts runs once for each view of an example,
+gives the tensors for all phases together, and stays on disk for the next run.
 """
 
 import itertools
@@ -33,21 +33,21 @@ from training.inputs import RunInputs
 from training.recipe import LEAST_SHARE_BEFORE, Phase, Plan
 
 Use = TypeVar("Use", bound=Hashable)
-"""What a cut is for: a phase, or in a search a depth."""
+"""Use of a cut: a phase, or in a search a number of trainable layers."""
 FEATURES_SAMPLED = 1_000
 JUDGED: tuple[Split, ...] = ("val", "test")
 
 
 class PhaseInputs(NamedTuple):
-    """What a phase trains, and on what."""
+    """Model and examples of a phase."""
 
     model: keras.Model
     """The layers from the inputs to the probabilities; they are those of the classifier."""
     train: Sequence[View]
     judged: dict[Split, View]
-    """Of val and test: never varied."""
+    """Views of val and test, which are never varied."""
     vary: Vary | None
-    """How the inputs are varied anew in each epoch; None leaves them as they are."""
+    """Variation of the inputs, anew in each epoch; None leaves them as they are."""
 
 
 def build_frozen(inputs: RunInputs) -> Classifier:
@@ -188,7 +188,7 @@ def frozen_inputs(
 ) -> dict[Use, PhaseInputs]:
     """Runs the frozen layers once for every view, or takes what the store has of it; shows which of the two.
 
-    What is judged by is computed in float32 whatever the precision, and so is what the saved model makes of it.
+    Examples of val and test are computed in float32 whatever the precision, as the saved model computes them.
 
     Args:
         classifier: the network.
@@ -279,7 +279,7 @@ def frozen_part(
     *,
     precision: Precision,
 ) -> FrozenPart:
-    """Makes the pass through what lies before the cuts; see `frozen_inputs` for the arguments."""
+    """Prepares the forward pass through the layers before the cuts; see `frozen_inputs` for the arguments."""
     title = f"{data.name}, {config.model.backbone}, {data.reader.title}"
     return FrozenPart(classifier.model, unique_cuts(cuts), store, precision, title, strategy)
 

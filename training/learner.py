@@ -40,7 +40,7 @@ class EpochResult(NamedTuple):
 
 
 class PhaseResult(NamedTuple):
-    """How a phase went."""
+    """Epochs of a phase, and the one that was kept."""
 
     epochs: list[EpochResult]
     best_epoch: int
@@ -48,7 +48,7 @@ class PhaseResult(NamedTuple):
 
 
 class PhaseState(NamedTuple):
-    """All that a phase needs to resume, to the bit, as if it had never stopped."""
+    """State that a phase needs to resume, to the bit, as if it had never stopped."""
 
     epochs: list[EpochResult]
     """Epochs that are finished."""

@@ -1,4 +1,4 @@
-"""How much memory a training step takes, how much disk the frozen layers' results, and how much there is."""
+"""Memory that a training step takes, disk that the frozen layers' results take, and what there is of both."""
 
 import contextlib
 import math
@@ -20,7 +20,7 @@ from training.frozen import Use, kept_examples, unique_cuts
 
 
 def warn_of_memory(model: keras.Model, batch_size: int) -> None:
-    """Says it if a batch needs more memory than the machine has: the system then kills the process without a word.
+    """Warns if a step may exceed memory: the system then kills the process without a word.
 
     A step keeps what each layer makes of the batch: MobileNet takes 19 MiB more for each photo of 128 px, and its
     layers make 21; ResNet50 takes 30, and they make 46. On a GPU there is an error, and the batch is halved.

@@ -33,7 +33,7 @@ SMOOTHING = 0.9
 DIVERGED = 4
 """The test ends where the smoothed loss is this many times its lowest."""
 DIGITS = 2
-"""Of the rate that is chosen: another seed changes the first already."""
+"""Significant digits of the chosen rate: another seed changes the first already."""
 
 
 class RisingRates(Rates):

@@ -25,8 +25,8 @@ from training.steps import Measured, assign
 from tuning.adjustable import HeadShape, dropout_rates, plain_weights, seeds
 
 HEADS_AT_ONCE = 16
-"""Of an update rule."""
-JUDGED_AT_ONCE = 1024
+"""Most heads of one update rule that learn together."""
+EVALUATED_AT_ONCE = 1024
 """Examples per validation step."""
 
 
@@ -36,11 +36,11 @@ class SolvedHead(NamedTuple):
     curve: list[Measured]
     """At the start and after each epoch, up to the last or to where patience ended."""
     weights: list[np.ndarray]
-    """Of the epoch with the lowest loss, in the order of `get_weights` of the head."""
+    """Weights of the epoch with the lowest loss, in the order of `get_weights` of the head."""
 
     def best_epoch(self, epochs: int) -> int:
         """The epoch of the lowest loss among the first of them; 0 is the start."""
-        losses = [judged.loss for judged in self.curve[: epochs + 1]]
+        losses = [measured.loss for measured in self.curve[: epochs + 1]]
         return losses.index(min(losses))
 
 
@@ -66,7 +66,7 @@ class StackedHeads:
             tf.Variable(tf.zeros((heads, *variable.shape), variable.dtype)) for variable in _states(self._head)
         ]
         self._vectorised = True
-        self._train_steps, self._judge_step = self._compile(task)
+        self._train_steps, self._evaluate_step = self._compile(task)
 
     def train(self, train: Examples, val: Examples, plans: Sequence[Plan], epochs: Sequence[int]) -> list[SolvedHead]:
         """Trains heads until their validation losses no longer fall, as `training.learner.Learner` trains one.
@@ -83,8 +83,8 @@ class StackedHeads:
         """
         steps = math.ceil(len(train.targets) / plans[0].batch_size)
         places = self._reset(plans, epochs, steps)
-        sample_weights = np.split(val.sample_weights, range(JUDGED_AT_ONCE, len(val.targets), JUDGED_AT_ONCE))
-        batches = zip(evaluation_batches(val, JUDGED_AT_ONCE), sample_weights, strict=True)
+        sample_weights = np.split(val.sample_weights, range(EVALUATED_AT_ONCE, len(val.targets), EVALUATED_AT_ONCE))
+        batches = zip(evaluation_batches(val, EVALUATED_AT_ONCE), sample_weights, strict=True)
         val_batches = [(inputs, targets, weights) for (inputs, targets, _), weights in batches]
         batch_size = plans[0].batch_size
         # Many batches are read at once, which takes hardly longer than one.
@@ -92,18 +92,18 @@ class StackedHeads:
         chunks = iter(
             training_batches(train, batch_size=size, seed=plans[0].config.training.seed, epochs=range(max(epochs)))
         )
-        judged = self._judge(val_batches)
-        curves = [[judged[place]] for place in places]
+        measured = self._evaluate(val_batches)
+        curves = [[measured[place]] for place in places]
         best = self._weights()
         running = {number for number, most in enumerate(epochs) if most > 0}
         for epoch in range(1, max(epochs) + 1):
             for _ in range(0, steps, STEPS_PER_CALL):
                 self._train_steps(*next(chunks), tf.constant(batch_size))
-            current, judged = self._weights(), self._judge(val_batches)
+            current, measured = self._weights(), self._evaluate(val_batches)
             for number in sorted(running):
                 place, losses = places[number], [before.loss for before in curves[number]]
-                loss = judged[place].loss
-                curves[number].append(judged[place])
+                loss = measured[place].loss
+                curves[number].append(measured[place])
                 if loss < min(losses):
                     for kept, values in zip(best, current, strict=True):
                         kept[place] = values[place]
@@ -150,15 +150,15 @@ class StackedHeads:
         return [stacked[id(variable)].numpy() for variable in plain_weights(self._head)]
 
     def _trained(self) -> list[tf.Tensor]:
-        """What the heads learn, (heads, ...) for each variable of a head."""
+        """Trainable values of the heads, (heads, ...) for each variable of a head."""
         parts = zip(*(stack.variables for stack in self._stacks.values()), strict=True)
         return [
             tf.reshape(tf.concat([part.value for part in each], axis=0), (-1, *variable.shape))
             for each, variable in zip(parts, self._head.trainable_variables, strict=True)
         ]
 
-    def _judge(self, val_batches: Sequence[tuple[tf.Tensor, ...]]) -> list[Measured]:
-        sums = functools.reduce(np.add, (np.stack(self._judge_step(*batch)) for batch in val_batches))
+    def _evaluate(self, val_batches: Sequence[tuple[tf.Tensor, ...]]) -> list[Measured]:
+        sums = functools.reduce(np.add, (np.stack(self._evaluate_step(*batch)) for batch in val_batches))
         return [Measured(*means) for means in (sums / sum(len(targets) for _, targets, _ in val_batches)).T.tolist()]
 
     def _call(self, features: tf.Tensor, training: bool) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
@@ -217,12 +217,12 @@ class StackedHeads:
                 train_step(features[first:end], targets[first:end], weights[first:end] * factor)
 
         @tf.function(reduce_retracing=True, autograph=False)
-        def judge_step(features: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def evaluate_step(features: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             outputs, targets = self._call(features, training=False)[0], spread(targets)
             losses, right = task.losses(targets, outputs), tf.cast(task.is_right(targets, outputs), tf.float32)
             return tf.reduce_sum(losses * weights, axis=1), tf.reduce_sum(right, axis=1)
 
-        return train_steps, judge_step
+        return train_steps, evaluate_step
 
 
 class _Stack:

@@ -44,12 +44,12 @@ from tuning.tails import Tail
 from tuning.trials import Outcome
 
 STEPS_WORTH_A_GRAPH = 500
-"""Places that nobody takes cost as much as others: of 1,024 features, a step of 16 examples takes 0.9 ms for 3 heads,
+"""Unused slots cost as much as used ones: of 1,024 features, a step of 16 examples takes 0.9 ms for 3 heads,
 and 1.7 ms for 24. Making graphs that have none takes a second."""
 ROOM = 8
 """Places of an update rule, or a multiple, in graphs that are for other trials as well."""
 MOST_STACKS = 4
-"""Of a shape of heads, after which those at hand are used again: a long search would take ever more memory."""
+"""Most stacks of one shape of heads; then those at hand are used again, or a search would take ever more memory."""
 MOST_BLOCKS = 2
 """Last blocks that a search fine-tunes unless it is told which layers."""
 
@@ -91,12 +91,12 @@ class Network:
         self._whole = whole_network(self._classifier, self._data)
         self._optimizers = search.space["optimizer"]
         self._shapes: dict[tuple[int, ...], tuple[BuildHead, bool]] = {}
-        """By units of the head: what builds it, and whether its graphs serve any dropout."""
+        """Function that builds a head of some units, and whether its graphs serve any dropout."""
         self._stacks: dict[HeadShape, list[StackedHeads]] = defaultdict(list)
         self._tails: dict[tuple, Tail] = {}
 
     def _choose_cuts(self, config: TrainConfig) -> dict[Depth, Cut]:
-        """Cuts the network for heads and for every depth that can be cut; says it of the others."""
+        """Cuts the network for heads and for every number of trainable layers that leaves a cut; tells the others."""
         deeper = [] if config.training.fine_tune_augment == "fresh" else [depth for depth in self.depths if depth != 0]
         cuts = cuts_at(self._classifier, {depth: depth for depth in (0, *deeper)})
         self._tail_inputs = {depth: cut.inputs for depth, cut in cuts.items()}
@@ -227,7 +227,7 @@ class Network:
                 plan,
                 epochs,
                 vary_of(self._data) if plan.fine_tune_augment == "fresh" else None,
-                on_judged=curve.append,
+                on_evaluated=curve.append,
             )
         except DivergedError:
             curve.append(Measured(math.nan, math.nan))
@@ -275,5 +275,5 @@ def _outcome(curve: Sequence[Measured], epochs: int, seconds: float) -> Outcome:
     curve = curve[: epochs + 1]
     if not math.isfinite(curve[-1].loss):
         return Outcome("failed", math.nan, math.nan, seconds, "training diverged: the loss is no number")
-    best = min(curve, key=lambda judged: judged.loss)
+    best = min(curve, key=lambda measured: measured.loss)
     return Outcome("done", best.accuracy, best.loss, seconds)

@@ -65,19 +65,19 @@ class Tail:
         plan: Plan,
         epochs: int,
         vary: Vary | None,
-        on_judged: Callable[[Measured], None],
+        on_evaluated: Callable[[Measured], None],
     ) -> None:
         """Fine-tunes from the pretrained weights and a solved head, and leaves the pretrained weights as they were.
 
         Args:
             weights: of the head.
-            steps: it was trained for; what is dropped goes on from there.
+            steps: it was trained for; what is dropped continues from there.
             train: examples to learn from.
             val: examples to stop and choose by.
             plan: of the trial.
             epochs: maximum epochs.
             vary: how to vary the examples anew in each epoch; None leaves them as they are.
-            on_judged: called with what val says of each epoch that did not diverge.
+            on_evaluated: called with what val says of each epoch that did not diverge.
 
         Raises:
             DivergedError: the loss is no longer a number.
@@ -85,7 +85,7 @@ class Tail:
 
         def on_epoch(epoch: EpochResult) -> None:
             if epoch.val_loss is not None and epoch.val_accuracy is not None:
-                on_judged(Measured(epoch.val_loss, epoch.val_accuracy))
+                on_evaluated(Measured(epoch.val_loss, epoch.val_accuracy))
 
         assign_head(self._head, weights)
         for rate in dropout_rates(self._head):

@@ -260,7 +260,7 @@ def test_a_step_that_needs_too_much_memory_is_told_from_everything_else():
     learner._graphs = graphs._replace(train_steps=fail)
     with pytest.raises(BatchTooLargeError):
         learner.train("head", examples(), **settings)
-    learner._graphs = graphs._replace(judge_step=fail)
+    learner._graphs = graphs._replace(evaluate_step=fail)
     with pytest.raises(tf.errors.ResourceExhaustedError):
         learner.train("head", examples(), **settings)
 
