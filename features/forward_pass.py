@@ -114,7 +114,7 @@ def apply_model(
     return np.concatenate(outputs)
 
 
-def inputs_of(batch: Batch) -> Sequence[tf.Tensor]:
+def inputs_of(batch: Batch | np.ndarray) -> Sequence[tf.Tensor]:
     """Returns the tensors of a batch."""
     return batch if isinstance(batch, list | tuple) else [batch]
 

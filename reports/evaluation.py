@@ -94,7 +94,7 @@ def _predict(run: TrainedRun, data: Data) -> dict[Split, np.ndarray]:
             outputs[split] = []
             for batch in input_batches(View(data.inputs, positions), BATCH_SIZE):
                 outputs[split].append(predictor(batch))
-                advance(len(batch))
+                advance(len(outputs[split][-1]))
     return {split: np.concatenate(parts) for split, parts in outputs.items()}
 
 

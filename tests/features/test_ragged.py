@@ -9,10 +9,12 @@ import pytest
 from app.config import TrainConfig
 from data.arrays import Ragged
 from data.batches import Examples, View
+from data.pipeline import input_batches
 from data.store import Store
 from features.cuts import find_cuts
 from features.forward_pass import apply_model
 from features.frozen_part import FrozenPart
+from inference.predictor import Predictor
 from models.classifier import Classifier
 from tasks.classification import BINARY
 from training.frozen import PhaseInputs, cuts_at, frozen_inputs, whole_network
@@ -117,6 +119,13 @@ def test_ragged_tensors_come_back_from_the_store_as_they_were_computed(data, tmp
         behind = apply_model(warm["fine_tune"].model, view)
         whole = apply_model(classifier.model, View(data.inputs, SPLITS[split]))
         np.testing.assert_allclose(behind, whole, atol=1e-6)
+
+
+def test_predictions_in_two_parts_are_those_of_the_whole_network(data):
+    classifier = build()
+    (batch,) = input_batches(View(data.inputs, SPLITS["val"]), COUNT)
+    whole, parts = (Predictor(classifier.model, cut)(batch) for cut in (None, "block_1"))
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
 
 
 def test_a_pass_over_ragged_rows_that_was_interrupted_goes_on(data, tmp_path):
