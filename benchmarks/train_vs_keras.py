@@ -119,7 +119,7 @@ def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     import_tensorflow()
     from benchmarks.frozen_pass import measure
     from models.classifier import build_classifier
-    from training.frozen import choose_cuts
+    from training.cuts import choose_cuts
     from training.recipe import Plan
 
     plan, data, machine = Plan.of(TrainConfig.from_json(record["config"])), inputs.data, measure_machine()

@@ -53,7 +53,7 @@ import keras
 from features.cuts import find_cuts, part_of
 from models.classifier import build_classifier
 from models.freezing import set_trainable
-from training.frozen import cuts_at
+from training.cuts import cuts_at
 from training.inputs import load_inputs
 from training.run import make_deterministic
 from tuning.candidates import load_candidates

@@ -6,15 +6,14 @@ gives the tensors for all phases together, and stays on disk for the next run.
 
 import itertools
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import Depth, TrainConfig
-from app.errors import UsageError
+from app.config import TrainConfig
 from app.terminal import counted, progress_bar, show_stage
 from data.arrays import Tensor, take_rows
 from data.batches import Examples, View
@@ -24,16 +23,14 @@ from data.prepare import Data
 from data.sources import Split
 from data.store import Store
 from devices.precision import Precision
-from features.cuts import Cut, cut_before_trainable, find_cuts, part_of
+from features.cuts import Cut, part_of
 from features.frozen_part import FrozenPart
 from inference.load import check_can_be_loaded
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
+from training.cuts import Use, unique_cuts
 from training.inputs import RunInputs
-from training.recipe import LEAST_SHARE_BEFORE, Phase, Plan
 
-Use = TypeVar("Use", bound=Hashable)
-"""Use of a cut: a phase, or in a search a number of trainable layers."""
 FEATURES_SAMPLED = 1_000
 JUDGED: tuple[Split, ...] = ("val", "test")
 
@@ -85,76 +82,6 @@ def examples(data: Data, split: Split, views: Sequence[View], class_weights: boo
     targets = data.targets[data.splits[split]]
     weights = data.task.balanced_weights(targets) if class_weights else np.ones(len(targets), np.float32)
     return Examples(views, targets, weights)
-
-
-def choose_cuts(classifier: Classifier, plan: Plan) -> dict[Phase, Cut]:
-    """Chooses where the network is cut in each phase; a phase without a cut runs the whole network.
-
-    Args:
-        classifier: all of its backbone is frozen afterwards.
-        plan: of the run; before `fine_tune_augment` is chosen, fine-tuning is cut where it can be.
-    """
-    if plan.fine_tunes:
-        check_learns(classifier, plan.trainable_layers, plan.config.model.backbone)
-    trainable_layers: dict[Phase, Depth] = {}
-    if plan.head_epochs and plan.augment != "fresh":
-        trainable_layers["head"] = 0
-    if plan.fine_tunes and plan.fine_tune_augment != "fresh":
-        trainable_layers["fine_tune"] = plan.trainable_layers
-    return cuts_at(classifier, trainable_layers)
-
-
-def check_learns(classifier: Classifier, trainable_layers: Depth, backbone: str) -> None:
-    """Raises a UsageError if the last layers of a backbone have nothing that learns.
-
-    Args:
-        classifier: all of its backbone is frozen afterwards.
-        trainable_layers: how many of the backbone's last layers are asked for.
-        backbone: its name.
-    """
-    layers = classifier.backbone.layers
-    set_trainable(layers, "all")
-    learning = [bool(layer.trainable_variables) for layer in layers]
-    set_trainable(layers, 0)
-    asked = len(layers) if trainable_layers == "all" else trainable_layers
-    if asked and not any(learning[-asked:]):
-        least = 1 + learning[::-1].index(True) if any(learning) else None
-        choices = f"at least {least}, 'all' or 0" if least else "0"
-        raise UsageError(
-            f"--trainable-layers must be {choices} for {backbone}, as its last layers have nothing that learns; "
-            f"received {trainable_layers}."
-        )
-
-
-def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, Depth]) -> dict[Use, Cut]:
-    """Returns the cut before the trainable layers of each use, where one is worth it.
-
-    Args:
-        classifier: all of its backbone is frozen afterwards.
-        trainable_layers: how many of the backbone's last layers learn.
-    """
-    cuts, chosen = find_cuts(classifier.model, len(classifier.backbone.outputs)), {}
-    for use, count in trainable_layers.items():
-        set_trainable(classifier.backbone.layers, count)
-        cut = cut_before_trainable(cuts, classifier.model)
-        if count == 0 or 1 - cut.share_after >= LEAST_SHARE_BEFORE:
-            chosen[use] = cut
-    set_trainable(classifier.backbone.layers, 0)
-    return chosen
-
-
-def unique_cuts(cuts: Mapping[Any, Cut]) -> list[Cut]:
-    """Returns each cut once that several uses have."""
-    return list({cut.layer: cut for cut in cuts.values()}.values())
-
-
-def show_whole_network(trainable_layers: Depth) -> None:
-    """Says that fine-tuning varies examples anew, although views were asked for."""
-    show_stage(
-        "augment",
-        f"fine-tuning of {trainable_layers} layers runs the whole network: examples are varied anew in every epoch "
-        f"(--fine-tune-augment fresh), in place of views",
-    )
 
 
 def whole_network(classifier: Classifier, data: Data, augment: bool = False) -> PhaseInputs:

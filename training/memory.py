@@ -16,7 +16,8 @@ from data.prepare import Data
 from data.store import Store
 from devices.replicas import chief_decides
 from features.cuts import Cut
-from training.frozen import Use, kept_examples, unique_cuts
+from training.cuts import Use, unique_cuts
+from training.frozen import kept_examples
 
 
 def warn_of_memory(model: keras.Model, batch_size: int) -> None:

@@ -25,17 +25,9 @@ from models.heads import calibrate_head
 from reports import plots, summary, writer
 from reports.report import write_report
 from reports.tensorboard import Board
+from training.cuts import choose_cuts, show_whole_network
 from training.folder import CONFIG_FILE, as_asked, begin, checkpoints_of, clean_up, folder_of, forget, read_begun_with
-from training.frozen import (
-    JUDGED,
-    PhaseInputs,
-    build_frozen,
-    choose_cuts,
-    examples,
-    frozen_inputs,
-    show_whole_network,
-    whole_network,
-)
+from training.frozen import JUDGED, PhaseInputs, build_frozen, examples, frozen_inputs, whole_network
 from training.inputs import RunInputs, inputs_digest
 from training.learner import BatchTooLargeError
 from training.memory import check_room

@@ -19,18 +19,8 @@ from devices.precision import choose_precision
 from features.cuts import Cut, find_cuts
 from models.freezing import set_trainable
 from models.heads import build_head
-from training.frozen import (
-    PhaseInputs,
-    build_frozen,
-    check_learns,
-    cuts_at,
-    examples,
-    features_sample,
-    frozen_inputs,
-    show_whole_network,
-    vary_of,
-    whole_network,
-)
+from training.cuts import check_learns, cuts_at, show_whole_network
+from training.frozen import PhaseInputs, build_frozen, examples, features_sample, frozen_inputs, vary_of, whole_network
 from training.inputs import RunInputs
 from training.learner import DivergedError
 from training.memory import check_room

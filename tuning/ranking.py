@@ -33,7 +33,8 @@ from reports.search_plots import backbone_ranking
 from reports.writer import write_figure, write_table
 from tasks.metrics import accuracy_interval
 from tasks.table import Task
-from training.frozen import build_frozen, cuts_at, frozen_part, kept_examples, load_or_compute
+from training.cuts import cuts_at
+from training.frozen import build_frozen, frozen_part, kept_examples, load_or_compute
 from training.inputs import RunInputs, load_inputs
 from tuning.candidates import pass_over
 from tuning.inputs import check_val_split

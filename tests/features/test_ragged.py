@@ -17,7 +17,8 @@ from features.frozen_part import FrozenPart
 from inference.predictor import Predictor
 from models.classifier import Classifier
 from tasks.classification import BINARY
-from training.frozen import PhaseInputs, cuts_at, frozen_inputs, whole_network
+from training.cuts import cuts_at
+from training.frozen import PhaseInputs, frozen_inputs, whole_network
 from training.learner import Learner
 from training.recipe import Plan
 

@@ -11,7 +11,7 @@ from models.freezing import set_trainable
 from models.heads import build_head
 from models.parts import Parts
 from tasks.classification import BINARY
-from training.frozen import check_learns
+from training.cuts import check_learns
 
 NUM_BLOCKS = 3
 

@@ -21,7 +21,8 @@ from models.backbones import find
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
 from tasks.classification import BINARY
-from training.frozen import PhaseInputs, choose_cuts, frozen_inputs, whole_network
+from training.cuts import choose_cuts
+from training.frozen import PhaseInputs, frozen_inputs, whole_network
 from training.inputs import load_inputs
 from training.learner import Learner
 from training.recipe import Plan

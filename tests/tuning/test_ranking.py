@@ -17,8 +17,9 @@ from models.classifier import build_classifier
 from reports.plots import VAL_COLOUR
 from reports.search_plots import backbone_ranking
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
+from training.cuts import cuts_at
 from training.flags import parse_config
-from training.frozen import cuts_at, frozen_inputs
+from training.frozen import frozen_inputs
 from training.inputs import load_inputs
 from tuning.candidates import load_candidates
 from tuning.inputs import check_val_split, search_folder
