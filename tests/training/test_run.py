@@ -351,7 +351,7 @@ def test_a_run_that_was_begun_goes_on_with_its_phases(finished, tmp_path, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("training.run.fit_temperature", interrupt)
+        patch.setattr("tasks.classification.Classification.fit_temperature", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(load_inputs(config))
     assert (tmp_path / "run" / "checkpoints" / "fine_tune.npz").exists()
