@@ -16,6 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from data.images.kind import KIND as IMAGE
+from data.images.kind import picture_reader
 from inference.answering import AnsweringModel, of_run
 from inference.files import find_files
 from inference.load import read_run
@@ -54,7 +56,7 @@ def main() -> None:
     for label, (seconds, processor) in times.items():
         print(f"{label:<10} {1 / seconds:6,.0f} pictures/s, {processor * 1000:5.1f} ms of the processor for each")
     wall, processor = (frozen / ours for ours, frozen in zip(times["files"], times["frozen"], strict=True))
-    print(f"{name}, {network.image_size} px: {wall:.0%} of the frozen pass, {processor:.0%} by the processor's time")
+    print(f"{name}, {network.reader.title}: {wall:.0%} of the frozen pass, {processor:.0%} by the processor's time")
 
 
 def _take_turns(name: str, network: AnsweringModel, folder: Path) -> dict[str, tuple[float, float]]:
@@ -66,9 +68,9 @@ def _take_turns(name: str, network: AnsweringModel, folder: Path) -> dict[str, t
     from inference.predict_files import predict_files
     from models import backbones
 
-    backbone = backbones.build(find(name), network.image_size).model
+    backbone = backbones.build(find(name), find(name).image_size).model
     frozen = frozen_function(keras.Model(backbone.inputs[0], keras.layers.GlobalAveragePooling2D()(backbone.output)))
-    batch = tf.random.uniform((BATCH_SIZE, network.image_size, network.image_size, 3), 0, 255)
+    batch = tf.random.uniform((BATCH_SIZE, *backbone.input_shape[1:]), 0, 255)
     predictor = network.load()
     frozen(batch), predictor(batch)
     loaded, files = network._replace(load=lambda: predictor), find_files([str(folder)], outside=True)
@@ -101,7 +103,7 @@ def _untrained(name: str) -> AnsweringModel:
         )
 
     row = find(name)
-    return AnsweringModel(tuple("abcdefghij"), MULTICLASS, row.image_size, "crop", load)
+    return AnsweringModel(tuple("abcdefghij"), MULTICLASS, IMAGE, picture_reader(row.image_size), load)
 
 
 def _draw(folder: Path) -> list[Path]:

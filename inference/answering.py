@@ -1,6 +1,6 @@
 """Models that answer: trained here, or pretrained as they are with the 1000 classes of ImageNet.
 
-All that their pictures and answers need is known before TensorFlow is loaded.
+All that their examples and answers need is known before TensorFlow is loaded.
 """
 
 import functools
@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from app.config import Resize
 from app.errors import UsageError
+from data.images.kind import KIND as IMAGE
+from data.images.kind import picture_reader
+from data.kinds import Kind, Reader
 from inference.load import TrainedRun, load_model
 from models.backbones import find
 from models.weights import build_backbone, check_available
@@ -25,22 +28,22 @@ class AnsweringModel(NamedTuple):
 
     class_names: tuple[str, ...]
     task: Task
-    image_size: int
-    """Height and width of its pictures, pixels."""
-    resize: Resize
+    kind: Kind
+    reader: Reader
+    """Reads what the model is asked about as it was trained."""
     load: "Callable[[], Predictor]"
     """Loads the model; needs TensorFlow."""
 
 
 def of_run(run: TrainedRun) -> AnsweringModel:
-    """Returns the model of a run, which reads pictures as the run did."""
+    """Returns the model of a run, which reads examples as the run did."""
 
     def load() -> "Predictor":
         from inference.predictor import Predictor
 
         return Predictor(load_model(run), run.cut)
 
-    return AnsweringModel(run.class_names, run.task, run.config.data.chosen_size, run.config.data.resize, load)
+    return AnsweringModel(run.class_names, run.task, run.kind, run.kind.reader(run.config), load)
 
 
 def of_backbone(name: str, weights: str, resize: Resize = "crop") -> AnsweringModel:
@@ -68,7 +71,8 @@ def of_backbone(name: str, weights: str, resize: Resize = "crop") -> AnsweringMo
         probabilities = keras.layers.Softmax()(model.output) if backbone.module == "efficientnet_lite" else model.output
         return Predictor(keras.Model(model.inputs[0], probabilities))
 
-    return AnsweringModel(imagenet_classes(), MULTICLASS, backbone.image_size, resize, load)
+    reader = picture_reader(backbone.image_size, resize)
+    return AnsweringModel(imagenet_classes(), MULTICLASS, IMAGE, reader, load)
 
 
 @functools.cache

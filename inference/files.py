@@ -13,11 +13,10 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from joblib import cpu_count
 
-from app.config import Resize
 from app.errors import UsageError, did_you_mean
-from data.content import UnreadableError
+from data.content import UnreadableError, content_of
 from data.folder import files_below, is_leftover
-from data.images.decode import read_picture
+from data.kinds import Inputs, Reader
 from data.sources import natural_order
 
 BATCHES_AHEAD = 2
@@ -40,8 +39,8 @@ class Batch(NamedTuple):
     """Some files, in order, and what was read of them."""
 
     files: list[FoundFile]
-    pixels: np.ndarray
-    """uint8 (n, image_size, image_size, 3) in [0, 255], for the files that are pictures."""
+    inputs: Inputs
+    """Tensors (n, ...) of the files that could be read."""
 
 
 def find_files(places: Sequence[str], outside: bool = False) -> list[FoundFile]:
@@ -67,28 +66,31 @@ def find_files(places: Sequence[str], outside: bool = False) -> list[FoundFile]:
     return files
 
 
-def read_batches(files: Iterable[FoundFile], image_size: int, resize: Resize, batch_size: int) -> Generator[Batch]:
+def read_batches(files: Iterable[FoundFile], reader: Reader, batch_size: int) -> Generator[Batch]:
     """Reads files in threads while the caller works on those before them.
 
     Args:
         files: in this order; no more of them are looked at than are in the batches ahead.
-        image_size: height and width of the pictures, pixels.
-        resize: how a picture becomes a square.
+        reader: how they are read.
         batch_size: files per batch; the last may have fewer.
     """
 
-    def read(file: FoundFile) -> tuple[FoundFile, np.ndarray | None]:
+    def read(file: FoundFile) -> "tuple[FoundFile, Inputs | None]":
+        if file.reason:
+            return file, None
         try:
-            return file, None if file.reason else read_picture(file.path, image_size, resize, file.within)
+            with content_of(file.path, file.within) as content:
+                return file, reader.read(content)
         except UnreadableError as error:
             return file._replace(reason=str(error)), None
 
-    # Threads suffice: Pillow lets go of the interpreter while it works.
+    # Threads suffice: decoders let go of the interpreter while it works.
     with contextlib.closing(map_ahead(read, files, cpu_count(), 1 + BATCHES_AHEAD * batch_size)) as results:
         while batch := list(itertools.islice(results, batch_size)):
-            pictures = [picture for _, picture in batch if picture is not None]
-            pixels = np.stack(pictures) if pictures else np.zeros((0, image_size, image_size, 3), np.uint8)
-            yield Batch([file for file, _ in batch], pixels)
+            found = [inputs for _, inputs in batch if inputs is not None]
+            # An example of zeros beside them gives a batch of none its type and shape.
+            columns = zip(*found, [np.zeros(1, dtype)[0] for dtype in reader.inputs], strict=True)
+            yield Batch([file for file, _ in batch], tuple(np.stack(column)[:-1] for column in columns))
 
 
 def map_ahead(compute: Callable[[Item], Made], items: Iterable[Item], threads: int, ahead: int) -> Generator[Made]:

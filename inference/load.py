@@ -8,6 +8,7 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from app.escapes import visible
 from app.files import newest_beside, read_json
+from data.kinds import KINDS, Kind, find_kind
 from inference.model_file import check_config, check_model_file
 from models import backbones
 from models.weight_file import RefusedFileError, check_finite, first_line, most_bytes
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.keras"
 RECORD_FILE = "model.json"
-"""Facts about a model that its own file lacks: classes, task, cut, temperature."""
+"""Facts about a model that its own file lacks: classes, task, kind, cut, temperature."""
+OLD_KIND = "image"
+"""Kind of input of runs that do not say it: they were made when there was no other."""
 LARGEST_TEMPERATURE = 1e6
 
 
@@ -31,6 +34,7 @@ class TrainedRun(NamedTuple):
     """With every setting chosen."""
     class_names: tuple[str, ...]
     task: Task
+    kind: Kind
     cut: str | None
     """Layer at which the run cut its network in two; None if it measured the network as a whole."""
     temperature: float
@@ -64,7 +68,15 @@ def read_run(folder: Path) -> TrainedRun:
         raise UsageError(f"'{folder / RECORD_FILE}' is damaged ({error}).") from None
     temperature = float(record["temperature"])
     class_names = tuple(map(visible, record["classes"]))
-    return TrainedRun(folder, config, class_names, TASKS[record["task"]], record["cut"], temperature)
+    return TrainedRun(
+        folder,
+        config,
+        class_names,
+        TASKS[record["task"]],
+        find_kind(record.get("kind", OLD_KIND)),
+        record["cut"],
+        temperature,
+    )
 
 
 def load_model(run: TrainedRun) -> "keras.Model":
@@ -140,6 +152,8 @@ def _check_record(record: Any) -> None:
         raise ValueError("no such task or classes")
     if len(set(map(visible, classes))) < len(classes):
         raise ValueError("a class is there twice")
+    if record.get("kind", OLD_KIND) not in tuple(KINDS):
+        raise ValueError("no such kind of input")
     if not isinstance(record["cut"], str | None):
         raise ValueError("cut is no name")
     is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)

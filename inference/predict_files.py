@@ -51,14 +51,14 @@ def predict_files(
     nothing = np.zeros((0, network.task.num_outputs(len(network.class_names))), np.float32)
 
     def predict(batch: Batch) -> tuple[Batch, np.ndarray]:
-        return batch, model(batch.pixels) if len(batch.pixels) else nothing
+        return batch, model(*batch.inputs) if len(batch.inputs[0]) else nothing
 
     summary = Summary(network.task, top)
     started = time.perf_counter()
     with (
         csv_writer(csv) as write,
         progress_bar("predict", len(files)) as advance,
-        contextlib.closing(read_batches(files, network.image_size, network.resize, BATCH_SIZE)) as batches,
+        contextlib.closing(read_batches(files, network.reader, BATCH_SIZE)) as batches,
         # The next batch is computed while this one is written.
         contextlib.closing(map_ahead(predict, batches, threads=1, ahead=2)) as computed,
     ):

@@ -100,13 +100,13 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
             f"An export is compared with the model on pictures, and those that this run measured (of --data "
             f"'{run.config.data.data}') are not there. Name some: --sample PATHS, files or folders."
         )
-    data = run.config.data
-    batches = list(read_batches(_some(files, most), data.chosen_size, data.resize, READ_AT_ONCE))
+    reader = run.kind.reader(run.config)
+    batches = list(read_batches(_some(files, most), reader, READ_AT_ONCE))
     read = [file for batch in batches for file in batch.files]
     paths = [file.path for file in read if not file.reason]
     if not paths:
         raise UsageError(f"None of the {len(read)} files to compare on is a readable picture; {read[0].reason}.")
-    return Sample(paths, np.concatenate([batch.pixels for batch in batches]))
+    return Sample(paths, np.concatenate([batch.inputs[0] for batch in batches]))
 
 
 def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:

@@ -18,8 +18,7 @@ import numpy as np
 from PIL import Image
 
 from app.terminal import attempt
-from data.content import MAX_BYTES, UnreadableError
-from data.images.decode import decode_picture, read_picture
+from data.content import MAX_BYTES, UnreadableError, content_of
 from data.images.explain import grad_cam, overlay
 from data.sources import printable
 from inference.answer_table import answer_table, labels_of
@@ -70,7 +69,8 @@ def show_page(
         open_browser: whether to show it in the browser as well.
     """
     ask = load_ask(network, unknown_below)
-    ask(np.zeros((network.image_size, network.image_size, 3), np.uint8))  # the first answer is slow
+    (dtype,) = network.reader.inputs
+    ask(np.zeros(1, dtype)[0])  # the first answer is slow
     serve(make_app(network, name, examples, ask), listener, open_browser)
 
 
@@ -117,7 +117,8 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
     offered = []
     for path in examples:
         with contextlib.suppress(UnreadableError):
-            pixels = read_picture(path, network.image_size, network.resize)
+            with content_of(path) as content:
+                (pixels,) = network.reader.read(content)
             offered.append(Example(printable(path.name), pixels))
 
     @app.get("/")
@@ -127,7 +128,7 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
 
     @app.post("/answer")
     def answer_upload() -> str:
-        pixels = decode_picture(flask.request.get_data(), network.image_size, network.resize)
+        (pixels,) = network.reader.read(flask.request.get_data())
         return flask.render_template("answer.html", **ask(pixels))
 
     @app.post("/examples/<int:index>")

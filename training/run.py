@@ -269,9 +269,9 @@ def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]
 def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> keras.Model:
     """Saves the model, makes sure that the file predicts what the run says it does, and returns what the file has."""
     phase = _exact_phase(run)
-    record = {"classes": list(run.data.class_names), "task": run.data.task.name, "temperature": temperature}
-    cut = run.cuts[phase].layer if phase and run.classifier.whole is None else None
-    write_json(run.folder / RECORD_FILE, {**record, "cut": cut})
+    data, cut = run.data, run.cuts[phase].layer if phase and run.classifier.whole is None else None
+    record = {"classes": list(data.class_names), "task": data.task.name, "kind": data.kind.name}
+    write_json(run.folder / RECORD_FILE, {**record, "temperature": temperature, "cut": cut})
     path = run.folder / MODEL_FILE
     with written_aside(path) as temporary:
         run.classifier.saved.save(temporary)

@@ -14,13 +14,14 @@ os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 from pathlib import Path
 from app.config import TrainConfig
 from data.sources import load_source
+from data.images.kind import picture_reader
 from data.prepare import prepare_data
 from inference.files import find_files, read_batches
 before, counts = threading.active_count(), []
 config = TrainConfig.of(data=sys.argv[1], cache_dir=Path(sys.argv[2]), image_size=16)
 count = lambda _: counts.append(threading.active_count() - before)
 prepare_data(load_source(config.data.data, config.run.cache_dir), config, count)
-for _ in read_batches(find_files([config.data.data]), 16, "crop", 4):
+for _ in read_batches(find_files([config.data.data]), picture_reader(16), 4):
     count(0)
 print(max(counts))
 """

@@ -25,7 +25,6 @@ from PIL import Image
 import demo
 from app.cli import run_command
 from data.content import MAX_BYTES
-from data.images.decode import read_picture
 from data.images.explain import grad_cam, overlay
 from inference import web_server
 from inference.answering import AnsweringModel, of_backbone, of_run
@@ -53,7 +52,7 @@ def network_of(folder: Path) -> AnsweringModel:
 def expected_bars(folder: Path, path: Path) -> list[tuple[str, float]]:
     """The classes and probabilities of a picture, the likeliest first, as predict.py has them."""
     network = network_of(folder)
-    outputs = network.load()(read_picture(path, network.image_size, network.resize)[None])
+    outputs = network.load()(network.reader.read(path.read_bytes())[0][None])
     bars = zip(network.class_names, network.task.probabilities(outputs)[0].tolist(), strict=True)
     return sorted(bars, key=lambda bar: -bar[1])
 
@@ -146,10 +145,10 @@ def test_a_browser_shows_the_probabilities_of_predict_py_and_where_the_network_l
     assert card.locator("data").all_inner_texts() == [f"{probability:.1%}" for _, probability in bars]
     assert card.locator("h2").inner_text() == bars[0][0]
     network = network_of(binary_run)
-    pixels = read_picture(tmp_path / "cmyk turned.jpg", network.image_size, network.resize)
+    (pixels,) = network.reader.read((tmp_path / "cmyk turned.jpg").read_bytes())
     heatmap = grad_cam(network.load().model, pixels[None], np.array([network.class_names.index(bars[0][0])]))[0]
     shown = card.locator("img.looked")
-    assert shown.evaluate("image => image.naturalWidth") == network.image_size
+    assert shown.evaluate("image => image.naturalWidth") == pixels.shape[1]
     uri = shown.get_attribute("src").removeprefix("data:image/png;base64,")
     np.testing.assert_array_equal(Image.open(io.BytesIO(base64.b64decode(uri))), overlay(pixels, heatmap))
 

@@ -19,6 +19,8 @@ import pytest
 import predict
 from app.cli import run_command
 from app.errors import UsageError
+from data.images.kind import KIND as IMAGE
+from data.images.kind import picture_reader
 from data.sources import LINK_OUT
 from inference.answer_table import answer_table, csv_writer
 from inference.answering import AnsweringModel, of_run
@@ -131,7 +133,7 @@ def make_links(root: Path) -> Path:
 def test_a_folder_is_left_by_no_link_and_a_loop_is_a_row(tmp_path):
     photos = make_links(tmp_path)
     files = find_files([str(photos)])
-    read = [file for batch in read_batches(files, 16, "crop", 4) for file in batch.files]
+    read = [file for batch in read_batches(files, picture_reader(16), 4) for file in batch.files]
     assert {file.path.relative_to(photos).as_posix(): file.reason for file in read} == {
         "0.png": None,
         "circle": "a link to a folder of the same data",
@@ -142,14 +144,16 @@ def test_a_folder_is_left_by_no_link_and_a_loop_is_a_row(tmp_path):
         "out.png": LINK_OUT,
         "within.png": None,
     }
-    followed = read_batches(find_files([str(photos)], outside=True), 16, "crop", 4)
+    followed = read_batches(find_files([str(photos)], outside=True), picture_reader(16), 4)
     names = [file.path.relative_to(photos).as_posix() for batch in followed for file in batch.files if not file.reason]
     assert names == ["0.png", "deep/1.png", "out.png", "out/2.png", "within.png"]
 
 
 def test_a_link_that_is_named_itself_is_followed_and_a_pattern_enters_no_linked_folder(tmp_path, monkeypatch):
     photos = make_links(tmp_path)
-    (pixels,) = [batch.pixels for batch in read_batches(find_files([str(photos / "out.png")]), 16, "crop", 4)]
+    (pixels,) = [
+        batch.inputs[0] for batch in read_batches(find_files([str(photos / "out.png")]), picture_reader(16), 4)
+    ]
     assert len(pixels) == 1
     for place, pattern in (
         (tmp_path, "photos/**/*.png"),
@@ -166,7 +170,7 @@ def test_what_leads_out_after_the_walk_is_not_read(tmp_path):
     files = find_files([str(photos)])
     (photos / "0.png").unlink()
     (photos / "0.png").symlink_to("../elsewhere/2.png")
-    (batch,) = read_batches(files, 16, "crop", 9)
+    (batch,) = read_batches(files, picture_reader(16), 9)
     assert batch.files[0].reason == LINK_OUT
 
 
@@ -203,10 +207,10 @@ def test_only_the_next_batches_are_read_ahead(tmp_path):
             looked_at += 1
             yield FoundFile(tmp_path / "0.png")
 
-    batches, done = read_batches(files(), 16, "crop", batch_size=8), 0
+    batches, done = read_batches(files(), picture_reader(16), batch_size=8), 0
     for batch in batches:
         done += len(batch.files)
-        assert batch.pixels.shape == (8, 16, 16, 3)
+        assert batch.inputs[0].shape == (8, 16, 16, 3)
         assert looked_at <= done + BATCHES_AHEAD * 8
     assert done == looked_at == 1_000
 
@@ -280,7 +284,7 @@ def test_an_interrupted_csv_keeps_the_rows_so_far(tmp_path, monkeypatch, capsys,
             signal.pthread_kill(threading.main_thread().ident, signal_number)
         return pixels.mean(axis=(1, 2, 3))[:, None] / 255
 
-    network = AnsweringModel(("cat", "dog"), BINARY, 16, "crop", lambda: answer)
+    network = AnsweringModel(("cat", "dog"), BINARY, IMAGE, picture_reader(16), lambda: answer)
     interrupted_at = None
     predict_files(network, files, csv=path)
     whole = path.read_text()
