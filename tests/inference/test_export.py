@@ -22,6 +22,7 @@ import export as command
 from app.config import TrainConfig
 from app.errors import RunError, UsageError
 from data.images.decode import read_picture
+from data.images.kind import KIND
 from exports.class_function import class_function
 from exports.folder import check_folders, complete_folder
 from exports.litert import open_litert
@@ -92,7 +93,7 @@ def untrained(
     kernel = generator.normal(size=output.kernel.shape) / np.linalg.norm(features.std(axis=0))
     output.set_weights([kernel, -features.mean(axis=0) @ kernel])
     config = TrainConfig.of(backbone=backbone, weights="none", image_size=image_size)
-    run = TrainedRun(folder, config, NAMES[task], task, None, 1.0)
+    run = TrainedRun(folder, config, NAMES[task], task, KIND, None, 1.0)
     folder.mkdir(exist_ok=True)
     paths = []
     for number, picture in enumerate(pixels):
