@@ -51,7 +51,8 @@ def predict_files(
     nothing = np.zeros((0, network.task.num_outputs(len(network.class_names))), np.float32)
 
     def predict(batch: Batch) -> tuple[Batch, np.ndarray]:
-        return batch, model(*batch.inputs) if len(batch.inputs[0]) else nothing
+        first, *others = batch.inputs
+        return batch, model((first, *others) if others else first) if len(first) else nothing
 
     summary = Summary(network.task, top)
     started = time.perf_counter()
