@@ -47,7 +47,7 @@ def report(
     """Writes a report; returns the page and the record it is about."""
     outputs = make_outputs(data) if outputs is None else outputs
     config, model = (
-        TrainConfig(data="made", image_size=32, backbone="mobilenet", weights="none"),
+        TrainConfig.of(data="made", image_size=32, backbone="mobilenet", weights="none"),
         model or make_model(data),
     )
     record = build_record(data, config, outputs, model, history, temperature)

@@ -147,9 +147,9 @@ def test_a_ranking_leaves_a_table_a_figure_and_the_command_to_go_on_with(config,
 @pytest.mark.usefixtures("no_downloads")
 def test_the_same_command_again_takes_all_from_the_store_and_ranks_the_same(config):
     first = pd.read_csv(run(config) / "ranking.csv")
-    entries = Store(config.run.cache_dir / "store", 10**9).entries()
+    entries = Store(config.fixed.run.cache_dir / "store", 10**9).entries()
     second = pd.read_csv(run(config) / "ranking.csv")
-    assert len(Store(config.run.cache_dir / "store", 10**9).entries()) == len(entries)
+    assert len(Store(config.fixed.run.cache_dir / "store", 10**9).entries()) == len(entries)
     assert len([entry for entry in entries if entry.title.endswith("pooling")]) == 1
     pd.testing.assert_frame_equal(first.drop(columns="pictures_per_second"), second.drop(columns="pictures_per_second"))
 
@@ -157,9 +157,14 @@ def test_the_same_command_again_takes_all_from_the_store_and_ranks_the_same(conf
 @pytest.mark.usefixtures("no_downloads")
 def test_what_a_ranking_computes_a_training_finds_in_the_store(config, capsys):
     run(config)
-    store = Store(config.run.cache_dir / "store", 10**9)
+    store = Store(config.fixed.run.cache_dir / "store", 10**9)
     before = {entry.folder for entry in store.entries()}
-    places = {"data": config.data.data, "cache_dir": config.run.cache_dir, "image_size": 64, "val_fraction": 0.3}
+    places = {
+        "data": config.fixed.data.data,
+        "cache_dir": config.fixed.run.cache_dir,
+        "image_size": 64,
+        "val_fraction": 0.3,
+    }
     inputs = load_inputs(TrainConfig.of(**places, views=1))
     classifier = build_classifier(
         inputs.row, weights="imagenet", image_size=64, task=MULTICLASS, num_classes=3, head_units=(8,), seed=5
@@ -238,8 +243,8 @@ def test_mistakes_are_answered_before_anything_is_decoded(config, change, messag
 
 
 def test_a_folder_of_something_else_is_left_alone(config):
-    config.run.output.mkdir()
-    (config.run.output / "letter.txt").touch()
+    config.fixed.run.output.mkdir()
+    (config.fixed.run.output / "letter.txt").touch()
     with pytest.raises(UsageError, match="new or empty folder"):
         load_candidates(config)
 
