@@ -343,8 +343,8 @@ def test_examples_are_test_pictures_that_are_still_there(binary_run, tmp_path):
         (["tests"], "'tests' has no config.json"),
         (["--backbone", "mobilnet"], "Did you mean 'mobilenet'?"),
         (["--weights", "x.h5", "runs/x"], "--weights is for --backbone"),
-        (["runs/x", "--port", "70000"], "--port must be from 0 to 65535; received 70000"),
-        (["runs/x", "--unknown-below", "0"], "--unknown-below must be above 0 and at most 1"),
+        (["runs/x", "--port", "70000"], "--port must be a whole number of at least 0 and below 65536; received 70000"),
+        (["runs/x", "--unknown-below", "0"], "--unknown-below must be a number above 0 and at most 1"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(monkeypatch, capsys, args, message):

@@ -426,7 +426,7 @@ def test_the_command_says_in_one_line_why_it_exports_nothing(finished, tmp_path)
             [str(finished.folder), "--output", f"{finished.config.data.data}/export"],
             "--output must be outside the folder",
         ),
-        ([str(finished.folder), "--sample-size", "0"], "--sample-size must be at least 1"),
+        ([str(finished.folder), "--sample-size", "0"], "--sample-size must be a whole number of at least 1"),
     ):
         result = subprocess.run([sys.executable, "export.py", *arguments], capture_output=True, text=True)
         assert result.returncode == 2

@@ -355,8 +355,8 @@ def test_a_huge_picture_and_a_bomb_are_refused_by_name(binary_run, tmp_path, mon
         (["--backbone", "mobilenet", "--weights", "none", "README.md"], "random weights know no classes"),
         (["--weights", "x.h5", "runs/x", "README.md"], "--weights is for --backbone"),
         (["--resize", "pad", "runs/x", "README.md"], "--resize is for --backbone"),
-        (["--top", "0", "runs/x", "README.md"], "--top must be at least 1; received 0"),
-        (["--unknown-below", "1.5", "runs/x", "README.md"], "--unknown-below must be above 0 and at most 1"),
+        (["--top", "0", "runs/x", "README.md"], "--top must be a whole number of at least 1; received 0"),
+        (["--unknown-below", "1.5", "runs/x", "README.md"], "--unknown-below must be a number above 0 and at most 1"),
         (
             ["--backbone", "efficientnet_lite0", "README.md", "--csv", "tests"],
             "--csv must be a file; 'tests' is a folder",
