@@ -1,1 +1,1 @@
-"""What every command needs: settings, flags, errors, terminal, interrupts, files."""
+"""Settings, flags, errors, terminal, interrupts and files: the needs of every command."""

@@ -1,4 +1,4 @@
-"""What ends a command: mistakes of the user, and what is nobody's mistake."""
+"""Errors that end a command: mistakes of the user, and problems that are nobody's mistake."""
 
 import difflib
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ class UsageError(Exception):
 
 
 class RunError(Exception):
-    """What ended a command and is no mistake of the user: one sentence, how to go on included. It exits with 1."""
+    """A problem that is no mistake of the user, in one sentence that says how to go on. The command exits with 1."""
 
 
 def unknown_choice(flag: str, received: str, choices: Iterable[str]) -> UsageError:

@@ -171,7 +171,7 @@ def shape_of(annotation: Any) -> Shape:
 
 
 def in_words(annotation: Any, several: bool = False) -> str:
-    """What a field of a type may be: "a whole number of at least 1, or 'all'", and "whole numbers" for several."""
+    """Says what a field of a type may be: "a whole number of at least 1, or 'all'", and "whole numbers" for several."""
     if get_origin(annotation) is Annotated:
         kind, *metadata = get_args(annotation)
         limits = [

@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says when a file cannot become larger: the disk, the user's share of it, or the file itself."""
+"""Error numbers of a file that cannot become larger: the disk, the user's share of it, or the file itself."""
 YEARS_OF_ZIP = range(1980, 2108)
 """Years that a zip file can name; checkpoints and models are zip files."""
 NOT_A_FILE = "not a file"
 """Why a folder, a pipe or a device is not read."""
 MOST_JSON_BYTES = 2**26
-"""Of a file of settings or figures; the longest, of 20,000 classes, has a tenth of that."""
+"""Largest file of settings or figures, bytes; the longest, of 20,000 classes, has a tenth of that."""
 
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 """Without O_NONBLOCK, opening a pipe would wait for its other end. Windows lacks some."""
@@ -85,7 +85,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def as_read(content: dict[str, Any]) -> dict[str, Any]:
-    """What is read of a JSON file with this content: lists where it has tuples."""
+    """Returns the content as it is read from a JSON file: lists where it has tuples."""
     return json.loads(json.dumps(content))
 
 

@@ -1,4 +1,4 @@
-"""What the commands show on the terminal: a line per stage, progress bars for what takes long, and no chatter."""
+"""Output on the terminal: a line per stage, progress bars for what takes long, and no chatter."""
 
 import contextlib
 import gc

@@ -32,7 +32,7 @@ except ImportError as error:
 DECODED_AT_ONCE = 64
 JUDGED_AT_ONCE = 256
 STEPS_PER_EXECUTION = 16
-"""Of the cached peer, whose steps are so short that Keras' work around each of them would take longer."""
+"""Steps per call of the cached peer: Keras' work around each of its short steps would take longer than the step."""
 SHUFFLED = 10_000
 OPTIMIZERS: dict[str, Callable[[float], keras.optimizers.Optimizer]] = {
     "adam": keras.optimizers.Adam,
@@ -62,7 +62,7 @@ class Pictures(NamedTuple):
 
 
 class Network(keras_tuner.HyperModel):
-    """What both peers search over."""
+    """The network that both peers search over."""
 
     def __init__(self, flags: argparse.Namespace, depths: Sequence[int], num_classes: int):
         super().__init__()

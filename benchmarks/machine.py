@@ -1,4 +1,4 @@
-"""What the machine can do at most: the yardstick for every other figure. `python -m benchmarks.machine` prints it."""
+"""The most that the machine can do: the yardstick for every other figure. `python -m benchmarks.machine` prints it."""
 
 import functools
 import time
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 SIDE = 4096
-"""Of the matrices whose product is timed: large enough to keep every core busy."""
+"""Rows and columns of the matrices whose product is timed: large enough to keep every core busy."""
 REPEATS = 5
 
 

@@ -1,4 +1,4 @@
-"""What the comparisons share: the same pictures and split for all sides, each side timed as a process of its own."""
+"""Parts that the comparisons share: the same pictures and split for all sides, and each side timed as a process."""
 
 import json
 import os

@@ -33,16 +33,16 @@ from training.inputs import RunInputs
 
 CONTENDERS = ("keras", "cold", "warm")
 TEST_FRACTION = 0.15
-"""Of the pictures, as `train.py` takes it."""
+"""Share of the pictures in the test split, as in `train.py`."""
 
 
 class Outcome(NamedTuple):
-    """What one process did."""
+    """Result of one process."""
 
     accuracy: float
     """On the test pictures, fraction."""
     seconds: float
-    """From its start to its end."""
+    """Seconds from its start to its end."""
 
 
 def main() -> None:

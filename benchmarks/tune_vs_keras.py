@@ -21,26 +21,26 @@ from benchmarks.processes import import_seconds, link_pictures, load_pictures, o
 from training.inputs import RunInputs
 
 FINE_TUNE_EPOCHS = 2
-"""Of `tune.py`, after the epochs of the head."""
+"""Epochs of fine-tuning in `tune.py`, after those of the head."""
 RANGES = (
     *("--learning-rate", "1e-4", "1e-1", "--fine-tune-learning-rate", "1e-5", "1e-3", "--batch-size", "16", "32", "64"),
     *("--optimizer", "adam", "adamw", "sgd", "--dropout", "0", "0.5", "--weight-decay", "0", "--head-units", "0"),
 )
-"""Of `tune.py`; those of the peers stand in `keras_search.py`."""
+"""Ranges of `tune.py`; those of the peers stand in `keras_search.py`."""
 VIEWS = ("2",)
 
 
 class Outcome(NamedTuple):
-    """What one contender did, or would have done in all trials."""
+    """Result of one contender, or its estimate for all trials."""
 
     val_accuracy: float
-    """Of the best trial that was run, fraction."""
+    """Val accuracy of the best trial that was run, fraction."""
     seconds: float
-    """From the start of its process to the end."""
+    """Seconds from the start of its process to the end."""
     found: float
     """Seconds of those until the best trial is known; ours trains it again then, measures it and draws figures."""
     trials: int
-    """That were run."""
+    """Trials that were run."""
 
 
 def main() -> None:
@@ -58,7 +58,7 @@ def main() -> None:
 
 
 def extend(outcome: Outcome, search: float, trials: int) -> Outcome:
-    """What the seconds would be for more trials, if the others took as long as those did: `search` seconds in all."""
+    """Estimates the seconds of more trials, if the others took as long as those did: `search` seconds in all."""
     seconds = outcome.seconds - search + search * trials / outcome.trials
     return outcome._replace(seconds=seconds, found=seconds)
 
@@ -69,7 +69,7 @@ def trials_to_sample(peer_trials: int, depths: Sequence[int]) -> int:
 
 
 def our_flags(flags: argparse.Namespace) -> list[str]:
-    """What the command of `tune.py` has for the search."""
+    """Returns the flags of `tune.py` for the search."""
     command = ["--oracle", "random", "--max-trials", str(flags.trials), "--trainable-layers", *map(str, flags.depths)]
     command += ["--head-epochs", str(flags.epochs), "--fine-tune-epochs", str(FINE_TUNE_EPOCHS)]
     return [*command, *RANGES, "--views", *VIEWS]

@@ -1,1 +1,1 @@
-"""What the network learns from: sources, preflight, splits and pipelines."""
+"""The data to learn from: sources, preflight, splits and pipelines."""

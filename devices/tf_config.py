@@ -18,7 +18,7 @@ class Worker(NamedTuple):
     """One of the processes that train together."""
 
     number: int
-    """From 0, which is the chief: it alone writes the run folder and the cache."""
+    """Number of the worker, from 0. That one is the chief: it alone writes the run folder and the cache."""
     num_workers: int
 
     @property

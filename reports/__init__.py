@@ -1,1 +1,1 @@
-"""What a run tells: measures, figures and the files of its folder."""
+"""Results of a run: measures, figures and the files of its folder."""

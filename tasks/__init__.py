@@ -1,1 +1,1 @@
-"""What is asked of a model: targets, outputs, losses, metrics and calibration, for each task that there is."""
+"""Tasks that a model is trained for: targets, outputs, losses, metrics and calibration, for each task that there is."""

@@ -1,4 +1,4 @@
-"""What an unfinished run needs to go on as if it had never stopped: one file for each phase, replaced as a whole.
+"""State from which an unfinished run goes on as if it had never stopped: one file for each phase, replaced as a whole.
 
 Everything else is a function of the settings: the order of the examples and their augmentation depend on (seed, epoch)
 alone, and what the frozen layers make of them is in the store.
@@ -18,11 +18,11 @@ from app.terminal import show_stage
 from training.learner import EpochResult, PhaseState
 
 LARGEST_SHARE = 0.05
-"""Of the time, that saving may take."""
+"""Share of the time that saving may take."""
 
 
 VERSION = 3
-"""Of what is in the file."""
+"""Version of the file's content."""
 
 
 class Checkpoint(NamedTuple):
@@ -31,7 +31,7 @@ class Checkpoint(NamedTuple):
     finished: bool
     """Whether it is over; the model then has its best weights."""
     seconds: dict[str, float]
-    """That each stage of the run has taken so far."""
+    """Seconds that each stage of the run has taken so far."""
     state: PhaseState
     """If the phase is over, only the values of its model count."""
 

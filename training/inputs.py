@@ -27,7 +27,7 @@ SET_ASIDE_SHOWN = 20
 
 
 class RunInputs(NamedTuple):
-    """What a run starts from."""
+    """Checked settings and prepared data, from which a run starts."""
 
     config: TrainConfig
     row: Backbone

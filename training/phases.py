@@ -194,7 +194,7 @@ def _learn(
 
 
 def _best_before(run: Run, phase: Phase, error: DivergedError) -> PhaseResult:
-    """What is left of a phase that diverged; a RunError if that is nothing."""
+    """Returns the epochs before a phase diverged; raises a RunError if nothing was learnt."""
     result = error.result
     _record_epochs(run, result.epochs[-1:])
     flag = "--learning-rate" if phase == "head" else "--fine-tune-learning-rate"

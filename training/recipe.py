@@ -28,7 +28,7 @@ ends, by the square root, at the validation loss of 32, 0.072 and 0.071; at the 
 the epochs, and at 0.085; in proportion, at 0.077 and 0.092."""
 HEAD_STEPS = 4_500
 HEAD_EPOCHS = (8, 60)
-"""What the animals take to converge. CIFAR-10 has its lowest validation loss after a third of that, and is stopped."""
+"""Epochs in which the animals converge. CIFAR-10 has its lowest validation loss after a third of them, and stops."""
 HEAD_LEARNING_RATE = 1e-3
 """The rate is for features of standard deviation 1, and more in proportion for narrower ones, which need larger
 weights for the same effect: Adam moves every weight by about the learning rate. 1e-3, right for CIFAR-10 on MobileNet
@@ -38,8 +38,8 @@ LEAST_SPREAD = 0.1
 """A network of which hardly anything gets through is not mended by a learning rate of 1."""
 
 FINE_TUNED_SHARE = (0.08, 0.2)
-"""Of the network's work, what is fine-tuned; within it the cut is where the fewest numbers cross, the first of equals:
-on the animals, a fifth of the work gets 0.2 points more right than an eighth. Earlier layers see edges and textures,
+"""Share of the network's work that is fine-tuned; within it the cut is where the fewest numbers cross, the first of
+equals: on the animals, a fifth of the work gets 0.2 points more right than an eighth. Earlier layers see edges and textures,
 which are the same everywhere: on CIFAR-10, a third ends at the accuracy of a seventh, in three times the time."""
 FINE_TUNE_EPOCHS = 2
 FINE_TUNE_LEAST_PICTURES = 1_000
@@ -63,7 +63,7 @@ FROM_SCRATCH_LEARNING_RATE = 1e-3
 
 
 class Plan(NamedTuple):
-    """What a run does: its settings, and typed once more those that a user may leave open and the recipe decides."""
+    """All decisions of a run: its settings, and typed once more those that the recipe decides if they are left open."""
 
     config: TrainConfig
     """With every decision filled in."""
@@ -76,9 +76,9 @@ class Plan(NamedTuple):
     augment: Augment
     """Augmentation of the head phase."""
     fine_tune_augment: Augment
-    """That of the fine-tuning phase; as `augment` until `choose_fine_tune_augment`."""
+    """Augmentation of the fine-tuning phase; as `augment` until `choose_fine_tune_augment`."""
     learning_rate: float
-    """Of the head phase; NaN until `choose_head_learning_rate`, as it depends on the features."""
+    """Learning rate of the head phase; NaN until `choose_head_learning_rate`, as it depends on the features."""
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
@@ -222,7 +222,7 @@ def choose_head_learning_rate(plan: Plan, features: np.ndarray | None) -> Plan:
 
 
 def batch_factor(optimizer: Optimizer, batch_size: int) -> float:
-    """What the learning rates are multiplied with that were found for `BATCH_SIZE` pictures per step."""
+    """Returns the factor on the learning rates that were found for `BATCH_SIZE` pictures per step."""
     ratio = batch_size / BATCH_SIZE
     return ratio if optimizer == "sgd" else ratio**0.5
 

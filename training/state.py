@@ -1,4 +1,4 @@
-"""What the stages of a run share."""
+"""State that the stages of a run share."""
 
 import contextlib
 import dataclasses
@@ -63,7 +63,7 @@ class Clock:
 
 @dataclasses.dataclass
 class Run:
-    """What the stages of a run share."""
+    """State that the stages of a run share."""
 
     folder: Path
     plan: Plan
@@ -72,7 +72,7 @@ class Run:
     classifier: Classifier
     strategy: tf.distribute.Strategy
     precision: Precision
-    """In which the network learns."""
+    """Number format in which the network learns."""
     store: Store
     cuts: dict[Phase, Cut]
     """Where the network is cut in each phase."""

@@ -18,10 +18,10 @@ ALL_AT_ONCE = ("random", "grid")
 
 
 class Proposal(NamedTuple):
-    """What an oracle wants tried."""
+    """A trial that an oracle proposes."""
 
     number: int
-    """From 1."""
+    """Number of the trial, from 1."""
     values: dict[str, Any]
 
 

@@ -1,4 +1,4 @@
-"""What a search keeps: a line per trial in `trials.csv`, and what was asked in `search.json`.
+"""Records of a search: a line per trial in `trials.csv`, and what was asked in `search.json`.
 
 A line is all that is kept of a trial, and all that is needed to go on after a kill.
 """
@@ -22,9 +22,9 @@ from tuning.space import SPACE, TuneConfig
 from tuning.trials import Outcome
 
 COLUMNS = ("trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *SPACE, "message")
-"""Of `trials.csv`."""
+"""Columns of `trials.csv`."""
 TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
-"""Those of them that hold no numbers."""
+"""Columns that hold no numbers."""
 
 
 class Records:
@@ -44,7 +44,7 @@ class Records:
         self._rows: dict[int, dict[str, Any]] = {}
         self.search = search
         self.result: dict[str, Any] = {}
-        """What came out of an earlier start that ended."""
+        """Result of an earlier start that ended."""
         if (folder / "search.json").exists():
             self._continue()
         else:

@@ -38,7 +38,7 @@ TrialPool = Pool[Job, Sequence[tuple[int, Outcome]]]
 
 
 class Search:
-    """What the stages of a search share."""
+    """State that the stages of a search share."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Search:
         self.repeats = 0
         """Trials of finalists beside their first."""
         self.plans: dict[int, Plan] = {}
-        """What all trials so far do, by number."""
+        """Plans of all trials so far, by number."""
 
 
 def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, started: float) -> Path:
@@ -139,7 +139,7 @@ def _run_trials(run: Search) -> None:
 
 
 def _complete(run: Search, values: Mapping[str, Any]) -> Plan:
-    """What a trial does, nothing left open."""
+    """Makes the plan of a trial."""
     config = trial_config(run.config, {name: network.depths for name, network in run.networks.items()}, values)
     return run.networks[config.model.backbone].complete(config)
 

@@ -1,4 +1,4 @@
-"""What is searched: the hyperparameters with their ranges, and how values drawn from them become settings of a run.
+"""The search space: hyperparameters with their ranges, and the settings of a run that values drawn from them make.
 
 To search something else, add a line to `SPACE`.
 """
@@ -115,7 +115,7 @@ class SearchFlags(TrainConfig):
 
 
 class TuneConfig(NamedTuple):
-    """What is searched, and how."""
+    """Settings of a search."""
 
     fixed: TrainConfig
     """Settings that all trials share; those of `space` are left at their defaults."""
