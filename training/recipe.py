@@ -39,8 +39,9 @@ LEAST_SPREAD = 0.1
 
 FINE_TUNED_SHARE = (0.08, 0.2)
 """Share of the network's work that is fine-tuned; within it the cut is where the fewest numbers cross, the first of
-equals: on the animals, a fifth of the work gets 0.2 points more right than an eighth. Earlier layers see edges and textures,
-which are the same everywhere: on CIFAR-10, a third ends at the accuracy of a seventh, in three times the time."""
+equals: on the animals, a fifth of the work gets 0.2 points more right than an eighth. Earlier layers see edges and
+textures, which are the same everywhere: on CIFAR-10, a third ends at the accuracy of a seventh, in three times the
+time."""
 FINE_TUNE_EPOCHS = 2
 FINE_TUNE_LEAST_PICTURES = 1_000
 """With fewer to train on, only the head learns, unless layers to train are asked for. On 245 photos and on 250 and 500
