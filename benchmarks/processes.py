@@ -60,9 +60,9 @@ def link_pictures(inputs: RunInputs, folder: Path) -> None:
 
 def peer_command(script: str, inputs: RunInputs, folder: Path, seed: int) -> list[str]:
     """The command of a peer, a script of this folder that works on linked pictures."""
-    row, config = inputs.row, inputs.config
+    backbone, config = inputs.backbone, inputs.config
     command = [sys.executable, str(ROOT / "benchmarks" / script), str(folder)]
-    command += ["--backbone", row.builder, "--module", row.module, "--weights", config.model.weights]
+    command += ["--backbone", backbone.builder, "--module", backbone.module, "--weights", config.model.weights]
     return [*command, "--image-size", str(config.data.image_size), "--seed", str(seed)]
 
 

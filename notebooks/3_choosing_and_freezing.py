@@ -148,7 +148,7 @@ plt.show()
 with quietly():
     inputs = load_inputs(best.replace(image_size=image_size))
 classifier = build_classifier(
-    inputs.row,
+    inputs.backbone,
     weights="imagenet",
     image_size=image_size,
     task=inputs.data.task,

@@ -55,7 +55,7 @@ def build_frozen(inputs: RunInputs) -> Classifier:
     """
     config, data = inputs.config, inputs.data
     classifier = build_classifier(
-        inputs.row,
+        inputs.backbone,
         weights=config.model.weights,
         image_size=config.data.chosen_size,
         task=data.task,

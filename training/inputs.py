@@ -30,7 +30,7 @@ class RunInputs(NamedTuple):
     """Checked settings and prepared data, from which a run starts."""
 
     config: TrainConfig
-    row: Backbone
+    backbone: Backbone
     data: Data
     started: float
     """Value of `time.perf_counter` when the run began, seconds."""
@@ -45,32 +45,32 @@ def load_inputs(config: TrainConfig) -> RunInputs:
         config: as the user gave it.
 
     Returns:
-        The examples, the backbone's row, and the settings with image size and positive class chosen.
+        The examples, the backbone, and the settings with image size and positive class chosen.
 
     Raises:
         UsageError: for every mistake that can be known without building the network.
     """
     started = time.perf_counter()
-    row = find(config.model.backbone)
+    backbone = find(config.model.backbone)
     if config.data.image_size is not None:
-        check_image_size(row, config.data.image_size)
-    check_available(row, config.model.weights)
+        check_image_size(backbone, config.data.image_size)
+    check_available(backbone, config.model.weights)
     source = load_source(config.data.data, config.run.cache_dir, config.data.outside)
-    sized = choose_image_size(config, row, typical_size(source))
+    sized = choose_image_size(config, backbone, typical_size(source))
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:
         data = prepare_data(source, sized, advance)
     sized = sized.replace(positive=data.positive)
     _show(data, config.training.class_weights)
     if config.run.strict:
         _check_nothing_set_aside(data)
-    return RunInputs(sized, row, data, started, time.perf_counter() - started)
+    return RunInputs(sized, backbone, data, started, time.perf_counter() - started)
 
 
 def inputs_digest(inputs: RunInputs) -> str:
     """SHA-256 of all that runs of equal settings depend on: examples, labels, splits and a file of weights."""
     data, weights = inputs.data, Path(inputs.config.model.weights)
     digest = hashlib.sha256()
-    digest.update(repr([[data.digests[row] for row in rows] for rows in data.splits.values()]).encode())
+    digest.update(repr([[data.digests[position] for position in rows] for rows in data.splits.values()]).encode())
     digest.update(np.concatenate([data.targets[positions] for positions in data.splits.values()]).tobytes())
     if weights.is_file():
         with weights.open("rb") as content:

@@ -104,20 +104,20 @@ class Plan(NamedTuple):
         return self.augment if phase == "head" else self.fine_tune_augment
 
 
-def choose_image_size(config: TrainConfig, row: Backbone, typical_size: int | None) -> TrainConfig:
+def choose_image_size(config: TrainConfig, backbone: Backbone, typical_size: int | None) -> TrainConfig:
     """Sets `image_size`: the backbone's own, but at most four times what the pictures have. Sets `split_seed` as well.
 
     Args:
         config: as the user gave it; a size in it stays.
-        row: the backbone.
+        backbone: the backbone.
         typical_size: median of the pictures' shorter sides, pixels, if known.
     """
     size = config.data.image_size
     if size is None:
-        size = row.image_size
+        size = backbone.image_size
         if typical_size is not None:
             useful = -(-LARGEST_ENLARGEMENT * typical_size // SIZE_STEP) * SIZE_STEP
-            size = min(size, max(useful, row.family.smallest_size))
+            size = min(size, max(useful, backbone.family.smallest_size))
     return config.replace(image_size=size, split_seed=config.seed_of_split)
 
 

@@ -66,7 +66,7 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
             keras.backend.clear_session()
         except (tf.errors.ResourceExhaustedError, MemoryError):
             raise RunError(
-                f"The memory is too small for {inputs.row.name} at {inputs.config.data.image_size} px. Choose a "
+                f"The memory is too small for {inputs.backbone.name} at {inputs.config.data.image_size} px. Choose a "
                 f"smaller --image-size or --backbone."
             ) from None
 
@@ -139,7 +139,7 @@ def _write(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> No
 
 def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     """Builds the network, sets what the user left open, and only then begins with the run folder."""
-    folder, row, data = folder_of(inputs.config), inputs.row, inputs.data
+    folder, backbone, data = folder_of(inputs.config), inputs.backbone, inputs.data
     with strategy.scope():
         classifier = build_frozen(inputs)
     precision = chosen_precision(inputs.config.training.precision, classifier.model, strategy)
@@ -149,7 +149,7 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     plan = choose_fine_tune_augment(plan, has_cut="fine_tune" in cuts)
     config = plan.config
     millions = classifier.model.count_params() / 1e6
-    show_stage("model", f"{row.name} ({config.model.weights}), {data.reader.title}, {millions:.1f} M parameters")
+    show_stage("model", f"{backbone.name} ({config.model.weights}), {data.reader.title}, {millions:.1f} M parameters")
     show_stage("batch", describe_batch(plan.batch_size, strategy, data.kind.noun, data.kind.nouns))
     if precise.training.fine_tune_augment is None and plan.fine_tune_augment == "fresh" != plan.augment:
         show_whole_network(plan.trainable_layers)
@@ -174,7 +174,7 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
         folder,
         plan,
         data,
-        row,
+        backbone,
         classifier,
         strategy,
         precision,

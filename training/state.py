@@ -68,7 +68,7 @@ class Run:
     folder: Path
     plan: Plan
     data: Data
-    row: Backbone
+    backbone: Backbone
     classifier: Classifier
     strategy: tf.distribute.Strategy
     precision: Precision

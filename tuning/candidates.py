@@ -33,16 +33,16 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
     check_outside(config.fixed.data.data, {"--output": folder, "--cache-dir": config.fixed.run.cache_dir})
     if not (folder / "ranking.csv").exists():
         check_output(folder)
-    rows = [find(name) for name in _names(config)]
+    backbones = [find(name) for name in _names(config)]
     typical = typical_size(load_source(config.fixed.data.data, config.fixed.run.cache_dir, config.fixed.data.outside))
     candidates = []
-    for row in rows:
-        candidate = choose_image_size(config.of_run(backbone=row.name), row, typical)
+    for backbone in backbones:
+        candidate = choose_image_size(config.of_run(backbone=backbone.name), backbone, typical)
         try:
-            check_image_size(row, candidate.data.chosen_size)
-            check_available(row, config.fixed.model.weights)
+            check_image_size(backbone, candidate.data.chosen_size)
+            check_available(backbone, config.fixed.model.weights)
         except UsageError as error:
-            pass_over(row.name, error, len(rows))
+            pass_over(backbone.name, error, len(backbones))
             continue
         candidates.append(candidate)
     if not candidates:
@@ -66,5 +66,5 @@ def _names(config: TuneConfig) -> list[str]:
         if len(names) > 1:
             raise UsageError(f"--weights FILE fits one backbone; received {len(names)}. Choose one by --backbone.")
     elif config.space["backbone"] == SPACE["backbone"].values:
-        names = [row.name for row in TABLE if at_hand(row)]
+        names = [backbone.name for backbone in TABLE if at_hand(backbone)]
     return names

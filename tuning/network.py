@@ -67,8 +67,8 @@ class Network:
         """Choices of `trainable_layers`."""
         self._cuts = find_cuts(self._classifier.backbone)
         for depth in self.depths:
-            check_depth(depth, self._cuts, inputs.row.name)
-            check_learns(self._classifier, depth, inputs.row.name)
+            check_depth(depth, self._cuts, inputs.backbone.name)
+            check_learns(self._classifier, depth, inputs.backbone.name)
         self._views = max(search.space["views"])
         cuts = self._choose_cuts(config)
         views = {depth: 1 if depth and config.training.fine_tune_augment == "none" else self._views for depth in cuts}

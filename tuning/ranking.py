@@ -142,7 +142,7 @@ def _score_group(
     check_val_split(inputs.data)
     for config in candidates:
         try:
-            rows.append(_score(inputs._replace(config=config, row=find(config.model.backbone)), strategy))
+            rows.append(_score(inputs._replace(config=config, backbone=find(config.model.backbone)), strategy))
         except (UsageError, RunError, tf.errors.ResourceExhaustedError, MemoryError) as error:
             pass_over(config.model.backbone, error, num_backbones)
         keras.utils.clear_session()
@@ -151,7 +151,7 @@ def _score_group(
 
 def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     """Scores a backbone, whose features are computed or taken from the store."""
-    data, row = inputs.data, inputs.row
+    data, backbone = inputs.data, inputs.backbone
     features, pictures_per_second = _pooled_features(inputs, strategy)
     kept, train, val = kept_examples(data), data.splits["train"], data.splits["val"]
     of_train, of_val = (features[np.searchsorted(kept, positions)] for positions in (train, val))
@@ -161,17 +161,17 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     ridge, neighbours = [float(each.mean()) for each in right]
     low, high = accuracy_interval(right[0], data.groups[val])
     text = f"ridge {ridge:.1%}, neighbours {neighbours:.1%} of {len(val):,} val {data.kind.nouns}"
-    show_stage("scored", f"{row.name}: {text}; {pictures_per_second:,.0f} {data.kind.nouns} per second")
+    show_stage("scored", f"{backbone.name}: {text}; {pictures_per_second:,.0f} {data.kind.nouns} per second")
     return Ranked(
-        row.name,
+        backbone.name,
         ridge,
         low,
         high,
         neighbours,
-        row.parameters,
+        backbone.parameters,
         round(pictures_per_second, 2),
         inputs.config.data.chosen_size,
-        row.imagenet_accuracy,
+        backbone.imagenet_accuracy,
     )
 
 

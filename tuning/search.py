@@ -283,7 +283,7 @@ def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any
         if begun.exists():  # with half the batch, perhaps
             before = TrainConfig.from_file(begun)
             before = before.replace(cache_dir=config.run.cache_dir, cache_gb=config.run.cache_gb)
-            config = choose_image_size(before, inputs.row, config.data.image_size)
+            config = choose_image_size(before, inputs.backbone, config.data.image_size)
         config = config.replace(output=folder)
         show_stage("winner", "trained again, as train.py would, and measured on the test split")
         train(inputs._replace(config=config, started=time.perf_counter()), run.strategy)

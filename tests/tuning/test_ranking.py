@@ -167,7 +167,7 @@ def test_what_a_ranking_computes_a_training_finds_in_the_store(config, capsys):
     }
     inputs = load_inputs(TrainConfig.of(**places, views=1))
     classifier = build_classifier(
-        inputs.row, weights="imagenet", image_size=64, task=MULTICLASS, num_classes=3, head_units=(8,), seed=5
+        inputs.backbone, weights="imagenet", image_size=64, task=MULTICLASS, num_classes=3, head_units=(8,), seed=5
     )
     cuts = cuts_at(classifier, {"head": 0})
     frozen_inputs(classifier, cuts, {"head": 1}, inputs.config, inputs.data, store, precision="float32")
