@@ -198,7 +198,7 @@ class RunConfig(Settings):
 
 @settings
 class TrainConfig(Settings):
-    """Train an image classifier: a pretrained backbone without its top, and a new head on it."""
+    """Train a classifier: a pretrained backbone without its top, and a new head on it."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

@@ -30,7 +30,7 @@ from app.errors import RunError, UsageError
 from app.escapes import visible
 
 REASONS_SHOWN = 3
-"""Most frequent reasons for setting pictures aside that are shown."""
+"""Most frequent reasons for setting examples aside that are shown."""
 LONGEST_ERROR = 200
 """Characters of an error of a library that are shown."""
 REPOSITORY = Path(__file__).parent.parent

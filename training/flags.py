@@ -11,7 +11,7 @@ from training.folder import check_unchanged, read_begun
 
 @settings
 class TrainFlags(TrainConfig):
-    """Train an image classifier: a pretrained backbone without its top, and a new head on it."""
+    """Train a classifier: a pretrained backbone without its top, and a new head on it."""
 
     config: Path | None = None
     """Start from the settings in the config.json of a run, such as runs/NAME/config.json. Default: those below."""

@@ -44,7 +44,8 @@ def load_all(config: TuneConfig) -> list[RunInputs]:
 def check_val_split(data: Data) -> None:
     """Raises a UsageError if there is nothing to choose by."""
     if not len(data.splits["val"]):
-        raise UsageError("A search chooses by the val split, and these pictures leave none. Raise --val-fraction.")
+        nouns = data.kind.nouns
+        raise UsageError(f"A search chooses by the val split, and these {nouns} leave none. Raise --val-fraction.")
 
 
 def search_folder(config: TuneConfig) -> Path:
