@@ -90,6 +90,8 @@ class Kind(NamedTuple):
     """SHA-256 of the code of `compared_values`, part of stored keys."""
     size: Callable[[Content], int | None]
     """Measures an example in the unit of the setting that fixes the size of inputs; None if it cannot."""
+    useful_size: Callable[[int], int]
+    """Returns the largest size of inputs that is worth computing for examples of a median size."""
     cautions: Callable[[Sequence[int]], list[str]]
     """Says, from the sizes of some examples, why hardly anything can be learnt from them, in sentences."""
     show: Callable[[Inputs, Content, str], Shown]

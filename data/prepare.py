@@ -92,6 +92,12 @@ def typical_size(source: Source) -> int | None:
     return int(np.median(sizes)) if sizes else None
 
 
+def useful_size(source: Source) -> int | None:
+    """Returns the largest size of inputs that is worth computing for a source; None if its sizes cannot be told."""
+    typical = typical_size(source)
+    return None if typical is None else source.kind.useful_size(typical)
+
+
 def prepare_data(
     source: Source,
     config: TrainConfig,

@@ -83,7 +83,7 @@ def load_model(run: TrainedRun) -> "keras.Model":
     """Loads a run's model; nothing that a file asks for is executed, and no other file is opened.
 
     Returns:
-        From float32 pictures (n, image_size, image_size, 3) in [0, 255] to probabilities (n, num_outputs).
+        From what the reader of the run makes of examples, as float32, to probabilities (n, num_outputs).
 
     Raises:
         UsageError: the file is damaged, not what Keras writes, or of another run.
@@ -96,7 +96,8 @@ def load_model(run: TrainedRun) -> "keras.Model":
         check_model_file(path, most_bytes(backbones.find(run.config.model.backbone).parameters))
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         check_finite(model)
-        inputs, outputs, names = model.input_shape, model.output_shape, {part.name for part in model.operations}
+        inputs = [tuple(tensor.shape[1:]) for tensor in model.inputs]
+        outputs, names = model.output_shape, {part.name for part in model.operations}
     except RefusedFileError as error:
         raise UsageError(f"'{path}' cannot be loaded, it {error}.") from None
     except (MemoryError, tf.errors.ResourceExhaustedError):
@@ -105,8 +106,9 @@ def load_model(run: TrainedRun) -> "keras.Model":
         raise UsageError(
             f"'{path}' cannot be loaded, it is damaged or of another version of Keras ({first_line(error)})."
         ) from error
-    size, expected = run.config.data.image_size, run.task.num_outputs(len(run.class_names))
-    if inputs != (None, size, size, 3) or outputs != (None, expected) or run.cut not in {None, *names}:
+    read = [dtype.shape for dtype in run.kind.reader(run.config).inputs]
+    expected = run.task.num_outputs(len(run.class_names))
+    if inputs != read or outputs != (None, expected) or run.cut not in {None, *names}:
         raise UsageError(f"'{path}' is not the model that '{run.folder / RECORD_FILE}' tells of.")
     return model
 

@@ -20,7 +20,7 @@ class Family(NamedTuple):
     """Regular expression over layer names; layers with the same first group (or match) form a block."""
     weights_file: str
     """File that `weights="imagenet"` downloads to the folder models/ of KERAS_HOME; {name} is the backbone's name,
-    {variant} that without the family's."""
+    {variant} that without the family's. Empty where no weights are published."""
     smallest_size: int = 32
     """Least height and width of a picture, pixels."""
     builder: str = "models.applications"
@@ -140,6 +140,16 @@ def find(name: str) -> Backbone:
         if backbone.name == name:
             return backbone
     raise unknown_choice("--backbone", name, [backbone.name for backbone in TABLE])
+
+
+def check_kind(backbone: Backbone, kind: str, nouns: str) -> None:
+    """Raises a UsageError when a network is for another kind of input than `kind`, whose examples are `nouns`."""
+    if backbone.kind != kind:
+        fit = ", ".join(each.name for each in TABLE if each.kind == kind) or "none is known"
+        raise UsageError(
+            f"--backbone must be a network for {nouns} ({fit}), as these are the data; {backbone.name} is for another "
+            f"kind of input: {backbone.kind}."
+        )
 
 
 def check_image_size(backbone: Backbone, image_size: int) -> None:

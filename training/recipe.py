@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from features.cuts import Cut  # which imports Keras
 
 Phase = Literal["head", "fine_tune"]
-SIZE_STEP = 32
-"""Networks halve the picture five times: other sizes waste a part of a cell at the border."""
-LARGEST_ENLARGEMENT = 4
-"""Enlarging a picture more than this adds computation, not information."""
 
 BATCH_SIZE = 32
 """Pictures per step, of all devices together. The learning rates below are for that many; for other numbers they change
@@ -104,30 +100,30 @@ class Plan(NamedTuple):
         return self.augment if phase == "head" else self.fine_tune_augment
 
 
-def choose_image_size(config: TrainConfig, backbone: Backbone, typical_size: int | None) -> TrainConfig:
-    """Sets `image_size`: the backbone's own, but at most four times what the pictures have. Sets `split_seed` as well.
+def choose_image_size(config: TrainConfig, backbone: Backbone, useful_size: int | None) -> TrainConfig:
+    """Sets `image_size`: the backbone's own, but no more than is useful for the examples. Sets `split_seed` as well.
 
     Args:
         config: as the user gave it; a size in it stays.
         backbone: the backbone.
-        typical_size: median of the pictures' shorter sides, pixels, if known.
+        useful_size: largest that is worth computing, if known; see `Kind`.
     """
     size = config.data.image_size
     if size is None:
         size = backbone.image_size
-        if typical_size is not None:
-            useful = -(-LARGEST_ENLARGEMENT * typical_size // SIZE_STEP) * SIZE_STEP
-            size = min(size, max(useful, backbone.family.smallest_size))
+        if useful_size is not None:
+            size = min(size, max(useful_size, backbone.family.smallest_size))
     return config.replace(image_size=size, split_seed=config.seed_of_split)
 
 
-def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int) -> Plan:
+def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int, varies: bool = True) -> Plan:
     """Decides what is open: layers to fine-tune, views, epochs, learning rate of fine-tuning and batch size.
 
     Args:
         config: with what the user gave.
         cuts: of the backbone.
         num_train: training examples.
+        varies: whether examples of this kind can be varied; of others, there is one view.
 
     Raises:
         UsageError: the backbone has fewer layers than are to be trained, or nothing would learn.
@@ -165,7 +161,7 @@ def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int) -> Pla
     }
     given = config.flat()
     decided = {name: value for name, value in choices.items() if given[name] is None}
-    if "views" not in (training.augment, training.fine_tune_augment):
+    if not varies or "views" not in (training.augment, training.fine_tune_augment):
         decided["views"] = 1
     plan = Plan.of(config.replace(**decided))
     if plan.head_epochs == 0 and not plan.fine_tunes:

@@ -66,7 +66,7 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
             keras.backend.clear_session()
         except (tf.errors.ResourceExhaustedError, MemoryError):
             raise RunError(
-                f"The memory is too small for {inputs.backbone.name} at {inputs.config.data.image_size} px. Choose a "
+                f"The memory is too small for {inputs.backbone.name} at {inputs.data.reader.title}. Choose a "
                 f"smaller --image-size or --backbone."
             ) from None
 
@@ -144,7 +144,8 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
         classifier = build_frozen(inputs)
     precision = chosen_precision(inputs.config.training.precision, classifier.model, strategy)
     precise = inputs.config.replace(precision=precision)
-    plan = make_plan(precise, find_cuts(classifier.backbone), len(data.splits["train"]))
+    varies = data.kind.vary is not None
+    plan = make_plan(precise, find_cuts(classifier.backbone), len(data.splits["train"]), varies)
     cuts = choose_cuts(classifier, plan)
     plan = choose_fine_tune_augment(plan, has_cut="fine_tune" in cuts)
     config = plan.config

@@ -6,9 +6,9 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import show_stage
 from data.folder import check_outside
-from data.prepare import typical_size
+from data.prepare import useful_size
 from data.sources import load_source
-from models.backbones import TABLE, check_image_size, find
+from models.backbones import TABLE, check_image_size, check_kind, find
 from models.weights import at_hand, check_available
 from training.folder import check_output
 from training.recipe import choose_image_size
@@ -34,11 +34,13 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
     if not (folder / "ranking.csv").exists():
         check_output(folder)
     backbones = [find(name) for name in _names(config)]
-    typical = typical_size(load_source(config.fixed.data.data, config.fixed.run.cache_dir, config.fixed.data.outside))
+    source = load_source(config.fixed.data.data, config.fixed.run.cache_dir, config.fixed.data.outside)
+    useful = useful_size(source)
     candidates = []
     for backbone in backbones:
-        candidate = choose_image_size(config.of_run(backbone=backbone.name), backbone, typical)
+        candidate = choose_image_size(config.of_run(backbone=backbone.name), backbone, useful)
         try:
+            check_kind(backbone, source.kind.name, source.kind.nouns)
             check_image_size(backbone, candidate.data.chosen_size)
             check_available(backbone, config.fixed.model.weights)
         except UsageError as error:

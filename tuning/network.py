@@ -69,7 +69,8 @@ class Network:
         for depth in self.depths:
             check_depth(depth, self._cuts, inputs.backbone.name)
             check_learns(self._classifier, depth, inputs.backbone.name)
-        self._views = max(search.space["views"])
+        self._varies = self._data.kind.vary is not None
+        self._views = max(search.space["views"]) if self._varies else 1
         cuts = self._choose_cuts(config)
         views = {depth: 1 if depth and config.training.fine_tune_augment == "none" else self._views for depth in cuts}
         store = open_store(config.run.cache_dir, config.run.cache_gb)
@@ -98,11 +99,11 @@ class Network:
 
     def complete(self, config: TrainConfig) -> Plan:
         """Sets what a trial leaves open as `train.py` would."""
-        views = self._views if config.training.views is None else config.training.views
+        views = min(self._views, config.training.views or self._views)
         return choose_head_learning_rate(self._choose(config.replace(**self._given, views=views)), self._features)
 
     def _choose(self, config: TrainConfig) -> Plan:
-        plan = make_plan(config, self._cuts, len(self._data.splits["train"]))
+        plan = make_plan(config, self._cuts, len(self._data.splits["train"]), self._varies)
         return choose_fine_tune_augment(plan, has_cut=plan.trainable_layers in self._tail_inputs)
 
     @functools.cached_property

@@ -16,6 +16,10 @@ from data.kinds import Baseline, Content, Inputs, Kind, Reader, Shown, Vary
 
 TINY_SIDE = 8
 """Pixels; a smaller picture shows hardly anything."""
+SIZE_STEP = 32
+"""Networks halve the picture five times: other sizes waste a part of a cell at the border."""
+LARGEST_ENLARGEMENT = 4
+"""Enlarging a picture more than this adds computation, not information."""
 GRID = 16
 """Cells to a side for the baseline; more make it slower, not better."""
 _DECODER = code_digest(decode_picture)
@@ -50,6 +54,11 @@ def _reader(config: TrainConfig) -> Reader:
 def _shorter_side(place: Content) -> int | None:
     size = read_size(place)
     return size and min(size)
+
+
+def useful_size(shorter_side: int) -> int:
+    """Returns the largest height and width worth computing for pictures of a median shorter side, pixels."""
+    return -(-LARGEST_ENLARGEMENT * shorter_side // SIZE_STEP) * SIZE_STEP
 
 
 def _cautions(shorter_sides: Sequence[int]) -> list[str]:
@@ -101,6 +110,7 @@ KIND = Kind(
     compared_values=compared_values,
     comparison=code_digest(compared_values),
     size=_shorter_side,
+    useful_size=useful_size,
     cautions=_cautions,
     show=_show,
     vary=_vary,

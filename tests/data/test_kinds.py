@@ -13,6 +13,7 @@ from data.images.kind import KIND as IMAGE
 from data.kinds import KINDS, Kind, Reader, Shown, find_kind, kind_of, promised_kind
 from data.prepare import prepare_data
 from data.sources import Example, Source, load_source
+from models.backbones import check_kind, find
 
 WIDTH = 3
 
@@ -49,6 +50,7 @@ NUMBERS = Kind(
     compared_values=lambda signatures: signatures / np.linalg.norm(signatures, axis=1, keepdims=True),
     comparison="",
     size=lambda place: None,
+    useful_size=lambda size: size,
     cautions=lambda sizes: [],
     show=lambda inputs, place, title: Shown(Markup("<code>{}</code>").format(inputs[0].tolist()), None),
 )
@@ -135,3 +137,9 @@ def test_another_row_is_another_entry_of_the_store(numbers, tmp_path):
     examples[3] = examples[3]._replace(content=b"1,1,1")
     after = prepare_data(Source("rows", tmp_path, examples, numbers), config)
     assert before.inputs[0][3].tolist() != after.inputs[0][3].tolist() == [1, 1, 1]
+
+
+def test_a_backbone_for_another_kind_is_refused(numbers):
+    check_kind(find("vgg16"), IMAGE.name, IMAGE.nouns)
+    with pytest.raises(UsageError, match=r"for rows \(none is known\).*vgg16 is for another kind of input: image"):
+        check_kind(find("vgg16"), numbers.name, numbers.nouns)

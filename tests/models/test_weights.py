@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from app.errors import UsageError
-from models import weights
+from models import backbones, weights
 from models.backbones import find
 from models.weights import build_backbone, check_available
 
@@ -118,6 +118,14 @@ def test_without_a_network_the_error_names_what_else_can_be_done(monkeypatch, tm
         check_available(find("resnet50"), "imagenet")
     for advice in ("resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5", "--weights FILE", "efficientnet_lite0"):
         assert advice in str(error.value)
+
+
+def test_a_network_without_published_weights_has_none_at_hand_and_asks_for_no_download(monkeypatch):
+    monkeypatch.setitem(backbones.FAMILIES, "vgg16", backbones.FAMILIES["vgg16"]._replace(weights_file=""))
+    check_available(find("vgg16"), "none")
+    assert not weights.at_hand(find("vgg16"))
+    with pytest.raises(UsageError, match="must be 'none' or a weight file: vgg16 has no published weights"):
+        check_available(find("vgg16"), "imagenet")
 
 
 def test_a_download_that_breaks_off_is_explained(monkeypatch):

@@ -8,6 +8,7 @@ import pytest
 
 from app.config import TrainConfig
 from app.errors import UsageError
+from data.images.kind import useful_size
 from features.cuts import Cut, cut_before_trainable, find_cuts
 from models import backbones
 from models.backbones import find
@@ -16,7 +17,7 @@ from training import recipe
 
 
 @pytest.mark.parametrize(
-    ("backbone", "typical_size", "chosen"),
+    ("backbone", "shorter_side", "chosen"),
     [
         ("resnet50", 500, 224),
         ("resnet50", 28, 128),
@@ -25,8 +26,9 @@ from training import recipe
         ("vgg16", None, 224),
     ],
 )
-def test_the_image_size_is_the_backbones_unless_the_pictures_are_small(backbone, typical_size, chosen):
-    assert recipe.choose_image_size(TrainConfig(), find(backbone), typical_size).data.image_size == chosen
+def test_the_image_size_is_the_backbones_unless_the_pictures_are_small(backbone, shorter_side, chosen):
+    useful = shorter_side and useful_size(shorter_side)
+    assert recipe.choose_image_size(TrainConfig(), find(backbone), useful).data.image_size == chosen
 
 
 def test_a_given_size_stays():
@@ -111,6 +113,12 @@ def test_without_augmentation_there_is_one_view(cuts):
     assert recipe.make_plan(TrainConfig(), cuts, 100).views > 1
     for augment in ("none", "fresh"):
         assert recipe.make_plan(TrainConfig.of(augment=augment, views=3), cuts, 100).views == 1
+
+
+def test_what_is_not_varied_has_one_view_and_is_not_varied_anew(cuts):
+    plan = recipe.make_plan(TrainConfig.of(weights="none"), cuts, 100, varies=False)
+    assert plan.views == 1
+    assert recipe.choose_fine_tune_augment(plan, has_cut=False).fine_tune_augment == "none"
 
 
 def test_few_steps_get_a_lower_rate(cuts):
