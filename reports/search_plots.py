@@ -274,9 +274,10 @@ def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objecti
 
 
 def _best(finished: pd.DataFrame, objective: Objective) -> int:
-    """The row of the first trial with the best objective."""
-    values = finished[objective].to_numpy(float)
-    return int(values.argmax() if objective == "val_accuracy" else values.argmin())
+    """Returns the row of the best trial; ties go to the lower validation loss, as for the winner."""
+    losses = finished["val_loss"].to_numpy(float)
+    values = losses if objective == "val_loss" else -finished[objective].to_numpy(float)
+    return int(np.lexsort([losses, values])[0])
 
 
 def _numbers(values: pd.Series) -> pd.Series:
