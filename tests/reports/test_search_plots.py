@@ -151,8 +151,8 @@ def test_failed_trials_are_crosses_and_no_values():
 
 def test_of_equal_accuracies_the_lower_loss_is_marked_as_for_the_winner():
     trials = make_trials(4).assign(val_accuracy=[0.9, 0.9, 0.9, 0.8], val_loss=[0.5, 0.3, 0.4, 0.1])
-    assert "in trial 2" in texts(search_progress(trials, "val_accuracy"))
-    assert "in trial 4" in texts(search_progress(trials, "val_loss"))
+    assert "in trial 2" in texts(search_plots.search_progress(trials, "val_accuracy"))
+    assert "in trial 4" in texts(search_plots.search_progress(trials, "val_loss"))
 
 
 def test_a_panel_per_hyperparameter_marks_the_same_trial_as_best():
