@@ -14,7 +14,7 @@ from app.flags import parse_flags
 
 @settings
 class CacheFlags(Settings):
-    """List or delete decoded pictures and outputs of frozen layers, which runs keep for later ones."""
+    """List or delete decoded examples and outputs of frozen layers, which runs keep for later ones."""
 
     cache_dir: Path = DEFAULT_CACHE_DIR
     """The --cache-dir of the runs."""

@@ -75,7 +75,7 @@ def run_command(command: Callable[[], None]) -> None:
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    """Whether Python or TensorFlow, which may not be imported, ran out of memory."""
+    """Returns True if Python or TensorFlow, which may not be imported, ran out of memory."""
     return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
 
 

@@ -50,7 +50,7 @@ class DataConfig(Settings):
     Default: --seed."""
 
     resize: Resize = "crop"
-    """How a picture becomes a square: 'crop' keeps the middle, 'pad' adds black bars, 'stretch' changes proportions.
+    """Way to make a picture square: 'crop' keeps the middle, 'pad' adds black bars, 'stretch' changes proportions.
     Where what matters may lie at the border of a long picture, take one of the last two."""
 
     image_size: Annotated[int, Ge(1), Le(4096)] | None = None
@@ -79,7 +79,7 @@ class ModelConfig(Settings):
     """Weights of the backbone: 'imagenet', 'none' (random), or a .h5 or .weights.h5 file without top."""
 
     pooling: Literal["avg", "max"] = "avg"
-    """How the backbone's last feature map becomes one vector."""
+    """Pooling that turns the backbone's last feature map into one vector."""
 
     head_units: tuple[Positive, ...] = ()
     """Units of each dense layer between the pooled features and the output, such as '256 64'. Default: no such
@@ -94,7 +94,7 @@ class ModelConfig(Settings):
 
 @settings
 class TrainingConfig(Settings):
-    """How the network learns."""
+    """Training of the network."""
 
     head_epochs: Natural | None = None
     """Maximum epochs of training the head on the frozen backbone. Default: those of 4,500 steps, between 8 and 60."""
@@ -159,8 +159,8 @@ class TrainingConfig(Settings):
 
 @settings
 class RunConfig(Settings):
-    """Where and how a run happens. It is never part of `config.json`, so that a copied one cannot write into an old
-    run, and nothing in it changes a result but for rounding."""
+    """Place and manner of a run. They are never part of `config.json`, so that a copied one cannot write into an old
+    run, and none of them changes a result but for rounding."""
 
     output: Path | None = None
     """Folder of the run. Default: one below runs/, named by time, backbone and data."""

@@ -142,12 +142,12 @@ def annotation_of(field: FieldInfo) -> Any:
 
 
 class Shape(NamedTuple):
-    """How a field is typed on the command line."""
+    """Form of a field on the command line."""
 
     several: bool
-    """Whether it takes any number of values."""
+    """True if it takes any number of values."""
     is_switch: bool
-    """Whether it takes none, and is true when it is there."""
+    """True if it takes no value and is true when it is there."""
     choices: tuple[str, ...]
     """Names of which it has to be one; none if it may be something else as well."""
     metavar: str

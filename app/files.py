@@ -44,7 +44,7 @@ def open_regular(path: Path | str, follow_links: bool = True) -> BufferedReader:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Whether an error is of a full disk. TensorFlow and HDF5 have errors of their own, which say so in words."""
+    """Returns True if an error means a full disk. TensorFlow and HDF5 say so in words, in own errors."""
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return True
     return any(os.strerror(code) in str(error) for code in FULL_DISK)

@@ -31,21 +31,23 @@ def main() -> None:
 
     import_tensorflow()
     rates = measured()
-    for row in sorted(TABLE, key=lambda row: row.parameters):
-        if row.name not in rates:
-            rates[row.name] = pictures_per_second(row)
-            print(f"{row.name:<20} {rates[row.name]:8.1f} pictures/s", flush=True)
+    for backbone in sorted(TABLE, key=lambda backbone: backbone.parameters):
+        if backbone.name not in rates:
+            rates[backbone.name] = pictures_per_second(backbone)
+            print(f"{backbone.name:<20} {rates[backbone.name]:8.1f} pictures/s", flush=True)
             with MEASURED.open("w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file, lineterminator="\n")
                 writer.writerow(COLUMNS)
-                writer.writerows((row.name, f"{rates[row.name]:.3g}") for row in TABLE if row.name in rates)
+                writer.writerows(
+                    (backbone.name, f"{rates[backbone.name]:.3g}") for backbone in TABLE if backbone.name in rates
+                )
 
 
-def pictures_per_second(row: Backbone) -> float:
+def pictures_per_second(backbone: Backbone) -> float:
     """Measures one network, float32, in batches as the frozen pass has them.
 
     Args:
-        row: of the table.
+        backbone: of the table.
     """
     import keras
     import tensorflow as tf
@@ -54,9 +56,9 @@ def pictures_per_second(row: Backbone) -> float:
     from models import backbones
 
     keras.utils.clear_session()
-    backbone = backbones.build(row, row.image_size).model
-    compute = frozen_function(keras.Model(backbone.inputs[0], keras.layers.GlobalAveragePooling2D()(backbone.output)))
-    batch = tf.random.uniform((BATCH_SIZE, row.image_size, row.image_size, 3), 0, 255)
+    network = backbones.build(backbone, backbone.image_size).model
+    compute = frozen_function(keras.Model(network.inputs[0], keras.layers.GlobalAveragePooling2D()(network.output)))
+    batch = tf.random.uniform((BATCH_SIZE, backbone.image_size, backbone.image_size, 3), 0, 255)
     return BATCH_SIZE / best_seconds(lambda: compute(batch)[0], CALLS)
 
 

@@ -99,11 +99,13 @@ def _untrained(name: str) -> AnsweringModel:
         from models.classifier import build_classifier
 
         return Predictor(
-            build_classifier(row, weights="none", image_size=row.image_size, task=MULTICLASS, num_classes=10).model
+            build_classifier(
+                backbone, weights="none", image_size=backbone.image_size, task=MULTICLASS, num_classes=10
+            ).model
         )
 
-    row = find(name)
-    return AnsweringModel(tuple("abcdefghij"), MULTICLASS, IMAGE, picture_reader(row.image_size), load)
+    backbone = find(name)
+    return AnsweringModel(tuple("abcdefghij"), MULTICLASS, IMAGE, picture_reader(backbone.image_size), load)
 
 
 def _draw(folder: Path) -> list[Path]:

@@ -1,1 +1,1 @@
-"""Where a network computes: strategies, replicas, precision, memory."""
+"""Devices that a network computes on: strategies, replicas, precision, memory."""

@@ -49,8 +49,9 @@ def choose_precision(asked_for: Literal["auto"] | Precision, model: keras.Model)
 
 
 def is_rewritten(precision: Precision) -> bool:
-    """Whether TensorFlow itself rewrites frozen graphs to this precision: bfloat16 on CPUs, where layers that compute
-    in it are slower, the more so the smaller the network.
+    """Returns True if TensorFlow itself rewrites frozen graphs to this precision.
+
+    It does so with bfloat16 on CPUs. Layers that compute in it are slower there, the more so the smaller the network.
     """
     return precision == "mixed_bfloat16" and not _has_accelerator()
 
@@ -67,10 +68,10 @@ def learning_precision(model: keras.Model, precision: Precision) -> Precision:
 
 
 def _gains_on_cpus(model: keras.Model) -> bool:
-    """Whether a model is faster in bfloat16 on CPUs that have it: 2 to 3 times, if it convolves all channels together.
+    """Returns True if a model is faster in bfloat16 on CPUs that have it: 2 to 3 times, if it mixes all channels.
 
-    What convolves each by itself waits for memory: it is between 0.9 and 1.3 times as fast with its layers frozen, and
-    0.7 times when it learns.
+    A model that convolves each channel by itself waits for memory: it is between 0.9 and 1.3 times as fast with
+    its layers frozen, and 0.7 times when it learns.
     """
     layers = flat_layers(model)
     depthwise = any(
@@ -109,7 +110,7 @@ def _compute_capability(gpu: tf.config.PhysicalDevice) -> tuple[int, int]:
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 faster than float32, as Linux says; elsewhere it was not measured."""
+    """Returns True if Linux says that the CPU multiplies bfloat16 faster than float32; not measured elsewhere."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", CPU_INFO.read_text(), re.MULTILINE)
     except OSError:

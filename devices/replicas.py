@@ -38,7 +38,7 @@ class Part(NamedTuple):
 
 
 def is_shared(strategy: tf.distribute.Strategy) -> bool:
-    """Whether batches are dealt to replicas, in static shapes: where there are several, and on TPUs."""
+    """Returns True if batches are sharded over replicas, in static shapes: with several replicas, and on TPUs."""
     return strategy.num_replicas_in_sync > 1 or isinstance(strategy, tf.distribute.TPUStrategy)
 
 
@@ -57,12 +57,12 @@ def distribute(
 
 
 def has_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Whether several processes learn together."""
+    """Returns True if several processes learn together."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Whether this process is the one that writes; the first of several machines, and the only one of one."""
+    """Returns True if this process writes: the first of several, or the only one."""
     return not has_workers(strategy) or _worker_number(strategy) == 0
 
 

@@ -80,14 +80,15 @@ def table(title: str, rows: Iterable[str]) -> str:
     return "\n".join([title, "|" + "---|" * (title.count("|") - 1), *rows])
 
 
-def cells(row: Backbone) -> str:
-    rate = f"{measured()[row.name]:,.3g}" if row.name in measured() else "–"
-    return f"| `{row.name}` | {row.image_size} | {row.parameters:.1f} | {row.imagenet_accuracy:.1%} | {rate} |"
+def cells(backbone: Backbone) -> str:
+    rate = f"{measured()[backbone.name]:,.3g}" if backbone.name in measured() else "–"
+    size, accuracy = backbone.image_size, backbone.imagenet_accuracy
+    return f"| `{backbone.name}` | {size} | {backbone.parameters:.1f} | {accuracy:.1%} | {rate} |"
 
 
 def families_table() -> str:
-    families = [list(rows) for _, rows in itertools.groupby(TABLE, key=lambda row: row.module)]
-    rows = [f"{cells(first)} {', '.join(f'`{row.name}`' for row in larger)} |" for first, *larger in families]
+    families = [list(rows) for _, rows in itertools.groupby(TABLE, key=lambda backbone: backbone.module)]
+    rows = [f"{cells(first)} {', '.join(f'`{backbone.name}`' for backbone in larger)} |" for first, *larger in families]
     return table("| `--backbone` | pixels | M parameters | ImageNet top-1 | pictures per second | larger ones |", rows)
 
 

@@ -19,17 +19,15 @@ from training.learner import EpochResult, PhaseState
 
 LARGEST_SHARE = 0.05
 """Share of the time that saving may take."""
-
-
 VERSION = 3
 """Version of the file's content."""
 
 
 class Checkpoint(NamedTuple):
-    """Where a phase is."""
+    """Progress of a phase."""
 
     finished: bool
-    """Whether it is over; the model then has its best weights."""
+    """True if the phase is over; the model then has its best weights."""
     seconds: dict[str, float]
     """Seconds that each stage of the run has taken so far."""
     state: PhaseState

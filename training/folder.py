@@ -29,7 +29,7 @@ CONFIG_FILE = "config.json"
 MOST_NAME_BYTES = 100
 """Part that the data has in the name of a folder: file systems take 255, and time and backbone are in it too."""
 RUNS = Path("runs")
-"""Where runs and searches without an --output are."""
+"""Folder of runs and searches without an --output."""
 CHOSEN_WITH_DATA = {"image_size", "split_seed", "positive"}
 """Settings that are chosen when the examples are read, before the recipe."""
 CHECKPOINTS = "checkpoints"
@@ -52,7 +52,7 @@ def folder_of(config: TrainConfig) -> Path:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a run folder is complete: its `metrics.json` is written last."""
+    """Returns True if a run folder is complete: its `metrics.json` is written last."""
     return (folder / "metrics.json").exists()
 
 

@@ -32,7 +32,7 @@ from training.cuts import Use, unique_cuts
 from training.inputs import RunInputs
 
 FEATURES_SAMPLED = 1_000
-JUDGED: tuple[Split, ...] = ("val", "test")
+EVALUATED: tuple[Split, ...] = ("val", "test")
 
 
 class PhaseInputs(NamedTuple):
@@ -41,7 +41,7 @@ class PhaseInputs(NamedTuple):
     model: keras.Model
     """The layers from the inputs to the probabilities; they are those of the classifier."""
     train: Sequence[View]
-    judged: dict[Split, View]
+    evaluated: dict[Split, View]
     """Views of val and test, which are never varied."""
     vary: Vary | None
     """Variation of the inputs, anew in each epoch; None leaves them as they are."""
@@ -93,8 +93,8 @@ def whole_network(classifier: Classifier, data: Data, augment: bool = False) -> 
         augment: whether to vary them anew in each epoch.
     """
     train = View(data.inputs, data.splits["train"])
-    judged = {split: View(data.inputs, data.splits[split]) for split in JUDGED}
-    return PhaseInputs(classifier.model, [train], judged, vary_of(data) if augment else None)
+    evaluated = {split: View(data.inputs, data.splits[split]) for split in EVALUATED}
+    return PhaseInputs(classifier.model, [train], evaluated, vary_of(data) if augment else None)
 
 
 def vary_of(data: Data) -> Vary | None:
@@ -132,9 +132,9 @@ def frozen_inputs(
     """
     started = time.perf_counter()
     kept, train = kept_examples(data), by_length(data, data.splits["train"])
-    plain_positions = judged_positions = kept
+    plain_positions = evaluated_positions = kept
     if precision != "float32" and len(kept) > len(train):
-        plain_positions, judged_positions = (
+        plain_positions, evaluated_positions = (
             by_length(data, np.sort(each)) for each in (train, np.setdiff1d(kept, train))
         )
     most = max(views.values())
@@ -148,10 +148,10 @@ def frozen_inputs(
             arrays, seconds = load_or_compute(part, number, train if number else plain_positions, config, data, advance)
             computed.append(arrays)
             saved += seconds
-        judged = computed[0]
-        if judged_positions is not plain_positions:
+        evaluated = computed[0]
+        if evaluated_positions is not plain_positions:
             part = frozen_part(classifier, cuts, config, data, store, strategy, precision="float32")
-            judged, seconds = load_or_compute(part, 0, judged_positions, config, data, advance)
+            evaluated, seconds = load_or_compute(part, 0, evaluated_positions, config, data, advance)
             saved += seconds
     how = f"{saved:.1f} seconds saved by the cache"
     if not saved:
@@ -174,7 +174,10 @@ def frozen_inputs(
                 View(plain, places_of(learnt_from, plain_positions)),
                 *(View(tensors, varied_rows) for tensors in varied),
             ],
-            {split: View(judged[cut.layer], places_of(data.splits[split], judged_positions)) for split in JUDGED},
+            {
+                split: View(evaluated[cut.layer], places_of(data.splits[split], evaluated_positions))
+                for split in EVALUATED
+            },
             vary=None,
         )
     return inputs

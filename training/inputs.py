@@ -35,7 +35,7 @@ class RunInputs(NamedTuple):
     started: float
     """Value of `time.perf_counter` when the run began, seconds."""
     seconds: float
-    """How long the preparation took."""
+    """Duration of the preparation, seconds."""
 
 
 def load_inputs(config: TrainConfig) -> RunInputs:

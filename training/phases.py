@@ -174,13 +174,13 @@ def _learn(
 
         def on_epoch(result: EpochResult) -> None:
             _record_epochs(run, [result])
-            judged = result.accuracy if result.val_accuracy is None else result.val_accuracy
-            advance(1, f"{'' if result.val_accuracy is None else 'val '}accuracy {judged:.1%}")
+            accuracy = result.accuracy if result.val_accuracy is None else result.val_accuracy
+            advance(1, f"{'' if result.val_accuracy is None else 'val '}accuracy {accuracy:.1%}")
 
         return learner.train(
             phase,
             examples(data, "train", inputs.train, config.training.class_weights),
-            examples(data, "val", [inputs.judged["val"]], config.training.class_weights)
+            examples(data, "val", [inputs.evaluated["val"]], config.training.class_weights)
             if len(data.splits["val"])
             else None,
             run.plan,

@@ -1,4 +1,4 @@
-"""The settings a user leaves open: chosen from the backbone, the pictures and their number, each with its reason."""
+"""The settings a user leaves open: chosen from the backbone, the examples and their number, each with its reason."""
 
 import math
 from collections.abc import Sequence
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 Phase = Literal["head", "fine_tune"]
 
 BATCH_SIZE = 32
-"""Pictures per step, of all devices together. The learning rates below are for that many; for other numbers they change
+"""Examples per step, of all devices together. The learning rates below are for that many; for other numbers they change
 as the noise of the gradients does: in proportion for sgd (Goyal et al., 2017), by the square root for optimizers that
-divide by the size of the gradient (Malladi et al., NeurIPS 2022). On the animals, the head of 128 and of 512 pictures
+divide by the size of the gradient (Malladi et al., NeurIPS 2022). On the animals, the head of 128 and of 512 examples
 ends, by the square root, at the validation loss of 32, 0.072 and 0.071; at the rate of 32 it ends at 0.071, in twice
 the epochs, and at 0.085; in proportion, at 0.077 and 0.092."""
 HEAD_STEPS = 4_500
@@ -29,7 +29,7 @@ HEAD_LEARNING_RATE = 1e-3
 """The rate is for features of standard deviation 1, and more in proportion for narrower ones, which need larger
 weights for the same effect: Adam moves every weight by about the learning rate. 1e-3, right for CIFAR-10 on MobileNet
 (deviation 1.06), leaves the animals on EfficientNet-Lite0 (0.5) a third above the validation loss that 3e-3 reaches;
-and 3e-3 ends an eighth above it on CIFAR-10, after learning the pictures by heart. So do more steps."""
+and 3e-3 ends an eighth above it on CIFAR-10, after learning the examples by heart. So do more steps."""
 LEAST_SPREAD = 0.1
 """A network of which hardly anything gets through is not mended by a learning rate of 1."""
 
@@ -39,9 +39,9 @@ equals: on the animals, a fifth of the work gets 0.2 points more right than an e
 textures, which are the same everywhere: on CIFAR-10, a third ends at the accuracy of a seventh, in three times the
 time."""
 FINE_TUNE_EPOCHS = 2
-FINE_TUNE_LEAST_PICTURES = 1_000
+FINE_TUNE_LEAST_EXAMPLES = 1_000
 """With fewer to train on, only the head learns, unless layers to train are asked for. On 245 photos and on 250 and 500
-pictures of CIFAR-10, rates from 1e-5 to 3e-4 lowered the head's validation loss by less than 4 %, or not at all."""
+examples of CIFAR-10, rates from 1e-5 to 3e-4 lowered the head's validation loss by less than 4 %, or not at all."""
 FINE_TUNE_LEARNING_RATE = 1e-4
 FINE_TUNE_STEPS = 250
 """The rate is for at least that many steps, and less in proportion for fewer: Adam moves every weight by about the
@@ -92,11 +92,11 @@ class Plan(NamedTuple):
 
     @property
     def fine_tunes(self) -> bool:
-        """Whether there is a fine-tuning phase."""
+        """True if there is a fine-tuning phase."""
         return self.fine_tune_epochs > 0 and self.trainable_layers != 0
 
     def augment_of(self, phase: Phase) -> Augment:
-        """How the examples of a phase are varied."""
+        """Returns the way in which the examples of a phase are varied."""
         return self.augment if phase == "head" else self.fine_tune_augment
 
 
@@ -138,7 +138,7 @@ def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int, varies
         fine_tune_learning_rate = FROM_SCRATCH_LEARNING_RATE * factor
     else:
         steps_per_epoch = -(-num_train // batch_size)
-        enough = num_train >= FINE_TUNE_LEAST_PICTURES or model.trainable_layers is not None
+        enough = num_train >= FINE_TUNE_LEAST_EXAMPLES or model.trainable_layers is not None
         trainable_layers = _layers_to_fine_tune(cuts)
         if trainable_layers == 0 and model.trainable_layers is None:
             show_stage(
@@ -219,7 +219,7 @@ def choose_head_learning_rate(plan: Plan, features: np.ndarray | None) -> Plan:
 
 
 def batch_factor(optimizer: Optimizer, batch_size: int) -> float:
-    """Returns the factor on the learning rates that were found for `BATCH_SIZE` pictures per step."""
+    """Returns the factor on the learning rates that were found for `BATCH_SIZE` examples per step."""
     ratio = batch_size / BATCH_SIZE
     return ratio if optimizer == "sgd" else ratio**0.5
 

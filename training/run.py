@@ -27,7 +27,7 @@ from reports.report import write_report
 from reports.tensorboard import Board
 from training.cuts import choose_cuts, show_whole_network
 from training.folder import CONFIG_FILE, as_asked, begin, checkpoints_of, clean_up, folder_of, forget, read_begun_with
-from training.frozen import JUDGED, PhaseInputs, build_frozen, examples, frozen_inputs, whole_network
+from training.frozen import EVALUATED, PhaseInputs, build_frozen, examples, frozen_inputs, whole_network
 from training.inputs import RunInputs, inputs_digest
 from training.learner import BatchTooLargeError
 from training.memory import check_room
@@ -111,7 +111,7 @@ def _finish(run: Run) -> Path:
     fine_tune(run, inputs)
     with run.clock.timed("evaluate"):
         temperature = _calibrate(run, inputs)
-        outputs = _predict(run, inputs, JUDGED)
+        outputs = _predict(run, inputs, EVALUATED)
     if is_chief(run.strategy):
         _write(run, outputs, temperature)
     wait_for_workers(run.strategy)
@@ -260,11 +260,11 @@ def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]
     phase = _exact_phase(run)
     final = inputs[phase] if phase else whole_network(run.classifier, run.data)
     model, _, views, _ = final
-    judged = {split: views[split] for split in splits if len(views[split].rows)}
+    evaluated = {split: views[split] for split in splits if len(views[split].rows)}
     # For a TPU, the processor beside it measures.
     strategy = None if isinstance(run.strategy, tf.distribute.TPUStrategy) else run.strategy
-    with progress_bar("evaluate", sum(len(view.rows) for view in judged.values())) as advance:
-        return {split: apply_model(model, view, advance, strategy) for split, view in judged.items()}
+    with progress_bar("evaluate", sum(len(view.rows) for view in evaluated.values())) as advance:
+        return {split: apply_model(model, view, advance, strategy) for split, view in evaluated.items()}
 
 
 def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> keras.Model:

@@ -22,14 +22,14 @@ from training.recipe import Phase, Plan
 
 
 class Clock:
-    """How long each stage of a run takes, in this process and in those before."""
+    """Seconds that each stage of a run takes, in this process and in those before."""
 
     def __init__(self, started: float, prepare: float):
         """Starts with the preparation, which is over.
 
         Args:
             started: value of `time.perf_counter` when this process began with the run.
-            prepare: how long the preparation took, seconds.
+            prepare: duration of the preparation, seconds.
         """
         self._running = {"total": started}
         self._own = dict.fromkeys(("total", "prepare", "features", "head", "fine_tune", "evaluate"), 0.0)
@@ -75,7 +75,7 @@ class Run:
     """Number format in which the network learns."""
     store: Store
     cuts: dict[Phase, Cut]
-    """Where the network is cut in each phase."""
+    """Cut of the network in each phase."""
     epochs: list[EpochResult]
     """Every epoch so far, of both phases."""
     clock: Clock

@@ -1,4 +1,4 @@
-"""All of a ranking that needs no TensorFlow: which backbones it compares, and at which size of picture."""
+"""All of a ranking that needs no TensorFlow: which backbones it compares, and at which size of input."""
 
 from pathlib import Path
 

@@ -231,7 +231,7 @@ class Network:
     def _examples(self, inputs: PhaseInputs, plan: Plan, views: int) -> tuple[Examples, Examples]:
         class_weights = plan.config.training.class_weights
         train = examples(self._data, "train", inputs.train[:views], class_weights)
-        return train, examples(self._data, "val", [inputs.judged["val"]], class_weights)
+        return train, examples(self._data, "val", [inputs.evaluated["val"]], class_weights)
 
 
 def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:

@@ -96,7 +96,7 @@ def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, st
     console.print(ranking_table(ranking))
     best = ranking.iloc[0]
     interval = f"{best['ridge_low']:.1%} and {best['ridge_high']:.1%}"
-    text = f"{num_val:,} val pictures put the best between {interval} (95 % interval): smaller differences mean little"
+    text = f"{num_val:,} val examples put the best between {interval} (95 % interval): smaller differences mean little"
     show_stage("ranking", text)
     show_stage("go on", train_command(config, best["backbone"]))
     show_stage("done", f"{time.perf_counter() - started:.0f} seconds; ranking folder: {folder}")

@@ -26,7 +26,7 @@ class Dimension(NamedTuple):
     """Choices, or the lowest and the highest value of a range."""
     help: str
     sampling: Literal["log", "linear"] | None = None
-    """How a range is drawn from; None for choices."""
+    """Scale on which a range is sampled; None for choices."""
     phase: Literal["head", "fine_tune"] | None = None
     """The phase that it belongs to; it is drawn only for trials that are decided by that phase."""
 
@@ -64,7 +64,7 @@ NOT_SEARCHED = ("augment", "layer_decay", "resume", "checkpoint_seconds", "tenso
 
 @settings
 class SearchConfig(Settings):
-    """How the hyperparameters are searched."""
+    """Settings of the search itself."""
 
     oracle: Literal["random", "bayesian", "hyperband", "grid"] = "random"
     """KerasTuner's oracle that proposes the trials. A trial of a head takes less time than bayesian takes to propose
@@ -102,7 +102,7 @@ class SearchConfig(Settings):
 
     @property
     def has_workers(self) -> bool:
-        """Whether other processes run the trials."""
+        """True if other processes run the trials."""
         return self.cluster is not None or (self.workers or 1) > 1
 
 

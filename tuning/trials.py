@@ -13,7 +13,7 @@ Job = Sequence[Numbered]
 
 
 class Outcome(NamedTuple):
-    """How a trial went."""
+    """Outcome of a trial."""
 
     status: str
     """'done' or 'failed'."""

@@ -133,7 +133,7 @@ def test_the_ends_are_cuts():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-def test_every_backbone_can_be_cut_in_its_last_third(row):
-    shares = [cut.share_after for cut in find_cuts(backbones.build(row, row.image_size).model)]
+@pytest.mark.parametrize("backbone", TABLE, ids=lambda backbone: backbone.name)
+def test_every_backbone_can_be_cut_in_its_last_third(backbone):
+    shares = [cut.share_after for cut in find_cuts(backbones.build(backbone, backbone.image_size).model)]
     assert [share for share in shares if 0.02 < share < 0.34]

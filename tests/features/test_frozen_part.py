@@ -175,9 +175,9 @@ def test_a_model_is_applied_in_order_in_inference_mode(lite, view):
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
-def check_structure(row: Backbone) -> None:
+def check_structure(backbone: Backbone) -> None:
     """Builds a network twice: the second has other names for what has no name of its own."""
-    texts = [structure(backbones.build(row, max(64, row.family.smallest_size)).model) for _ in range(2)]
+    texts = [structure(backbones.build(backbone, max(64, backbone.family.smallest_size)).model) for _ in range(2)]
     assert texts[0] == texts[1]
     assert " at 0x" not in texts[0]
 
@@ -188,9 +188,9 @@ def test_the_structure_of_a_network_does_not_depend_on_generated_names(name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: row.name)
-def test_the_structure_of_every_network_does_not_depend_on_generated_names(row):
-    check_structure(row)
+@pytest.mark.parametrize("backbone", TABLE, ids=lambda backbone: backbone.name)
+def test_the_structure_of_every_network_does_not_depend_on_generated_names(backbone):
+    check_structure(backbone)
 
 
 @pytest.mark.parametrize("after", [32, 64])

@@ -76,7 +76,7 @@ def inputs_at_cuts(classifier: Classifier, data, store: Store) -> dict[str, Phas
 def curve(inputs: PhaseInputs, data) -> list[float]:
     examples = [
         Examples([view], data.targets[SPLITS[split]], np.ones(len(view.rows), np.float32))
-        for split, view in (("train", inputs.train[0]), ("val", inputs.judged["val"]))
+        for split, view in (("train", inputs.train[0]), ("val", inputs.evaluated["val"]))
     ]
     plan = Plan.of(TrainConfig.of(batch_size=8, seed=0))
     result = Learner(inputs.model, BINARY, "adam").train("head", *examples, plan, epochs=3, learning_rate=0.01)
@@ -116,7 +116,7 @@ def test_ragged_tensors_come_back_from_the_store_as_they_were_computed(data, tmp
     np.testing.assert_array_equal(first.values, second.values)
     classifier = build()
     for split in ("val", "test"):
-        view = warm["fine_tune"].judged[split]
+        view = warm["fine_tune"].evaluated[split]
         behind = apply_model(warm["fine_tune"].model, view)
         whole = apply_model(classifier.model, View(data.inputs, SPLITS[split]))
         np.testing.assert_allclose(behind, whole, atol=1e-6)

@@ -141,17 +141,17 @@ def test_what_a_network_here_consists_of_may_be_loaded(name, tmp_path):
 
 @pytest.mark.slow
 def test_what_any_family_consists_of_may_be_loaded(tmp_path):
-    smallest = {row.module: row.name for row in sorted(TABLE, key=lambda row: -row.parameters)}
+    smallest = {backbone.module: backbone.name for backbone in sorted(TABLE, key=lambda backbone: -backbone.parameters)}
     for name in smallest.values():
         _check_backbone(name, tmp_path)
 
 
 def _check_backbone(name: str, folder: Path) -> None:
-    row = find(name)
-    size = max(32, row.family.smallest_size)
+    backbone = find(name)
+    size = max(32, backbone.family.smallest_size)
     options = {"task": MULTICLASS, "num_classes": 3, "head_units": (4,), "dropout": 0.1, "pooling": "max"}
-    build_classifier(row, weights="none", image_size=size, **options).model.save(folder / "model.keras")
-    check_model_file(folder / "model.keras", most_bytes(row.parameters))
+    build_classifier(backbone, weights="none", image_size=size, **options).model.save(folder / "model.keras")
+    check_model_file(folder / "model.keras", most_bytes(backbone.parameters))
 
 
 @pytest.mark.parametrize("damage", [lambda content: content[:999], lambda content: b"", lambda content: b"no zip"])

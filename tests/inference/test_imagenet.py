@@ -16,7 +16,10 @@ from models.backbones import TABLE, Backbone, find
 from tests.weight_files import files_asked_for
 
 QUICK = {"mobilenet", "mobilenetv3small", "efficientnetb0", "nasnetmobile"}
-ROWS = [pytest.param(row, id=row.name, marks=() if row.name in QUICK else pytest.mark.slow) for row in TABLE[1:]]
+ROWS = [
+    pytest.param(backbone, id=backbone.name, marks=() if backbone.name in QUICK else pytest.mark.slow)
+    for backbone in TABLE[1:]
+]
 
 
 @pytest.fixture(autouse=True)
@@ -89,6 +92,6 @@ def test_without_a_network_the_error_names_the_file_with_top(monkeypatch, tmp_pa
         of_backbone("resnet50", "imagenet")
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_the_weights_file_with_top_is_the_one_keras_asks_for(row: Backbone, monkeypatch):
-    assert files_asked_for(row, row.image_size, True, monkeypatch) == [row.weights_file_with_top]
+@pytest.mark.parametrize("backbone", ROWS)
+def test_the_weights_file_with_top_is_the_one_keras_asks_for(backbone: Backbone, monkeypatch):
+    assert files_asked_for(backbone, backbone.image_size, True, monkeypatch) == [backbone.weights_file_with_top]

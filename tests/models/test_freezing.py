@@ -50,8 +50,8 @@ def test_without_pretrained_weights_the_statistics_follow_within_a_few_steps(cla
 
 
 def test_training_moves_what_learns_and_nothing_else():
-    row = find("efficientnet_lite0")
-    classifier = build_classifier(row, weights="imagenet", image_size=32, task=BINARY, num_classes=2)
+    backbone = find("efficientnet_lite0")
+    classifier = build_classifier(backbone, weights="imagenet", image_size=32, task=BINARY, num_classes=2)
     set_trainable(classifier.backbone.layers, 11)
     before = {layer.name: layer.get_weights() for layer in classifier.backbone.layers}
     classifier.model.compile("adam", "binary_crossentropy")

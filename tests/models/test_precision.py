@@ -64,8 +64,8 @@ def test_layers_are_float32_again_after_an_error(mobilenet):
 
 def test_pixels_are_prepared_in_float32():
     """Of 255 levels, bfloat16 tells 128 and more apart only in steps."""
-    row = find("efficientnetb0")
-    model = backbones.build(row, 32).model
+    backbone = find("efficientnetb0")
+    model = backbones.build(backbone, 32).model
     tensor = next(layer for layer in model.layers if isinstance(layer, keras.layers.Normalization)).output
     pixels = np.linspace(0, 255, 32 * 32 * 3, dtype=np.float32).reshape(1, 32, 32, 3)
     prepare = keras.Model(model.inputs[0], tensor)

@@ -47,7 +47,7 @@ def _strip_to_legacy_weights(path):
 
 
 def test_efficientnet_computes_the_same_from_a_file_as_from_a_download(tmp_path, monkeypatch, pictures):
-    row = find("efficientnetb0")
+    backbone = find("efficientnetb0")
     published = keras.applications.EfficientNetB0(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3))
     normalization = next(layer for layer in published.layers if isinstance(layer, keras.layers.Normalization))
     mean, variance, count = normalization.get_weights()
@@ -58,8 +58,8 @@ def test_efficientnet_computes_the_same_from_a_file_as_from_a_download(tmp_path,
     published.save_weights(path)
 
     monkeypatch.setattr("keras.src.applications.efficientnet.file_utils.get_file", lambda *_, **__: str(path))
-    downloaded = build_backbone(row, SIZE, "imagenet").model
-    local = build_backbone(row, SIZE, str(path)).model
+    downloaded = build_backbone(backbone, SIZE, "imagenet").model
+    local = build_backbone(backbone, SIZE, str(path)).model
     expected = downloaded(pictures, training=False).numpy()
     np.testing.assert_allclose(local(pictures, training=False), expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
@@ -138,12 +138,12 @@ def test_a_download_that_breaks_off_is_explained(monkeypatch):
 
 
 def test_weights_in_the_folder_of_keras_need_no_network(monkeypatch, tmp_path):
-    row = find("resnet50")
+    backbone = find("resnet50")
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     monkeypatch.setattr(weights, "DOWNLOAD_HOST", "localhost.invalid")
     (tmp_path / "models").mkdir()
-    (tmp_path / "models" / row.weights_file).touch()
-    check_available(row, "imagenet")
+    (tmp_path / "models" / backbone.weights_file).touch()
+    check_available(backbone, "imagenet")
 
 
 @pytest.mark.network

@@ -42,7 +42,7 @@ def curve(inputs: PhaseInputs, classifier: Classifier, plan: Plan, data) -> list
     set_trainable(classifier.backbone.layers, plan.trainable_layers)
     train_targets, val_targets = (data.targets[data.splits[split]] for split in ("train", "val"))
     examples = Examples(inputs.train, train_targets, np.ones(len(train_targets), np.float32))
-    val = Examples([inputs.judged["val"]], val_targets, np.ones(len(val_targets), np.float32))
+    val = Examples([inputs.evaluated["val"]], val_targets, np.ones(len(val_targets), np.float32))
     settings = {"epochs": plan.fine_tune_epochs, "learning_rate": 1e-4, "vary": inputs.vary}
     result = Learner(inputs.model, data.task, "adam").train("fine_tune", examples, val, plan, **settings)
     return [(epoch.loss, epoch.val_loss) for epoch in result.epochs]

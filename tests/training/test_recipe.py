@@ -68,9 +68,9 @@ def test_fine_tuning_starts_where_the_fewest_numbers_cross(backbone, cut):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", backbones.TABLE, ids=lambda row: row.name)
-def test_every_backbone_has_layers_to_fine_tune(row):
-    found = find_cuts(backbones.build(row, row.image_size).model)
+@pytest.mark.parametrize("backbone", backbones.TABLE, ids=lambda backbone: backbone.name)
+def test_every_backbone_has_layers_to_fine_tune(backbone):
+    found = find_cuts(backbones.build(backbone, backbone.image_size).model)
     chosen = recipe.make_plan(TrainConfig(), found, 5000)
     (share,) = {cut.share_after for cut in found if cut.layers_after == chosen.trainable_layers} or {0.0}
     assert 0.03 < share < 0.25

@@ -207,12 +207,12 @@ def test_what_cannot_run_is_passed_over_with_the_reason(config, capsys, monkeypa
     for module in ("tuning.candidates", "training.inputs"):
         monkeypatch.setattr(f"{module}.check_available", lambda *_: None)
 
-    def build(row, **settings):
-        if row.name == "mobilenet":
+    def build(backbone, **settings):
+        if backbone.name == "mobilenet":
             raise UsageError("its weights do not fit")
-        if row.name == "vgg16":
+        if backbone.name == "vgg16":
             raise MemoryError
-        return build_classifier(row, **settings)
+        return build_classifier(backbone, **settings)
 
     monkeypatch.setattr("training.frozen.build_classifier", build)
     table = pd.read_csv(run(config) / "ranking.csv")

@@ -194,8 +194,8 @@ def test_a_search_does_not_go_on_with_other_pictures(make_folder, tmp_path):
 
 def test_every_default_depth_has_something_to_learn():
     """ResNet50V2 ends in a BatchNorm that belongs to no block, and learns nothing."""
-    row = find("resnet50v2")
-    parts = build_backbone(row, 32, "none")
+    backbone = find("resnet50v2")
+    parts = build_backbone(backbone, 32, "none")
     layers, counts = parts.model.layers, last_blocks(parts.blocks)
     assert len(counts) == 3
     for count in counts[1:]:

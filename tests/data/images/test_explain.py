@@ -18,16 +18,16 @@ from tasks.classification import BINARY, MULTICLASS
 from tests.reports.read_page import text_of
 from tests.small_runs import make_run
 
-SMALLEST = {row.module: row for row in sorted(TABLE, key=lambda row: -row.parameters)}
+SMALLEST = {backbone.module: backbone for backbone in sorted(TABLE, key=lambda backbone: -backbone.parameters)}
 """The smallest network of each family."""
 QUICK = ("vgg16", "resnet", "mobilenet", "efficientnet_lite")
 
 
 def build(module: str, task: str = MULTICLASS, **settings):
     """A network of random weights whose last feature map has several places, and three pictures."""
-    row = SMALLEST[module]
-    size = 2 * row.family.smallest_size
-    classifier = build_classifier(row, weights="none", image_size=size, task=task, num_classes=3, **settings)
+    backbone = SMALLEST[module]
+    size = 2 * backbone.family.smallest_size
+    classifier = build_classifier(backbone, weights="none", image_size=size, task=task, num_classes=3, **settings)
     noise = np.random.default_rng(0)
     classifier.head.set_weights([noise.normal(size=array.shape) for array in classifier.head.get_weights()])
     return classifier, noise.integers(0, 256, (3, size, size, 3), dtype=np.uint8)
