@@ -186,7 +186,7 @@ print(f"Trials of equal batch size and shape, which learn together: {', '.join(m
 
 # %%
 winner = json.loads((folder / "best_config.json").read_text())
-default = vars(TrainConfig())
+default = TrainConfig().flat()
 pd.DataFrame(
     [(name, winner[name], default[name]) for name in (*varied, "image_size")],
     columns=["setting", "winner", "default (None: chosen by the data)"],

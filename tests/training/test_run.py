@@ -273,10 +273,10 @@ def test_what_diverges_before_anything_is_learnt_is_an_error(make_folder, tmp_pa
 def test_too_large_a_batch_is_halved_until_it_fits(make_folder, tmp_path, monkeypatch, capsys, given):
     root, train_phase = make_folder(), Learner.train
 
-    def train_with_little_memory(learner, phase, train, val, config, **settings):
-        if phase == "fine_tune" and config.training.batch_size > 3:
+    def train_with_little_memory(learner, phase, train, val, plan, **settings):
+        if phase == "fine_tune" and plan.batch_size > 3:
             raise BatchTooLargeError
-        return train_phase(learner, phase, train, val, config, **settings)
+        return train_phase(learner, phase, train, val, plan, **settings)
 
     fixed = pretrained(head_epochs=2, fine_tune_epochs=1, trainable_layers=6, **given)
     with monkeypatch.context() as patch:
@@ -298,10 +298,10 @@ def test_a_resumed_run_halves_its_batch_as_one_that_was_never_stopped(make_folde
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    def train_with_little_memory(learner, phase, train, val, config, **settings):
-        if config.training.batch_size > 6:
+    def train_with_little_memory(learner, phase, train, val, plan, **settings):
+        if plan.batch_size > 6:
             raise BatchTooLargeError
-        return train_phase(learner, phase, train, val, config, **settings)
+        return train_phase(learner, phase, train, val, plan, **settings)
 
     monkeypatch.setattr(Learner, "train", stopped)
     with pytest.raises(KeyboardInterrupt), open_folder(TrainConfig.of(**settings, **places)) as config:
