@@ -66,7 +66,7 @@ def main() -> None:
     check_outside(run.config.data.data, {"--output": flags.output} if flags.output else {})
     check_folders(folders.values())
     sample = read_sample(run, flags.sample, flags.sample_size, flags.cache_dir)
-    show_stage("sample", f"{counted(len(sample.paths), 'picture', 'pictures')} to compare on")
+    show_stage("sample", f"{counted(len(sample.paths), run.kind.noun, run.kind.nouns)} to compare on")
     import_tensorflow()
     from exports.run import export_run
 

@@ -55,7 +55,7 @@ def main() -> None:
     show_stage("files", counted(len(files), "file", "files"))
     known = count_learnt_from(run, files) if run else 0
     if known:
-        warned = "of them are of the folder that the model learnt from; expect it to do worse on new pictures"
+        warned = "of them are of the folder that the model learnt from; expect it to do worse on new ones"
         show_stage("warning", f"{known:,} {warned}")
     import_tensorflow()
     from inference.predict_files import predict_files

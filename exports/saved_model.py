@@ -1,4 +1,4 @@
-"""A SavedModel with two signatures: TensorFlow alone answers with it, from pixels or from the bytes of files."""
+"""A SavedModel with a signature or two: TensorFlow alone answers with it, from tensors or from the bytes of files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,15 +15,18 @@ from tasks.table import Task
 ENCODED = "serving_default"
 """Signature that takes files as they are, so that a server has nothing to prepare."""
 PICTURES = "pictures"
+DECODERS = {"image": decode_picture}
+"""Kinds of input that TensorFlow can read, and how; other models have no signature that takes files."""
 DECODED_AT_ONCE = 4
 """Files of a batch that are decoded in parallel; each may have 100 million pixels."""
 
 
 def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> None:
-    """Writes the SavedModel: both signatures return 'labels', string (n,), and 'probabilities', (n, num_classes)."""
+    """Writes the SavedModel: all signatures return 'labels', string (n,), and 'probabilities', (n, num_classes)."""
     size, resize = run.config.data.chosen_size, run.config.data.resize
+    shape = run.kind.reader(run.config).inputs[0].shape
 
-    @tf.function(input_signature=[tf.TensorSpec((None, size, size, 3), tf.float32, name="pictures")], autograph=False)
+    @tf.function(input_signature=[tf.TensorSpec((None, *shape), tf.float32, name="pictures")], autograph=False)
     def answer_pictures(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = compute(pictures)["probabilities"]
         return {"labels": name_labels(probabilities, run.class_names, run.task), "probabilities": probabilities}
@@ -31,14 +34,15 @@ def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> 
     @tf.function(input_signature=[tf.TensorSpec((None,), tf.string, name="encoded")], autograph=False)
     def answer_encoded(encoded: tf.Tensor) -> dict[str, tf.Tensor]:
         pictures = tf.map_fn(
-            lambda content: decode_picture(content, size, resize),
+            lambda content: DECODERS[run.kind.name](content, size, resize),
             encoded,
-            fn_output_signature=tf.TensorSpec((size, size, 3), tf.float32),
+            fn_output_signature=tf.TensorSpec(shape, tf.float32),
             parallel_iterations=DECODED_AT_ONCE,
         )
         return answer_pictures(pictures)
 
-    tf.saved_model.save(tf.Module(), str(folder), signatures={ENCODED: answer_encoded, PICTURES: answer_pictures})
+    signatures = {ENCODED: answer_encoded} if run.kind.name in DECODERS else {}
+    tf.saved_model.save(tf.Module(), str(folder), signatures={**signatures, PICTURES: answer_pictures})
 
 
 def name_labels(probabilities: tf.Tensor, class_names: tuple[str, ...], task: Task) -> tf.Tensor:

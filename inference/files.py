@@ -16,7 +16,7 @@ from joblib import cpu_count
 from app.errors import UsageError, did_you_mean
 from data.content import UnreadableError, content_of
 from data.folder import files_below, is_leftover
-from data.kinds import Inputs, Reader
+from data.kinds import Content, Inputs, Reader
 from data.sources import natural_order
 
 BATCHES_AHEAD = 2
@@ -33,6 +33,13 @@ class FoundFile(NamedTuple):
     """Why it holds no picture; None as long as it may hold one."""
     within: Path | None = None
     """Folder, named without links, that a link may not lead out of; None where the user named the file itself."""
+    content: bytes | None = None
+    """The example itself where a source has it without a file; `path` only names it then."""
+
+    @property
+    def place(self) -> Content:
+        """File or bytes to read."""
+        return self.path if self.content is None else self.content
 
 
 class Batch(NamedTuple):
@@ -79,7 +86,7 @@ def read_batches(files: Iterable[FoundFile], reader: Reader, batch_size: int) ->
         if file.reason:
             return file, None
         try:
-            with content_of(file.path, file.within) as content:
+            with content_of(file.place, file.within) as content:
                 return file, reader.read(content)
         except UnreadableError as error:
             return file._replace(reason=str(error)), None

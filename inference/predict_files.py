@@ -13,6 +13,7 @@ from rich.text import Text
 
 from app.errors import UsageError
 from app.terminal import common_reasons, console, counted, make_table, progress_bar, show_stage
+from data.kinds import Kind
 from features.forward_pass import BATCH_SIZE
 from inference.answer_table import PROBABILITY, answer_table, csv_writer, labels_of
 from inference.answering import AnsweringModel
@@ -54,7 +55,8 @@ def predict_files(
         first, *others = batch.inputs
         return batch, model((first, *others) if others else first) if len(first) else nothing
 
-    summary = Summary(network.task, top)
+    kind = network.kind
+    summary = Summary(network.task, kind, top)
     started = time.perf_counter()
     with (
         csv_writer(csv) as write,
@@ -72,18 +74,19 @@ def predict_files(
     summary.show(seconds)
     if csv is not None:
         show_stage("table", str(csv))
-    if not summary.pictures:
+    if not summary.answered:
         files_are = "The file is no" if len(files) == 1 else f"None of the {len(files):,} files is a"
-        raise UsageError(f"{files_are} readable picture. Name pictures, or folders of them.")
+        raise UsageError(f"{files_are} readable {kind.noun}. Name {kind.nouns}, or folders of them.")
     return seconds
 
 
 class Summary:
     """The first answers and counts of all, collected while they come, for the terminal."""
 
-    def __init__(self, task: Task, top: int):
-        """Starts without answers; `top` is how many classes are shown for a picture, the answer included."""
+    def __init__(self, task: Task, kind: Kind, top: int):
+        """Starts without answers; `top` is how many classes are shown for a file, the answer included."""
         self._task = task
+        self._kind = kind
         self._top = top
         self._first: list[tuple[str, ...]] = []
         self._count = self._unknown = 0
@@ -91,8 +94,8 @@ class Summary:
         self._reasons: Counter[str] = Counter()
 
     @property
-    def pictures(self) -> int:
-        """Number of files that are pictures."""
+    def answered(self) -> int:
+        """Number of files that could be read."""
         return self._count - self._reasons.total()
 
     def add(self, table: pd.DataFrame) -> None:
@@ -124,8 +127,10 @@ class Summary:
         if self._reasons:
             unreadable = counted(self._reasons.total(), "file", "files")
             show_stage("unreadable", f"{unreadable}: {common_reasons(self._reasons)}")
-        rate = f", {self.pictures / seconds:,.0f} per second" if self.pictures > 1 else ""
-        show_stage("done", f"{counted(self.pictures, 'picture', 'pictures')} in {seconds:.1f} seconds{rate}")
+        rate = f", {self.answered / seconds:,.0f} per second" if self.answered > 1 else ""
+        show_stage(
+            "done", f"{counted(self.answered, self._kind.noun, self._kind.nouns)} in {seconds:.1f} seconds{rate}"
+        )
 
     def _cells(self, row: pd.Series) -> Iterator[str]:
         """Yields file, answer, probability and runners-up as text."""

@@ -97,7 +97,7 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
     files = [file for file in find_files(given) if not file.reason] if given else _measured_files(run, cache_dir)
     if not files:
         raise UsageError(
-            f"An export is compared with the model on pictures, and those that this run measured (of --data "
+            f"An export is compared with the model on {run.kind.nouns}, and those that this run measured (of --data "
             f"'{run.config.data.data}') are not there. Name some: --sample PATHS, files or folders."
         )
     reader = run.kind.reader(run.config)
@@ -105,7 +105,9 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
     read = [file for batch in batches for file in batch.files]
     paths = [file.path for file in read if not file.reason]
     if not paths:
-        raise UsageError(f"None of the {len(read)} files to compare on is a readable picture; {read[0].reason}.")
+        raise UsageError(
+            f"None of the {len(read)} files to compare on is a readable {run.kind.noun}; {read[0].reason}."
+        )
     return Sample(paths, np.concatenate([batch.inputs[0] for batch in batches]))
 
 
@@ -113,7 +115,8 @@ def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
     """Finds at most `most` files, those that are still there, of the split that says how good a run is."""
     if tfds.accepts(run.config.data.data):  # it might be downloaded
         return []
-    return [file.path for file in _some(_measured_files(run, cache_dir, measured_only=True), most)]
+    measured = [file for file in _measured_files(run, cache_dir, measured_only=True) if file.content is None]
+    return [file.path for file in _some(measured, most)]
 
 
 def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
@@ -152,8 +155,12 @@ def _measured_files(run: TrainedRun, cache_dir: Path, measured_only: bool = Fals
         if measured_only:
             table = table[table["split"] == choose_judged(set(table["split"]))]
         source = load_source(run.config.data.data, cache_dir, run.config.data.outside)
-        paths = [source.root / file_name(text) for text in table["path"]]
-        return [FoundFile(path, within=source.within) for path in paths if path.is_file()]
+        contents = {example.path: example.content for example in source.examples if example.content is not None}
+        found = [
+            FoundFile(path, within=source.within, content=contents.get(path))
+            for path in (source.root / file_name(text) for text in table["path"])
+        ]
+        return [file for file in found if file.content is not None or file.path.is_file()]
     except (ValueError, OSError, UsageError):  # a name may be no path at all
         return []
 

@@ -41,7 +41,7 @@ def evaluate(
     measured: dict[str, dict[str, Any]] = {
         split: found for split in data.splits if (found := _measure(data, split, outputs[split])) is not None
     }
-    console.print(results_table(measured))
+    console.print(results_table(measured, inputs.data.kind.nouns))
     table = predictions_table(data, outputs)
     changes = "all pictures are new" if ALL in data.splits else picture_changes(run.folder, table)
     if inputs.own and changes:

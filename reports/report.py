@@ -55,7 +55,7 @@ def write_report(
     if split is not None:
         curves = class_curves(data.targets[data.splits[split]], outputs[split], data.class_names, data.task)
     leaks = _find_leaks(data, outputs, split, copies)
-    verdict = reach_verdict(record, data.task, leaks, data.cautions)
+    verdict = reach_verdict(record, data.task, data.kind, leaks, data.cautions)
     summary = {"verdict": verdict._asdict(), **leaks._asdict(), "label_errors": sum(map(len, errors.values()))}
     write_json(folder / "report.json", summary)
     facts = Facts(folder, data, outputs, record, model, config, history, split or "val", curves, copies, errors)

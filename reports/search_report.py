@@ -8,6 +8,8 @@ from typing import Any
 import pandas as pd
 
 from app.config import Objective
+from data.kinds import find_kind
+from inference.load import OLD_KIND
 from reports.page import inline_svg, write_page
 from reports.search_plots import OBJECTIVES, hyperparameter_effects, hyperparameter_importance, search_progress
 from reports.verdict import Verdict, baseline_bars, reach_verdict
@@ -40,10 +42,11 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
     """
     search = _read(folder / "search.json")
     record = _read(folder / "best" / "metrics.json")
-    task = TASKS[_read(folder / "best" / "model.json")["task"]]
+    facts = _read(folder / "best" / "model.json")
+    kind = find_kind(facts.get("kind", OLD_KIND))
     objective: Objective = search["config"]["objective"]
     done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
-    verdict = reach_verdict(record, task)
+    verdict = reach_verdict(record, TASKS[facts["task"]], kind)
     figures = {
         "progress": search_progress(trials, objective),
         "effects": hyperparameter_effects(trials, hyperparameters, objective),
@@ -62,7 +65,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
         bars=_bars(verdict, record, search),
         looks=len(done) + repeats,
         repeats=repeats,
-        nouns="pictures",
+        nouns=kind.nouns,
         objective=OBJECTIVES[objective],
         trials=len(trials),
         shown=_rows(ranked(trials, objective), best).to_dict("records"),

@@ -22,8 +22,8 @@ from tasks.metrics import (
     measure_threshold,
 )
 
-TABLE_COLUMNS = ("", "accuracy", "95 % interval", "precision", "recall", "F1", "pictures")
-"""Columns of the table on the terminal, which fits into 80 characters."""
+TABLE_COLUMNS = ("", "accuracy", "95 % interval", "precision", "recall", "F1")
+"""Columns of the table on the terminal, followed by the number of examples; it fits into 80 characters."""
 IN_COLUMNS = ("accuracy", "macro_f1")
 """Metrics that have a column; the others stand below the table."""
 
@@ -122,9 +122,9 @@ def _operating_point(data: Data, outputs: dict[Split, np.ndarray]) -> dict[str, 
     return {"positive": data.positive, "threshold": threshold, "val": None, "test": None, **measured}
 
 
-def show_record(record: dict[str, Any], folder: Path) -> None:
-    """Prints the results as a short table, and the path of the report."""
-    table = results_table({split: record[split] for split in ("val", "test")})
+def show_record(record: dict[str, Any], folder: Path, nouns: str) -> None:
+    """Prints the results as a short table, in which examples are called `nouns`, and the path of the report."""
+    table = results_table({split: record[split] for split in ("val", "test")}, nouns)
     for name, accuracy in reversed(record["baseline"].items()):
         if accuracy is not None:
             table.add_row(name.replace("_", " "), f"{accuracy:.1%}")
@@ -134,12 +134,12 @@ def show_record(record: dict[str, Any], folder: Path) -> None:
         show_stage("report", str(folder / "report.html"))
 
 
-def results_table(measured: Mapping[str, dict[str, Any] | None]) -> Table:
+def results_table(measured: Mapping[str, dict[str, Any] | None], nouns: str) -> Table:
     """Makes a table with a row for each measured split, from what `tasks.metrics.measure` returns."""
     known = {split: figures for split, figures in measured.items() if figures is not None}
     below = [f"{split}: {_others(figures)}" for split, figures in known.items()]
     caption = "\n".join(["precision, recall and F1: mean over the classes", *below])
-    columns = (Column(name, no_wrap=True) for name in TABLE_COLUMNS)
+    columns = (Column(name, no_wrap=True) for name in (*TABLE_COLUMNS, nouns))
     table = make_table(*columns, caption=caption)
     for split, figures in known.items():
         low, high = figures["accuracy_ci95"]

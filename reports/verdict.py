@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from data.kinds import Kind
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.page import SPACE, interval, percent
@@ -54,34 +55,37 @@ class Leaks(NamedTuple):
 NO_LEAKS = Leaks()
 
 
-def reach_verdict(record: dict[str, Any], task: Task, leaks: Leaks = NO_LEAKS, cautions: Sequence[str] = ()) -> Verdict:
+def reach_verdict(
+    record: dict[str, Any], task: Task, kind: Kind, leaks: Leaks = NO_LEAKS, cautions: Sequence[str] = ()
+) -> Verdict:
     """Sums up a run by its test split, or by val where there is no test.
 
     Args:
         record: the content of `metrics.json`.
-        task: decides when a picture counts as right.
-        leaks: measured pictures that look like a training picture.
-        cautions: reasons for caution in the pictures themselves; see `data.doubts`.
+        task: decides when an example counts as right.
+        kind: names the examples.
+        leaks: measured examples that look like a training example.
+        cautions: reasons for caution in the examples themselves; see `data.doubts`.
     """
     found = measured_split(record)
     if found is None:
         nothing = "Accuracy unknown: there is no val or test split."
-        advice = "Raise --val-fraction and --test-fraction, or add val and test pictures to the data."
+        advice = f"Raise --val-fraction and --test-fraction, or add val and test {kind.nouns} to the data."
         return Verdict(None, nothing, None, None, "", "", [advice, *cautions])
     split, measured = found
     count, right = measured["n"], round(measured["accuracy"] * measured["n"])
     what = "All labels right on" if task.multi_label else "Right on"
-    pictures = "the one picture" if count == 1 else f"{count:,} pictures"
+    examples = f"the one {kind.noun}" if count == 1 else f"{count:,} {kind.nouns}"
     unseen = "it had never seen" if split == "test" else "kept for validation"
     simple = [f"{bar['name']} {percent(bar['value'])}" for bar in baseline_bars(record["baseline"])]
     return Verdict(
         split,
-        f"{what} {right:,} of {pictures} {unseen}",
+        f"{what} {right:,} of {examples} {unseen}",
         measured["accuracy"],
         tuple(measured["accuracy_ci95"]),
-        _interval_note(measured),
+        _interval_note(measured, kind),
         f"Simple methods: {'; '.join(simple)}." if simple else "",
-        [*_cautions(record, split, task, leaks), *cautions],
+        [*_cautions(record, split, task, kind, leaks), *cautions],
     )
 
 
@@ -91,46 +95,48 @@ def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:
     return [{"name": method, "value": value, "interval": None} for method, value in known]
 
 
-def _interval_note(measured: dict[str, Any]) -> str:
-    """Says how pictures that are not independent are counted, if there are any."""
+def _interval_note(measured: dict[str, Any], kind: Kind) -> str:
+    """Says how examples that are not independent are counted, if there are any."""
     if "effective_n" not in measured:
         return ""
     return (
         f"Copies and look-alikes are right or wrong together: for the interval, "
-        f"{measured['n']:,} pictures count as {round(measured['effective_n']):,} independent ones."
+        f"{measured['n']:,} {kind.nouns} count as {round(measured['effective_n']):,} independent ones."
     )
 
 
-def _cautions(record: dict[str, Any], split: Split, task: Task, leaks: Leaks) -> list[str]:
+def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leaks: Leaks) -> list[str]:
     measured, found = record[split], []
     low, high = measured["accuracy_ci95"]
     if split == "val":
         found.append(
-            "There is no test split. These pictures also decided when training stopped, so the accuracy is optimistic."
+            f"There is no test split. These {kind.nouns} also decided when training stopped, so the accuracy is "
+            "optimistic."
         )
     found += [DIVERGED[phase] for phase in record["diverged"]]
-    found += _simple_cautions(record["baseline"], low, high)
+    found += _simple_cautions(record["baseline"], low, high, kind)
     if high - low > WIDE_INTERVAL:
-        pictures = "a single picture" if measured["n"] == 1 else f"{measured['n']:,} pictures"
+        examples = f"a single {kind.noun}" if measured["n"] == 1 else f"{measured['n']:,} {kind.nouns}"
         found.append(
-            f"Measured on {pictures} only: on more of them, any accuracy from {interval([low, high], 0)} is plausible."
+            f"Measured on {examples} only: on more of them, any accuracy from {interval([low, high], 0)} is plausible."
         )
     if leaks.near_duplicates:
         without = leaks.accuracy_without
         rest = "" if without is None else f" Without them, the accuracy is {percent(without)}."
-        found.append(f"{_alike(leaks.near_duplicates, split)}.{rest}")
+        found.append(f"{_alike(leaks.near_duplicates, split, kind)}.{rest}")
     if leaks.val_near_duplicates:
-        found.append(f"{_alike(leaks.val_near_duplicates, 'val')}: the epoch was chosen by pictures that are too easy.")
-    found += _class_cautions(measured, split)
+        alike = _alike(leaks.val_near_duplicates, "val", kind)
+        found.append(f"{alike}: the epoch was chosen by {kind.nouns} that are too easy.")
+    found += _class_cautions(measured, split, kind)
     balanced = measured["balanced_accuracy"]
     if not task.multi_label and abs(balanced - measured["accuracy"]) > UNEVEN:
         found.append(f"Balanced accuracy, in which every class counts the same, is {percent(balanced)}.")
     return found
 
 
-def _alike(count: int, split: Split) -> str:
-    looks = "picture looks" if count == 1 else "pictures look"
-    return f"{count:,} {split} {looks} the same as a training picture (see below)"
+def _alike(count: int, split: Split, kind: Kind) -> str:
+    looks = f"{kind.noun} looks" if count == 1 else f"{kind.nouns} look"
+    return f"{count:,} {split} {looks} the same as a training {kind.noun} (see below)"
 
 
 def _method(name: str) -> str:
@@ -138,27 +144,27 @@ def _method(name: str) -> str:
     return "most frequent answer" if name == "majority" else f"logistic regression on {name.replace('_', ' ')}"
 
 
-def _simple_cautions(baseline: dict[str, float | None], low: float, high: float) -> list[str]:
+def _simple_cautions(baseline: dict[str, float | None], low: float, high: float, kind: Kind) -> list[str]:
     best = max(baseline_bars(baseline), key=lambda bar: bar["value"], default=None)
     if best is None or best["value"] < low:
         return []
     compared = "is better" if best["value"] > high else "may be as good"
-    return [f"A simple method ({best['name']}) {compared}: {percent(best['value'])} on the same pictures."]
+    return [f"A simple method ({best['name']}) {compared}: {percent(best['value'])} on the same {kind.nouns}."]
 
 
-def _class_cautions(measured: dict[str, Any], split: Split) -> list[str]:
+def _class_cautions(measured: dict[str, Any], split: Split, kind: Kind) -> list[str]:
     found, classes = [], measured["per_class"]
     missing = [name for name, row in classes.items() if row["support"] == 0]
     if missing:
-        found.append(f"No {split} picture is of {_listed(missing)}, so nothing is known about that.")
+        found.append(f"No {split} {kind.noun} is of {_listed(missing)}, so nothing is known about that.")
     few = [f"{name} ({row['support']})" for name, row in classes.items() if 0 < row["support"] < FEW_PICTURES]
     if len(few) > max(NAMES_SHOWN, len(classes) / 2):
         found.append(
-            f"{len(few):,} of {len(classes):,} classes have fewer than {FEW_PICTURES} {split} pictures: "
+            f"{len(few):,} of {len(classes):,} classes have fewer than {FEW_PICTURES} {split} {kind.nouns}: "
             "figures of single classes are rough."
         )
     elif few:
-        found.append(f"Few {split} pictures are of {_listed(few)}: figures of single classes are rough.")
+        found.append(f"Few {split} {kind.nouns} are of {_listed(few)}: figures of single classes are rough.")
     return found
 
 

@@ -134,7 +134,7 @@ def _write(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> No
     record["seconds"] = run.clock.seconds()
     write_json(run.folder / "metrics.json", record)  # last: a folder without it is of an unfinished run
     clean_up(run.folder)
-    summary.show_record(record, run.folder)
+    summary.show_record(record, run.folder, run.data.kind.nouns)
 
 
 def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:

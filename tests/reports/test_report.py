@@ -141,7 +141,7 @@ def test_a_metric_of_the_table_is_in_the_record_on_the_page_and_on_the_terminal(
     page, record = report(tmp_path, make_data())
     assert record["val"]["brier"] == record["test"]["brier"] == 0.25
     assert "Brier score 25.0 % 0 is perfect" in text_of(page)
-    show_record(record, tmp_path)
+    show_record(record, tmp_path, "pictures")
     assert capsys.readouterr().out.count("Brier score 25.0%") == 2
 
 
