@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 from app.errors import UsageError
-from cluster.pool import check_ray
+from cluster.connection import check_ray
 from data.folder import check_outside
 from data.prepare import Data
 from training.folder import RUNS, check_output, data_name

@@ -17,7 +17,8 @@ import pytest
 
 from app.errors import RunError, UsageError
 from cluster import pool as pool_module
-from cluster.pool import ATTEMPTS, LOCAL_SETTINGS, RAY_SETTINGS, Lost, Pool, check_ray, divide
+from cluster.connection import LOCAL_SETTINGS, RAY_SETTINGS, check_ray, divide
+from cluster.pool import ATTEMPTS, Lost, Pool
 from tests.cluster import toys
 
 
