@@ -6,7 +6,7 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from app.fields import settings
 from app.flags import given_flags
-from training.folder import check_unchanged, read_begun
+from training.begun import check_unchanged, read_begun
 
 
 @settings

@@ -25,8 +25,9 @@ from models.heads import calibrate_head
 from reports import plots, summary, writer
 from reports.report import write_report
 from reports.tensorboard import Board
+from training.begun import as_asked, begin, forget, read_begun_with
 from training.cuts import choose_cuts, show_whole_network
-from training.folder import CONFIG_FILE, as_asked, begin, checkpoints_of, clean_up, folder_of, forget, read_begun_with
+from training.folder import CONFIG_FILE, checkpoints_of, clean_up, folder_of
 from training.frozen import EVALUATED, PhaseInputs, build_frozen, examples, frozen_inputs, whole_network
 from training.inputs import RunInputs, inputs_digest
 from training.learner import BatchTooLargeError

@@ -65,6 +65,12 @@ class Search:
         self.plans: dict[int, Plan] = {}
         """Plans of all trials so far, by number."""
 
+    @property
+    def trials(self) -> pd.DataFrame:
+        """Table of this search's trials; an earlier start may have been asked for more."""
+        table = self.records.table
+        return table[table["trial"].isin(list(self.plans))]
+
 
 def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, started: float) -> Path:
     """Searches, and leaves a folder with all trials and a run of the best.
@@ -109,8 +115,8 @@ def _search(run: Search) -> Path:
         run.seconds["search"] = time.perf_counter() - before
         return _finish(run, best)
     except KeyboardInterrupt:
-        text = f"{_count(run)} on record in '{run.records.folder}'; the same command goes on from there"
-        show_stage("stopped", text)
+        on_record = counted(len(run.records.table), "trial", "trials")
+        show_stage("stopped", f"{on_record} on record in '{run.records.folder}'; the same command resumes the search")
         raise
 
 
@@ -128,7 +134,7 @@ def _run_trials(run: Search) -> None:
             run.plans.update(batch)
             outcomes = _outcomes(run, batch, show)
             if outcomes is None:
-                show_stage("search", f"the time is up after {len(_trials(run))} of {config.search.max_trials} trials")
+                show_stage("search", f"the time is up after {len(run.trials)} of {config.search.max_trials} trials")
                 return
             proposer.report([_score(outcomes[number], config) for number, _ in batch])
     if len(run.plans) < config.search.max_trials:
@@ -153,7 +159,7 @@ def _outcomes(run: Search, batch: Sequence[Numbered], show: Any) -> dict[int, Ou
     for number, outcome in _run_jobs(run, waiting, run.deadline):
         outcomes[number] = outcome
         run.records.add(number, plans[number], outcome)
-        show(_trials(run))
+        show(run.trials)
     return outcomes if len(outcomes) == len(batch) else None
 
 
@@ -192,7 +198,7 @@ def _score(outcome: Outcome, config: TuneConfig) -> float | None:
 
 def _choose(run: Search) -> int:
     """The number of the best trial; with finalists, of the one whose mean over several seeds is best."""
-    config, trials = run.config, _trials(run)
+    config, trials = run.config, run.trials
     order = ranked(trials, config.search.objective)
     if order.empty:
         first = trials["message"].iloc[0] if len(trials) else "the time was up before the first ended"
@@ -232,7 +238,7 @@ def _choose(run: Search) -> int:
 def _finish(run: Search, best: int) -> Path:
     """Trains the best configuration as `train.py` would, and measures it once on the test split."""
     folder, objective = run.records.folder, run.config.search.objective
-    trials = _trials(run)
+    trials = run.trials
     failed = int((trials["status"] == "failed").sum())
     counts = {"done": len(trials) - failed, "failed": failed}
     known = run.records.result
@@ -256,10 +262,8 @@ def _finish(run: Search, best: int) -> Path:
         }
     )
     write_search_report(folder, as_drawn(trials), varied_in(trials), run.repeats)
-    text = (
-        f"{counted(len(trials), 'trial', 'trials')}, {counted(failed, 'failure', 'failures')}; the best is trial {best}"
-    )
-    show_stage("search", text)
+    ended = f"{counted(len(trials), 'trial', 'trials')}, {counted(failed, 'failure', 'failures')}"
+    show_stage("search", f"{ended}; the best is trial {best}")
     competed = f"for which {counted(len(trials) - failed, 'trial', 'trials')} competed"
     show_stage("", f"val accuracy {row['val_accuracy']:.2%}, {competed}")
     if record["test"] is not None:
@@ -268,12 +272,6 @@ def _finish(run: Search, best: int) -> Path:
     show_stage("report", str(folder / "report.html"))
     show_stage("done", f"{run.seconds['total']:.0f} seconds; search folder: {folder}")
     return folder
-
-
-def _trials(run: Search) -> pd.DataFrame:
-    """The trials of this search; an earlier start may have been asked for more."""
-    trials = run.records.table
-    return trials[trials["trial"].isin(list(run.plans))]
 
 
 def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any]:
@@ -296,7 +294,3 @@ def _write_best_config(config: TrainConfig, folder: Path) -> None:
     if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != settings:
         shutil.rmtree(folder / "best", ignore_errors=True)
         write_json(path, settings)
-
-
-def _count(run: Search) -> str:
-    return counted(len(run.records.table), "trial", "trials")

@@ -11,7 +11,8 @@ import pytest
 
 from app.config import TrainConfig
 from app.errors import RunError, UsageError
-from training.folder import begin, check_output, data_name, open_folder, read_begun, read_begun_with, resume_command
+from training.begun import begin, read_begun, read_begun_with
+from training.folder import check_output, data_name, open_folder, resume_command
 
 REPOSITORY = Path(__file__).parents[2]
 

@@ -17,7 +17,8 @@ from data.images.decode import read_picture
 from features.forward_pass import apply_model
 from tasks.classification import MULTICLASS
 from tests.conftest import draw_photos
-from training.folder import open_folder, read_begun
+from training.begun import read_begun
+from training.folder import open_folder
 from training.inputs import load_inputs
 from training.learner import BatchTooLargeError, Learner
 from training.run import train

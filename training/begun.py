@@ -1,0 +1,147 @@
+"""Records of how a run was begun: it is resumed with the same settings, inputs and cuts, or not at all.
+
+Nothing here needs TensorFlow.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from app.config import RunConfig, TrainConfig
+from app.errors import UsageError
+from app.fields import flag_of
+from app.files import as_read, newest_beside, read_json, write_json
+from app.terminal import show_stage
+from training.folder import (
+    ASKED_FILE,
+    BEGUN_FILE,
+    CONFIG_FILE,
+    LOCK_FILE,
+    PLACES,
+    PLACES_FILE,
+    checkpoints_of,
+    folder_of,
+    is_finished,
+    is_unfinished,
+)
+
+CHOSEN_WITH_DATA = {"image_size", "split_seed", "positive"}
+"""Settings that are chosen when the examples are read, before the recipe."""
+
+
+def read_begun(folder: Path) -> TrainConfig:
+    """Reads how a run was begun.
+
+    Args:
+        folder: of the run.
+
+    Returns:
+        Its settings, with the places it was begun in.
+
+    Raises:
+        UsageError: it holds none, or is damaged.
+    """
+    if not is_finished(folder) and not is_unfinished(folder):
+        hint = "" if folder.is_dir() else newest_beside(folder)
+        raise UsageError(f"--resume must be the folder of an unfinished run; '{folder}' holds none.{hint}")
+    config = TrainConfig.from_file(folder / CONFIG_FILE, "--resume")
+    return config.replace(**_read_places(folder), output=folder, resume=folder)
+
+
+def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
+    """Makes sure that a run goes on with the settings that it was begun with.
+
+    Args:
+        config: as it is now.
+        begun: the settings then; those that were open may be set now.
+
+    Raises:
+        UsageError: naming a setting that differs.
+    """
+    begun = as_read(begun)
+    for name, now in as_read(config.to_json()).items():
+        before = begun.get(name)
+        if now != before and before not in (None, "find"):
+            raise UsageError(
+                f"'{config.run.output}' was begun with {flag_of(name)} {_text(before)}; received {_text(now)}. Leave "
+                f"it out to go on, or choose another --output."
+            )
+
+
+def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) -> dict[str, int] | None:
+    """Makes sure that a run goes on with what it was begun with.
+
+    Args:
+        config: with every setting chosen but those that need features.
+        inputs: digest of examples, labels, splits and weights.
+        versions: of the libraries; others are told on the terminal.
+
+    Returns:
+        The position of the cut of each phase; None if the run has not begun yet.
+
+    Raises:
+        UsageError: naming what has changed since.
+    """
+    path = checkpoints_of(folder_of(config)) / BEGUN_FILE
+    begun = _read_record(path, config=dict, inputs=str, cuts=dict, versions=dict)
+    if not begun:
+        return None
+    check_unchanged(config, begun["config"])
+    if begun["inputs"] != inputs:
+        raise UsageError(
+            f"'{config.run.output}' was begun with other examples, labels or weights: they have changed since. Choose "
+            f"another --output to start anew."
+        )
+    for name, version in versions.items():
+        before = begun["versions"].get(name)
+        if before != version:
+            show_stage("warning", f"begun with {name} {before}, now {version}: the last digits may differ")
+    return begun["cuts"]
+
+
+def begin(config: TrainConfig, inputs: str, versions: dict[str, str], cuts: dict[str, int]) -> None:
+    """Records what decides the result; see `read_begun_with`."""
+    folder = folder_of(config)
+    write_json(folder / CONFIG_FILE, config.to_json())  # first: it is what --resume reads
+    record = {"config": config.to_json(), "inputs": inputs, "cuts": cuts, "versions": versions}
+    write_json(checkpoints_of(folder) / BEGUN_FILE, record)
+
+
+def as_asked(config: TrainConfig) -> TrainConfig:
+    """Opens again what was left open when a run was begun; --resume reads it as it was chosen then."""
+    asked = _read_record(checkpoints_of(folder_of(config)) / ASKED_FILE)
+    names = config.to_json().keys() - CHOSEN_WITH_DATA
+    return config.replace(**{name: asked[name] for name in names if asked.get(name, 0) in (None, "find")})
+
+
+def forget(folder: Path) -> None:
+    """Deletes what a run has learnt: it has to start again."""
+    for path in checkpoints_of(folder).glob("*"):
+        if path.name not in (PLACES_FILE, ASKED_FILE, LOCK_FILE):
+            path.unlink()
+
+
+def _read_places(folder: Path) -> dict[str, Any]:
+    path = checkpoints_of(folder) / PLACES_FILE
+    record = _read_record(path)
+    try:
+        places = RunConfig.from_json({name: record[name] for name in PLACES} if record else {}).flat()
+    except (KeyError, UsageError):
+        raise UsageError(f"'{path}' is damaged. Choose another --output to start anew.") from None
+    return {name: places[name] for name in PLACES} if record else {}
+
+
+def _read_record(path: Path, **kinds: Any) -> dict[str, Any]:
+    """Reads a file of names and values of these kinds; empty if it is not there."""
+    try:
+        record = read_json(path)
+        if not isinstance(record, dict) or not all(isinstance(record[name], kind) for name, kind in kinds.items()):
+            raise ValueError
+        return record
+    except FileNotFoundError:
+        return {}
+    except (ValueError, KeyError):
+        raise UsageError(f"'{path}' is damaged. Choose another --output to start anew.") from None
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
