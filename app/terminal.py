@@ -121,7 +121,7 @@ def counted(number: int, one: str, many: str) -> str:
 
 
 def common_reasons(reasons: Iterable[str]) -> str:
-    """The most frequent reasons and how often each came: '8 x not a picture; 2 x empty file'."""
+    """The most frequent reasons and how often each came: '8 x truncated; 2 x empty file'."""
     return "; ".join(f"{count:,} x {reason}" for reason, count in Counter(reasons).most_common(REASONS_SHOWN))
 
 

@@ -106,7 +106,7 @@ def test_preprocessing_is_done_once_and_as_keras_does_it(backbone: Backbone):
         pytest.skip("tested with its weights, on a real picture")
     size = backbone.family.smallest_size
     pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
-    ours = build(backbone, size)
+    ours = build(backbone, size).model
     theirs = getattr(keras.applications, backbone.builder)(include_top=False, weights=None, input_shape=(size, size, 3))
     theirs.set_weights(ours.get_weights())
     for layer in theirs.layers:
