@@ -7,6 +7,7 @@ import importlib
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
+from app.config import TrainConfig
 from app.errors import UsageError, unknown_choice
 
 if TYPE_CHECKING:
@@ -152,9 +153,10 @@ def check_kind(backbone: Backbone, kind: str, nouns: str) -> None:
         )
 
 
-def check_image_size(backbone: Backbone, image_size: int) -> None:
-    """Raises a UsageError when pictures of `image_size` pixels are too small for the network."""
-    if image_size < backbone.family.smallest_size:
+def check_size(backbone: Backbone, config: TrainConfig) -> None:
+    """Raises a UsageError if the size of inputs is chosen, and too small for the network."""
+    image_size = config.data.image_size
+    if image_size is not None and image_size < backbone.family.smallest_size:
         raise UsageError(
             f"--image-size must be at least {backbone.family.smallest_size} for {backbone.name}; received "
             f"{image_size}. Its own size is {backbone.image_size}."

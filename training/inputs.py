@@ -16,9 +16,9 @@ from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.prepare import Data, prepare_data, useful_size
 from data.sources import load_source
-from models.backbones import Backbone, check_image_size, check_kind, find
+from models.backbones import Backbone, check_kind, check_size, find
 from models.weights import check_available
-from training.recipe import choose_image_size
+from training.recipe import choose_size
 
 UNEVEN = 10
 """Times as many training examples in one class as in another that are worth a warning."""
@@ -45,19 +45,18 @@ def load_inputs(config: TrainConfig) -> RunInputs:
         config: as the user gave it.
 
     Returns:
-        The examples, the backbone, and the settings with image size and positive class chosen.
+        The examples, the backbone, and the settings with the size of inputs and the positive class chosen.
 
     Raises:
         UsageError: for every mistake that can be known without building the network.
     """
     started = time.perf_counter()
     backbone = find(config.model.backbone)
-    if config.data.image_size is not None:
-        check_image_size(backbone, config.data.image_size)
+    check_size(backbone, config)
     check_available(backbone, config.model.weights)
     source = load_source(config.data.data, config.run.cache_dir, config.data.outside)
     check_kind(backbone, source.kind.name, source.kind.nouns)
-    sized = choose_image_size(config, backbone, useful_size(source))
+    sized = choose_size(config, backbone, useful_size(source))
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:
         data = prepare_data(source, sized, advance)
     sized = sized.replace(positive=data.positive)

@@ -100,7 +100,7 @@ class Plan(NamedTuple):
         return self.augment if phase == "head" else self.fine_tune_augment
 
 
-def choose_image_size(config: TrainConfig, backbone: Backbone, useful_size: int | None) -> TrainConfig:
+def choose_size(config: TrainConfig, backbone: Backbone, useful_size: int | None) -> TrainConfig:
     """Sets `image_size`: the backbone's own, but no more than is useful for the examples. Sets `split_seed` as well.
 
     Args:

@@ -8,10 +8,10 @@ from app.terminal import show_stage
 from data.folder import check_outside
 from data.prepare import useful_size
 from data.sources import load_source
-from models.backbones import TABLE, check_image_size, check_kind, find
+from models.backbones import TABLE, check_kind, check_size, find
 from models.weights import at_hand, check_available
 from training.folder import check_output
-from training.recipe import choose_image_size
+from training.recipe import choose_size
 from tuning.inputs import search_folder
 from tuning.space import SPACE, TuneConfig
 
@@ -23,7 +23,7 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
         config: as the user gave it.
 
     Returns:
-        The folder of the ranking, not made yet, and settings for each backbone with the image size that `train.py`
+        The folder of the ranking, not made yet, and settings for each backbone with the input size that `train.py`
         would choose, the smallest first. A backbone that cannot run is passed over, with a line that says why.
 
     Raises:
@@ -38,10 +38,10 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
     useful = useful_size(source)
     candidates = []
     for backbone in backbones:
-        candidate = choose_image_size(config.of_run(backbone=backbone.name), backbone, useful)
+        candidate = choose_size(config.of_run(backbone=backbone.name), backbone, useful)
         try:
             check_kind(backbone, source.kind.name, source.kind.nouns)
-            check_image_size(backbone, candidate.data.chosen_size)
+            check_size(backbone, candidate)
             check_available(backbone, config.fixed.model.weights)
         except UsageError as error:
             pass_over(backbone.name, error, len(backbones))

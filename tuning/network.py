@@ -19,6 +19,7 @@ from devices.precision import choose_precision
 from features.cuts import Cut, find_cuts
 from models.freezing import set_trainable
 from models.heads import build_head
+from training.begun import CHOSEN_WITH_DATA
 from training.cuts import check_learns, cuts_at, show_whole_network
 from training.frozen import PhaseInputs, build_frozen, examples, features_sample, frozen_inputs, vary_of, whole_network
 from training.inputs import RunInputs
@@ -61,7 +62,8 @@ class Network:
         keras.utils.set_random_seed(config.training.seed)  # random weights do not depend on other networks
         with self._strategy.scope():
             self._classifier = build_frozen(inputs)
-        self._given = {"image_size": config.data.image_size, "positive": config.data.positive}
+        settings = config.flat()
+        self._given = {name: settings[name] for name in CHOSEN_WITH_DATA}
         default: Sequence[Depth] = ["all"] if config.model.weights == "none" else last_blocks(self._classifier.blocks)
         self.depths: Sequence[Depth] = search.space["trainable_layers"] or default
         """Choices of `trainable_layers`."""

@@ -23,7 +23,7 @@ from reports.search_report import ranked, write_search_report
 from reports.writer import write_table
 from training.folder import CONFIG_FILE, alone_in, is_finished
 from training.inputs import RunInputs
-from training.recipe import Plan, choose_image_size
+from training.recipe import Plan, choose_size
 from training.run import make_deterministic, train
 from tuning.board import as_drawn, best_trials, live_board, varied_in
 from tuning.jobs import group_trials, run_job
@@ -281,7 +281,7 @@ def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any
         if begun.exists():  # with half the batch, perhaps
             before = TrainConfig.from_file(begun)
             before = before.replace(cache_dir=config.run.cache_dir, cache_gb=config.run.cache_gb)
-            config = choose_image_size(before, inputs.backbone, config.data.image_size)
+            config = choose_size(before, inputs.backbone, config.data.chosen_size)
         config = config.replace(output=folder)
         show_stage("winner", "trained again, as train.py would, and measured on the test split")
         train(inputs._replace(config=config, started=time.perf_counter()), run.strategy)

@@ -28,11 +28,11 @@ from training import recipe
 )
 def test_the_image_size_is_the_backbones_unless_the_pictures_are_small(backbone, shorter_side, chosen):
     useful = shorter_side and useful_size(shorter_side)
-    assert recipe.choose_image_size(TrainConfig(), find(backbone), useful).data.image_size == chosen
+    assert recipe.choose_size(TrainConfig(), find(backbone), useful).data.image_size == chosen
 
 
 def test_a_given_size_stays():
-    assert recipe.choose_image_size(TrainConfig.of(image_size=160), find("vgg16"), 500).data.image_size == 160
+    assert recipe.choose_size(TrainConfig.of(image_size=160), find("vgg16"), 500).data.image_size == 160
 
 
 @pytest.fixture(scope="module")
