@@ -1,5 +1,7 @@
 """Pictures made on the fly: small, seeded, and easy to tell apart."""
 
+import os
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -38,6 +40,14 @@ def make_folder(tmp_path: Path) -> Callable[..., Path]:
         return root
 
     return make
+
+
+def path_with(folder: Path, **scripts: str) -> str:
+    """Writes commands of these names into a folder; returns the PATH that finds them first, then this Python's own."""
+    for name, content in scripts.items():
+        (folder / name).write_text(content)
+        (folder / name).chmod(0o755)
+    return f"{folder}:{Path(sys.executable).parent}:{os.environ['PATH']}"
 
 
 def draw_photos(folder: Path, classes: Sequence[str], count: int, **settings) -> None:

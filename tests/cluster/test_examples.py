@@ -3,14 +3,13 @@
 import os
 import shlex
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
 
-from tests.conftest import draw_photos
+from tests.conftest import draw_photos, path_with
 from tuning.space import parse_search
 
 REPOSITORY = Path(__file__).parents[2]
@@ -26,10 +25,7 @@ SCONTROL = """#!/bin/bash
 @pytest.mark.slow
 def test_slurm_starts_a_ray_and_searches_on_it(tmp_path):
     draw_photos(tmp_path / "photos", ("cat", "dog"), 12)
-    for name, content in (("srun", SRUN), ("scontrol", SCONTROL)):
-        (tmp_path / name).write_text(content)
-        (tmp_path / name).chmod(0o755)
-    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = path_with(tmp_path, srun=SRUN, scontrol=SCONTROL)
     slurm = {"SLURM_JOB_NODELIST": "node1", "SLURM_CPUS_ON_NODE": "2", "HEADSTART_CACHE": str(tmp_path / "cache")}
     command = ["bash", "examples/slurm_search.sh", str(tmp_path / "search"), "--data", str(tmp_path / "photos")]
     command += ["--image-size", "32", "--head-epochs", "2", "--trainable-layers", "0", "--max-trials", "3"]

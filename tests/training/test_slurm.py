@@ -2,12 +2,11 @@
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 
-from tests.conftest import draw_photos
+from tests.conftest import draw_photos, path_with
 
 REPOSITORY = Path(__file__).parents[2]
 SRUN = """#!/bin/bash
@@ -21,10 +20,7 @@ SCONTROL = """#!/bin/bash
 
 def test_two_tasks_share_a_run(tmp_path):
     draw_photos(tmp_path / "photos", ("cat", "dog"), 12)
-    for name, content in (("srun", SRUN), ("scontrol", SCONTROL)):
-        (tmp_path / name).write_text(content)
-        (tmp_path / name).chmod(0o755)
-    path = f"{tmp_path}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+    path = path_with(tmp_path, srun=SRUN, scontrol=SCONTROL)
     environment = os.environ | {"PATH": path, "SLURM_JOB_NODELIST": "node[1-2]", "HEADSTART_CACHE": str(tmp_path / "c")}
     command = ["bash", "examples/slurm.sh", str(tmp_path / "run"), "--data", str(tmp_path / "photos")]
     command += ["--image-size", "32", "--head-epochs", "2"]
