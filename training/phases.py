@@ -26,21 +26,19 @@ from training.state import Run
 from training.steps import assign
 
 
-def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
-    """Sets and returns the learning rate of the head, by a range test or by the spread of its features.
+def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
+    """Sets the learning rate of the head, by a range test or by the spread of its features.
 
     Args:
-        run: whose settings are completed.
+        run: whose plan is completed.
         inputs: of the phases that have a cut.
     """
     if run.config.training.learning_rate == "find":
         with run.clock.timed("find"):
-            learning_rate = _find_learning_rate(run, inputs)
+            run.plan = run.plan.replace(learning_rate=_find_learning_rate(run, inputs))
     else:
         features = features_sample(inputs["head"]) if "head" in inputs else None
-        learning_rate = choose_head_learning_rate(run.plan, features).learning_rate
-    run.plan = run.plan.replace(learning_rate=learning_rate)
-    return learning_rate
+        run.plan = choose_head_learning_rate(run.plan, features)
 
 
 def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
@@ -66,13 +64,12 @@ def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     return rate
 
 
-def train_head(run: Run, inputs: dict[Phase, PhaseInputs], learning_rate: float) -> None:
+def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
     """Trains the new head on the frozen backbone, or what a checkpoint leaves of that.
 
     Args:
         run: whose head learns.
         inputs: of the phases that have a cut.
-        learning_rate: peak.
 
     Raises:
         RunError: it diverges before anything is learnt.
@@ -81,7 +78,7 @@ def train_head(run: Run, inputs: dict[Phase, PhaseInputs], learning_rate: float)
     if run.plan.head_epochs == 0:
         return
     with run.clock.timed("head"):
-        _train_phase(run, "head", inputs, epochs=run.plan.head_epochs, learning_rate=learning_rate)
+        _train_phase(run, "head", inputs, epochs=run.plan.head_epochs, learning_rate=run.plan.learning_rate)
 
 
 def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:

@@ -106,9 +106,9 @@ def make_deterministic(seed: int) -> None:
 def _finish(run: Run) -> Path:
     """All that takes long: trains, measures and writes."""
     inputs = _frozen_inputs(run)
-    learning_rate = choose_learning_rate(run, inputs)
+    choose_learning_rate(run, inputs)
     write_json(run.folder / CONFIG_FILE, run.config.to_json())
-    train_head(run, inputs, learning_rate)
+    train_head(run, inputs)
     fine_tune(run, inputs)
     with run.clock.timed("evaluate"):
         temperature = _calibrate(run, inputs)
