@@ -5,6 +5,8 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from pydantic.fields import FieldInfo
+
 from app.errors import UsageError, did_you_mean
 from app.fields import Positional, Settings, annotation_of, flag_of, in_words, shape_of
 
@@ -45,7 +47,7 @@ def given_flags(
     fields = [field for field in kind.fields() if field[1] not in without]
     for group, name, field in fields:
         shape, section = shape_of(field.annotation), sections.get(group, parser)
-        text = several.get(name) or " ".join((field.description or "").split())
+        text = several.get(name) or _help_of(field)
         is_shown = field.default not in (None, False, (), "", ...) and not field.is_required() and name not in several
         default = " ".join(map(str, field.default)) if shape.several and is_shown else field.default
         text = (f"{text} (default: {default})" if is_shown else text).replace("%", "%%")
@@ -64,9 +66,14 @@ def given_flags(
     given = vars(known)
     for _, name, field in fields:
         if field.is_required() and given.get(name) is None:
-            text = " ".join((field.description or "").split())
+            text = _help_of(field)
             raise UsageError(f"{parser.prog} needs a {name.upper()}: {text[0].lower()}{text[1:]} --help explains it.")
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _help_of(field: FieldInfo) -> str:
+    """The docstring of a field in one line."""
+    return " ".join((field.description or "").split())
 
 
 class _Parser(argparse.ArgumentParser):

@@ -76,7 +76,7 @@ def check_examples(
     examples = source.examples
     shape, row = (len(examples),), _row(reader)
     description = {**reading(reader), "files": _digest_of_files(examples)}
-    read = functools.partial(_read, reader=reader, within=source.within)
+    read = functools.partial(_read, reader=reader, row=row, within=source.within)
     with store.locked([description]):
         stored = store.load(description)
         again = [examples[index] for index in stored.notes["retry"]] if stored and retry else []
@@ -140,12 +140,12 @@ def _read_all(
                 on_progress(1)
 
 
-def _read(example: Example, reader: Reader, within: Path | None) -> tuple[np.ndarray, str] | SetAside:
+def _read(example: Example, reader: Reader, row: np.dtype, within: Path | None) -> tuple[np.ndarray, str] | SetAside:
     """Returns the row of an example, and its digest."""
     try:
         with content_of(example.place, within) as content:
             inputs, signature = reader.read_with_signature(content)
-            return np.array([(*inputs, signature)], _row(reader)), hashlib.sha256(content).hexdigest()
+            return np.array([(*inputs, signature)], row), hashlib.sha256(content).hexdigest()
     except UnreadableError as error:
         return SetAside(example.path, str(error), isinstance(error, UnreadableNowError))
 

@@ -19,7 +19,7 @@ class AskFlags(Settings):
     """Flags of the commands that ask a model about pictures."""
 
     backbone: Text | None = None
-    """Pretrained network to use such as efficientnet_lite0; the README lists all. Default: a RUN."""
+    """Pretrained network in place of a RUN, such as efficientnet_lite0; the README lists all. Default: a RUN."""
 
     weights: Text = "imagenet"
     """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top."""

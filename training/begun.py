@@ -123,11 +123,13 @@ def forget(folder: Path) -> None:
 def _read_places(folder: Path) -> dict[str, Any]:
     path = checkpoints_of(folder) / PLACES_FILE
     record = _read_record(path)
+    if not record:
+        return {}
     try:
-        places = RunConfig.from_json({name: record[name] for name in PLACES} if record else {}).flat()
+        places = RunConfig.from_json({name: record[name] for name in PLACES})
     except (KeyError, UsageError):
-        raise UsageError(f"'{path}' is damaged. Choose another --output to start anew.") from None
-    return {name: places[name] for name in PLACES} if record else {}
+        raise _damaged(path) from None
+    return {name: getattr(places, name) for name in PLACES}
 
 
 def _read_record(path: Path, **kinds: Any) -> dict[str, Any]:
@@ -140,7 +142,11 @@ def _read_record(path: Path, **kinds: Any) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError):
-        raise UsageError(f"'{path}' is damaged. Choose another --output to start anew.") from None
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> UsageError:
+    return UsageError(f"'{path}' is damaged. Choose another --output to start anew.")
 
 
 def _text(value: Any) -> str:

@@ -96,7 +96,7 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
         raise cannot_write("--output", config.run.output or RUNS, error) from None
     with _locked(folder):
         try:
-            write_json(checkpoints_of(folder) / PLACES_FILE, {name: config.flat()[name] for name in PLACES})
+            write_json(checkpoints_of(folder) / PLACES_FILE, {name: getattr(config.run, name) for name in PLACES})
             if config.run.resume is None:
                 write_json(folder / CONFIG_FILE, config.to_json())
                 write_json(checkpoints_of(folder) / ASKED_FILE, config.to_json())

@@ -127,8 +127,9 @@ def score_features(train: np.ndarray, train_targets: np.ndarray, val: np.ndarray
 def train_command(config: TuneConfig, backbone: str) -> str:
     """Returns the command that trains a backbone on the same data in the same way."""
     flags = ["--data", config.fixed.data.data, "--backbone", backbone]
+    settings = config.fixed.flat()
     for _, name, field in config.fixed.fields():
-        value = config.fixed.flat()[name]
+        value = settings[name]
         if value != field.default and name not in ("data", "output"):
             flags += [flag_of(name)] if value is True else [flag_of(name), str(value)]
     return shlex.join(["python", "train.py", *flags])
