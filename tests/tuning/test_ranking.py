@@ -144,6 +144,12 @@ def test_a_ranking_leaves_a_table_a_figure_and_the_command_to_go_on_with(config,
     assert parse_config(command.split()).model.backbone == "efficientnet_lite0"
 
 
+def test_a_network_without_a_published_accuracy_is_shown_without_one(capsys):
+    row = Ranked("own", *[0.5] * (len(Ranked._fields) - 1))._replace(imagenet_accuracy=None)
+    console.print(ranking_table(pd.DataFrame([row])))
+    assert capsys.readouterr().out.split()[-1] == "–"
+
+
 @pytest.mark.usefixtures("no_downloads")
 def test_the_same_command_again_takes_all_from_the_store_and_ranks_the_same(config):
     first = pd.read_csv(run(config) / "ranking.csv")
