@@ -19,15 +19,15 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
-from app.cli import USAGE_STATUS
 from app.interrupts import SIGNALS
 from devices.tf_config import VARIABLE
 
 PATIENCE = 90.0
 """Seconds that the others have to end by themselves when one has ended: they notice it within a minute."""
-SHORT_PATIENCE = 5.0
-"""If it was the chief that failed, or a mistake in the flags, which the others find too."""
+SHORT_PATIENCE = 10.0
+"""Seconds that they have when the chief has ended, without which they go nowhere."""
 POLL = 0.2
 TRAIN = Path(__file__).parent.parent / "train.py"
 
@@ -44,42 +44,36 @@ def main() -> None:
 
 
 def launch(count: int, flags: Sequence[str]) -> int:
-    """Starts workers and waits for them. Ctrl-C and SIGTERM go to the chief, which saves before it ends; a second time
-    they end all.
+    """Starts workers with the flags of `train.py`, and waits for them; returns the exit status, 0 if all ended well.
 
-    Args:
-        count: workers.
-        flags: of `train.py`.
-
-    Returns:
-        The exit status: 0 if all have ended well.
+    Ctrl-C and SIGTERM go to the chief, which saves before it ends; a second time they end all.
     """
-    addresses, workers = _free_addresses(count), list[subprocess.Popen]()
-    with tempfile.TemporaryDirectory() as scratch:
-        logs = [Path(scratch) / str(number) for number in range(count)]
+    workers: list[subprocess.Popen] = []
+    with contextlib.ExitStack() as stack:
+        outputs = [stack.enter_context(tempfile.TemporaryFile("w+", errors="replace")) for _ in range(count)]
         try:
             _pass_signals_on(workers)
-            for number, log in enumerate(logs):
-                workers.append(_start(flags, addresses, number, log))
+            addresses = _free_addresses(count)
+            for number, output in enumerate(outputs):
+                workers.append(_start(flags, addresses, number, output if number else None))
             failed = _wait(workers)
         finally:
             for worker in workers:
                 worker.kill()
                 worker.wait()
         if failed and 0 not in failed:
-            print(f"worker {failed[0]}: {logs[failed[0]].read_text(errors='replace').strip()}", file=sys.stderr)
+            outputs[failed[0]].seek(0)
+            print(f"worker {failed[0]}: {outputs[failed[0]].read().strip()}", file=sys.stderr)
     status = workers[failed[0]].returncode if failed else 0
     return status if status >= 0 else 128 - status  # as shells have it for signals
 
 
-def _start(flags: Sequence[str], addresses: Sequence[str], number: int, log: Path) -> subprocess.Popen:
+def _start(flags: Sequence[str], addresses: Sequence[str], number: int, output: IO | None) -> subprocess.Popen:
     """Starts a worker, in a session of its own, so that Ctrl-C reaches it through this process alone."""
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, VARIABLE: json.dumps(task)}
     command = [sys.executable, str(TRAIN), *flags, "--strategy", "multiworker"]
-    with log.open("wb") as file:
-        output = None if number == 0 else file
-        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=output, stderr=output)
+    return subprocess.Popen(command, env=environment, start_new_session=True, stdout=output, stderr=output)
 
 
 def _pass_signals_on(workers: Sequence[subprocess.Popen]) -> None:
@@ -101,13 +95,10 @@ def _wait(workers: Sequence[subprocess.Popen]) -> list[int]:
     deadline = float("inf")
     while True:
         statuses = [worker.poll() for worker in workers]
-        for number, status in enumerate(statuses):
-            if status and number not in failed:
-                failed.append(number)
-                short = number == 0 or status == USAGE_STATUS
-                deadline = min(deadline, time.monotonic() + (SHORT_PATIENCE if short else PATIENCE))
-        if statuses[0] == 0:
-            deadline = min(deadline, time.monotonic() + PATIENCE)
+        failed += [number for number, status in enumerate(statuses) if status and number not in failed]
+        if failed or statuses[0] is not None:
+            patience = PATIENCE if statuses[0] is None else SHORT_PATIENCE
+            deadline = min(deadline, time.monotonic() + patience)
         if None not in statuses or time.monotonic() >= deadline:
             return failed
         time.sleep(POLL)
@@ -116,9 +107,7 @@ def _wait(workers: Sequence[subprocess.Popen]) -> list[int]:
 def _free_addresses(count: int) -> list[str]:
     """Addresses of this machine that nothing listens at."""
     with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
 
 

@@ -29,12 +29,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def choose_precision(asked_for: Literal["auto"] | Precision, model: keras.Model) -> Precision:
-    """Decides what 'auto' means on this machine, by what it is: the fastest precision that learns as float32 does.
-
-    Args:
-        asked_for: setting of `app.config.DataConfig`.
-        model: the network.
-    """
+    """Decides what 'auto' means on this machine, by what it is: the fastest precision that learns as float32 does."""
     if asked_for != "auto":
         return asked_for
     gpus = tf.config.list_physical_devices("GPU")
@@ -57,12 +52,7 @@ def is_rewritten(precision: Precision) -> bool:
 
 
 def learning_precision(model: keras.Model, precision: Precision) -> Precision:
-    """The precision of graphs that train a model.
-
-    Args:
-        model: what is trained.
-        precision: of the run.
-    """
+    """The precision of graphs that train a model in a run of a precision."""
     slower = precision == "mixed_bfloat16" and not _has_accelerator() and not _gains_on_cpus(model)
     return "float32" if slower else precision
 

@@ -45,12 +45,7 @@ def is_shared(strategy: tf.distribute.Strategy) -> bool:
 def distribute(
     strategy: tf.distribute.Strategy, make: Callable[..., tf.data.Dataset]
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Batches for all replicas of a strategy.
-
-    Args:
-        strategy: whose replicas share the batches.
-        make: makes a pipeline, from `part`: a `Part` of every batch, or None for whole ones.
-    """
+    """Batches for all replicas; `make` makes a pipeline from `part`: a `Part` of each batch, or None for whole ones."""
     return strategy.distribute_datasets_from_function(
         lambda context: make(part=Part.of(context) if is_shared(strategy) else None)
     )
@@ -63,16 +58,11 @@ def has_workers(strategy: tf.distribute.Strategy) -> bool:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Returns True if this process writes: the first of several, or the only one."""
-    return not has_workers(strategy) or _worker_number(strategy) == 0
+    return not has_workers(strategy) or strategy.extended.should_checkpoint
 
 
 def chief_decides(strategy: tf.distribute.Strategy, decide: Callable[[], Decision]) -> Decision:
-    """Returns in all workers what the chief's `decide` does, which the others do not call; they wait for it.
-
-    Args:
-        strategy: of the workers.
-        decide: returns what JSON can hold.
-    """
+    """Returns in all workers what the chief's `decide` does, as JSON has it; the others do not call it, and wait."""
     if not has_workers(strategy):
         return decide()
     text = json.dumps(decide()).encode() if is_chief(strategy) else b""
@@ -86,15 +76,7 @@ def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
 
 
 def check_alike(strategy: tf.distribute.Strategy, state: Any) -> None:
-    """Makes sure that all workers are in the same state.
-
-    Args:
-        strategy: of the workers.
-        state: whatever must be the same, with a `repr` that tells it.
-
-    Raises:
-        UsageError: this worker's is not the chief's.
-    """
+    """Raises a UsageError unless the `repr` of a state is the same in all workers."""
     mine = hashlib.sha256(repr(state).encode()).hexdigest()
     if chief_decides(strategy, lambda: mine) != mine:
         raise UsageError(
@@ -109,9 +91,3 @@ def _from_chief(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndar
         lambda context: tf.constant(values * (context.replica_id_in_sync_group == 0), tf.int64)
     )
     return strategy.reduce(tf.distribute.ReduceOp.SUM, of_replicas, axis=None).numpy()
-
-
-def _worker_number(strategy: tf.distribute.MultiWorkerMirroredStrategy) -> int:
-    resolver = strategy.cluster_resolver
-    has_chief = "chief" in resolver.cluster_spec().jobs
-    return resolver.task_id + (has_chief and resolver.task_type != "chief")

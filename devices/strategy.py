@@ -76,14 +76,7 @@ def chosen_precision(
 
 @contextlib.contextmanager
 def heed_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Ends a block with a sentence where another worker is gone; TensorFlow notices it within a minute.
-
-    Args:
-        strategy: of the block.
-
-    Raises:
-        RunError: a worker is gone.
-    """
+    """Raises a RunError where another worker is gone while a block runs; TensorFlow notices it within a minute."""
     try:
         yield
     except LOST_WORKER as error:
