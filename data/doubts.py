@@ -4,7 +4,7 @@ import functools
 import mimetypes
 import os
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from data.kinds import Kind
@@ -16,15 +16,9 @@ NAMES_SHOWN = 3
 
 
 def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
-    """Finds out whether the folders of a folder are hardly the classes that its owner means.
+    """Says why the folders of `root` are hardly the classes that its owner means, and what to do; empty if they are.
 
-    Args:
-        root: the folder.
-        examples: their paths are `root/CLASS/example`, or deeper.
-        kind: of the examples.
-
-    Returns:
-        What is wrong and what to do, in a sentence or two; empty if nothing is.
+    Paths of examples are `root/CLASS/example`, or deeper.
     """
     folders = Counter(example.path.parent for example in examples if _may_be(kind.type, example.path.suffix.lower()))
     inside: dict[str, Counter[str]] = defaultdict(Counter)
@@ -32,16 +26,35 @@ def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
     for folder, count in folders.items():
         name, below, *_ = (*folder.relative_to(root).parts, "")
         inside[name][below] += count
+    expected = f"--data must be a folder with one folder of {kind.nouns} per class; "
     if len(inside) == 1:
         common = Path(os.path.commonpath(folders))
         if len({folder.relative_to(common).parts[0] for folder in folders.keys() - {common}}) < 2:
             return ""
-        (name,) = inside
         return (
-            f"--data must be a folder with one folder of {kind.nouns} per class; '{root}' has the folder '{name}' "
-            f"alone, and the classes are further in. Name the folder above them: --data {common}"
+            f"{expected}'{root}' has the folder '{min(inside)}' alone, and the classes are further in. Name the folder "
+            f"above them: --data {common}"
         )
-    return _doubt_copy(root, inside, kind) or _doubt_collections(root, inside, folders, kind)
+
+    # Collections of the same classes, such as originals/CLASS and resized/CLASS, or CLASS and pets/CLASS.
+    counts = Counter(name for folder, below in inside.items() for name in {folder, *below} if name)
+    shared = sorted((name for name, count in counts.items() if count > 1), key=natural_order)
+    holders = sorted((name for name in inside if inside[name].keys() & set(shared) - {name}), key=natural_order)
+    if sum(inside[name][""] for name in holders) > sum(inside[name][below] for name in holders for below in shared):
+        return ""
+    splits = [name for name in shared if name.lower() in SPLIT_FOLDERS]
+    if "train" in (SPLIT_FOLDERS[name.lower()] for name in splits):
+        return (
+            f"A split must be above the classes, as in '{root / splits[-1] / holders[0]}'; there is "
+            f"'{root / holders[0] / splits[-1]}'. Move the folders, or list the {kind.nouns} and their splits in a "
+            ".csv file."
+        )
+    if len(shared) < 2:
+        return ""
+    return (
+        f"{expected}in '{root}', {_listed(holders)} have folders of the same names in them ({_listed(shared)}). "
+        f"Name one: --data {root / holders[0]} (or, if they are classes, move all folders into '{root / 'train'}')"
+    )
 
 
 def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int]) -> list[str]:
@@ -59,50 +72,6 @@ def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int]
         shown = _listed([f"{name} ({few[name]:,})" for name in least])
         found.append(f"Fewer than {FEW_TRAIN_EXAMPLES} training {kind.nouns} are of {shown}: too few to learn from.")
     return found
-
-
-def _doubt_copy(root: Path, inside: dict[str, Counter[str]], kind: Kind) -> str:
-    """Doubts a folder that has the others once more, as some downloads have: `cat`, `dog`, `pets/cat`, `pets/dog`."""
-    for name, below in inside.items():
-        again = sorted(below.keys() & (inside.keys() - {name}), key=natural_order)
-        if len(again) > 1:
-            return (
-                f"--data must be a folder with one folder of {kind.nouns} per class; '{root / name}' is beside the "
-                f"folders {_listed(again)}, and has folders of the same names. Move it elsewhere, or name it alone: "
-                f"--data {root / name}{_or_train(root, name)}"
-            )
-    return ""
-
-
-def _doubt_collections(root: Path, inside: dict[str, Counter[str]], folders: Collection[Path], kind: Kind) -> str:
-    """Doubts several folders that have the same folders in place of examples: `originals/CLASS` and `resized/CLASS`."""
-    counts = Counter(name for below in inside.values() for name in below if name)
-    shared = sorted((name for name, count in counts.items() if count > 1), key=natural_order)
-    holders = sorted((name for name, below in inside.items() if below.keys() & set(shared)), key=natural_order)
-    if sum(inside[name][""] for name in holders) > sum(inside[name][below] for name in holders for below in shared):
-        return ""
-    splits = [name for name in shared if name.lower() in SPLIT_FOLDERS]
-    if "train" in (SPLIT_FOLDERS[name.lower()] for name in splits) and all(
-        root / name / split in folders for name in holders for split in splits if split in inside[name]
-    ):
-        return (
-            f"A split must be above the classes, as in '{root / splits[-1] / holders[0]}'; there is "
-            f"'{root / holders[0] / splits[-1]}'. Move the folders, or list the {kind.nouns} and their splits in a "
-            ".csv file."
-        )
-    if len(shared) < 2:
-        return ""
-    return (
-        f"--data must be a folder with one folder of {kind.nouns} per class; in '{root}', {_listed(holders)} have "
-        f"folders of the same names in them ({_listed(shared)}). Name one: --data {root / holders[0]}"
-        f"{_or_train(root, *holders)}"
-    )
-
-
-def _or_train(root: Path, *names: str) -> str:
-    """The way out if folders are classes all the same: below train/, nobody doubts it."""
-    classes = "is a class" if len(names) == 1 else "are the classes"
-    return f" (or, if {_listed(names)} {classes}, move all folders into '{root / 'train'}')"
 
 
 def _listed(names: Sequence[str]) -> str:

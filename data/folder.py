@@ -1,12 +1,12 @@
 """Examples in a folder: `root/CLASS/file`, or `root/{train,val,test}/CLASS/file`."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from app.errors import UsageError
 from data.doubts import doubt_layout
-from data.kinds import kind_of, promised_kind
+from data.kinds import kind_of
 from data.sources import (
     LINK_OUT,
     SOURCES,
@@ -39,22 +39,15 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     Raises:
         UsageError: there are no class folders, or a class has no files.
     """
-    root = Path(data)
+    root, doubt = Path(data), ""
     walk = _Walk(root, outside)
     folders = walk.subfolders(root)
     splits = {folder: SPLIT_FOLDERS[folder.name.lower()] for folder in folders if folder.name.lower() in SPLIT_FOLDERS}
-    has_train = "train" in splits.values()
-    if has_train or (splits and len(splits) == len(folders)):
-        others = [folder for folder in folders if folder not in splits and not walk.is_empty(folder)]
-        _check_split_folders(root, others, list(splits), has_train, walk.hint())
-        doubt = ""
-        examples = [
-            example
-            for folder, split in splits.items()
-            for example in _load_classes(walk, folder, walk.subfolders(folder), split)
-        ]
+    if "train" in splits.values() or (splits and len(splits) == len(folders)):
+        _check_split_folders(root, splits, [folder for folder in folders if folder not in splits], walk)
+        examples = [each for folder in splits for each in _load_classes(walk, folder, splits[folder])]
     else:
-        examples = _load_classes(walk, root, folders, None)
+        examples = _load_classes(walk, root, None, folders)
         doubt = doubt_layout(root, examples, kind_of(example.path for example in examples))
     kind = kind_of(example.path for example in examples)
     return Source(root.resolve().name, root, examples, kind, set_aside=walk.set_aside, doubt=doubt)
@@ -81,11 +74,7 @@ def check_outside(data: str, places: Mapping[str, Path]) -> None:
 
 
 def files_below(folder: Path, outside: bool) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Every file in a folder and the folders in it, examples or not, in order, without leftovers.
-
-    Args:
-        folder: where to look.
-        outside: whether links out of the folder are followed.
+    """Finds every file below a folder, examples or not, but leftovers; links out of it are followed if `outside`.
 
     Returns:
         The files, and what is not used, with the reason.
@@ -117,12 +106,8 @@ class _Walk:
         """Every file in a folder and the folders in it, examples or not, in order."""
         files, waiting = [], [folder]
         while waiting:
-            parent = waiting.pop()
-            entries = _entries(parent)
-            if not entries and parent != folder and promised_kind(parent):
-                self.set_aside.append((parent, "a folder, not a file"))
             inner = []
-            for entry in entries:
+            for entry in _entries(waiting.pop()):
                 if not _is_folder(entry):
                     files += [Path(entry.path)] if self._is_used(entry) else []
                 elif self._enter(entry):
@@ -130,25 +115,18 @@ class _Walk:
             waiting += reversed(inner)
         return sorted(files, key=lambda path: natural_order(str(path)))
 
-    def is_empty(self, folder: Path) -> bool:
-        """Says whether a folder has nothing in it, and sets it aside then."""
-        empty = not _entries(folder)
-        if empty:
-            self.set_aside.append((folder, "an empty folder"))
-        return empty
-
     def hint(self) -> str:
         """The end of an error message that names a link that was not followed, if there is one."""
         found = next((path for path, reason in self.set_aside if reason == LINK_OUT), None)
         return f" '{found}' is {LINK_OUT}." if found else ""
 
     def _is_used(self, entry: os.DirEntry) -> bool:
+        """Says whether to use a file, and takes note of a link out; a broken link is told when it is read."""
         if not entry.is_symlink() or self._outside or is_within(entry.path, self._root):
             return True
-        if os.path.exists(entry.path):
+        if leads_out := os.path.exists(entry.path):
             self.set_aside.append((Path(entry.path), LINK_OUT))
-            return False
-        return True  # a broken link is told when it is read
+        return not leads_out
 
     def _enter(self, entry: os.DirEntry) -> bool:
         """Says whether to go into a folder, and takes note of it."""
@@ -166,7 +144,8 @@ class _Walk:
         return reason is None
 
 
-def _load_classes(walk: _Walk, root: Path, folders: list[Path], split: Split | None) -> list[Example]:
+def _load_classes(walk: _Walk, root: Path, split: Split | None, folders: Sequence[Path] | None = None) -> list[Example]:
+    folders = walk.subfolders(root) if folders is None else folders
     if not folders:
         raise UsageError(
             f"--data must be a folder with one folder of {kind_of(()).nouns} per class; '{root}' has no folder in it."
@@ -176,25 +155,22 @@ def _load_classes(walk: _Walk, root: Path, folders: list[Path], split: Split | N
     for folder in folders:
         set_aside = len(walk.set_aside)
         files = walk.files_below(folder)
-        if not files and len(walk.set_aside) > set_aside:
-            path, reason = walk.set_aside[set_aside]
-            raise UsageError(f"Every class needs files; the folder '{folder}' has none: '{path}' is {reason}.")
         if not files:
-            raise UsageError(f"Every class needs files; the folder '{folder}' is empty. Fill it or remove it.")
+            why = [f"has none: '{path}' is {reason}." for path, reason in walk.set_aside[set_aside:]]
+            why.append("is empty. Fill it or remove it.")
+            raise UsageError(f"Every class needs files; the folder '{folder}' {why[0]}")
         examples += [Example(path, (printable(folder.name),), split) for path in files]
     return examples
 
 
-def _check_split_folders(
-    root: Path, other_folders: list[Path], split_folders: list[Path], has_train: bool, hint: str
-) -> None:
-    names = ", ".join(folder.name for folder in split_folders)
-    others = ", ".join(folder.name for folder in other_folders)
-    if not has_train:
-        raise UsageError(f"--data needs a folder train/ beside {names}; '{root}' has none.{hint}")
-    if others:
+def _check_split_folders(root: Path, splits: Mapping[Path, Split], others: Sequence[Path], walk: _Walk) -> None:
+    names = ", ".join(folder.name for folder in splits)
+    if "train" not in splits.values():
+        raise UsageError(f"--data needs a folder train/ beside {names}; '{root}' has none.{walk.hint()}")
+    walk.set_aside += [(folder, "an empty folder") for folder in others if not _entries(folder)]
+    if mixed := ", ".join(folder.name for folder in others if _entries(folder)):
         raise UsageError(
-            f"--data must hold either class folders or train/, val/ and test/; '{root}' mixes {names} with {others}. "
+            f"--data must hold either class folders or train/, val/ and test/; '{root}' mixes {names} with {mixed}. "
             f"If {names} is meant as a class, list the files in a .csv file."
         )
 

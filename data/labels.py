@@ -59,7 +59,7 @@ def check_class_names(class_names: Iterable[str]) -> None:
 
 
 def check_labels(source: Source, class_names: Sequence[str], task: Task) -> None:
-    """Makes sure that a model can be judged by the labels of a source.
+    """Makes sure that a model can be measured by the labels of a source.
 
     Args:
         source: from `load_source`.

@@ -4,24 +4,20 @@ Shots of one thing belong on one side of a split, or the test would be of memory
 of an example into values whose products tell how alike two are.
 """
 
-import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_array, csr_array
+from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 Values = Callable[[np.ndarray], np.ndarray]
 """Turns signatures (n, ...) into float32 (n, values) of length 1 each, or 0 for what is compared with nothing."""
 
-BLOCK = 1_024
+BLOCK = 512
 """Examples compared at once."""
-MOST_COMPARED = 30_000
-"""Most examples of which each is compared with each other; with more, that takes longer than reading them."""
-FORESTS = 16
-"""Times that more examples are divided into blocks. Of pairs with a score of 0.8, 0.85, 0.9 and 0.95, this finds 94 %,
-98 %, 99.7 % and all among 250,000 examples, or what connects them."""
+MOST_COMPARED = 200_000
+"""Most examples compared with each other; for more, that takes longer than reading them."""
 LEAST_SCORE, SURE_SCORE = 0.8, 0.95
 """Least score of a suspected pair, where examples differ much from each other, and where all are alike."""
 SAMPLED = 2_000
@@ -35,7 +31,7 @@ SPREADS = 3.0
 class NearDuplicate(NamedTuple):
     """Two examples that look the same."""
 
-    judged: int
+    evaluated: int
     """Position of the one that is measured on."""
     train: int
     """Position of the training example most like it."""
@@ -53,7 +49,7 @@ class Groups(NamedTuple):
 
 
 def group_near_duplicates(signatures: np.ndarray, compared_values: Values) -> Groups:
-    """Groups examples that look the same, or that others between them connect.
+    """Groups examples that look the same, or that others between them connect; none of more than `MOST_COMPARED`.
 
     Silhouettes, or X-rays of one organ, are alike without being copies. So a pair has to stand out from the nearest
     pairs of its own data set, by `SPREADS` on Fisher's z scale, and `SURE_SCORE` is enough anywhere. Of 9,716 animal
@@ -62,124 +58,56 @@ def group_near_duplicates(signatures: np.ndarray, compared_values: Values) -> Gr
     Args:
         signatures: of the examples, (n, ...), each content once.
         compared_values: of the kind of input.
-
-    Returns:
-        A group for each, of its own where nothing looks like it.
     """
     count = len(signatures)
     groups: np.ndarray = np.arange(count, dtype=np.int32)
-    if count < 2:
+    if not 1 < count <= MOST_COMPARED:
         return Groups(groups, SURE_SCORE)
+    values = compared_values(signatures)
     sample = np.arange(0, count, -(-count // SAMPLED))
-    least_score = _threshold(_nearest(compared_values, signatures[sample], signatures, sample)[1])
-    if count <= MOST_COMPARED:
-        values = compared_values(signatures)
-        for start in range(0, count, BLOCK):
-            for other in range(start, count, BLOCK):
-                rows, columns = np.nonzero(
-                    values[start : start + BLOCK] @ values[other : other + BLOCK].T >= least_score
-                )
-                groups = _merged(groups, rows + start, columns + other)
-        return Groups(groups, least_score)
-    for seed in range(FORESTS):
-        pairs = [
-            _connected(compared_values(signatures[rows]), rows, least_score)
-            for rows in _divided(signatures, compared_values, np.random.default_rng(seed))
-        ]
-        groups = _merged(groups, *np.concatenate(pairs, axis=1))
+    least_score = _threshold(_nearest(values[sample], values, sample)[1])
+    for start in range(0, count, BLOCK):
+        for other in range(start, count, BLOCK):
+            rows, columns = np.nonzero(values[start : start + BLOCK] @ values[other : other + BLOCK].T >= least_score)
+            rows, columns = groups[rows + start], groups[columns + other]
+            new = rows != columns
+            if new.any():
+                groups = _merged(groups, rows[new], columns[new])
     return Groups(groups, least_score)
 
 
-def _divided(signatures: np.ndarray, compared_values: Values, rng: np.random.Generator) -> list[np.ndarray]:
-    """Divides examples by halves along random directions until they are few, those that look the same mostly together.
-
-    All parts are of one size whatever the data: unlike each with each, the work only grows with the number of examples
-    (trees of random projections: Dasgupta and Freund, STOC 2008).
-    """
-    count = len(signatures)
-    levels = math.ceil(math.log2(count / BLOCK))
-    directions = rng.standard_normal((compared_values(signatures[:1]).shape[1], levels), np.float32)
-    places = np.empty((count, levels), np.float32)
-    for start in range(0, count, BLOCK):
-        places[start : start + BLOCK] = compared_values(signatures[start : start + BLOCK]) @ directions
-    parts = [rng.permutation(count)]  # equal ones go to other halves each time
-    for level in range(levels):
-        ordered = [rows[np.argpartition(places[rows, level], len(rows) // 2)] for rows in parts]
-        parts = [half for rows in ordered for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :])]
-    return parts
-
-
-def _connected(values: np.ndarray, rows: np.ndarray, least_score: float) -> np.ndarray:
-    """Returns pairs of rows that connect all that look the same by their values, (2, pairs)."""
-    alike = values @ values.T >= least_score
-    np.fill_diagonal(alike, False)
-    if not alike.any():
-        return np.zeros((2, 0), int)
-    _, first, numbers = np.unique(
-        connected_components(csr_array(alike), directed=False)[1], return_index=True, return_inverse=True
-    )
-    return np.stack([rows, rows[first[numbers]]])
-
-
 def _merged(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Joins the groups of pairs of examples, and whatever they are connected with."""
-    first, second = groups[first], groups[second]
-    new = first != second
-    if not new.any():
-        return groups
+    """Joins pairs of groups, and whatever they are connected with."""
     count = len(groups)
-    edges = coo_array((np.ones(new.sum(), bool), (first[new], second[new])), shape=(count, count))
-    return connected_components(edges, directed=False)[1].astype(np.int32)[groups]
+    edges = coo_array((np.ones(len(first), bool), (first, second)), shape=(count, count))
+    joined = connected_components(edges, directed=False)[1].astype(np.int32)
+    return joined[groups]
 
 
 def find_near_duplicates(
-    signatures: np.ndarray,
-    compared_values: Values,
-    groups: np.ndarray,
-    evaluated: np.ndarray,
-    train: np.ndarray,
-    least_score: float,
+    signatures: np.ndarray, compared_values: Values, evaluated: np.ndarray, train: np.ndarray, least_score: float
 ) -> list[NearDuplicate]:
-    """Finds examples for which a training example looks the same.
+    """Finds examples for which a training example looks the same, with the nearest, the most alike first.
 
     Args:
         signatures: of all examples, (num_examples, ...).
         compared_values: of the kind of input.
-        groups: the group of each example, in which all is that looks the same.
         evaluated: positions of the examples that are measured on.
         train: positions of the training examples.
         least_score: from `group_near_duplicates`.
-
-    Returns:
-        The nearest training example of each suspected example, the most alike first.
     """
-    nearest, scores = np.zeros(len(evaluated), int), np.full(len(evaluated), -1.0, np.float32)
-    learnt = _members(groups[train])
-    for number, rows in _members(groups[evaluated]).items():
-        if number in learnt:
-            among = train[learnt[number]]
-            found, scores[rows] = _nearest(compared_values, signatures[evaluated[rows]], signatures[among])
-            nearest[rows] = among[found]
+    nearest, scores = _nearest(compared_values(signatures[evaluated]), compared_values(signatures[train]))
     suspected = np.flatnonzero(scores >= least_score)
     order = suspected[np.argsort(-scores[suspected], kind="stable")]
-    return [NearDuplicate(int(evaluated[row]), int(nearest[row]), min(1.0, float(scores[row]))) for row in order]
+    return [NearDuplicate(int(evaluated[row]), int(train[nearest[row]]), min(1.0, float(scores[row]))) for row in order]
 
 
-def _members(groups: np.ndarray) -> dict[int, np.ndarray]:
-    """Returns the places of each group, in order."""
-    order = np.argsort(groups, kind="stable")
-    numbers, starts = np.unique(groups[order], return_index=True)
-    return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=False))
-
-
-def _nearest(
-    compared_values: Values, signatures: np.ndarray, among: np.ndarray, own: np.ndarray | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the row of `among` that is most like each of `signatures`, its `own` left out, and their score."""
-    values, rows = compared_values(signatures), np.arange(len(signatures))
+def _nearest(values: np.ndarray, among: np.ndarray, own: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the row of `among` that is most like each row of `values`, its `own` left out, and their score."""
+    rows = np.arange(len(values))
     nearest, scores = np.zeros(len(values), int), np.full(len(values), -1.0, np.float32)
     for start in range(0, len(among), BLOCK):
-        products = values @ compared_values(among[start : start + BLOCK]).T
+        products = values @ among[start : start + BLOCK].T
         if own is not None:
             products[own[:, None] == np.arange(start, start + products.shape[1])] = -1.0
         best = products.argmax(axis=1)

@@ -67,9 +67,6 @@ def check_examples(
         retry: whether to try again what the system could not read before.
         on_progress: called with the number of examples done since the last call.
 
-    Returns:
-        What can be read, and what is wrong with the rest.
-
     Raises:
         UsageError: neither `store` nor `scratch_dir` can be written, or has room.
     """

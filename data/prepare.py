@@ -10,11 +10,12 @@ import numpy as np
 
 from app.config import TrainConfig
 from app.errors import UsageError
+from app.terminal import show_stage
 from data.code_digest import code_digest
 from data.doubts import find_cautions
 from data.kinds import Inputs, Kind, Reader, Shown
 from data.labels import check_class_names, order_classes
-from data.near_duplicates import Groups, group_near_duplicates
+from data.near_duplicates import MOST_COMPARED, Groups, group_near_duplicates
 from data.preflight import Preflight, SetAside, check_examples, reading
 from data.sources import SPLITS, Example, Source, Split, printable
 from data.splits import Splits, assign_splits, check_classes
@@ -97,17 +98,8 @@ def useful_size(source: Source) -> int | None:
     return None if typical is None else source.kind.useful_size(typical)
 
 
-def prepare_data(
-    source: Source,
-    config: TrainConfig,
-    on_progress: Callable[[int], None] = lambda _: None,
-) -> Data:
-    """Reads, splits and encodes the examples of a source.
-
-    Args:
-        source: from `load_source`.
-        config: for how they are read, the fractions, the seed of the split, the positive class and the cache folder.
-        on_progress: called with the number of examples read since the last call.
+def prepare_data(source: Source, config: TrainConfig, on_progress: Callable[[int], None] = lambda _: None) -> Data:
+    """Reads, splits and encodes the examples of a source to learn from them.
 
     Raises:
         UsageError: no example can be read, a class has too few, or the classes are hardly those that are meant.
@@ -116,17 +108,14 @@ def prepare_data(
         raise UsageError(source.doubt)
     class_names = order_classes(source, config.data.positive)
     check_class_names(class_names)
-    judged = _read(source, config, on_progress)
-    splits = _assign(judged, config, source)
-    set_aside = [*judged.preflight.quarantine, *splits.set_aside]
-    check_classes(source.kind, judged.preflight.examples, splits.assigned, class_names, set_aside)
     task = choose_task(len(class_names), source.multi_label)
-    data = _encode(source, judged, splits, class_names, task)
+    data = prepare_to_evaluate(source, config, class_names, task, split=True, on_progress=on_progress)
+    check_classes(source.kind, data.examples, data.splits, class_names, data.quarantine)
     counts = Counter(label for position in data.splits["train"] for label in data.examples[position].labels)
     return data._replace(cautions=find_cautions(source.kind, counts, _some_sizes(source)))
 
 
-def prepare_to_judge(
+def prepare_to_evaluate(
     source: Source,
     config: TrainConfig,
     class_names: tuple[str, ...],
@@ -148,13 +137,52 @@ def prepare_to_judge(
     Raises:
         UsageError: no example can be read, or they are too few to be split.
     """
-    judged = _read(source, config, on_progress)
+    store, kind = open_store(config.run.cache_dir, config.run.cache_gb), source.kind
+    reader = kind.reader(config)
+    retry = config.run.resume is None
+    read = check_examples(source, reader, store, config.run.cache_dir / "scratch", retry, on_progress)
+    if not read.examples:
+        first = read.quarantine[0]
+        raise UsageError(
+            f"None of the {len(source.examples)} files of '{source.name}' is a readable {kind.noun}; the first is "
+            f"'{first.path}': {first.reason}."
+        )
+    groups = _group(read, store, source)
     if split:
-        splits = _assign(judged, config, source)
+        splits = assign_splits(
+            kind,
+            read.examples,
+            read.digests,
+            groups.numbers.tolist(),
+            val_fraction=config.data.val_fraction,
+            test_fraction=config.data.test_fraction,
+            seed=config.seed_of_split,
+            multi_label=source.multi_label,
+            given_splits={example.split for example in source.examples},
+        )
     else:
-        digests = judged.preflight.digests
-        splits = Splits(["test"] * len(digests), len(digests) - len(set(digests)), 0, [], [])
-    return _encode(source, judged, splits, class_names, task)
+        splits = Splits(["test"] * len(read.digests), len(read.digests) - len(set(read.digests)), 0, [], [])
+    assigned = np.array([each or "" for each in splits.assigned])
+    return Data(
+        name=source.name,
+        root=source.root,
+        class_names=class_names,
+        task=task,
+        kind=kind,
+        reader=reader,
+        examples=read.examples,
+        inputs=read.inputs,
+        signatures=read.signatures,
+        targets=task.encode([example.labels for example in read.examples], class_names),
+        splits={each: np.flatnonzero(assigned == each) for each in SPLITS},
+        quarantine=[SetAside(*item) for item in source.set_aside] + read.quarantine + splits.set_aside,
+        duplicates=splits.duplicates,
+        near_duplicates=splits.near_duplicates,
+        split_warnings=splits.warnings,
+        least_score=groups.least_score,
+        groups=groups.numbers,
+        digests=read.digests,
+    )
 
 
 def _some_sizes(source: Source) -> list[int]:
@@ -164,39 +192,18 @@ def _some_sizes(source: Source) -> list[int]:
     return [size for size in sizes if size is not None]
 
 
-class _Judged(NamedTuple):
-    """Examples that were read and compared."""
-
-    reader: Reader
-    preflight: Preflight
-    groups: Groups
-    """Look-alikes among them."""
-
-
-def _read(source: Source, config: TrainConfig, on_progress: Callable[[int], None]) -> _Judged:
-    store, kind = open_store(config.run.cache_dir, config.run.cache_gb), source.kind
-    reader = kind.reader(config)
-    retry = config.run.resume is None
-    preflight = check_examples(source, reader, store, config.run.cache_dir / "scratch", retry, on_progress)
-    if not preflight.examples:
-        first = preflight.quarantine[0]
-        raise UsageError(
-            f"None of the {len(source.examples)} files of '{source.name}' is a readable {kind.noun}; the first is "
-            f"'{first.path}': {first.reason}."
-        )
-    return _Judged(reader, preflight, _group(preflight, store, source))
-
-
-def _group(preflight: Preflight, store: Store, source: Source) -> Groups:
+def _group(read: Preflight, store: Store, source: Source) -> Groups:
     """Finds the examples that look the same, or takes from the store what was found before."""
     kind = source.kind
-    _, first, numbers = np.unique(preflight.digests, return_index=True, return_inverse=True)
-    signatures = preflight.signatures[first]
+    _, first, numbers = np.unique(read.digests, return_index=True, return_inverse=True)
+    signatures = read.signatures[first]
     digest = hashlib.sha256(signatures.data).hexdigest()
     description = {"near_duplicates": [_CODE, kind.comparison], "signatures": digest}
     with store.locked([description]):
         stored = store.load(description)
         if stored is None:
+            if len(signatures) > MOST_COMPARED:
+                show_stage("warning", f"more than {MOST_COMPARED:,} {kind.nouns}: look-alikes are not looked for")
             found = group_near_duplicates(signatures, kind.compared_values)
             stored = Stored(found.numbers, 0.0, {"least_score": found.least_score})
             if store.make_room(found.numbers.nbytes):
@@ -208,48 +215,3 @@ def _group(preflight: Preflight, store: Store, source: Source) -> Groups:
 
 
 _CODE = code_digest(group_near_duplicates)
-
-
-def _encode(
-    source: Source,
-    judged: _Judged,
-    splits: Splits,
-    class_names: tuple[str, ...],
-    task: Task,
-) -> Data:
-    reader, preflight, groups = judged
-    assigned = np.array([split or "" for split in splits.assigned])
-    return Data(
-        name=source.name,
-        root=source.root,
-        class_names=class_names,
-        task=task,
-        kind=source.kind,
-        reader=reader,
-        examples=preflight.examples,
-        inputs=preflight.inputs,
-        signatures=preflight.signatures,
-        targets=task.encode([example.labels for example in preflight.examples], class_names),
-        splits={split: np.flatnonzero(assigned == split) for split in SPLITS},
-        quarantine=[SetAside(*item) for item in source.set_aside] + preflight.quarantine + splits.set_aside,
-        duplicates=splits.duplicates,
-        near_duplicates=splits.near_duplicates,
-        split_warnings=splits.warnings,
-        least_score=groups.least_score,
-        groups=groups.numbers,
-        digests=preflight.digests,
-    )
-
-
-def _assign(judged: _Judged, config: TrainConfig, source: Source) -> Splits:
-    return assign_splits(
-        source.kind,
-        judged.preflight.examples,
-        judged.preflight.digests,
-        judged.groups.numbers.tolist(),
-        val_fraction=config.data.val_fraction,
-        test_fraction=config.data.test_fraction,
-        seed=config.seed_of_split,
-        multi_label=source.multi_label,
-        given_splits={example.split for example in source.examples},
-    )

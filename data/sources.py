@@ -109,7 +109,7 @@ def is_within(path: Path | str, real_folder: str) -> bool:
     return os.path.commonpath([os.path.realpath(path), real_folder]) == real_folder
 
 
-def choose_judged(splits: Collection[str]) -> Split | None:
+def choose_measured(splits: Collection[str]) -> Split | None:
     """Returns the measured split that says how good a model is: test, or val where there is no test."""
     return next((split for split in ("test", "val") if split in splits), None)
 

@@ -8,14 +8,17 @@ a file that nothing looks like moves only the few that are on the borders of its
 import hashlib
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, TypeAlias
 
 from app.errors import UsageError
 from app.terminal import common_reasons
 from data.kinds import Kind
 from data.preflight import SetAside
 from data.sources import SPLITS, Example, Split
+
+Unit: TypeAlias = list[str]
+"""Digests of the examples that look the same."""
 
 
 class Splits(NamedTuple):
@@ -64,39 +67,82 @@ def assign_splits(
     Raises:
         UsageError: a class has too few examples for that, and the message names it; or a split of the data has none.
     """
-    made = *given_splits, *(example.split for example in examples)
-    given = {split for split in made if split is not None}
-    groups: dict[str, list[int]] = defaultdict(list)
+    given = {split for split in (*given_splits, *(example.split for example in examples)) if split is not None}
+    fractions: dict[Split, float] = {"test": test_fraction, "val": val_fraction}
+    fractions = {split: share for split, share in fractions.items() if split not in given and share > 0}
+    copies: dict[str, list[int]] = defaultdict(list)
     for index, digest in enumerate(digests):
-        groups[digest].append(index)
+        copies[digest].append(index)
+
     assigned: list[Split | None] = [None] * len(examples)
     set_aside: list[SetAside] = []
-    to_carve: list[str] = []
-    for digest, members in groups.items():
-        keeper, rejected = _judge_copies(kind, examples, members)
+    units: dict[int, Unit] = defaultdict(list)
+    for digest, members in copies.items():
+        keeper, rejected = _place_copies(kind, examples, members)
         set_aside += [SetAside(examples[index].path, reason) for index, reason in rejected.items()]
         for index in members:
             if index not in rejected:
                 assigned[index] = keeper or "train"
         if keeper is None and not rejected:
-            to_carve.append(digest)
+            units[looks[members[0]]].append(digest)
 
-    fractions: dict[Split, float] = {"test": test_fraction, "val": val_fraction}
-    fractions = {split: share for split, share in fractions.items() if split not in given and share > 0}
-    units: dict[int, list[str]] = defaultdict(list)
-    for digest in to_carve:
-        units[looks[groups[digest][0]]].append(digest)
-    carved, warnings = _carve(kind, examples, groups, list(units.values()), fractions, seed, multi_label)
+    labels = {digest: examples[members[0]].labels for digest, members in copies.items()}
+    carved: dict[str, Split] = {}
+    warnings: list[str] = []
+    for class_name, stratum in _strata(units.values(), labels, len(fractions) + 1 if multi_label else 0).items():
+        count = sum(map(len, stratum))
+        sizes = {split: max(1, round(share * count)) for split, share in fractions.items()}
+        if count <= sum(sizes.values()):
+            flags = " or ".join(f"--{split}-fraction 0" for split in sizes)
+            raise UsageError(
+                f"The class '{class_name}' has too few readable {kind.nouns}: {count}, not counting copies, where "
+                f"{' and '.join(['train', *sizes])} need at least one each. Add {kind.nouns}, or set {flags}."
+            )
+        dealt, problem = _deal(stratum, sizes, seed)
+        carved |= dealt
+        warnings += [f"so many {kind.nouns} of '{class_name}' look the same that {problem}"] if problem else []
     for digest, split in carved.items():
-        for index in groups[digest]:
+        for index in copies[digest]:
             assigned[index] = split
+
     for split in sorted(given | set(fractions)):
         if split not in assigned:
             raise UsageError(f"The {split} split of the data has no readable {kind.nouns}.{_reasons(set_aside)}")
     alike = [unit for unit in units.values() if len(unit) > 1 and len({carved[digest] for digest in unit}) == 1]
     near_duplicates = sum(map(len, alike)) if fractions else 0
     warnings += _warn_of_given(kind, assigned, looks, given)
-    return Splits(assigned, len(examples) - len(groups), near_duplicates, set_aside, warnings)
+    return Splits(assigned, len(examples) - len(copies), near_duplicates, set_aside, warnings)
+
+
+def check_classes(
+    kind: Kind,
+    examples: Sequence[Example],
+    splits: Mapping[Split, Iterable[int]],
+    classes: Sequence[str],
+    set_aside: Sequence[SetAside],
+) -> None:
+    """Raises a UsageError where a class has nothing to learn from, or there are not two classes.
+
+    Args:
+        kind: of the examples.
+        examples: readable examples.
+        splits: positions of the examples of each split.
+        classes: names of all classes, readable examples in them or not.
+        set_aside: files that are not used, for the reasons.
+    """
+    if len(classes) < 2:
+        raise UsageError(
+            f"A classifier needs at least two classes; the data has {len(classes)}"
+            f"{f' ({classes[0]})' if classes else ''}. Add a folder or a label for each class."
+        )
+    found = {split: {label for index in splits[split] for label in examples[index].labels} for split in SPLITS}
+    for name in classes:
+        if name not in found["train"]:
+            where = " and ".join(split for split in SPLITS if name in found[split])
+            raise UsageError(
+                f"Every class needs readable {kind.nouns} to train on; '{name}' has {kind.nouns} "
+                f"{f'only in {where}' if where else 'in no split'}.{_reasons(set_aside)}"
+            )
 
 
 def _warn_of_given(
@@ -114,44 +160,6 @@ def _warn_of_given(
     ]
 
 
-def check_classes(
-    kind: Kind,
-    examples: Sequence[Example],
-    assigned: Sequence[Split | None],
-    classes: Sequence[str],
-    set_aside: Sequence[SetAside] = (),
-) -> None:
-    """Makes sure that every class can be learnt, and that no class is only in val or test.
-
-    Args:
-        kind: of the examples.
-        examples: readable examples.
-        assigned: the split of each, None for those set aside.
-        classes: names of all classes, readable examples in them or not.
-        set_aside: files that are not used, for the reasons.
-
-    Raises:
-        UsageError: naming the class.
-    """
-    if len(classes) < 2:
-        raise UsageError(
-            f"A classifier needs at least two classes; the data has {len(classes)}"
-            f"{f' ({classes[0]})' if classes else ''}. Add a folder or a label for each class."
-        )
-    counts: dict[Split, Counter] = {split: Counter() for split in SPLITS}
-    for example, split in zip(examples, assigned, strict=True):
-        if split is not None:
-            counts[split].update(example.labels)
-    for name in classes:
-        if not counts["train"][name]:
-            elsewhere = [split for split in ("val", "test") if counts[split][name]]
-            where = f"only in {' and '.join(elsewhere)}" if elsewhere else "in no split"
-            raise UsageError(
-                f"Every class needs readable {kind.nouns} to train on; '{name}' has {kind.nouns} {where}."
-                f"{_reasons(set_aside)}"
-            )
-
-
 def _reasons(set_aside: Sequence[SetAside]) -> str:
     """The end of an error message: why files are not used."""
     if not set_aside:
@@ -159,82 +167,60 @@ def _reasons(set_aside: Sequence[SetAside]) -> str:
     return f" Set aside: {common_reasons(item.reason for item in set_aside)}. Mend or remove these files."
 
 
-def _judge_copies(kind: Kind, examples: Sequence[Example], members: list[int]) -> tuple[Split | None, dict[int, str]]:
+def _place_copies(kind: Kind, examples: Sequence[Example], members: list[int]) -> tuple[Split | None, dict[int, str]]:
     """Decides about the copies of one file.
 
     Returns:
         The evaluation split that has it (a training copy would be a leak), if any; and of the copies to set aside the
         positions and reasons.
     """
-    first = examples[members[0]]
-    if any(examples[index].labels != first.labels for index in members):
+    if len({examples[index].labels for index in members}) > 1:
         names = ", ".join(sorted({label for index in members for label in examples[index].labels}))
-        reason = f"copies of one {kind.noun} have different labels: {names}"
-        return None, dict.fromkeys(members, reason)
-    claims = {examples[index].split for index in members}
-    keeper: Split | None = next((split for split in ("test", "val") if split in claims), None)
-    if keeper is None:
-        return None, {}
-    original = next(examples[index] for index in members if examples[index].split == keeper)
-    reason = f"a copy of {original.path.name}, which is in the {keeper} split"
-    return keeper, {index: reason for index in members if examples[index].split != keeper}
+        return None, dict.fromkeys(members, f"copies of one {kind.noun} have different labels: {names}")
+    for split in ("test", "val"):
+        kept = [index for index in members if examples[index].split == split]
+        if kept:
+            reason = f"a copy of {examples[kept[0]].path.name}, which is in the {split} split"
+            return split, {index: reason for index in members if index not in kept}
+    return None, {}
 
 
-def _carve(
-    kind: Kind,
-    examples: Sequence[Example],
-    groups: dict[str, list[int]],
-    units: Sequence[list[str]],
-    fractions: dict[Split, float],
-    seed: int,
-    multi_label: bool,
-) -> tuple[dict[str, Split], list[str]]:
-    """Assigns the examples that no evaluation split has, by digest: of each class, in an order set by the seed.
+def _strata(units: Collection[Unit], labels: Mapping[str, tuple[str, ...]], fewest: int) -> dict[str, list[Unit]]:
+    """Groups units by class; in a multi-label task by their rarest label, which is the hardest to spread evenly.
 
-    Also returns warnings.
-
-    Args:
-        kind: of the examples.
-        examples: all.
-        groups: positions of the copies of each digest.
-        units: digests of examples that look the same.
-        fractions: of each split that is wanted.
-        seed: decides the order.
-        multi_label: whether an example may have several labels.
+    Strata of fewer than `fewest` are joined: their labels are on other examples too.
     """
-    chosen: dict[str, Split] = {}
-    warnings: list[str] = []
-    for class_name, members in _strata(examples, groups, units, len(fractions) + 1, multi_label).items():
-        count = sum(map(len, members))
-        sizes = {split: max(1, round(share * count)) for split, share in fractions.items()}
-        if count <= sum(sizes.values()):
-            raise _too_few(kind, class_name, count, sizes)
-        assigned, warning = _deal(members, sizes, seed)
-        chosen.update(assigned)
-        warnings += [warning.format(kind.nouns, class_name)] if warning else []
-    return chosen, warnings
+    frequency = Counter(label for unit in units for digest in unit for label in labels[digest])
+    strata: dict[str, list[Unit]] = defaultdict(list)
+    for unit in units:
+        of_unit = {label for digest in unit for label in labels[digest]}
+        strata[min(of_unit, key=lambda label: (frequency[label], label), default="")].append(unit)
+    small = [name for name, members in strata.items() if sum(map(len, members)) < fewest]
+    joined = [unit for name in small for unit in strata.pop(name)]
+    if joined and sum(map(len, joined)) < fewest and strata:
+        strata[max(strata, key=lambda name: len(strata[name]))] += joined
+    elif joined:
+        strata["rare labels"] = joined
+    return strata
 
 
-def _deal(units: Sequence[list[str]], sizes: dict[Split, int], seed: int) -> tuple[dict[str, Split], str | None]:
+def _deal(units: Sequence[Unit], sizes: dict[Split, int], seed: int) -> tuple[dict[str, Split], str]:
     """Deals the units of a class, and says what could not be done as it was asked for.
 
     In the order of their hashes, the first are test, the next val, the rest train; a unit on a border is where its
     middle is. A unit that is larger than a split is train.
     """
-    if not sizes:
-        return dict.fromkeys((digest for unit in units for digest in unit), "train"), None
-    most = min(sizes.values())
+    most, problem = min(sizes.values(), default=0), ""
     small, large = [unit for unit in units if len(unit) <= most], [unit for unit in units if len(unit) > most]
     room, wanted = sum(map(len, small)), sum(sizes.values())
-    warning = None
     if room < len(sizes):
-        warning = "so many {} of '{}' look the same that they are on both sides of the split"
+        problem = "they are on both sides of the split"
         small, large = small + [[digest] for unit in large for digest in unit], []
     elif large and room < wanted:
-        warning = "so many {} of '{}' look the same that the other splits get fewer than they should"
+        problem = "the other splits get fewer than they should"
         sizes = {split: max(1, size * room // wanted) for split, size in sizes.items()}
 
-    def place(unit: list[str]) -> bytes:
+    def place(unit: Unit) -> bytes:
         return min(hashlib.sha256(f"{seed}:{digest}".encode()).digest() for digest in unit)
 
     dealt: dict[str, Split] = dict.fromkeys((digest for unit in large for digest in unit), "train")
@@ -245,41 +231,4 @@ def _deal(units: Sequence[list[str]], sizes: dict[Split, int], seed: int) -> tup
         split: Split = next((split for split, border in zip(sizes, borders, strict=True) if middle <= border), "train")
         dealt.update(dict.fromkeys(unit, split))
         before += len(unit)
-    return dealt, warning
-
-
-def _strata(
-    examples: Sequence[Example],
-    groups: dict[str, list[int]],
-    units: Sequence[list[str]],
-    fewest: int,
-    multi_label: bool,
-) -> dict[str, list[list[str]]]:
-    """Groups units by class; in a multi-label task by their rarest label, which is the hardest to spread evenly.
-
-    Multi-label strata of fewer than `fewest` are joined: their labels are on other examples too. A unit of several
-    classes is of the rarest.
-    """
-    labels = {digest: examples[groups[digest][0]].labels for unit in units for digest in unit}
-    frequency = Counter(label for each in labels.values() for label in each)
-    strata: dict[str, list[list[str]]] = defaultdict(list)
-    for unit in units:
-        of_unit = {label for digest in unit for label in labels[digest]}
-        strata[min(of_unit, key=lambda label: (frequency[label], label), default="")].append(unit)
-    if not multi_label:
-        return strata
-    small = [name for name, members in strata.items() if sum(map(len, members)) < fewest]
-    joined = [unit for name in small for unit in strata.pop(name)]
-    if joined and sum(map(len, joined)) < fewest and strata:
-        strata[max(strata, key=lambda name: len(strata[name]))] += joined
-    elif joined:
-        strata["rare labels"] = joined
-    return strata
-
-
-def _too_few(kind: Kind, class_name: str, available: int, sizes: dict[Split, int]) -> UsageError:
-    flags = " or ".join(f"--{split}-fraction 0" for split in sizes)
-    return UsageError(
-        f"The class '{class_name}' has too few readable {kind.nouns}: {available}, not counting copies, where "
-        f"{' and '.join(['train', *sizes])} need at least one each. Add {kind.nouns}, or set {flags}."
-    )
+    return dealt, problem

@@ -12,7 +12,7 @@ from app.errors import UsageError
 from app.files import read_json
 from data import tfds
 from data.csv_cells import read_table
-from data.sources import SPLITS, Split, choose_judged, file_name, load_source
+from data.sources import SPLITS, Split, choose_measured, file_name, load_source
 from inference.files import FoundFile, find_files, read_batches
 from inference.load import METRICS_FILE, TrainedRun
 
@@ -66,7 +66,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
 
 def measured_split(metrics: dict[str, Any]) -> tuple[Split, dict[str, Any]] | None:
     """Returns the split that says how good a run is, and its figures: test, or val where there is no test."""
-    split = choose_judged([split for split in SPLITS if metrics.get(split)])
+    split = choose_measured([split for split in SPLITS if metrics.get(split)])
     return split and (split, metrics[split])
 
 
@@ -153,7 +153,7 @@ def _measured_files(run: TrainedRun, cache_dir: Path, measured_only: bool = Fals
     try:
         table = read_predictions(run.folder)
         if measured_only:
-            table = table[table["split"] == choose_judged(set(table["split"]))]
+            table = table[table["split"] == choose_measured(set(table["split"]))]
         source = load_source(run.config.data.data, cache_dir, run.config.data.outside)
         contents = {example.path: example.content for example in source.examples if example.content is not None}
         found = [

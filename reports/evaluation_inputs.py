@@ -10,7 +10,7 @@ from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.folder import check_outside
 from data.labels import check_labels
-from data.prepare import Data, prepare_to_judge
+from data.prepare import Data, prepare_to_evaluate
 from data.sources import SPLITS, Source, Split, load_source
 from inference.load import TrainedRun
 from inference.run_record import count_copies
@@ -56,7 +56,9 @@ def load_evaluation(
     if not together and _has_splits(source, splits):
         config = config.replace(val_fraction=0.0, test_fraction=0.0)
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:
-        prepared = prepare_to_judge(source, config, run.class_names, run.task, split=not together, on_progress=advance)
+        prepared = prepare_to_evaluate(
+            source, config, run.class_names, run.task, split=not together, on_progress=advance
+        )
     found = {split: prepared.splits[split] for split in SPLITS}
     if together:
         found = {ALL: prepared.splits["test"]}  # type: ignore[dict-item]  # no split, and shown in the place of one

@@ -11,7 +11,7 @@ from app.config import TrainConfig
 from app.files import write_json
 from data.near_duplicates import NearDuplicate, find_near_duplicates
 from data.prepare import Data
-from data.sources import Split, choose_judged
+from data.sources import Split, choose_measured
 from reports.curves import class_curves
 from reports.page import write_page
 from reports.per_class import truth_and_answers
@@ -44,10 +44,10 @@ def write_report(
     Returns:
         Path of the page.
     """
-    split = choose_judged(outputs)
+    split = choose_measured(outputs)
     measured = np.concatenate([np.zeros(0, int), *(data.splits[each] for each in outputs)])
     compared_values, train = data.kind.compared_values, data.splits["train"]
-    copies = find_near_duplicates(data.signatures, compared_values, data.groups, measured, train, data.least_score)
+    copies = find_near_duplicates(data.signatures, compared_values, measured, train, data.least_score)
     errors = {
         each: find_label_errors(data.targets[data.splits[each]], found, data.task) for each, found in outputs.items()
     }
@@ -84,7 +84,7 @@ def _find_leaks(
     """Counts measured examples that look like a training example, and measures the accuracy without them."""
     if split is None:
         return Leaks()
-    alike = [pair.judged for pair in copies]
+    alike = [pair.evaluated for pair in copies]
     suspected = np.isin(data.splits[split], alike)
     truth, predicted = truth_and_answers(data, outputs[split], split)
     right = (truth == predicted).all(axis=1)[~suspected]

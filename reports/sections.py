@@ -154,7 +154,7 @@ def suspects(facts: Facts) -> Content:
     errors.sort(key=lambda found: -found[1].score)
     return {
         "num_copies": len(copies),
-        "copies": [(_example(data, pair.judged), _example(data, pair.train)) for pair in copies[:SUSPECTS_SHOWN]],
+        "copies": [(_example(data, pair.evaluated), _example(data, pair.train)) for pair in copies[:SUSPECTS_SHOWN]],
         "num_errors": len(errors),
         "errors": [
             {

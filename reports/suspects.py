@@ -76,7 +76,7 @@ def suspects_table(
     split_of = {position: split for split, positions in data.splits.items() for position in positions.tolist()}
     rows = []
     for pair in near_duplicates:
-        where = _path(data, pair.judged), split_of[pair.judged], names[pair.judged]
+        where = _path(data, pair.evaluated), split_of[pair.evaluated], names[pair.evaluated]
         rows.append(("near_duplicate", *where, _path(data, pair.train), names[pair.train], pair.score))
     for split, errors in label_errors.items():
         for error in errors:

@@ -16,7 +16,7 @@ from app.files import write_json, write_text, written_aside
 from app.terminal import attempt
 from data.csv_cells import table_text
 from data.prepare import Data
-from data.sources import Split, choose_judged
+from data.sources import Split, choose_measured
 from inference.run_record import LEARNT_FROM_FILE
 from reports import plots
 from reports.per_class import confusion_counts, truth_and_answers
@@ -101,7 +101,7 @@ def write_predictions(folder: Path, data: Data, outputs: dict[Split, np.ndarray]
         outputs: float32 (n, num_outputs) for each measured split, in the order of `data.splits`.
     """
     write_table(folder / "predictions.csv", predictions_table(data, outputs))
-    split = choose_judged(outputs)
+    split = choose_measured(outputs)
     if split is None or "confusion" not in data.task.sections:
         return
     counts = confusion_counts(*truth_and_answers(data, outputs[split], split))

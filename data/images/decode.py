@@ -134,7 +134,7 @@ def read_size(place: Path | bytes) -> tuple[int, int] | None:
 def _crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Keeps the middle: a square as high or wide as the picture, or 7/8 of that where it has the pixels for it.
 
-    Networks are trained on parts of ImageNet's photos and judged by the middle 7/8, which shows things at the size
+    Networks are trained on parts of ImageNet's photos and evaluated by the middle 7/8, which shows things at the size
     they know (Touvron et al., 2019). Of 153 photos of ants and bees, a regression on MobileNet features gets 92.8 %
     right when stretched or padded, 95.4 % by the whole middle square, 96.1 % by its 7/8. Of pictures of 32 pixels,
     which show little but the thing itself, 7/8 gets 2 points less than the whole.

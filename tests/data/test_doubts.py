@@ -59,7 +59,8 @@ def test_kinds_of_a_class_and_folders_beside_its_pictures_are_no_reason_to_doubt
 def test_a_folder_that_has_the_classes_once_more_is_no_class(make_folder, tmp_path, load):
     make_folder("photos", count=3)
     make_folder("photos/pets", count=3)
-    with pytest.raises(UsageError, match=f"photos/pets' is beside the folders cat, dog, and has .* --data {tmp_path}/"):
+    message = rf"pets have folders of the same .* \(cat, dog\)\. .* --data {tmp_path}/photos/pets "
+    with pytest.raises(UsageError, match=message):
         load(tmp_path / "photos")
 
 
@@ -119,9 +120,7 @@ def test_a_backslash_in_a_name_is_one_where_such_a_file_is_there(make_folder, tm
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        (r"C:\photos\0.png", "Line 2 of '.*' has a path of a Windows machine, .* from the folder of that file on"),
-        ("C:/photos/0.png", "has a path of a Windows machine"),
-        (r"\\server\photos\0.png", "has a path of a Windows machine"),
+        (r"\\server\photos\0.png", "names a picture outside the folder"),
         (r"..\secret.png", "names a picture outside the folder"),
     ],
 )

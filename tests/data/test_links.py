@@ -131,14 +131,11 @@ def test_links_that_lead_nowhere_or_to_themselves_are_left_to_the_decoder(photos
     assert (names(source), set_aside(source)) == (["cat/0.png", "cat/broken", "cat/loop", "dog/0.png"], {})
 
 
-def test_a_folder_with_the_name_of_a_picture_is_walked_unless_it_is_empty(photos, tmp_path):
-    for folder in ("empty.JPG", "full.jpg", "empty"):
-        (photos / "cat" / folder).mkdir()
+def test_a_folder_with_the_name_of_a_picture_is_walked(photos, tmp_path):
+    (photos / "cat" / "full.jpg").mkdir()
     make_picture(3).save(photos / "cat" / "full.jpg" / "1.png")
-    (photos / "cat" / "empty.JPG" / ".DS_Store").touch()
     source = load_source(str(photos), tmp_path)
-    assert names(source) == ["cat/0.png", "cat/full.jpg/1.png", "dog/0.png"]
-    assert set_aside(source) == {"cat/empty.JPG": "a folder, not a file"}
+    assert (names(source), set_aside(source)) == (["cat/0.png", "cat/full.jpg/1.png", "dog/0.png"], {})
 
 
 def write_csv(root: Path, *paths: object) -> Path:

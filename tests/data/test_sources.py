@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from app.errors import UsageError
-from data import tfds
+from data import csv_table, tfds
 from data.images.decode import read_picture
 from data.sources import SOURCES, load_source, natural_order
 from tests.conftest import make_picture
@@ -187,3 +187,14 @@ def test_a_tfds_data_set_that_cannot_be_downloaded_says_what_to_do(prepared_tfds
     monkeypatch.setattr("requests.Session.get", refuse)
     with pytest.raises(UsageError, match=r"'mnist' cannot be prepared \(.*Without a network, copy"):
         tfds.load("tfds:mnist", tmp_path / "cache")
+
+
+def test_a_table_without_labels_names_examples_to_predict(make_folder, tmp_path):
+    path = make_folder() / "list.csv"
+    path.write_text("path,note\ncat/0.png,x\ndog/0.png,y\n")
+    source = csv_table.load(str(path), tmp_path, labelled=False)
+    assert labels_of(source) == {"cat/0.png": ((), None), "dog/0.png": ((), None)}
+    path.write_text("path,label\ncat/0.png,\ndog/0.png,dog\n")
+    assert len(csv_table.load(str(path), tmp_path, labelled=False).examples) == 2
+    with pytest.raises(UsageError, match=r"Line 2 of '.*' has no label"):
+        csv_table.load(str(path), tmp_path)

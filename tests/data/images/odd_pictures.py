@@ -356,7 +356,6 @@ ODD: dict[str, Odd] = {
     "linked folder within": Odd("friends", link_to("../dog"), "a link to a folder of the same data"),
     "link to a device": Odd("zero.jpg", link_to("/dev/zero"), LINK_OUT),
     "folder with a picture's name": Odd("album.jpg/inner.png", saved("PNG")),
-    "empty folder": Odd("folder.jpg", lambda path, _: path.mkdir(), "a folder, not a file"),
     "pipe": Odd("pipe.jpg", lambda path, _: os.mkfifo(path), "not a file"),
     # --- copies
     "copy": Odd("copy.png", lambda path, _: path.write_bytes((path.parent / "1.png").read_bytes())),
