@@ -11,6 +11,7 @@ from pathlib import Path
 from app.files import open_regular
 from data.sources import LINK_OUT, is_within
 
+LOOP = "a link that leads to itself"
 MAX_BYTES = 200_000_000
 """Larger files are refused without reading them; all threads together hold no more bytes at a time."""
 
@@ -54,8 +55,8 @@ def content_of(place: Path | str | bytes, within: Path | str | None = None) -> I
 
     Args:
         place: path of the file; bytes that are at hand are yielded as they are.
-        within: folder, named without links, that links may not lead out of, not even one that was put there after the
-            folder was walked; None follows all links.
+        within: folder, named without links, that links may not lead out of, not even those put there after the folder
+            was walked; None follows all links.
 
     Raises:
         UnreadableError: the file is missing, empty, too large, elsewhere or may not be read.
@@ -84,13 +85,8 @@ def _open(path: Path | str, within: Path | str | None) -> io.BufferedReader:
             raise UnreadableNowError(LINK_OUT)
         return open_regular(path if within is None else real, follow_links=within is None)
     except OSError as error:
-        raise UnreadableNowError(_link_reason(path, error) or error.strerror or str(error)) from None
+        is_broken_link = error.errno == errno.ENOENT and os.path.islink(path)
+        reason = "a broken link" if is_broken_link else LOOP if error.errno == errno.ELOOP else error.strerror
+        raise UnreadableNowError(reason or str(error)) from None
     except ValueError as error:  # a name that no file can have
         raise UnreadableError(str(error)) from None
-
-
-def _link_reason(path: Path | str, error: OSError) -> str | None:
-    """Says what is wrong with a link; None if the file is none, or something else is wrong."""
-    if error.errno == errno.ELOOP:
-        return "a link that leads to itself"
-    return "a broken link" if error.errno == errno.ENOENT and os.path.islink(path) else None

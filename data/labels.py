@@ -16,9 +16,7 @@ LABELS_SHOWN = 5
 def order_classes(source: Source, positive: str | None = None) -> tuple[str, ...]:
     """Returns the names of the classes in the order of the model's outputs; of two classes, the positive one is last.
 
-    Args:
-        source: from `load_source`.
-        positive: name of the positive class; None for the one with fewer examples, or the second of equals.
+    It is the one with fewer examples, or the second of equals, where `positive` names none.
 
     Raises:
         UsageError: there is no such class, or there are not two classes of which an example has one.
@@ -27,11 +25,8 @@ def order_classes(source: Source, positive: str | None = None) -> tuple[str, ...
     names = sorted(counts, key=natural_order)
     if len(names) != 2 or source.multi_label:
         if positive is not None:
-            found = (
-                f"several labels per {source.kind.noun}"
-                if source.multi_label
-                else counted(len(names), "class", "classes")
-            )
+            several, number = f"several labels per {source.kind.noun}", counted(len(names), "class", "classes")
+            found = several if source.multi_label else number
             raise UsageError(f"--positive needs two classes; '{source.name}' has {found}. Leave it out.")
         return tuple(names)
     if positive is None:
@@ -59,12 +54,7 @@ def check_class_names(class_names: Iterable[str]) -> None:
 
 
 def check_labels(source: Source, class_names: Sequence[str], task: Task) -> None:
-    """Makes sure that a model can be measured by the labels of a source.
-
-    Args:
-        source: from `load_source`.
-        class_names: those of the model.
-        task: of the model.
+    """Makes sure that a model of some classes and a task can be measured by the labels of a source.
 
     Raises:
         UsageError: it has labels that the model does not know, or several per example where the model gives one.
@@ -73,12 +63,10 @@ def check_labels(source: Source, class_names: Sequence[str], task: Task) -> None
     unknown = sorted(labels - set(class_names), key=natural_order)
     if unknown:
         shown = ", ".join(f"'{name}'" for name in unknown[:LABELS_SHOWN]) + (", ..." if unknown[LABELS_SHOWN:] else "")
+        hint = did_you_mean(unknown[0], class_names) or (source.doubt and f" {source.doubt}")
         raise UsageError(
-            f"Labels must be among the model's classes, {', '.join(class_names)}; '{source.name}' has {shown}."
-            f"{did_you_mean(unknown[0], class_names) or (f' {source.doubt}' if source.doubt else '')}"
+            f"Labels must be among the model's classes, {', '.join(class_names)}; '{source.name}' has {shown}.{hint}"
         )
     if source.multi_label and not task.multi_label:
-        raise UsageError(
-            f"The model gives one label per {source.kind.noun}; {source.kind.nouns} of '{source.name}' have several or "
-            "none."
-        )
+        nouns = f"{source.kind.noun}; {source.kind.nouns} of '{source.name}'"
+        raise UsageError(f"The model gives one label per {nouns} have several or none.")

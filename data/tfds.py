@@ -35,11 +35,6 @@ def accepts(data: str) -> bool:
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Prepares a named data set, writes its pictures below `cache_dir`, the first time, and reads them as a folder.
 
-    Args:
-        data: the value of `--data`.
-        cache_dir: where the pictures are written.
-        outside: not used: no link leads out of that.
-
     Raises:
         UsageError: no such data set, it cannot be downloaded, or it has no picture with one class label.
     """
@@ -47,9 +42,13 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     builder = _prepared_builder(name)
     image_key, label_key = _image_and_label(name, builder.info.features)
     title = re.sub(r"\W+", "-", builder.info.full_name)
-    root = unpack_once(
-        cache_dir / "data" / f"tfds-{title}", lambda target: _write_files(name, image_key, label_key, target)
-    )
+
+    def write_files(target: Path) -> None:
+        # In a process of its own: reading them starts TensorFlow, and a run has to choose its devices before that.
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+            process.submit(_read_and_write, name, image_key, label_key, target).result()
+
+    root = unpack_once(cache_dir / "data" / f"tfds-{title}", write_files)
     return folder.load(str(root), cache_dir, outside=False)._replace(name=re.sub(r"\W+", "-", name))
 
 
@@ -92,14 +91,6 @@ def _image_and_label(name: str, features: Any) -> tuple[str, str]:
             f"A data set needs one picture and one class label per example; '{name}' has {', '.join(features)}."
         )
     return image_keys[0], label_keys[0]
-
-
-def _write_files(name: str, image_key: str, label_key: str, root: Path) -> None:
-    """Writes the pictures, by a process of its own: reading them starts TensorFlow, and a run has to choose its devices
-    before that.
-    """
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        process.submit(_read_and_write, name, image_key, label_key, root).result()
 
 
 def _read_and_write(name: str, image_key: str, label_key: str, root: Path) -> None:

@@ -16,16 +16,9 @@ LONGEST_NAME = 200
 
 
 def unpack_once(folder: Path, write_files: Callable[[Path], None]) -> Path:
-    """Fills `folder` by `write_files(temporary folder)` unless it is there already.
+    """Fills `folder` by `write_files(temporary folder)` unless it is there already, and returns it.
 
     The files are written beside it and renamed when complete; if another process was faster, its folder is taken.
-
-    Args:
-        folder: where the files are to be; what is there already is complete.
-        write_files: writes all files into the empty folder that it is given.
-
-    Returns:
-        `folder`.
 
     Raises:
         UsageError: the place cannot be written.
@@ -53,11 +46,7 @@ def unpack_once(folder: Path, write_files: Callable[[Path], None]) -> Path:
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
-    """Turns names of classes into names of folders: each one a single visible folder of its own on every system.
-
-    Args:
-        class_names: of a data set; any texts.
-    """
+    """Turns names of classes, any texts, into names of folders: each a visible folder of its own on every system."""
     names, taken = [], set()
     for class_name in class_names:
         text = re.sub(r"[\x00-\x1f\x7f-\x9f/\\]", "_", class_name).encode(errors="replace")

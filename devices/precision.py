@@ -76,9 +76,7 @@ def _gains_on_cpus(model: keras.Model) -> bool:
 def computing_in(model: keras.Model, precision: Precision) -> Iterator[None]:
     """Lets the layers of a model compute in a precision in every graph that is traced while a block runs.
 
-    Args:
-        model: built in float32.
-        precision: of its layers, but for those that prepare inputs and the one that gives probabilities.
+    All but those that prepare inputs and the one that gives probabilities.
     """
     layers = [] if precision == "float32" else flat_layers(model)
     layers = [layer for layer in layers if not isinstance(layer, EXACT_LAYERS) and layer.name != OUTPUT_LAYER]

@@ -38,8 +38,8 @@ def make_strategy(name: Strategy, devices: int | None) -> tf.distribute.Strategy
     """Chooses the devices, before TensorFlow has been used for anything else, and shows the choice.
 
     Args:
-        name: setting of `app.config.DataConfig`; 'auto' takes what is there.
-        devices: of this machine that are used; None for all GPUs. Without GPUs the CPU is split into as many.
+        name: of the strategy; 'auto' takes what is there.
+        devices: number of devices of this machine; None for all GPUs. Without GPUs the CPU is split into as many.
 
     Raises:
         UsageError: what is asked for is not there.

@@ -31,7 +31,7 @@ def build_flat(
     weights: str | None,
     include_top: bool,
 ) -> Parts:
-    """Builds a network as one flat model behind its preprocessing.
+    """Builds a network as one flat model behind its preprocessing; see `models.backbones.build`.
 
     Args:
         builder: takes the arguments of the functions of `keras.applications`.
@@ -52,26 +52,23 @@ def build_flat(
 
 
 def split_into_blocks(layers: Sequence[keras.Layer], block: str) -> list[list[keras.Layer]]:
-    """Groups layers into the blocks of a network, from input to output.
+    """Groups the layers of a flat model into blocks, from input to output.
 
     Layers between two blocks belong to the later one, those after the last block form one of their own.
 
     Args:
-        layers: of a flat model.
+        layers: in order.
         block: regular expression over their names; the same first group (or match) is the same block.
     """
     blocks: list[list[keras.Layer]] = []
-    names: list[str] = []
+    names: set[str] = set()
     between: list[keras.Layer] = []
     for layer in layers:
-        match = re.search(block, layer.name)
-        if match is None:
-            between.append(layer)
-            continue
-        name = match.group(match.lastindex or 0)
-        if name not in names:
-            names.append(name)
-            blocks.append([])
-        blocks[-1] += [*between, layer]
-        between = []
+        between.append(layer)
+        if match := re.search(block, layer.name):
+            name = match.group(match.lastindex or 0)
+            blocks += [[]] if name not in names else []
+            names.add(name)
+            blocks[-1] += between
+            between = []
     return [*blocks, between] if between else blocks

@@ -44,18 +44,7 @@ def build_classifier(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> Classifier:
-    """Builds a classifier; the arguments are settings of `app.config.TrainConfig`, explained there.
-
-    Args:
-        backbone: the pretrained network.
-        weights: 'imagenet', 'none' or the path of a file.
-        image_size: height and width of the pictures, pixels.
-        task: decides the output.
-        num_classes: number of classes, at least 2.
-        pooling: how features become one vector.
-        head_units: units of each dense layer before the output.
-        dropout: fraction of values dropped before each dense layer while training.
-        seed: of the head.
+    """Builds a classifier for a task; the other arguments are settings, explained in `app/config.py`.
 
     Raises:
         UsageError: the weights cannot be had, or do not fit the backbone.
@@ -70,14 +59,7 @@ def build_classifier(
 
 
 def assemble(parts: Parts, pool: keras.Layer, make_head: Callable[[int], keras.Model], name: str) -> Classifier:
-    """Joins a backbone, the layer that pools its features, and a head.
-
-    Args:
-        parts: of the backbone.
-        pool: takes features, and their mask if there is one.
-        make_head: makes the head from the number of pooled features.
-        name: of the model.
-    """
+    """Joins a backbone, a layer that pools its features, and their mask if any, and a head for as many features."""
     pooled = pool(_pool_inputs(parts.model, parts.mask))
     head = make_head(pooled.shape[-1])
     whole = None

@@ -8,7 +8,6 @@ PyTorch checkpoint inside a wheel, read here with NumPy alone.
 import io
 import pickle
 from collections import OrderedDict
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -19,26 +18,16 @@ from models.applications import build_flat
 from models.backbones import Backbone
 from models.parts import Parts
 
-
-class Stage(NamedTuple):
-    """One stage of the network: `repeats` blocks, of which the first has the stride."""
-
-    repeats: int
-    kernel_size: int
-    stride: int
-    expand_ratio: int
-    filters: int
-
-
-STAGES = (
-    Stage(repeats=1, kernel_size=3, stride=1, expand_ratio=1, filters=16),
-    Stage(repeats=2, kernel_size=3, stride=2, expand_ratio=6, filters=24),
-    Stage(repeats=2, kernel_size=5, stride=2, expand_ratio=6, filters=40),
-    Stage(repeats=3, kernel_size=3, stride=2, expand_ratio=6, filters=80),
-    Stage(repeats=3, kernel_size=5, stride=1, expand_ratio=6, filters=112),
-    Stage(repeats=4, kernel_size=5, stride=2, expand_ratio=6, filters=192),
-    Stage(repeats=1, kernel_size=3, stride=1, expand_ratio=6, filters=320),
+STAGES = (  # repeats, kernel size, stride of the first, expand ratio, filters
+    (1, 3, 1, 1, 16),
+    (2, 3, 2, 6, 24),
+    (2, 5, 2, 6, 40),
+    (3, 3, 2, 6, 80),
+    (3, 5, 1, 6, 112),
+    (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
 )
+"""Blocks of the network, stage by stage, as in Table 1 of the paper."""
 
 
 def preprocess_input(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -57,16 +46,10 @@ def EfficientNetLite0(  # noqa: N802 - named and called like the networks of ker
     input_shape: tuple[int, int, int] | None = None,
     input_tensor: keras.KerasTensor | None = None,
 ) -> keras.Model:
-    """Builds EfficientNet-Lite0.
-
-    Args:
-        include_top: whether to end in the 1000 ImageNet classes (logits) or in the last feature map.
-        weights: "imagenet" reads the installed wheel; None leaves them random.
-        input_shape: (height, width, 3); 224 x 224 when None.
-        input_tensor: preprocessed pictures to build on, instead of a new input.
+    """Builds EfficientNet-Lite0; the arguments are those of `keras.applications`, and "imagenet" reads the wheel.
 
     Returns:
-        A model from preprocessed float32 images to logits (n, 1000) or features (n, height/32, width/32, 1280).
+        A model from preprocessed float32 pictures to logits (n, 1000) or features (n, height/32, width/32, 1280).
 
     Raises:
         UsageError: the wheel is missing or altered.
@@ -74,10 +57,10 @@ def EfficientNetLite0(  # noqa: N802 - named and called like the networks of ker
     x = layers.Input(input_shape or (224, 224, 3)) if input_tensor is None else input_tensor
     inputs = keras.utils.get_source_inputs(x)
     x = _conv(x, 32, 3, stride=2, name="stem")
-    for stage_number, stage in enumerate(STAGES, start=1):
-        for repeat in range(stage.repeats):
-            stride = stage.stride if repeat == 0 else 1
-            x = _inverted_residual(x, stage, stride, name=f"block{stage_number}{chr(ord('a') + repeat)}_")
+    for stage, (repeats, kernel_size, stride, expand_ratio, filters) in enumerate(STAGES, start=1):
+        for letter in "abcd"[:repeats]:
+            name = f"block{stage}{letter}_"
+            x = _inverted_residual(x, kernel_size, stride if letter == "a" else 1, expand_ratio, filters, name)
     x = _conv(x, 1280, 1, name="top")
     if include_top:
         x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
@@ -90,9 +73,6 @@ def EfficientNetLite0(  # noqa: N802 - named and called like the networks of ker
 
 def read_state_dict(content: bytes) -> dict[str, np.ndarray]:
     """Reads a PyTorch checkpoint of the format before 1.6 (a row of pickles, then raw storages) without PyTorch.
-
-    Args:
-        content: the bytes of the file.
 
     Returns:
         Arrays by parameter name; float32, or int64 for counters.
@@ -135,14 +115,14 @@ def _norm(x, name: str, activation: bool = True):
     return layers.ReLU(6.0, name=f"{name}_activation")(x) if activation else x
 
 
-def _inverted_residual(inputs, stage: Stage, stride: int, name: str):
+def _inverted_residual(inputs, kernel_size: int, stride: int, expand_ratio: int, filters: int, name: str):
     x = inputs
-    if stage.expand_ratio > 1:
-        x = _conv(x, inputs.shape[-1] * stage.expand_ratio, 1, name=f"{name}expand")
-    x = layers.DepthwiseConv2D(stage.kernel_size, stride, padding="same", use_bias=False, name=f"{name}dwconv")(x)
+    if expand_ratio > 1:
+        x = _conv(x, inputs.shape[-1] * expand_ratio, 1, name=f"{name}expand")
+    x = layers.DepthwiseConv2D(kernel_size, stride, padding="same", use_bias=False, name=f"{name}dwconv")(x)
     x = _norm(x, f"{name}dwconv")
-    x = _conv(x, stage.filters, 1, name=f"{name}project", activation=False)
-    if stride == 1 and inputs.shape[-1] == stage.filters:
+    x = _conv(x, filters, 1, name=f"{name}project", activation=False)
+    if stride == 1 and inputs.shape[-1] == filters:
         x = layers.Add(name=f"{name}add")([x, inputs])
     return x
 

@@ -26,7 +26,7 @@ def set_trainable(
 
     Args:
         backbone_layers: from input to output; each may have layers within it, which learn if it does.
-        trainable_layers: how many of the last layers learn, counted as `backbone.layers` has them; 0 for none.
+        trainable_layers: how many of the last layers learn.
         batch_norm_learns: True only for a backbone without pretrained weights.
     """
     count = len(backbone_layers) if trainable_layers == "all" else min(trainable_layers, len(backbone_layers))

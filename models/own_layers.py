@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import keras
 
 Part = TypeVar("Part", bound=Any)
-
 PACKAGE = "headstart"
 OWN_PARTS: dict[str, Any] = {}
 """Classes and functions by the names that are written into model files."""

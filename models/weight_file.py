@@ -47,11 +47,7 @@ def most_bytes(parameters: float) -> int:
 
 
 def check_weights(content: Path | bytes, most: int) -> None:
-    """Reads an HDF5 file in another process.
-
-    Args:
-        content: the file.
-        most: bytes that all its arrays may take together.
+    """Reads an HDF5 file in another process; all its arrays together may take `most` bytes.
 
     Raises:
         RefusedFileError: it is damaged, or holds anything but a tree of uncompressed arrays of numbers of that size.

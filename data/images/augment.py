@@ -24,11 +24,8 @@ def augment_pictures(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """Flips and crops pictures at random, and varies brightness and contrast.
 
     Args:
-        pictures: float32 (n, height, width, 3) in [0, 255].
+        pictures: float32 (n, height, width, 3) in [0, 255], as is the result.
         draws: float32 (n, NUM_DRAWS) in [0, 1).
-
-    Returns:
-        float32, same shape and range.
     """
     area, aspect, top, left, flip, brightness, contrast = tf.unstack(draws, axis=1)
     area = _between(area, *AUGMENTATION["crop_area"])

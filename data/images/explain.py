@@ -53,23 +53,15 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
         relevance = tf.image.resize(relevance, tf.shape(batch)[1:3])[..., 0]
         return tf.math.divide_no_nan(relevance, tf.reduce_max(relevance, axis=(1, 2), keepdims=True))
 
-    heatmaps = [np.zeros((0, *pictures.shape[1:3]), np.float32)]
+    heatmaps = np.zeros(pictures.shape[:3], np.float32)
     for start in range(0, len(pictures), BATCH_SIZE):
-        batch = tf.cast(pictures[start : start + BATCH_SIZE], tf.float32)
-        heatmaps.append(compute(batch, tf.cast(classes[start : start + BATCH_SIZE], tf.int32)).numpy())
-    return np.concatenate(heatmaps)
+        rows = slice(start, start + BATCH_SIZE)
+        heatmaps[rows] = compute(tf.cast(pictures[rows], tf.float32), tf.cast(classes[rows], tf.int32))
+    return heatmaps
 
 
 def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
-    """Lays a heatmap over a picture, which stays grey where the heatmap is 0.
-
-    Args:
-        picture: uint8 (height, width, 3).
-        heatmap: float32 (height, width) in [0, 1].
-
-    Returns:
-        uint8 (height, width, 3).
-    """
+    """Lays a heatmap, float32 (height, width) in [0, 1], over a picture, uint8 (height, width, 3)."""
     grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2)
     colours = colormaps[COLOURS](heatmap)[..., :3] * 255
     opacity = OPACITY * heatmap[..., None] ** 0.5

@@ -1,17 +1,20 @@
 """Pictures as a kind of input."""
 
+import base64
+import io
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
+from PIL import Image
 
 from app.config import Resize, TrainConfig
 from data.arrays import release
 from data.code_digest import code_digest
 from data.images.decode import SIGNATURE_SIDE, decode_picture, decode_with_signature, read_size
 from data.images.look_alikes import compared_values
-from data.images.show import as_html
 from data.kinds import Baseline, Content, Inputs, Kind, Reader, Shown, Vary
 
 TINY_SIDE = 8
@@ -22,16 +25,13 @@ LARGEST_ENLARGEMENT = 4
 """Enlarging a picture more than this adds computation, not information."""
 GRID = 16
 """Cells to a side for the baseline; more make it slower, not better."""
+LONGEST_SHOWN = 224
+"""Larger pictures are shrunk to this side for a page, pixels."""
 _DECODER = code_digest(decode_picture)
 
 
 def picture_reader(image_size: int, resize: Resize = "crop") -> Reader:
-    """Reads pictures upright, in RGB and as squares.
-
-    Args:
-        image_size: height and width of the squares, pixels.
-        resize: how a picture becomes a square; see `app.config.TrainConfig`.
-    """
+    """Reads pictures upright, in RGB and as squares of `image_size` pixels; see `app.config.DataConfig`."""
 
     def read_with_signature(content: bytes) -> tuple[Inputs, np.ndarray]:
         picture, signature = decode_with_signature(content, image_size, resize)
@@ -63,14 +63,24 @@ def useful_size(shorter_side: int) -> int:
 
 def _cautions(shorter_sides: Sequence[int]) -> list[str]:
     tiny = sum(side < TINY_SIDE for side in shorter_sides)
+    if not tiny:
+        return []
     looked_at = f"{tiny:,} of {len(shorter_sides):,} pictures looked at"
-    return [
-        f"{looked_at} are less than {TINY_SIDE} pixels high or wide: there is hardly anything to see in them."
-    ] * bool(tiny)
+    return [f"{looked_at} are less than {TINY_SIDE} pixels high or wide: there is hardly anything to see in them."]
 
 
 def _show(inputs: Inputs, place: Content, title: str) -> Shown:
-    return Shown(as_html(inputs[0], title), inputs[0])
+    return _shown(inputs[0], title)
+
+
+def _shown(pixels: np.ndarray, title: str) -> Shown:
+    """Makes of a picture, uint8 (height, width, 3), an element of a page that loads nothing."""
+    picture = Image.fromarray(np.ascontiguousarray(pixels))
+    picture.thumbnail((LONGEST_SHOWN, LONGEST_SHOWN), Image.Resampling.BOX)
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=85)
+    uri = f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
+    return Shown(Markup('<img src="{}" alt="{}" loading="lazy">').format(uri, title), pixels)
 
 
 def _vary() -> Vary:
@@ -83,7 +93,7 @@ def _explain(model: Any, inputs: Inputs, classes: np.ndarray) -> list[Shown]:
     from data.images.explain import grad_cam, overlay
 
     looked = map(overlay, inputs[0], grad_cam(model, inputs[0], classes))
-    return [Shown(as_html(each, "what it looked at"), each) for each in looked]
+    return [_shown(each, "what it looked at") for each in looked]
 
 
 def _grid_means(inputs: Inputs, positions: np.ndarray) -> np.ndarray:
