@@ -20,7 +20,7 @@ Resize = Literal["crop", "pad", "stretch"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion"]
 Strategy = Literal["auto", "one", "mirrored", "multiworker", "tpu"]
 Augment = Literal["views", "fresh", "none"]
-Depth = Natural | Literal["all"]
+TrainableLayers = Natural | Literal["all"]
 """Number of the backbone's last layers that learn."""
 Objective = Literal["val_accuracy", "val_loss"]
 """Metric that a search optimises."""
@@ -88,7 +88,7 @@ class ModelConfig(Settings):
     dropout: Fraction = 0.2
     """Fraction of values dropped before each dense layer of the head while training."""
 
-    trainable_layers: Depth | None = None
+    trainable_layers: TrainableLayers | None = None
     """Last layers of the backbone to fine-tune after the head: a number, 'all', or 0. Default: its last blocks."""
 
 

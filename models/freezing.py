@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import keras
 
-from app.config import Depth
+from app.config import TrainableLayers
 
 FROM_SCRATCH_MOMENTUM = 0.9
 """Momentum of the statistics that BatchNorm layers gather from random weights on. The networks' own 0.99 or 0.999 is
@@ -19,7 +19,7 @@ steps, and 11 % of the val pictures, which were computed with statistics that we
 
 def set_trainable(
     backbone_layers: Sequence[keras.Layer],
-    trainable_layers: Depth,
+    trainable_layers: TrainableLayers,
     batch_norm_learns: bool = False,
 ) -> None:
     """Lets the last layers learn and freezes the others. A compiled model must be compiled again.

@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Mapping
 from typing import Any, TypeVar
 
-from app.config import Depth
+from app.config import TrainableLayers
 from app.errors import UsageError
 from app.terminal import show_stage
 from features.cuts import Cut, cut_before_trainable, find_cuts
@@ -24,7 +24,7 @@ def choose_cuts(classifier: Classifier, plan: Plan) -> dict[Phase, Cut]:
     """
     if plan.fine_tunes:
         check_learns(classifier, plan.trainable_layers, plan.config.model.backbone)
-    trainable_layers: dict[Phase, Depth] = {}
+    trainable_layers: dict[Phase, TrainableLayers] = {}
     if plan.head_epochs and plan.augment != "fresh":
         trainable_layers["head"] = 0
     if plan.fine_tunes and plan.fine_tune_augment != "fresh":
@@ -32,7 +32,7 @@ def choose_cuts(classifier: Classifier, plan: Plan) -> dict[Phase, Cut]:
     return cuts_at(classifier, trainable_layers)
 
 
-def check_learns(classifier: Classifier, trainable_layers: Depth, backbone: str) -> None:
+def check_learns(classifier: Classifier, trainable_layers: TrainableLayers, backbone: str) -> None:
     """Raises a UsageError if the last layers of a backbone have nothing that learns.
 
     Args:
@@ -54,7 +54,7 @@ def check_learns(classifier: Classifier, trainable_layers: Depth, backbone: str)
         )
 
 
-def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, Depth]) -> dict[Use, Cut]:
+def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, TrainableLayers]) -> dict[Use, Cut]:
     """Returns the cut before the trainable layers of each use, where one is worth it.
 
     Args:
@@ -76,7 +76,7 @@ def unique_cuts(cuts: Mapping[Any, Cut]) -> list[Cut]:
     return list({cut.layer: cut for cut in cuts.values()}.values())
 
 
-def show_whole_network(trainable_layers: Depth) -> None:
+def show_whole_network(trainable_layers: TrainableLayers) -> None:
     """Says that fine-tuning varies examples anew, although views were asked for."""
     show_stage(
         "augment",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from app.config import Augment, Depth, Optimizer, TrainConfig
+from app.config import Augment, Optimizer, TrainableLayers, TrainConfig
 from app.errors import UsageError
 from app.terminal import show_stage
 from models.backbones import Backbone
@@ -64,7 +64,7 @@ class Plan(NamedTuple):
 
     config: TrainConfig
     """With every decision filled in."""
-    trainable_layers: Depth
+    trainable_layers: TrainableLayers
     head_epochs: int
     fine_tune_epochs: int
     fine_tune_learning_rate: float
@@ -129,10 +129,10 @@ def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int, varies
         UsageError: the backbone has fewer layers than are to be trained, or nothing would learn.
     """
     model, training = config.model, config.training
-    check_depth(model.trainable_layers, cuts, model.backbone)
+    check_trainable_layers(model.trainable_layers, cuts, model.backbone)
     batch_size = BATCH_SIZE if training.batch_size is None else training.batch_size
     factor = batch_factor(training.optimizer, batch_size)
-    trainable_layers: Depth
+    trainable_layers: TrainableLayers
     if model.weights == "none":
         trainable_layers, head_epochs, fine_tune_epochs = "all", 0, FROM_SCRATCH_EPOCHS
         fine_tune_learning_rate = FROM_SCRATCH_LEARNING_RATE * factor
@@ -194,7 +194,7 @@ def choose_fine_tune_augment(plan: Plan, has_cut: bool) -> Plan:
     return plan.replace(fine_tune_augment=chosen)
 
 
-def check_depth(trainable_layers: Depth | None, cuts: "Sequence[Cut]", backbone: str) -> None:
+def check_trainable_layers(trainable_layers: TrainableLayers | None, cuts: "Sequence[Cut]", backbone: str) -> None:
     """Raises a UsageError if a backbone has fewer layers than are to be trained."""
     most = 1 + max(cut.layers_after for cut in cuts)
     if isinstance(trainable_layers, int) and trainable_layers > most:

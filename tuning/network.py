@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.config import Depth, TrainConfig
+from app.config import TrainableLayers, TrainConfig
 from app.terminal import show_stage
 from data.batches import Examples
 from data.store import open_store
@@ -26,7 +26,7 @@ from training.inputs import RunInputs
 from training.learner import DivergedError
 from training.memory import check_room
 from training.optimizers import UPDATE_RULES
-from training.recipe import Plan, check_depth, choose_fine_tune_augment, choose_head_learning_rate, make_plan
+from training.recipe import Plan, check_trainable_layers, choose_fine_tune_augment, choose_head_learning_rate, make_plan
 from training.steps import Measured
 from tuning.adjustable import BuildHead, HeadShape, is_adjustable
 from tuning.heads import SolvedHead, StackedHeads
@@ -64,12 +64,14 @@ class Network:
             self._classifier = build_frozen(inputs)
         settings = config.flat()
         self._given = {name: settings[name] for name in CHOSEN_WITH_DATA}
-        default: Sequence[Depth] = ["all"] if config.model.weights == "none" else last_blocks(self._classifier.blocks)
-        self.depths: Sequence[Depth] = search.space["trainable_layers"] or default
+        default: Sequence[TrainableLayers] = (
+            ["all"] if config.model.weights == "none" else last_blocks(self._classifier.blocks)
+        )
+        self.depths: Sequence[TrainableLayers] = search.space["trainable_layers"] or default
         """Choices of `trainable_layers`."""
         self._cuts = find_cuts(self._classifier.backbone)
         for depth in self.depths:
-            check_depth(depth, self._cuts, inputs.backbone.name)
+            check_trainable_layers(depth, self._cuts, inputs.backbone.name)
             check_learns(self._classifier, depth, inputs.backbone.name)
         self._varies = self._data.kind.vary is not None
         self._views = max(search.space["views"]) if self._varies else 1
@@ -88,7 +90,7 @@ class Network:
         self._stacks: dict[HeadShape, list[StackedHeads]] = defaultdict(list)
         self._tails: dict[tuple, Tail] = {}
 
-    def _choose_cuts(self, config: TrainConfig) -> dict[Depth, Cut]:
+    def _choose_cuts(self, config: TrainConfig) -> dict[TrainableLayers, Cut]:
         """Cuts the network for heads and for every number of trainable layers that leaves a cut; tells the others."""
         deeper = [] if config.training.fine_tune_augment == "fresh" else [depth for depth in self.depths if depth != 0]
         cuts = cuts_at(self._classifier, {depth: depth for depth in (0, *deeper)})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from annotated_types import Gt
 
-from app.config import Depth, Objective, RunConfig, TrainConfig
+from app.config import Objective, RunConfig, TrainableLayers, TrainConfig
 from app.errors import UsageError
 from app.fields import Positive, Settings, Text, flag_of, settings
 from app.flags import given_flags
@@ -168,7 +168,7 @@ def parse_search(args: Sequence[str] | None = None) -> TuneConfig:
     return TuneConfig.of(**given_flags(SearchFlags, args, several, NOT_SEARCHED))
 
 
-def search_space(config: TuneConfig, depths: Sequence[Depth]) -> "keras_tuner.HyperParameters":
+def search_space(config: TuneConfig, depths: Sequence[TrainableLayers]) -> "keras_tuner.HyperParameters":
     """Declares what the oracle draws from; settings of one value are not part of it.
 
     Args:
@@ -202,7 +202,9 @@ def hyperband_epochs(config: TuneConfig) -> int:
     return max(config.space["head_epochs"])
 
 
-def trial_config(config: TuneConfig, depths: Mapping[str, Sequence[Depth]], drawn: Mapping[str, Any]) -> TrainConfig:
+def trial_config(
+    config: TuneConfig, depths: Mapping[str, Sequence[TrainableLayers]], drawn: Mapping[str, Any]
+) -> TrainConfig:
     """Makes the settings of a trial, those of `train.py`; what it leaves open `training/recipe.py` sets.
 
     Args:
