@@ -43,7 +43,7 @@ import pandas as pd
 from app.config import TrainConfig
 from notebooks.beginning import make_work_folder, shown_without, some_pictures
 from reports import search_plots
-from tuning.board import ranked, varied_in
+from tuning.board import varied_in
 from tuning.inputs import load_search_inputs
 from tuning.search import search
 from tuning.space import TuneConfig, search_space
@@ -120,7 +120,7 @@ with shown_without(work):
 # %%
 trials = pd.read_csv(folder / "trials.csv")
 varied = varied_in(trials)
-order = ranked(trials, "val_accuracy")
+order = search_plots.ranked(trials, "val_accuracy")
 order.set_index("trial")[["val_accuracy", "val_loss", *varied]].head(8)
 
 # %% [markdown]
@@ -133,17 +133,10 @@ search_plots.search_progress(trials, "val_accuracy")
 
 # %% [markdown]
 # *Effects*: one panel for each hyperparameter. A slope or a gap means that it matters; an even cloud means that it
-# does not, or not by itself.
+# does not, or not by itself. The bar is the median of a choice.
 
 # %%
 search_plots.hyperparameter_effects(trials, varied, "val_accuracy")
-
-# %% [markdown]
-# *Importance*: how much worse a random forest tells the result of a trial when it may not know this setting. The thin
-# lines say how rough that is. With so few trials it is a hint, no proof.
-
-# %%
-search_plots.hyperparameter_importance(trials, varied, "val_accuracy")
 
 # %% [markdown]
 # ## Why it is cheap

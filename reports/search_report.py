@@ -11,21 +11,13 @@ from app.config import Objective
 from data.kinds import find_kind
 from inference.load import OLD_KIND
 from reports.page import inline_svg, write_page
-from reports.search_plots import OBJECTIVES, hyperparameter_effects, hyperparameter_importance, search_progress
+from reports.search_plots import OBJECTIVES, hyperparameter_effects, ranked, search_progress
 from reports.verdict import Verdict, baseline_bars, reach_verdict
 from reports.writer import write_figure
 from tasks.table import TASKS
 
 TRIALS_SHOWN = 20
 REASONS_SHOWN = 20
-
-
-def ranked(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
-    """Sorts the finished trials, the best first; ties go to the lower validation loss, then to the earlier trial."""
-    done = trials[trials["status"] == "done"]
-    if objective == "val_loss":
-        return done.sort_values(["val_loss", "trial"], kind="stable")
-    return done.sort_values(["val_accuracy", "val_loss", "trial"], ascending=[False, True, True], kind="stable")
 
 
 def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Sequence[str], repeats: int = 0) -> Path:
@@ -47,11 +39,9 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
     objective: Objective = search["config"]["objective"]
     done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
     verdict = reach_verdict(record, TASKS[facts["task"]], kind)
-    figures = {
-        "progress": search_progress(trials, objective),
-        "effects": hyperparameter_effects(trials, hyperparameters, objective),
-        "importance": hyperparameter_importance(trials, hyperparameters, objective),
-    }
+    figures = {"progress": search_progress(trials, objective)}
+    if hyperparameters:
+        figures["effects"] = hyperparameter_effects(trials, hyperparameters, objective)
     for name, figure in figures.items():
         write_figure(folder / "figures" / f"{name}.png", figure)
     best = search["best"]["trial"]

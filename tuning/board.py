@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from app.config import Objective
 from app.terminal import console, counted, make_table, show_stage
-from reports.search_report import ranked
+from reports.search_plots import ranked
 from tuning.space import SPACE
 
 BEST_SHOWN = 5

@@ -19,7 +19,8 @@ from app.files import as_read, write_json
 from app.terminal import console, counted, progress_bar, show_stage
 from cluster.pool import Lost, Pool
 from devices.strategy import make_strategy
-from reports.search_report import ranked, write_search_report
+from reports.search_plots import ranked
+from reports.search_report import write_search_report
 from reports.writer import write_table
 from training.folder import CONFIG_FILE, alone_in, is_finished
 from training.inputs import RunInputs

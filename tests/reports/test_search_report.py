@@ -17,12 +17,6 @@ from tests.reports.read_page import BROWSER, browse, check_page, text_of
 VARIED = ["trainable_layers", "learning_rate", "optimizer"]
 
 
-@pytest.fixture(autouse=True)
-def few_trees(monkeypatch):
-    """A small forest: these tests are not about importances."""
-    monkeypatch.setattr("reports.search_plots.NUM_TREES", 2)
-
-
 def make_trials(count: int = 12, failed: int = 0) -> pd.DataFrame:
     """Trials of which the third is the best; the last ones failed."""
     accuracy = np.linspace(0.7, 0.8, count)
@@ -81,7 +75,7 @@ def test_any_search_gets_a_page_that_needs_nothing_else(count, failed, test, tmp
     trials = make_trials(count, failed)
     page = page_of(make_search(tmp_path / "search", trials, test), trials)
     check_page(page)
-    assert page.count("<svg") == 3
+    assert page.count("<svg") == 2
     assert "<b>adam" not in page
 
 
@@ -91,6 +85,13 @@ def test_the_winner_is_told_with_val_and_test_beside_each_other(tmp_path):
     assert "90.0 % The best of 10 trials: right on 18 of 20 pictures it had never seen 95 % interval" in text
     assert "winner, test 90.0 % winner, val 90.0 % its trial, val 95.0 %" in text
     assert "winner trial 3 by validation accuracy" in text
+
+
+def test_where_nothing_varied_there_are_no_effects(tmp_path):
+    trials = make_trials(1)
+    page = write_search_report(make_search(tmp_path / "search", trials), trials, []).read_text(encoding="utf-8")
+    assert page.count("<svg") == 1
+    assert "Each hyperparameter" not in page
 
 
 def test_it_says_how_often_val_was_looked_at(tmp_path):

@@ -71,7 +71,7 @@ def test_a_search_leaves_what_it_promises(make_folder, tmp_path):
     best = table[table["trial"] == record["best"]["trial"]].iloc[0]
     assert best["val_accuracy"] == table["val_accuracy"].max() == record["best"]["val_accuracy"]
     figures = {path.name for path in (folder / "figures").iterdir()}
-    assert figures == {"progress.png", "effects.png", "importance.png"}
+    assert figures == {"progress.png", "effects.png"}
     metrics = json.loads((folder / "best" / "metrics.json").read_text())
     assert metrics["val"]["accuracy"] == pytest.approx(record["best"]["val_accuracy"], abs=1e-6)
     assert record["retrained"]["test"] == metrics["test"]["accuracy"]
