@@ -25,7 +25,7 @@ def main() -> None:
 
 def _rank(config: "TuneConfig", started: float) -> None:
     from app.terminal import import_tensorflow
-    from tuning.candidates import load_candidates
+    from tuning.inputs import load_candidates
 
     folder, candidates = load_candidates(config)
     import_tensorflow()

@@ -56,7 +56,7 @@ from models.freezing import set_trainable
 from training.cuts import cuts_at
 from training.inputs import load_inputs
 from training.run import make_deterministic
-from tuning.candidates import load_candidates
+from tuning.inputs import load_candidates
 from tuning.network import Network
 from tuning.ranking import rank
 from tuning.space import TuneConfig
@@ -163,7 +163,7 @@ print(f"{len(blocks)} blocks; layers in the last ones: {depths}")
 network = Network(inputs, search.replace(trainable_layers=tuple(depths.values())))
 config = inputs.config.replace(views=2, fine_tune_epochs=fine_tune_epochs)
 tried = [network.complete(config.replace(trainable_layers=depth)) for depth in depths.values()]
-outcomes = dict(network.run(tried))
+outcomes = dict(network.run(list(enumerate(tried))))
 
 # %%
 figure, axes = plt.subplots(1, 3, figsize=(9, 2.8))

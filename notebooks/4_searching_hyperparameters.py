@@ -43,8 +43,8 @@ import pandas as pd
 from app.config import TrainConfig
 from notebooks.beginning import make_work_folder, shown_without, some_pictures
 from reports import search_plots
-from tuning.board import varied_in
 from tuning.inputs import load_search_inputs
+from tuning.records import varied_in
 from tuning.search import search
 from tuning.space import TuneConfig, search_space
 

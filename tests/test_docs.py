@@ -66,7 +66,7 @@ NAMES = {
     "training.optimizers": ("Rates",),
     "training.learner": ("Learner",),
     "training.steps": ("compile_graphs",),
-    "tuning.jobs": ("group_trials",),
+    "tuning.search": ("group_trials",),
     "tuning.space": ("SPACE",),
     "exports.run": ("FORMATS",),
     "exports.class_function": ("ClassFunction",),

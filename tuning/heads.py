@@ -14,7 +14,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.terminal import show_stage
 from data.batches import Examples
 from data.pipeline import evaluation_batches, training_batches
 from tasks.table import Task
@@ -22,12 +21,70 @@ from training.learner import STEPS_PER_CALL
 from training.optimizers import UPDATE_RULES, Rates, is_decayed, make_optimizer
 from training.recipe import Plan
 from training.steps import Measured, assign
-from tuning.adjustable import HeadShape, dropout_rates, plain_weights, seeds
 
 HEADS_AT_ONCE = 16
 """Most heads of one update rule that learn together."""
 EVALUATED_AT_ONCE = 1024
 """Examples per validation step."""
+PROBES = (0.25, 0.5)
+"""Two settings of dropout, to see what a head makes of them."""
+
+
+class AdjustableDropout(keras.layers.Dropout):
+    """Dropout whose `rate` may be set to a tensor; for the same seed and rate it drops what Keras' own drops."""
+
+    def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Drops while training."""
+        if not training:
+            return inputs
+        draws = tf.random.stateless_uniform(tf.shape(inputs), self.seed_generator.next())
+        return tf.where(draws >= self.rate, inputs / (1 - tf.cast(self.rate, inputs.dtype)), tf.zeros_like(inputs))
+
+
+class HeadShape(NamedTuple):
+    """Heads that can share graphs."""
+
+    build: Callable[..., keras.Model]
+    """`models.heads.build_head` with the shape of a search: takes `dropout` and `seed`."""
+    dropout: float | None = None
+    """Setting that all of them have; None where each may have its own, see `is_adjustable`."""
+
+    def plain(self, seed: int = 0) -> keras.Model:
+        """Builds a head as it is trained alone."""
+        return self.build(dropout=PROBES[0] if self.dropout is None else self.dropout, seed=seed)
+
+    def shared(self) -> keras.Model:
+        """Builds the head whose graphs serve all of them."""
+
+        def copy(layer: keras.Layer) -> keras.Layer:
+            is_adjusted = self.dropout is None and type(layer) is keras.layers.Dropout
+            return (AdjustableDropout if is_adjusted else type(layer)).from_config(layer.get_config())
+
+        return keras.models.clone_model(self.plain(), clone_function=copy)
+
+
+def is_adjustable(build: Callable[..., keras.Model]) -> bool:
+    """Whether the setting `dropout` of a head is the rate of its Dropout layers, and nothing else depends on it."""
+    first, second = ([_without_rate(layer, rate) for layer in build(dropout=rate).layers] for rate in PROBES)
+    return first == second
+
+
+def set_dropout(head: keras.Model, rate: tf.Tensor | tf.Variable) -> None:
+    """Sets the rate of a shared head, as a number or as a variable that holds it."""
+    for layer in head.layers:
+        if isinstance(layer, AdjustableDropout):
+            layer.rate = rate
+
+
+def seeds(head: keras.Model) -> list[keras.Variable]:
+    """Returns the variables of a head that say what its layers draw next: a seed, and how often they drew."""
+    return [variable for variable in head.non_trainable_variables if variable.path.endswith("seed_generator_state")]
+
+
+def lowest(curve: Sequence[Measured]) -> int:
+    """Returns the place of the lowest loss."""
+    losses = [measured.loss for measured in curve]
+    return losses.index(min(losses))
 
 
 class SolvedHead(NamedTuple):
@@ -38,10 +95,10 @@ class SolvedHead(NamedTuple):
     weights: list[np.ndarray]
     """Weights of the epoch with the lowest loss, in the order of `get_weights` of the head."""
 
-    def best_epoch(self, epochs: int) -> int:
-        """The epoch of the lowest loss among the first of them; 0 is the start."""
-        losses = [measured.loss for measured in self.curve[: epochs + 1]]
-        return losses.index(min(losses))
+    @property
+    def best_epoch(self) -> int:
+        """The epoch of the lowest loss; 0 is the start."""
+        return lowest(self.curve)
 
 
 class StackedHeads:
@@ -55,86 +112,71 @@ class StackedHeads:
             task: decides loss and metric.
             sizes: most heads of each of `training.optimizers.UPDATE_RULES`.
         """
-        self.sizes = dict(sizes)
         self._shape = shape
         self._head = shape.shared()
-        self._stacks = {name: _Stack(name, size, self._head.trainable_variables) for name, size in sizes.items()}
+        self._stacks = {rule: _Stack(rule, size, self._head.trainable_variables) for rule, size in sizes.items()}
         heads = sum(sizes.values())
-        self._rates = tf.Variable(tf.zeros(heads))
+        self._dropout = tf.Variable(tf.zeros(heads))
         self._seeds = [tf.Variable(variable.value) for variable in seeds(self._head)]
         self._states = [
             tf.Variable(tf.zeros((heads, *variable.shape), variable.dtype)) for variable in _states(self._head)
         ]
-        self._vectorised = True
         self._train_steps, self._evaluate_step = self._compile(task)
 
-    def train(self, train: Examples, val: Examples, plans: Sequence[Plan], epochs: Sequence[int]) -> list[SolvedHead]:
+    def train(self, train: Examples, val: Examples, plans: list[Plan]) -> list[SolvedHead]:
         """Trains heads until their validation losses no longer fall, as `training.learner.Learner` trains one.
 
         Args:
             train: features to learn from.
             val: features to stop and choose by.
-            plans: of each head, no more of an update rule than there is room for, alike in batch size, seed and
-                views.
-            epochs: maximum epochs of each.
+            plans: of each head, no more of an update rule than there is room for, alike in batch size, seed and views.
 
         Returns:
             The heads; one that diverged has a loss that is no number at the end of its curve.
         """
-        steps = math.ceil(len(train.targets) / plans[0].batch_size)
-        places = self._reset(plans, epochs, steps)
+        batch_size, seed = plans[0].batch_size, plans[0].config.training.seed
+        steps, epochs = math.ceil(len(train.targets) / batch_size), max(plan.head_epochs for plan in plans)
+        places = self._reset(plans, steps)
         sample_weights = np.split(val.sample_weights, range(EVALUATED_AT_ONCE, len(val.targets), EVALUATED_AT_ONCE))
         batches = zip(evaluation_batches(val, EVALUATED_AT_ONCE), sample_weights, strict=True)
-        val_batches = [(inputs, targets, weights) for (inputs, targets, _), weights in batches]
-        batch_size = plans[0].batch_size
+        val_batches = [(features, targets, tf.constant(weights)) for (features, targets, _), weights in batches]
         # Many batches are read at once, which takes hardly longer than one.
         size = batch_size * STEPS_PER_CALL
-        chunks = iter(
-            training_batches(train, batch_size=size, seed=plans[0].config.training.seed, epochs=range(max(epochs)))
-        )
-        measured = self._evaluate(val_batches)
+        chunks = iter(training_batches(train, batch_size=size, seed=seed, epochs=range(epochs)))
+        measured, best = self._evaluate(val_batches), self._weights()
         curves = [[measured[place]] for place in places]
-        best = self._weights()
-        running = {number for number, most in enumerate(epochs) if most > 0}
-        for epoch in range(1, max(epochs) + 1):
+        running = {number for number, plan in enumerate(plans) if plan.head_epochs > 0}
+        for epoch in range(1, epochs + 1):
             for _ in range(0, steps, STEPS_PER_CALL):
                 self._train_steps(*next(chunks), tf.constant(batch_size))
             current, measured = self._weights(), self._evaluate(val_batches)
             for number in sorted(running):
-                place, losses = places[number], [before.loss for before in curves[number]]
-                loss = measured[place].loss
-                curves[number].append(measured[place])
-                if loss < min(losses):
+                place, curve, plan = places[number], curves[number], plans[number]
+                curve.append(measured[place])
+                best_epoch = lowest(curve)
+                if best_epoch == epoch:
                     for kept, values in zip(best, current, strict=True):
                         kept[place] = values[place]
-                waited = epoch - int(np.argmin([*losses, loss]))
-                if (
-                    waited >= plans[number].config.training.patience
-                    or epoch == epochs[number]
-                    or not math.isfinite(loss)
-                ):
+                last = plan.head_epochs, best_epoch + plan.config.training.patience
+                if epoch in last or not math.isfinite(curve[-1].loss):
                     running.remove(number)
             if not running:
                 break
         weights = [[values[place] for values in best] for place in places]
         return [SolvedHead(*parts) for parts in zip(curves, weights, strict=True)]
 
-    def _reset(self, plans: Sequence[Plan], epochs: Sequence[int], steps: int) -> list[int]:
+    def _reset(self, plans: list[Plan], steps: int) -> list[int]:
         """Gives every head its settings, and returns the place of each."""
         start = self._shape.plain(plans[0].config.training.seed)
-        chosen: dict[str, list[int]] = {name: [] for name in self._stacks}
-        for number, plan in enumerate(plans):
-            chosen[UPDATE_RULES[plan.config.training.optimizer]].append(number)
-        places, rates = [0] * len(plans), np.zeros(self._rates.shape, np.float32)
-        first = 0
-        for name, stack in self._stacks.items():
-            for place, number in enumerate(chosen[name], start=first):
-                places[number], rates[place] = place, plans[number].config.model.dropout
-            spare = [0] * (self.sizes[name] - len(chosen[name]))
-            heads = [plans[number] for number in chosen[name] + spare]
-            stack.reset(start.trainable_variables, heads, [epochs[number] for number in chosen[name] + spare], steps)
-            first += self.sizes[name]
-        self._rates.assign(rates)
+        places, dropout, first = [0] * len(plans), np.zeros(self._dropout.shape, np.float32), 0
+        for rule, stack in self._stacks.items():
+            chosen = [place for place, plan in enumerate(plans) if UPDATE_RULES[plan.config.training.optimizer] == rule]
+            for place, number in enumerate(chosen, start=first):
+                places[number], dropout[place] = place, plans[number].config.model.dropout
+            heads = [plans[number] for number in chosen] + plans[:1] * (stack.size - len(chosen))
+            stack.reset(start.trainable_variables, heads, steps)
+            first += stack.size
+        self._dropout.assign(dropout)
         assign(self._seeds, [variable.numpy() for variable in seeds(start)])
         for stacked, variable in zip(self._states, _states(start), strict=True):
             stacked.assign(np.broadcast_to(variable.numpy(), stacked.shape))
@@ -142,12 +184,9 @@ class StackedHeads:
 
     def _weights(self) -> list[np.ndarray]:
         """Weights of all heads, in the order of `get_weights`."""
-        trained = zip(self._head.trainable_variables, self._trained(), strict=True)
-        stacked = {
-            id(variable): values
-            for variable, values in (*trained, *zip(_states(self._head), self._states, strict=True))
-        }
-        return [stacked[id(variable)].numpy() for variable in plain_weights(self._head)]
+        variables = [*self._head.trainable_variables, *_states(self._head)]
+        stacked = dict(zip(map(id, variables), [*self._trained(), *self._states], strict=True))
+        return [stacked[id(variable)].numpy() for variable in self._head.weights]
 
     def _trained(self) -> list[tf.Tensor]:
         """Trainable values of the heads, (heads, ...) for each variable of a head."""
@@ -167,31 +206,26 @@ class StackedHeads:
         Returns:
             Probabilities (heads, n, num_outputs), and the seeds and states (heads, ...) that the call leaves.
         """
-        drawn, rates = [id(each) for each in seeds(self._head)], {id(each) for each in dropout_rates(self._head)}
-        states = [id(each) for each in _states(self._head)]
-        variables = self._head.non_trainable_variables
+        drawn, states = ([id(each) for each in group(self._head)] for group in (seeds, _states))
+        variables = [id(variable) for variable in self._head.non_trainable_variables]
 
         def call_one(of_head: Any) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
             trained, rate, kept = of_head
+            set_dropout(self._head, rate)
             # The seeds are the same for all, so what is drawn is drawn once.
-            values = dict(zip([*drawn, *states], [*self._seeds, *kept], strict=True)) | dict.fromkeys(rates, rate)
-            untrained = [tf.convert_to_tensor(values[id(variable)]) for variable in variables]
+            values = dict(zip([*drawn, *states], [*self._seeds, *kept], strict=True))
+            untrained = [tf.convert_to_tensor(values[each]) for each in variables]
             outputs, after = self._head.stateless_call(trained, untrained, features, training=training)
-            left = {id(variable): value for variable, value in zip(variables, after, strict=True)}
+            left = dict(zip(variables, after, strict=True))
             return outputs, [left[each] for each in drawn], [left[each] for each in states]
 
-        stacked = self._trained(), self._rates.value(), [state.value() for state in self._states]
-        if self._vectorised:
-            try:
-                return tf.vectorized_map(call_one, stacked, fallback_to_while_loop=False)
-            except ValueError as error:
-                self._vectorised = False
-                show_stage("warning", f"heads learn one after the other, which is slower: {error}".splitlines()[0])
+        stacked = self._trained(), self._dropout.value(), [state.value() for state in self._states]
+        # An operation that TensorFlow cannot vectorise runs head by head: slower, and with the same result.
         return tf.vectorized_map(call_one, stacked)
 
     def _compile(self, task: Task) -> tuple[Callable[..., None], Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
         def spread(targets: tf.Tensor) -> tf.Tensor:
-            return tf.repeat(targets[None], self._rates.shape[0], axis=0)
+            return tf.repeat(targets[None], self._dropout.shape[0], axis=0)
 
         @tf.function(reduce_retracing=True, autograph=False)
         def train_step(features: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> None:
@@ -232,17 +266,19 @@ class _Stack:
     """
 
     def __init__(self, update_rule: str, size: int, trained: Sequence[keras.Variable]):
+        self.size = size
         self.variables = [keras.Variable(np.zeros((size, *_as_matrix(each).shape), np.float32)) for each in trained]
         self._rates = Rates((size, 1, 1))
         biases = [mine for mine, each in zip(self.variables, trained, strict=True) if not is_decayed(each)]
         self.optimizer = make_optimizer(update_rule, self._rates, self.variables, biases=biases)
         self._start = [variable.numpy() for variable in self.optimizer.variables]
 
-    def reset(self, start: Sequence[keras.Variable], plans: Sequence[Plan], epochs: Sequence[int], steps: int) -> None:
+    def reset(self, start: Sequence[keras.Variable], plans: Sequence[Plan], steps: int) -> None:
         for variable, values in zip(self.variables, start, strict=True):
             variable.assign(np.broadcast_to(_as_matrix(values), variable.shape))
         assign(self.optimizer.variables, self._start)
-        self._rates.assign([plan.config for plan in plans], [plan.learning_rate for plan in plans], steps, epochs)
+        rates, epochs = [plan.learning_rate for plan in plans], [plan.head_epochs for plan in plans]
+        self._rates.assign([plan.config for plan in plans], rates, steps, epochs)
 
 
 def _as_matrix(variable: keras.Variable) -> np.ndarray:
@@ -252,5 +288,13 @@ def _as_matrix(variable: keras.Variable) -> np.ndarray:
 
 def _states(head: keras.Model) -> list[keras.Variable]:
     """Variables that layers change by themselves, such as the statistics of BatchNorm."""
-    known = {id(variable) for variable in (*dropout_rates(head), *seeds(head))}
-    return [variable for variable in head.non_trainable_variables if id(variable) not in known]
+    drawn = {id(variable) for variable in seeds(head)}
+    return [variable for variable in head.non_trainable_variables if id(variable) not in drawn]
+
+
+def _without_rate(layer: keras.Layer, rate: float) -> dict:
+    """The settings of a layer, but for its name, and for a rate of Dropout that is the setting."""
+    settings = {**layer.get_config(), "name": None}
+    if type(layer) is keras.layers.Dropout and settings["rate"] == rate:
+        del settings["rate"]
+    return settings

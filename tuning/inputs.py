@@ -1,16 +1,22 @@
-"""All of a search that needs no TensorFlow: its folder, and the examples for each backbone."""
+"""All of a search, and of a ranking of backbones, that needs no TensorFlow: folder, examples and settings."""
 
 import hashlib
 import json
 from pathlib import Path
 
+from app.config import TrainConfig
 from app.errors import UsageError
+from app.terminal import show_stage
 from cluster.connection import check_ray
 from data.folder import check_outside
-from data.prepare import Data
+from data.prepare import Data, useful_size
+from data.sources import load_source
+from models.backbones import TABLE, check_kind, check_size, find
+from models.weights import at_hand, check_available
 from training.folder import RUNS, check_output, data_name
 from training.inputs import RunInputs, load_inputs
-from tuning.space import TuneConfig
+from training.recipe import choose_size
+from tuning.space import SPACE, TuneConfig
 
 
 def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
@@ -27,10 +33,7 @@ def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
     """
     if config.search.has_workers:
         check_ray("--workers" if config.search.cluster is None else "--cluster")
-    folder = search_folder(config)
-    check_outside(config.fixed.data.data, {"--output": folder, "--cache-dir": config.fixed.run.cache_dir})
-    if not (folder / "search.json").exists():
-        check_output(folder)
+    folder = _check_folder(config, "search.json")
     inputs = load_all(config)
     check_val_split(inputs[0].data)
     return folder, inputs
@@ -39,6 +42,45 @@ def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
 def load_all(config: TuneConfig) -> list[RunInputs]:
     """Returns examples and settings for each backbone."""
     return [load_inputs(config.of_run(backbone=name)) for name in config.space["backbone"]]
+
+
+def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
+    """Chooses what is ranked: the backbones of `--backbone`; by default all whose weights are on this machine.
+
+    Args:
+        config: as the user gave it.
+
+    Returns:
+        The folder of the ranking, not made yet, and settings for each backbone with the input size that `train.py`
+        would choose, the smallest first. A backbone that cannot run is passed over, with a line that says why.
+
+    Raises:
+        UsageError: for a mistake that concerns all of them.
+    """
+    folder = _check_folder(config, "ranking.csv")
+    backbones = [find(name) for name in _names(config)]
+    source = load_source(config.fixed.data.data, config.fixed.run.cache_dir, config.fixed.data.outside)
+    useful = useful_size(source)
+    candidates = []
+    for backbone in backbones:
+        candidate = choose_size(config.of_run(backbone=backbone.name), backbone, useful)
+        try:
+            check_kind(backbone, source.kind.name, source.kind.nouns)
+            check_size(backbone, candidate)
+            check_available(backbone, config.fixed.model.weights)
+            candidates.append(candidate)
+        except UsageError as error:
+            pass_over(backbone.name, error, len(backbones))
+    if not candidates:
+        raise UsageError("None of the backbones can be ranked, for the reasons above.")
+    return folder, sorted(candidates, key=lambda candidate: candidate.data.chosen_size)
+
+
+def pass_over(backbone: str, error: Exception, num_backbones: int) -> None:
+    """Says why a backbone is left out; where it is the only one, that is an error."""
+    if num_backbones == 1:
+        raise error
+    show_stage("left out", f"{backbone}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}")
 
 
 def check_val_split(data: Data) -> None:
@@ -56,3 +98,24 @@ def search_folder(config: TuneConfig) -> Path:
     digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode()).hexdigest()
     kind = "ranking" if config.search.rank_backbones else f"search-{'-'.join(config.space['backbone'][:3])}"
     return RUNS / f"{kind}-{data_name(config.fixed.data.data)}-{digest[:8]}"
+
+
+def _check_folder(config: TuneConfig, record: str) -> Path:
+    """Returns the folder; raises a UsageError if it holds anything but an earlier start, which leaves a record."""
+    folder = search_folder(config)
+    check_outside(config.fixed.data.data, {"--output": folder, "--cache-dir": config.fixed.run.cache_dir})
+    if not (folder / record).exists():
+        check_output(folder)
+    return folder
+
+
+def _names(config: TuneConfig) -> list[str]:
+    """Names of the backbones to rank, each once."""
+    weights, names = config.fixed.model.weights, list(config.space["backbone"])
+    if weights == "none":
+        raise UsageError("--rank-backbones compares pretrained networks: --weights none has nothing to compare.")
+    if weights != "imagenet" and len(names) > 1:
+        raise UsageError(f"--weights FILE fits one backbone; received {len(names)}. Choose one by --backbone.")
+    if weights == "imagenet" and config.space["backbone"] == SPACE["backbone"].values:
+        return [backbone.name for backbone in TABLE if at_hand(backbone)]
+    return names

@@ -12,27 +12,27 @@ import numpy as np
 import tensorflow as tf
 
 from app.config import TrainableLayers, TrainConfig
-from app.terminal import show_stage
 from data.batches import Examples
+from data.kinds import Vary
 from data.store import open_store
-from devices.precision import choose_precision
-from features.cuts import Cut, find_cuts
+from devices.precision import Precision, choose_precision, learning_precision
+from features.cuts import Cut, find_cuts, part_of
+from models.classifier import Classifier
 from models.freezing import set_trainable
 from models.heads import build_head
+from tasks.table import Task
 from training.begun import CHOSEN_WITH_DATA
 from training.cuts import check_learns, cuts_at, show_whole_network
-from training.frozen import PhaseInputs, build_frozen, examples, features_sample, frozen_inputs, vary_of, whole_network
+from training.frozen import build_frozen, examples, features_sample, frozen_inputs, vary_of, whole_network
 from training.inputs import RunInputs
-from training.learner import DivergedError
+from training.learner import DivergedError, Learner
 from training.memory import check_room
 from training.optimizers import UPDATE_RULES
 from training.recipe import Plan, check_trainable_layers, choose_fine_tune_augment, choose_head_learning_rate, make_plan
 from training.steps import Measured
-from tuning.adjustable import BuildHead, HeadShape, is_adjustable
-from tuning.heads import SolvedHead, StackedHeads
+from tuning.heads import HeadShape, SolvedHead, StackedHeads, is_adjustable, lowest, seeds, set_dropout
 from tuning.space import TuneConfig
-from tuning.tails import Tail
-from tuning.trials import Outcome
+from tuning.trials import Job, Outcome, failed
 
 STEPS_WORTH_A_GRAPH = 500
 """Unused slots cost as much as used ones: of 1,024 features, a step of 16 examples takes 0.9 ms for 3 heads,
@@ -40,9 +40,12 @@ and 1.7 ms for 24. Making graphs that have none takes a second."""
 ROOM = 8
 """Places of an update rule, or a multiple, in graphs that are for other trials as well."""
 MOST_STACKS = 4
-"""Most stacks of one shape of heads; then those at hand are used again, or a search would take ever more memory."""
+"""Graphs for heads of one shape, after which none without unused slots is made, or a search would take ever more
+memory."""
 MOST_BLOCKS = 2
 """Last blocks that a search fine-tunes unless it is told which layers."""
+POOLED = "pooling"
+"""Name of the layer whose output the head gets."""
 
 
 class Network:
@@ -84,10 +87,9 @@ class Network:
             self._classifier, cuts, views, config, self._data, store, self._strategy, precision=self._precision
         )
         self._whole = whole_network(self._classifier, self._data)
-        self._optimizers = search.space["optimizer"]
-        self._shapes: dict[tuple[int, ...], tuple[BuildHead, bool]] = {}
-        """Function that builds a head of some units, and whether its graphs serve any dropout."""
-        self._stacks: dict[HeadShape, list[StackedHeads]] = defaultdict(list)
+        self._shapes: dict[tuple[int, ...], HeadShape] = {}
+        self._rules = sorted({UPDATE_RULES[name] for name in search.space["optimizer"]})
+        self._stacks: dict[HeadShape, dict[tuple, StackedHeads]] = defaultdict(dict)
         self._tails: dict[tuple, Tail] = {}
 
     def _choose_cuts(self, config: TrainConfig) -> dict[TrainableLayers, Cut]:
@@ -114,128 +116,157 @@ class Network:
     def _features(self) -> np.ndarray:
         return features_sample(self._inputs[0])
 
-    def run(self, plans: Sequence[Plan]) -> Iterator[tuple[int, Outcome]]:
-        """Runs trials that learn in the same order: alike in batch size, head, views and seed.
+    def run(self, job: Job) -> Iterator[tuple[int, Outcome]]:
+        """Runs trials together; where that takes more memory than there is, one after the other.
 
         Args:
-            plans: at most `HEADS_AT_ONCE` of an update rule.
+            job: alike in batch size, head, views and seed; at most `HEADS_AT_ONCE` of an update rule.
 
         Yields:
-            Position and outcome of each, as soon as it is known.
+            Number and outcome of each, as soon as it is known.
         """
-        alike = plans[0]
-        started = time.perf_counter()
-        train, val = self._examples(self._inputs[0], alike, alike.views)
-        groups = _by_settings(plans, "head_epochs")
-        heads = self._solve(
-            train,
-            val,
-            [plans[group[0]] for group in groups],
-            [max(plans[position].head_epochs for position in group) for group in groups],
-        )
-        seconds = (time.perf_counter() - started) / len(plans)
-        solved = {position: head for group, head in zip(groups, heads, strict=True) for position in group}
-        deep = [position for position, plan in enumerate(plans) if plan.trainable_layers != 0]
-        for position, head in solved.items():
-            if position not in deep or not math.isfinite(head.curve[-1].loss):
-                yield position, _outcome(head.curve, plans[position].head_epochs, seconds)
-        deep = [position for position in deep if math.isfinite(solved[position].curve[-1].loss)]
-        for group in _by_settings([plans[position] for position in deep], "fine_tune_epochs"):
-            yield from self._fine_tune([deep[index] for index in group], plans, solved, seconds)
+        waiting = dict(job)
+        try:
+            for number, outcome in self._run(job):
+                del waiting[number]
+                yield number, outcome
+        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+            if len(job) == 1:
+                yield job[0][0], failed(f"{type(error).__name__}: {error}".splitlines()[0])
+                return
+            for trial in waiting.items():
+                yield from self.run([trial])
 
-    def _solve(self, train: Examples, val: Examples, plans: Sequence[Plan], epochs: Sequence[int]) -> list[SolvedHead]:
+    def _run(self, job: Job) -> Iterator[tuple[int, Outcome]]:
+        started = time.perf_counter()
+        heads = self._solve([plan for _, plan in job])
+        share = (time.perf_counter() - started) / len(job)
+        solved = zip(job, heads, strict=True)
+        for (number, plan), head in sorted(solved, key=lambda each: each[0][1].trainable_layers != 0):
+            curve, started = head.curve, time.perf_counter()
+            if plan.trainable_layers != 0 and math.isfinite(curve[-1].loss):
+                curve = self._fine_tune(plan, head)
+            yield number, _outcome(curve, share + time.perf_counter() - started)
+
+    def _solve(self, plans: Sequence[Plan]) -> list[SolvedHead]:
         """Trains heads, together as far as they can share graphs."""
-        together: dict[HeadShape, list[int]] = {}
+        together: dict[HeadShape, list[int]] = defaultdict(list)
         for position, plan in enumerate(plans):
-            together.setdefault(self._shape_of(plan), []).append(position)
+            together[self._shape_of(plan)].append(position)
+        train, val = self._examples(0, plans[0], plans[0].views)
         solved: dict[int, SolvedHead] = {}
-        for positions in together.values():
+        for shape, positions in together.items():
             chosen = [plans[position] for position in positions]
-            heads = self._stack_for(chosen).train(train, val, chosen, [epochs[position] for position in positions])
-            solved |= zip(positions, heads, strict=True)
+            solved |= zip(positions, self._stack_for(shape, chosen).train(train, val, chosen), strict=True)
         return [solved[position] for position in range(len(plans))]
+
+    def _stack_for(self, shape: HeadShape, plans: Sequence[Plan]) -> StackedHeads:
+        """Graphs that have room for some heads, and none besides where they take many steps."""
+        stacks, counts = self._stacks[shape], Counter(UPDATE_RULES[plan.config.training.optimizer] for plan in plans)
+        steps = len(self._data.splits["train"]) / plans[0].batch_size * max(plan.head_epochs for plan in plans)
+        sizes = tuple(sorted(counts.items()))
+        if sizes not in stacks and (steps < STEPS_WORTH_A_GRAPH or len(stacks) >= MOST_STACKS):
+            sizes = tuple((rule, max(1, math.ceil(counts[rule] / ROOM)) * ROOM) for rule in self._rules)
+        if sizes not in stacks:
+            stacks[sizes] = StackedHeads(shape, self._data.task, dict(sizes))
+        return stacks[sizes]
 
     def _shape_of(self, plan: Plan) -> HeadShape:
         """The heads whose graphs a trial can use."""
         units, num_classes = plan.config.model.head_units, len(self._data.class_names)
         if units not in self._shapes:
-            build: BuildHead = functools.partial(
-                build_head, self._features.shape[-1], self._data.task, num_classes, units
+            build = functools.partial(build_head, self._features.shape[-1], self._data.task, num_classes, units)
+            self._shapes[units] = HeadShape(build, None if is_adjustable(build) else math.nan)
+        shape, dropout = self._shapes[units], plan.config.model.dropout
+        return shape if shape.dropout is None else shape._replace(dropout=dropout)
+
+    def _fine_tune(self, plan: Plan, head: SolvedHead) -> list[Measured]:
+        """Trains the tail of a trial behind its head; see `Tail.train`."""
+        depth, shape, classifier = plan.trainable_layers, self._shape_of(plan), self._classifier
+        set_trainable(classifier.backbone.layers, depth, batch_norm_learns=plan.config.model.weights == "none")
+        if (depth, shape) not in self._tails:
+            inputs = self._tail_inputs.get(depth, classifier.model.inputs)
+            self._tails[depth, shape] = Tail(
+                classifier, inputs, self._data.task, shape, self._strategy, self._precision
             )
-            self._shapes[units] = build, is_adjustable(build)
-            if not self._shapes[units][1]:
-                text = "more than the rates of this head's Dropout layers depends on --dropout"
-                show_stage("warning", f"{text}: only trials that have the same learn together")
-        build, of_any_dropout = self._shapes[units]
-        return HeadShape(build, None if of_any_dropout else plan.config.model.dropout)
-
-    def _stack_for(self, plans: Sequence[Plan]) -> StackedHeads:
-        """Graphs that have room for some heads, and none besides where they take many steps."""
-        counts = Counter(UPDATE_RULES[plan.config.training.optimizer] for plan in plans)
-        shape = self._shape_of(plans[0])
-        steps = len(self._data.splits["train"]) / plans[0].batch_size * max(plan.head_epochs for plan in plans)
-        stacks = self._stacks[shape]
-        if steps < STEPS_WORTH_A_GRAPH or len(stacks) >= MOST_STACKS:
-            rules = {UPDATE_RULES[name] for name in self._optimizers}
-            sizes = {rule: max(1, math.ceil(counts[rule] / ROOM)) * ROOM for rule in sorted(rules)}
-            good = [stack for stack in stacks if all(stack.sizes.get(rule, 0) >= n for rule, n in counts.items())]
-        else:
-            sizes = dict(sorted(counts.items()))
-            good = [stack for stack in stacks if stack.sizes == sizes]
-        if good:
-            return min(good, key=lambda stack: sum(stack.sizes.values()))
-        stacks.append(StackedHeads(shape, self._data.task, sizes))
-        return stacks[-1]
-
-    def _fine_tune(
-        self,
-        positions: Sequence[int],
-        plans: Sequence[Plan],
-        solved: dict[int, SolvedHead],
-        seconds: float,
-    ) -> Iterator[tuple[int, Outcome]]:
-        """Trains a tail once, for trials that differ in their epochs at most."""
-        plan, head = plans[positions[0]], solved[positions[0]]
-        epochs = max(plans[position].fine_tune_epochs for position in positions)
-        started = time.perf_counter()
-        curve = [head.curve[head.best_epoch(plan.head_epochs)]]
-        set_trainable(
-            self._classifier.backbone.layers,
-            plan.trainable_layers,
-            batch_norm_learns=plan.config.model.weights == "none",
-        )
-        inputs = self._inputs.get(plan.trainable_layers, self._whole)
-        shape = self._shape_of(plan)
-        place = (plan.trainable_layers, shape)
-        if place not in self._tails:
-            model = self._classifier.model
-            tail_inputs = self._tail_inputs.get(plan.trainable_layers, model.inputs)
-            self._tails[place] = Tail(model, tail_inputs, self._data.task, shape, self._strategy, self._precision)
-        train, val = self._examples(inputs, plan, plan.views if plan.fine_tune_augment == "views" else 1)
-        steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / plan.batch_size)
+        train, val = self._examples(depth, plan, plan.views if plan.fine_tune_augment == "views" else 1)
+        vary = vary_of(self._data) if plan.fine_tune_augment == "fresh" else None
         try:
-            self._tails[place].train(
-                head.weights,
-                steps,
-                train,
-                val,
-                plan,
-                epochs,
-                vary_of(self._data) if plan.fine_tune_augment == "fresh" else None,
-                on_evaluated=curve.append,
-            )
-        except DivergedError:
-            curve.append(Measured(math.nan, math.nan))
+            return self._tails[depth, shape].train(head, train, val, plan, vary)
         finally:
-            set_trainable(self._classifier.backbone.layers, 0)
-        seconds += (time.perf_counter() - started) / len(positions)
-        for position in positions:
-            yield position, _outcome(curve, plans[position].fine_tune_epochs, seconds)
+            set_trainable(classifier.backbone.layers, 0)
 
-    def _examples(self, inputs: PhaseInputs, plan: Plan, views: int) -> tuple[Examples, Examples]:
-        class_weights = plan.config.training.class_weights
+    def _examples(self, depth: TrainableLayers, plan: Plan, views: int) -> tuple[Examples, Examples]:
+        """Examples to learn from and to choose by, as they cross the cut before the layers that learn."""
+        inputs, class_weights = self._inputs.get(depth, self._whole), plan.config.training.class_weights
         train = examples(self._data, "train", inputs.train[:views], class_weights)
         return train, examples(self._data, "val", [inputs.evaluated["val"]], class_weights)
+
+
+class Tail:
+    """A network from a cut to the probabilities, trained again and again in the same graphs: no trial traces any."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        inputs: Sequence[keras.KerasTensor],
+        task: Task,
+        shape: HeadShape,
+        strategy: tf.distribute.Strategy,
+        precision: Precision,
+    ):
+        """Builds a head of its own; the other layers are those of the classifier.
+
+        Args:
+            classifier: whose trainable layers are set.
+            inputs: tensors of the classifier that cross the cut.
+            task: decides loss and metric.
+            shape: of the heads.
+            strategy: under which the classifier was built.
+            precision: of the run.
+        """
+        self._shape = shape
+        with strategy.scope():
+            self._head, self._dropout = shape.shared(), tf.Variable(0.0)
+        set_dropout(self._head, self._dropout)
+        model = part_of(inputs, [self._head(classifier.model.get_layer(POOLED).output)])
+        own = {id(variable) for variable in self._head.variables}
+        self._pretrained = [(each, each.numpy()) for each in model.variables if id(each) not in own]
+        precision = learning_precision(model, precision)
+        self._learner_of = functools.cache(
+            lambda optimizer: Learner(model, task, optimizer, strategy=strategy, precision=precision)
+        )
+
+    def train(self, head: SolvedHead, train: Examples, val: Examples, plan: Plan, vary: Vary | None) -> list[Measured]:
+        """Fine-tunes from the pretrained weights and a solved head, and leaves the pretrained weights as they were.
+
+        Args:
+            head: what is dropped continues from there.
+            train: examples to learn from.
+            val: examples to stop and choose by.
+            plan: of the trial.
+            vary: how to vary the examples anew in each epoch; None leaves them as they are.
+
+        Returns:
+            Measures of val at the start and after each epoch; NaN at the end where the loss diverged.
+        """
+        self._head.set_weights(head.weights)
+        self._dropout.assign(plan.config.model.dropout)
+        steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / plan.batch_size)
+        fresh = self._shape.plain(plan.config.training.seed)
+        for seed, start in zip(seeds(self._head), seeds(fresh), strict=True):
+            seed.assign(start.numpy() + np.array([0, steps], start.dtype))
+        learner = self._learner_of(plan.config.training.optimizer)
+        settings: dict[str, Any] = {"epochs": plan.fine_tune_epochs, "learning_rate": plan.fine_tune_learning_rate}
+        try:
+            result = learner.train("fine_tune", train, val, plan, **settings, vary=vary)
+        except DivergedError:
+            return [Measured(math.nan, math.nan)]
+        finally:
+            for variable, values in self._pretrained:  # which other tails have as well
+                variable.assign(values)
+        measured = [Measured._make(epoch[-2:]) for epoch in result.epochs]
+        return [head.curve[head.best_epoch], *measured]
 
 
 def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:
@@ -250,25 +281,9 @@ def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:
     return counts
 
 
-def _by_settings(plans: Sequence[Plan], epochs: str) -> list[list[int]]:
-    """Positions of plans that one run answers: equal ones, and under a constant learning rate fewer epochs."""
-    groups: dict[TrainConfig, list[int]] = {}
-    for position, plan in enumerate(plans):
-        indifferent: dict[str, Any] = {}
-        if epochs == "head_epochs":  # a head is the same whatever is done with it later
-            indifferent |= {"trainable_layers": 0, "fine_tune_epochs": 0, "fine_tune_learning_rate": None}
-            indifferent |= {"fine_tune_augment": None}
-        needs_weights = epochs == "head_epochs" and plan.trainable_layers != 0
-        if plan.config.training.schedule == "constant" and not needs_weights:
-            indifferent[epochs] = 0
-        groups.setdefault(plan.config.replace(**indifferent), []).append(position)
-    return list(groups.values())
-
-
-def _outcome(curve: Sequence[Measured], epochs: int, seconds: float) -> Outcome:
+def _outcome(curve: Sequence[Measured], seconds: float) -> Outcome:
     """The epoch that the trial would keep."""
-    curve = curve[: epochs + 1]
     if not math.isfinite(curve[-1].loss):
         return Outcome("failed", math.nan, math.nan, seconds, "training diverged: the loss is no number")
-    best = min(curve, key=lambda measured: measured.loss)
+    best = curve[lowest(curve)]
     return Outcome("done", best.accuracy, best.loss, seconds)

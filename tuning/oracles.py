@@ -6,56 +6,21 @@ after a kill asks again from the beginning and reports what it has on record, an
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras_tuner
 
 from tuning.heads import HEADS_AT_ONCE
 from tuning.space import TuneConfig, hyperband_epochs
+from tuning.trials import Outcome
 
 ALL_AT_ONCE = ("random", "grid")
 """Oracles that do not look at results."""
-
-
-class Proposal(NamedTuple):
-    """A trial that an oracle proposes."""
-
-    number: int
-    """Number of the trial, from 1."""
-    values: dict[str, Any]
-
-
-class _WithoutFiles:
-    """Oracles write themselves to disk in place at every call, where a kill leaves them torn."""
-
-    def save(self, *_: Any) -> None:
-        """Writes nothing."""
-
-    def _save_trial(self, _: Any) -> None:
-        """Writes nothing."""
-
-
-class _Random(_WithoutFiles, keras_tuner.oracles.RandomSearchOracle):
-    pass
-
-
-class _Bayesian(_WithoutFiles, keras_tuner.oracles.BayesianOptimizationOracle):
-    pass
-
-
-class _Hyperband(_WithoutFiles, keras_tuner.oracles.HyperbandOracle):
-    pass
-
-
-class _Grid(_WithoutFiles, keras_tuner.oracles.GridSearchOracle):
-    pass
-
-
 ORACLES: dict[str, type[keras_tuner.Oracle]] = {
-    "random": _Random,
-    "bayesian": _Bayesian,
-    "hyperband": _Hyperband,
-    "grid": _Grid,
+    "random": keras_tuner.oracles.RandomSearchOracle,
+    "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
+    "hyperband": keras_tuner.oracles.HyperbandOracle,
+    "grid": keras_tuner.oracles.GridSearchOracle,
 }
 
 
@@ -71,10 +36,10 @@ class Proposer:
         """
         self._eager = config.search.oracle in ALL_AT_ONCE
         self._at_once = config.search.max_trials if self._eager else HEADS_AT_ONCE
-        self._direction = "max" if config.search.objective == "val_accuracy" else "min"
+        self._objective = config.search.objective
         settings = {"max_epochs": hyperband_epochs(config)} if config.search.oracle == "hyperband" else {}
         self._oracle = ORACLES[config.search.oracle](
-            objective=keras_tuner.Objective("objective", self._direction),
+            objective=keras_tuner.Objective("objective", "max" if self._objective == "val_accuracy" else "min"),
             hyperparameters=space,
             seed=config.fixed.training.seed + 1,  # it takes 0 for none
             max_consecutive_failed_trials=config.search.max_trials + 1,
@@ -82,11 +47,13 @@ class Proposer:
         )
         self._oracle.max_trials = config.search.max_trials
         self._oracle.verbose = 0
+        # Oracles write themselves to disk in place at every call, where a kill leaves them torn.
+        self._oracle.save = self._oracle._save_trial = lambda *_: None
         self._asked: list[Any] = []
 
-    def propose(self) -> list[Proposal]:
-        """Returns the next trials; none when the search is over."""
-        first = len(self._oracle.trials)
+    def propose(self) -> list[tuple[int, dict[str, Any]]]:
+        """Returns the numbers of the next trials, from 1, and their values; none when the search is over."""
+        first = len(self._oracle.trials) + 1
         self._asked = []
         while len(self._asked) < self._at_once:
             with warnings.catch_warnings(action="ignore"):  # of the optimizer inside the oracle
@@ -96,16 +63,14 @@ class Proposer:
             self._asked.append(trial)
             if self._eager:
                 self._end(trial, 0.0)  # grid waits for an end before it proposes the next
-        return [
-            Proposal(first + place + 1, {name: _plain(value) for name, value in trial.hyperparameters.values.items()})
-            for place, trial in enumerate(self._asked)
-        ]
+        values = [trial.hyperparameters.values for trial in self._asked]
+        return list(enumerate(({name: _plain(value) for name, value in each.items()} for each in values), start=first))
 
-    def report(self, scores: Sequence[float | None]) -> None:
-        """Reports the objectives of the trials that were proposed last, in order; None where one failed."""
+    def report(self, outcomes: Sequence[Outcome]) -> None:
+        """Reports the trials that were proposed last, in order."""
         if not self._eager:
-            for trial, score in zip(self._asked, scores, strict=True):
-                self._end(trial, score)
+            for trial, outcome in zip(self._asked, outcomes, strict=True):
+                self._end(trial, getattr(outcome, self._objective) if outcome.status == "done" else None)
 
     def _end(self, trial: Any, score: float | None) -> None:
         if score is not None:

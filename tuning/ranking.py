@@ -4,7 +4,6 @@ A ridge regression is solved in one step, and nearest neighbours need no trainin
 pass of each backbone, and its features stay in the store for the training that follows.
 """
 
-import itertools
 import shlex
 import time
 from collections.abc import Sequence
@@ -36,13 +35,21 @@ from tasks.table import Task
 from training.cuts import cuts_at
 from training.frozen import build_frozen, frozen_part, kept_examples, load_or_compute
 from training.inputs import RunInputs, load_inputs
-from tuning.candidates import pass_over
-from tuning.inputs import check_val_split
+from tuning.inputs import check_val_split, pass_over
 from tuning.space import TuneConfig
 
 PENALTIES = np.logspace(-1, 5, 13)
 """Strengths of the L2 penalty to choose from, for features of standard deviation 1."""
 NEIGHBOURS = 5
+SHOWN = {
+    "ridge_accuracy": ("ridge", ".2%"),
+    "neighbours_accuracy": ("k-NN", ".2%"),
+    "parameters": ("M params", ".1f"),
+    "pictures_per_second": ("pictures/s", ",.0f"),
+    "image_size": ("pixels", "d"),
+    "imagenet_accuracy": ("ImageNet", ".1%"),
+}
+"""Columns of the table that is shown, and their formats."""
 
 
 class Ranked(NamedTuple):
@@ -81,15 +88,23 @@ def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, st
     """
     strategy = make_strategy(config.fixed.run.strategy, config.fixed.run.devices)
     rows: list[Ranked] = []
-    num_val = 0
-    for _, group in itertools.groupby(candidates, key=lambda candidate: candidate.data.chosen_size):
-        scored, num_val = _score_group(list(group), len(candidates), strategy)
-        rows += scored
-    if not rows:
+    inputs: RunInputs | None = None
+    for candidate in candidates:
+        if inputs is None or inputs.config.data.chosen_size != candidate.data.chosen_size:
+            inputs = None  # its memory is freed before other examples are decoded
+            inputs = load_inputs(candidate)
+            check_val_split(inputs.data)
+        try:
+            rows.append(_score(inputs._replace(config=candidate, backbone=find(candidate.model.backbone)), strategy))
+        except (UsageError, RunError, tf.errors.ResourceExhaustedError, MemoryError) as error:
+            pass_over(candidate.model.backbone, error, len(candidates))
+        keras.utils.clear_session()
+    if not rows or inputs is None:
         raise RunError("None of the backbones could be scored, for the reasons above.")
     ranking = pd.DataFrame(rows, columns=Ranked._fields).sort_values(
         ["ridge_accuracy", "neighbours_accuracy", "parameters"], ascending=[False, False, True], kind="stable"
     )
+    num_val = len(inputs.data.splits["val"])
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "ranking.csv", ranking)
     write_figure(folder / "figures" / "ranking.png", backbone_ranking(ranking, num_val))
@@ -101,6 +116,16 @@ def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, st
     show_stage("go on", train_command(config, best["backbone"]))
     show_stage("done", f"{time.perf_counter() - started:.0f} seconds; ranking folder: {folder}")
     return folder
+
+
+def ranking_table(ranking: pd.DataFrame) -> Table:
+    """Makes the table that is shown."""
+    columns = [Column(name, justify="right") for name, _ in SHOWN.values()]
+    table = make_table(Column("backbone", no_wrap=True), *columns, title="backbones, the best first")
+    for row in ranking.to_dict("records"):
+        cells = ("–" if pd.isna(row[name]) else format(row[name], spec) for name, (_, spec) in SHOWN.items())
+        table.add_row(row["backbone"], *cells)
+    return table
 
 
 def score_features(train: np.ndarray, train_targets: np.ndarray, val: np.ndarray, task: Task) -> list[np.ndarray]:
@@ -133,21 +158,6 @@ def train_command(config: TuneConfig, backbone: str) -> str:
         if value != field.default and name not in ("data", "output"):
             flags += [flag_of(name)] if value is True else [flag_of(name), str(value)]
     return shlex.join(["python", "train.py", *flags])
-
-
-def _score_group(
-    candidates: Sequence[TrainConfig], num_backbones: int, strategy: tf.distribute.Strategy
-) -> tuple[list[Ranked], int]:
-    """Scores backbones of one image size, whose data is freed on return; also returns the size of the val split."""
-    inputs, rows = load_inputs(candidates[0]), []
-    check_val_split(inputs.data)
-    for config in candidates:
-        try:
-            rows.append(_score(inputs._replace(config=config, backbone=find(config.model.backbone)), strategy))
-        except (UsageError, RunError, tf.errors.ResourceExhaustedError, MemoryError) as error:
-            pass_over(config.model.backbone, error, num_backbones)
-        keras.utils.clear_session()
-    return rows, len(inputs.data.splits["val"])
 
 
 def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
@@ -193,20 +203,3 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
         arrays, saved = load_or_compute(part, 0, kept, config, data, advance)
     ((features,),) = arrays.values()
     return np.asarray(features), len(kept) / (saved or time.perf_counter() - started)
-
-
-def ranking_table(ranking: pd.DataFrame) -> Table:
-    names = ("ridge", "k-NN", "M params", "pictures/s", "pixels", "ImageNet")
-    columns = [Column("backbone", no_wrap=True), *(Column(name, justify="right") for name in names)]
-    table = make_table(*columns, title="backbones, the best first")
-    for row in ranking.itertuples():
-        table.add_row(
-            row.backbone,
-            f"{row.ridge_accuracy:.2%}",
-            f"{row.neighbours_accuracy:.2%}",
-            f"{row.parameters:.1f}",
-            f"{row.pictures_per_second:,.0f}",
-            str(row.image_size),
-            "–" if pd.isna(row.imagenet_accuracy) else f"{row.imagenet_accuracy:.1%}",
-        )
-    return table

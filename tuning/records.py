@@ -11,10 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from rich.table import Column, Table
 
+from app.config import Objective
 from app.errors import UsageError
 from app.files import as_read, write_json
+from app.terminal import counted, make_table
 from data.csv_cells import read_table
+from reports.search_plots import ranked
 from reports.writer import write_table
 from training.inputs import RunInputs, inputs_digest
 from training.recipe import Plan
@@ -23,6 +27,7 @@ from tuning.trials import Outcome
 
 COLUMNS = ("trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *SPACE, "message")
 """Columns of `trials.csv`."""
+BEST_SHOWN = 5
 TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
 """Columns that hold no numbers."""
 
@@ -114,6 +119,32 @@ def asked(config: TuneConfig, inputs: Sequence[RunInputs]) -> dict[str, Any]:
     return {"config": as_read(config.to_json()), "inputs": [inputs_digest(each) for each in inputs]}
 
 
+def as_drawn(trials: pd.DataFrame) -> pd.DataFrame:
+    """Replaces settings without effect by NaN: those of fine-tuning for frozen backbones, else those of the head."""
+    is_frozen = trials["trainable_layers"].astype(str) == "0"
+    unused = {"learning_rate": ~is_frozen, "head_epochs": ~is_frozen}
+    unused |= {"fine_tune_learning_rate": is_frozen, "fine_tune_epochs": is_frozen}
+    return trials.assign(**{name: trials[name].astype(float).mask(rows) for name, rows in unused.items()})
+
+
+def varied_in(trials: pd.DataFrame) -> list[str]:
+    """Returns the hyperparameters that differ between trials."""
+    return [name for name in SPACE if trials[name].nunique(dropna=False) > 1]
+
+
+def best_trials(trials: pd.DataFrame, objective: Objective) -> Table:
+    """Makes a table of the best trials, with the settings that differ between trials."""
+    varied, best = varied_in(trials), ranked(trials, objective).head(BEST_SHOWN)
+    title = f"the best {len(best)} of {counted(len(trials), 'trial', 'trials')} done"
+    columns = [Column(name, justify="right", no_wrap=True) for name in ("trial", "val accuracy", "val loss")]
+    table = make_table(*columns, Column("what differs"), title=title)
+    for row in as_drawn(best).to_dict("records"):
+        settings = [f"{name.replace('_', ' ')} {_short(row[name])}" for name in varied if row[name] == row[name]]
+        measured = f"{row['val_accuracy']:.2%}", f"{row['val_loss']:.4f}"
+        table.add_row(str(row["trial"]), *measured, ", ".join(settings))
+    return table
+
+
 def _settings(plan: Plan) -> dict[str, Any]:
     """The columns of a trial's settings."""
     given = plan.config.flat()
@@ -130,3 +161,7 @@ def _number(text: str) -> int | float | str:
         with contextlib.suppress(ValueError):
             return kind(text or "nan")
     return text
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -2,11 +2,11 @@
 
 import contextlib
 import functools
-import json
 import math
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from app.config import TrainConfig
 from app.errors import RunError
-from app.files import as_read, write_json
+from app.files import as_read, read_json, write_json
 from app.terminal import console, counted, progress_bar, show_stage
 from cluster.pool import Lost, Pool
 from devices.strategy import make_strategy
@@ -24,13 +24,13 @@ from reports.search_report import write_search_report
 from reports.writer import write_table
 from training.folder import CONFIG_FILE, alone_in, is_finished
 from training.inputs import RunInputs
-from training.recipe import Plan, choose_size
+from training.optimizers import UPDATE_RULES
+from training.recipe import Plan
 from training.run import make_deterministic, train
-from tuning.board import as_drawn, best_trials, live_board, varied_in
-from tuning.jobs import group_trials, run_job
+from tuning.heads import HEADS_AT_ONCE
 from tuning.network import Network
 from tuning.oracles import Proposer
-from tuning.records import Records, asked
+from tuning.records import Records, as_drawn, asked, best_trials, varied_in
 from tuning.space import TuneConfig, search_space, trial_config
 from tuning.trials import Job, Numbered, Outcome, checked, failed
 from tuning.worker import make_worker
@@ -58,7 +58,7 @@ class Search:
         self.deadline = math.inf if config.search.max_minutes is None else started + 60 * config.search.max_minutes
         before = time.perf_counter()
         self.strategy = strategy
-        self.networks = {each.config.model.backbone: Network(each, config, strategy) for each in inputs}
+        self.networks = {name: Network(each, config, strategy) for name, each in self.inputs.items()}
         self.seconds["features"] = time.perf_counter() - before
         self.pool = pool
         self.repeats = 0
@@ -86,18 +86,24 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
         UsageError: the folder holds something else.
         RunError: every trial failed, or the workers died.
     """
-    search, devices = config.search, config.fixed.run
-    shared = search.has_workers and devices.strategy == "auto"  # the devices are for the workers
-    strategy = make_strategy("one" if shared else devices.strategy, None if shared else devices.devices)
+    settings, devices = config.search, config.fixed.run
+    # The devices are for the workers, if there are any.
+    strategy = make_strategy("one" if settings.has_workers else devices.strategy, devices.devices)
     make_deterministic(config.fixed.training.seed)
     folder.mkdir(parents=True, exist_ok=True)
     with alone_in(folder, lock_of(folder)), contextlib.ExitStack() as stack:
         records = Records(folder, asked(config, inputs))
         pool: TrialPool | None = None
-        if search.has_workers:
-            pool = Pool(functools.partial(make_worker, config, records.search), search.workers, search.cluster)
+        if settings.has_workers:
+            pool = Pool(functools.partial(make_worker, config, records.search), settings.workers, settings.cluster)
             stack.callback(pool.close)
-        return _search(Search(config, inputs, records, pool, strategy, started))
+        run = Search(config, inputs, records, pool, strategy, started)
+        try:
+            return _search(run)
+        except KeyboardInterrupt:
+            on_record = counted(len(records.table), "trial", "trials")
+            show_stage("stopped", f"{on_record} on record in '{folder}'; the same command resumes the search")
+            raise
 
 
 def lock_of(folder: Path) -> Path:
@@ -107,61 +113,54 @@ def lock_of(folder: Path) -> Path:
 
 def _search(run: Search) -> Path:
     """The stages of a search."""
-    try:
-        before = time.perf_counter()
-        _run_trials(run)
-        best = _choose(run)
-        if run.pool is not None:
-            run.pool.close()
-        run.seconds["search"] = time.perf_counter() - before
-        return _finish(run, best)
-    except KeyboardInterrupt:
-        on_record = counted(len(run.records.table), "trial", "trials")
-        show_stage("stopped", f"{on_record} on record in '{run.records.folder}'; the same command resumes the search")
-        raise
+    before = time.perf_counter()
+    _run_trials(run)
+    best = _choose(run)
+    if run.pool is not None:
+        run.pool.close()
+    run.seconds["search"] = time.perf_counter() - before
+    return _finish(run, best)
 
 
 def _run_trials(run: Search) -> None:
     """Asks for trials and runs those that are not on record."""
-    config = run.config
-    depths = next(iter(run.networks.values())).depths
-    proposer = Proposer(config, search_space(config, depths))
-    taken_over = len(run.records.table)
-    if taken_over:
+    config, most = run.config, run.config.search.max_trials
+    depths = {name: network.depths for name, network in run.networks.items()}
+    proposer = Proposer(config, search_space(config, next(iter(depths.values()))))
+    if taken_over := len(run.records.table):
         show_stage("search", f"{counted(taken_over, 'trial', 'trials')} of an earlier start taken over")
-    with live_board(config.search.max_trials, config.search.objective) as show:
+    with progress_bar("trials", most) as advance:
         while proposals := proposer.propose():
-            batch = [(number, _complete(run, values)) for number, values in proposals]
+            configs = [(number, trial_config(config, depths, values)) for number, values in proposals]
+            batch = [(number, run.networks[each.model.backbone].complete(each)) for number, each in configs]
             run.plans.update(batch)
-            outcomes = _outcomes(run, batch, show)
-            if outcomes is None:
-                show_stage("search", f"the time is up after {len(run.trials)} of {config.search.max_trials} trials")
+            outcomes = _outcomes(run, batch, advance)
+            if len(outcomes) < len(batch):
+                show_stage("search", f"the time is up after {len(run.trials)} of {most} trials")
                 return
-            proposer.report([_score(outcomes[number], config) for number, _ in batch])
-    if len(run.plans) < config.search.max_trials:
-        ended = counted(len(run.plans), "trial", "trials")
-        show_stage(
-            "search", f"{ended}, not {config.search.max_trials}: --oracle {config.search.oracle} proposes no others"
-        )
+            proposer.report([outcomes[number] for number, _ in batch])
+    if len(run.plans) < most:
+        ended = f"{counted(len(run.plans), 'trial', 'trials')}, not {most}"
+        show_stage("search", f"{ended}: --oracle {config.search.oracle} proposes no others")
 
 
-def _complete(run: Search, values: Mapping[str, Any]) -> Plan:
-    """Makes the plan of a trial."""
-    config = trial_config(run.config, {name: network.depths for name, network in run.networks.items()}, values)
-    return run.networks[config.model.backbone].complete(config)
-
-
-def _outcomes(run: Search, batch: Sequence[Numbered], show: Any) -> dict[int, Outcome] | None:
-    """Runs the trials of a batch that are not on record; None when the time is up before all are done."""
-    known = {number: run.records.known(number, plan) for number, plan in batch}
-    outcomes = {number: outcome for number, outcome in known.items() if outcome is not None}
+def _outcomes(run: Search, batch: Sequence[Numbered], advance: Callable[..., None]) -> dict[int, Outcome]:
+    """Runs the trials of a batch that are not on record, as long as there is time, and tells each that is the best."""
+    known = ((number, run.records.known(number, plan)) for number, plan in batch)
+    outcomes = {number: outcome for number, outcome in known if outcome is not None}
+    advance(len(outcomes))
     waiting = [(number, plan) for number, plan in batch if number not in outcomes]
-    plans = dict(batch)
     for number, outcome in _run_jobs(run, waiting, run.deadline):
         outcomes[number] = outcome
-        run.records.add(number, plans[number], outcome)
-        show(run.trials)
-    return outcomes if len(outcomes) == len(batch) else None
+        run.records.add(number, run.plans[number], outcome)
+        advance()
+        trials = run.trials
+        if number in ranked(trials, run.config.search.objective)["trial"].head(1).to_list():
+            # Trials that share graphs run together, so the best may have a number above the count.
+            text = f"{len(trials)} of {run.config.search.max_trials} done, in any order; the best is trial {number}"
+            measured = f"val accuracy {outcome.val_accuracy:.2%}, val loss {outcome.val_loss:.4f}"
+            show_stage("trials", f"{text} with {measured}")
+    return outcomes
 
 
 def _run_jobs(run: Search, trials: Sequence[Numbered], deadline: float) -> Iterator[tuple[int, Outcome]]:
@@ -187,53 +186,62 @@ def _run_jobs(run: Search, trials: Sequence[Numbered], deadline: float) -> Itera
     for job in jobs:
         if time.perf_counter() > deadline:
             return
-        for number, outcome in run_job(run.networks[job[0][1].config.model.backbone], job):
+        for number, outcome in run.networks[job[0][1].config.model.backbone].run(job):
             yield number, outcome
             if time.perf_counter() > deadline:
                 return
 
 
-def _score(outcome: Outcome, config: TuneConfig) -> float | None:
-    return getattr(outcome, config.search.objective) if outcome.status == "done" else None
+def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[Job]:
+    """Groups trials whose heads can be trained together: at most `HEADS_AT_ONCE` of each update rule.
+
+    Args:
+        trials: their settings are complete.
+        together: whether those that fine-tune are grouped as well; for several workers, each is on its own.
+    """
+    jobs: dict[tuple, list[Numbered]] = defaultdict(list)
+    of_rule: Counter[tuple] = Counter()
+    for number, plan in trials:
+        config = plan.config
+        alike = (config.model.backbone, plan.batch_size, config.model.head_units, plan.views, config.training.seed)
+        rule = UPDATE_RULES[config.training.optimizer]
+        alone = number if plan.trainable_layers != 0 and not together else 0
+        jobs[*alike, of_rule[alike, rule] // HEADS_AT_ONCE, alone].append((number, plan))
+        of_rule[alike, rule] += 1
+    return list(jobs.values())
 
 
 def _choose(run: Search) -> int:
     """The number of the best trial; with finalists, of the one whose mean over several seeds is best."""
-    config, trials = run.config, run.trials
-    order = ranked(trials, config.search.objective)
+    config, trials = run.config.search, run.trials
+    order = ranked(trials, config.objective)
     if order.empty:
         first = trials["message"].iloc[0] if len(trials) else "the time was up before the first ended"
         raise RunError(f"None of {counted(len(trials), 'trial', 'trials')} succeeded: {first}.")
-    if config.search.finalists == 1:
-        return int(order["trial"].iloc[0])
-    rows: list[tuple[Any, ...]] = [
-        (number, *outcome)
-        for number in order["trial"][: config.search.finalists]
-        if (outcome := run.records.known(number, run.plans[number])) is not None
-    ]
+    best = int(order["trial"].iloc[0])
+    if config.finalists == 1:
+        return best
+    rows = list(order.head(config.finalists)[["trial", *Outcome._fields]].itertuples(index=False, name=None))
     repeats = [
-        (number, run.plans[number].replace(seed=config.fixed.training.seed + repeat))
+        (number, run.plans[number].replace(seed=run.config.fixed.training.seed + repeat))
         for number, *_ in rows
-        for repeat in range(1, config.search.repeats + 1)
+        for repeat in range(1, config.repeats + 1)
     ]
     with progress_bar("finalists", len(repeats)) as advance:
-        numbered = list(enumerate(plan for _, plan in repeats))
-        for position, outcome in _run_jobs(run, numbered, math.inf):
+        for position, outcome in _run_jobs(run, list(enumerate(plan for _, plan in repeats)), math.inf):
             rows.append((repeats[position][0], *outcome))
-            run.repeats += 1
             advance()
+    run.repeats = len(repeats)
     table = pd.DataFrame(rows, columns=["trial", *Outcome._fields])
     write_table(run.records.folder / "finalists.csv", table)
     table = table[~table["trial"].isin(table.loc[table["status"] != "done", "trial"])]
     if table.empty:
-        return int(order["trial"].iloc[0])
-    means = table.groupby("trial", sort=False)[["val_accuracy", "val_loss"]].mean().reset_index()
-    best = ranked(means.assign(status="done"), config.search.objective).iloc[0]
-    text = (
-        f"trial {best['trial']:.0f} has the best mean of {config.search.repeats + 1} seeds: {best['val_accuracy']:.2%}"
-    )
-    show_stage("finalists", text)
-    return int(best["trial"])
+        return best
+    means = table.groupby("trial")[["val_accuracy", "val_loss"]].mean().reset_index().assign(status="done")
+    first = ranked(means, config.objective).iloc[0]
+    text = f"the best mean of {config.repeats + 1} seeds: {first['val_accuracy']:.2%}"
+    show_stage("finalists", f"trial {first['trial']} has {text}")
+    return int(first["trial"])
 
 
 def _finish(run: Search, best: int) -> Path:
@@ -247,9 +255,8 @@ def _finish(run: Search, best: int) -> Path:
         show_stage("done", f"this search is finished: {folder}")
         return folder
     console.print(best_trials(trials, objective))
-    _write_best_config(run.plans[best].config, folder)
-    before = time.perf_counter()
-    record = _train_best(run, run.plans[best].config, folder / "best")
+    before, config = time.perf_counter(), run.plans[best].config
+    record = _train_best(run, config, folder)
     run.seconds["best"] = time.perf_counter() - before
     total = time.perf_counter() - run.started
     run.seconds |= {"other": total - sum(run.seconds.values()), "total": total}
@@ -265,33 +272,28 @@ def _finish(run: Search, best: int) -> Path:
     write_search_report(folder, as_drawn(trials), varied_in(trials), run.repeats)
     ended = f"{counted(len(trials), 'trial', 'trials')}, {counted(failed, 'failure', 'failures')}"
     show_stage("search", f"{ended}; the best is trial {best}")
-    competed = f"for which {counted(len(trials) - failed, 'trial', 'trials')} competed"
-    show_stage("", f"val accuracy {row['val_accuracy']:.2%}, {competed}")
+    competed = counted(counts["done"], "trial", "trials")
+    show_stage("", f"val accuracy {row['val_accuracy']:.2%}, for which {competed} competed")
     if record["test"] is not None:
-        nouns = run.inputs[run.plans[best].config.model.backbone].data.kind.nouns
+        nouns = run.inputs[config.model.backbone].data.kind.nouns
         show_stage("", f"test accuracy {record['test']['accuracy']:.2%}, on {nouns} that no trial has seen")
     show_stage("report", str(folder / "report.html"))
-    show_stage("done", f"{run.seconds['total']:.0f} seconds; search folder: {folder}")
+    show_stage("done", f"{total:.0f} seconds; search folder: {folder}")
     return folder
 
 
 def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any]:
-    """A run folder of the configuration, unless it is already there; one that was begun goes on."""
-    if not is_finished(folder):
-        inputs, begun = run.inputs[config.model.backbone], folder / CONFIG_FILE
+    """Writes `best_config.json`, and the run folder `best/` unless it is there; one that was begun is resumed, and a
+    run of another configuration is deleted."""
+    file, settings, best = folder / "best_config.json", as_read(config.to_json()), folder / "best"
+    if not file.exists() or read_json(file) != settings:
+        shutil.rmtree(best, ignore_errors=True)
+        write_json(file, settings)
+    if not is_finished(best):
+        inputs, begun = run.inputs[config.model.backbone], best / CONFIG_FILE
         if begun.exists():  # with half the batch, perhaps
-            before = TrainConfig.from_file(begun)
-            before = before.replace(cache_dir=config.run.cache_dir, cache_gb=config.run.cache_gb)
-            config = choose_size(before, inputs.backbone, config.data.chosen_size)
-        config = config.replace(output=folder)
+            places = {"cache_dir": config.run.cache_dir, "cache_gb": config.run.cache_gb}
+            config = TrainConfig.from_file(begun).replace(**places)
         show_stage("winner", "trained again, as train.py would, and measured on the test split")
-        train(inputs._replace(config=config, started=time.perf_counter()), run.strategy)
-    return json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-
-
-def _write_best_config(config: TrainConfig, folder: Path) -> None:
-    """Writes `best_config.json`; a run of another configuration is deleted."""
-    path, settings = folder / "best_config.json", as_read(config.to_json())
-    if not path.exists() or json.loads(path.read_text(encoding="utf-8")) != settings:
-        shutil.rmtree(folder / "best", ignore_errors=True)
-        write_json(path, settings)
+        train(inputs._replace(config=config.replace(output=best), started=time.perf_counter()), run.strategy)
+    return read_json(best / "metrics.json")

@@ -32,7 +32,6 @@ def make_worker(config: TuneConfig, search: dict[str, Any]) -> Callable[[Job], S
         raise UsageError("A worker has other examples, labels or weights: all machines need the same folders.")
     import_tensorflow()
     from training.run import make_deterministic
-    from tuning.jobs import run_job
     from tuning.network import Network
 
     make_deterministic(config.fixed.training.seed)
@@ -42,6 +41,6 @@ def make_worker(config: TuneConfig, search: dict[str, Any]) -> Callable[[Job], S
         network = networks[job[0][1].config.model.backbone]
         if any(network.complete(plan.config) != plan for _, plan in job):
             raise RunError("A worker's machine computes otherwise than this one: its libraries are others.")
-        return list(run_job(network, job))
+        return list(network.run(job))
 
     return run

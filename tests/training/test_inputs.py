@@ -6,8 +6,7 @@ from PIL import Image
 from app.config import TrainConfig
 from app.errors import UsageError
 from training.inputs import SET_ASIDE_SHOWN, load_inputs
-from tuning.candidates import load_candidates
-from tuning.inputs import load_search_inputs
+from tuning.inputs import load_candidates, load_search_inputs
 from tuning.space import TuneConfig
 
 

@@ -21,8 +21,7 @@ from training.cuts import cuts_at
 from training.flags import parse_config
 from training.frozen import frozen_inputs
 from training.inputs import load_inputs
-from tuning.candidates import load_candidates
-from tuning.inputs import check_val_split, search_folder
+from tuning.inputs import check_val_split, load_candidates, search_folder
 from tuning.ranking import Ranked, rank, ranking_table, score_features, train_command
 from tuning.space import TuneConfig
 
@@ -210,7 +209,7 @@ def test_by_default_those_are_ranked_whose_weights_are_on_this_machine(config, n
 @pytest.mark.usefixtures("no_downloads")
 def test_what_cannot_run_is_passed_over_with_the_reason(config, capsys, monkeypatch):
     config = config.replace(backbone=("mobilenet", "inceptionv3", "efficientnet_lite0", "vgg16"))
-    for module in ("tuning.candidates", "training.inputs"):
+    for module in ("tuning.inputs", "training.inputs"):
         monkeypatch.setattr(f"{module}.check_available", lambda *_: None)
 
     def build(backbone, **settings):

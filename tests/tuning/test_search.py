@@ -24,8 +24,7 @@ from models.freezing import set_trainable
 from models.weights import build_backbone
 from training.inputs import load_inputs
 from training.run import train
-from tuning.candidates import load_candidates
-from tuning.inputs import load_search_inputs, search_folder
+from tuning.inputs import load_candidates, load_search_inputs, search_folder
 from tuning.network import Network, last_blocks
 from tuning.ranking import rank
 from tuning.records import Records
@@ -126,7 +125,7 @@ def test_no_trial_depends_on_those_before_it(make_folder, tmp_path):
         network = Network(inputs[0], search_config)
         for depth in order:
             config = TrainConfig.of(trainable_layers=depth, batch_size=4, fine_tune_epochs=2, head_epochs=2, views=2)
-            ((_, outcome),) = network.run([network.complete(config)])
+            ((_, outcome),) = network.run([(1, network.complete(config))])
             outcomes.setdefault(depth, []).append(outcome.val_loss)
     for first, second in outcomes.values():
         assert first == second
@@ -220,7 +219,7 @@ def test_trials_that_fail_are_passed_over(make_folder, tmp_path, monkeypatch):
     """Out of memory is raised by hand: it cannot be had safely."""
     import tensorflow as tf
 
-    from tuning.tails import Tail
+    from tuning.network import Tail
 
     def fail(*_, **__):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
@@ -235,26 +234,6 @@ def test_trials_that_fail_are_passed_over(make_folder, tmp_path, monkeypatch):
         assert set(table.loc[~failed, "status"]) == {"done"}
         with pytest.raises(RunError, match=r"None of 2 trials succeeded: ResourceExhaustedError: OOM"):
             run(settings(root, tmp_path, "all", trainable_layers=(20,), max_trials=2))
-
-
-def test_a_constant_learning_rate_answers_for_fewer_epochs(make_folder, tmp_path, monkeypatch):
-    from tuning.heads import StackedHeads
-
-    trained = []
-    train_heads = StackedHeads.train
-
-    def watch(self, train, val, configs, epochs):
-        trained.append(list(epochs))
-        return train_heads(self, train, val, configs, epochs)
-
-    monkeypatch.setattr(StackedHeads, "train", watch)
-    fixed = {name: (value,) for name, value in {"learning_rate": 0.01, "dropout": 0.1, "weight_decay": 0.0}.items()}
-    one = {"batch_size": (4,), "optimizer": ("adam",), "head_units": (0,), "trainable_layers": (0,)}
-    changes = {**fixed, **one, "head_epochs": (2, 4, 6), "oracle": "grid", "schedule": "constant"}
-    table = trials(run(settings(make_folder(count=15), tmp_path, **changes)))
-    assert trained == [[6]]
-    assert sorted(table["head_epochs"]) == [2, 4, 6]
-    assert table.sort_values("head_epochs")["val_loss"].is_monotonic_decreasing
 
 
 def test_finalists_are_repeated_with_other_seeds(make_folder, tmp_path):
@@ -418,9 +397,9 @@ def test_progress_counts_the_trials_of_this_search_alone(make_folder, tmp_path, 
     (folder / "trials.csv").write_text("".join([lines[0], *lines[2:]]))  # of four, the first is gone
 
     @contextlib.contextmanager
-    def board(total, objective):
-        yield lambda shown: counts.append((len(shown), total))
+    def bar(stage, total):
+        yield lambda steps=1: counts.append((steps, total))
 
-    monkeypatch.setattr("tuning.search.live_board", board)
+    monkeypatch.setattr("tuning.search.progress_bar", bar)
     run(config.replace(max_trials=2))
-    assert counts == [(2, 2)]
+    assert counts == [(1, 2), (1, 2)]  # the one on record, and the other

@@ -13,8 +13,7 @@ from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from training.learner import Learner
 from training.optimizers import OPTIMIZERS, UPDATE_RULES
 from training.recipe import Plan
-from tuning.adjustable import HeadShape, is_adjustable
-from tuning.heads import HEADS_AT_ONCE, StackedHeads
+from tuning.heads import HEADS_AT_ONCE, HeadShape, StackedHeads, is_adjustable
 
 PLAN = Plan.of(TrainConfig.of(batch_size=8, patience=3, dropout=0.3, learning_rate=0.02, head_epochs=6, views=1))
 
@@ -57,12 +56,12 @@ def test_every_optimizer_trains_each_as_if_alone(optimizer, task, head_units):
     plans = [start.replace(**change) for change in changes]
     stacked = StackedHeads(HeadShape(builder(task, head_units)), task, {UPDATE_RULES[optimizer]: 4})
     for _ in range(2):  # a second group finds the graphs as the first did
-        solved = stacked.train(train, val, plans, [plan.head_epochs for plan in plans])
+        solved = stacked.train(train, val, plans)
     for plan, head in zip(plans, solved, strict=True):
         model, result = alone(plan, task, train, val)
         expected = [(epoch.val_loss, epoch.val_accuracy) for epoch in result.epochs]
         np.testing.assert_allclose([tuple(judged) for judged in head.curve[1:]], expected, rtol=2e-4, atol=2e-5)
-        assert head.best_epoch(plan.head_epochs) == result.best_epoch
+        assert head.best_epoch == result.best_epoch
         for mine, weights in zip(head.weights, model.get_weights(), strict=True):
             np.testing.assert_allclose(mine, weights, rtol=2e-3, atol=2e-4)
 
@@ -71,19 +70,18 @@ def test_a_head_that_diverges_leaves_the_others_alone():
     train, val = examples(MULTICLASS, 0), examples(MULTICLASS, 1)
     wild = {"learning_rate": 10.0, "weight_decay": 10.0, "schedule": "constant", "patience": 30}
     calm = PLAN.replace(optimizer="sgd")
-    plans = [calm, calm.replace(**wild)]
+    plans = [calm, calm.replace(**wild, head_epochs=20)]
     stacked = StackedHeads(HeadShape(builder(MULTICLASS)), MULTICLASS, {"sgd": 2})
-    epochs = [6, 20]
-    together = stacked.train(train, val, plans, epochs)
-    single = stacked.train(train, val, plans[:1], epochs[:1])
+    together = stacked.train(train, val, plans)
+    single = stacked.train(train, val, plans[:1])
     assert not np.isfinite(together[1].curve[-1].loss)
     np.testing.assert_allclose(together[0].curve, single[0].curve, rtol=1e-5)
 
 
 def test_as_many_heads_as_there_is_room_for():
-    plans = [PLAN.replace(learning_rate=0.01 * (number + 1)) for number in range(HEADS_AT_ONCE)]
+    plans = [PLAN.replace(learning_rate=0.01 * (number + 1), head_epochs=2) for number in range(HEADS_AT_ONCE)]
     stacked = StackedHeads(HeadShape(builder(BINARY)), BINARY, {"adam": HEADS_AT_ONCE})
-    solved = stacked.train(examples(BINARY, 0), examples(BINARY, 1), plans, [2] * HEADS_AT_ONCE)
+    solved = stacked.train(examples(BINARY, 0), examples(BINARY, 1), plans)
     assert len({head.curve[-1].loss for head in solved}) == HEADS_AT_ONCE
 
 
@@ -92,7 +90,7 @@ def test_optimizers_are_trained_side_by_side():
     plans = [PLAN.replace(optimizer=name) for name in ("sgd", "lion", "sgd", "adam")]
     plans[2] = plans[2].replace(dropout=0.0)
     solved = StackedHeads(HeadShape(builder(MULTICLASS)), MULTICLASS, {"adam": 2, "lion": 1, "sgd": 4}).train(
-        train, val, plans, [6] * 4
+        train, val, plans
     )
     for plan, head in zip(plans, solved, strict=True):
         _, result = alone(plan, MULTICLASS, train, val)
@@ -137,7 +135,7 @@ def test_a_head_of_other_layers_learns_as_if_alone(optimizer):
     start = PLAN.replace(optimizer=optimizer)
     plans = [start, start.replace(dropout=0.1, weight_decay=0.1, learning_rate=0.05)]
     assert is_adjustable(build_other_head)
-    solved = StackedHeads(HeadShape(build_other_head), MULTICLASS, {optimizer: 2}).train(train, val, plans, [6, 6])
+    solved = StackedHeads(HeadShape(build_other_head), MULTICLASS, {optimizer: 2}).train(train, val, plans)
     for plan, head in zip(plans, solved, strict=True):
         model, result = alone(plan, MULTICLASS, train, val, build_other_head)
         expected = [(epoch.val_loss, epoch.val_accuracy) for epoch in result.epochs]
@@ -151,7 +149,7 @@ def test_a_head_that_uses_dropout_otherwise_is_trained_for_that_dropout():
     build = functools.partial(build_other_head, share=0.5)
     assert not is_adjustable(build)
     (solved,) = StackedHeads(HeadShape(build, PLAN.config.model.dropout), MULTICLASS, {"adam": 1}).train(
-        train, val, [PLAN], [6]
+        train, val, [PLAN]
     )
     _, result = alone(PLAN, MULTICLASS, train, val, build)
     losses = [epoch.val_loss for epoch in result.epochs]
