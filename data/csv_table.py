@@ -41,13 +41,13 @@ def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = Tru
         data: the value of `--data`.
         cache_dir: not used: the files stay where they are.
         outside: whether paths and links may lead out of the file's folder.
-        labelled: whether every example needs a label; if not, the column of labels may be missing too.
+        labelled: whether labels are read; without them, any table with a column `path` will do.
 
     Raises:
         UsageError: the file cannot be read, lacks a column, or has an impossible value; the message has the line.
     """
     path = Path(data)
-    rows = _read_rows(path, labelled)
+    rows = [row if labelled else row._replace(label="") for row in _read_rows(path, labelled)]
     multi_label = any("|" in row.label for row in rows)
     way_out = _find_way_out(path.parent)
     examples: list[Example] = []

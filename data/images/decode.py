@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.IcoImagePlugin import IcoFile
 from PIL.JpegImagePlugin import JpegImageFile
 
 from app.config import Resize
@@ -30,8 +29,6 @@ MAX_MEMORY = OTHER_BYTES * MAX_PIXELS
 """Bytes for all threads together, however many; with TensorFlow beside them, a process stays below 2 GB."""
 MAX_SIDE = 65_535
 """Pictures that are wider or higher, pixels, are refused: Pillow keeps far more of a long line than its pixels."""
-MAX_ICON_SIDE = 1_024
-"""Largest side of the picture in an icon, pixels: Pillow decodes it while it opens the icon, before any check."""
 STRIP = 2**20
 """Pixels that are converted at a time."""
 MAX_SECONDS = 60.0
@@ -43,18 +40,14 @@ SIGNATURE_SIDE = 16
 ZOOM = 0.875
 """Share of a photo's middle that is kept by `crop`."""
 
-FORMATS = ["AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP"]
-"""Formats that are read, of all that Pillow could: those of pixels alone, none that starts another program."""
-ICON = b"\0\0\1\0"
-"""First bytes of an icon."""
+FORMATS = ["AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP"]
+"""Formats that are read, of all that Pillow could: those of pixels alone, none that starts another program, and no
+icons, which are decoded while they are opened, before any check."""
 
-Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice as many, in a picture within an icon as well
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice as many
 warnings.filterwarnings("ignore", module=r"PIL\.")  # a picture is read or refused, and its odd details are no news
 
-
 Converted = TypeVar("Converted")
-
-
 _memory = Budget(MAX_MEMORY)
 
 
@@ -101,8 +94,6 @@ def _decode(content: bytes, image_size: int, convert: Callable[[Image.Image], Co
     """Decodes a picture, upright and in RGB, and returns what `convert` makes of it."""
     stream = _TimedBytes(content) if len(content) > UNTIMED_BYTES else io.BytesIO(content)
     try:
-        if content.startswith(ICON):
-            _check_icon(content)
         with Image.open(stream, formats=_formats()) as picture:
             _check_header(picture)
             whole = picture.size
@@ -203,14 +194,6 @@ def _memory_of(picture: Image.Image, width: int, height: int) -> int:
     if isinstance(picture, JpegImageFile):  # decoded at a part of its size, it may be held whole, in 16 bits
         needed += 2 * picture.layers * width * height
     return min(needed, MAX_MEMORY)
-
-
-def _check_icon(content: bytes) -> None:
-    """Refuses an icon whose first picture, the one that is used, is large."""
-    start = IcoFile(io.BytesIO(content)).entry[0].offset
-    with Image.open(io.BytesIO(content[start:]), formats=["PNG", "DIB"]) as picture:
-        if max(picture.size) > MAX_ICON_SIDE:
-            raise UnreadableError(f"an icon of more than {MAX_ICON_SIDE:,} pixels on a side")
 
 
 def _reason(error: Exception, content: bytes) -> str:

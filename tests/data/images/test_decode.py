@@ -3,7 +3,6 @@
 import concurrent.futures
 import io
 import os
-import struct
 import threading
 import zlib
 from pathlib import Path
@@ -210,22 +209,6 @@ def test_the_time_limit_changes_no_pixel(monkeypatch, progressive):
 def test_a_picture_that_is_too_long_is_refused_by_its_header(size):
     with pytest.raises(UnreadableError, match=f"{max(size):,} pixels on a side, more than the limit of 65,535"):
         decode_picture(png(*size, 8, 6, b""), SIZE)
-
-
-def icon_of(content: bytes) -> bytes:
-    header = struct.pack("<HHH", 0, 1, 1) + struct.pack("<BBBBHHII", 16, 16, 0, 0, 1, 32, len(content), 22)
-    return header + content
-
-
-def test_the_picture_in_an_icon_is_small():
-    assert decode_picture(icon_of(encode(two_halves(), "PNG")), SIZE).shape == (SIZE, SIZE, 3)
-    for large in (
-        png(1, MAX_PIXELS, 8, 6, b""),
-        png(5_000, 5_000, 1, 0, b""),
-        encode(two_halves((2_000, 9)), "BMP")[14:],
-    ):
-        with pytest.raises(UnreadableError, match="an icon of more than 1,024 pixels on a side"):
-            decode_picture(icon_of(large), SIZE)
 
 
 def test_strips_change_no_pixel(monkeypatch):
