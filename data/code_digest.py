@@ -7,13 +7,10 @@ from collections.abc import Callable
 
 
 def code_digest(*makers: Callable) -> str:
-    """Returns the SHA-256 of the source of the modules in which functions or classes are defined.
+    """Returns the SHA-256 of the source of the modules in which the functions or classes that make a value are defined.
 
     Modules whole, as a function may call others of its module. It belongs into a constant: once a module is imported,
     its file may be edited, and is then no longer the code that runs.
-
-    Args:
-        makers: of a value; in every module that can change the value is one of them.
     """
     digest = hashlib.sha256()
     for name in sorted({maker.__module__ for maker in makers}):

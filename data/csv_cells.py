@@ -32,12 +32,7 @@ def unescape_cell(text: str) -> str:
 
 
 def table_text(table: pd.DataFrame, header: bool = True) -> str:
-    """The rows of a CSV file, every text escaped, and the names of the columns as well.
-
-    Args:
-        table: to be written.
-        header: whether the names of the columns come first.
-    """
+    """Makes the rows of a CSV file, every text escaped, and a first one of the names of the columns if `header`."""
     escaped = table.copy(deep=False)
     for position in range(table.shape[1]):
         column = table.iloc[:, position]

@@ -1,7 +1,5 @@
 """Doubts about the data: folders that are hardly the classes, too little to learn from."""
 
-import functools
-import mimetypes
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -20,7 +18,7 @@ def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
 
     Paths of examples are `root/CLASS/example`, or deeper.
     """
-    folders = Counter(example.path.parent for example in examples if _may_be(kind.type, example.path.suffix.lower()))
+    folders = Counter(example.path.parent for example in examples if example.path.suffix.lower() in kind.endings)
     inside: dict[str, Counter[str]] = defaultdict(Counter)
     """For each folder, the examples in each folder in it; those that are directly in it have the name ''."""
     for folder, count in folders.items():
@@ -58,12 +56,9 @@ def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
 
 
 def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int]) -> list[str]:
-    """Says why hardly anything can be learnt from examples, in sentences.
+    """Says why hardly anything can be learnt from so many training examples of each class, in sentences.
 
-    Args:
-        kind: of the examples.
-        train_counts: training examples of each class.
-        sizes: of the examples, or of a sample of them, in the unit of their kind.
+    The sizes are those of some examples, in the unit of their kind.
     """
     found = kind.cautions(sizes)
     few = {name: count for name, count in train_counts.items() if count < FEW_TRAIN_EXAMPLES}
@@ -77,9 +72,3 @@ def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int]
 def _listed(names: Sequence[str]) -> str:
     rest = len(names) - NAMES_SHOWN
     return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
-
-
-@functools.cache
-def _may_be(mime: str, ending: str) -> bool:
-    """Says whether a file of this ending may be of a kind, as far as the system knows endings."""
-    return (mimetypes.guess_type(f"x{ending}")[0] or mime).startswith(mime)

@@ -56,12 +56,8 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
 def check_outside(data: str, places: Mapping[str, Path]) -> None:
     """Makes sure that nothing is written into the folder of the examples, where the next run takes it for a class.
 
-    Args:
-        data: the value of `--data`.
-        places: the folder that each flag names.
-
     Raises:
-        UsageError: naming the flag.
+        UsageError: one of the places, by flag, is in it.
     """
     if data in SOURCES or not accepts(data):
         return

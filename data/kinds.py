@@ -80,8 +80,6 @@ class Kind(NamedTuple):
     nouns: str
     endings: tuple[str, ...]
     """Endings of file names that promise an example, in lower case; reading finds out what a file really is."""
-    type: str
-    """Beginning of the MIME types that may be an example, such as 'image/'."""
     reader: Callable[[TrainConfig], Reader]
     """Makes the reader for the settings of a run."""
     compared_values: Callable[[np.ndarray], np.ndarray]

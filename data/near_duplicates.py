@@ -53,11 +53,8 @@ def group_near_duplicates(signatures: np.ndarray, compared_values: Values) -> Gr
 
     Silhouettes, or X-rays of one organ, are alike without being copies. So a pair has to stand out from the nearest
     pairs of its own data set, by `SPREADS` on Fisher's z scale, and `SURE_SCORE` is enough anywhere. Of 9,716 animal
-    silhouettes, 38 are in groups, most of them one drawing scanned twice.
-
-    Args:
-        signatures: of the examples, (n, ...), each content once.
-        compared_values: of the kind of input.
+    silhouettes, 38 are in groups, most of them one drawing scanned twice. The signatures, (n, ...), have each content
+    once.
     """
     count = len(signatures)
     groups: np.ndarray = np.arange(count, dtype=np.int32)
@@ -87,15 +84,7 @@ def _merged(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.nda
 def find_near_duplicates(
     signatures: np.ndarray, compared_values: Values, evaluated: np.ndarray, train: np.ndarray, least_score: float
 ) -> list[NearDuplicate]:
-    """Finds examples for which a training example looks the same, with the nearest, the most alike first.
-
-    Args:
-        signatures: of all examples, (num_examples, ...).
-        compared_values: of the kind of input.
-        evaluated: positions of the examples that are measured on.
-        train: positions of the training examples.
-        least_score: from `group_near_duplicates`.
-    """
+    """Finds examples, by position, for which a training example looks the same: the nearest, best pairs first."""
     nearest, scores = _nearest(compared_values(signatures[evaluated]), compared_values(signatures[train]))
     suspected = np.flatnonzero(scores >= least_score)
     order = suspected[np.argsort(-scores[suspected], kind="stable")]

@@ -55,7 +55,7 @@ def assign_splits(
 
     Args:
         kind: of the examples.
-        examples: readable examples.
+        examples: those that can be read.
         digests: SHA-256 of each.
         looks: a number for each, the same for those that look the same; copies have the same.
         val_fraction: share of the examples for val, where the data has none; 0 for no val.
@@ -121,14 +121,9 @@ def check_classes(
     classes: Sequence[str],
     set_aside: Sequence[SetAside],
 ) -> None:
-    """Raises a UsageError where a class has nothing to learn from, or there are not two classes.
+    """Raises a UsageError where one of all classes has nothing to learn from, or there are not two.
 
-    Args:
-        kind: of the examples.
-        examples: readable examples.
-        splits: positions of the examples of each split.
-        classes: names of all classes, readable examples in them or not.
-        set_aside: files that are not used, for the reasons.
+    Splits are positions among the readable examples; the reasons of files that are set aside end the message.
     """
     if len(classes) < 2:
         raise UsageError(

@@ -29,9 +29,6 @@ class Worker(NamedTuple):
 def read_worker(config: TrainConfig) -> Worker | None:
     """Reads which worker this process is; None if it works alone.
 
-    Args:
-        config: for `strategy`, and for `output`, which all workers need to know.
-
     Raises:
         UsageError: several machines are asked for, and the variable is missing or damaged, or --output is missing.
     """

@@ -15,11 +15,8 @@ def as_one_batch(model: keras.Model, replicas: int) -> Iterator[None]:
     """Lets a model learn from the parts of a batch as from the whole, in every graph that is traced while a block runs.
 
     BatchNorm layers that learn take the statistics of all replicas. Dropout draws for the whole batch, and each replica
-    takes its rows of that: what is dropped is what one device drops.
-
-    Args:
-        model: what is trained.
-        replicas: that share every batch, in parts of one size; a single one needs nothing.
+    takes its rows of that: what is dropped is what one device drops. Parts are of one size; a single replica needs
+    nothing.
     """
     layers = flat_layers(model) if replicas > 1 else []
     batch_norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]

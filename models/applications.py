@@ -31,16 +31,8 @@ def build_flat(
     weights: str | None,
     include_top: bool,
 ) -> Parts:
-    """Builds a network as one flat model behind its preprocessing; see `models.backbones.build`.
-
-    Args:
-        builder: takes the arguments of the functions of `keras.applications`.
-        preprocess_input: prepares float32 pictures in [0, 255].
-        backbone: whose family tells blocks by the names of layers.
-        image_size: height and width of the pictures, pixels.
-        weights: None or "imagenet".
-        include_top: whether it ends in its 1000 classes.
-    """
+    """Builds a network by a function like those of `keras.applications`, behind its preprocessing of pictures in
+    [0, 255], as one flat model; see `models.backbones.build`."""
     pictures = keras.Input((image_size, image_size, 3), name="pictures")
     model = builder(
         include_top=include_top,
@@ -52,13 +44,10 @@ def build_flat(
 
 
 def split_into_blocks(layers: Sequence[keras.Layer], block: str) -> list[list[keras.Layer]]:
-    """Groups the layers of a flat model into blocks, from input to output.
+    """Groups the layers of a flat model into blocks, in order, by a regular expression over their names.
 
-    Layers between two blocks belong to the later one, those after the last block form one of their own.
-
-    Args:
-        layers: in order.
-        block: regular expression over their names; the same first group (or match) is the same block.
+    Layers with the same first group (or match) are one block. Those between two blocks belong to the later one, those
+    after the last form one of their own.
     """
     blocks: list[list[keras.Layer]] = []
     names: set[str] = set()

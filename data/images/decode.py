@@ -60,12 +60,7 @@ def read_picture(
 
 
 def decode_picture(content: bytes, image_size: int, resize: Resize = "crop") -> np.ndarray:
-    """Decodes and resizes a picture.
-
-    Args:
-        content: an encoded picture in any format that Pillow reads.
-        image_size: height and width of the result, pixels.
-        resize: how it becomes a square; see `app.config.TrainConfig`.
+    """Decodes a picture in any of `FORMATS`, and makes it a square as the setting `resize` says.
 
     Returns:
         uint8 (image_size, image_size, 3) in [0, 255].

@@ -21,7 +21,7 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
     """Computes which parts of pictures speak for a class.
 
     Args:
-        model: a classifier of `models.classifier`, loaded or built.
+        model: a classifier, loaded or built.
         pictures: uint8 or float32 (n, height, width, 3) in [0, 255].
         classes: int (n,), the class asked about for each picture.
 

@@ -115,7 +115,6 @@ KIND = Kind(
     noun="picture",
     nouns="pictures",
     endings=(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2", ".heic"),
-    type="image/",
     reader=_reader,
     compared_values=compared_values,
     comparison=code_digest(compared_values),

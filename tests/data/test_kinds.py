@@ -45,7 +45,6 @@ NUMBERS = Kind(
     noun="row",
     nouns="rows",
     endings=(".numbers",),
-    type="text/",
     reader=numbers_reader,
     compared_values=lambda signatures: signatures / np.linalg.norm(signatures, axis=1, keepdims=True),
     comparison="",
