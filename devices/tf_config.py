@@ -43,19 +43,17 @@ def read_worker(config: TrainConfig) -> Worker | None:
     try:
         parsed = json.loads(text)
         cluster, task = parsed["cluster"], parsed["task"]
-        chiefs, workers = (len(cluster.get(kind, [])) for kind in ("chief", "worker"))
-        kind, index = task["type"], task["index"]
-        if kind not in ("chief", "worker") or not 0 <= index < {"chief": chiefs, "worker": workers}[kind]:
-            raise ValueError("its task is not in its cluster")
+        places = [(kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, [])))]
+        number = places.index((task["type"], task["index"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
             f'{VARIABLE} must be like {{"cluster": {{"worker": ["host:port", ...]}}, "task": {{"type": "worker", '
             f'"index": 0}}}}; it is not: {error}.'
         ) from None
-    if chiefs + workers == 1:
+    if len(places) == 1:
         return None
     if config.run.output is None:
         raise UsageError("Several workers need --output, the same for all: a folder that they share.")
     if config.run.devices is not None:
         raise UsageError("Several workers use all GPUs of their machines; leave out --devices.")
-    return Worker(index + (chiefs if kind == "worker" else 0), chiefs + workers)
+    return Worker(number, len(places))
