@@ -83,9 +83,9 @@ axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# So ask the pictures. `python tune.py --rank-backbones` runs each network once and solves two simple classifiers on
-# what it makes of the pictures: a ridge regression and the five nearest neighbours. Nothing is trained. Without a
-# connection there is nothing to compare but the weights that are on this machine; with one, name some in `backbones`.
+# So ask the pictures. `python tune.py --rank-backbones` runs each network once and solves a ridge regression on what
+# it makes of the pictures. Nothing is trained. Without a connection there is nothing to compare but the weights that
+# are on this machine; with one, name some in `backbones`.
 
 # %%
 settings = {} if backbones is None else {"backbone": tuple(backbones)}
@@ -127,11 +127,9 @@ sizes = [best.replace(image_size=size) for size in image_sizes]
 by_size = ranking(sizes, "sizes").sort_values("image_size")
 figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3))
 errors = by_size["ridge_accuracy"] - by_size["ridge_low"], by_size["ridge_high"] - by_size["ridge_accuracy"]
-left.errorbar(by_size["image_size"], by_size["ridge_accuracy"], yerr=errors, fmt="o-", capsize=3, label="ridge")
-left.plot(by_size["image_size"], by_size["neighbours_accuracy"], "o--", label="neighbours")
+left.errorbar(by_size["image_size"], by_size["ridge_accuracy"], yerr=errors, fmt="o-", capsize=3)
 left.yaxis.set_major_formatter(PercentFormatter(1))
 left.set(xlabel="pixels a side", ylabel="accuracy on val", xticks=image_sizes)
-left.legend(frameon=False)
 right.plot(by_size["image_size"], 1000 / by_size["pictures_per_second"], "o-")
 right.set(xlabel="pixels a side", ylabel="milliseconds per picture", ylim=(0, None), xticks=image_sizes)
 figure.tight_layout()

@@ -5,14 +5,14 @@ The figures of a search take the table of its trials, a row each in the order th
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from app.config import Objective
 from reports.page import SPACE, number, percent
@@ -21,14 +21,10 @@ from reports.plots import TRAIN_COLOUR, VAL_COLOUR, shorten, tidy
 OBJECTIVES = {"val_accuracy": "validation accuracy", "val_loss": "validation loss"}
 FAR_OFF = 1.5
 """Trials worse than the worse quartile by more interquartile ranges are shown at the edge (Tukey's fence)."""
-MOST_CHOICES = 6
-"""Numbers with at most this many different values are shown as choices, if some were tried more than once."""
-LOG_SPAN = 20
-"""Positive fractions whose largest is more than this many times the smallest get a logarithmic axis."""
-LINEAR = ("dropout",)
-"""Hyperparameters that never get one: the smallest values of a fraction matter least."""
 GOLDEN_RATIO = 0.618034
 MOST_COLUMNS = 4
+Hyperparameters: TypeAlias = Mapping[str, Literal["log", "linear"] | None]
+"""Hyperparameters that varied, and the scale on which each was drawn; None for choices."""
 
 
 def ranked(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
@@ -69,8 +65,8 @@ def search_progress(trials: pd.DataFrame, objective: Objective) -> Figure:
     return figure
 
 
-def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Sequence[str], objective: Objective) -> Figure:
-    """A panel per hyperparameter that varied: the objective of each finished trial by the value it was run with.
+def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Hyperparameters, objective: Objective) -> Figure:
+    """A panel per hyperparameter: the objective of each finished trial by the value it was run with.
 
     Args:
         trials: at least one is finished.
@@ -82,29 +78,23 @@ def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Sequence[str],
     rows = math.ceil(len(hyperparameters) / columns)
     figure = Figure(figsize=(max(2.9 * columns + 0.6, 6), 2.7 * rows + 0.5), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=True, squeeze=False).ravel()
-    for axes, name in zip(panels, hyperparameters, strict=False):
-        values, choices = finished[name], choices_of(finished[name])
-        if choices:
-            places = values.map({value: float(place) for place, value in enumerate(choices)}).to_numpy(float)
+    for axes, (name, scale) in zip(panels, hyperparameters.items(), strict=False):
+        values = finished[name]
+        if scale is None:
+            choices = sorted(values.dropna().unique(), key=_place_of_choice)
+            places = values.map({value: place for place, value in enumerate(choices)}).to_numpy(float)
             # Trials of one choice are moved apart, the same trial always alike.
             apart = (finished["trial"].to_numpy() * GOLDEN_RATIO % 1 - 0.5) * 0.55
             medians = pd.Series(_draw_trials(axes, places + apart, finished, objective)).groupby(places).median()
             axes.hlines(medians, medians.index - 0.34, medians.index + 0.34, color="0.2", lw=1.8, zorder=3)
             texts = [shorten(f"{each:.3g}" if isinstance(each, float) else str(each), 18) for each in choices]
-            slant: dict[str, Any] = {"rotation": 60, "rotation_mode": "anchor", "ha": "right", "va": "center"}
+            slant = {"rotation": 60, "rotation_mode": "anchor", "ha": "right", "va": "center"}
             axes.set_xticks(range(len(texts)), texts, **slant if len("".join(texts)) > 24 else {})
         else:
-            numbers = pd.to_numeric(values).astype(float)
-            _draw_trials(axes, numbers.to_numpy(), finished, objective)
-            low, high = numbers.min(), numbers.max()
-            axes.xaxis.set_major_locator(MaxNLocator(5))
-            if low > 0 and high > LOG_SPAN * low and (numbers % 1 > 0).any() and name not in LINEAR:
-                axes.set_xscale("log")
-                axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
-                axes.xaxis.set_minor_locator(NullLocator())
-                axes.tick_params("x", rotation=35)
-            axes.xaxis.set_major_formatter("{x:g}")
-        axes.tick_params(labelsize=8)
+            _draw_trials(axes, values.to_numpy(float), finished, objective)
+            axes.set_xscale(scale)
+            axes.tick_params("x", which="minor", rotation=60)
+        axes.tick_params(which="both", labelsize=8)
         axes.set_title(shorten(name.replace("_", " "), 30), loc="left", fontsize=10)
     for axes in panels[len(hyperparameters) :]:
         axes.axis("off")
@@ -141,14 +131,10 @@ def backbone_ranking(ranking: pd.DataFrame, num_val: int) -> Figure:
     return figure
 
 
-def choices_of(values: pd.Series) -> list[object]:
-    """Returns the different values of a hyperparameter where they are choices, numbers before words, after 'none';
-    nothing where they are numbers of a range."""
-    different, numbers = values.dropna().unique(), pd.to_numeric(values.dropna(), errors="coerce")
-    if numbers.notna().all() and (len(different) > MOST_CHOICES or 1 < len(different) == len(numbers)):
-        return []
-    number_of = dict(zip(values.dropna(), numbers.fillna(math.inf), strict=True))
-    return sorted(different, key=lambda value: (value != "none", number_of[value], str(value)))
+def _place_of_choice(value: object) -> tuple[bool, float, str]:
+    """Sorts choices: 'none', then numbers, then words."""
+    number = pd.to_numeric(str(value), errors="coerce")
+    return value != "none", math.inf if math.isnan(number) else number, str(value)
 
 
 def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objective: Objective) -> np.ndarray:

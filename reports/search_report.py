@@ -1,32 +1,31 @@
 """The page of a search, `report.html`: what won, what mattered, and how far the result can be trusted."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from app.config import Objective
+from app.terminal import common_reasons
 from data.kinds import find_kind
 from inference.load import OLD_KIND
 from reports.page import inline_svg, write_page
-from reports.search_plots import OBJECTIVES, hyperparameter_effects, ranked, search_progress
+from reports.search_plots import OBJECTIVES, Hyperparameters, hyperparameter_effects, ranked, search_progress
 from reports.verdict import Verdict, baseline_bars, reach_verdict
 from reports.writer import write_figure
 from tasks.table import TASKS
 
 TRIALS_SHOWN = 20
-REASONS_SHOWN = 20
 
 
-def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Sequence[str], repeats: int = 0) -> Path:
+def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyperparameters, repeats: int = 0) -> Path:
     """Writes `report.html` of a finished search, and its figures.
 
     Args:
         folder: the search folder, with `search.json`, `best_config.json` and the winner's run folder `best/`.
         trials: the table of `trials.csv`; NaN for settings that a trial did not use.
-        hyperparameters: the columns that varied.
+        hyperparameters: the columns that varied, and their scales.
         repeats: trials that finalists were given beside their first.
 
     Returns:
@@ -64,7 +63,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Seq
         settings=_read(folder / "best_config.json"),
         hyperparameters=list(hyperparameters),
         failed=len(failed),
-        reasons=failed["message"].value_counts().head(REASONS_SHOWN).items(),
+        reasons=common_reasons(failed["message"]),
         figures={name: inline_svg(figure, name) for name, figure in figures.items()},
         has_report=(folder / "best" / "report.html").is_file(),
     )

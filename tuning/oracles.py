@@ -11,7 +11,7 @@ from typing import Any
 import keras_tuner
 
 from tuning.heads import HEADS_AT_ONCE
-from tuning.space import TuneConfig, hyperband_epochs
+from tuning.space import TuneConfig
 from tuning.trials import Outcome
 
 ALL_AT_ONCE = ("random", "grid")
@@ -37,7 +37,7 @@ class Proposer:
         self._eager = config.search.oracle in ALL_AT_ONCE
         self._at_once = config.search.max_trials if self._eager else HEADS_AT_ONCE
         self._objective = config.search.objective
-        settings = {"max_epochs": hyperband_epochs(config)} if config.search.oracle == "hyperband" else {}
+        settings = {"max_epochs": max(config.space["head_epochs"])} if config.search.oracle == "hyperband" else {}
         self._oracle = ORACLES[config.search.oracle](
             objective=keras_tuner.Objective("objective", "max" if self._objective == "val_accuracy" else "min"),
             hyperparameters=space,

@@ -1,7 +1,7 @@
-"""A ranking of backbones without training any: the accuracy of simple classifiers on the features of each.
+"""A ranking of backbones without training any: the accuracy of a simple classifier on the features of each.
 
-A ridge regression is solved in one step, and nearest neighbours need no training. So what takes time is the forward
-pass of each backbone, and its features stay in the store for the training that follows.
+A ridge regression is solved in one step. So what takes time is the forward pass of each backbone, and its features stay
+in the store for the training that follows.
 """
 
 import shlex
@@ -16,7 +16,6 @@ import pandas as pd
 import tensorflow as tf
 from rich.table import Column, Table
 from sklearn.linear_model import RidgeCV
-from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -33,20 +32,18 @@ from reports.writer import write_figure, write_table
 from tasks.metrics import accuracy_interval
 from tasks.table import Task
 from training.cuts import cuts_at
-from training.frozen import build_frozen, frozen_part, kept_examples, load_or_compute
+from training.frozen import build_frozen, frozen_part, kept_examples, load_or_compute, places_of
 from training.inputs import RunInputs, load_inputs
 from tuning.inputs import check_val_split, pass_over
 from tuning.space import TuneConfig
 
 PENALTIES = np.logspace(-1, 5, 13)
 """Strengths of the L2 penalty to choose from, for features of standard deviation 1."""
-NEIGHBOURS = 5
 SHOWN = {
     "ridge_accuracy": ("ridge", ".2%"),
-    "neighbours_accuracy": ("k-NN", ".2%"),
     "parameters": ("M params", ".1f"),
     "pictures_per_second": ("pictures/s", ",.0f"),
-    "image_size": ("pixels", "d"),
+    "image_size": ("pixels", ".0f"),
     "imagenet_accuracy": ("ImageNet", ".1%"),
 }
 """Columns of the table that is shown, and their formats."""
@@ -61,8 +58,6 @@ class Ranked(NamedTuple):
     ridge_low: float
     """Lower end of its 95 % interval."""
     ridge_high: float
-    neighbours_accuracy: float
-    """The same for nearest neighbours."""
     parameters: float
     """Millions, without top."""
     pictures_per_second: float
@@ -102,7 +97,7 @@ def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, st
     if not rows or inputs is None:
         raise RunError("None of the backbones could be scored, for the reasons above.")
     ranking = pd.DataFrame(rows, columns=Ranked._fields).sort_values(
-        ["ridge_accuracy", "neighbours_accuracy", "parameters"], ascending=[False, False, True], kind="stable"
+        ["ridge_accuracy", "parameters"], ascending=[False, True], kind="stable"
     )
     num_val = len(inputs.data.splits["val"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,8 +123,8 @@ def ranking_table(ranking: pd.DataFrame) -> Table:
     return table
 
 
-def score_features(train: np.ndarray, train_targets: np.ndarray, val: np.ndarray, task: Task) -> list[np.ndarray]:
-    """Predicts by a ridge regression and by the nearest neighbours.
+def predict_by_ridge(train: np.ndarray, train_targets: np.ndarray, val: np.ndarray, task: Task) -> np.ndarray:
+    """Predicts by a ridge regression, whose penalty is chosen by leave-one-out cross-validation.
 
     Args:
         train: features to learn from, float32 (n, num_features).
@@ -138,15 +133,11 @@ def score_features(train: np.ndarray, train_targets: np.ndarray, val: np.ndarray
         task: turns outputs into classes.
 
     Returns:
-        The predicted classes, bool (m, num_classes), of the ridge regression, whose penalty is chosen by leave-one-out
-        cross-validation, and of the neighbours, which are those with the smallest angle.
+        The predicted classes, bool (m, num_classes).
     """
-    neighbours = KNeighborsRegressor(min(NEIGHBOURS, len(train)), metric="cosine")
-    predicted = []
-    for regression in (make_pipeline(StandardScaler(), RidgeCV(PENALTIES)), neighbours):
-        outputs = regression.fit(train, train_targets).predict(val).reshape(len(val), train_targets.shape[1])
-        predicted.append(task.predicted(task.probabilities(outputs)))
-    return predicted
+    regression = make_pipeline(StandardScaler(), RidgeCV(PENALTIES)).fit(train, train_targets)
+    outputs = regression.predict(val).reshape(len(val), train_targets.shape[1])
+    return task.predicted(task.probabilities(outputs))
 
 
 def train_command(config: TuneConfig, backbone: str) -> str:
@@ -165,20 +156,17 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     data, backbone = inputs.data, inputs.backbone
     features, pictures_per_second = _pooled_features(inputs, strategy)
     kept, train, val = kept_examples(data), data.splits["train"], data.splits["val"]
-    of_train, of_val = (features[np.searchsorted(kept, positions)] for positions in (train, val))
-    truth = data.task.truth(data.targets[val])
-    predicted = score_features(of_train, data.targets[train], of_val, data.task)
-    right = [(each == truth).all(axis=1) for each in predicted]
-    ridge, neighbours = [float(each.mean()) for each in right]
-    low, high = accuracy_interval(right[0], data.groups[val])
-    text = f"ridge {ridge:.1%}, neighbours {neighbours:.1%} of {len(val):,} val {data.kind.nouns}"
+    of_train, of_val = (features[places_of(positions, kept)] for positions in (train, val))
+    predicted = predict_by_ridge(of_train, data.targets[train], of_val, data.task)
+    right = (predicted == data.task.truth(data.targets[val])).all(axis=1)
+    low, high = accuracy_interval(right, data.groups[val])
+    text = f"ridge {right.mean():.1%} of {len(val):,} val {data.kind.nouns}"
     show_stage("scored", f"{backbone.name}: {text}; {pictures_per_second:,.0f} {data.kind.nouns} per second")
     return Ranked(
         backbone.name,
-        ridge,
+        float(right.mean()),
         low,
         high,
-        neighbours,
         backbone.parameters,
         round(pictures_per_second, 2),
         inputs.config.data.chosen_size,

@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from rich.table import Column, Table
 
-from app.config import Objective
 from app.errors import UsageError
 from app.files import as_read, write_json
-from app.terminal import counted, make_table
 from data.csv_cells import read_table
-from reports.search_plots import ranked
+from reports.search_plots import Hyperparameters
 from reports.writer import write_table
 from training.inputs import RunInputs, inputs_digest
 from training.recipe import Plan
@@ -27,7 +24,6 @@ from tuning.trials import Outcome
 
 COLUMNS = ("trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *SPACE, "message")
 """Columns of `trials.csv`."""
-BEST_SHOWN = 5
 TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
 """Columns that hold no numbers."""
 
@@ -127,22 +123,17 @@ def as_drawn(trials: pd.DataFrame) -> pd.DataFrame:
     return trials.assign(**{name: trials[name].astype(float).mask(rows) for name, rows in unused.items()})
 
 
-def varied_in(trials: pd.DataFrame) -> list[str]:
-    """Returns the hyperparameters that differ between trials."""
-    return [name for name in SPACE if trials[name].nunique(dropna=False) > 1]
+def varied_in(trials: pd.DataFrame) -> Hyperparameters:
+    """Returns the hyperparameters that differ between trials, and the scale on which each is drawn."""
+    return {name: each.sampling for name, each in SPACE.items() if trials[name].nunique(dropna=False) > 1}
 
 
-def best_trials(trials: pd.DataFrame, objective: Objective) -> Table:
-    """Makes a table of the best trials, with the settings that differ between trials."""
-    varied, best = varied_in(trials), ranked(trials, objective).head(BEST_SHOWN)
-    title = f"the best {len(best)} of {counted(len(trials), 'trial', 'trials')} done"
-    columns = [Column(name, justify="right", no_wrap=True) for name in ("trial", "val accuracy", "val loss")]
-    table = make_table(*columns, Column("what differs"), title=title)
-    for row in as_drawn(best).to_dict("records"):
-        settings = [f"{name.replace('_', ' ')} {_short(row[name])}" for name in varied if row[name] == row[name]]
-        measured = f"{row['val_accuracy']:.2%}", f"{row['val_loss']:.4f}"
-        table.add_row(str(row["trial"]), *measured, ", ".join(settings))
-    return table
+def settings_text(trials: pd.DataFrame, number: int) -> str:
+    """Returns the settings of a trial in which trials differ."""
+    row = as_drawn(trials).set_index("trial").loc[number]
+    used = {name: row[name] for name in varied_in(trials) if pd.notna(row[name])}
+    shown = (f"{value:.3g}" if isinstance(value, float) else str(value) for value in used.values())
+    return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in zip(used, shown, strict=True))
 
 
 def _settings(plan: Plan) -> dict[str, Any]:
@@ -161,7 +152,3 @@ def _number(text: str) -> int | float | str:
         with contextlib.suppress(ValueError):
             return kind(text or "nan")
     return text
-
-
-def _short(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)

@@ -16,7 +16,7 @@ import tensorflow as tf
 from app.config import TrainConfig
 from app.errors import RunError
 from app.files import as_read, read_json, write_json
-from app.terminal import console, counted, progress_bar, show_stage
+from app.terminal import counted, progress_bar, show_stage
 from cluster.pool import Lost, Pool
 from devices.strategy import make_strategy
 from reports.search_plots import ranked
@@ -30,7 +30,7 @@ from training.run import make_deterministic, train
 from tuning.heads import HEADS_AT_ONCE
 from tuning.network import Network
 from tuning.oracles import Proposer
-from tuning.records import Records, as_drawn, asked, best_trials, varied_in
+from tuning.records import Records, as_drawn, asked, settings_text, varied_in
 from tuning.space import TuneConfig, search_space, trial_config
 from tuning.trials import Job, Numbered, Outcome, checked, failed
 from tuning.worker import make_worker
@@ -246,15 +246,14 @@ def _choose(run: Search) -> int:
 
 def _finish(run: Search, best: int) -> Path:
     """Trains the best configuration as `train.py` would, and measures it once on the test split."""
-    folder, objective = run.records.folder, run.config.search.objective
-    trials = run.trials
+    folder, trials = run.records.folder, run.trials
     failed = int((trials["status"] == "failed").sum())
     counts = {"done": len(trials) - failed, "failed": failed}
     known = run.records.result
     if known.get("trials") == counts and known["best"]["trial"] == best and (folder / "report.html").exists():
         show_stage("done", f"this search is finished: {folder}")
         return folder
-    console.print(best_trials(trials, objective))
+    show_stage("winner", f"trial {best}: {settings_text(trials, best)}")
     before, config = time.perf_counter(), run.plans[best].config
     record = _train_best(run, config, folder)
     run.seconds["best"] = time.perf_counter() - before

@@ -97,7 +97,7 @@ class SearchConfig(Settings):
     """Minutes that a trial may take on a worker; one that takes longer is ended and fails."""
 
     rank_backbones: bool = False
-    """Instead of searching, rank the pretrained backbones by what simple classifiers get right on their features:
+    """Instead of searching, rank the pretrained backbones by what a ridge regression gets right on their features:
     those of --backbone, or by default all whose weights are on this machine. Nothing is trained."""
 
     @property
@@ -197,11 +197,6 @@ def search_space(config: TuneConfig, depths: Sequence[TrainableLayers]) -> "kera
     return space
 
 
-def hyperband_epochs(config: TuneConfig) -> int:
-    """The most epochs that hyperband counts with; fine-tuning takes the same share of its own."""
-    return max(config.space["head_epochs"])
-
-
 def trial_config(
     config: TuneConfig, depths: Mapping[str, Sequence[TrainableLayers]], drawn: Mapping[str, Any]
 ) -> TrainConfig:
@@ -219,7 +214,8 @@ def trial_config(
         if dimension.phase not in (None, phase):
             values[name] = 0 if name == "fine_tune_epochs" else None
         elif name.endswith("epochs") and "tuner/epochs" in drawn:
-            share = drawn["tuner/epochs"] / hyperband_epochs(config)
+            # Hyperband counts with those of the head; fine-tuning takes the same share of its own.
+            share = drawn["tuner/epochs"] / max(config.space["head_epochs"])
             values[name] = math.ceil(share * max(config.space[name]))
     return config.of_run(**{name: _as_setting(name, value) for name, value in values.items()})
 

@@ -14,7 +14,7 @@ from reports.search_report import write_search_report
 from tasks.classification import BINARY
 from tests.reports.read_page import BROWSER, browse, check_page, text_of
 
-VARIED = ["trainable_layers", "learning_rate", "optimizer"]
+VARIED = {"trainable_layers": None, "learning_rate": "log", "optimizer": None}
 
 
 def make_trials(count: int = 12, failed: int = 0) -> pd.DataFrame:
@@ -89,7 +89,7 @@ def test_the_winner_is_told_with_val_and_test_beside_each_other(tmp_path):
 
 def test_where_nothing_varied_there_are_no_effects(tmp_path):
     trials = make_trials(1)
-    page = write_search_report(make_search(tmp_path / "search", trials), trials, []).read_text(encoding="utf-8")
+    page = write_search_report(make_search(tmp_path / "search", trials), trials, {}).read_text(encoding="utf-8")
     assert page.count("<svg") == 1
     assert "Each hyperparameter" not in page
 
@@ -106,7 +106,7 @@ def test_it_says_how_often_val_was_looked_at(tmp_path):
 def test_the_repeats_of_finalists_are_looks_too(tmp_path):
     trials = make_trials(12)
     folder = make_search(tmp_path / "search", trials)
-    text = text_of(write_search_report(folder, trials, ["learning_rate"], repeats=4).read_text())
+    text = text_of(write_search_report(folder, trials, {"learning_rate": "log"}, repeats=4).read_text())
     assert "looked at 16 times" in text
     assert "once for each trial and each repeat of a finalist" in text
 
@@ -142,7 +142,7 @@ def test_the_best_trial_comes_first_and_only_what_varied_is_shown(objective, tmp
 def test_failures_are_counted_by_reason(tmp_path):
     trials = make_trials(12, failed=4)
     text = text_of(page_of(make_search(tmp_path / "search", trials), trials))
-    assert "4 trials failed and were left out. reason trials it <i>diverged</i> 4" in text
+    assert "4 trials failed and were left out: 4 x it <i>diverged</i>." in text
 
 
 def test_the_winners_own_page_is_linked_where_there_is_one(tmp_path):
