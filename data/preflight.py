@@ -32,8 +32,6 @@ class SetAside(NamedTuple):
 
     path: Path
     reason: str
-    retry: bool = False
-    """True if another try may be worth it."""
 
 
 class Preflight(NamedTuple):
@@ -76,7 +74,9 @@ def check_examples(
     read = functools.partial(_read, reader=reader, row=row, within=source.within)
     with store.locked([description]):
         stored = store.load(description)
-        again = [examples[index] for index in stored.notes["retry"]] if stored and retry else []
+        again = (
+            [examples[index] for index, _, passing in stored.notes["set_aside"] if passing] if stored and retry else []
+        )
         if stored is not None and not _readable_now(again, source.within):
             on_progress(len(examples))
         elif store.make_room(len(examples) * row.itemsize, [description]):
@@ -90,7 +90,7 @@ def check_examples(
             array = ArrayWriter(temporary_array(shape, row, scratch_dir))
             _read_all(examples, read, array, on_progress)
             stored = Stored(array.values[: array.rows], 0.0, array.notes)
-    set_aside, values = dict(stored.notes["set_aside"]), stored.values
+    set_aside, values = {index: reason for index, reason, _ in stored.notes["set_aside"]}, stored.values
     readable = [example for index, example in enumerate(examples) if index not in set_aside]
     quarantine = [SetAside(examples[index].path, reason) for index, reason in set_aside.items()]
     inputs = tuple(values[f"input_{index}"] for index in range(len(reader.inputs)))
@@ -110,16 +110,14 @@ def _row(reader: Reader) -> np.dtype:
 
 def _read_all(
     examples: Sequence[Example],
-    read: Callable[[Example], tuple[np.ndarray, str] | SetAside],
+    read: Callable[[Example], tuple[np.ndarray, str] | UnreadableError],
     writer: Writer | ArrayWriter,
     on_progress: Callable[[int], None],
 ) -> None:
     """Writes what can be read, and notes the digests of these files and what is wrong with the others."""
-    notes = writer.notes
-    if not notes:
-        notes |= {"digests": [], "set_aside": [], "retry": []}
-    del notes["digests"][writer.rows :]
-    done = writer.rows + len(notes["set_aside"])  # by a process that had to stop
+    digests, set_aside = writer.notes.setdefault("digests", []), writer.notes.setdefault("set_aside", [])
+    del digests[writer.rows :]
+    done = writer.rows + len(set_aside)  # by a process that had to stop
     on_progress(done)
 
     # Threads suffice: decoders and hashlib let go of the interpreter. Chunks bound what waits in memory.
@@ -127,24 +125,25 @@ def _read_all(
         for start in range(done, len(examples), CHUNK):
             chunk = examples[start : start + CHUNK]
             for index, result in enumerate(workers.map(read, chunk), start):
-                if isinstance(result, SetAside):
-                    notes["set_aside"].append((index, result.reason))
-                    notes["retry"] += [index] if result.retry else []
+                if isinstance(result, UnreadableError):
+                    set_aside.append((index, str(result), isinstance(result, UnreadableNowError)))
                 else:
                     row, digest = result
-                    notes["digests"].append(digest)
+                    digests.append(digest)
                     writer.append(row)
                 on_progress(1)
 
 
-def _read(example: Example, reader: Reader, row: np.dtype, within: Path | None) -> tuple[np.ndarray, str] | SetAside:
+def _read(
+    example: Example, reader: Reader, row: np.dtype, within: Path | None
+) -> tuple[np.ndarray, str] | UnreadableError:
     """Returns the row of an example, and its digest."""
     try:
         with content_of(example.place, within) as content:
             inputs, signature = reader.read_with_signature(content)
             return np.array([(*inputs, signature)], row), hashlib.sha256(content).hexdigest()
     except UnreadableError as error:
-        return SetAside(example.path, str(error), isinstance(error, UnreadableNowError))
+        return error
 
 
 def _readable_now(examples: Sequence[Example], within: Path | None) -> bool:
