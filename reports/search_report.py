@@ -1,15 +1,15 @@
 """The page of a search, `report.html`: what won, what mattered, and how far the result can be trusted."""
 
-import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from app.config import Objective
+from app.files import read_json
 from app.terminal import common_reasons
 from data.kinds import find_kind
-from inference.load import OLD_KIND
 from reports.page import inline_svg, write_page
 from reports.search_plots import OBJECTIVES, Hyperparameters, hyperparameter_effects, ranked, search_progress
 from reports.verdict import Verdict, baseline_bars, reach_verdict
@@ -31,10 +31,10 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
     Returns:
         Path of the page.
     """
-    search = _read(folder / "search.json")
-    record = _read(folder / "best" / "metrics.json")
-    facts = _read(folder / "best" / "model.json")
-    kind = find_kind(facts.get("kind", OLD_KIND))
+    search = read_json(folder / "search.json")
+    record = read_json(folder / "best" / "metrics.json")
+    facts = read_json(folder / "best" / "model.json")
+    kind = find_kind(facts["kind"])
     objective: Objective = search["config"]["objective"]
     done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
     verdict = reach_verdict(record, TASKS[facts["task"]], kind)
@@ -43,7 +43,9 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
         figures["effects"] = hyperparameter_effects(trials, hyperparameters, objective)
     for name, figure in figures.items():
         write_figure(folder / "figures" / f"{name}.png", figure)
-    best = search["best"]["trial"]
+    best, order = search["best"]["trial"], ranked(trials, objective)
+    # The winner is shown even where finalists chose another than the first.
+    is_shown = (np.arange(len(order)) < TRIALS_SHOWN) | (order["trial"] == best)
     return write_page(
         folder / "report.html",
         "search_report.html.j2",
@@ -57,20 +59,16 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
         nouns=kind.nouns,
         objective=OBJECTIVES[objective],
         trials=len(trials),
-        shown=_rows(ranked(trials, objective), best).to_dict("records"),
+        shown=order[is_shown].to_dict("records"),
         best=best,
         winner=trials[trials["trial"] == best].iloc[0].to_dict(),
-        settings=_read(folder / "best_config.json"),
+        settings=read_json(folder / "best_config.json"),
         hyperparameters=list(hyperparameters),
         failed=len(failed),
         reasons=common_reasons(failed["message"]),
         figures={name: inline_svg(figure, name) for name, figure in figures.items()},
         has_report=(folder / "best" / "report.html").is_file(),
     )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _of_search(verdict: Verdict, trials: int) -> Verdict:
@@ -82,16 +80,10 @@ def _of_search(verdict: Verdict, trials: int) -> Verdict:
 
 def _bars(verdict: Verdict, record: dict[str, Any], search: dict[str, Any]) -> list[dict[str, Any]]:
     """The winner on each split, what it had in the search, and what simple methods reach."""
-    splits = [split for split in ("test", "val") if record[split]]
     bars = [
         {"name": f"winner, {split}", "value": record[split]["accuracy"], "interval": record[split]["accuracy_ci95"]}
-        for split in splits
+        for split in ("test", "val")
+        if record[split]
     ]
     bars.append({"name": "its trial, val", "value": search["best"]["val_accuracy"], "interval": None})
     return bars if verdict.split is None else bars + baseline_bars(record["baseline"])
-
-
-def _rows(ranked: pd.DataFrame, best: int) -> pd.DataFrame:
-    """The best trials; the winner is among them even where finalists chose another than the first."""
-    shown = ranked.head(TRIALS_SHOWN)
-    return shown if best in set(shown["trial"]) else pd.concat([shown, ranked[ranked["trial"] == best]])

@@ -14,8 +14,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data.arrays import take_rows
 from data.batches import Examples
-from data.pipeline import evaluation_batches, training_batches
+from data.pipeline import training_batches
 from tasks.table import Task
 from training.learner import STEPS_PER_CALL
 from training.optimizers import UPDATE_RULES, Rates, is_decayed, make_optimizer
@@ -137,9 +138,9 @@ class StackedHeads:
         batch_size, seed = plans[0].batch_size, plans[0].config.training.seed
         steps, epochs = math.ceil(len(train.targets) / batch_size), max(plan.head_epochs for plan in plans)
         places = self._reset(plans, steps)
-        sample_weights = np.split(val.sample_weights, range(EVALUATED_AT_ONCE, len(val.targets), EVALUATED_AT_ONCE))
-        batches = zip(evaluation_batches(val, EVALUATED_AT_ONCE), sample_weights, strict=True)
-        val_batches = [(features, targets, tf.constant(weights)) for (features, targets, _), weights in batches]
+        val_features = take_rows(val.views[0].inputs[0], val.views[0].rows)
+        val_parts = tf.data.Dataset.from_tensor_slices((val_features, val.targets, val.sample_weights))
+        val_batches = list(val_parts.batch(EVALUATED_AT_ONCE))
         # Many batches are read at once, which takes hardly longer than one.
         size = batch_size * STEPS_PER_CALL
         chunks = iter(training_batches(train, batch_size=size, seed=seed, epochs=range(epochs)))
@@ -260,30 +261,22 @@ class StackedHeads:
 
 
 class _Stack:
-    """The heads of one update rule: a matrix per head of each variable that learns, (heads, rows, columns).
-
-    As matrices, whatever their shape, so that one rate per head spreads over all of them.
-    """
+    """The heads of one update rule: each variable that learns as a row per head, so that one rate per head spreads."""
 
     def __init__(self, update_rule: str, size: int, trained: Sequence[keras.Variable]):
         self.size = size
-        self.variables = [keras.Variable(np.zeros((size, *_as_matrix(each).shape), np.float32)) for each in trained]
-        self._rates = Rates((size, 1, 1))
+        self.variables = [keras.Variable(np.zeros((size, math.prod(each.shape)), np.float32)) for each in trained]
+        self._rates = Rates((size, 1))
         biases = [mine for mine, each in zip(self.variables, trained, strict=True) if not is_decayed(each)]
         self.optimizer = make_optimizer(update_rule, self._rates, self.variables, biases=biases)
         self._start = [variable.numpy() for variable in self.optimizer.variables]
 
     def reset(self, start: Sequence[keras.Variable], plans: Sequence[Plan], steps: int) -> None:
         for variable, values in zip(self.variables, start, strict=True):
-            variable.assign(np.broadcast_to(_as_matrix(values), variable.shape))
+            variable.assign(np.broadcast_to(values.numpy().ravel(), variable.shape))
         assign(self.optimizer.variables, self._start)
         rates, epochs = [plan.learning_rate for plan in plans], [plan.head_epochs for plan in plans]
         self._rates.assign([plan.config for plan in plans], rates, steps, epochs)
-
-
-def _as_matrix(variable: keras.Variable) -> np.ndarray:
-    values = variable.numpy()
-    return values.reshape(-1, values.shape[-1] if values.ndim else 1)
 
 
 def _states(head: keras.Model) -> list[keras.Variable]:

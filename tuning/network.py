@@ -31,8 +31,8 @@ from training.optimizers import UPDATE_RULES
 from training.recipe import Plan, check_trainable_layers, choose_fine_tune_augment, choose_head_learning_rate, make_plan
 from training.steps import Measured
 from tuning.heads import HeadShape, SolvedHead, StackedHeads, is_adjustable, lowest, seeds, set_dropout
+from tuning.records import Job, Outcome, failed
 from tuning.space import TuneConfig
-from tuning.trials import Job, Outcome, failed
 
 STEPS_WORTH_A_GRAPH = 500
 """Unused slots cost as much as used ones: of 1,024 features, a step of 16 examples takes 0.9 ms for 3 heads,

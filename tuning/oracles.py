@@ -11,8 +11,8 @@ from typing import Any
 import keras_tuner
 
 from tuning.heads import HEADS_AT_ONCE
+from tuning.records import Outcome
 from tuning.space import TuneConfig
-from tuning.trials import Outcome
 
 ALL_AT_ONCE = ("random", "grid")
 """Oracles that do not look at results."""

@@ -1,4 +1,4 @@
-"""Records of a search: a line per trial in `trials.csv`, and what was asked in `search.json`.
+"""Trials, how they went, and their records: a line each in `trials.csv`, and what was asked in `search.json`.
 
 A line is all that is kept of a trial, and all that is needed to go on after a kill.
 """
@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -20,12 +20,49 @@ from reports.writer import write_table
 from training.inputs import RunInputs, inputs_digest
 from training.recipe import Plan
 from tuning.space import SPACE, TuneConfig
-from tuning.trials import Outcome
 
 COLUMNS = ("trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *SPACE, "message")
 """Columns of `trials.csv`."""
 TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
 """Columns that hold no numbers."""
+
+
+Numbered = tuple[int, Plan]
+"""A trial: its number, from 1, and what it does."""
+Job = Sequence[Numbered]
+"""Trials that run together."""
+
+
+class Outcome(NamedTuple):
+    """Outcome of a trial."""
+
+    status: str
+    """'done' or 'failed'."""
+    val_accuracy: float
+    """Fraction; NaN where it failed."""
+    val_loss: float
+    seconds: float
+    """Its own; of heads that were trained together, an equal share."""
+    message: str = ""
+    """Why it failed."""
+
+
+def failed(message: str) -> Outcome:
+    """The outcome of a trial that has none."""
+    return Outcome("failed", math.nan, math.nan, 0.0, message)
+
+
+def checked(outcomes: Sequence[tuple[int, Outcome]], numbers: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
+    """Outcomes that another process reports, one for each of the numbers; fails those that cannot be.
+
+    Args:
+        outcomes: number and outcome of each trial.
+        numbers: of the trials that it was given.
+    """
+    reported = dict(outcomes)
+    for number in numbers:
+        outcome = reported.get(number)
+        yield number, outcome if outcome and _is_possible(outcome) else failed(f"impossible result: {outcome}")
 
 
 class Records:
@@ -128,12 +165,12 @@ def varied_in(trials: pd.DataFrame) -> Hyperparameters:
     return {name: each.sampling for name, each in SPACE.items() if trials[name].nunique(dropna=False) > 1}
 
 
-def settings_text(trials: pd.DataFrame, number: int) -> str:
-    """Returns the settings of a trial in which trials differ."""
-    row = as_drawn(trials).set_index("trial").loc[number]
-    used = {name: row[name] for name in varied_in(trials) if pd.notna(row[name])}
-    shown = (f"{value:.3g}" if isinstance(value, float) else str(value) for value in used.values())
-    return ", ".join(f"{name.replace('_', ' ')} {text}" for name, text in zip(used, shown, strict=True))
+def trial_text(trials: pd.DataFrame, number: int) -> str:
+    """Returns a trial in words: its number, and its settings in which trials differ."""
+    row = as_drawn(trials).set_index("trial").loc[number, list(varied_in(trials))].dropna()
+    shown = (f"{value:.3g}" if isinstance(value, float) else value for value in row)
+    pairs = zip(row.index, shown, strict=True)
+    return ", ".join([f"trial {number}", *(f"{name.replace('_', ' ')} {value}" for name, value in pairs)])
 
 
 def _settings(plan: Plan) -> dict[str, Any]:
@@ -152,3 +189,10 @@ def _number(text: str) -> int | float | str:
         with contextlib.suppress(ValueError):
             return kind(text or "nan")
     return text
+
+
+def _is_possible(outcome: Outcome) -> bool:
+    measured: Sequence[object] = outcome.val_accuracy, outcome.val_loss, outcome.seconds
+    if outcome.status != "done" or not all(isinstance(value, float) and 0 <= value < math.inf for value in measured):
+        return outcome.status == "failed"
+    return outcome.val_accuracy <= 1

@@ -30,9 +30,8 @@ from training.run import make_deterministic, train
 from tuning.heads import HEADS_AT_ONCE
 from tuning.network import Network
 from tuning.oracles import Proposer
-from tuning.records import Records, as_drawn, asked, settings_text, varied_in
+from tuning.records import Job, Numbered, Outcome, Records, as_drawn, asked, checked, failed, trial_text, varied_in
 from tuning.space import TuneConfig, search_space, trial_config
-from tuning.trials import Job, Numbered, Outcome, checked, failed
 from tuning.worker import make_worker
 
 TrialPool = Pool[Job, Sequence[tuple[int, Outcome]]]
@@ -253,7 +252,7 @@ def _finish(run: Search, best: int) -> Path:
     if known.get("trials") == counts and known["best"]["trial"] == best and (folder / "report.html").exists():
         show_stage("done", f"this search is finished: {folder}")
         return folder
-    show_stage("winner", f"trial {best}: {settings_text(trials, best)}")
+    show_stage("winner", trial_text(trials, best))
     before, config = time.perf_counter(), run.plans[best].config
     record = _train_best(run, config, folder)
     run.seconds["best"] = time.perf_counter() - before

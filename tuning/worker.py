@@ -9,9 +9,8 @@ from typing import Any
 from app.errors import RunError, UsageError
 from app.terminal import import_tensorflow
 from tuning.inputs import load_all
-from tuning.records import asked
+from tuning.records import Job, Outcome, asked
 from tuning.space import TuneConfig
-from tuning.trials import Job, Outcome
 
 
 def make_worker(config: TuneConfig, search: dict[str, Any]) -> Callable[[Job], Sequence[tuple[int, Outcome]]]:

@@ -53,7 +53,7 @@ def make_search(folder: Path, trials: pd.DataFrame, test: int = 20, **config: An
         "diverged": [],
     }
     write_json(folder / "best" / "metrics.json", record)
-    write_json(folder / "best" / "model.json", {"task": "binary"})
+    write_json(folder / "best" / "model.json", {"task": "binary", "kind": "image"})
     write_json(folder / "best_config.json", {"learning_rate": 0.001, "optimizer": "<b>adam"})
     search = {
         "config": {"data": "<photos>", "objective": "val_accuracy", "finalists": 1, "optimizer": ["adam"], **config},

@@ -6,8 +6,7 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from app.escapes import visible
 from training.recipe import Plan
-from tuning.records import Records
-from tuning.trials import Outcome
+from tuning.records import Outcome, Records
 
 SEARCH = {"config": {"data": "photos"}, "inputs": ["0123"]}
 PLAN = Plan.of(

@@ -27,10 +27,9 @@ from training.run import train
 from tuning.inputs import load_candidates, load_search_inputs, search_folder
 from tuning.network import Network, last_blocks
 from tuning.ranking import rank
-from tuning.records import Records
+from tuning.records import Outcome, Records, checked
 from tuning.search import lock_of, search
 from tuning.space import TuneConfig
-from tuning.trials import Outcome, checked
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
