@@ -71,6 +71,15 @@ class Baseline(NamedTuple):
     """Turns the examples at some positions of all inputs into float32 (n, values)."""
 
 
+class GraphReader(NamedTuple):
+    """Reads examples inside an exported model, by operations of TensorFlow alone."""
+
+    formats: tuple[str, ...]
+    """Formats of files that it reads; any other is an error of TensorFlow."""
+    read: Callable[[Any, TrainConfig], tuple[Any, ...]]
+    """Turns the bytes of a file, string (), into the tensors of an example, under the settings of a run."""
+
+
 class Kind(NamedTuple):
     """A kind of input."""
 
@@ -99,6 +108,8 @@ class Kind(NamedTuple):
     explain: Callable[[Any, Inputs, np.ndarray], list[Shown]] | None = None
     """Shows for some examples what spoke for a class each, int (n,), to a Keras model; needs TensorFlow."""
     baseline: Baseline | None = None
+    graph_reader: Callable[[], GraphReader] | None = None
+    """Reader for exports that take the bytes of files; needs TensorFlow. None for a kind whose exports take tensors."""
 
 
 @functools.cache

@@ -1,25 +1,45 @@
-"""The computation that every exported file holds: from pictures to a probability for each class."""
+"""The computation that every exported file holds: from examples to a probability for each class."""
 
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from features.forward_pass import frozen_function
-from tasks.table import Task
+from inference.load import TrainedRun
 
 ClassFunction: TypeAlias = tf.types.experimental.PolymorphicFunction
-"""TensorFlow function of float32 pictures (n, image_size, image_size, 3) in [0, 255]; returns 'probabilities', float32
-(n, num_classes)."""
+"""TensorFlow function of what the run's reader makes of examples, such as float32 'pictures' (n, image_size,
+image_size, 3) in [0, 255]; returns 'probabilities', float32 (n, num_classes)."""
+ROUNDING = 1e-3
+"""Largest difference of a probability that the order of computing can explain."""
 
 
-def class_function(model: keras.Model, task: Task) -> ClassFunction:
-    """Makes a TensorFlow function of a model, its weights folded in as constants; two classes get a column each."""
+class Route(NamedTuple):
+    """A way to ask an exported file."""
+
+    open: Callable[[], Callable[..., dict[str, np.ndarray]]]
+    """Opens it as a function of a batch of each input, by name, to 'probabilities', and 'labels' if it has them."""
+    largest_difference: float = ROUNDING
+    """Largest difference of a probability that the arithmetic of the format explains."""
+    encoded: bool = False
+    """Whether it takes the bytes of files, as 'encoded'."""
+
+
+def class_function(model: keras.Model, run: TrainedRun) -> ClassFunction:
+    """Makes a TensorFlow function of a model, its weights folded in as constants; two classes get a column each.
+
+    A single input is named by the kind of input, such as 'pictures', several as in the model.
+    """
     compute = frozen_function(model)
+    names = [run.kind.nouns] if len(model.inputs) == 1 else [each.name for each in model.inputs]
+    specs = [tf.TensorSpec(each.shape, each.dtype, name) for each, name in zip(model.inputs, names, strict=True)]
 
-    @tf.function(input_signature=[tf.TensorSpec(model.input.shape, tf.float32, name="pictures")], autograph=False)
-    def probabilities(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
-        (outputs,) = compute(pictures)
-        return {"probabilities": tf.concat([1 - outputs, outputs], axis=1) if task.two_classes else outputs}
+    @tf.function(input_signature=specs, autograph=False)
+    def probabilities(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        (outputs,) = compute(*inputs)
+        return {"probabilities": tf.concat([1 - outputs, outputs], axis=1) if run.task.two_classes else outputs}
 
     return probabilities

@@ -2,11 +2,13 @@
 
 import re
 import textwrap
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import tensorflow as tf
 
 from app.escapes import visible
 from app.files import write_text
@@ -37,8 +39,24 @@ def weights_licence(backbone: str, weights: str) -> str:
     return f"{backbones.find(backbone).family.licence}. {IMAGENET_TERMS}"
 
 
-def write_card(path: Path, format_name: str, run: TrainedRun, metrics: dict[str, Any], parity: dict[str, str]) -> None:
-    """Writes the card of one export; `parity` says of each route how far it agrees with the model."""
+def write_card(
+    path: Path,
+    format_name: str,
+    run: TrainedRun,
+    metrics: dict[str, Any],
+    parity: dict[str, str],
+    inputs: Sequence[tf.TensorSpec],
+) -> None:
+    """Writes the card of one export.
+
+    Args:
+        path: of the card.
+        format_name: of the export.
+        run: the run.
+        metrics: its `metrics.json`.
+        parity: how far each route agrees with the model.
+        inputs: of the export.
+    """
     measured = measured_split(metrics)
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -49,7 +67,11 @@ def write_card(path: Path, format_name: str, run: TrainedRun, metrics: dict[str,
         autoescape=False,  # it is Markdown
     )
     environment.filters["code"] = _as_code
-    text = environment.get_template(TEMPLATE).render(
+    shapes = {each.name: ", ".join(map(str, each.shape[1:])) for each in inputs}
+    zeros = (
+        f"{each.name} = np.zeros((1, {shapes[each.name]}), np.{each.dtype.name})  # put yours here" for each in inputs
+    )
+    text = environment.select_template([f"{run.kind.name}_card.md.j2", TEMPLATE]).render(
         format=format_name,
         run=run,
         config=run.config,
@@ -57,6 +79,10 @@ def write_card(path: Path, format_name: str, run: TrainedRun, metrics: dict[str,
         split=measured[0] if measured else None,
         measured=measured[1] if measured else None,
         parity=parity,
+        inputs=inputs,
+        takes=", ".join(f"`{each.name}`, {each.dtype.name} (n, {shapes[each.name]})" for each in inputs),
+        zeros="\n".join(zeros),
+        formats=run.kind.graph_reader().formats if run.kind.graph_reader else (),
         licence=textwrap.fill(weights_licence(run.config.model.backbone, run.config.model.weights), 110),
         most_pixels=MAX_PIXELS,
         versions={name: metadata.version(name) for name in ("tensorflow", "keras")},

@@ -1,5 +1,6 @@
 """ONNX: a file that ONNX Runtime, OpenVINO, TensorRT and others compute with."""
 
+import functools
 import logging
 import warnings
 from collections.abc import Callable
@@ -10,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from app.terminal import silent_stderr
-from exports.class_function import ClassFunction
+from exports.class_function import ClassFunction, Route
 from inference.load import TrainedRun
 
 
-def write_onnx(compute: ClassFunction, run: TrainedRun, path: Path) -> None:
+def write_onnx(compute: ClassFunction, run: TrainedRun, path: Path) -> dict[str, Route]:
     """Writes the model, with its class names in the file's metadata."""
     with warnings.catch_warnings(action="ignore"), silent_stderr():
         import onnx
@@ -28,16 +29,17 @@ def write_onnx(compute: ClassFunction, run: TrainedRun, path: Path) -> None:
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     onnx.helper.set_model_props(model, {"classes": "\n".join(run.class_names), "task": run.task.name})
     onnx.save(model, path)
+    return {path.name: Route(functools.partial(open_onnx, path))}
 
 
-def open_onnx(path: Path) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
-    """Opens a file with ONNX Runtime on the CPU, as a function of any number of float32 pictures."""
+def open_onnx(path: Path) -> Callable[..., dict[str, np.ndarray]]:
+    """Opens a file with ONNX Runtime on the CPU, as a function of any number of examples."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda pictures: {"probabilities": session.run(["probabilities"], {"pictures": pictures})[0]}
+    return lambda **inputs: {"probabilities": session.run(["probabilities"], inputs)[0]}
 
 
 def _teach_erfc() -> None:
@@ -91,9 +93,10 @@ def _plain(compute: ClassFunction) -> ClassFunction:
     kept = {inside.op.name: outside.numpy() for outside, inside in concrete.graph.captures}
 
     @tf.function(input_signature=compute.input_signature, autograph=False)
-    def plain(pictures: tf.Tensor) -> dict[str, tf.Tensor]:
-        inputs = {"pictures": pictures, **{name: tf.constant(value) for name, value in kept.items()}}
+    def plain(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        names = [spec.name for spec in compute.input_signature]
+        given = dict(zip(names, inputs, strict=True)) | {name: tf.constant(value) for name, value in kept.items()}
         wanted = [concrete.structured_outputs["probabilities"].name]
-        return {"probabilities": tf.graph_util.import_graph_def(definition, inputs, wanted)[0]}
+        return {"probabilities": tf.graph_util.import_graph_def(definition, given, wanted)[0]}
 
     return plain

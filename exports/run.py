@@ -3,10 +3,11 @@
 An export that was never run is a guess: a preprocessing step applied twice or not at all shows nowhere else.
 """
 
+import functools
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -16,13 +17,12 @@ from app.errors import RunError
 from app.escapes import visible
 from app.files import write_json, write_text
 from app.terminal import show_stage
-from exports.class_function import ClassFunction, class_function
-from exports.decode_ops import KINDS
+from exports.class_function import ClassFunction, Route, class_function
 from exports.folder import PARITY_FILE, complete_folder
-from exports.litert import open_litert, write_litert, write_quantized_litert
+from exports.litert import write_litert
 from exports.model_card import CARD_FILE, write_card
-from exports.onnx import open_onnx, write_onnx
-from exports.saved_model import DECODERS, ENCODED, PICTURES, open_encoded, open_pictures, write_saved_model
+from exports.onnx import write_onnx
+from exports.saved_model import write_saved_model
 from features.forward_pass import BATCH_SIZE
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
@@ -31,21 +31,9 @@ from tasks.answers import label_texts
 
 LABELS_FILE = "labels.txt"
 SAME_LABELS = 0.99
-"""Least share of pictures for which an export must give the label of the model."""
+"""Least share of examples for which an export must give the label of the model."""
 BY_CHANCE = 20
-"""Pictures of which one may lie so near a border that it gets another label; of fewer, none may."""
-ROUNDING = 1e-3
-"""Largest difference of a probability that the order of computing can explain."""
-
-
-class Route(NamedTuple):
-    """A way to ask an exported file."""
-
-    takes: Literal["pictures", "encoded"]
-    open: Callable[[Path], Callable[[Any], dict[str, np.ndarray]]]
-    """Opens a file as a function of a batch to 'probabilities', and 'labels' where the format has them."""
-    largest_difference: float
-    """Largest difference of a probability that the arithmetic of the format explains."""
+"""Examples of which one may lie so near a border that it gets another label; of fewer, none may."""
 
 
 class Artifact(NamedTuple):
@@ -53,32 +41,18 @@ class Artifact(NamedTuple):
 
     name: str
     """'' is the folder of the format itself."""
-    write: Callable[[ClassFunction, TrainedRun, Path], None]
-    routes: dict[str, Route]
+    write: Callable[[ClassFunction, TrainedRun, Path], dict[str, Route]]
+    """Writes it, and returns the ways to ask it, by name."""
     quantized: bool = False
 
 
 FORMATS: dict[str, tuple[Artifact, ...]] = {
-    "saved_model": (
-        Artifact(
-            "",
-            write_saved_model,
-            {
-                ENCODED: Route("encoded", open_encoded, 0.02),
-                PICTURES: Route("pictures", open_pictures, ROUNDING),
-            },
-        ),
-    ),
+    "saved_model": (Artifact("", write_saved_model),),
     "litert": (
-        Artifact("model.tflite", write_litert, {"model.tflite": Route("pictures", open_litert, ROUNDING)}),
-        Artifact(
-            "model_quantized.tflite",
-            write_quantized_litert,
-            {"model_quantized.tflite": Route("pictures", open_litert, 1.0)},
-            quantized=True,
-        ),
+        Artifact("model.tflite", write_litert),
+        Artifact("model_quantized.tflite", functools.partial(write_litert, quantize=True), quantized=True),
     ),
-    "onnx": (Artifact("model.onnx", write_onnx, {"model.onnx": Route("pictures", open_onnx, ROUNDING)}),),
+    "onnx": (Artifact("model.onnx", write_onnx),),
 }
 
 
@@ -96,14 +70,14 @@ class Parity(NamedTuple):
     """Agreement of an exported file with the model; what `parity.json` holds."""
 
     n: int
-    """Pictures compared."""
+    """Examples compared."""
     refused: int
     """Files that the format's own decoder does not read."""
     largest_difference: float
     """Largest difference of any probability."""
     allowed_difference: float
     same_labels: float
-    """Share of the pictures compared."""
+    """Share of the examples compared."""
     allowed_same_labels: float
 
     @property
@@ -134,7 +108,7 @@ def export_run(
     Args:
         run: the run.
         metrics: its `metrics.json`.
-        sample: pictures to compare on.
+        sample: examples to compare on.
         folders: the folder to make or replace, for each name of `FORMATS` that is asked for.
         quantize: write quantised files as well.
 
@@ -143,7 +117,7 @@ def export_run(
     """
     model = load_model(run)
     reference = make_reference(model, run, sample)
-    compute = class_function(model, run.task)
+    compute = class_function(model, run)
     problems = []
     for name, folder in folders.items():
         try:
@@ -157,7 +131,8 @@ def export_run(
 def make_reference(model: keras.Model, run: TrainedRun, sample: Sample) -> Reference:
     """Computes the model's answers for a sample, in the steps in which the run measured itself."""
     predictor = Predictor(model, run.cut)
-    outputs = [predictor(sample.pixels[batch.start : batch.stop]) for batch in _batches(sample, BATCH_SIZE)]
+    batches = _batches(sample, BATCH_SIZE)
+    outputs = [predictor(tuple(values[rows] for values in sample.inputs)) for rows in batches]
     probabilities = run.task.probabilities(np.concatenate(outputs))
     return Reference(sample, probabilities, _labels(probabilities, run))
 
@@ -182,13 +157,14 @@ def export_format(
             if artifact.quantized and not quantize:
                 continue
             path = aside / artifact.name
-            _write(name, artifact, compute, run, path)
-            found = {
-                route_name: _compare(route, path, run, reference)
-                for route_name, route in artifact.routes.items()
-                if route.takes != "encoded" or run.kind.name in DECODERS
-            }
-            problem = next((_problem(name, *item) for item in found.items() if not item[1].passed), None)
+            started = time.perf_counter()
+            routes = artifact.write(compute, run, path)
+            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+            size = f"{sum(file.stat().st_size for file in files) / 2**20:.1f} MiB"
+            shown = f"{artifact.name}: {size}" if artifact.name else size
+            show_stage(name, f"{shown}, written in {time.perf_counter() - started:.1f} seconds")
+            found = {route_name: _compare(route, compute, run, reference) for route_name, route in routes.items()}
+            problem = next((_problem(name, *item, run) for item in found.items() if not item[1].passed), None)
             if problem and not artifact.quantized:
                 raise RunError(f"{problem} Nothing of it was kept.")
             if problem:
@@ -201,33 +177,25 @@ def export_format(
         write_text(aside / LABELS_FILE, "".join(f"{visible(name)}\n" for name in run.class_names))
         record = {"format": name, "routes": {route: parity._asdict() for route, parity in parities.items()}}
         write_json(aside / PARITY_FILE, record)
-        write_card(aside / CARD_FILE, name, run, metrics, {route: str(parity) for route, parity in parities.items()})
+        texts = {route: str(parity) for route, parity in parities.items()}
+        write_card(aside / CARD_FILE, name, run, metrics, texts, compute.input_signature)
     show_stage(name, f"in {folder}")
 
 
-def _write(name: str, artifact: Artifact, compute: ClassFunction, run: TrainedRun, path: Path) -> None:
-    started = time.perf_counter()
-    artifact.write(compute, run, path)
-    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-    written = f"{sum(file.stat().st_size for file in files) / 2**20:.1f} MiB"
-    shown = f"{artifact.name}: {written}" if artifact.name else written
-    show_stage(name, f"{shown}, written in {time.perf_counter() - started:.1f} seconds")
-
-
-def _compare(route: Route, path: Path, run: TrainedRun, reference: Reference) -> Parity:
+def _compare(route: Route, compute: ClassFunction, run: TrainedRun, reference: Reference) -> Parity:
     """Compares the answers of an exported file, in its own runtime, with those of the model."""
-    answer = route.open(path)
+    answer, sample = route.open(), reference.sample
     rows: list[int] = []
     probabilities = [reference.probabilities[:0]]
     labels: list[str] = []
-    is_encoded = route.takes == "encoded"
-    for batch in _batches(reference.sample, 1 if is_encoded else BATCH_SIZE):  # any single file may be refused
+    for batch in _batches(sample, 1 if route.encoded else BATCH_SIZE):  # any single file may be refused
         try:
-            if is_encoded:
-                found = answer([reference.sample.paths[batch.start].read_bytes()])
+            if route.encoded:
+                found = answer(encoded=[sample.paths[row].read_bytes() for row in batch])
             else:
-                found = answer(reference.sample.pixels[batch.start : batch.stop].astype(np.float32))
-        except tf.errors.InvalidArgumentError:  # a picture that TensorFlow cannot decode
+                specs = zip(compute.input_signature, sample.inputs, strict=True)
+                found = answer(**{spec.name: each[batch].astype(spec.dtype.as_numpy_dtype) for spec, each in specs})
+        except tf.errors.InvalidArgumentError:  # a file that TensorFlow cannot decode
             continue
         rows.extend(batch)
         probabilities.append(found["probabilities"])
@@ -243,15 +211,18 @@ def _compare(route: Route, path: Path, run: TrainedRun, reference: Reference) ->
     )
 
 
-def _problem(name: str, route_name: str, parity: Parity) -> str:
-    advice = "" if parity.is_decoded else f" TensorFlow decodes {', '.join(KINDS)}: name such pictures as --sample."
-    return f"The export to {name} ({route_name}) does not answer as the model does: {parity}.{advice}"
+def _problem(name: str, route_name: str, parity: Parity, run: TrainedRun) -> str:
+    text = f"The export to {name} ({route_name}) does not answer as the model does: {parity}."
+    if parity.is_decoded or run.kind.graph_reader is None:
+        return text
+    formats = ", ".join(run.kind.graph_reader().formats)
+    return f"{text} TensorFlow decodes {formats}: name such {run.kind.nouns} as --sample."
 
 
-def _batches(sample: Sample, batch_size: int) -> list[range]:
+def _batches(sample: Sample, batch_size: int) -> list[np.ndarray]:
     """Positions in a sample, batch by batch."""
-    rows = range(len(sample.paths))
-    return [rows[start : start + batch_size] for start in rows[::batch_size]]
+    rows = np.arange(len(sample.paths))
+    return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
 
 
 def _labels(probabilities: np.ndarray, run: TrainedRun) -> np.ndarray:

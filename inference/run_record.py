@@ -12,6 +12,7 @@ from app.errors import UsageError
 from app.files import read_json
 from data import tfds
 from data.csv_cells import read_table
+from data.kinds import Inputs
 from data.sources import SPLITS, Split, choose_measured, file_name, load_source
 from inference.files import FoundFile, find_files, read_batches
 from inference.load import METRICS_FILE, TrainedRun
@@ -29,11 +30,11 @@ LARGEST = 1e15
 
 
 class Sample(NamedTuple):
-    """Pictures to try a model on."""
+    """Examples to try a model on."""
 
     paths: list[Path]
-    pixels: np.ndarray
-    """uint8 (n, image_size, image_size, 3) in [0, 255], as the run reads them."""
+    inputs: Inputs
+    """Tensors (n, ...), as the run reads them."""
 
 
 def read_metrics(run: TrainedRun) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
         raise UsageError(
             f"None of the {len(read)} files to compare on is a readable {run.kind.noun}; {read[0].reason}."
         )
-    return Sample(paths, np.concatenate([batch.inputs[0] for batch in batches]))
+    return Sample(paths, tuple(map(np.concatenate, zip(*(batch.inputs for batch in batches), strict=True))))
 
 
 def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:

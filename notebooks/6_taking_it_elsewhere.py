@@ -210,7 +210,8 @@ answering = {
     "model.onnx": (folders["onnx"] / "model.onnx", lambda each: session.run(None, {"pictures": each})),
 }
 for path in sorted(work.glob("export/*/*.tflite")):
-    answering[path.name] = (path, open_litert(path))
+    runner = open_litert(path)
+    answering[path.name] = (path, lambda each, runner=runner: runner(pictures=each))
 one = pixels[:1].astype(np.float32)
 megabytes, milliseconds = {}, {}
 for name, (path, answer) in answering.items():

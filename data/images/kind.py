@@ -15,7 +15,7 @@ from data.arrays import release
 from data.code_digest import code_digest
 from data.images.decode import SIGNATURE_SIDE, decode_picture, decode_with_signature, read_size
 from data.images.look_alikes import compared_values
-from data.kinds import Baseline, Content, Inputs, Kind, Reader, Shown, Vary
+from data.kinds import Baseline, Content, GraphReader, Inputs, Kind, Reader, Shown, Vary
 
 TINY_SIDE = 8
 """Pixels; a smaller picture shows hardly anything."""
@@ -96,6 +96,15 @@ def _explain(model: Any, inputs: Inputs, classes: np.ndarray) -> list[Shown]:
     return [_shown(each, "what it looked at") for each in looked]
 
 
+def _graph_reader() -> GraphReader:
+    from data.images.decode_ops import FORMATS, decode_picture
+
+    return GraphReader(
+        tuple(FORMATS),
+        lambda content, config: (decode_picture(content, config.data.chosen_size, config.data.resize),),
+    )
+
+
 def _grid_means(inputs: Inputs, positions: np.ndarray) -> np.ndarray:
     """Averages each picture over a grid of GRID x GRID cells."""
     pixels = inputs[0]
@@ -125,4 +134,5 @@ KIND = Kind(
     vary=_vary,
     explain=_explain,
     baseline=Baseline("raw_pixels", _grid_means),
+    graph_reader=_graph_reader,
 )

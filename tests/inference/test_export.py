@@ -29,7 +29,7 @@ from exports.litert import open_litert
 from exports.model_card import weights_licence
 from exports.onnx import open_onnx
 from exports.run import FORMATS, SAME_LABELS, export_format, export_run, make_reference
-from exports.saved_model import open_encoded, open_pictures
+from exports.saved_model import open_signature
 from inference.load import TrainedRun, load_model, read_run
 from inference.run_record import Sample, check_accuracy, read_metrics, read_sample
 from models import backbones
@@ -99,7 +99,7 @@ def untrained(
     for number, picture in enumerate(pixels):
         paths.append(folder / f"{number}.png")
         keras.utils.save_img(paths[-1], picture, scale=False)
-    return run, model, Sample(paths, pixels)
+    return run, model, Sample(paths, (pixels,))
 
 
 @pytest.fixture(scope="module")
@@ -137,15 +137,17 @@ def test_exports_answer_what_the_table_of_predictions_says(exported, finished):
     paths = [Path(finished.config.data.data) / name for name in table["path"]]
     expected = table[["probability_blue", "probability_red"]].to_numpy(np.float32)
     pictures = np.stack([read_picture(path, SIZE) for path in paths]).astype(np.float32)
-    encoded = open_encoded(exported / "saved_model")([path.read_bytes() for path in paths])
+    encoded = open_signature(exported / "saved_model")(encoded=[path.read_bytes() for path in paths])
     np.testing.assert_allclose(encoded["probabilities"], expected, atol=0.02)
     assert encoded["labels"].tolist() == table["predicted"].tolist()
-    from_pictures = open_pictures(exported / "saved_model")(pictures)
+    from_pictures = open_signature(exported / "saved_model", "pictures")(pictures=pictures)
     np.testing.assert_allclose(from_pictures["probabilities"], expected, atol=1e-3)
     assert from_pictures["labels"].tolist() == table["predicted"].tolist()
     for opened in (open_litert(exported / "litert/model.tflite"), open_onnx(exported / "onnx/model.onnx")):
         for number in (len(pictures), 1, 3):
-            np.testing.assert_allclose(opened(pictures[:number])["probabilities"], expected[:number], atol=1e-3)
+            np.testing.assert_allclose(
+                opened(pictures=pictures[:number])["probabilities"], expected[:number], atol=1e-3
+            )
 
 
 def test_a_saved_model_has_two_signatures_and_serves_files_by_default(exported):
@@ -157,12 +159,12 @@ def test_a_saved_model_has_two_signatures_and_serves_files_by_default(exported):
 
 
 def test_a_saved_model_answers_files_of_any_size_in_one_batch(exported, tmp_path):
-    answer = open_encoded(exported / "saved_model")
+    answer = open_signature(exported / "saved_model")
     contents = []
     for number, size in enumerate([(20, 90), (300, 200)]):
         make_picture(number, COLOURS[number], size).save(tmp_path / f"{number}.png")
         contents.append((tmp_path / f"{number}.png").read_bytes())
-    assert answer(contents)["labels"].tolist() == ["red", "blue"]
+    assert answer(encoded=contents)["labels"].tolist() == ["red", "blue"]
 
 
 def test_the_agreement_is_kept_beside_the_export(exported):
@@ -211,14 +213,14 @@ def test_an_export_without_preprocessing_is_refused_and_nothing_of_it_is_left(na
     broken = keras.Model(preprocessed, model.output)
     reference = make_reference(model, finished, sample_of(finished))
     with pytest.raises(RunError, match=rf"The export to {name} .* does not answer as the model does: largest diff"):
-        export_format(name, class_function(broken, BINARY), finished, {}, reference, tmp_path / "export" / name)
+        export_format(name, class_function(broken, finished), finished, {}, reference, tmp_path / "export" / name)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_earlier_export_outlives_a_failed_one_and_not_a_good_one(finished, tmp_path):
     model = load_model(finished)
     reference = make_reference(model, finished, sample_of(finished))
-    compute, metrics, folder = class_function(model, BINARY), read_metrics(finished), tmp_path / "litert"
+    compute, metrics, folder = class_function(model, finished), read_metrics(finished), tmp_path / "litert"
     export_format("litert", compute, finished, metrics, reference, folder, quantize=False)
     (folder / "mark").touch()
     wrong = reference._replace(probabilities=1 - reference.probabilities)
@@ -237,12 +239,12 @@ def test_numbers_that_are_none_are_refused(finished, tmp_path):
     head = model.layers[-1].layers[-1]
     head.bias.assign(np.full(head.bias.shape, np.nan))
     with pytest.raises(RunError, match="largest difference nan"):
-        export_format("litert", class_function(model, BINARY), finished, {}, reference, tmp_path / "litert")
+        export_format("litert", class_function(model, finished), finished, {}, reference, tmp_path / "litert")
 
 
 def test_files_that_tensorflow_cannot_decode_are_counted_and_too_many_are_an_error(finished, tmp_path):
     model = load_model(finished)
-    compute, metrics = class_function(model, BINARY), read_metrics(finished)
+    compute, metrics = class_function(model, finished), read_metrics(finished)
     for number, kind in enumerate(("png", "png", "tiff", "tiff", "tiff")):
         make_picture(number, COLOURS[0]).save(tmp_path / f"{number}.{kind}")
     few, many = sample_of(finished, given=[str(tmp_path / "[0-3].*")]), sample_of(finished, given=[str(tmp_path)])
@@ -260,10 +262,10 @@ def test_a_multi_label_model_is_exported(tmp_path):
     run, model, sample = untrained(tmp_path / "run", "mobilenet", MULTILABEL)
     reference = make_reference(model, run, sample)
     assert len(set(reference.labels)) > 1
-    compute = class_function(model, MULTILABEL)
+    compute = class_function(model, run)
     for name in FORMATS:
         export_format(name, compute, run, {}, reference, tmp_path / name, quantize=False)
-    found = open_encoded(tmp_path / "saved_model")([path.read_bytes() for path in sample.paths])
+    found = open_signature(tmp_path / "saved_model")(encoded=[path.read_bytes() for path in sample.paths])
     assert found["labels"].tolist() == reference.labels.tolist()
     assert found["probabilities"].shape == (PICTURES, 3)
 
@@ -289,13 +291,13 @@ def test_families_of_networks_are_exported_for_batches_of_any_size(backbone, tmp
     run, model, sample = untrained(tmp_path / "run", backbone, MULTICLASS, image_size=64)
     reference = make_reference(model, run, sample)
     assert np.ptp(reference.probabilities, axis=0).max() > 1e-3
-    compute = class_function(model, MULTICLASS)
+    compute = class_function(model, run)
     for name in FORMATS:
         export_format(name, compute, run, {}, reference, tmp_path / name, quantize=False)
-    pictures = sample.pixels.astype(np.float32)
+    pictures = sample.inputs[0].astype(np.float32)
     for opened in (open_litert(tmp_path / "litert/model.tflite"), open_onnx(tmp_path / "onnx/model.onnx")):
         for number in (1, 5):
-            found = opened(pictures[:number])["probabilities"]
+            found = opened(pictures=pictures[:number])["probabilities"]
             np.testing.assert_allclose(found, reference.probabilities[:number], atol=1e-3)
 
 
@@ -312,8 +314,8 @@ def test_pictures_that_are_gone_have_to_be_named(finished, tmp_path, make_folder
         sample_of(gone)
     folder = make_folder(count=3)
     sample = sample_of(gone, given=[str(folder)])
-    assert sample.pixels.shape == (6, SIZE, SIZE, 3)
-    np.testing.assert_array_equal(sample.pixels[0], read_picture(sample.paths[0], SIZE))
+    assert sample.inputs[0].shape == (6, SIZE, SIZE, 3)
+    np.testing.assert_array_equal(sample.inputs[0][0], read_picture(sample.paths[0], SIZE))
 
 
 def test_a_sample_is_spread_over_what_the_run_measured(finished):
@@ -354,7 +356,7 @@ def test_a_model_that_is_good_enough_is_exported():
 def test_a_full_disk_is_a_sentence_and_nothing_is_left(name, finished, tmp_path):
     """Files cannot grow beyond a limit, which is what a full disk looks like to those who write."""
     model = load_model(finished)
-    compute, reference = class_function(model, BINARY), make_reference(model, finished, sample_of(finished))
+    compute, reference = class_function(model, finished), make_reference(model, finished, sample_of(finished))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
     try:

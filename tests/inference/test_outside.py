@@ -29,6 +29,6 @@ def test_evaluate_reads_the_pictures_of_a_run_by_its_own_setting(linked_run, tmp
 
 
 def test_export_reads_the_pictures_of_a_run_by_its_own_setting(linked_run, tmp_path):
-    assert len(read_sample(linked_run(True), [], 4, tmp_path).pixels) == 4
+    assert len(read_sample(linked_run(True), [], 4, tmp_path).paths) == 4
     with pytest.raises(UsageError, match="are not there"):
         read_sample(linked_run(False), [], 4, tmp_path)

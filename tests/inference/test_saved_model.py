@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from data.images import decode_ops
 from data.images.decode import MAX_PIXELS, decode_picture
-from exports import decode_ops
 from exports.saved_model import name_labels
 from tasks.answers import label_texts
 from tasks.classification import MULTICLASS, MULTILABEL

@@ -111,7 +111,7 @@ def test_an_export_has_a_line_for_every_class(run, tmp_path):
     trained = read_run(run)
     model = load_model(trained)
     reference = make_reference(model, trained, read_sample(trained, (), 4, run.parent / "cache"))
-    compute = class_function(model, trained.task)
+    compute = class_function(model, trained)
     export_format("onnx", compute, trained, read_metrics(trained), reference, tmp_path / "onnx")
     lines = (tmp_path / "onnx" / "labels.txt").read_text(encoding="utf-8").splitlines()
     assert lines == list(trained.class_names)
@@ -120,7 +120,7 @@ def test_an_export_has_a_line_for_every_class(run, tmp_path):
 def test_a_card_shows_names_as_they_are(run, tmp_path):
     trained = read_run(run)
     config = TrainConfig.of(**trained.config.to_json() | {"weights": "``<x>\n# big.h5"})
-    write_card(tmp_path / "card.md", "onnx", trained._replace(config=config), read_metrics(trained), {})
+    write_card(tmp_path / "card.md", "onnx", trained._replace(config=config), read_metrics(trained), {}, [])
     card = (tmp_path / "card.md").read_text(encoding="utf-8")
     assert [line for line in card.splitlines() if line.startswith("# ")] == ["# `run`"]
     assert ". `<script>alert(1)</script>`\n" in card

@@ -79,7 +79,7 @@ def test_rows_without_files_are_trained_on_evaluated_reported_and_exported(rows,
     assert evaluate(inputs)["test"]["accuracy"] == read_metrics(run)["test"]["accuracy"]
     assert "identical to metrics.json" in capsys.readouterr().out
     sample = read_sample(run, (), 20, tmp_path / "cache")
-    assert sample.pixels.shape == (20, WIDTH)
+    assert sample.inputs[0].shape == (20, WIDTH)
     folders = {name: tmp_path / name for name in ("saved_model", "onnx")}
     export_run(run, read_metrics(run), sample, folders)
     for name, folder in folders.items():
