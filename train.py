@@ -13,6 +13,7 @@ def main() -> None:
     started = time.perf_counter()
     config = parse_config()
     from app.terminal import import_tensorflow, show_stage
+    from cluster.pool import open_pool
     from devices.tf_config import read_worker
     from training.folder import clean_up, is_finished, open_folder
     from training.inputs import load_inputs
@@ -24,8 +25,8 @@ def main() -> None:
         clean_up(config.run.resume)
         show_stage("done", f"this run is finished: {config.run.resume}")
         return
-    with open_folder(config, worker) as config:
-        inputs = load_inputs(config)
+    with open_folder(config, worker) as config, open_pool(config.run) as pool:
+        inputs = load_inputs(config, pool)
         import_tensorflow()
         from training.run import train
 

@@ -36,13 +36,15 @@ def _rank(config: "TuneConfig", started: float) -> None:
 
 def _search(config: "TuneConfig", started: float) -> None:
     from app.terminal import import_tensorflow
+    from cluster.pool import open_pool
     from tuning.inputs import load_search_inputs
 
-    folder, inputs = load_search_inputs(config)
-    import_tensorflow()
-    from tuning.search import search
+    with open_pool(config.fixed.run) as pool:
+        folder, inputs = load_search_inputs(config, pool)
+        import_tensorflow()
+        from tuning.search import search
 
-    search(config, inputs, folder, started)
+        search(config, inputs, folder, started)
 
 
 if __name__ == "__main__":

@@ -195,6 +195,19 @@ class RunConfig(Settings):
     """Number of GPUs of this machine that are used. Default: all. Without any, the CPU is split into as many, to try
     it."""
 
+    workers: Positive | None = None
+    """Processes that read the examples, compute the frozen layers and run the trials of a search, each with its share
+    of the cores, or with a GPU of its own. Default: this process; with --cluster, one for each GPU, or machine."""
+
+    cluster: Text | None = None
+    """Ray cluster on whose machines these processes are: 'auto' for the one of this machine, or HOST:PORT. Default:
+    none."""
+
+    @property
+    def has_workers(self) -> bool:
+        """True if other processes share the work."""
+        return self.cluster is not None or (self.workers or 1) > 1
+
 
 @settings
 class TrainConfig(Settings):
@@ -216,6 +229,10 @@ class TrainConfig(Settings):
             why = "--head-epochs is 0" if epochs == 0 else "--weights none leaves it out"
             raise UsageError(
                 f"--learning-rate find needs a head phase, and {why}. Raise --head-epochs, or leave 'find' out."
+            )
+        if self.run.has_workers and self.run.strategy == "multiworker":
+            raise UsageError(
+                "--strategy multiworker has workers of its own, named by TF_CONFIG; leave out --workers and --cluster."
             )
 
     @property

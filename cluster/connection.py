@@ -18,8 +18,10 @@ RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
 """Environment variables for any Ray, unless they are set: no usage reports."""
 LOCAL_SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Environment variables for a Ray on this machine: it asks for a token, and its servers bind 127.0.0.1 alone."""
-OBJECT_BYTES = 2**28
-"""Shared memory in which a Ray on this machine carries jobs and results."""
+OBJECT_BYTES = 2**26
+"""Shared memory for each worker in which a Ray on this machine carries jobs and results."""
+START_ATTEMPTS = 3
+"""Times that a Ray is started: it gives up after half a minute, which a busy machine may need."""
 
 
 def check_ray(flag: str) -> None:
@@ -35,11 +37,12 @@ def check_ray(flag: str) -> None:
         raise UsageError(f"{flag} needs Ray: pip install -r requirements-cluster.txt")
 
 
-def connect(address: str | None) -> None:
+def connect(address: str | None, workers: int) -> None:
     """Connects to a running Ray, or starts one on this machine that ends with this process.
 
     Args:
         address: 'auto' or 'HOST:PORT'; None starts one.
+        workers: that the one which is started will have.
 
     Raises:
         RunError: there is none, or it does not let this process in.
@@ -54,15 +57,19 @@ def connect(address: str | None) -> None:
 
     settings: dict[str, Any] = {"address": address, "log_to_driver": False, "logging_level": "error"}
     if address is None:
-        own = {"address": "local", "num_cpus": cpu_count(), "object_store_memory": OBJECT_BYTES}
+        own = {"address": "local", "num_cpus": cpu_count(), "object_store_memory": OBJECT_BYTES * (workers + 2)}
         settings |= {**own, "include_dashboard": False}
-    try:
-        with _own_sigterm():
-            ray.init(**settings)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        reason = str(error).strip().splitlines()[0]
-        place = "on this machine" if address is None else f"at --cluster {address}"
-        raise RunError(f"No Ray {place} can be used: {reason}") from error
+    for attempt in range(START_ATTEMPTS):
+        try:
+            with _own_sigterm():
+                ray.init(**settings)
+            return
+        except Exception as error:  # which is all that Ray raises where it was too slow to start
+            ray.shutdown()
+            if attempt == START_ATTEMPTS - 1 or address is not None:
+                reason = str(error).strip().splitlines()[0]
+                place = "on this machine" if address is None else f"at --cluster {address}"
+                raise RunError(f"No Ray {place} can be used: {reason}") from error
 
 
 def divide(nodes: Sequence[Mapping[str, float]], workers: int | None) -> tuple[int, dict[str, float]]:

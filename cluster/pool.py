@@ -4,16 +4,20 @@ Ray starts, watches and ends the processes, gives each its cores or its GPU, and
 decides which job runs next, and what becomes of one whose worker dies or hangs.
 """
 
+import contextlib
 import math
 import os
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from importlib import metadata
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
+from app.config import RunConfig
 from app.errors import RunError
 from app.terminal import console, counted, show_stage
-from cluster.connection import connect, divide
+from cluster.connection import check_ray, connect, divide
 
 if TYPE_CHECKING:
     from ray import ObjectRef  # type: ignore[attr-defined,unused-ignore]
@@ -24,6 +28,14 @@ Result = TypeVar("Result")
 
 ATTEMPTS = 4
 """Times that a job is given out: a worker that dies, for lack of memory perhaps, costs its job a retry."""
+AHEAD = 2
+"""Jobs for each worker that may be begun while an earlier one of a sequence is not done: what waits is in memory."""
+SHARD_BYTES = 2**24
+"""Bytes of what a job of a pass carries, or brings back."""
+SHARD_SECONDS = 3600.0
+"""Time after which a job of a pass is ended."""
+LIBRARIES = ("numpy", "pillow", "tensorflow", "keras")
+"""What computes results: all machines need the same versions."""
 POLL = 1.0
 """Seconds between looks at the clock."""
 START_SECONDS = 3600.0
@@ -42,46 +54,81 @@ class _Started(NamedTuple):
     position: int
     worker: "ActorHandle"
     begun: float
+    limit: float
+    """Seconds that it may take."""
+    alone: bool
+    """Whether nothing else runs beside it."""
 
 
-class Worker(Generic[Job, Result]):
+class Worker:
     """A process that runs jobs, as Ray makes it."""
 
-    def __init__(self, folder: str, threads: int, make: Callable[[], Callable[[Job], Result]]):
+    def __init__(self, folder: str, threads: int):
         """Sets up the process, before it imports TensorFlow.
 
         Args:
             folder: working directory, so that relative paths are those of the command.
-            threads: for TensorFlow.
-            make: called here; returns the function that runs a job.
+            threads: for TensorFlow, and for reading examples.
         """
         os.chdir(folder)
         os.environ.update(TF_NUM_INTRAOP_THREADS=str(threads), TF_NUM_INTEROP_THREADS=str(threads))
+        os.environ.update(LOKY_MAX_CPU_COUNT=str(threads), TF_FORCE_GPU_ALLOW_GROWTH="true")
         console.quiet = True
-        self._make = make
 
-    def prepare(self) -> None:
-        """Makes what all jobs share."""
-        self._run = self._make()
+    def prepare(self, make: Callable[[], Callable[[Any], Any]], versions: dict[str, str]) -> None:
+        """Makes what all jobs share, in place of what was made before.
 
-    def run(self, job: Job) -> Result:
+        Raises:
+            RunError: this machine's libraries are others than the command's.
+        """
+        if library_versions() != versions:
+            raise RunError(f"A worker's machine has other versions: {library_versions()}, where {versions} is needed.")
+        self._run: Any = None
+        self._run = make()
+
+    def run(self, job: Any) -> Any:
         """Runs a job."""
         return self._run(job)
 
 
-class Pool(Generic[Job, Result]):
+def library_versions() -> dict[str, str]:
+    """Returns the versions of what computes results."""
+    return {name: metadata.version(name) for name in LIBRARIES}
+
+
+@contextlib.contextmanager
+def open_pool(config: RunConfig) -> "Iterator[Pool | None]":
+    """Describes the workers that a command asks for, and ends them with the block; None if it asks for none.
+
+    Raises:
+        UsageError: Ray is not installed.
+    """
+    if not config.has_workers:
+        yield None
+        return
+    check_ray("--workers" if config.cluster is None else "--cluster")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # this process shares GPUs with its workers
+    with contextlib.closing(Pool(config.workers, config.cluster)) as pool:
+        yield pool
+
+
+class Pool:
     """Workers, and the jobs they are at."""
 
-    def __init__(self, make: Callable[[], Callable[[Job], Result]], workers: int | None, address: str | None):
+    def __init__(self, workers: int | None, address: str | None):
         """Describes the workers; they start with the first jobs.
 
         Args:
-            make: called in each worker; returns the function that runs a job. Pickled, with what it holds.
             workers: how many; None for one for each GPU of the cluster, or for each machine if there is none.
             address: of a running Ray, 'auto' or 'HOST:PORT'; None starts one on this machine.
         """
-        self._make, self._count, self._address = make, workers, address
+        self._workers, self._address = workers, address
+        self._count = 0
+        """Workers that there should be; 0 before Ray is there."""
         self._options: dict[str, float] = {}
+        self._make: Callable[[], Callable[[Any], Any]] | None = None
+        self._made: ObjectRef | None = None
+        """What Ray carries to each worker in place of `_make`."""
         self._starting: dict[ObjectRef, ActorHandle] = {}
         self._idle: list[ActorHandle] = []
         self._running: dict[ObjectRef, _Started] = {}
@@ -89,15 +136,42 @@ class Pool(Generic[Job, Result]):
         self._alive = time.monotonic()
         """When a worker was last seen that could work."""
 
+    def in_order(self, make: Callable[[], Callable[[Job], Result]], jobs: Sequence[Job]) -> Iterator[Result]:
+        """Runs the jobs of a pass; yields their results in the order of the jobs.
+
+        Args:
+            make: see `run`.
+            jobs: each is made when it is given out, so a sequence may make them as it is asked.
+
+        Raises:
+            RunError: a job is lost, or no worker can start.
+        """
+        early: dict[int, Result] = {}
+        position = 0
+        for found, result in self.run(make, jobs, limit=lambda _: SHARD_SECONDS, ahead=AHEAD):
+            if isinstance(result, Lost):
+                raise RunError(f"A part of the work is lost: {result.reason}. The same command goes on where it was.")
+            early[found] = result
+            while position in early:
+                yield early.pop(position)
+                position += 1
+
     def run(
-        self, jobs: Sequence[Job], deadline: float = math.inf, limit: Callable[[Job], float] = lambda _: math.inf
+        self,
+        make: Callable[[], Callable[[Job], Result]],
+        jobs: Sequence[Job],
+        deadline: float = math.inf,
+        limit: Callable[[Job], float] = lambda _: math.inf,
+        ahead: float = math.inf,
     ) -> Iterator[tuple[int, Result | Lost]]:
         """Runs jobs, the first ones first.
 
         Args:
-            jobs: what is handed to the function of a worker.
+            make: called in each worker; returns the function that runs a job. Pickled, with what it holds.
+            jobs: what is handed to that function.
             deadline: value of `time.perf_counter` after which none is begun.
             limit: seconds that a job may take before its worker is ended.
+            ahead: jobs for each worker that may be begun while an earlier one is not done.
 
         Yields:
             Position and result of each job, as soon as it is known.
@@ -106,65 +180,84 @@ class Pool(Generic[Job, Result]):
             RunError: no worker can start, or none stays alive.
             Exception: whatever a job raised.
         """
-        if not jobs:
+        if not len(jobs):
             return
-        if not self._options:
-            self._start()
+        self._start(make)
         import ray  # after its settings are in the environment
 
-        waiting, deaths = dict(enumerate(jobs)), Counter[int]()
-        while self._running or (waiting and time.perf_counter() < deadline):
-            if time.perf_counter() < deadline:
-                self._give_out(waiting, deaths)
-            done, _ = ray.wait([*self._starting, *self._running], timeout=POLL)
-            for ref in done:
-                if ref in self._starting:
-                    self._welcome(ref)
+        waiting, again, deaths = deque(range(len(jobs))), list[int](), Counter[int]()
+        found: list[tuple[int, Result | Lost]] = []
+        try:
+            while found or self._running or ((waiting or again) and time.perf_counter() < deadline):
+                if time.perf_counter() < deadline:
+                    self._give_out(jobs, waiting, again, limit, ahead)
+                if found:
+                    yield from found  # while the workers are at the next
+                    found = []
                     continue
-                started = self._running.pop(ref)
-                try:
-                    result = _get(ref)
-                except _DeadError:
-                    self._replace(started.worker)
-                    deaths[started.position] += 1
-                    if deaths[started.position] < ATTEMPTS:
-                        show_stage("cluster", "a worker died; what it was at is given to another")
-                        waiting[started.position] = jobs[started.position]
+                done, _ = ray.wait([*self._starting, *self._running], timeout=POLL)
+                for ref in done:
+                    if ref in self._starting:
+                        self._welcome(ref)
+                        continue
+                    started = self._running.pop(ref)
+                    try:
+                        result = _get(ref)
+                    except _DeadError:
+                        self._replace(started.worker)
+                        deaths[started.position] += 1
+                        if deaths[started.position] < ATTEMPTS:
+                            show_stage("cluster", "a worker died; what it was at is given to another")
+                            again.append(started.position)
+                        else:
+                            reason = f"its worker died {ATTEMPTS} times, perhaps for lack of memory"
+                            found.append((started.position, Lost(reason)))
                     else:
-                        yield started.position, Lost(f"its worker died {ATTEMPTS} times, perhaps for lack of memory")
-                else:
-                    self._idle.append(started.worker)
-                    self._deaths_in_a_row = 0
-                    yield started.position, result
-            for ref, started in list(self._running.items()):
-                seconds = limit(jobs[started.position])
-                if time.monotonic() - started.begun > seconds:
-                    del self._running[ref]
-                    self._replace(started.worker)
-                    yield started.position, Lost(f"took longer than {seconds / 60:g} minutes")
-            self._check_alive()
+                        self._idle.append(started.worker)
+                        self._deaths_in_a_row = 0
+                        found.append((started.position, result))
+                for ref, started in list(self._running.items()):
+                    if time.monotonic() - started.begun > started.limit:
+                        del self._running[ref]
+                        self._replace(started.worker)
+                        found.append((started.position, Lost(f"took longer than {started.limit / 60:g} minutes")))
+                self._check_alive()
+        finally:
+            for started in self._running.values():  # nobody waits for them any more
+                ray.kill(started.worker)
+            self._running = {}
 
     def close(self) -> None:
         """Ends the workers, whatever they are at, and the Ray that was started for them."""
-        if not self._options:
+        if not self._count:
             return
         import ray
 
         for worker in (*self._starting.values(), *self._idle, *(each.worker for each in self._running.values())):
             ray.kill(worker)
+        self._made = self._make = None
+        self._starting, self._idle, self._running = {}, [], {}
         ray.shutdown()
-        self._options = {}
+        self._count = 0
 
-    def _start(self) -> None:
-        connect(self._address)
+    def _start(self, make: Callable[[], Callable[[Any], Any]]) -> None:
+        """Makes sure that there are workers, and that they have what `make` makes."""
+        if not self._count:
+            connect(self._address, self._workers or 1)
         import ray
 
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        self._count, self._options = divide(nodes, self._count)
-        options = ", ".join(f"{value:g} {name.removeprefix('num_')}" for name, value in self._options.items() if value)
-        show_stage("cluster", f"{counted(self._count, 'worker', 'workers')} with {options} each")
+        if not self._count:
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+            self._count, self._options = divide(nodes, self._workers)
+            options = [f"{value:g} {name.removeprefix('num_')}" for name, value in self._options.items() if value]
+            show_stage("cluster", f"{counted(self._count, 'worker', 'workers')} with {', '.join(options)} each")
         self._alive = time.monotonic()
-        for _ in range(self._count):
+        if make is not self._make:
+            self._make, self._made = make, ray.put(make)
+            workers, self._starting, self._idle = [*self._starting.values(), *self._idle], {}, []
+            for worker in workers:
+                self._prepare(worker)
+        while len(self._starting) + len(self._idle) < self._count:
             self._start_worker()
 
     def _start_worker(self) -> None:
@@ -173,8 +266,11 @@ class Pool(Generic[Job, Result]):
         options: dict[str, Any] = {"scheduling_strategy": "SPREAD", **self._options}
         actor: Any = ray.remote(**options)(Worker)
         threads = max(1, int(self._options["num_cpus"]))
-        worker = actor.remote(os.getcwd(), threads, self._make)
-        self._starting[worker.prepare.remote()] = worker
+        self._prepare(actor.remote(os.getcwd(), threads))
+
+    def _prepare(self, worker: "ActorHandle") -> None:
+        handle: Any = worker
+        self._starting[handle.prepare.remote(self._made, library_versions())] = worker
 
     def _welcome(self, ref: "ObjectRef") -> None:
         """Takes a worker that is ready, or replaces one that died before."""
@@ -192,21 +288,32 @@ class Pool(Generic[Job, Result]):
         self._deaths_in_a_row += 1
         self._start_worker()
 
-    def _give_out(self, waiting: dict[int, Any], deaths: Counter[int]) -> None:
+    def _give_out(
+        self,
+        jobs: Sequence[Any],
+        waiting: deque[int],
+        again: list[int],
+        limit: Callable[[Any], float],
+        ahead: float,
+    ) -> None:
         """Gives jobs to idle workers. What may have killed a worker runs alone: what others take may be why."""
-        while waiting and self._idle:
-            index = min(waiting, key=lambda index: (deaths[index], index))
-            alone = deaths[index] or any(deaths[started.position] for started in self._running.values())
-            if alone and self._running:
+        while self._idle and not any(started.alone for started in self._running.values()):
+            at = [started.position for started in self._running.values()]
+            oldest = min([*at, *again, *islice(waiting, 1)], default=0)
+            if waiting and waiting[0] < oldest + ahead * self._count:
+                position, alone = waiting.popleft(), False
+            elif again and not at:
+                position, alone = again.pop(0), True
+            else:
                 return
             worker: Any = self._idle.pop(0)
-            ref = worker.run.remote(waiting.pop(index))
-            self._running[ref] = _Started(index, worker, time.monotonic())
+            job = jobs[position]
+            self._running[worker.run.remote(job)] = _Started(position, worker, time.monotonic(), limit(job), alone)
 
     def _check_alive(self) -> None:
         if self._running or self._idle:
             self._alive = time.monotonic()
-        if self._deaths_in_a_row > ATTEMPTS * ((self._count or 1) + 1):
+        if self._deaths_in_a_row > ATTEMPTS * (self._count + 1):
             raise RunError("The workers are killed again and again, perhaps for lack of memory. Ask for fewer.")
         if time.monotonic() - self._alive > START_SECONDS:
             raise RunError(f"No worker has started for {START_SECONDS / 60:g} minutes: Ray has no room for one.")

@@ -6,15 +6,18 @@ What can be read is kept for this run and the next; what cannot is set aside wit
 import contextlib
 import functools
 import hashlib
+import itertools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from joblib import cpu_count
 
+from app.errors import RunError
+from cluster.pool import SHARD_BYTES, Pool
 from data.arrays import temporary_array
 from data.code_digest import code_digest
 from data.content import UnreadableError, UnreadableNowError, content_of
@@ -32,6 +35,10 @@ class SetAside(NamedTuple):
 
     path: Path
     reason: str
+
+
+Result: TypeAlias = tuple[np.ndarray, str] | UnreadableError
+"""The row of an example and its digest; or why there is none."""
 
 
 class Preflight(NamedTuple):
@@ -54,6 +61,7 @@ def check_examples(
     scratch_dir: Path,
     retry: bool = True,
     on_progress: Callable[[int], None] = lambda _: None,
+    pool: Pool | None = None,
 ) -> Preflight:
     """Reads every example, in parallel; or takes what the store has of the same files.
 
@@ -64,6 +72,7 @@ def check_examples(
         scratch_dir: where they are kept during this run if the store has no room for them.
         retry: whether to try again what the system could not read before.
         on_progress: called with the number of examples done since the last call.
+        pool: workers that read; None for the threads of this process.
 
     Raises:
         UsageError: neither `store` nor `scratch_dir` can be written, or has room.
@@ -71,7 +80,7 @@ def check_examples(
     examples = source.examples
     shape, row = (len(examples),), _row(reader)
     description = {**reading(reader), "files": _digest_of_files(examples)}
-    read = functools.partial(_read, reader=reader, row=row, within=source.within)
+    read = functools.partial(_read_chunks, reader, source.within, pool)
     with store.locked([description]):
         stored = store.load(description)
         again = (
@@ -110,7 +119,7 @@ def _row(reader: Reader) -> np.dtype:
 
 def _read_all(
     examples: Sequence[Example],
-    read: Callable[[Example], tuple[np.ndarray, str] | UnreadableError],
+    read: Callable[[Sequence[Example]], Iterable[Iterable[Result]]],
     writer: Writer | ArrayWriter,
     on_progress: Callable[[int], None],
 ) -> None:
@@ -119,24 +128,44 @@ def _read_all(
     del digests[writer.rows :]
     done = writer.rows + len(set_aside)  # by a process that had to stop
     on_progress(done)
-
-    # Threads suffice: decoders and hashlib let go of the interpreter. Chunks bound what waits in memory.
-    with ThreadPoolExecutor(cpu_count()) as workers:
-        for start in range(done, len(examples), CHUNK):
-            chunk = examples[start : start + CHUNK]
-            for index, result in enumerate(workers.map(read, chunk), start):
-                if isinstance(result, UnreadableError):
-                    set_aside.append((index, str(result), isinstance(result, UnreadableNowError)))
-                else:
-                    row, digest = result
-                    digests.append(digest)
-                    writer.append(row)
-                on_progress(1)
+    for index, result in enumerate(itertools.chain.from_iterable(read(examples[done:])), done):
+        if isinstance(result, UnreadableError):
+            set_aside.append((index, str(result), isinstance(result, UnreadableNowError)))
+        else:
+            row, digest = result
+            digests.append(digest)
+            writer.append(row)
+        on_progress(1)
 
 
-def _read(
-    example: Example, reader: Reader, row: np.dtype, within: Path | None
-) -> tuple[np.ndarray, str] | UnreadableError:
+def _read_chunks(
+    reader: Reader, within: Path | None, pool: Pool | None, examples: Sequence[Example]
+) -> Iterator[Iterable[Result]]:
+    """Reads examples chunk by chunk, which bounds what waits in memory."""
+    size = CHUNK if pool is None else max(1, min(CHUNK, SHARD_BYTES // _row(reader).itemsize))
+    chunks = [examples[start : start + size] for start in range(0, len(examples), size)]
+    if pool is not None:
+        yield from pool.in_order(functools.partial(make_worker, reader, within, _CODE), chunks)
+        return
+    with ThreadPoolExecutor(cpu_count()) as threads:  # decoders and hashlib let go of the interpreter
+        for chunk in chunks:
+            yield threads.map(functools.partial(_read, reader=reader, row=_row(reader), within=within), chunk)
+
+
+def make_worker(reader: Reader, within: Path | None, code: str) -> Callable[[Sequence[Example]], list[Result]]:
+    """Makes the function of a worker that reads a chunk.
+
+    Raises:
+        RunError: the code of this machine is not the command's.
+    """
+    if code != _CODE:
+        raise RunError("A worker's machine reads otherwise than this one: its code is another.")
+    read = functools.partial(_read, reader=reader, row=_row(reader), within=within)
+    threads = ThreadPoolExecutor(cpu_count())
+    return lambda examples: list(threads.map(read, examples))
+
+
+def _read(example: Example, reader: Reader, row: np.dtype, within: Path | None) -> Result:
     """Returns the row of an example, and its digest."""
     try:
         with content_of(example.place, within) as content:

@@ -11,6 +11,7 @@ import numpy as np
 from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import show_stage
+from cluster.pool import Pool
 from data.code_digest import code_digest
 from data.doubts import find_cautions
 from data.kinds import Inputs, Kind, Reader, Shown
@@ -98,7 +99,12 @@ def useful_size(source: Source) -> int | None:
     return None if typical is None else source.kind.useful_size(typical)
 
 
-def prepare_data(source: Source, config: TrainConfig, on_progress: Callable[[int], None] = lambda _: None) -> Data:
+def prepare_data(
+    source: Source,
+    config: TrainConfig,
+    on_progress: Callable[[int], None] = lambda _: None,
+    pool: Pool | None = None,
+) -> Data:
     """Reads, splits and encodes the examples of a source to learn from them.
 
     Raises:
@@ -109,7 +115,7 @@ def prepare_data(source: Source, config: TrainConfig, on_progress: Callable[[int
     class_names = order_classes(source, config.data.positive)
     check_class_names(class_names)
     task = choose_task(len(class_names), source.multi_label)
-    data = prepare_to_evaluate(source, config, class_names, task, split=True, on_progress=on_progress)
+    data = prepare_to_evaluate(source, config, class_names, task, split=True, on_progress=on_progress, pool=pool)
     check_classes(source.kind, data.examples, data.splits, class_names, data.quarantine)
     counts = Counter(label for position in data.splits["train"] for label in data.examples[position].labels)
     return data._replace(cautions=find_cautions(source.kind, counts, _some_sizes(source)))
@@ -123,6 +129,7 @@ def prepare_to_evaluate(
     *,
     split: bool,
     on_progress: Callable[[int], None] = lambda _: None,
+    pool: Pool | None = None,
 ) -> Data:
     """Reads and encodes examples for a model that is trained already, be it one example of one of its classes.
 
@@ -133,6 +140,7 @@ def prepare_to_evaluate(
         task: of the model.
         split: whether to split as `prepare_data` does; if not, all examples are in test.
         on_progress: called with the number of examples read since the last call.
+        pool: workers that read; None for this process.
 
     Raises:
         UsageError: no example can be read, or they are too few to be split.
@@ -140,7 +148,7 @@ def prepare_to_evaluate(
     store, kind = open_store(config.run.cache_dir, config.run.cache_gb), source.kind
     reader = kind.reader(config)
     retry = config.run.resume is None
-    read = check_examples(source, reader, store, config.run.cache_dir / "scratch", retry, on_progress)
+    read = check_examples(source, reader, store, config.run.cache_dir / "scratch", retry, on_progress, pool)
     if not read.examples:
         first = read.quarantine[0]
         raise UsageError(

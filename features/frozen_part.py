@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.errors import RunError, UsageError
+from cluster.pool import Pool
 from data.arrays import Ragged, Tensor, mask_of
 from data.batches import LENGTH_STEP, View
 from data.code_digest import code_digest
@@ -22,6 +23,7 @@ from devices.replicas import chief_decides, distribute, is_chief, wait_for_worke
 from features.cuts import Cut, kept_dtype, part_of
 from features.fingerprint import VERSIONS, fingerprint
 from features.forward_pass import Spread, convolutions_in, frozen_function
+from features.shards import SharedSpread
 from models.parts import is_ragged
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
@@ -89,6 +91,7 @@ class FrozenPart:
         precision: Precision,
         title: str,
         strategy: tf.distribute.Strategy | None = None,
+        pool: Pool | None = None,
     ):
         """Prepares the forward pass; later changes of the model's weights do not change it.
 
@@ -99,6 +102,7 @@ class FrozenPart:
             precision: in which its layers compute.
             title: of data and network, for the list of entries.
             strategy: whose replicas compute, every worker's on every call; None for one device.
+            pool: workers that compute in place of them; None if there are none.
         """
         self.cuts = cuts
         self._strategy = strategy or tf.distribute.get_strategy()
@@ -110,9 +114,12 @@ class FrozenPart:
             for tensor in cut.tensors
         ]
         until = part_of(model.inputs, [kept.tensor for kept in self._kept])
-        self._spread = Spread(
-            frozen_function(until, "float32" if is_rewritten(precision) else precision), self._strategy
-        )
+        self._spread: Spread | SharedSpread
+        if pool is None:
+            compute = frozen_function(until, "float32" if is_rewritten(precision) else precision)
+            self._spread = Spread(compute, self._strategy)
+        else:
+            self._spread = SharedSpread(until, precision, pool)
         self._store = store
         self._precision = precision
         self._title = title

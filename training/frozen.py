@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from app.config import TrainConfig
 from app.terminal import counted, progress_bar, show_stage
+from cluster.pool import Pool
 from data.arrays import Tensor, take_rows
 from data.batches import Examples, View
 from data.kinds import Vary
@@ -112,6 +113,7 @@ def frozen_inputs(
     strategy: tf.distribute.Strategy | None = None,
     *,
     precision: Precision,
+    pool: Pool | None = None,
 ) -> dict[Use, PhaseInputs]:
     """Runs the frozen layers once for every view, or takes what the store has of it; shows which of the two.
 
@@ -126,6 +128,7 @@ def frozen_inputs(
         store: where the results stay.
         strategy: whose replicas share the work; None for one device.
         precision: in which the network learns.
+        pool: workers that compute; None if there are none.
 
     Returns:
         The inputs of each use that has a cut.
@@ -139,18 +142,18 @@ def frozen_inputs(
         )
     most = max(views.values())
     count, saved, computed = len(kept) + (most - 1) * len(train), 0.0, []
-    part = frozen_part(classifier, cuts, config, data, store, strategy, precision=precision)
+    part = frozen_part(classifier, cuts, config, data, store, strategy, precision=precision, pool=pool)
     with progress_bar("features", count) as advance:
         for number in range(most):
             wanted = {use: cut for use, cut in cuts.items() if views[use] > number}
             if len(unique_cuts(wanted)) < len(part.cuts):
-                part = frozen_part(classifier, wanted, config, data, store, strategy, precision=precision)
+                part = frozen_part(classifier, wanted, config, data, store, strategy, precision=precision, pool=pool)
             arrays, seconds = load_or_compute(part, number, train if number else plain_positions, config, data, advance)
             computed.append(arrays)
             saved += seconds
         evaluated = computed[0]
         if evaluated_positions is not plain_positions:
-            part = frozen_part(classifier, cuts, config, data, store, strategy, precision="float32")
+            part = frozen_part(classifier, cuts, config, data, store, strategy, precision="float32", pool=pool)
             evaluated, seconds = load_or_compute(part, 0, evaluated_positions, config, data, advance)
             saved += seconds
     how = f"{saved:.1f} seconds saved by the cache"
@@ -208,10 +211,11 @@ def frozen_part(
     strategy: tf.distribute.Strategy | None = None,
     *,
     precision: Precision,
+    pool: Pool | None = None,
 ) -> FrozenPart:
     """Prepares the forward pass through the layers before the cuts; see `frozen_inputs` for the arguments."""
     title = f"{data.name}, {config.model.backbone}, {data.reader.title}"
-    return FrozenPart(classifier.model, unique_cuts(cuts), store, precision, title, strategy)
+    return FrozenPart(classifier.model, unique_cuts(cuts), store, precision, title, strategy, pool)
 
 
 def load_or_compute(

@@ -14,6 +14,7 @@ import numpy as np
 from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
+from cluster.pool import Pool
 from data.prepare import Data, prepare_data, useful_size
 from data.sources import load_source
 from models.backbones import Backbone, check_kind, check_size, find
@@ -36,13 +37,16 @@ class RunInputs(NamedTuple):
     """Value of `time.perf_counter` when the run began, seconds."""
     seconds: float
     """Duration of the preparation, seconds."""
+    pool: Pool | None = None
+    """Workers that share the work; None if there are none."""
 
 
-def load_inputs(config: TrainConfig) -> RunInputs:
+def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     """Checks everything that can be checked, and decodes and splits the examples.
 
     Args:
         config: as the user gave it.
+        pool: workers that share the work; None if there are none.
 
     Returns:
         The examples, the backbone, and the settings with the size of inputs and the positive class chosen.
@@ -58,12 +62,12 @@ def load_inputs(config: TrainConfig) -> RunInputs:
     check_kind(backbone, source.kind.name, source.kind.nouns)
     sized = choose_size(config, backbone, useful_size(source))
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:
-        data = prepare_data(source, sized, advance)
+        data = prepare_data(source, sized, advance, pool)
     sized = sized.replace(positive=data.positive)
     _show(data, config.training.class_weights)
     if config.run.strict:
         _check_nothing_set_aside(data)
-    return RunInputs(sized, backbone, data, started, time.perf_counter() - started)
+    return RunInputs(sized, backbone, data, started, time.perf_counter() - started, pool)
 
 
 def inputs_digest(inputs: RunInputs) -> str:

@@ -12,6 +12,7 @@ from app.config import TrainConfig
 from app.errors import RunError
 from app.files import write_json, written_aside
 from app.terminal import attempt, progress_bar, show_stage
+from cluster.pool import Pool
 from data.batches import View
 from data.pipeline import input_batches
 from data.sources import Split
@@ -85,7 +86,7 @@ def _train(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Path:
     make_deterministic(inputs.config.training.seed)
     run = _start(inputs, strategy)
     try:
-        return _finish(run)
+        return _finish(run, inputs.pool)
     except BatchTooLargeError:
         if has_workers(strategy):  # the others may have memory enough
             kind = inputs.data.kind
@@ -103,9 +104,11 @@ def make_deterministic(seed: int) -> None:
     tf.config.experimental.enable_op_determinism()
 
 
-def _finish(run: Run) -> Path:
+def _finish(run: Run, pool: Pool | None) -> Path:
     """All that takes long: trains, measures and writes."""
-    inputs = _frozen_inputs(run)
+    inputs = _frozen_inputs(run, pool)
+    if pool is not None:
+        pool.close()  # which leaves the devices to training
     choose_learning_rate(run, inputs)
     write_json(run.folder / CONFIG_FILE, run.config.to_json())
     train_head(run, inputs)
@@ -216,7 +219,7 @@ def _halve_batch(config: TrainConfig, batch_size: int) -> TrainConfig:
     return as_asked(config).replace(batch_size=batch_size // 2)
 
 
-def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
+def _frozen_inputs(run: Run, pool: Pool | None) -> dict[Phase, PhaseInputs]:
     """Runs the frozen layers, once, for the phases that have some."""
     if not run.cuts:
         return {}
@@ -230,6 +233,7 @@ def _frozen_inputs(run: Run) -> dict[Phase, PhaseInputs]:
             run.store,
             run.strategy,
             precision=run.precision,
+            pool=pool,
         )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import show_stage
-from cluster.connection import check_ray
+from cluster.pool import Pool
 from data.folder import check_outside
 from data.prepare import Data, useful_size
 from data.sources import load_source
@@ -19,11 +19,12 @@ from training.recipe import choose_size
 from tuning.space import SPACE, TuneConfig
 
 
-def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
+def load_search_inputs(config: TuneConfig, pool: Pool | None) -> tuple[Path, list[RunInputs]]:
     """Checks everything that can be checked, and decodes and splits the examples.
 
     Args:
         config: as the user gave it.
+        pool: workers that share the work; None if there are none.
 
     Returns:
         The search folder, not made yet, and examples and settings for each backbone.
@@ -31,17 +32,15 @@ def load_search_inputs(config: TuneConfig) -> tuple[Path, list[RunInputs]]:
     Raises:
         UsageError: for every mistake that can be known without building a network.
     """
-    if config.search.has_workers:
-        check_ray("--workers" if config.search.cluster is None else "--cluster")
     folder = _check_folder(config, "search.json")
-    inputs = load_all(config)
+    inputs = load_all(config, pool)
     check_val_split(inputs[0].data)
     return folder, inputs
 
 
-def load_all(config: TuneConfig) -> list[RunInputs]:
+def load_all(config: TuneConfig, pool: Pool | None = None) -> list[RunInputs]:
     """Returns examples and settings for each backbone."""
-    return [load_inputs(config.of_run(backbone=name)) for name in config.space["backbone"]]
+    return [load_inputs(config.of_run(backbone=name), pool) for name in config.space["backbone"]]
 
 
 def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:

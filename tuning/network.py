@@ -84,7 +84,15 @@ class Network:
         check_room(cuts, views, self._data, store, self._strategy)
         self._precision = choose_precision(config.training.precision, self._classifier.model)
         self._inputs = frozen_inputs(
-            self._classifier, cuts, views, config, self._data, store, self._strategy, precision=self._precision
+            self._classifier,
+            cuts,
+            views,
+            config,
+            self._data,
+            store,
+            self._strategy,
+            precision=self._precision,
+            pool=inputs.pool,
         )
         self._whole = whole_network(self._classifier, self._data)
         self._shapes: dict[tuple[int, ...], HeadShape] = {}

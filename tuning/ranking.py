@@ -184,7 +184,9 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
         classifier = build_frozen(inputs)
     store = open_store(config.run.cache_dir, config.run.cache_gb)
     precision = choose_precision(config.training.precision, classifier.model)
-    part = frozen_part(classifier, cuts_at(classifier, {0: 0}), config, data, store, strategy, precision=precision)
+    part = frozen_part(
+        classifier, cuts_at(classifier, {0: 0}), config, data, store, strategy, precision=precision, pool=inputs.pool
+    )
     kept = kept_examples(data)
     started = time.perf_counter()
     with progress_bar(config.model.backbone, len(kept)) as advance:

@@ -1,6 +1,5 @@
 """A search from start to end: ask the oracle, run what it proposes, record every trial, train the best."""
 
-import contextlib
 import functools
 import math
 import shutil
@@ -17,7 +16,7 @@ from app.config import TrainConfig
 from app.errors import RunError
 from app.files import as_read, read_json, write_json
 from app.terminal import counted, progress_bar, show_stage
-from cluster.pool import Lost, Pool
+from cluster.pool import Lost
 from devices.strategy import make_strategy
 from reports.search_plots import ranked
 from reports.search_report import write_search_report
@@ -34,8 +33,6 @@ from tuning.records import Job, Numbered, Outcome, Records, as_drawn, asked, che
 from tuning.space import TuneConfig, search_space, trial_config
 from tuning.worker import make_worker
 
-TrialPool = Pool[Job, Sequence[tuple[int, Outcome]]]
-
 
 class Search:
     """State that the stages of a search share."""
@@ -45,7 +42,6 @@ class Search:
         config: TuneConfig,
         inputs: Sequence[RunInputs],
         records: Records,
-        pool: TrialPool | None,
         strategy: tf.distribute.Strategy,
         started: float,
     ):
@@ -59,7 +55,8 @@ class Search:
         self.strategy = strategy
         self.networks = {name: Network(each, config, strategy) for name, each in self.inputs.items()}
         self.seconds["features"] = time.perf_counter() - before
-        self.pool = pool
+        self.pool = inputs[0].pool
+        self.make_worker = functools.partial(make_worker, config, records.search)
         self.repeats = 0
         """Trials of finalists beside their first."""
         self.plans: dict[int, Plan] = {}
@@ -85,18 +82,14 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
         UsageError: the folder holds something else.
         RunError: every trial failed, or the workers died.
     """
-    settings, devices = config.search, config.fixed.run
+    devices = config.fixed.run
     # The devices are for the workers, if there are any.
-    strategy = make_strategy("one" if settings.has_workers else devices.strategy, devices.devices)
+    strategy = make_strategy("one" if devices.has_workers else devices.strategy, devices.devices)
     make_deterministic(config.fixed.training.seed)
     folder.mkdir(parents=True, exist_ok=True)
-    with alone_in(folder, lock_of(folder)), contextlib.ExitStack() as stack:
+    with alone_in(folder, lock_of(folder)):
         records = Records(folder, asked(config, inputs))
-        pool: TrialPool | None = None
-        if settings.has_workers:
-            pool = Pool(functools.partial(make_worker, config, records.search), settings.workers, settings.cluster)
-            stack.callback(pool.close)
-        run = Search(config, inputs, records, pool, strategy, started)
+        run = Search(config, inputs, records, strategy, started)
         try:
             return _search(run)
         except KeyboardInterrupt:
@@ -175,7 +168,8 @@ def _run_jobs(run: Search, trials: Sequence[Numbered], deadline: float) -> Itera
     """
     jobs = group_trials(trials, together=run.pool is None)
     if run.pool is not None:
-        for index, result in run.pool.run(jobs, deadline, lambda job: 60 * run.config.search.trial_minutes * len(job)):
+        seconds = 60 * run.config.search.trial_minutes
+        for index, result in run.pool.run(run.make_worker, jobs, deadline, lambda job: seconds * len(job)):
             numbers = [number for number, _ in jobs[index]]
             if isinstance(result, Lost):
                 yield from ((number, failed(result.reason)) for number in numbers)

@@ -12,7 +12,7 @@ from annotated_types import Gt
 
 from app.config import Objective, RunConfig, TrainableLayers, TrainConfig
 from app.errors import UsageError
-from app.fields import Positive, Settings, Text, flag_of, settings
+from app.fields import Positive, Settings, flag_of, settings
 from app.flags import given_flags
 
 if TYPE_CHECKING:
@@ -86,24 +86,12 @@ class SearchConfig(Settings):
     repeats: Positive = 2
     """Further seeds for each finalist, if there are several."""
 
-    workers: Positive | None = None
-    """Processes that run trials, each with its share of the cores, or with a GPU of its own. Default: this process;
-    with --cluster, one for each GPU, or for each machine."""
-
-    cluster: Text | None = None
-    """Ray cluster whose machines run the trials: 'auto' for the one of this machine, or HOST:PORT. Default: none."""
-
     trial_minutes: Annotated[float, Gt(0)] = 60.0
     """Minutes that a trial may take on a worker; one that takes longer is ended and fails."""
 
     rank_backbones: bool = False
     """Instead of searching, rank the pretrained backbones by what a ridge regression gets right on their features:
     those of --backbone, or by default all whose weights are on this machine. Nothing is trained."""
-
-    @property
-    def has_workers(self) -> bool:
-        """True if other processes run the trials."""
-        return self.cluster is not None or (self.workers or 1) > 1
 
 
 @settings
@@ -259,7 +247,7 @@ def _check_run(flags: SearchFlags) -> None:
         )
     if flags.training.precision == "auto":
         raise UsageError("--precision auto is for train.py. All trials of a search need one: name it.")
-    if flags.search.has_workers and (run.strategy not in ("auto", "one") or run.devices is not None):
+    if run.has_workers and (run.strategy not in ("auto", "one") or run.devices is not None):
         raise UsageError("Workers share the devices; leave out --strategy and --devices.")
     if flags.data.val_fraction == 0:
         raise UsageError("A search chooses by the val split: --val-fraction must be above 0.")

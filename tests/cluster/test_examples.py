@@ -50,7 +50,7 @@ def test_the_job_for_kubernetes_gives_flags_that_tune_knows_and_a_token_to_every
     job = yaml.safe_load((REPOSITORY / "examples" / "kuberay_search.yaml").read_text())
     program, *flags = shlex.split(job["spec"]["entrypoint"])[1:]
     assert (REPOSITORY / program).is_file()
-    assert parse_search(flags).search.cluster == "auto"
+    assert parse_search(flags).fixed.run.cluster == "auto"
     cluster = job["spec"]["rayClusterSpec"]
     for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
         (container,) = group["template"]["spec"]["containers"]

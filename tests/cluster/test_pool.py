@@ -24,7 +24,7 @@ from tests.cluster import toys
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
-    pool = Pool(toys.make, 2, None)
+    pool = Pool(2, None)
     yield pool
     children = psutil.Process().children(recursive=True)
     pool.close()
@@ -48,7 +48,7 @@ def two_nodes() -> Iterator:
 
 
 def results(pool: Pool, jobs: list, **settings) -> list:
-    found = dict(pool.run(jobs, **settings))
+    found = dict(pool.run(toys.make, jobs, **settings))
     return [found.get(position) for position in range(len(jobs))]
 
 
@@ -89,9 +89,9 @@ def test_nothing_is_begun_after_the_deadline(pool):
 
 
 def test_without_jobs_nothing_starts():
-    pool = Pool(toys.make, 2, None)
-    assert not list(pool.run([]))
-    assert not pool._options
+    pool = Pool(2, None)
+    assert not list(pool.run(toys.make, []))
+    assert not pool._count
     pool.close()
 
 
@@ -139,9 +139,9 @@ def test_jobs_of_a_machine_that_is_lost_go_to_another(two_nodes):
     program = (
         "from cluster.pool import Pool\n"
         "from tests.cluster import toys\n"
-        f"pool = Pool(toys.make, 2, {nodes.address!r})\n"
-        "print('ready' if dict(pool.run([('process',)] * 2)) else '', flush=True)\n"
-        "print(sorted(dict(pool.run([('sleep', 0.5)] * 12))), flush=True)\n"
+        f"pool = Pool(2, {nodes.address!r})\n"
+        "print('ready' if dict(pool.run(toys.make, [('process',)] * 2)) else '', flush=True)\n"
+        "print(sorted(dict(pool.run(toys.make, [('sleep', 0.5)] * 12))), flush=True)\n"
         "pool.close()\n"
     )
     process = subprocess.Popen(
@@ -179,7 +179,7 @@ def test_without_ray_the_message_says_what_installs_it(monkeypatch):
 
 
 def test_workers_that_cannot_start_end_the_command(monkeypatch):
-    pool = Pool(toys.make, 1, None)
+    pool = Pool(1, None)
     monkeypatch.setattr(pool_module, "START_SECONDS", -1.0)
     with pytest.raises(RunError, match="No worker has started"):
         pool._check_alive()
