@@ -10,13 +10,12 @@ import numpy as np
 
 from app.config import TrainConfig
 from app.errors import UsageError
-from app.terminal import show_stage
 from cluster.pool import Pool
 from data.code_digest import code_digest
 from data.doubts import find_cautions
 from data.kinds import Inputs, Kind, Reader, Shown
 from data.labels import check_class_names, order_classes
-from data.near_duplicates import MOST_COMPARED, Groups, group_near_duplicates
+from data.near_duplicates import Groups, group_near_duplicates
 from data.preflight import Preflight, SetAside, check_examples, reading
 from data.sources import SPLITS, Example, Source, Split, printable
 from data.splits import Splits, assign_splits, check_classes
@@ -210,8 +209,6 @@ def _group(read: Preflight, store: Store, source: Source) -> Groups:
     with store.locked([description]):
         stored = store.load(description)
         if stored is None:
-            if len(signatures) > MOST_COMPARED:
-                show_stage("warning", f"more than {MOST_COMPARED:,} {kind.nouns}: look-alikes are not looked for")
             found = group_near_duplicates(signatures, kind.compared_values)
             stored = Stored(found.numbers, 0.0, {"least_score": found.least_score})
             if store.make_room(found.numbers.nbytes):

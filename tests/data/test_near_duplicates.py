@@ -41,8 +41,8 @@ def compressed(picture: Image.Image) -> Image.Image:
 def across(pixels: np.ndarray, evaluated: np.ndarray, train: np.ndarray) -> list[NearDuplicate]:
     """The pairs of two sides of a data set."""
     looks = looks_of(pixels)
-    least_score = group_near_duplicates(looks[np.concatenate([evaluated, train])], compared_values).least_score
-    return find_near_duplicates(looks, compared_values, evaluated, train, least_score)
+    groups, least_score = group_near_duplicates(looks, compared_values)
+    return find_near_duplicates(looks, compared_values, groups, evaluated, train, least_score)
 
 
 def looks_of(pixels: np.ndarray) -> np.ndarray:
@@ -147,6 +147,24 @@ def test_one_scene_through_and_through_is_one_group():
     assert groups_of_several(pixels) == {tuple(range(300))}
 
 
-def test_too_many_pictures_are_not_compared(monkeypatch):
+def test_of_many_pictures_those_that_look_the_same_are_found(monkeypatch):
+    """As many as are not compared each with each: in blocks, several times."""
+    rng = np.random.default_rng(0)
+    count = 4 * BLOCK
+    looks = rng.integers(0, 256, (count, 16, 16)).astype(np.uint8)
+    twins = np.arange(0, count, 41)
+    looks = np.concatenate([looks, np.clip(looks[twins] + rng.normal(0, 30, (len(twins), 16, 16)), 0, 255)])
+    scores = (compared_values(looks[twins]) * compared_values(looks[count:])).sum(axis=1)
+    assert 0.85 < scores.min() < scores.max() < 0.96
+    exact = group_near_duplicates(looks.astype(np.uint8), compared_values)
     monkeypatch.setattr("data.near_duplicates.MOST_COMPARED", 3)
-    assert groups_of_several(stack([scene(0)] * 4)) == set()
+    found = group_near_duplicates(looks.astype(np.uint8), compared_values)
+    assert found.least_score == exact.least_score
+    np.testing.assert_array_equal(found.numbers, exact.numbers)
+    assert len(np.unique(found.numbers)) == count
+
+
+def test_many_pictures_of_one_scene_are_one_group(monkeypatch):
+    monkeypatch.setattr("data.near_duplicates.MOST_COMPARED", 3)
+    looks = np.repeat(looks_of(stack([scene(0)])), 3 * BLOCK, axis=0)
+    assert set(group_near_duplicates(looks, compared_values).numbers) == {0}

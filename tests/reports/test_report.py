@@ -273,6 +273,7 @@ def test_of_several_labels_the_wrong_one_is_named(tmp_path):
 def test_look_alikes_of_val_are_a_caution_as_well(tmp_path):
     data = make_data(val=8, test=10)
     data.inputs[0][13], data.signatures[13] = data.inputs[0][3], data.signatures[3]
+    data.groups[13] = data.groups[3]
     text = text_of(report(tmp_path, data)[0])
     assert "1 val picture looks the same as a training picture (see below): the epoch was chosen by pictures" in text
     assert json.loads((tmp_path / "report.json").read_text())["val_near_duplicates"] == 1
@@ -281,6 +282,7 @@ def test_look_alikes_of_val_are_a_caution_as_well(tmp_path):
 def test_a_leak_is_shown_and_taken_off(tmp_path):
     data = make_data(test=10)
     data.inputs[0][20], data.signatures[20] = data.inputs[0][3], data.signatures[3]
+    data.groups[20] = data.groups[3]
     page, _ = report(tmp_path, data)
     suspects = pd.read_csv(tmp_path / "suspects.csv")
     assert suspects.loc[suspects["kind"] == "near_duplicate", ["path", "split", "other_path"]].values.tolist() == [
