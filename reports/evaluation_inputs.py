@@ -1,4 +1,4 @@
-"""Pictures to measure a trained model on: its own again, or new ones. Nothing here needs TensorFlow."""
+"""Examples to measure a trained model on: its own again, or new ones. Nothing here needs TensorFlow."""
 
 import os
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ ALL = "all"
 
 
 class EvaluationInputs(NamedTuple):
-    """A run, and pictures to measure it on."""
+    """A run, and examples to measure it on."""
 
     run: TrainedRun
     data: Data
@@ -34,7 +34,7 @@ class EvaluationInputs(NamedTuple):
 def load_evaluation(
     run: TrainedRun, data: str | None, splits: Sequence[Split], cache_dir: Path, *, outside: bool = False
 ) -> EvaluationInputs:
-    """Finds, decodes and splits the pictures.
+    """Finds, reads and splits the examples.
 
     Args:
         run: the run whose model is measured.
@@ -49,7 +49,7 @@ def load_evaluation(
     """
     check_outside(data or run.config.data.data, {"--cache-dir": cache_dir})
     config = run.config.replace(cache_dir=cache_dir, cache_gb=UNLIMITED_GB)
-    source = load_source(data, cache_dir, outside) if data is not None else _own_source(config)
+    source = load_source(data, cache_dir, outside) if data is not None else _own_source(run, config)
     source = source._replace(kind=run.kind)  # whatever its files are called
     check_labels(source, run.class_names, run.task)
     together = data is not None and not splits
@@ -84,12 +84,12 @@ def _is_own(data: str, own: str) -> bool:
     return data == own or (Path(data).exists() and Path(own).exists() and os.path.samefile(data, own))
 
 
-def _own_source(config: TrainConfig) -> Source:
+def _own_source(run: TrainedRun, config: TrainConfig) -> Source:
     is_named = config.data.data == "animals" or config.data.data.startswith("tfds:")
     if not is_named and not Path(config.data.data).exists():
         raise UsageError(
-            f"The pictures of this run, '{config.data.data}', are not found; a relative path starts in the folder "
-            f"where train.py was called. Name them with --data."
+            f"The {run.kind.nouns} of this run, '{config.data.data}', are not found; a relative path starts in the "
+            f"folder where train.py was called. Name them with --data."
         )
     return load_source(config.data.data, config.run.cache_dir, config.data.outside)
 
