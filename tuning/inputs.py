@@ -19,7 +19,7 @@ from training.recipe import choose_size
 from tuning.space import SPACE, TuneConfig
 
 
-def load_search_inputs(config: TuneConfig, pool: Pool | None) -> tuple[Path, list[RunInputs]]:
+def load_search_inputs(config: TuneConfig, pool: Pool | None = None) -> tuple[Path, list[RunInputs]]:
     """Checks everything that can be checked, and decodes and splits the examples.
 
     Args:

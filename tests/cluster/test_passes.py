@@ -154,7 +154,7 @@ def test_a_strategy_of_several_machines_has_workers_of_its_own():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kill", [Kill("data", 3.0), Kill("batch", 5.0), Kill("batch", 15.0), Kill("cluster", 3.0)])
-def test_a_command_that_is_killed_goes_on_and_leaves_no_process(make_folder, tmp_path, kill):
+def test_a_command_that_is_killed_goes_on_and_leaves_no_process(make_folder, tmp_path, monkeypatch, kill):
     folder = make_folder(count=400)
     flags = [
         "--data",
@@ -169,11 +169,15 @@ def test_a_command_that_is_killed_goes_on_and_leaves_no_process(make_folder, tmp
         "32",
     ]
     assert train([*flags, "--cache-dir", tmp_path / "a", "--output", tmp_path / "one"]).status == 0
-    before = set(psutil.pids())
+    monkeypatch.setenv("STARTED_BY", str(tmp_path))
     shared = [*flags, "--workers", "2", "--cache-dir", tmp_path / "b", "--output", tmp_path / "two"]
     assert train(shared, kill).status == -signal.SIGKILL
-    left = [psutil.Process(number) for number in set(psutil.pids()) - before if psutil.pid_exists(number)]
-    _, alive = psutil.wait_procs([each for each in left if "ray" in " ".join(each.cmdline())], timeout=60)
+    left = [
+        each
+        for each in psutil.process_iter(["environ"])
+        if (each.info["environ"] or {}).get("STARTED_BY") == str(tmp_path)
+    ]
+    _, alive = psutil.wait_procs(left, timeout=60)
     assert alive == []
     begun = (tmp_path / "two" / "config.json").exists()
     ended = train(["--resume", tmp_path / "two", "--workers", "2"] if begun else shared)

@@ -19,6 +19,7 @@ from filelock import FileLock
 
 from app.config import TrainConfig
 from app.errors import RunError, UsageError
+from cluster.pool import open_pool
 from models.backbones import find
 from models.freezing import set_trainable
 from models.weights import build_backbone
@@ -52,8 +53,9 @@ def settings(root: Path, tmp_path: Path, name: str = "search", **changes) -> Tun
 
 
 def run(config: TuneConfig) -> Path:
-    folder, inputs = load_search_inputs(config)
-    return search(config, inputs, folder, time.perf_counter())
+    with open_pool(config.fixed.run) as pool:
+        folder, inputs = load_search_inputs(config, pool)
+        return search(config, inputs, folder, time.perf_counter())
 
 
 def trials(folder: Path) -> pd.DataFrame:
