@@ -1,11 +1,12 @@
 #!/bin/bash
-# A search on several machines under Slurm, on a Ray that lives as long as the job. From the folder of the repository, on a
+# A search, or a run, on several machines under Slurm, on a Ray that lives as long as the job. From the folder of the repository, on a
 # login node:
 #
 #   sbatch --nodes 4 examples/slurm_search.sh /shared/runs/search --data /shared/photos --backbone resnet50
 #
-# The first argument is the search folder, the others are flags of tune.py. Submitted again, or requeued by Slurm, the
-# search goes on where it was. All machines need the same path to the repository, its environment, the pictures, the search
+# The first argument is the search folder, the others are flags of tune.py. With HEADSTART_PROGRAM=train.py it is a run, for
+# which the machines read the pictures and compute the frozen layers. Submitted again, or requeued by Slurm, both go on
+# where they were. All machines need the same path to the repository, its environment, the pictures, the search
 # folder and the cache.
 #SBATCH --job-name=headstart-search
 #SBATCH --ntasks-per-node=1
@@ -13,8 +14,12 @@
 #SBATCH --signal=B:TERM@120
 set -euo pipefail
 
-search=$1
+folder=$1
 shift
+flags=(--output "$folder" "$@")
+if [[ -e "$folder/checkpoints/begun.json" ]]; then
+    flags=(--resume "$folder")
+fi
 
 export RAY_AUTH_MODE=token RAY_USAGE_STATS_ENABLED=0
 RAY_AUTH_TOKEN=$(python -c 'import secrets; print(secrets.token_hex(32))')
@@ -33,8 +38,8 @@ if ((${#hosts[@]} > 1)); then
         ray start --address "${hosts[0]}:$port" "${node[@]}" &
 fi
 
-trap 'kill -TERM "$tune"' TERM
+trap 'kill -TERM "$command"' TERM
 srun --nodes 1 --ntasks 1 --overlap -w "${hosts[0]}" \
-    python tune.py --cluster auto --cache-dir "${HEADSTART_CACHE:-cache}" --output "$search" "$@" &
-tune=$!
-wait "$tune"
+    python "${HEADSTART_PROGRAM:-tune.py}" --cluster auto --cache-dir "${HEADSTART_CACHE:-cache}" "${flags[@]}" &
+command=$!
+wait "$command"

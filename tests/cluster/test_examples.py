@@ -23,12 +23,15 @@ SCONTROL = """#!/bin/bash
 
 
 @pytest.mark.slow
-def test_slurm_starts_a_ray_and_searches_on_it(tmp_path):
+@pytest.mark.parametrize("program", ["tune.py", "train.py"])
+def test_slurm_starts_a_ray_and_works_on_it(tmp_path, program):
     draw_photos(tmp_path / "photos", ("cat", "dog"), 12)
     path = path_with(tmp_path, srun=SRUN, scontrol=SCONTROL)
     slurm = {"SLURM_JOB_NODELIST": "node1", "SLURM_CPUS_ON_NODE": "2", "HEADSTART_CACHE": str(tmp_path / "cache")}
     command = ["bash", "examples/slurm_search.sh", str(tmp_path / "search"), "--data", str(tmp_path / "photos")]
-    command += ["--image-size", "32", "--head-epochs", "2", "--trainable-layers", "0", "--max-trials", "3"]
+    command += ["--image-size", "32", "--head-epochs", "2", "--trainable-layers", "0"]
+    command += ["--max-trials", "3"] if program == "tune.py" else []
+    slurm["HEADSTART_PROGRAM"] = program
     process = subprocess.Popen(
         command,
         cwd=REPOSITORY,
@@ -43,7 +46,10 @@ def test_slurm_starts_a_ray_and_searches_on_it(tmp_path):
     finally:
         os.killpg(process.pid, 9)
     assert status == 0, process.stdout.read()
-    assert list(pd.read_csv(tmp_path / "search" / "trials.csv")["status"]) == ["done"] * 3
+    if program == "train.py":
+        assert (tmp_path / "search" / "metrics.json").exists()
+    else:
+        assert list(pd.read_csv(tmp_path / "search" / "trials.csv")["status"]) == ["done"] * 3
 
 
 def test_the_job_for_kubernetes_gives_flags_that_tune_knows_and_a_token_to_every_machine(tmp_path):
