@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING
 from app.cli import run_command
 
 if TYPE_CHECKING:
+    from cluster.pool import Pool
     from tuning.space import TuneConfig
 
 
 def main() -> None:
     """Parses the flags, checks and decodes the data, and only then loads TensorFlow and searches."""
     started = time.perf_counter()
+    from cluster.pool import open_pool
     from tuning.space import parse_search
 
     config = parse_search()
-    (_rank if config.search.rank_backbones else _search)(config, started)
+    with open_pool(config.fixed.run) as pool:
+        (_rank if config.search.rank_backbones else _search)(config, pool, started)
 
 
-def _rank(config: "TuneConfig", started: float) -> None:
+def _rank(config: "TuneConfig", pool: "Pool | None", started: float) -> None:
     from app.terminal import import_tensorflow
     from tuning.inputs import load_candidates
 
@@ -31,20 +34,18 @@ def _rank(config: "TuneConfig", started: float) -> None:
     import_tensorflow()
     from tuning.ranking import rank
 
-    rank(config, candidates, folder, started)
+    rank(config, candidates, folder, started, pool)
 
 
-def _search(config: "TuneConfig", started: float) -> None:
+def _search(config: "TuneConfig", pool: "Pool | None", started: float) -> None:
     from app.terminal import import_tensorflow
-    from cluster.pool import open_pool
     from tuning.inputs import load_search_inputs
 
-    with open_pool(config.fixed.run) as pool:
-        folder, inputs = load_search_inputs(config, pool)
-        import_tensorflow()
-        from tuning.search import search
+    folder, inputs = load_search_inputs(config, pool)
+    import_tensorflow()
+    from tuning.search import search
 
-        search(config, inputs, folder, started)
+    search(config, inputs, folder, started)
 
 
 if __name__ == "__main__":

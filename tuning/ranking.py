@@ -23,6 +23,7 @@ from app.config import TrainConfig
 from app.errors import RunError, UsageError
 from app.fields import flag_of
 from app.terminal import console, make_table, progress_bar, show_stage
+from cluster.pool import Pool
 from data.store import open_store
 from devices.precision import choose_precision
 from devices.strategy import make_strategy
@@ -68,7 +69,9 @@ class Ranked(NamedTuple):
     """Published accuracy, fraction; None where there is none."""
 
 
-def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, started: float) -> Path:
+def rank(
+    config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, started: float, pool: Pool | None = None
+) -> Path:
     """Scores backbones on the val split, and writes a table and a figure, the best first.
 
     Args:
@@ -76,6 +79,7 @@ def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, st
         candidates: settings of each backbone, those of one image size together.
         folder: where `ranking.csv` is written; it is returned.
         started: value of `time.perf_counter` when the command began.
+        pool: workers that share the work; None if there are none.
 
     Raises:
         UsageError: the examples cannot be used.
@@ -87,7 +91,7 @@ def rank(config: TuneConfig, candidates: Sequence[TrainConfig], folder: Path, st
     for candidate in candidates:
         if inputs is None or inputs.config.data.chosen_size != candidate.data.chosen_size:
             inputs = None  # its memory is freed before other examples are decoded
-            inputs = load_inputs(candidate)
+            inputs = load_inputs(candidate, pool)
             check_val_split(inputs.data)
         try:
             rows.append(_score(inputs._replace(config=candidate, backbone=find(candidate.model.backbone)), strategy))

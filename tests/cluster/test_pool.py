@@ -17,7 +17,7 @@ import pytest
 
 from app.errors import RunError, UsageError
 from cluster import pool as pool_module
-from cluster.connection import LOCAL_SETTINGS, RAY_SETTINGS, check_ray, divide
+from cluster.connection import check_ray, divide
 from cluster.pool import ATTEMPTS, Lost, Pool
 from tests.cluster import toys
 
@@ -30,21 +30,6 @@ def pool() -> Iterator[Pool]:
     pool.close()
     _, alive = psutil.wait_procs(children, timeout=30)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
-
-
-@pytest.fixture
-def two_nodes() -> Iterator:
-    """A Ray cluster of two nodes with a core each, beside a head without any, and its address."""
-    os.environ.update(RAY_SETTINGS | LOCAL_SETTINGS)
-    os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
-    from ray.cluster_utils import Cluster
-
-    settings = {"object_store_memory": 2**27, "include_dashboard": False}
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **settings})
-    try:
-        yield nodes, [nodes.add_node(num_cpus=1, object_store_memory=2**27) for _ in range(2)]
-    finally:
-        nodes.shutdown()
 
 
 def results(pool: Pool, jobs: list, **settings) -> list:

@@ -11,6 +11,7 @@ from PIL import Image
 from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import console
+from cluster.pool import open_pool
 from data.store import Store
 from models.backbones import find
 from models.classifier import build_classifier
@@ -115,8 +116,9 @@ def no_downloads(monkeypatch, tmp_path):
 
 
 def run(config):
-    folder, candidates = load_candidates(config)
-    return rank(config, candidates, folder, time.perf_counter())
+    with open_pool(config.fixed.run) as pool:
+        folder, candidates = load_candidates(config)
+        return rank(config, candidates, folder, time.perf_counter(), pool)
 
 
 @pytest.mark.usefixtures("no_downloads")
@@ -155,6 +157,16 @@ def test_the_same_command_again_takes_all_from_the_store_and_ranks_the_same(conf
     assert len(Store(config.fixed.run.cache_dir / "store", 10**9).entries()) == len(entries)
     assert len([entry for entry in entries if entry.title.endswith("pooling")]) == 1
     pd.testing.assert_frame_equal(first.drop(columns="pictures_per_second"), second.drop(columns="pictures_per_second"))
+
+
+@pytest.mark.usefixtures("no_downloads")
+def test_workers_rank_as_one_process_does(config, tmp_path, capsys):
+    alone = pd.read_csv(run(config) / "ranking.csv")
+    assert "2 workers" not in capsys.readouterr().out
+    shared = run(config.replace(workers=2, cache_dir=tmp_path / "other", output=tmp_path / "shared"))
+    assert "2 workers" in capsys.readouterr().out
+    names = ["backbone", "ridge_accuracy", "ridge_low", "ridge_high"]
+    pd.testing.assert_frame_equal(pd.read_csv(shared / "ranking.csv")[names], alone[names], check_exact=True)
 
 
 @pytest.mark.usefixtures("no_downloads")
