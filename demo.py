@@ -50,6 +50,10 @@ def main() -> None:
     from inference.web_server import open_port
 
     network, run = flags.find_network(flags.run)
+    if network.kind.name != "image":
+        raise UsageError(
+            f"demo.py shows pictures only; '{flags.run}' learnt from {network.kind.nouns}. Use predict.py."
+        )
     listener = open_port(flags.port)
     examples = find_examples(run, EXAMPLES, flags.cache_dir) if run else []
     name = str(flags.backbone) if flags.run is None else flags.run.resolve().name

@@ -1,4 +1,4 @@
-"""Predicts what pictures show: `predict.py runs/NAME photos`, `predict.py --backbone resnet50 photo.jpg`."""
+"""Predicts classes of new examples: `predict.py runs/NAME photos`, `predict.py --backbone resnet50 photo.jpg`."""
 
 import app.oldest_python  # noqa: F401
 
@@ -14,22 +14,23 @@ from inference.flags import AskFlags
 
 @settings
 class PredictFlags(AskFlags):
-    """Predict what pictures show, by a trained model (RUN PATH...) or by a pretrained network (--backbone NAME
+    """Predict the classes of examples, by a trained model (RUN PATH...) or by a pretrained network (--backbone NAME
     PATH...), which knows the 1000 classes of ImageNet."""
 
     places: Annotated[tuple[Text, ...], Positional("[RUN] PATH...")] = ()
-    """RUN: a run folder, or a search folder, whose best run is taken. PATH: pictures, folders, or patterns in quotes
-    such as 'photos/*.jpg'."""
+    """RUN: a run folder, or a search folder, whose best run is taken. PATH: files, folders, patterns in quotes such as
+    'photos/*.jpg', or a .csv file with a column path."""
 
     csv: Path | None = None
     """Write every answer to this file: path, predicted, probability, status, reason, probability of each class.
     Ctrl-C keeps the rows so far. Default: no file."""
 
     top: Positive = 3
-    """Classes that the terminal shows for each picture."""
+    """Classes that the terminal shows for each example."""
 
     outside: bool = False
-    """Follow links that lead out of a folder of pictures. Default: they are listed as unreadable."""
+    """Follow links that lead out of a folder, and paths out of that of a .csv file. Default: links are listed as
+    unreadable, paths refused."""
 
     def __post_init__(self):
         super().__post_init__()

@@ -122,7 +122,7 @@ def _read_rows(path: Path, labelled: bool) -> list[Row]:
     except FileNotFoundError:
         raise UsageError(f"--data names '{path}', and there is no such file.") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--data must be a CSV file in UTF-8; '{path}' cannot be read: {error}.") from None
+        raise UsageError(f"'{path}' must be a CSV file in UTF-8; it cannot be read: {error}.") from None
     return [row for row in found if any(row[1:])]
 
 

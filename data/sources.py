@@ -34,7 +34,10 @@ SOURCES = {
     "FILE.csv": "data.csv_table",
     "FOLDER": "data.folder",
 }
-"""Values of `--data`, and modules with `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`."""
+"""Values of `--data`, and modules with `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`.
+
+Those whose value is a name and no path say `IS_NAME = True`.
+"""
 ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 LINK_OUT = "a link out of the folder, which --outside would follow"
 
@@ -102,6 +105,12 @@ def load_source(data: str, cache_dir: Path, outside: bool = False) -> Source:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         problem = f"and there is no such file or folder.{did_you_mean(path.name, ['animals', *siblings])}"
     raise UsageError(f"--data must be 'animals', a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}")
+
+
+def is_name(data: str) -> bool:
+    """Says whether `--data` is a name that a source knows, and no path."""
+    modules = map(importlib.import_module, SOURCES.values())
+    return any(module.accepts(data) for module in modules if getattr(module, "IS_NAME", False))
 
 
 def is_within(path: Path | str, real_folder: str) -> bool:

@@ -21,6 +21,7 @@ from data import folder
 from data.sources import SPLIT_FOLDERS, Source
 from data.unpack import folder_names, unpack_once, write_picture
 
+IS_NAME = True
 STALL_SECONDS = 10.0
 """Seconds that a download may stand still before it is tried again."""
 RETRIES = 3

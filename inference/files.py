@@ -1,4 +1,4 @@
-"""Finds picture files, and reads any number of them as a stream, a few batches ahead of the computation."""
+"""Finds files of examples, and reads any number of them as a stream, a few batches ahead of the computation."""
 
 import contextlib
 import glob
@@ -14,6 +14,7 @@ import numpy as np
 from joblib import cpu_count
 
 from app.errors import UsageError, did_you_mean
+from data import csv_table
 from data.content import UnreadableError, content_of
 from data.folder import files_below, is_leftover
 from data.kinds import Content, Inputs, Reader
@@ -30,7 +31,7 @@ class FoundFile(NamedTuple):
 
     path: Path
     reason: str | None = None
-    """Why it holds no picture; None as long as it may hold one."""
+    """Why it holds no example; None as long as it may hold one."""
     within: Path | None = None
     """Folder, named without links, that a link may not lead out of; None where the user named the file itself."""
     content: bytes | None = None
@@ -54,22 +55,23 @@ def find_files(places: Sequence[str], outside: bool = False) -> list[FoundFile]:
     """Finds files.
 
     Args:
-        places: files, folders (all their files but leftovers), and patterns such as 'photos/*.jpg'.
-        outside: whether links out of a folder are followed.
+        places: files, folders (all their files but leftovers), patterns such as 'photos/*.jpg', and CSV files with a
+            column `path`.
+        outside: whether paths and links out of a folder are followed.
 
     Returns:
         Every file once; a place without files is listed with the reason.
 
     Raises:
-        UsageError: there is no file at all.
+        UsageError: there is no file at all, or a CSV file names none.
     """
-    found = {os.path.abspath(file.path): file for place in places for file in _files_at(place, outside)}
+    found = {os.path.abspath(file.path): file for place in places for file in _files_of(place, outside)}
     files = list(found.values())
     if all(file.reason for file in files):
         path, reason = files[0].path, files[0].reason
         siblings = [entry.name for entry in os.scandir(path.parent)] if path.parent.is_dir() else []
         hint = "" if path.exists() else did_you_mean(path.name, siblings)
-        raise UsageError(f"Pictures are named as files, folders or patterns; '{path}': {reason}.{hint}")
+        raise UsageError(f"Files are named by their paths, folders, patterns or a .csv file; '{path}': {reason}.{hint}")
     return files
 
 
@@ -114,6 +116,15 @@ def map_ahead(compute: Callable[[Item], Made], items: Iterable[Item], threads: i
                 yield waiting.popleft().result()
         finally:
             workers.shutdown(cancel_futures=True)
+
+
+def _files_of(place: str, outside: bool) -> list[FoundFile]:
+    if not (csv_table.accepts(place) and os.path.exists(place)):
+        return _files_at(place, outside)
+    source = csv_table.load(place, Path(), outside, labelled=False)
+    within = None if outside else Path(os.path.realpath(source.root))
+    found = [FoundFile(example.path, None, within, example.content) for example in source.examples]
+    return found + [FoundFile(*item) for item in source.set_aside]
 
 
 def _files_at(place: str, outside: bool) -> list[FoundFile]:

@@ -1,4 +1,4 @@
-"""Records of a run: measured figures, and the pictures it measured itself on. Needs no TensorFlow."""
+"""Records of a run: measured figures, and the examples it measured itself on. Needs no TensorFlow."""
 
 import os
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from inference.load import METRICS_FILE, TrainedRun
 
 PREDICTIONS_FILE = "predictions.csv"
 LEARNT_FROM_FILE = "learnt_from.txt"
-"""File with the SHA-256 of each training picture, one a line."""
+"""File with the SHA-256 of each training example, one a line."""
 MOST_DIGEST_BYTES = 100
 """Longest line of it that is read; a run folder may come from anyone."""
 READ_AT_ONCE = 32
@@ -89,11 +89,11 @@ def check_accuracy(metrics: dict[str, Any], required: float | None) -> None:
 
 
 def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Path) -> Sample:
-    """Reads at most `most` pictures to compare on: the given files, folders and patterns, or those that the run
+    """Reads at most `most` examples to compare on: the given files, folders and patterns, or those that the run
     measured itself on.
 
     Raises:
-        UsageError: no picture is there or can be read.
+        UsageError: no example is there or can be read.
     """
     files = [file for file in find_files(given) if not file.reason] if given else _measured_files(run, cache_dir)
     if not files:
@@ -134,7 +134,7 @@ def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
 
 
 def count_copies(folder: Path, digests: Sequence[str]) -> int | None:
-    """Counts the pictures that are copies of those a run learnt from, by the SHA-256 of their files.
+    """Counts the examples that are copies of those a run learnt from, by the SHA-256 of their files.
 
     Returns None if the run is too old to have kept these.
     """
@@ -177,7 +177,7 @@ def _check_metrics(metrics: Any) -> None:
         raise ValueError("no object")
     counts = metrics.get("data", {})
     if not isinstance(counts, dict) or not all(is_number(counts.get(split, 0)) for split in SPLITS):
-        raise ValueError("data has no numbers of pictures")
+        raise ValueError("data has no numbers of examples")
     for split in SPLITS:
         figures = metrics.get(split)
         if figures is None:

@@ -29,7 +29,7 @@ def evaluate(
     """Measures a model and prints its metrics.
 
     Args:
-        inputs: the run and the pictures.
+        inputs: the run and the examples.
         json_file: file for the metrics; None writes none.
         csv_file: file for the single predictions, as in a run's `predictions.csv`; None writes none.
 
@@ -43,7 +43,7 @@ def evaluate(
     }
     console.print(results_table(measured, inputs.data.kind.nouns))
     table = predictions_table(data, outputs)
-    changes = "all pictures are new" if ALL in data.splits else picture_changes(run.folder, table)
+    changes = f"all {run.kind.nouns} are new" if ALL in data.splits else example_changes(run, table)
     if inputs.own and changes:
         show_stage("changed", f"{changes} since the run; the model may have been trained on the new ones")
     if inputs.own or not changes:
@@ -58,17 +58,17 @@ def evaluate(
     return measured
 
 
-def picture_changes(folder: Path, table: pd.DataFrame) -> str:
-    """Counts the differences between pictures and those that a run measured itself on.
+def example_changes(run: TrainedRun, table: pd.DataFrame) -> str:
+    """Counts the differences between examples and those that a run measured itself on.
 
     Args:
-        folder: the run folder.
+        run: the run; its kind has the words.
         table: from `predictions_table`; splits that the run did not measure are left out.
 
     Returns:
         A text like '2 pictures are new, 1 picture is gone'; empty if all have the same path and label.
     """
-    recorded = read_predictions(folder)
+    recorded = read_predictions(run.folder)
     measured = recorded[recorded["split"].isin(table["split"].unique())]
     known = table["split"].isin(recorded["split"].unique())
     now, then = _labels(table[known]), _labels(measured)
@@ -77,8 +77,8 @@ def picture_changes(folder: Path, table: pd.DataFrame) -> str:
         "gone": len(then.keys() - now.keys()),
         "labelled otherwise": sum(now[place] != then[place] for place in now.keys() & then.keys()),
     }
-    texts = [f"{counted(count, 'picture is', 'pictures are')} {what}" for what, count in counts.items() if count]
-    return ", ".join(texts)
+    words = f"{run.kind.noun} is", f"{run.kind.nouns} are"
+    return ", ".join(f"{counted(count, *words)} {what}" for what, count in counts.items() if count)
 
 
 def _labels(table: pd.DataFrame) -> dict[tuple[str, str], str]:

@@ -11,14 +11,14 @@ from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.folder import check_outside
 from data.labels import check_labels
 from data.prepare import Data, prepare_to_evaluate
-from data.sources import SPLITS, Source, Split, load_source
+from data.sources import SPLITS, Source, Split, is_name, load_source
 from inference.load import TrainedRun
 from inference.run_record import count_copies
 
 UNLIMITED_GB = 1e9
 """Limit of the cache, GB: a limit of its own would delete what training keeps."""
 ALL = "all"
-"""Name in place of a split, where all pictures are measured together."""
+"""Name in place of a split, where all examples are measured together."""
 
 
 class EvaluationInputs(NamedTuple):
@@ -28,7 +28,7 @@ class EvaluationInputs(NamedTuple):
     data: Data
     """Its `splits` are those that are measured."""
     own: bool
-    """Whether the pictures are meant to be those of the run."""
+    """Whether the examples are meant to be those of the run."""
 
 
 def load_evaluation(
@@ -38,14 +38,14 @@ def load_evaluation(
 
     Args:
         run: the run whose model is measured.
-        data: new pictures with labels; None for those of the run.
-        splits: splits to measure; new pictures are then split as `train.py` would. Without any, val and test of the
-            run's own pictures, or all new pictures together.
-        cache_dir: folder for decoded pictures and unpacked data.
-        outside: whether new pictures may be outside the folder of `data`; for those of the run, its own setting holds.
+        data: new examples with labels; None for those of the run.
+        splits: splits to measure; new examples are then split as `train.py` would. Without any, val and test of the
+            run's own examples, or all new examples together.
+        cache_dir: folder for what is read and unpacked data.
+        outside: whether new examples may be outside the folder of `data`; for those of the run, its own setting holds.
 
     Raises:
-        UsageError: the pictures are not there, too few, or of classes that the model does not know.
+        UsageError: the examples are not there, too few, or of classes that the model does not know.
     """
     check_outside(data or run.config.data.data, {"--cache-dir": cache_dir})
     config = run.config.replace(cache_dir=cache_dir, cache_gb=UNLIMITED_GB)
@@ -80,13 +80,12 @@ def load_evaluation(
 
 
 def _is_own(data: str, own: str) -> bool:
-    """Returns whether --data names the run's own pictures."""
+    """Returns whether --data names the run's own examples."""
     return data == own or (Path(data).exists() and Path(own).exists() and os.path.samefile(data, own))
 
 
 def _own_source(run: TrainedRun, config: TrainConfig) -> Source:
-    is_named = config.data.data == "animals" or config.data.data.startswith("tfds:")
-    if not is_named and not Path(config.data.data).exists():
+    if not is_name(config.data.data) and not Path(config.data.data).exists():
         raise UsageError(
             f"The {run.kind.nouns} of this run, '{config.data.data}', are not found; a relative path starts in the "
             f"folder where train.py was called. Name them with --data."
@@ -96,7 +95,7 @@ def _own_source(run: TrainedRun, config: TrainConfig) -> Source:
 
 def _has_splits(source: Source, splits: Sequence[Split]) -> bool:
     """Returns whether the source itself has all these splits; its train split may still be divided."""
-    made = {picture.split for picture in source.examples} - {"train"}
+    made = {example.split for example in source.examples} - {"train"}
     return bool(splits) and set(splits) <= made
 
 

@@ -58,7 +58,6 @@ NAMES = {
     "data.kinds": ("KINDS", "Kind", "Reader"),
     "data.unpack": ("unpack_once", "write_picture", "folder_names"),
     "data.sources": ("SOURCES", "load_source"),
-    "reports.evaluation_inputs": ("_own_source",),
     "reports.sections": ("Facts", "SECTIONS", "ABOUT_RUN"),
     "app.config": ("ModelConfig", "TrainingConfig"),
     "models.heads": ("build_head",),

@@ -12,6 +12,7 @@ from data import folder
 from data.sources import Source
 from data.unpack import unpack_once, write_picture
 
+IS_NAME = True
 CLASS_NAMES = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from app.errors import UsageError
 from data import csv_table, tfds
 from data.images.decode import read_picture
-from data.sources import SOURCES, load_source, natural_order
+from data.sources import SOURCES, is_name, load_source, natural_order
 from tests.conftest import make_picture
 
 
@@ -198,3 +198,11 @@ def test_a_table_without_labels_names_examples_to_predict(make_folder, tmp_path)
     assert len(csv_table.load(str(path), tmp_path, labelled=False).examples) == 2
     with pytest.raises(UsageError, match=r"Line 2 of '.*' has no label"):
         csv_table.load(str(path), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [("animals", True), ("tfds:tf_flowers", True), ("rows.csv", False), (".", False), ("nowhere", False)],
+)
+def test_only_sources_that_look_for_no_file_are_names(data, expected):
+    assert is_name(data) == expected

@@ -249,8 +249,8 @@ def test_a_cut_that_the_model_does_not_have_is_refused(run):
     [
         ({"test": {"n": 5}}, "test has no n, accuracy, macro_f1, log_loss, ece"),
         ({"test": [1]}, "test has no n, accuracy"),
-        ({"data": {"train": "9"}}, "data has no numbers of pictures"),
-        ({"data": 3}, "data has no numbers of pictures"),
+        ({"data": {"train": "9"}}, "data has no numbers of examples"),
+        ({"data": 3}, "data has no numbers of examples"),
     ],
 )
 def test_figures_of_the_wrong_kind_are_explained(run, change, message):

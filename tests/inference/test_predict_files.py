@@ -118,6 +118,19 @@ def test_patterns_folders_and_files_are_found_once_in_natural_order(tmp_path, mo
     ]
 
 
+def test_a_table_names_files_and_leads_out_of_its_folder_only_if_asked(tmp_path):
+    (tmp_path / "tables").mkdir()
+    table = tmp_path / "tables" / "asked.csv"
+    table.write_text("note,path\nfirst,b.png\n,deep/a.png\n")
+    found = find_files([str(table)])
+    assert [file.path for file in found] == [table.parent / "b.png", table.parent / "deep" / "a.png"]
+    assert {file.within for file in found} == {table.parent.resolve()}
+    table.write_text("path\n../a.png\n")
+    with pytest.raises(UsageError, match=r"Line 2 of .* outside the folder of that file"):
+        find_files([str(table)])
+    assert [file.within for file in find_files([str(table)], outside=True)] == [None]
+
+
 def make_links(root: Path) -> Path:
     """A folder with links of every kind, and pictures elsewhere."""
     (root / "photos" / "deep").mkdir(parents=True)

@@ -14,7 +14,7 @@ from app.cli import run_command
 from app.config import TrainConfig
 from app.errors import UsageError
 from inference.load import read_run
-from reports.evaluation import picture_changes
+from reports.evaluation import example_changes
 from reports.evaluation_inputs import load_evaluation
 from tasks.metrics import METRICS, Metric
 from tests.conftest import COLOURS, make_picture
@@ -211,12 +211,13 @@ def test_any_figure_that_differs_is_named(copied_run, run_evaluate):
 
 def test_changes_are_counted(binary_run):
     table = pd.read_csv(binary_run / "predictions.csv", keep_default_na=False)
-    assert picture_changes(binary_run, table) == ""
+    assert example_changes(read_run(binary_run), table) == ""
     changed = table.copy()
     changed.loc[0, "path"] = "cat/other.jpg"
     changed.loc[1, "label"] = "puma"
     assert (
-        picture_changes(binary_run, changed) == "1 picture is new, 1 picture is gone, 1 picture is labelled otherwise"
+        example_changes(read_run(binary_run), changed)
+        == "1 picture is new, 1 picture is gone, 1 picture is labelled otherwise"
     )
 
 

@@ -1,12 +1,17 @@
 """A kind of input of one's own goes from training to exports by lines in tables: nothing else knows pictures."""
 
 import json
+import sys
 from pathlib import Path
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
+import demo
+import predict
+from app.cli import run_command
 from app.config import TrainConfig
 from data import sources
 from data.kinds import KINDS, Baseline, find_kind
@@ -65,7 +70,24 @@ def rows(monkeypatch):
     find_kind.cache_clear()
 
 
-def test_rows_without_files_are_trained_on_evaluated_reported_and_exported(rows, tmp_path, capsys):
+def ask_from_the_command_line(run: Path, folder: Path, monkeypatch) -> None:
+    """Asks predict.py about the files of a table, one of them damaged, and demo.py for its page."""
+    (folder / "1.numbers").write_text("1,2,3")
+    (folder / "2.numbers").write_text("1,2")
+    (folder / "asked.csv").write_text("path\n1.numbers\n2.numbers\n")
+    answers = folder / "answers.csv"
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(run), str(folder / "asked.csv"), "--csv", str(answers)])
+    run_command(predict.main)
+    table = pd.read_csv(answers)
+    assert table["status"].tolist() == ["answered", "unreadable"]
+    assert table["reason"][1] == "2 numbers, not 3"
+    monkeypatch.setattr(sys, "argv", ["demo.py", str(run)])
+    with pytest.raises(SystemExit) as end:
+        run_command(demo.main)
+    assert end.value.code == 2
+
+
+def test_rows_without_files_are_trained_on_evaluated_reported_and_exported(rows, tmp_path, monkeypatch, capsys):
     (tmp_path / "made.rows").touch()
     places = {"data": str(tmp_path / "made.rows"), "cache_dir": tmp_path / "cache", "output": tmp_path / "run"}
     config = TrainConfig.of(**places, backbone="dense8", weights="none", fine_tune_epochs=2)
@@ -78,6 +100,8 @@ def test_rows_without_files_are_trained_on_evaluated_reported_and_exported(rows,
     inputs = load_evaluation(run, None, (), tmp_path / "cache")
     assert evaluate(inputs)["test"]["accuracy"] == read_metrics(run)["test"]["accuracy"]
     assert "identical to metrics.json" in capsys.readouterr().out
+    ask_from_the_command_line(run.folder, tmp_path, monkeypatch)
+    assert "demo.py shows pictures only" in capsys.readouterr().err
     sample = read_sample(run, (), 20, tmp_path / "cache")
     assert sample.inputs[0].shape == (20, WIDTH)
     folders = {name: tmp_path / name for name in ("saved_model", "onnx")}
