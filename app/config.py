@@ -20,6 +20,7 @@ Resize = Literal["crop", "pad", "stretch"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion"]
 Strategy = Literal["auto", "one", "mirrored", "multiworker", "tpu"]
 Augment = Literal["views", "fresh", "none"]
+HeadSolver = Literal["lbfgs", "optimizer"]
 TrainableLayers = Natural | Literal["all"]
 """Number of the backbone's last layers that learn."""
 Objective = Literal["val_accuracy", "val_loss"]
@@ -96,8 +97,14 @@ class ModelConfig(Settings):
 class TrainingConfig(Settings):
     """Training of the network."""
 
+    head_solver: HeadSolver | None = None
+    """Way in which the head learns on the frozen backbone: 'lbfgs' solves a regularised regression on its features, in
+    seconds and without a learning rate; 'optimizer' trains it for --head-epochs. Default: 'optimizer' where
+    --head-units, --head-epochs, --learning-rate or --augment fresh are given, else 'lbfgs'."""
+
     head_epochs: Natural | None = None
-    """Maximum epochs of training the head on the frozen backbone. Default: those of 4,500 steps, between 8 and 60."""
+    """Maximum epochs of training the head on the frozen backbone. Default: those of 4,500 steps, between 8 and 60; 0
+    where it is solved."""
 
     fine_tune_epochs: Natural | None = None
     """Maximum epochs of fine-tuning the unfrozen layers after that. Default: 2; 0 with fewer than 1,000 training

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+from numpy.typing import ArrayLike
 
 from devices.precision import OUTPUT_LAYER
 from tasks.table import Task
@@ -46,6 +47,16 @@ def build_head(
         )
     )
     return keras.Sequential(layers, name="head")
+
+
+def is_linear(head: keras.Sequential) -> bool:
+    """Whether only the output layer of a head has weights, so that it is a regression on the features."""
+    return all(layer.name == OUTPUT_LAYER or not layer.weights for layer in head.layers)
+
+
+def set_output(head: keras.Sequential, kernel: ArrayLike, bias: ArrayLike) -> None:
+    """Gives the output layer its weights."""
+    head.get_layer(OUTPUT_LAYER).set_weights([np.asarray(kernel, np.float32), np.asarray(bias, np.float32)])
 
 
 def calibrate_head(head: keras.Sequential, temperature: float) -> None:

@@ -25,7 +25,7 @@ def choose_cuts(classifier: Classifier, plan: Plan) -> dict[Phase, Cut]:
     if plan.fine_tunes:
         check_learns(classifier, plan.trainable_layers, plan.config.model.backbone)
     trainable_layers: dict[Phase, TrainableLayers] = {}
-    if plan.head_epochs and plan.augment != "fresh":
+    if plan.has_head_phase and plan.augment != "fresh":
         trainable_layers["head"] = 0
     if plan.fine_tunes and plan.fine_tune_augment != "fresh":
         trainable_layers["fine_tune"] = plan.trainable_layers

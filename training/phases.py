@@ -6,18 +6,22 @@ A head of random weights would send large, meaningless gradients into the pretra
 
 from collections.abc import Callable, Sequence
 
+import keras
+
 from app.errors import RunError
 from app.interrupts import put_off
 from app.terminal import counted, progress_bar, show_stage
 from devices.precision import learning_precision
-from devices.replicas import check_alike, is_chief
+from devices.replicas import check_alike, chief_decides, is_chief
 from models.freezing import set_trainable
+from models.heads import set_output
 from reports import plots, writer
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of
 from training.frozen import PhaseInputs, examples, features_sample, whole_network
 from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState
+from training.linear_head import STRENGTHS, solve
 from training.memory import warn_of_memory
 from training.optimizers import layer_decay_factors
 from training.range_test import STEPS, choose_rate, range_test
@@ -65,7 +69,7 @@ def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
 
 
 def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
-    """Trains the new head on the frozen backbone, or what a checkpoint leaves of that.
+    """Solves or trains the new head on the frozen backbone, or what a checkpoint leaves of that.
 
     Args:
         run: whose head learns.
@@ -75,10 +79,31 @@ def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
         RunError: it diverges before anything is learnt.
         BatchTooLargeError: a step needs more memory than there is.
     """
-    if run.plan.head_epochs == 0:
-        return
-    with run.clock.timed("head"):
-        _train_phase(run, "head", inputs, epochs=run.plan.head_epochs, learning_rate=run.plan.learning_rate)
+    if run.plan.head_solver == "lbfgs":
+        with run.clock.timed("head"):
+            _solve_head(run, inputs["head"])
+    elif run.plan.head_epochs:
+        with run.clock.timed("head"):
+            _train_phase(run, "head", inputs, epochs=run.plan.head_epochs, learning_rate=run.plan.learning_rate)
+
+
+def _solve_head(run: Run, inputs: PhaseInputs) -> None:
+    """Solves the head, or takes its solution from a checkpoint; it counts as one epoch."""
+    path = checkpoints_of(run.folder) / "head.npz"
+    begun = checkpoint.load(path)
+    if begun is not None:
+        _take_over(run, begun)
+        assign(inputs.model.variables, begun.state.arrays["model"])
+        return _show_phase("head", PhaseResult(begun.state.epochs, 1))
+    class_weights = run.config.training.class_weights
+    train = examples(run.data, "train", inputs.train, class_weights)
+    val = examples(run.data, "val", [inputs.evaluated["val"]], class_weights) if len(run.data.splits["val"]) else None
+    with progress_bar("head", len(STRENGTHS)) as advance:
+        solution = chief_decides(run.strategy, lambda: solve(train, val, run.data.task, advance))
+    set_output(run.classifier.head, solution.kernel, solution.bias)
+    epoch = EpochResult("head", 1, 0.0, *solution.train, *(solution.val or (None, None)))
+    _record_epochs(run, [epoch])
+    _save_ended(run, checkpoint.Saver(path, 0), "head", inputs.model, PhaseResult([epoch], 1))
 
 
 def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
@@ -139,7 +164,12 @@ def _train_phase(
         result = _learn(run, phase, learner, chosen, state, saver, epochs=epochs, learning_rate=learning_rate)
     except DivergedError as error:
         result = _best_before(run, phase, error)
-    arrays = {"model": [variable.numpy() for variable in chosen.model.variables]}
+    _save_ended(run, saver, phase, chosen.model, result)
+
+
+def _save_ended(run: Run, saver: checkpoint.Saver, phase: Phase, model: keras.Model, result: PhaseResult) -> None:
+    """Saves and shows what a phase has come to."""
+    arrays = {"model": [variable.numpy() for variable in model.variables]}
     ended = PhaseState(result.epochs, 0, result.best_epoch, None, arrays)
     if is_chief(run.strategy):
         saver.save(Checkpoint(True, run.clock.seconds(), ended))
@@ -216,6 +246,8 @@ def _record_epochs(run: Run, results: Sequence[EpochResult]) -> None:
 
 
 def _show_phase(phase: Phase, result: PhaseResult) -> None:
+    if result.epochs and result.epochs[0].learning_rate == 0.0:
+        return show_stage(_title(phase), f"solved: {_epoch_text(result.epochs[0])}")
     kept = "none better than the start, which is kept"
     if result.best_epoch > 0:
         kept = f"epoch {result.best_epoch} kept: {_epoch_text(result.epochs[result.best_epoch - 1])}"

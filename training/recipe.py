@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from app.config import Augment, Optimizer, TrainableLayers, TrainConfig
+from app.config import Augment, HeadSolver, Optimizer, TrainableLayers, TrainConfig
 from app.errors import UsageError
 from app.terminal import show_stage
 from models.backbones import Backbone
@@ -65,6 +65,7 @@ class Plan(NamedTuple):
     config: TrainConfig
     """With every decision filled in."""
     trainable_layers: TrainableLayers
+    head_solver: HeadSolver
     head_epochs: int
     fine_tune_epochs: int
     fine_tune_learning_rate: float
@@ -75,7 +76,8 @@ class Plan(NamedTuple):
     fine_tune_augment: Augment
     """Augmentation of the fine-tuning phase; as `augment` until `choose_fine_tune_augment`."""
     learning_rate: float
-    """Learning rate of the head phase; NaN until `choose_head_learning_rate`, as it depends on the features."""
+    """Learning rate of the head phase; NaN until `choose_head_learning_rate`, as it depends on the features, and where
+    the head is solved."""
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
@@ -89,6 +91,11 @@ class Plan(NamedTuple):
     def replace(self, **values: Any) -> Self:
         """Makes a plan with other settings."""
         return self.of(self.config.replace(**values))
+
+    @property
+    def has_head_phase(self) -> bool:
+        """True if the head learns before fine-tuning."""
+        return self.head_solver == "lbfgs" or self.head_epochs > 0
 
     @property
     def fine_tunes(self) -> bool:
@@ -116,7 +123,9 @@ def choose_size(config: TrainConfig, backbone: Backbone, useful_size: int | None
     return config.replace(image_size=size, split_seed=config.seed_of_split)
 
 
-def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int, varies: bool = True) -> Plan:
+def make_plan(
+    config: TrainConfig, cuts: "Sequence[Cut]", num_train: int, varies: bool = True, is_linear: bool = True
+) -> Plan:
     """Decides what is open: layers to fine-tune, views, epochs, learning rate of fine-tuning and batch size.
 
     Args:
@@ -124,17 +133,20 @@ def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int, varies
         cuts: of the backbone.
         num_train: training examples.
         varies: whether examples of this kind can be varied; of others, there is one view.
+        is_linear: whether only the output layer of the head has weights, so that it can be solved.
 
     Raises:
-        UsageError: the backbone has fewer layers than are to be trained, or nothing would learn.
+        UsageError: the backbone has fewer layers than are to be trained, settings do not go together, or nothing would
+            learn.
     """
     model, training = config.model, config.training
     check_trainable_layers(model.trainable_layers, cuts, model.backbone)
     batch_size = BATCH_SIZE if training.batch_size is None else training.batch_size
     factor = batch_factor(training.optimizer, batch_size)
     trainable_layers: TrainableLayers
+    solver = _choose_head_solver(config, is_linear)
     if model.weights == "none":
-        trainable_layers, head_epochs, fine_tune_epochs = "all", 0, FROM_SCRATCH_EPOCHS
+        trainable_layers, solver, head_epochs, fine_tune_epochs = "all", "optimizer", 0, FROM_SCRATCH_EPOCHS
         fine_tune_learning_rate = FROM_SCRATCH_LEARNING_RATE * factor
     else:
         steps_per_epoch = -(-num_train // batch_size)
@@ -146,7 +158,7 @@ def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int, varies
                 f"{model.backbone} cannot be cut before its last blocks: only the head learns. To fine-tune the whole "
                 f"network: --trainable-layers all",
             )
-        head_epochs = _epochs(HEAD_STEPS, steps_per_epoch, *HEAD_EPOCHS)
+        head_epochs = 0 if solver == "lbfgs" else _epochs(HEAD_STEPS, steps_per_epoch, *HEAD_EPOCHS)
         fine_tune_epochs = FINE_TUNE_EPOCHS if enough else 0
         epochs = fine_tune_epochs if training.fine_tune_epochs is None else training.fine_tune_epochs
         steps = max(1, epochs * steps_per_epoch)
@@ -155,6 +167,7 @@ def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int, varies
         "batch_size": batch_size,
         "views": VIEWS,
         "trainable_layers": trainable_layers,
+        "head_solver": solver,
         "head_epochs": head_epochs,
         "fine_tune_epochs": fine_tune_epochs,
         "fine_tune_learning_rate": fine_tune_learning_rate,
@@ -164,12 +177,27 @@ def make_plan(config: TrainConfig, cuts: "Sequence[Cut]", num_train: int, varies
     if not varies or "views" not in (training.augment, training.fine_tune_augment):
         decided["views"] = 1
     plan = Plan.of(config.replace(**decided))
-    if plan.head_epochs == 0 and not plan.fine_tunes:
+    if not plan.has_head_phase and not plan.fine_tunes:
         raise UsageError(
             "Nothing would learn: neither the head has epochs, nor fine-tuning epochs and layers. Raise --head-epochs, "
             "or --fine-tune-epochs and --trainable-layers."
         )
     return plan
+
+
+def _choose_head_solver(config: TrainConfig, is_linear: bool) -> HeadSolver:
+    """Decides `head_solver` where it is open: solved, unless a setting asks for training or rules it out."""
+    training = config.training
+    reasons = {
+        "a head with layers of its own (--head-units)": not is_linear,
+        "--augment fresh": training.augment == "fresh",
+        "--head-epochs": bool(training.head_epochs),
+        "--learning-rate": training.learning_rate is not None,
+    }
+    against = [reason for reason, applies in reasons.items() if applies]
+    if training.head_solver == "lbfgs" and against:
+        raise UsageError(f"--head-solver lbfgs does not go with {against[0]}. Leave one of them out.")
+    return "optimizer" if against or training.head_epochs == 0 else "lbfgs"
 
 
 def choose_fine_tune_augment(plan: Plan, has_cut: bool) -> Plan:
@@ -211,7 +239,7 @@ def choose_head_learning_rate(plan: Plan, features: np.ndarray | None) -> Plan:
         plan: as it is; a rate in it stays.
         features: float32 (n, num_features) of some training examples; None if they are not computed beforehand.
     """
-    if math.isnan(plan.learning_rate):
+    if math.isnan(plan.learning_rate) and plan.head_solver == "optimizer":
         spread = 1.0 if features is None else float(np.std(features, axis=0).mean())
         factor = batch_factor(plan.config.training.optimizer, plan.batch_size)
         plan = plan.replace(learning_rate=HEAD_LEARNING_RATE * factor / max(spread, LEAST_SPREAD))

@@ -22,7 +22,7 @@ from devices.strategy import chosen_precision, describe_batch, heed_lost_workers
 from features.cuts import find_cuts
 from features.forward_pass import apply_model
 from inference.load import MODEL_FILE, RECORD_FILE
-from models.heads import calibrate_head
+from models.heads import calibrate_head, is_linear
 from reports import plots, summary, writer
 from reports.report import write_report
 from reports.tensorboard import Board
@@ -149,7 +149,8 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     precision = chosen_precision(inputs.config.training.precision, classifier.model, strategy)
     precise = inputs.config.replace(precision=precision)
     varies = data.kind.vary is not None
-    plan = make_plan(precise, find_cuts(classifier.backbone), len(data.splits["train"]), varies)
+    num_train, can_solve = len(data.splits["train"]), is_linear(classifier.head)
+    plan = make_plan(precise, find_cuts(classifier.backbone), num_train, varies, can_solve)
     cuts = choose_cuts(classifier, plan)
     plan = choose_fine_tune_augment(plan, has_cut="fine_tune" in cuts)
     config = plan.config
