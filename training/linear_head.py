@@ -97,7 +97,7 @@ def _path(
         return Measured(float(loss / total), float(right / (len(examples.views) * len(examples.targets))))
 
     for strength in strengths:
-        values = minimize(objective, values, (strength,), method="L-BFGS-B", jac=True, options=OPTIONS).x
+        values = minimize(objective, values.ravel(), (strength,), method="L-BFGS-B", jac=True, options=OPTIONS).x
         values = values.reshape(-1, num_outputs)
         kernel, bias = weights(values)
         yield Solution(kernel.tolist(), bias.tolist(), strength, measure(train), None), measure
