@@ -21,6 +21,7 @@ Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion
 Strategy = Literal["auto", "one", "mirrored", "multiworker", "tpu"]
 Augment = Literal["views", "fresh", "none"]
 HeadSolver = Literal["lbfgs", "optimizer"]
+Effort = Literal["quick", "standard", "best"]
 TrainableLayers = Natural | Literal["all"]
 """Number of the backbone's last layers that learn."""
 Objective = Literal["val_accuracy", "val_loss"]
@@ -97,6 +98,10 @@ class ModelConfig(Settings):
 class TrainingConfig(Settings):
     """Training of the network."""
 
+    effort: Effort = "standard"
+    """Time that a run may take: 'quick' solves the head alone; 'standard' fine-tunes the last layers as well, and
+    the whole network where less than 97 % are right on val after that; 'best' always does, for many epochs."""
+
     head_solver: HeadSolver | None = None
     """Way in which the head learns on the frozen backbone: 'lbfgs' solves a regularised regression on its features, in
     seconds and without a learning rate; 'optimizer' trains it for --head-epochs. Default: 'optimizer' where
@@ -108,7 +113,14 @@ class TrainingConfig(Settings):
 
     fine_tune_epochs: Natural | None = None
     """Maximum epochs of fine-tuning the unfrozen layers after that. Default: 2; 0 with fewer than 1,000 training
-    pictures; 30 from random weights."""
+    pictures, or --effort quick; 30 from random weights."""
+
+    deeper_layers: TrainableLayers | None = None
+    """Last layers of the backbone to fine-tune after that: a number, 'all', or 0. Default: 'all'; 0 where
+    --trainable-layers or --fine-tune-epochs are given, or nothing is fine-tuned."""
+
+    deeper_epochs: Natural | None = None
+    """Maximum epochs of fine-tuning those. Default: 4, or 12 with --effort best."""
 
     learning_rate: Rate | Literal["find"] | None = None
     """Peak learning rate of the head phase; 'find' looks for it in a short training with rising rates. Default: by the

@@ -60,11 +60,12 @@ Content = dict[str, Any] | None
 
 
 def learning(facts: Facts) -> Content:
-    """Loss and accuracy by epoch."""
+    """What each phase brought and cost, and loss and accuracy by epoch; a solved head alone has no curves."""
     if facts.history.empty:
         return None
-    names = ("loss", "accuracy")
-    return {"figures": [inline_svg(plots.learning_curve(facts.history, name), f"{name} by epoch") for name in names]}
+    names = ("loss", "accuracy") if len(facts.history) > 1 else ()
+    figures = [inline_svg(plots.learning_curve(facts.history, name), f"{name} by epoch") for name in names]
+    return {"phases": facts.record.get("phases", ()), "figures": figures}
 
 
 def confusion(facts: Facts) -> Content:

@@ -80,9 +80,26 @@ def build_record(
             "majority": majority_accuracy(data.targets[train], data.targets[compared]),
             **_simple(data, train, compared),
         },
-        "epochs": {phase: int((history["phase"] == phase).sum()) for phase in ("head", "fine_tune")},
+        "epochs": {phase: int((history["phase"] == phase).sum()) for phase in ("head", "fine_tune", "deeper")},
+        "phases": _phases(history, config),
         "diverged": history.loc[~np.isfinite(history["loss"].astype(float)), "phase"].tolist(),
     }
+
+
+def _phases(history: pd.DataFrame, config: TrainConfig) -> list[dict[str, Any]]:
+    """Returns what each phase trained, and the best on val up to its end; None without val."""
+    trained = {
+        "head": "head",
+        "fine_tune": f"last layers: {config.model.trainable_layers}",
+        "deeper": f"last layers: {config.training.deeper_layers}",
+    }
+    phases, losses = [], history["val_loss"].astype(float)
+    for phase in history["phase"].unique():
+        until = losses[: history.index[history["phase"] == phase][-1] + 1]
+        best = None if until.isna().all() else history.loc[until.idxmin()]
+        measured = {name: None if best is None else float(best[name]) for name in ("val_loss", "val_accuracy")}
+        phases.append({"phase": phase, "trained": trained[phase], **measured})
+    return phases
 
 
 def _simple(data: Data, train: np.ndarray, measured: np.ndarray) -> dict[str, float | None]:

@@ -4,6 +4,7 @@ A head of random weights would send large, meaningless gradients into the pretra
 (Keras' guide to transfer learning; LP-FT, Kumar et al., ICLR 2022).
 """
 
+import math
 from collections.abc import Callable, Sequence
 
 import keras
@@ -25,7 +26,7 @@ from training.linear_head import STRENGTHS, solve
 from training.memory import warn_of_memory
 from training.optimizers import layer_decay_factors
 from training.range_test import STEPS, choose_rate, range_test
-from training.recipe import Phase, choose_head_learning_rate
+from training.recipe import ENOUGH, Phase, choose_head_learning_rate
 from training.state import Run
 from training.steps import assign
 
@@ -107,23 +108,38 @@ def _solve_head(run: Run, inputs: PhaseInputs) -> None:
 
 
 def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
-    """Unfreezes the backbone's last layers and trains them gently, together with the head; see `train_head`."""
+    """Unfreezes the last layers of the backbone and trains them gently, together with the head; then more of them."""
     config, layers = run.config, run.classifier.backbone.layers
-    if not run.plan.fine_tunes:
-        return
-    set_trainable(layers, run.plan.trainable_layers, batch_norm_learns=config.model.weights == "none")
-    factors = None
-    if config.training.layer_decay is not None:
-        factors = layer_decay_factors(run.classifier.blocks, config.training.layer_decay)
-    with run.clock.timed("fine_tune"):
-        _train_phase(
-            run,
-            "fine_tune",
-            inputs,
-            epochs=run.plan.fine_tune_epochs,
-            learning_rate=run.plan.fine_tune_learning_rate,
-            learning_rate_factors=factors,
-        )
+    for phase, trainable_layers, epochs in run.plan.fine_tuning:
+        enough = phase == "deeper" and _why_no_deeper(run)
+        if enough:
+            show_stage("deeper", f"{trainable_layers} layers stay frozen: {enough}")
+            continue
+        set_trainable(layers, trainable_layers, batch_norm_learns=config.model.weights == "none")
+        factors = None
+        if config.training.layer_decay is not None:
+            factors = layer_decay_factors(run.classifier.blocks, config.training.layer_decay)
+        with run.clock.timed(phase):
+            _train_phase(
+                run,
+                phase,
+                inputs,
+                epochs=epochs,
+                learning_rate=run.plan.fine_tune_learning_rate,
+                learning_rate_factors=factors,
+            )
+
+
+def _why_no_deeper(run: Run) -> str | None:
+    """Says why more layers are not worth their time; None if they are, or are asked for."""
+    if run.config.training.effort != "standard":
+        return None
+    best = min(run.epochs, key=lambda epoch: math.inf if epoch.val_loss is None else epoch.val_loss, default=None)
+    if best is None or best.val_accuracy is None:
+        return "without a val split nothing shows whether that helps"
+    if best.val_accuracy >= ENOUGH:
+        return f"{best.val_accuracy:.1%} are right on val already; --effort best trains them all the same"
+    return None
 
 
 def _train_phase(

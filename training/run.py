@@ -245,9 +245,9 @@ def _views(cuts: Iterable[Phase], plan: Plan) -> dict[Phase, int]:
 
 def _exact_phase(run: Run) -> Phase | None:
     """The last phase, if it has exactly what the frozen layers made of the examples; None if not."""
-    last: Phase = "fine_tune" if (run.history["phase"] == "fine_tune").any() else "head"
+    last = run.epochs[-1].phase if run.epochs else "head"
     exact = not isinstance(run.strategy, tf.distribute.TPUStrategy)  # which multiplies float32 in bfloat16
-    return last if last in run.cuts and exact else None
+    return next((phase for phase in run.cuts if phase == last and exact), None)
 
 
 def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
