@@ -117,7 +117,7 @@ class TrainingConfig(Settings):
 
     deeper_layers: TrainableLayers | None = None
     """Last layers of the backbone to fine-tune after that: a number, 'all', or 0. Default: 'all'; 0 where
-    --trainable-layers or --fine-tune-epochs are given, or nothing is fine-tuned."""
+    --trainable-layers or --fine-tune-epochs are given, or nothing is fine-tuned. See --effort."""
 
     deeper_epochs: Natural | None = None
     """Maximum epochs of fine-tuning those. Default: 4, or 12 with --effort best."""

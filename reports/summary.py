@@ -53,7 +53,7 @@ def build_record(
         positions = data.splits[split]
         return data.task.measure(data.targets[positions], outputs[split], data.class_names, data.groups[positions])
 
-    train = data.splits["train"]
+    train, is_head = data.splits["train"], history["phase"] == "head"
     compared = data.splits["test"] if len(data.splits["test"]) else data.splits["val"]
     return {
         "data": {
@@ -80,7 +80,7 @@ def build_record(
             "majority": majority_accuracy(data.targets[train], data.targets[compared]),
             **_simple(data, train, compared),
         },
-        "epochs": {phase: int((history["phase"] == phase).sum()) for phase in ("head", "fine_tune", "deeper")},
+        "epochs": {"head": int(is_head.sum()), "fine_tune": int((~is_head).sum())},
         "phases": _phases(history, config),
         "diverged": history.loc[~np.isfinite(history["loss"].astype(float)), "phase"].tolist(),
     }
@@ -95,10 +95,11 @@ def _phases(history: pd.DataFrame, config: TrainConfig) -> list[dict[str, Any]]:
     }
     phases, losses = [], history["val_loss"].astype(float)
     for phase in history["phase"].unique():
+        epochs = int((history["phase"] == phase).sum())
         until = losses[: history.index[history["phase"] == phase][-1] + 1]
         best = None if until.isna().all() else history.loc[until.idxmin()]
         measured = {name: None if best is None else float(best[name]) for name in ("val_loss", "val_accuracy")}
-        phases.append({"phase": phase, "trained": trained[phase], **measured})
+        phases.append({"phase": phase, "trained": trained[phase], "epochs": epochs, **measured})
     return phases
 
 

@@ -30,8 +30,8 @@ class EpochResult(NamedTuple):
 
     phase: str
     epoch: int
-    learning_rate: float
-    """Rate of the epoch's last step."""
+    learning_rate: float | None
+    """Rate of the epoch's last step; None for a head that was solved, which counts as an epoch."""
     loss: float
     """Mean by the sample weights, as is `val_loss`; accuracies count every example once."""
     accuracy: float

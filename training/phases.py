@@ -102,7 +102,7 @@ def _solve_head(run: Run, inputs: PhaseInputs) -> None:
     with progress_bar("head", len(STRENGTHS)) as advance:
         solution = chief_decides(run.strategy, lambda: solve(train, val, run.data.task, advance))
     set_output(run.classifier.head, solution.kernel, solution.bias)
-    epoch = EpochResult("head", 1, 0.0, *solution.train, *(solution.val or (None, None)))
+    epoch = EpochResult("head", 1, None, *solution.train, *(solution.val or (None, None)))
     _record_epochs(run, [epoch])
     _save_ended(run, checkpoint.Saver(path, 0), "head", inputs.model, PhaseResult([epoch], 1))
 
@@ -113,7 +113,7 @@ def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
     for phase, trainable_layers, epochs in run.plan.fine_tuning:
         enough = phase == "deeper" and _why_no_deeper(run)
         if enough:
-            show_stage("deeper", f"{trainable_layers} layers stay frozen: {enough}")
+            show_stage("deeper", f"not begun: {enough}")
             continue
         set_trainable(layers, trainable_layers, batch_norm_learns=config.model.weights == "none")
         factors = None
@@ -131,7 +131,7 @@ def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
 
 
 def _why_no_deeper(run: Run) -> str | None:
-    """Says why more layers are not worth their time; None if they are, or are asked for."""
+    """Says why more layers are not worth their time; None if they are."""
     if run.config.training.effort != "standard":
         return None
     best = min(run.epochs, key=lambda epoch: math.inf if epoch.val_loss is None else epoch.val_loss, default=None)
@@ -262,7 +262,7 @@ def _record_epochs(run: Run, results: Sequence[EpochResult]) -> None:
 
 
 def _show_phase(phase: Phase, result: PhaseResult) -> None:
-    if result.epochs and result.epochs[0].learning_rate == 0.0:
+    if result.epochs and result.epochs[0].learning_rate is None:
         return show_stage(_title(phase), f"solved: {_epoch_text(result.epochs[0])}")
     kept = "none better than the start, which is kept"
     if result.best_epoch > 0:

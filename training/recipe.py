@@ -48,7 +48,9 @@ layers, and every epoch of the whole network takes as long as all that came befo
 FINE_TUNE_EPOCHS = 2
 FINE_TUNE_LEAST_EXAMPLES = 1_000
 """With fewer to train on, only the head learns, unless layers to train are asked for. On 245 photos and on 250 and 500
-examples of CIFAR-10, rates from 1e-5 to 3e-4 lowered the head's validation loss by less than 4 %, or not at all."""
+examples of CIFAR-10, rates from 1e-5 to 3e-4 lowered the head's validation loss by less than 4 %, or not at all. What
+37 photos of val choose is chance: the whole network, at its best there, had 94.8 % of the test photos right where the
+solved head has 96.1 %."""
 FINE_TUNE_LEARNING_RATE = 1e-4
 FINE_TUNE_STEPS = 250
 """The rate is for at least that many steps, and less in proportion for fewer: Adam moves every weight by about the
@@ -173,9 +175,7 @@ def make_plan(
         fine_tune_learning_rate = FROM_SCRATCH_LEARNING_RATE * factor
     else:
         steps_per_epoch = -(-num_train // batch_size)
-        enough = (
-            num_train >= FINE_TUNE_LEAST_EXAMPLES or training.effort == "best" or model.trainable_layers is not None
-        )
+        enough = num_train >= FINE_TUNE_LEAST_EXAMPLES or model.trainable_layers is not None
         trainable_layers = _layers_to_fine_tune(cuts)
         if trainable_layers == 0 and model.trainable_layers is None:
             show_stage(
@@ -226,7 +226,7 @@ def _choose_head_solver(config: TrainConfig, is_linear: bool) -> HeadSolver:
     against = [reason for reason, applies in reasons.items() if applies]
     if training.head_solver == "lbfgs" and against:
         raise UsageError(f"--head-solver lbfgs does not go with {against[0]}. Leave one of them out.")
-    return "optimizer" if against or training.head_epochs == 0 else "lbfgs"
+    return training.head_solver or ("optimizer" if against or training.head_epochs == 0 else "lbfgs")
 
 
 def choose_fine_tune_augment(plan: Plan, has_cut: bool) -> Plan:

@@ -99,9 +99,66 @@ def test_few_pictures_train_the_head_alone_unless_asked(cuts):
 
 
 def test_fewer_pictures_get_more_epochs(cuts):
-    epochs = [recipe.make_plan(TrainConfig(), cuts, count).head_epochs for count in (200, 4000, 100_000)]
+    config = TrainConfig.of(head_solver="optimizer")
+    epochs = [recipe.make_plan(config, cuts, count).head_epochs for count in (200, 4000, 100_000)]
     assert epochs == sorted(epochs, reverse=True)
     assert epochs[0] > epochs[-1] >= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_linear", "solver"),
+    [
+        ({}, True, "lbfgs"),
+        ({}, False, "optimizer"),
+        ({"augment": "fresh"}, True, "optimizer"),
+        ({"learning_rate": 0.01}, True, "optimizer"),
+        ({"head_epochs": 5}, True, "optimizer"),
+        ({"head_epochs": 0}, True, "optimizer"),
+        ({"head_solver": "lbfgs", "head_epochs": 0}, True, "lbfgs"),
+        ({"weights": "none"}, True, "optimizer"),
+    ],
+)
+def test_a_linear_head_is_solved_unless_its_training_is_asked_for(cuts, settings, is_linear, solver):
+    plan = recipe.make_plan(TrainConfig.of(**settings), cuts, 5000, is_linear=is_linear)
+    assert plan.head_solver == solver
+    assert (plan.head_epochs == 0) == (solver == "lbfgs" or "weights" in settings or settings.get("head_epochs") == 0)
+    again = recipe.make_plan(plan.config, cuts, 5000, is_linear=is_linear)
+    assert again == plan
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_linear", "against"),
+    [
+        ({}, False, "--head-units"),
+        ({"augment": "fresh"}, True, "--augment fresh"),
+        ({"head_epochs": 2}, True, "epochs"),
+    ],
+)
+def test_a_head_that_cannot_be_solved_is_refused(cuts, settings, is_linear, against):
+    with pytest.raises(UsageError, match=f"--head-solver lbfgs does not go with .*{against}"):
+        recipe.make_plan(TrainConfig.of(head_solver="lbfgs", **settings), cuts, 5000, is_linear=is_linear)
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_train", "phases"),
+    [
+        ({}, 5000, [("fine_tune", 2), ("deeper", 4)]),
+        ({}, 300, []),
+        ({"effort": "quick"}, 5000, []),
+        ({"effort": "best"}, 5000, [("fine_tune", 2), ("deeper", 12)]),
+        ({"effort": "best"}, 300, []),
+        ({"effort": "best", "deeper_epochs": 3}, 5000, [("fine_tune", 2), ("deeper", 3)]),
+        ({"trainable_layers": 9}, 5000, [("fine_tune", 2)]),
+        ({"fine_tune_epochs": 5}, 5000, [("fine_tune", 5)]),
+        ({"fine_tune_epochs": 5, "deeper_layers": 30}, 5000, [("fine_tune", 5), ("deeper", 4)]),
+        ({"fine_tune_epochs": 0}, 5000, []),
+        ({"weights": "none"}, 5000, [("fine_tune", 30)]),
+    ],
+)
+def test_the_effort_decides_how_deep_fine_tuning_goes(cuts, settings, num_train, phases):
+    plan = recipe.make_plan(TrainConfig.of(**settings), cuts, num_train)
+    assert [(phase, epochs) for phase, _, epochs in plan.fine_tuning] == phases
+    assert recipe.make_plan(plan.config, cuts, num_train) == plan
 
 
 def test_without_pretrained_weights_the_whole_backbone_learns(cuts):
@@ -133,7 +190,7 @@ def test_narrow_features_get_a_higher_rate_for_the_head():
     features = np.random.default_rng(0).normal(size=(500, 20)).astype(np.float32)
 
     def rate(features: np.ndarray | None, **settings) -> float:
-        plan = recipe.Plan.of(TrainConfig.of(**{"batch_size": 32} | settings))
+        plan = recipe.Plan.of(TrainConfig.of(**{"batch_size": 32, "head_solver": "optimizer"} | settings))
         return recipe.choose_head_learning_rate(plan, features).learning_rate
 
     assert [rate(features), rate(features * 0.5)] == pytest.approx([1e-3, 2e-3], rel=0.1)

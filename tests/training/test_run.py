@@ -1,5 +1,6 @@
 """The main job, end to end, on pictures made on the fly and on the bundled ones."""
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -78,7 +79,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
 
 def test_the_record_has_every_key_of_the_contract(finished):
     record = json.loads((finished / "metrics.json").read_text())
-    beside = {"calibration", "operating_point", "diverged"}
+    beside = {"calibration", "operating_point", "diverged", "phases"}
     assert set(record) == {"data", "model", "val", "test", "baseline", "seconds", "epochs", *beside}
     assert record["data"] == {
         "classes": ["blue, dark", "green", "red"],
@@ -107,6 +108,10 @@ def test_the_record_has_every_key_of_the_contract(finished):
     assert set(record["seconds"]) == {"total", *stages}
     assert sum(record["seconds"][stage] for stage in stages) == pytest.approx(record["seconds"]["total"], abs=0.01)
     assert record["epochs"] == {"head": 8, "fine_tune": 2}
+    history = pd.read_csv(finished / "history.csv")
+    assert [(phase["phase"], phase["epochs"]) for phase in record["phases"]] == [("head", 8), ("fine_tune", 2)]
+    bests = [history["val_loss"][:8].min(), history["val_loss"].min()]
+    assert [phase["val_loss"] for phase in record["phases"]] == pytest.approx(bests)
 
 
 def test_colours_are_learnt(finished):
@@ -339,6 +344,43 @@ def test_a_batch_that_the_memory_cannot_hold_is_told_before(make_folder, tmp_pat
     shown = capsys.readouterr().out
     assert "a batch of 32 takes up to" in shown
     assert "choose a smaller --batch-size" in shown
+
+
+def test_a_solved_head_and_deeper_layers_go_on_where_they_were(make_folder, tmp_path):
+    """Stopped after the head, in the last layers and in the whole network, and each time resumed."""
+    root, train_phase = make_folder(), Learner.train
+    settings = pretrained(head_epochs=None, deeper_layers="all", deeper_epochs=2, batch_size=4, effort="best")
+    settings["checkpoint_seconds"] = 0
+    straight = run(root, tmp_path, "straight", **settings)
+    history = pd.read_csv(straight / "history.csv")
+    assert list(history["phase"]) == ["head", "fine_tune", "deeper", "deeper"]
+    assert history["learning_rate"].isna().tolist() == [True, False, False, False]
+    places = {"data": str(root), "output": tmp_path / "stopped", "cache_dir": tmp_path / "cache"}
+    quick = {"fine_tune_epochs": 1}
+
+    class StoppedError(Exception):
+        """In place of a signal."""
+
+    for step in range(3):
+        steps = itertools.count()
+
+        def stopping(learner, phase, *args, on_step, steps=steps, last=step, **rest):
+            def stop(make_state):
+                on_step(make_state)
+                if next(steps) == last * 2:
+                    raise StoppedError
+
+            return train_phase(learner, phase, *args, on_step=stop, **rest)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Learner, "train", stopping)
+            begun = TrainConfig.of(**quick | settings, **places) if step == 0 else read_begun(tmp_path / "stopped")
+            with pytest.raises(StoppedError), open_folder(begun) as config:
+                train(load_inputs(config))
+    with open_folder(read_begun(tmp_path / "stopped")) as config:
+        resumed = train(load_inputs(config))
+    for name in ("config.json", "history.csv", "predictions.csv"):
+        assert (resumed / name).read_bytes() == (straight / name).read_bytes()
 
 
 def test_a_run_that_was_begun_goes_on_with_its_phases(finished, tmp_path, monkeypatch):

@@ -1,0 +1,99 @@
+"""A solved head is the regression that scikit-learn finds, and the strength of its penalty is chosen on val."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from data.batches import Examples, View
+from tasks.classification import BINARY, MULTICLASS, MULTILABEL
+from tasks.table import Task
+from training import linear_head
+from training.linear_head import STRENGTH, STRENGTHS, solve
+
+FEATURES = 12
+
+
+def examples(task: Task, count: int, seed: int, views: int = 1, num_classes: int = 3) -> Examples:
+    """Noisy classes by a few directions of features whose mean and spread are far from 0 and 1."""
+    rng = np.random.default_rng(seed)
+    directions = np.random.default_rng(99).normal(size=(FEATURES, num_classes))
+    features = rng.normal(size=(count, FEATURES))
+    scores = features @ directions + rng.normal(size=(count, num_classes)) * 2
+    if task.multi_label:
+        targets = (scores > 0).astype(np.float32)
+    else:
+        targets = np.eye(num_classes, dtype=np.float32)[scores.argmax(1)][:, task.two_classes :]
+    views_of = [
+        View(((7 + 3 * features + 0.1 * number).astype(np.float32),), np.arange(count)) for number in range(views)
+    ]
+    return Examples(views_of, targets, np.ones(count, np.float32))
+
+
+def probabilities(task: Task, solution: linear_head.Solution, features: np.ndarray) -> np.ndarray:
+    logits = features @ np.array(solution.kernel) + np.array(solution.bias)
+    if task.activation == "sigmoid":
+        return 1 / (1 + np.exp(-logits))
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize(("task", "num_classes"), [(MULTICLASS, 3), (BINARY, 2), (MULTILABEL, 3)])
+def test_the_solution_is_that_of_scikit_learn(task, num_classes):
+    train = examples(task, 300, 0, num_classes=num_classes)
+    train = train._replace(sample_weights=np.random.default_rng(5).uniform(0.5, 2, 300).astype(np.float32))
+    solution = solve(train, None, task)
+    features = train.views[0].inputs[0].astype(np.float64)
+    scaled = (features - features.mean(0)) / features.std(0).mean()
+    total = train.sample_weights.sum()
+    if task is MULTICLASS:
+        regression = LogisticRegression(C=1 / (STRENGTH * total), tol=1e-8, max_iter=1_000)
+        expected = regression.fit(scaled, train.targets.argmax(1), train.sample_weights).predict_proba(scaled)
+    else:  # the loss is the mean over the outputs
+        regression = LogisticRegression(C=1 / (STRENGTH * total * train.targets.shape[1]), tol=1e-8, max_iter=1_000)
+        expected = np.stack(
+            [
+                regression.fit(scaled, label, train.sample_weights).predict_proba(scaled)[:, 1]
+                for label in train.targets.T
+            ],
+            axis=1,
+        )
+    np.testing.assert_allclose(probabilities(task, solution, features), expected, atol=3e-3)
+    right = task.predicted(task.probabilities(expected)) == task.truth(train.targets)
+    assert solution.train.accuracy == pytest.approx(right.all(1).mean(), abs=0.01)
+
+
+def test_the_strength_has_the_lowest_loss_on_val():
+    train, val = examples(MULTICLASS, 40, 0), examples(MULTICLASS, 500, 1)
+    solution = solve(train, val, MULTICLASS)
+    losses = {}
+    for strength in STRENGTHS:
+        *_, (found, measure) = linear_head._path(train, MULTICLASS, (strength,))
+        losses[strength] = measure(val).loss
+        if strength == solution.strength:
+            assert found.kernel == pytest.approx(np.array(solution.kernel), abs=0.01)
+    assert solution.strength == min(losses, key=losses.get)
+    assert STRENGTHS[0] > solution.strength > STRENGTHS[-1]
+    assert solution.val.loss == pytest.approx(min(losses.values()), rel=0.01)
+
+
+def test_all_views_count_and_memory_does_not_grow_with_the_examples(monkeypatch):
+    train, val = examples(MULTICLASS, 100, 0, views=2), examples(MULTICLASS, 50, 1)
+    whole = solve(train, val, MULTICLASS)
+    assert whole.kernel != solve(train._replace(views=train.views[:1]), val, MULTICLASS).kernel
+    monkeypatch.setattr(linear_head, "CHUNK", 7)
+    by_parts = solve(train, val, MULTICLASS)
+    assert by_parts.strength == whole.strength
+    np.testing.assert_allclose(by_parts.kernel, whole.kernel, atol=1e-2)
+
+
+def test_the_same_examples_give_the_same_solution():
+    train, val = examples(MULTICLASS, 100, 0), examples(MULTICLASS, 50, 1)
+    assert solve(train, val, MULTICLASS) == solve(train, val, MULTICLASS)
+
+
+def test_features_that_say_nothing_leave_the_shares_of_the_classes():
+    train = examples(MULTICLASS, 100, 0)
+    same = View((np.zeros((100, FEATURES), np.float32),), np.arange(100))
+    solution = solve(train._replace(views=[same]), None, MULTICLASS)
+    found = probabilities(MULTICLASS, solution, np.zeros((1, FEATURES)))[0]
+    np.testing.assert_allclose(found, train.targets.mean(0), atol=1e-3)
