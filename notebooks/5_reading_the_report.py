@@ -25,7 +25,7 @@ medical_data = None  # a folder or .csv of two classes, the rarer one is looked 
 num_smears = 2000  # simulated smears to draw
 prevalence = 0.08  # share of them that is infected
 image_size = 128  # height and width of the network's input, pixels
-head_epochs = None  # most epochs of the head; None: chosen by the number of pictures
+head_epochs = None  # most epochs of the head; None: it is solved, in one step
 
 # %%
 import sys
