@@ -19,6 +19,7 @@ from data.prepare import Data
 from data.sources import Split
 from reports import curves, plots
 from reports.mistakes import explain_mistakes
+from reports.more_data import MORE_DATA_FILE, draw, forecast
 from reports.page import inline_svg, png_uri
 from reports.per_class import confusion_counts, frequent_confusions, per_class_table, truth_and_answers
 from reports.suspects import LabelError, suspects_table
@@ -66,6 +67,18 @@ def learning(facts: Facts) -> Content:
     names = ("loss", "accuracy") if len(facts.history) > 1 else ()
     figures = [inline_svg(plots.learning_curve(facts.history, name), f"{name} by epoch") for name in names]
     return {"phases": facts.record.get("phases", ()), "figures": figures}
+
+
+def more_data(facts: Facts) -> Content:
+    """What more training examples would bring, where the head was solved on parts of them."""
+    path = facts.folder / MORE_DATA_FILE
+    table = pd.read_csv(path) if path.exists() else None
+    line = None if table is None else forecast(table)
+    if table is None or line is None:
+        return None
+    measured, expected = table["val_accuracy"].iloc[-1], 1 - line.errors[-1]
+    figure = _figure(facts, "more_data", draw(table, line, facts.data.kind.nouns))
+    return {"figure": figure, "measured": measured, "expected": expected, "gain": expected - measured}
 
 
 def confusion(facts: Facts) -> Content:
@@ -184,6 +197,7 @@ class Section(NamedTuple):
 
 SECTIONS = {
     "learning": Section("Learning", learning),
+    "more_data": Section("More data", more_data),
     "confusion": Section("Confusion matrix", confusion),
     "classes": Section("Classes", classes),
     "thresholds": Section("Thresholds", thresholds),
@@ -194,7 +208,7 @@ SECTIONS = {
     "settings": Section("Settings", settings),
 }
 """Sections by the name of their template and their anchor. Those about the measured split stand in `Task.sections`."""
-ABOUT_RUN = ("learning",), ("aside", "suspects", "settings")
+ABOUT_RUN = ("learning", "more_data"), ("aside", "suspects", "settings")
 """Sections of every run, before and after those of the task."""
 
 

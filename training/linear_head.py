@@ -5,6 +5,7 @@ a single minimum: L-BFGS finds it in seconds, whatever the learning rate. Fine-t
 the pretrained layers least (LP-FT, Kumar et al., ICLR 2022).
 """
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import tensorflow as tf
 from scipy.optimize import minimize
 
 from data.arrays import take_rows
-from data.batches import Examples
+from data.batches import Examples, View
 from tasks.table import Task
 from training.steps import Measured
 
@@ -25,6 +26,9 @@ STRENGTH = 1e-2
 """Strength where there is no val split to choose by."""
 WORSE_STRENGTHS = 2
 """Weaker penalties that are tried after the best so far."""
+PARTS = (1 / 8, 1 / 4, 1 / 2)
+"""Shares of the training examples that are solved besides all of them; together that takes as long as all."""
+LEAST_PER_OUTPUT = 5
 OPTIONS = {"maxiter": 200, "ftol": 1e-6, "gtol": 1e-5}
 """Of L-BFGS: stricter ones change no label, and take twice the time."""
 CHUNK = 8_192
@@ -66,6 +70,34 @@ def solve(train: Examples, val: Examples | None, task: Task, on_step: Callable[[
         if len(found) - 1 - best == WORSE_STRENGTHS:
             break
     return found[best]
+
+
+def solve_on_parts(
+    train: Examples, val: Examples, task: Task, seed: int, on_step: Callable[[], None] = lambda: None
+) -> list[tuple[int, float]]:
+    """Solves on random parts of the training examples, each within the next, to see what more of them bring.
+
+    Args:
+        train: as in `solve`.
+        val: as in `solve`.
+        task: as in `solve`.
+        seed: of the order in which examples are added.
+        on_step: called after each part.
+
+    Returns:
+        Number of examples and accuracy on val of each part; none for parts of fewer than `LEAST_PER_OUTPUT` examples
+        per output.
+    """
+    order = np.random.default_rng(seed).permutation(len(train.targets))
+    found = []
+    for share in PARTS:
+        rows = np.sort(order[: round(share * len(order))])
+        if len(rows) >= LEAST_PER_OUTPUT * train.targets.shape[1]:
+            views = [View(view.inputs, view.rows[rows]) for view in train.views]
+            solution = solve(Examples(views, train.targets[rows], train.sample_weights[rows]), val, task)
+            found.append((len(rows), solution.val.accuracy if solution.val else math.nan))
+        on_step()
+    return found
 
 
 def _path(

@@ -8,27 +8,30 @@ import math
 from collections.abc import Callable, Sequence
 
 import keras
+import pandas as pd
 
 from app.errors import RunError
 from app.interrupts import put_off
 from app.terminal import counted, progress_bar, show_stage
+from data.batches import Examples
 from devices.precision import learning_precision
 from devices.replicas import check_alike, chief_decides, is_chief
 from models.freezing import set_trainable
 from models.heads import set_output
 from reports import plots, writer
+from reports.more_data import MORE_DATA_FILE
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of
 from training.frozen import PhaseInputs, examples, features_sample, whole_network
 from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState
-from training.linear_head import STRENGTHS, solve
+from training.linear_head import PARTS, STRENGTHS, Solution, solve, solve_on_parts
 from training.memory import warn_of_memory
 from training.optimizers import layer_decay_factors
 from training.range_test import STEPS, choose_rate, range_test
 from training.recipe import ENOUGH, Phase, choose_head_learning_rate
 from training.state import Run
-from training.steps import assign
+from training.steps import Measured, assign
 
 
 def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
@@ -100,11 +103,21 @@ def _solve_head(run: Run, inputs: PhaseInputs) -> None:
     train = examples(run.data, "train", inputs.train, class_weights)
     val = examples(run.data, "val", [inputs.evaluated["val"]], class_weights) if len(run.data.splits["val"]) else None
     with progress_bar("head", len(STRENGTHS)) as advance:
-        solution = chief_decides(run.strategy, lambda: solve(train, val, run.data.task, advance))
+        solution = Solution(*chief_decides(run.strategy, lambda: solve(train, val, run.data.task, advance)))
+    if val is not None and is_chief(run.strategy):
+        _write_more_data(run, train, val, solution)
     set_output(run.classifier.head, solution.kernel, solution.bias)
     epoch = EpochResult("head", 1, None, *solution.train, *(solution.val or (None, None)))
     _record_epochs(run, [epoch])
     _save_ended(run, checkpoint.Saver(path, 0), "head", inputs.model, PhaseResult([epoch], 1))
+
+
+def _write_more_data(run: Run, train: Examples, val: Examples, solution: Solution) -> None:
+    """Writes how right a head is on val that was solved on parts of the training examples, and on all of them."""
+    with progress_bar("more data", len(PARTS)) as advance:
+        points = solve_on_parts(train, val, run.data.task, run.config.training.seed, advance)
+    points.append((len(train.targets), Measured(*(solution.val or ())).accuracy))
+    writer.write_table(run.folder / MORE_DATA_FILE, pd.DataFrame(points, columns=["examples", "val_accuracy"]))
 
 
 def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:

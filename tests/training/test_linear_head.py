@@ -8,7 +8,7 @@ from data.batches import Examples, View
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tasks.table import Task
 from training import linear_head
-from training.linear_head import STRENGTH, STRENGTHS, solve
+from training.linear_head import STRENGTH, STRENGTHS, solve, solve_on_parts
 
 FEATURES = 12
 
@@ -97,3 +97,19 @@ def test_features_that_say_nothing_leave_the_shares_of_the_classes():
     solution = solve(train._replace(views=[same]), None, MULTICLASS)
     found = probabilities(MULTICLASS, solution, np.zeros((1, FEATURES)))[0]
     np.testing.assert_allclose(found, train.targets.mean(0), atol=1e-3)
+
+
+def test_parts_grow_within_each_other_and_more_examples_are_more_right():
+    train, val = examples(MULTICLASS, 800, 0), examples(MULTICLASS, 1_000, 1)
+    done = []
+    points = solve_on_parts(train, val, MULTICLASS, seed=0, on_step=lambda: done.append(1))
+    assert [count for count, _ in points] == [100, 200, 400]
+    accuracies = [accuracy for _, accuracy in points]
+    assert accuracies[0] < accuracies[-1] <= solve(train, val, MULTICLASS).val.accuracy + 0.01
+    assert points == solve_on_parts(train, val, MULTICLASS, seed=0)
+    assert len(done) == 3
+
+
+def test_parts_of_a_few_examples_are_left_out():
+    train, val = examples(MULTICLASS, 80, 0), examples(MULTICLASS, 50, 1)
+    assert [count for count, _ in solve_on_parts(train, val, MULTICLASS, seed=0)] == [20, 40]

@@ -1,0 +1,57 @@
+"""Says whether more examples would help, by heads that were solved on growing parts of the training split.
+
+Errors fall with the number of examples like a power of it over wide ranges (Hestness et al., "Deep Learning Scaling is
+Predictable, Empirically", 2017), so on logarithmic axes the line is straight.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+
+from reports.plots import VAL_COLOUR, make_panel, tidy
+
+MORE_DATA_FILE = "more_data.csv"
+
+
+class Forecast(NamedTuple):
+    """Line through the errors by the number of training examples."""
+
+    numbers: np.ndarray
+    """Of training examples, up to twice as many as there are."""
+    errors: np.ndarray
+    """Expected share of wrong answers for each."""
+
+
+def forecast(table: pd.DataFrame) -> Forecast | None:
+    """Fits the line; None with fewer than three points that have an error.
+
+    Args:
+        table: of `MORE_DATA_FILE`: `examples`, and `val_accuracy` after learning from so many.
+    """
+    errors = 1 - table["val_accuracy"].to_numpy(float)
+    counts = table["examples"].to_numpy(float)
+    known = errors > 0
+    if known.sum() < 3 or not known[-1]:
+        return None
+    slope, level = np.polyfit(np.log(counts[known]), np.log(errors[known]), 1)
+    numbers = np.geomspace(counts[0], 2 * counts[-1], 20)
+    return Forecast(numbers, np.exp(level + min(slope, 0.0) * np.log(numbers)))
+
+
+def draw(table: pd.DataFrame, line: Forecast, nouns: str) -> Figure:
+    """Draws accuracy on val by the number of training examples, and the line up to twice as many."""
+    figure, axes = make_panel()
+    axes.plot(line.numbers, 1 - line.errors, color="0.6", ls="--", label="expected")
+    axes.plot(table["examples"], table["val_accuracy"], "o", color=VAL_COLOUR, label="measured")
+    axes.set_xscale("log")
+    axes.set_xticks([*table["examples"], line.numbers[-1]])
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.set(xlabel=f"training {nouns}", ylabel="right on val")
+    tidy(axes)
+    axes.legend(frameon=False, loc="lower right")
+    return figure

@@ -1,0 +1,36 @@
+"""What more examples would bring is read off a line through errors of growing parts."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from reports.more_data import draw, forecast
+
+
+def table(accuracies: list[float]) -> pd.DataFrame:
+    counts = [100 * 2**number for number in range(len(accuracies))]
+    return pd.DataFrame({"examples": counts, "val_accuracy": accuracies})
+
+
+def test_errors_that_halve_with_every_doubling_halve_once_more():
+    line = forecast(table([0.6, 0.8, 0.9, 0.95]))
+    assert line.numbers[[0, -1]] == pytest.approx([100, 1600])
+    assert line.errors[-1] == pytest.approx(0.025)
+
+
+def test_errors_that_rise_are_not_expected_to_rise_further():
+    line = forecast(table([0.9, 0.88, 0.86]))
+    assert len(np.unique(line.errors)) == 1
+
+
+@pytest.mark.parametrize("accuracies", [[0.9, 0.95], [0.5, 1.0, 1.0, 1.0], [0.8, 0.9, 0.95, 1.0]])
+def test_nothing_is_said_of_too_few_points_and_of_no_errors(accuracies):
+    assert forecast(table(accuracies)) is None
+
+
+def test_the_figure_has_the_points_and_the_doubling():
+    measured = table([0.6, 0.8, 0.9, 0.95])
+    figure = draw(measured, forecast(measured), "pictures")
+    (axes,) = figure.axes
+    assert axes.get_xlabel() == "training pictures"
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["100", "200", "400", "800", "1,600"]
