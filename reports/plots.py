@@ -149,8 +149,9 @@ def _draw_history(axes: Axes, history: pd.DataFrame, name: str) -> None:
     axes.plot(epochs, history[name], color=TRAIN_COLOUR, marker=marker, ms=4, label="training")
     if history[f"val_{name}"].notna().any():
         axes.plot(epochs, history[f"val_{name}"], color=VAL_COLOUR, marker=marker, ms=4, label="validation")
+    for end in np.flatnonzero(history["phase"] != history["phase"].shift())[1:]:
+        axes.axvline(end + 0.5, color="0.6", lw=1, ls="--")
     if 0 < head_epochs < len(history):
-        axes.axvline(head_epochs + 0.5, color="0.6", lw=1, ls="--")
         top = axes.get_xaxis_transform()
         grey: dict[str, Any] = {"color": "0.4", "fontsize": 9}
         if head_epochs < 0.7 * len(history):

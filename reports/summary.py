@@ -88,18 +88,16 @@ def build_record(
 
 def _phases(history: pd.DataFrame, config: TrainConfig) -> list[dict[str, Any]]:
     """Returns what each phase trained, and the best on val up to its end; None without val."""
-    trained = {
-        "head": "head",
-        "fine_tune": f"last layers: {config.model.trainable_layers}",
-        "deeper": f"last layers: {config.training.deeper_layers}",
-    }
+    layers = {"fine_tune": config.model.trainable_layers, "deeper": config.training.deeper_layers}
     phases, losses = [], history["val_loss"].astype(float)
     for phase in history["phase"].unique():
+        count = layers.get(phase)
+        trained = "head" if count is None else "all layers" if count == "all" else f"last {count} layers"
         epochs = int((history["phase"] == phase).sum())
         until = losses[: history.index[history["phase"] == phase][-1] + 1]
         best = None if until.isna().all() else history.loc[until.idxmin()]
         measured = {name: None if best is None else float(best[name]) for name in ("val_loss", "val_accuracy")}
-        phases.append({"phase": phase, "trained": trained[phase], "epochs": epochs, **measured})
+        phases.append({"phase": phase, "trained": trained, "epochs": epochs, **measured})
     return phases
 
 

@@ -22,6 +22,7 @@ DIVERGED = {
     "fine_tune": "Fine-tuning diverged (its loss is NaN); the best weights before that are kept. Try a lower "
     "--fine-tune-learning-rate.",
 }
+DIVERGED["deeper"] = DIVERGED["fine_tune"]
 """Caution for each phase that diverged."""
 
 

@@ -10,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from app.errors import RunError, UsageError
-from app.terminal import show_stage
 from data.batches import View
 from data.prepare import Data
 from data.store import Store
@@ -20,8 +19,8 @@ from training.cuts import Use, unique_cuts
 from training.frozen import kept_examples
 
 
-def warn_of_memory(model: keras.Model, batch_size: int) -> None:
-    """Warns if a step may exceed memory: the system then kills the process without a word.
+def lacks_memory(model: keras.Model, batch_size: int) -> str | None:
+    """Says so if a step may exceed memory: the system then kills the process without a word.
 
     A step keeps what each layer makes of the batch: MobileNet takes 19 MiB more for each photo of 128 px, and its
     layers make 21; ResNet50 takes 30, and they make 46. On a GPU there is an error, and the batch is halved.
@@ -33,11 +32,11 @@ def warn_of_memory(model: keras.Model, batch_size: int) -> None:
     needed = 4 * batch_size * sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
     present = _physical_memory()
     if present is not None and needed > present and not tf.config.list_physical_devices("GPU"):
-        show_stage(
-            "warning",
+        return (
             f"a batch of {batch_size} takes up to {needed / 2**30:,.0f} GiB of memory, and {present / 2**30:,.0f} GiB "
-            f"are there: if the process is killed, choose a smaller --batch-size",
+            f"are there"
         )
+    return None
 
 
 def check_room(

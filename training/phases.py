@@ -1,123 +1,27 @@
-"""The two phases of learning: first the new head on the frozen backbone, then the backbone's last layers with it.
-
-A head of random weights would send large, meaningless gradients into the pretrained layers; so the head comes first
-(Keras' guide to transfer learning; LP-FT, Kumar et al., ICLR 2022).
-"""
+"""A phase of a run: trained, or gone on with, and recorded; and those that fine-tune the backbone after the head."""
 
 import math
 from collections.abc import Callable, Sequence
 
 import keras
-import pandas as pd
 
 from app.errors import RunError
 from app.interrupts import put_off
 from app.terminal import counted, progress_bar, show_stage
-from data.batches import Examples
 from devices.precision import learning_precision
-from devices.replicas import check_alike, chief_decides, is_chief
+from devices.replicas import check_alike, is_chief
 from models.freezing import set_trainable
-from models.heads import set_output
-from reports import plots, writer
-from reports.more_data import MORE_DATA_FILE
+from reports import writer
 from training import checkpoint
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of
-from training.frozen import PhaseInputs, examples, features_sample, whole_network
+from training.frozen import PhaseInputs, examples, whole_network
 from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState
-from training.linear_head import PARTS, STRENGTHS, Solution, solve, solve_on_parts
-from training.memory import warn_of_memory
+from training.memory import lacks_memory
 from training.optimizers import layer_decay_factors
-from training.range_test import STEPS, choose_rate, range_test
-from training.recipe import ENOUGH, Phase, choose_head_learning_rate
+from training.recipe import ENOUGH, Phase
 from training.state import Run
-from training.steps import Measured, assign
-
-
-def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
-    """Sets the learning rate of the head, by a range test or by the spread of its features.
-
-    Args:
-        run: whose plan is completed.
-        inputs: of the phases that have a cut.
-    """
-    if run.config.training.learning_rate == "find":
-        with run.clock.timed("find"):
-            run.plan = run.plan.replace(learning_rate=_find_learning_rate(run, inputs))
-    else:
-        features = features_sample(inputs["head"]) if "head" in inputs else None
-        run.plan = choose_head_learning_rate(run.plan, features)
-
-
-def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
-    """Looks for the learning rate of the head, and keeps what was seen."""
-    model, views, _, vary = _phase_inputs(run, "head", inputs)
-    train = examples(run.data, "train", views, run.config.training.class_weights)
-    with progress_bar("find", STEPS) as advance:
-        curve = range_test(
-            model,
-            run.data.task,
-            train,
-            run.plan,
-            vary=vary,
-            strategy=run.strategy,
-            precision=learning_precision(model, run.precision),
-            on_step=advance,
-        )
-    writer.write_table(run.folder / "learning_rate.csv", curve)
-    rate = choose_rate(curve)
-    writer.write_figure(run.folder / "figures" / "learning_rate.png", plots.learning_rate(curve, rate))
-    tried = f"{counted(len(curve), 'step', 'steps')} up to {curve['learning_rate'].iloc[-1]:.2g}"
-    show_stage("find", f"learning rate {rate:g}, around which the loss falls most, of {tried}")
-    return rate
-
-
-def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
-    """Solves or trains the new head on the frozen backbone, or what a checkpoint leaves of that.
-
-    Args:
-        run: whose head learns.
-        inputs: of the phases that have a cut.
-
-    Raises:
-        RunError: it diverges before anything is learnt.
-        BatchTooLargeError: a step needs more memory than there is.
-    """
-    if run.plan.head_solver == "lbfgs":
-        with run.clock.timed("head"):
-            _solve_head(run, inputs["head"])
-    elif run.plan.head_epochs:
-        with run.clock.timed("head"):
-            _train_phase(run, "head", inputs, epochs=run.plan.head_epochs, learning_rate=run.plan.learning_rate)
-
-
-def _solve_head(run: Run, inputs: PhaseInputs) -> None:
-    """Solves the head, or takes its solution from a checkpoint; it counts as one epoch."""
-    path = checkpoints_of(run.folder) / "head.npz"
-    begun = checkpoint.load(path)
-    if begun is not None:
-        _take_over(run, begun)
-        assign(inputs.model.variables, begun.state.arrays["model"])
-        return _show_phase("head", PhaseResult(begun.state.epochs, 1))
-    class_weights = run.config.training.class_weights
-    train = examples(run.data, "train", inputs.train, class_weights)
-    val = examples(run.data, "val", [inputs.evaluated["val"]], class_weights) if len(run.data.splits["val"]) else None
-    with progress_bar("head", len(STRENGTHS)) as advance:
-        solution = Solution(*chief_decides(run.strategy, lambda: solve(train, val, run.data.task, advance)))
-    if val is not None and is_chief(run.strategy):
-        _write_more_data(run, train, val, solution)
-    set_output(run.classifier.head, solution.kernel, solution.bias)
-    epoch = EpochResult("head", 1, None, *solution.train, *(solution.val or (None, None)))
-    _record_epochs(run, [epoch])
-    _save_ended(run, checkpoint.Saver(path, 0), "head", inputs.model, PhaseResult([epoch], 1))
-
-
-def _write_more_data(run: Run, train: Examples, val: Examples, solution: Solution) -> None:
-    """Writes how right a head is on val that was solved on parts of the training examples, and on all of them."""
-    with progress_bar("more data", len(PARTS)) as advance:
-        points = solve_on_parts(train, val, run.data.task, run.config.training.seed, advance)
-    points.append((len(train.targets), Measured(*(solution.val or ())).accuracy))
-    writer.write_table(run.folder / MORE_DATA_FILE, pd.DataFrame(points, columns=["examples", "val_accuracy"]))
+from training.steps import assign
 
 
 def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
@@ -133,7 +37,7 @@ def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
         if config.training.layer_decay is not None:
             factors = layer_decay_factors(run.classifier.blocks, config.training.layer_decay)
         with run.clock.timed(phase):
-            _train_phase(
+            train_phase(
                 run,
                 phase,
                 inputs,
@@ -151,11 +55,11 @@ def _why_no_deeper(run: Run) -> str | None:
     if best is None or best.val_accuracy is None:
         return "without a val split nothing shows whether that helps"
     if best.val_accuracy >= ENOUGH:
-        return f"{best.val_accuracy:.1%} are right on val already; --effort best trains them all the same"
-    return None
+        return f"{best.val_accuracy:.1%} are right on val already; --effort best does it all the same"
+    return lacks_memory(run.classifier.model, run.plan.batch_size)
 
 
-def _train_phase(
+def train_phase(
     run: Run,
     phase: Phase,
     inputs: dict[Phase, PhaseInputs],
@@ -169,17 +73,19 @@ def _train_phase(
     begun = checkpoint.load(path)
     state = begun and begun.state
     if begun is not None:
-        _take_over(run, begun)
-    chosen = _phase_inputs(run, phase, inputs)
+        take_over(run, begun)
+    chosen = phase_inputs(run, phase, inputs)
     if begun is not None and begun.finished:
         assign(chosen.model.variables, begun.state.arrays["model"])
-        _show_phase(phase, PhaseResult(begun.state.epochs, begun.state.best_epoch))
+        show_phase(phase, PhaseResult(begun.state.epochs, begun.state.best_epoch))
         return
     if state is not None:
         done = counted(len(state.epochs), "epoch", "epochs"), counted(state.step, "step", "steps")
         show_stage(_title(phase), f"goes on after {done[0]} and {done[1]} of the next")
     check_alike(run.strategy, state and (state.epochs, state.step))
-    warn_of_memory(chosen.model, run.plan.batch_size)
+    too_large = lacks_memory(chosen.model, run.plan.batch_size)
+    if too_large:
+        show_stage("warning", f"{too_large}: if the process is killed, choose a smaller --batch-size")
     saver = checkpoint.Saver(path, run.config.run.checkpoint_seconds)
     learner = Learner(
         chosen.model,
@@ -193,16 +99,16 @@ def _train_phase(
         result = _learn(run, phase, learner, chosen, state, saver, epochs=epochs, learning_rate=learning_rate)
     except DivergedError as error:
         result = _best_before(run, phase, error)
-    _save_ended(run, saver, phase, chosen.model, result)
+    save_ended(run, saver, phase, chosen.model, result)
 
 
-def _save_ended(run: Run, saver: checkpoint.Saver, phase: Phase, model: keras.Model, result: PhaseResult) -> None:
+def save_ended(run: Run, saver: checkpoint.Saver, phase: Phase, model: keras.Model, result: PhaseResult) -> None:
     """Saves and shows what a phase has come to."""
     arrays = {"model": [variable.numpy() for variable in model.variables]}
     ended = PhaseState(result.epochs, 0, result.best_epoch, None, arrays)
     if is_chief(run.strategy):
         saver.save(Checkpoint(True, run.clock.seconds(), ended))
-    _show_phase(phase, result)
+    show_phase(phase, result)
 
 
 def _learn(
@@ -229,7 +135,7 @@ def _learn(
             saver.save_if_due(lambda: Checkpoint(False, run.clock.seconds(), make_state()))
 
         def on_epoch(result: EpochResult) -> None:
-            _record_epochs(run, [result])
+            record_epochs(run, [result])
             accuracy = result.accuracy if result.val_accuracy is None else result.val_accuracy
             advance(1, f"{'' if result.val_accuracy is None else 'val '}accuracy {accuracy:.1%}")
 
@@ -252,7 +158,7 @@ def _learn(
 def _best_before(run: Run, phase: Phase, error: DivergedError) -> PhaseResult:
     """Returns the epochs before a phase diverged; raises a RunError if nothing was learnt."""
     result = error.result
-    _record_epochs(run, result.epochs[-1:])
+    record_epochs(run, result.epochs[-1:])
     flag = "--learning-rate" if phase == "head" else "--fine-tune-learning-rate"
     if result.best_epoch == 0 and not any(epoch.phase != phase for epoch in run.epochs):
         raise RunError(f"Training diverged before anything was learnt: {error}. Lower {flag}.") from None
@@ -260,13 +166,13 @@ def _best_before(run: Run, phase: Phase, error: DivergedError) -> PhaseResult:
     return result
 
 
-def _take_over(run: Run, begun: Checkpoint) -> None:
+def take_over(run: Run, begun: Checkpoint) -> None:
     """Takes note of what an earlier process has done."""
-    _record_epochs(run, begun.state.epochs)
+    record_epochs(run, begun.state.epochs)
     run.clock.take_over(begun.seconds)
 
 
-def _record_epochs(run: Run, results: Sequence[EpochResult]) -> None:
+def record_epochs(run: Run, results: Sequence[EpochResult]) -> None:
     for result in results:
         run.epochs.append(result)
         if run.board is not None:
@@ -274,7 +180,7 @@ def _record_epochs(run: Run, results: Sequence[EpochResult]) -> None:
     writer.write_table(run.folder / "history.csv", run.history)
 
 
-def _show_phase(phase: Phase, result: PhaseResult) -> None:
+def show_phase(phase: Phase, result: PhaseResult) -> None:
     if result.epochs and result.epochs[0].learning_rate is None:
         return show_stage(_title(phase), f"solved: {_epoch_text(result.epochs[0])}")
     kept = "none better than the start, which is kept"
@@ -283,7 +189,7 @@ def _show_phase(phase: Phase, result: PhaseResult) -> None:
     show_stage(_title(phase), f"{counted(len(result.epochs), 'epoch', 'epochs')}, {kept}")
 
 
-def _phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
+def phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
     return inputs.get(phase) or whole_network(run.classifier, run.data, run.plan.augment_of(phase) == "fresh")
 
 

@@ -30,10 +30,11 @@ from training.begun import as_asked, begin, forget, read_begun_with
 from training.cuts import choose_cuts, show_whole_network
 from training.folder import CONFIG_FILE, checkpoints_of, clean_up, folder_of
 from training.frozen import EVALUATED, PhaseInputs, build_frozen, examples, frozen_inputs, whole_network
+from training.head_phase import choose_learning_rate, train_head
 from training.inputs import RunInputs, inputs_digest
 from training.learner import BatchTooLargeError
 from training.memory import check_room
-from training.phases import choose_learning_rate, fine_tune, train_head
+from training.phases import fine_tune
 from training.recipe import Phase, Plan, choose_fine_tune_augment, make_plan
 from training.state import Clock, Run
 

@@ -346,8 +346,22 @@ def test_a_batch_that_the_memory_cannot_hold_is_told_before(make_folder, tmp_pat
     assert "choose a smaller --batch-size" in shown
 
 
+def test_a_run_goes_no_deeper_where_nothing_is_left_to_gain_or_memory_is_too_small(
+    make_folder, tmp_path, monkeypatch, capsys
+):
+    settings = pretrained(head_epochs=None, fine_tune_epochs=0, deeper_layers="all", deeper_epochs=1)
+    easy = run(make_folder(), tmp_path, "easy", **settings)
+    assert "not begun: 100.0% are right on val already" in " ".join(capsys.readouterr().out.split())
+    monkeypatch.setattr("training.phases.ENOUGH", 2)
+    monkeypatch.setattr("training.memory._physical_memory", lambda: 2**20)
+    small = run(tmp_path / "photos", tmp_path, "small", **settings)
+    assert "not begun: a batch of 32 takes up to" in " ".join(capsys.readouterr().out.split())
+    for folder in (easy, small):
+        assert list(pd.read_csv(folder / "history.csv")["phase"]) == ["head"]
+
+
 def test_a_solved_head_and_deeper_layers_go_on_where_they_were(make_folder, tmp_path):
-    """Stopped after the head, in the last layers and in the whole network, and each time resumed."""
+    """Stopped in the last layers, resumed, stopped in the whole network, and resumed again."""
     root, train_phase = make_folder(), Learner.train
     settings = pretrained(head_epochs=None, deeper_layers="all", deeper_epochs=2, batch_size=4, effort="best")
     settings["checkpoint_seconds"] = 0
@@ -361,20 +375,20 @@ def test_a_solved_head_and_deeper_layers_go_on_where_they_were(make_folder, tmp_
     class StoppedError(Exception):
         """In place of a signal."""
 
-    for step in range(3):
+    for last in (0, 3):
         steps = itertools.count()
 
-        def stopping(learner, phase, *args, on_step, steps=steps, last=step, **rest):
+        def stopping(learner, phase, *args, on_step, steps=steps, last=last, **rest):
             def stop(make_state):
                 on_step(make_state)
-                if next(steps) == last * 2:
+                if next(steps) == last:
                     raise StoppedError
 
             return train_phase(learner, phase, *args, on_step=stop, **rest)
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Learner, "train", stopping)
-            begun = TrainConfig.of(**quick | settings, **places) if step == 0 else read_begun(tmp_path / "stopped")
+            begun = TrainConfig.of(**quick | settings, **places) if last == 0 else read_begun(tmp_path / "stopped")
             with pytest.raises(StoppedError), open_folder(begun) as config:
                 train(load_inputs(config))
     with open_folder(read_begun(tmp_path / "stopped")) as config:

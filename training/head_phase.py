@@ -1,0 +1,111 @@
+"""The phase of the head: solved, or trained on the frozen backbone at a rate that is given or looked for.
+
+A head of random weights would send large, meaningless gradients into the pretrained layers; so the head comes first
+(Keras' guide to transfer learning; LP-FT, Kumar et al., ICLR 2022).
+"""
+
+import pandas as pd
+
+from app.terminal import counted, progress_bar, show_stage
+from data.batches import Examples
+from devices.precision import learning_precision
+from devices.replicas import chief_decides, is_chief
+from models.heads import set_output
+from reports import plots, writer
+from reports.more_data import MORE_DATA_FILE
+from training import checkpoint
+from training.folder import checkpoints_of
+from training.frozen import PhaseInputs, examples, features_sample
+from training.learner import EpochResult, PhaseResult
+from training.linear_head import PARTS, STRENGTHS, Solution, solve, solve_on_parts
+from training.phases import phase_inputs, record_epochs, save_ended, show_phase, take_over, train_phase
+from training.range_test import STEPS, choose_rate, range_test
+from training.recipe import Phase, choose_head_learning_rate
+from training.state import Run
+from training.steps import Measured, assign
+
+
+def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
+    """Sets the learning rate of the head, by a range test or by the spread of its features.
+
+    Args:
+        run: whose plan is completed.
+        inputs: of the phases that have a cut.
+    """
+    if run.config.training.learning_rate == "find":
+        with run.clock.timed("find"):
+            run.plan = run.plan.replace(learning_rate=_find_learning_rate(run, inputs))
+    else:
+        features = features_sample(inputs["head"]) if "head" in inputs else None
+        run.plan = choose_head_learning_rate(run.plan, features)
+
+
+def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
+    """Looks for the learning rate of the head, and keeps what was seen."""
+    model, views, _, vary = phase_inputs(run, "head", inputs)
+    train = examples(run.data, "train", views, run.config.training.class_weights)
+    with progress_bar("find", STEPS) as advance:
+        curve = range_test(
+            model,
+            run.data.task,
+            train,
+            run.plan,
+            vary=vary,
+            strategy=run.strategy,
+            precision=learning_precision(model, run.precision),
+            on_step=advance,
+        )
+    writer.write_table(run.folder / "learning_rate.csv", curve)
+    rate = choose_rate(curve)
+    writer.write_figure(run.folder / "figures" / "learning_rate.png", plots.learning_rate(curve, rate))
+    tried = f"{counted(len(curve), 'step', 'steps')} up to {curve['learning_rate'].iloc[-1]:.2g}"
+    show_stage("find", f"learning rate {rate:g}, around which the loss falls most, of {tried}")
+    return rate
+
+
+def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
+    """Solves or trains the new head on the frozen backbone, or what a checkpoint leaves of that.
+
+    Args:
+        run: whose head learns.
+        inputs: of the phases that have a cut.
+
+    Raises:
+        RunError: it diverges before anything is learnt.
+        BatchTooLargeError: a step needs more memory than there is.
+    """
+    if run.plan.head_solver == "lbfgs":
+        with run.clock.timed("head"):
+            _solve_head(run, inputs["head"])
+    elif run.plan.head_epochs:
+        with run.clock.timed("head"):
+            train_phase(run, "head", inputs, epochs=run.plan.head_epochs, learning_rate=run.plan.learning_rate)
+
+
+def _solve_head(run: Run, inputs: PhaseInputs) -> None:
+    """Solves the head, or takes its solution from a checkpoint; it counts as one epoch."""
+    path = checkpoints_of(run.folder) / "head.npz"
+    begun = checkpoint.load(path)
+    if begun is not None:
+        take_over(run, begun)
+        assign(inputs.model.variables, begun.state.arrays["model"])
+        return show_phase("head", PhaseResult(begun.state.epochs, 1))
+    class_weights = run.config.training.class_weights
+    train = examples(run.data, "train", inputs.train, class_weights)
+    val = examples(run.data, "val", [inputs.evaluated["val"]], class_weights) if len(run.data.splits["val"]) else None
+    with progress_bar("head", len(STRENGTHS)) as advance:
+        solution = Solution(*chief_decides(run.strategy, lambda: solve(train, val, run.data.task, advance)))
+    if val is not None and is_chief(run.strategy):
+        _write_more_data(run, train, val, solution)
+    set_output(run.classifier.head, solution.kernel, solution.bias)
+    epoch = EpochResult("head", 1, None, *solution.train, *(solution.val or (None, None)))
+    record_epochs(run, [epoch])
+    save_ended(run, checkpoint.Saver(path, 0), "head", inputs.model, PhaseResult([epoch], 1))
+
+
+def _write_more_data(run: Run, train: Examples, val: Examples, solution: Solution) -> None:
+    """Writes how right a head is on val that was solved on parts of the training examples, and on all of them."""
+    with progress_bar("more data", len(PARTS)) as advance:
+        points = solve_on_parts(train, val, run.data.task, run.config.training.seed, advance)
+    points.append((len(train.targets), Measured(*(solution.val or ())).accuracy))
+    writer.write_table(run.folder / MORE_DATA_FILE, pd.DataFrame(points, columns=["examples", "val_accuracy"]))
