@@ -58,8 +58,12 @@ SPACE: dict[str, Dimension] = {
 """In the order in which grid tries them, the last first, and of the columns of `trials.csv`."""
 
 
-NOT_SEARCHED = ("augment", "layer_decay", "resume", "checkpoint_seconds", "tensorboard")
-"""Settings of `train.py` that a search does not have: its trials learn from views, at one rate for all layers."""
+NOT_SEARCHED = (
+    *("effort", "head_solver", "deeper_layers", "deeper_epochs", "augment", "layer_decay"),
+    *("resume", "checkpoint_seconds", "tensorboard"),
+)
+"""Settings of `train.py` that a search does not have: its trials train their heads, fine-tune once, learn from views,
+at one rate for all layers."""
 
 
 @settings
@@ -144,7 +148,8 @@ class TuneConfig(NamedTuple):
 
     def of_run(self, **values: Any) -> TrainConfig:
         """The settings of a run on the same examples, in a folder of its own."""
-        return self.fixed.replace(**{"output": None, "split_seed": self.fixed.seed_of_split, **values})
+        always = {"output": None, "split_seed": self.fixed.seed_of_split, "head_solver": "optimizer"}
+        return self.fixed.replace(**always | values)
 
 
 def parse_search(args: Sequence[str] | None = None) -> TuneConfig:
