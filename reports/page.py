@@ -22,6 +22,8 @@ from app.escapes import visible
 from app.files import write_text
 
 FOLDER = Path(__file__).parent
+BASE_STYLE = FOLDER.parent / "inference" / "web" / "static" / "base.css"
+"""Colours and letters, which the page of demo.py has too."""
 SPACE = "\u00a0"
 """No-break space, which keeps a number and its unit on one line."""
 SIGNIFICANT = 12
@@ -136,7 +138,7 @@ def _environment() -> jinja2.Environment:
     }
     script = (FOLDER / "page.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    style = (FOLDER / "page.css").read_text(encoding="utf-8")
+    style = "".join(file.read_text(encoding="utf-8") for file in (BASE_STYLE, FOLDER / "page.css"))
     environment.globals |= {"style": Markup(style), "script": Markup(script), "script_digest": digest}
     return environment
 

@@ -43,7 +43,7 @@ def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Task) -> l
     """
     if task.multi_label:
         found = [
-            error._replace(labels=_flip(targets[error.row] > 0.5, label))
+            error._replace(labels=(targets[error.row] > 0.5) ^ (np.arange(targets.shape[1]) == label))
             for label in range(targets.shape[1])
             for error in find_label_errors(targets[:, [label]], outputs[:, [label]], BINARY)
         ]
@@ -84,12 +84,6 @@ def suspects_table(
             suggested = label_texts(error.labels[None], data.class_names)[0]
             rows.append(("label_error", _path(data, position), split, names[position], "", suggested, error.score))
     return pd.DataFrame(rows, columns=list(COLUMNS))
-
-
-def _flip(labels: np.ndarray, index: int) -> np.ndarray:
-    flipped = labels.copy()
-    flipped[index] = ~flipped[index]
-    return flipped
 
 
 def _path(data: Data, position: int) -> str:

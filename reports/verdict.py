@@ -92,7 +92,9 @@ def reach_verdict(
 
 def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:
     """Returns the accuracies of simple methods, as bars beside that of a model."""
-    known = [(_method(name), value) for name, value in baseline.items() if value is not None]
+    methods = {name: f"logistic regression on {name.replace('_', ' ')}" for name in baseline}
+    methods["majority"] = "most frequent answer"
+    known = [(methods[name], value) for name, value in baseline.items() if value is not None]
     return [{"name": method, "value": value, "interval": None} for method, value in known]
 
 
@@ -138,11 +140,6 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leak
 def _alike(count: int, split: Split, kind: Kind) -> str:
     looks = f"{kind.noun} looks" if count == 1 else f"{kind.nouns} look"
     return f"{count:,} {split} {looks} the same as a training {kind.noun} (see below)"
-
-
-def _method(name: str) -> str:
-    """Describes a simple method by its name in `metrics.json`."""
-    return "most frequent answer" if name == "majority" else f"logistic regression on {name.replace('_', ' ')}"
 
 
 def _simple_cautions(baseline: dict[str, float | None], low: float, high: float, kind: Kind) -> list[str]:
