@@ -158,7 +158,8 @@ class TrainingConfig(Settings):
     --weights none. 'fresh' runs the whole network in every step, and takes nothing of --cache-gb."""
 
     views: Positive | None = None
-    """Versions of each training picture, the unchanged one included; one means no augmentation. Default: 2."""
+    """Versions of each training picture, the unchanged one included; one means no augmentation. Default: 2, or 1
+    where nothing but a solved head learns."""
 
     class_weights: bool = False
     """Weight pictures so that every class counts equally, however few it has: to learn from, and on val to stop, to

@@ -58,7 +58,8 @@ learning rate in each step, whatever the gradient, and a small data set ends bef
 mended. 3e-4 ends as well, and first loses ten points, which a run that stops early never regains."""
 VIEWS = 2
 """A second view lowers the head's validation loss by up to 6 % (animals, CIFAR-10), a third and a fourth by 1 or 2 %
-more, each at the cost of one more pass."""
+more, each at the cost of one more pass. A solved head alone has one: a second lowers its validation loss by 1 %
+(CIFAR-10), and one more of 153 test photos is wrong."""
 LEAST_SHARE_BEFORE = 0.25
 """Share of the network's work that must lie before a cut: with less, training behind it saves too little to be worth
 the disk, and the network runs as a whole."""
@@ -169,6 +170,7 @@ def make_plan(
     factor = batch_factor(training.optimizer, batch_size)
     trainable_layers: TrainableLayers
     deeper_layers: TrainableLayers = 0
+    epochs = 0
     solver = _choose_head_solver(config, is_linear)
     if model.weights == "none":
         trainable_layers, solver, head_epochs, fine_tune_epochs = "all", "optimizer", 0, FROM_SCRATCH_EPOCHS
@@ -192,7 +194,7 @@ def make_plan(
         fine_tune_learning_rate = FINE_TUNE_LEARNING_RATE * factor * min(1.0, steps / FINE_TUNE_STEPS)
     choices = {
         "batch_size": batch_size,
-        "views": VIEWS,
+        "views": VIEWS if solver == "optimizer" or epochs or training.deeper_layers else 1,
         "trainable_layers": trainable_layers,
         "head_solver": solver,
         "head_epochs": head_epochs,

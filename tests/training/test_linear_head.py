@@ -43,7 +43,8 @@ def test_the_solution_is_that_of_scikit_learn(task, num_classes):
     train = train._replace(sample_weights=np.random.default_rng(5).uniform(0.5, 2, 300).astype(np.float32))
     solution = solve(train, None, task)
     features = train.views[0].inputs[0].astype(np.float64)
-    scaled = (features - features.mean(0)) / features.std(0).mean()
+    deviations = features.std(0)
+    scaled = (features - features.mean(0)) / (deviations + linear_head.LEAST_SPREAD * deviations.mean())
     total = train.sample_weights.sum()
     if task is MULTICLASS:
         regression = LogisticRegression(C=1 / (STRENGTH * total), tol=1e-8, max_iter=1_000)

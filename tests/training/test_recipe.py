@@ -167,7 +167,8 @@ def test_without_pretrained_weights_the_whole_backbone_learns(cuts):
 
 
 def test_without_augmentation_there_is_one_view(cuts):
-    assert recipe.make_plan(TrainConfig(), cuts, 100).views > 1
+    assert recipe.make_plan(TrainConfig(), cuts, 5000).views > 1
+    assert recipe.make_plan(TrainConfig.of(effort="quick"), cuts, 5000).views == 1
     for augment in ("none", "fresh"):
         assert recipe.make_plan(TrainConfig.of(augment=augment, views=3), cuts, 100).views == 1
 
