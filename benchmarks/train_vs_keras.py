@@ -139,16 +139,18 @@ def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     cut = cuts.get("fine_tune", cuts["head"])
     num_train, kept = len(data.splits["train"]), sum(map(len, data.splits.values()))
     paths = [data.examples[position].path for position in data.splits["train"][:200]]
-    peak, epochs = machine.flops["float32"], record["epochs"]["fine_tune"]
+    peak, whole = machine.flops["float32"], cut.macs_before + cut.macs_after
+    epochs = {"fine_tune": 0, "deeper": 0} | {row["phase"]: row["epochs"] for row in record["phases"]}
     decode = kept * decode_seconds(paths, size) / cpu_count()
     passes = kept + (plan.views - 1) * num_train
-    extract = 2 * passes * (cut.macs_before + cut.macs_after) / peak
-    train = 6 * num_train * cut.macs_after * epochs / peak
-    read = cut.size(half=True) * num_train * epochs / machine.bandwidth
+    extract = 2 * passes * whole / peak
+    train = 6 * num_train * (cut.macs_after * epochs["fine_tune"] + whole * epochs["deeper"]) / peak
+    read = cut.size(half=True) * num_train * epochs["fine_tune"] / machine.bandwidth
     warm = decode + train + read
     print(
         f"Limit: {warm + extract:.1f} s cold, {warm:.1f} s warm: decode {decode:.1f}, frozen pass {extract:.1f}, "
-        f"{epochs} epochs behind {cut.layer} {train:.1f}, reading {read:.2f}."
+        f"{epochs['fine_tune']} epochs behind {cut.layer} and {epochs['deeper']} of the whole network {train:.1f}, "
+        f"reading {read:.2f}."
     )
 
 

@@ -8,11 +8,14 @@ import secrets
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from joblib import cpu_count
 
 from app.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from ray import ObjectRef  # type: ignore[attr-defined,unused-ignore]
 
 RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
 """Environment variables for any Ray, unless they are set: no usage reports."""
@@ -101,3 +104,24 @@ def _own_sigterm() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+class DeadError(Exception):
+    """A worker is gone."""
+
+
+def result_of(ref: "ObjectRef") -> Any:
+    """Returns a result.
+
+    Raises:
+        DeadError: the worker is gone.
+        Exception: what the job raised.
+    """
+    import ray
+
+    try:
+        return ray.get(ref)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise DeadError from error

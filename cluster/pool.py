@@ -10,14 +10,14 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from importlib import metadata
 from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from app.config import RunConfig
 from app.errors import RunError
-from app.terminal import console, counted, show_stage
-from cluster.connection import check_ray, connect, divide
+from app.terminal import counted, show_stage
+from cluster.connection import DeadError, check_ray, connect, divide, result_of
+from cluster.process import Worker, library_versions
 
 if TYPE_CHECKING:
     from ray import ObjectRef  # type: ignore[attr-defined,unused-ignore]
@@ -34,8 +34,6 @@ SHARD_BYTES = 2**24
 """Bytes of what a job of a pass carries, or brings back."""
 SHARD_SECONDS = 3600.0
 """Time after which a job of a pass is ended."""
-LIBRARIES = ("numpy", "pillow", "tensorflow", "keras")
-"""What computes results: all machines need the same versions."""
 POLL = 1.0
 """Seconds between looks at the clock."""
 START_SECONDS = 3600.0
@@ -58,42 +56,6 @@ class _Started(NamedTuple):
     """Seconds that it may take."""
     alone: bool
     """Whether nothing else runs beside it."""
-
-
-class Worker:
-    """A process that runs jobs, as Ray makes it."""
-
-    def __init__(self, folder: str, threads: int):
-        """Sets up the process, before it imports TensorFlow.
-
-        Args:
-            folder: working directory, so that relative paths are those of the command.
-            threads: for TensorFlow, and for reading examples.
-        """
-        os.chdir(folder)
-        os.environ.update(TF_NUM_INTRAOP_THREADS=str(threads), TF_NUM_INTEROP_THREADS=str(threads))
-        os.environ.update(LOKY_MAX_CPU_COUNT=str(threads), TF_FORCE_GPU_ALLOW_GROWTH="true")
-        console.quiet = True
-
-    def prepare(self, make: Callable[[], Callable[[Any], Any]], versions: dict[str, str]) -> None:
-        """Makes what all jobs share, in place of what was made before.
-
-        Raises:
-            RunError: this machine's libraries are others than the command's.
-        """
-        if library_versions() != versions:
-            raise RunError(f"A worker's machine has other versions: {library_versions()}, where {versions} is needed.")
-        self._run: Any = None
-        self._run = make()
-
-    def run(self, job: Any) -> Any:
-        """Runs a job."""
-        return self._run(job)
-
-
-def library_versions() -> dict[str, str]:
-    """Returns the versions of what computes results."""
-    return {name: metadata.version(name) for name in LIBRARIES}
 
 
 @contextlib.contextmanager
@@ -202,8 +164,8 @@ class Pool:
                         continue
                     started = self._running.pop(ref)
                     try:
-                        result = _get(ref)
-                    except _DeadError:
+                        result = result_of(ref)
+                    except DeadError:
                         self._replace(started.worker)
                         deaths[started.position] += 1
                         if deaths[started.position] < ATTEMPTS:
@@ -276,9 +238,9 @@ class Pool:
         """Takes a worker that is ready, or replaces one that died before."""
         worker = self._starting.pop(ref)
         try:
-            _get(ref)
+            result_of(ref)
             self._idle.append(worker)
-        except _DeadError:
+        except DeadError:
             self._replace(worker)
 
     def _replace(self, worker: "ActorHandle") -> None:
@@ -317,24 +279,3 @@ class Pool:
             raise RunError("The workers are killed again and again, perhaps for lack of memory. Ask for fewer.")
         if time.monotonic() - self._alive > START_SECONDS:
             raise RunError(f"No worker has started for {START_SECONDS / 60:g} minutes: Ray has no room for one.")
-
-
-class _DeadError(Exception):
-    """A worker is gone."""
-
-
-def _get(ref: "ObjectRef") -> Any:
-    """Returns a result.
-
-    Raises:
-        _DeadError: the worker is gone.
-        Exception: what the job raised.
-    """
-    import ray
-
-    try:
-        return ray.get(ref)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause from None
-    except ray.exceptions.RayError as error:
-        raise _DeadError from error

@@ -1,0 +1,48 @@
+"""A worker of Ray, as it is in its own process."""
+
+import os
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+from app.errors import RunError
+from app.terminal import console
+
+LIBRARIES = ("numpy", "pillow", "tensorflow", "keras")
+"""What computes results: all machines need the same versions."""
+
+
+class Worker:
+    """A process that runs jobs, as Ray makes it."""
+
+    def __init__(self, folder: str, threads: int):
+        """Sets up the process, before it imports TensorFlow.
+
+        Args:
+            folder: working directory, so that relative paths are those of the command.
+            threads: for TensorFlow, and for reading examples.
+        """
+        os.chdir(folder)
+        os.environ.update(TF_NUM_INTRAOP_THREADS=str(threads), TF_NUM_INTEROP_THREADS=str(threads))
+        os.environ.update(LOKY_MAX_CPU_COUNT=str(threads), TF_FORCE_GPU_ALLOW_GROWTH="true")
+        console.quiet = True
+
+    def prepare(self, make: Callable[[], Callable[[Any], Any]], versions: dict[str, str]) -> None:
+        """Makes what all jobs share, in place of what was made before.
+
+        Raises:
+            RunError: this machine's libraries are others than the command's.
+        """
+        if library_versions() != versions:
+            raise RunError(f"A worker's machine has other versions: {library_versions()}, where {versions} is needed.")
+        self._run: Any = None
+        self._run = make()
+
+    def run(self, job: Any) -> Any:
+        """Runs a job."""
+        return self._run(job)
+
+
+def library_versions() -> dict[str, str]:
+    """Returns the versions of what computes results."""
+    return {name: metadata.version(name) for name in LIBRARIES}
