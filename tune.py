@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 def main() -> None:
     """Parses the flags, checks and decodes the data, and only then loads TensorFlow and searches."""
     started = time.perf_counter()
-    from cluster.pool import open_pool
     from tuning.space import parse_search
 
     config = parse_search()
+    from cluster.pool import open_pool
+
     with open_pool(config.fixed.run) as pool:
         (_rank if config.search.rank_backbones else _search)(config, pool, started)
 

@@ -220,8 +220,8 @@ class RunConfig(Settings):
     of the cores, or with a GPU of its own. Default: this process; with --cluster, one for each GPU, or machine."""
 
     cluster: Text | None = None
-    """Ray cluster on whose machines these processes are: 'auto' for the one of this machine, or HOST:PORT. Default:
-    none."""
+    """Ray cluster on whose machines these processes are: 'auto' for the one of this machine, or HOST:PORT.
+    Default: none."""
 
     @property
     def has_workers(self) -> bool:
