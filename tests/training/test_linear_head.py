@@ -82,6 +82,7 @@ def test_all_views_count_and_memory_does_not_grow_with_the_examples(monkeypatch)
     whole = solve(train, val, MULTICLASS)
     assert whole.kernel != solve(train._replace(views=train.views[:1]), val, MULTICLASS).kernel
     monkeypatch.setattr(linear_head, "CHUNK", 7)
+    monkeypatch.setattr(linear_head, "MOST_IN_MEMORY", 1_000)
     by_parts = solve(train, val, MULTICLASS)
     assert by_parts.strength == whole.strength
     np.testing.assert_allclose(by_parts.kernel, whole.kernel, atol=1e-2)
