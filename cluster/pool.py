@@ -90,7 +90,7 @@ class Pool:
         self._options: dict[str, float] = {}
         self._make: Callable[[], Callable[[Any], Any]] | None = None
         self._made: ObjectRef | None = None
-        """What Ray carries to each worker in place of `_make`."""
+        """Copy of `_make` in Ray's memory, which each worker reads."""
         self._starting: dict[ObjectRef, ActorHandle] = {}
         self._idle: list[ActorHandle] = []
         self._running: dict[ObjectRef, _Started] = {}

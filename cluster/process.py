@@ -9,7 +9,7 @@ from app.errors import RunError
 from app.terminal import console
 
 LIBRARIES = ("numpy", "pillow", "tensorflow", "keras")
-"""What computes results: all machines need the same versions."""
+"""Libraries that compute results: all machines need the same versions."""
 
 
 class Worker:

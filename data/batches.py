@@ -70,15 +70,18 @@ class Examples(NamedTuple):
     """float32 (n,)."""
 
 
+def float32_bytes(view: View) -> int:
+    """Returns the bytes of a view's vectors in memory, as float32."""
+    return sum(4 * len(view.rows) * math.prod(size or 1 for size in each.shape[1:]) for each in view.inputs)
+
+
 def reader(examples: Examples, part: Part | None) -> Callable[..., tuple[Batch, tf.Tensor, tf.Tensor]]:
     """Makes what reads a batch, from indices and the number of the epoch: inputs, targets and sample weights."""
     views = examples.views
-    sizes = [
-        4 * len(view.rows) * math.prod(size or 1 for size in each.shape[1:]) for view in views for each in view.inputs
-    ]
-    if not views[0].has_vectors or sum(sizes) > MOST_IN_MEMORY:
+    size = sum(map(float32_bytes, views))
+    if not views[0].has_vectors or size > MOST_IN_MEMORY:
         return functools.partial(_read, examples, part)
-    if sum(sizes) > LARGE:
+    if size > LARGE:
         gc.collect()  # a pipeline that is no longer used holds its vectors by a circle of references
     with tf.device("CPU:0"):  # where pipelines run
         inputs = [

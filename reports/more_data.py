@@ -20,7 +20,7 @@ class Forecast(NamedTuple):
     """Line through the errors by the number of training examples."""
 
     numbers: np.ndarray
-    """Of training examples, up to twice as many as there are."""
+    """Numbers of training examples, up to twice as many as there are."""
     errors: np.ndarray
     """Expected share of wrong answers for each."""
 

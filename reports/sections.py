@@ -61,7 +61,7 @@ Content = dict[str, Any] | None
 
 
 def learning(facts: Facts) -> Content:
-    """What each phase brought and cost, and loss and accuracy by epoch; a solved head alone has no curves."""
+    """Shows what each phase brought and cost, and loss and accuracy by epoch; a solved head alone has no curves."""
     if facts.history.empty:
         return None
     names = ("loss", "accuracy") if len(facts.history) > 1 else ()
@@ -70,7 +70,7 @@ def learning(facts: Facts) -> Content:
 
 
 def more_data(facts: Facts) -> Content:
-    """What more training examples would bring, where the head was solved on parts of them."""
+    """Forecasts what more training examples would bring, where the head was solved on parts of them."""
     path = facts.folder / MORE_DATA_FILE
     table = pd.read_csv(path) if path.exists() else None
     line = None if table is None else forecast(table)

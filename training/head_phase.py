@@ -26,12 +26,14 @@ from training.steps import Measured, assign
 
 
 def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
-    """Sets the learning rate of the head, by a range test or by the spread of its features.
+    """Sets the learning rate of a head that is trained, by a range test or by the spread of its features.
 
     Args:
         run: whose plan is completed.
         inputs: of the phases that have a cut.
     """
+    if run.plan.head_solver == "lbfgs":
+        return
     if run.config.training.learning_rate == "find":
         with run.clock.timed("find"):
             run.plan = run.plan.replace(learning_rate=_find_learning_rate(run, inputs))

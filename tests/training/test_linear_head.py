@@ -68,8 +68,9 @@ def test_the_strength_has_the_lowest_loss_on_val():
     solution = solve(train, val, MULTICLASS)
     losses = {}
     for strength in STRENGTHS:
-        *_, (found, measure) = linear_head._path(train, MULTICLASS, (strength,))
-        losses[strength] = measure(val).loss
+        add, read = linear_head._make_add(MULTICLASS), linear_head._reader(train)
+        (found,) = linear_head._path(read, add, 3, (strength,))
+        losses[strength] = linear_head._measure(linear_head._reader(val), add, found).loss
         if strength == solution.strength:
             assert found.kernel == pytest.approx(np.array(solution.kernel), abs=0.01)
     assert solution.strength == min(losses, key=losses.get)
