@@ -9,11 +9,11 @@ import reprlib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from annotated_types import Ge, Gt, Le
+from annotated_types import Ge, Gt, Le, Lt
 from platformdirs import user_cache_path
 
 from app.errors import UsageError, unknown_choice
-from app.fields import Fraction, Natural, Positive, Rate, Settings, Text, settings
+from app.fields import LARGEST, Fraction, Natural, Positive, Rate, Settings, Text, settings
 from app.files import read_json
 
 Resize = Literal["crop", "pad", "stretch"]
@@ -22,6 +22,8 @@ Strategy = Literal["auto", "one", "mirrored", "multiworker", "tpu"]
 Augment = Literal["views", "fresh", "none"]
 HeadSolver = Literal["lbfgs", "optimizer"]
 Effort = Literal["quick", "standard", "best"]
+Epochs = Natural | Annotated[float, Gt(0), Lt(LARGEST)]
+"""Number of passes over the training examples; the last may be a part of one."""
 TrainableLayers = Natural | Literal["all"]
 """Number of the backbone's last layers that learn."""
 Objective = Literal["val_accuracy", "val_loss"]
@@ -102,6 +104,10 @@ class TrainingConfig(Settings):
     """Time that a run may take: 'quick' solves the head alone; 'standard' fine-tunes the last layers as well, and
     the whole network where less than 97 % are right on val after that; 'best' always does, for many epochs."""
 
+    max_minutes: Annotated[float, Gt(0)] | None = None
+    """Minutes that the command may take: a run fine-tunes for as many epochs, or parts of one, as fit, and a search
+    begins no further trials after that. Default: no limit."""
+
     head_solver: HeadSolver | None = None
     """Way in which the head learns on the frozen backbone: 'lbfgs' solves a regularised regression on its features, in
     seconds and without a learning rate; 'optimizer' trains it for --head-epochs. Default: 'optimizer' where
@@ -111,7 +117,7 @@ class TrainingConfig(Settings):
     """Maximum epochs of training the head on the frozen backbone. Default: those of 4,500 steps, between 8 and 60; 0
     where it is solved."""
 
-    fine_tune_epochs: Natural | None = None
+    fine_tune_epochs: Epochs | None = None
     """Maximum epochs of fine-tuning the unfrozen layers after that. Default: 2; 0 with fewer than 1,000 training
     pictures, or --effort quick; 30 from random weights."""
 
@@ -119,7 +125,7 @@ class TrainingConfig(Settings):
     """Last layers of the backbone to fine-tune after that: a number, 'all', or 0. Default: 'all'; 0 where
     --trainable-layers or --fine-tune-epochs are given, or nothing is fine-tuned. See --effort."""
 
-    deeper_epochs: Natural | None = None
+    deeper_epochs: Epochs | None = None
     """Maximum epochs of fine-tuning those. Default: 4, or 12 with --effort best."""
 
     learning_rate: Rate | Literal["find"] | None = None

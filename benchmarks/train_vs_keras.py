@@ -120,7 +120,7 @@ def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     from benchmarks.frozen_pass import measure
     from models.classifier import build_classifier
     from training.cuts import choose_cuts
-    from training.recipe import Plan
+    from training.plan import Plan
 
     plan, data, machine = Plan.of(TrainConfig.from_json(record["config"])), inputs.data, measure_machine()
     size = plan.config.data.chosen_size

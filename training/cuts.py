@@ -9,7 +9,8 @@ from app.terminal import show_stage
 from features.cuts import Cut, cut_before_trainable, find_cuts
 from models.classifier import Classifier
 from models.freezing import set_trainable
-from training.recipe import LEAST_SHARE_BEFORE, Phase, Plan
+from training.plan import Phase, Plan
+from training.recipe import LEAST_SHARE_BEFORE
 
 Use = TypeVar("Use", bound=Hashable)
 """Use of a cut: a phase, or in a search a number of trainable layers."""

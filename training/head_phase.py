@@ -19,8 +19,9 @@ from training.frozen import PhaseInputs, examples, features_sample
 from training.learner import EpochResult, PhaseResult
 from training.linear_head import PARTS, STRENGTHS, Solution, solve, solve_on_parts
 from training.phases import phase_inputs, record_epochs, save_ended, show_phase, take_over, train_phase
+from training.plan import Phase
 from training.range_test import STEPS, choose_rate, range_test
-from training.recipe import Phase, choose_head_learning_rate
+from training.recipe import choose_head_learning_rate
 from training.state import Run
 from training.steps import Measured, assign
 

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -16,13 +17,14 @@ from devices.precision import Precision
 from devices.replicas import distribute
 from tasks.table import Task
 from training.optimizers import Rates, make_optimizer
-from training.recipe import Plan
+from training.plan import Plan
 from training.steps import Measured, assign, compile_graphs
 
 EVALUATION_BATCH_SIZE = 64
 STEPS_PER_CALL = 16
 """Steps on vectors, and on TPUs, that TensorFlow takes before Python has its turn, which costs more than such a step;
 on feature maps it is one, so that Ctrl-C is heard."""
+STEPS_TIMED = 3
 
 
 class EpochResult(NamedTuple):
@@ -117,10 +119,11 @@ class Learner:
         val: Examples | None,
         plan: Plan,
         *,
-        epochs: int,
+        epochs: float,
         learning_rate: float,
         vary: Vary | None = None,
         state: PhaseState | None = None,
+        is_over: Callable[[], bool] = lambda: False,
         on_step: Callable[[Callable[[], PhaseState]], None] = lambda _: None,
         on_epoch: Callable[[EpochResult], None] = lambda _: None,
     ) -> PhaseResult:
@@ -133,10 +136,11 @@ class Learner:
             train: examples to learn from.
             val: examples to stop and choose by; None trains all epochs and keeps the last weights.
             plan: batch size, schedule, weight decay, patience and seed.
-            epochs: maximum epochs.
+            epochs: maximum epochs; the last may be a part of one.
             learning_rate: peak learning rate.
             vary: how to vary the examples anew in each epoch; None leaves them as they are.
             state: where to resume; None starts afresh.
+            is_over: asked after every step whether to end early, as if it were the last of all epochs.
             on_step: called between steps, with a function that makes the state of that moment.
             on_epoch: called after each epoch.
 
@@ -148,6 +152,7 @@ class Learner:
             BatchTooLargeError: a step needs more memory than there is.
         """
         steps = math.ceil(len(train.targets) / plan.batch_size)
+        total, most = max(1, round(epochs * steps)), math.ceil(epochs)
         on_vectors = train.views[0].has_vectors
         on_tpu = isinstance(self._strategy, tf.distribute.TPUStrategy)
         steps_per_call = STEPS_PER_CALL if on_vectors or on_tpu else 1
@@ -160,23 +165,28 @@ class Learner:
             train,
             batch_size=plan.batch_size,
             seed=plan.config.training.seed,
-            epochs=range(len(results), epochs),
+            epochs=range(len(results), most),
             first_step=step,
             vary=vary,
         )
         batches = iter(distribute(self._strategy, make_batches))
-        while len(results) < epochs and len(results) - best.epoch < plan.config.training.patience:
-            for first in range(step, steps, steps_per_call):
-                count = min(steps_per_call, steps - first)
+        over = False
+        while len(results) < most and not over and len(results) - best.epoch < plan.config.training.patience:
+            last = min(steps, total - len(results) * steps)
+            for first in range(step, last, steps_per_call):
+                count = min(steps_per_call, last - first)
                 try:
                     self._graphs.train_steps(batches, tf.constant(count))
                 except tf.errors.ResourceExhaustedError:
                     raise BatchTooLargeError from None
                 on_step(functools.partial(self._state, results, first + count, best))
+                over = is_over()
+                if over:
+                    break
             step = 0
             sums = [variable.numpy() for variable in self._graphs.sums]
             trained = self._graphs.measured()
-            evaluated = evaluate(lambda sums=sums: on_step(lambda: self._state(results, steps, best, sums)))
+            evaluated = evaluate(functools.partial(on_step, functools.partial(self._state, results, last, best, sums)))
             number = len(results) + 1
             results.append(EpochResult(phase, number, self._last_rate(), *trained, *(evaluated or (None, None))))
             if not math.isfinite(trained.loss):
@@ -187,6 +197,33 @@ class Learner:
             on_step(lambda: self._state(results, 0, best))
         best.restore()
         return PhaseResult(results, best.epoch)
+
+    def seconds(self, train: Examples, val: Examples | None, plan: Plan, vary: Vary | None) -> tuple[float, float]:
+        """Times a training step and the evaluation on val, in seconds; the model is left as it was.
+
+        Args:
+            train: examples to learn from.
+            val: examples to evaluate on; None takes no time.
+            plan: batch size and seed.
+            vary: how to vary the examples.
+        """
+        before = [variable.numpy() for variable in self._model.variables]
+        make_batches = functools.partial(
+            training_batches,
+            train,
+            batch_size=plan.batch_size,
+            seed=plan.config.training.seed,
+            epochs=range(2 * STEPS_TIMED),
+            vary=vary,
+        )
+        batches = iter(distribute(self._strategy, make_batches))
+        step, evaluation = (_timed(lambda: self._graphs.train_steps(batches, tf.constant(STEPS_TIMED))), 0.0)
+        if val is not None:
+            size = EVALUATION_BATCH_SIZE * self._strategy.num_replicas_in_sync
+            batch = next(iter(distribute(self._strategy, functools.partial(evaluation_batches, val, size))))
+            evaluation = _timed(lambda: self._graphs.evaluate_step(batch)) * math.ceil(len(val.targets) / size)
+        assign(self._model.variables, before)
+        return step / STEPS_TIMED, evaluation
 
     def _last_rate(self) -> float:
         """The learning rate of the last step; the optimizer's own is that of the next."""
@@ -233,6 +270,14 @@ class Learner:
     def _variables(self) -> dict[str, Sequence[keras.Variable]]:
         """Everything that changes while a phase runs."""
         return {"model": self._model.variables, "optimizer": self._optimizer.variables, "sums": self._graphs.sums}
+
+
+def _timed(action: Callable[[], None]) -> float:
+    """Seconds of an action whose graph is compiled."""
+    action()
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
 
 
 class Best:

@@ -52,7 +52,7 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
         config: TrainConfig | Sequence[TrainConfig],
         learning_rate: float | Sequence[float],
         steps: int,
-        epochs: int | Sequence[int],
+        epochs: float | Sequence[float],
     ) -> None:
         """Sets the rates.
 
@@ -63,7 +63,7 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
             epochs: maximum epochs.
         """
         configs = [config] if isinstance(config, TrainConfig) else config
-        warm_up = max(1, round(WARM_UP_EPOCHS * steps))
+        warm_up = np.maximum(np.round(WARM_UP_EPOCHS * steps * np.minimum(epochs, 1)), 1)
         decay = [
             DEFAULT_WEIGHT_DECAY.get(each.optimizer, 0.0) if each.weight_decay is None else each.weight_decay
             for each in (config.training for config in configs)
@@ -71,7 +71,7 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
         values = (
             (self.weight_decay, decay),
             (self._peak, learning_rate),
-            (self._warm_up, [warm_up] * len(configs)),
+            (self._warm_up, np.broadcast_to(warm_up, len(configs))),
             (self._fall, [each.training.schedule == "cosine" for each in configs]),
             (self._end, np.maximum(np.multiply(steps, epochs) - warm_up, 1)),
         )

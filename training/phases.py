@@ -13,13 +13,15 @@ from devices.replicas import check_alike, is_chief
 from models.freezing import set_trainable
 from reports import writer
 from training import checkpoint
+from training.budget import in_time
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of
 from training.frozen import PhaseInputs, examples, whole_network
 from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState
 from training.memory import lacks_memory
 from training.optimizers import layer_decay_factors
-from training.recipe import ENOUGH, Phase
+from training.plan import Phase, title
+from training.recipe import ENOUGH
 from training.state import Run
 from training.steps import assign
 
@@ -64,7 +66,7 @@ def train_phase(
     phase: Phase,
     inputs: dict[Phase, PhaseInputs],
     *,
-    epochs: int,
+    epochs: float,
     learning_rate: float,
     learning_rate_factors: dict[str, float] | None = None,
 ) -> None:
@@ -81,7 +83,7 @@ def train_phase(
         return
     if state is not None:
         done = counted(len(state.epochs), "epoch", "epochs"), counted(state.step, "step", "steps")
-        show_stage(_title(phase), f"goes on after {done[0]} and {done[1]} of the next")
+        show_stage(title(phase), f"goes on after {done[0]} and {done[1]} of the next")
     check_alike(run.strategy, state and (state.epochs, state.step))
     too_large = lacks_memory(chosen.model, run.plan.batch_size)
     if too_large:
@@ -119,12 +121,19 @@ def _learn(
     state: PhaseState | None,
     saver: checkpoint.Saver,
     *,
-    epochs: int,
+    epochs: float,
     learning_rate: float,
 ) -> PhaseResult:
     """Lets the learner learn, saves every so often, and before an interrupt."""
-    data, config = run.data, run.config
-    with progress_bar(_title(phase), epochs) as advance, put_off() as interrupted:
+    class_weights = run.config.training.class_weights
+    train = examples(run.data, "train", inputs.train, class_weights)
+    val = None
+    if len(run.data.splits["val"]):
+        val = examples(run.data, "val", [inputs.evaluated["val"]], class_weights)
+    epochs, is_over = in_time(run, phase, learner, train, val, inputs.vary, epochs)
+    if epochs == 0:
+        return PhaseResult([], 0)
+    with progress_bar(title(phase), math.ceil(epochs)) as advance, put_off() as interrupted:
         advance(len(state.epochs) if state else 0)
 
         def on_step(make_state: Callable[[], PhaseState]) -> None:
@@ -141,15 +150,14 @@ def _learn(
 
         return learner.train(
             phase,
-            examples(data, "train", inputs.train, config.training.class_weights),
-            examples(data, "val", [inputs.evaluated["val"]], config.training.class_weights)
-            if len(data.splits["val"])
-            else None,
+            train,
+            val,
             run.plan,
             epochs=epochs,
             learning_rate=learning_rate,
             vary=inputs.vary,
             state=state,
+            is_over=is_over,
             on_step=on_step,
             on_epoch=on_epoch,
         )
@@ -182,19 +190,17 @@ def record_epochs(run: Run, results: Sequence[EpochResult]) -> None:
 
 def show_phase(phase: Phase, result: PhaseResult) -> None:
     if result.epochs and result.epochs[0].learning_rate is None:
-        return show_stage(_title(phase), f"solved: {_epoch_text(result.epochs[0])}")
+        return show_stage(title(phase), f"solved: {_epoch_text(result.epochs[0])}")
+    if not result.epochs:
+        return show_stage(title(phase), "not begun: too little is left of --max-minutes")
     kept = "none better than the start, which is kept"
     if result.best_epoch > 0:
         kept = f"epoch {result.best_epoch} kept: {_epoch_text(result.epochs[result.best_epoch - 1])}"
-    show_stage(_title(phase), f"{counted(len(result.epochs), 'epoch', 'epochs')}, {kept}")
+    show_stage(title(phase), f"{counted(len(result.epochs), 'epoch', 'epochs')}, {kept}")
 
 
 def phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
     return inputs.get(phase) or whole_network(run.classifier, run.data, run.plan.augment_of(phase) == "fresh")
-
-
-def _title(phase: Phase) -> str:
-    return phase.replace("_", "-")
 
 
 def _epoch_text(result: EpochResult) -> str:

@@ -21,7 +21,7 @@ from devices.precision import Precision
 from devices.replicas import distribute
 from tasks.table import Task
 from training.optimizers import Rates, make_optimizer
-from training.recipe import Plan
+from training.plan import Plan
 from training.steps import assign, compile_graphs
 
 LOWEST, HIGHEST = 1e-5, 10.0

@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.config import Augment, HeadSolver, Optimizer, TrainableLayers, TrainConfig
+from app.config import HeadSolver, Optimizer, TrainableLayers, TrainConfig
 from app.errors import UsageError
 from app.terminal import show_stage
 from models.backbones import Backbone
+from training.plan import EPOCHS_TO_FIT, Phase, Plan
 
 if TYPE_CHECKING:
     from features.cuts import Cut  # which imports Keras
-
-Phase = Literal["head", "fine_tune", "deeper"]
 
 BATCH_SIZE = 32
 """Examples per step, of all devices together. The learning rates below are for that many; for other numbers they change
@@ -69,68 +68,6 @@ FROM_SCRATCH_LEARNING_RATE = 1e-3
 """Without pretrained weights there is nothing to keep: no head phase on random features, and Adam's usual rate."""
 
 
-class Plan(NamedTuple):
-    """All decisions of a run: its settings, and typed once more those that the recipe decides if they are left open."""
-
-    config: TrainConfig
-    """With every decision filled in."""
-    trainable_layers: TrainableLayers
-    head_solver: HeadSolver
-    head_epochs: int
-    fine_tune_epochs: int
-    deeper_layers: TrainableLayers
-    deeper_epochs: int
-    fine_tune_learning_rate: float
-    batch_size: int
-    views: int
-    augment: Augment
-    """Augmentation of the head phase."""
-    fine_tune_augment: Augment
-    """Augmentation of the fine-tuning phase; as `augment` until `choose_fine_tune_augment`."""
-    learning_rate: float
-    """Learning rate of the head phase; NaN until `choose_head_learning_rate`, as it depends on the features, and where
-    the head is solved."""
-
-    @classmethod
-    def of(cls, config: TrainConfig) -> Self:
-        """Makes a plan of settings in which nothing is open but the learning rate of the head."""
-        decided = {name: value for name, value in config.flat().items() if name in cls._fields}
-        if not isinstance(decided["learning_rate"], float):
-            decided["learning_rate"] = math.nan
-        decided["fine_tune_augment"] = decided["fine_tune_augment"] or decided["augment"]
-        return cls(config, **decided)
-
-    def replace(self, **values: Any) -> Self:
-        """Makes a plan with other settings."""
-        return self.of(self.config.replace(**values))
-
-    @property
-    def has_head_phase(self) -> bool:
-        """True if the head learns before fine-tuning."""
-        return self.head_solver == "lbfgs" or self.head_epochs > 0
-
-    @property
-    def fine_tunes(self) -> bool:
-        """True if there is a fine-tuning phase."""
-        return self.fine_tune_epochs > 0 and self.trainable_layers != 0
-
-    @property
-    def fine_tuning(self) -> list[tuple[Phase, TrainableLayers, int]]:
-        """Phases after that of the head: their names, layers that learn and maximum epochs."""
-        phases: list[tuple[Phase, TrainableLayers, int]] = [
-            ("fine_tune", self.trainable_layers, self.fine_tune_epochs),
-            ("deeper", self.deeper_layers, self.deeper_epochs),
-        ]
-        return [phase for phase in phases if phase[1] != 0 and phase[2] > 0]
-
-    def augment_of(self, phase: Phase) -> Augment:
-        """Returns the way in which the examples of a phase are varied; what goes deeper runs the whole network."""
-        if phase == "deeper":
-            varied = self.fine_tune_augment == "fresh" or (self.fine_tune_augment == "views" and self.views > 1)
-            return "fresh" if varied else "none"
-        return self.augment if phase == "head" else self.fine_tune_augment
-
-
 def choose_size(config: TrainConfig, backbone: Backbone, useful_size: int | None) -> TrainConfig:
     """Sets `image_size`: the backbone's own, but no more than is useful for the examples. Sets `split_seed` as well.
 
@@ -170,7 +107,7 @@ def make_plan(
     factor = batch_factor(training.optimizer, batch_size)
     trainable_layers: TrainableLayers
     deeper_layers: TrainableLayers = 0
-    epochs = 0
+    epochs: float = 0
     solver = _choose_head_solver(config, is_linear)
     if model.weights == "none":
         trainable_layers, solver, head_epochs, fine_tune_epochs = "all", "optimizer", 0, FROM_SCRATCH_EPOCHS
@@ -192,9 +129,10 @@ def make_plan(
         epochs = fine_tune_epochs if training.fine_tune_epochs is None else training.fine_tune_epochs
         steps = max(1, epochs * steps_per_epoch)
         fine_tune_learning_rate = FINE_TUNE_LEARNING_RATE * factor * min(1.0, steps / FINE_TUNE_STEPS)
-    choices = {
+    in_time = training.max_minutes is not None  # which is better spent on varying examples in each epoch than on a view
+    choices: dict[str, Any] = {
         "batch_size": batch_size,
-        "views": VIEWS if solver == "optimizer" or epochs or training.deeper_layers else 1,
+        "views": VIEWS if solver == "optimizer" or ((epochs or training.deeper_layers) and not in_time) else 1,
         "trainable_layers": trainable_layers,
         "head_solver": solver,
         "head_epochs": head_epochs,
@@ -203,6 +141,8 @@ def make_plan(
         "deeper_epochs": DEEPER_EPOCHS[training.effort] if deeper_layers or training.deeper_layers else 0,
         "fine_tune_learning_rate": fine_tune_learning_rate,
     }
+    if in_time:
+        choices |= {name: None for name in EPOCHS_TO_FIT.values() if choices[name]}
     given = config.flat()
     decided = {name: value for name, value in choices.items() if given[name] is None}
     if not varies or "views" not in (training.augment, training.fine_tune_augment):
@@ -251,6 +191,13 @@ def choose_fine_tune_augment(plan: Plan, has_cut: bool) -> Plan:
             )
         chosen = "fresh" if plan.views > 1 else "none"
     return plan.replace(fine_tune_augment=chosen)
+
+
+def most_epochs(plan: Plan, phase: Phase) -> int:
+    """Returns the epochs of a phase that `max_minutes` may shorten."""
+    if plan.config.model.weights == "none":
+        return FROM_SCRATCH_EPOCHS
+    return DEEPER_EPOCHS["best"] if phase == "deeper" else FINE_TUNE_EPOCHS
 
 
 def check_trainable_layers(

@@ -35,7 +35,8 @@ from training.inputs import RunInputs, inputs_digest
 from training.learner import BatchTooLargeError
 from training.memory import check_room
 from training.phases import fine_tune
-from training.recipe import Phase, Plan, choose_fine_tune_augment, make_plan
+from training.plan import Phase, Plan
+from training.recipe import choose_fine_tune_augment, make_plan
 from training.state import Clock, Run
 
 EXAMPLES_CHECKED = 4

@@ -18,7 +18,7 @@ from models.backbones import Backbone
 from models.classifier import Classifier
 from reports.tensorboard import Board
 from training.learner import EpochResult
-from training.recipe import Phase, Plan
+from training.plan import Phase, Plan
 
 
 class Clock:

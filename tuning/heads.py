@@ -20,7 +20,7 @@ from data.pipeline import training_batches
 from tasks.table import Task
 from training.learner import STEPS_PER_CALL
 from training.optimizers import UPDATE_RULES, Rates, is_decayed, make_optimizer
-from training.recipe import Plan
+from training.plan import Plan
 from training.steps import Measured, assign
 
 HEADS_AT_ONCE = 16

@@ -28,7 +28,8 @@ from training.inputs import RunInputs
 from training.learner import DivergedError, Learner
 from training.memory import check_room
 from training.optimizers import UPDATE_RULES
-from training.recipe import Plan, check_trainable_layers, choose_fine_tune_augment, choose_head_learning_rate, make_plan
+from training.plan import Plan
+from training.recipe import check_trainable_layers, choose_fine_tune_augment, choose_head_learning_rate, make_plan
 from training.steps import Measured
 from tuning.heads import HeadShape, SolvedHead, StackedHeads, is_adjustable, lowest, seeds, set_dropout
 from tuning.records import Job, Outcome, failed

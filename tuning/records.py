@@ -18,7 +18,7 @@ from data.csv_cells import read_table
 from reports.search_plots import Hyperparameters
 from reports.writer import write_table
 from training.inputs import RunInputs, inputs_digest
-from training.recipe import Plan
+from training.plan import Plan
 from tuning.space import SPACE, TuneConfig
 
 COLUMNS = ("trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *SPACE, "message")

@@ -24,7 +24,7 @@ from reports.writer import write_table
 from training.folder import CONFIG_FILE, alone_in, is_finished
 from training.inputs import RunInputs
 from training.optimizers import UPDATE_RULES
-from training.recipe import Plan
+from training.plan import Plan
 from training.run import make_deterministic, train
 from tuning.heads import HEADS_AT_ONCE
 from tuning.network import Network
@@ -50,7 +50,8 @@ class Search:
         self.records = records
         self.started = started
         self.seconds = {"prepare": sum(each.seconds for each in inputs)}
-        self.deadline = math.inf if config.search.max_minutes is None else started + 60 * config.search.max_minutes
+        minutes = config.fixed.training.max_minutes
+        self.deadline = math.inf if minutes is None else started + 60 * minutes
         before = time.perf_counter()
         self.strategy = strategy
         self.networks = {name: Network(each, config, strategy) for name, each in self.inputs.items()}

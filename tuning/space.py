@@ -81,9 +81,6 @@ class SearchConfig(Settings):
     max_trials: Positive = 50
     """Most trials."""
 
-    max_minutes: Annotated[float, Gt(0)] | None = None
-    """Minutes after which no further trials are begun. Default: no limit."""
-
     finalists: Positive = 1
     """Best trials to repeat with other seeds before choosing; the best mean wins. 1 chooses without."""
 
@@ -138,7 +135,7 @@ class TuneConfig(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the trials, by name; the others may change when a search is resumed."""
         places = {name for _, name, _ in RunConfig.fields()}
-        how = {name for _, name, _ in SearchConfig.fields()} - {"oracle", "objective"}
+        how = {name for _, name, _ in SearchConfig.fields()} - {"oracle", "objective"} | {"max_minutes"}
         return {name: value for name, value in self.flat().items() if name not in places | how}
 
     def replace(self, **values: Any) -> Self:
@@ -148,7 +145,8 @@ class TuneConfig(NamedTuple):
 
     def of_run(self, **values: Any) -> TrainConfig:
         """The settings of a run on the same examples, in a folder of its own."""
-        always = {"output": None, "split_seed": self.fixed.seed_of_split, "head_solver": "optimizer"}
+        always: dict[str, Any] = {"output": None, "max_minutes": None, "head_solver": "optimizer"}
+        always["split_seed"] = self.fixed.seed_of_split
         return self.fixed.replace(**always | values)
 
 

@@ -20,7 +20,7 @@ from tasks.classification import BINARY
 from training.cuts import cuts_at
 from training.frozen import PhaseInputs, frozen_inputs, whole_network
 from training.learner import Learner
-from training.recipe import Plan
+from training.plan import Plan
 
 COUNT = 60
 SPLITS = {"train": np.arange(0, COUNT, 2), "val": np.arange(1, COUNT, 4), "test": np.arange(3, COUNT, 4)}

@@ -25,7 +25,7 @@ from training.cuts import choose_cuts
 from training.frozen import PhaseInputs, frozen_inputs, whole_network
 from training.inputs import load_inputs
 from training.learner import Learner
-from training.recipe import Plan
+from training.plan import Plan
 from training.run import train
 
 ROOT = Path(__file__).parents[2]

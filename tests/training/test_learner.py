@@ -13,7 +13,7 @@ from models.heads import build_head
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from training.learner import BatchTooLargeError, DivergedError, Learner, PhaseResult, PhaseState
 from training.optimizers import OPTIMIZERS, Rates, is_decayed, layer_decay_factors, make_optimizer
-from training.recipe import Plan
+from training.plan import Plan
 
 PLAN = Plan.of(TrainConfig.of(batch_size=8, patience=3))
 
@@ -77,6 +77,31 @@ def test_a_constant_learning_rate_stays_and_answers_for_fewer_epochs():
     _, (short, _) = run(plan, val=examples(seed=1), epochs=3)
     assert [result.learning_rate for result in long] == pytest.approx([0.01] * 6)
     assert long[:3] == short
+
+
+def test_the_last_epoch_may_be_a_part_of_one():
+    _, (results, _) = run(epochs=1.5)
+    assert [result.learning_rate for result in results] == pytest.approx(
+        [0.01 * (1 + math.cos(math.pi * (step - 2) / 4)) / 2 for step in (3, 5)], rel=1e-4
+    )
+    seen, *_ = states({"train": examples(), "val": None, "epochs": 0.5, "learning_rate": 0.01}, PLAN)
+    assert [(len(state.epochs), state.step) for state in seen] == [(0, 2), (1, 0)]
+
+
+def test_a_phase_that_has_to_end_keeps_what_it_has_learnt():
+    _, learner = new_learner(PLAN)
+    settings = {"epochs": 4, "learning_rate": 0.01, "is_over": lambda: True}
+    results, best_epoch = learner.train("head", examples(), examples(seed=1), PLAN, **settings)
+    assert (len(results), best_epoch) == (1, 1)
+
+
+def test_timing_steps_leaves_the_model_as_it_is():
+    head, learner = new_learner(PLAN)
+    before = [variable.numpy() for variable in head.variables]
+    seconds = learner.seconds(examples(), examples(seed=1), PLAN, None)
+    assert all(value > 0 for value in seconds)
+    for variable, value in zip(head.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
 
 
 def test_a_second_phase_starts_afresh_in_the_same_graph():

@@ -13,8 +13,8 @@ from data.batches import Examples, View
 from models.heads import build_head
 from tasks.classification import MULTICLASS
 from training.inputs import load_inputs
+from training.plan import Plan
 from training.range_test import DIVERGED, HIGHEST, LOWEST, STEPS, STEPS_PER_TENFOLD, choose_rate, range_test
-from training.recipe import Plan
 from training.run import train
 
 PLAN = Plan.of(TrainConfig.of(batch_size=32))

@@ -1,5 +1,6 @@
 """What is left open is chosen; what is given stays."""
 
+import math
 import re
 
 import keras
@@ -47,6 +48,7 @@ def test_everything_is_set_and_what_is_given_stays(cuts):
 
 
 OPEN = {"layer_decay", "weight_decay", "image_size", "learning_rate", "fine_tune_augment", "split_seed", "positive"}
+OPEN |= {"max_minutes"}
 
 
 @pytest.mark.parametrize(
@@ -159,6 +161,18 @@ def test_the_effort_decides_how_deep_fine_tuning_goes(cuts, settings, num_train,
     plan = recipe.make_plan(TrainConfig.of(**settings), cuts, num_train)
     assert [(phase, epochs) for phase, _, epochs in plan.fine_tuning] == phases
     assert recipe.make_plan(plan.config, cuts, num_train) == plan
+
+
+def test_minutes_leave_the_epochs_open_and_take_one_view(cuts):
+    plan = recipe.make_plan(TrainConfig.of(max_minutes=3), cuts, 5000)
+    assert [phase for phase, *_ in plan.fine_tuning] == ["fine_tune", "deeper"]
+    assert all(math.isnan(epochs) for *_, epochs in plan.fine_tuning)
+    assert (plan.config.training.fine_tune_epochs, plan.config.training.deeper_epochs) == (None, None)
+    assert plan.views == 1
+    for settings, num_train in (({"effort": "quick"}, 5000), ({}, 300)):
+        assert recipe.make_plan(TrainConfig.of(max_minutes=3, **settings), cuts, num_train).fine_tuning == []
+    given = recipe.make_plan(TrainConfig.of(max_minutes=3, fine_tune_epochs=1.5), cuts, 5000)
+    assert [epochs for *_, epochs in given.fine_tuning] == [1.5]
 
 
 def test_without_pretrained_weights_the_whole_backbone_learns(cuts):

@@ -397,6 +397,21 @@ def test_a_solved_head_and_deeper_layers_go_on_where_they_were(make_folder, tmp_
         assert (resumed / name).read_bytes() == (straight / name).read_bytes()
 
 
+def test_a_run_takes_as_many_epochs_as_fit_into_its_minutes_and_can_be_repeated(make_folder, tmp_path, capsys):
+    root = make_folder()
+    settings = pretrained(head_epochs=None, fine_tune_epochs=None, trainable_layers=20)
+    short = run(root, tmp_path, "short", **settings, max_minutes=0.01)
+    assert "not begun: too little is left of --max-minutes" in capsys.readouterr().out
+    assert list(pd.read_csv(short / "history.csv")["phase"]) == ["head"]
+    long = run(root, tmp_path, "long", **settings, max_minutes=60)
+    assert "2 epochs of" in capsys.readouterr().out
+    assert list(pd.read_csv(long / "history.csv")["phase"]) == ["head", "fine_tune", "fine_tune"]
+    chosen = TrainConfig.from_file(long / "config.json")
+    assert chosen.training.fine_tune_epochs == 2
+    again = train(load_inputs(chosen.replace(output=tmp_path / "again", cache_dir=tmp_path / "cache")))
+    assert (again / "predictions.csv").read_bytes() == (long / "predictions.csv").read_bytes()
+
+
 def test_a_run_that_was_begun_goes_on_with_its_phases(finished, tmp_path, monkeypatch):
     config = TrainConfig.from_file(finished / "config.json").replace(
         output=tmp_path / "run",

@@ -5,7 +5,7 @@ import pytest
 from app.config import TrainConfig
 from app.errors import UsageError
 from app.escapes import visible
-from training.recipe import Plan
+from training.plan import Plan
 from tuning.records import Outcome, Records
 
 SEARCH = {"config": {"data": "photos"}, "inputs": ["0123"]}

@@ -12,7 +12,7 @@ from models.heads import build_head
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from training.learner import Learner
 from training.optimizers import OPTIMIZERS, UPDATE_RULES
-from training.recipe import Plan
+from training.plan import Plan
 from tuning.heads import HEADS_AT_ONCE, HeadShape, StackedHeads, is_adjustable
 
 PLAN = Plan.of(TrainConfig.of(batch_size=8, patience=3, dropout=0.3, learning_rate=0.02, head_epochs=6, views=1))

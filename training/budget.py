@@ -1,0 +1,74 @@
+"""Keeps a run within the minutes that it may take.
+
+The epochs of a phase are decided before it begins, by steps that are timed, and kept as a setting: a run that is
+resumed, or repeated with its `config.json`, learns the same.
+"""
+
+import math
+from collections.abc import Callable
+
+from app.files import write_json
+from app.terminal import show_stage
+from data.batches import Examples
+from data.kinds import Vary
+from devices.replicas import chief_decides, has_workers
+from training.folder import CONFIG_FILE
+from training.learner import Learner
+from training.plan import EPOCHS_TO_FIT, Phase, title
+from training.recipe import most_epochs
+from training.state import Run
+
+LEAST_EPOCHS = 0.2
+"""Of a phase that is begun: for less, it does not pay to compile its graphs."""
+PLANNED_SHARE = 0.95
+"""Share of the minutes that epochs are fitted into: later steps may be slower than those that were timed."""
+LATEST_SHARE = 1.04
+"""Share of the minutes after which a phase that takes longer than planned ends early."""
+SECONDS_TO_WRITE = 6.0
+"""For the model, its check and the report, beside what grows with val and test."""
+SHARE_BEFORE_DEEPER = 0.25
+"""Share of what is left that the last layers may take where the whole network follows."""
+
+
+def in_time(
+    run: Run, phase: Phase, learner: Learner, train: Examples, val: Examples | None, vary: Vary | None, epochs: float
+) -> tuple[float, Callable[[], bool]]:
+    """Fits the epochs of a phase into the minutes of a run, and keeps them in `config.json`.
+
+    Args:
+        run: whose plan is completed.
+        phase: that is about to begin.
+        learner: of the phase.
+        train: examples that it learns from.
+        val: examples that it is evaluated on.
+        vary: how the examples are varied in each epoch.
+        epochs: maximum; NaN if it is open.
+
+    Returns:
+        The epochs, 0 if too few fit, which then stay open; and whether the phase has to end at once.
+    """
+    if run.config.training.max_minutes is None:
+        return epochs, lambda: False
+    step, evaluation = learner.seconds(train, val, run.plan, vary)
+    # Val is predicted once more to calibrate, and with test to measure.
+    count = len(run.data.splits["val"])
+    after = SECONDS_TO_WRITE + evaluation * (2 + len(run.data.splits["test"]) / max(count, 1))
+    minutes = run.config.training.max_minutes
+
+    def left(share: float) -> float:
+        return share * 60 * minutes - after - run.clock.seconds()["total"]
+
+    if math.isnan(epochs):
+        seconds = left(PLANNED_SHARE) - 2 * evaluation  # before the first epoch, and after one that is cut short
+        if phase == "fine_tune" and run.plan.deeper_layers != 0:
+            seconds *= SHARE_BEFORE_DEEPER
+        epoch = math.ceil(len(train.targets) / run.plan.batch_size) * step + evaluation
+        fitting = min(most_epochs(run.plan, phase), round(seconds / epoch, 2))
+        if fitting < LEAST_EPOCHS:
+            fitting = 0 if run.epochs else LEAST_EPOCHS
+        epochs = chief_decides(run.strategy, lambda: fitting)
+        if epochs:
+            run.plan = run.plan.replace(**{EPOCHS_TO_FIT[phase]: epochs})
+            write_json(run.folder / CONFIG_FILE, run.config.to_json())
+            show_stage(title(phase), f"{epochs:g} epochs of {epoch:.1f} seconds fit into --max-minutes {minutes:g}")
+    return epochs, lambda: not has_workers(run.strategy) and left(LATEST_SHARE) < 0

@@ -1,0 +1,80 @@
+"""The phases of a run, and all decisions about them."""
+
+import math
+from typing import Any, Literal, NamedTuple, Self
+
+from app.config import Augment, HeadSolver, TrainableLayers, TrainConfig
+
+Phase = Literal["head", "fine_tune", "deeper"]
+EPOCHS_TO_FIT = {"fine_tune": "fine_tune_epochs", "deeper": "deeper_epochs"}
+"""Settings that `max_minutes` leaves open until the phase begins."""
+
+
+def title(phase: Phase) -> str:
+    """Returns a phase as it is shown."""
+    return phase.replace("_", "-")
+
+
+class Plan(NamedTuple):
+    """All decisions of a run: its settings, and typed once more those that the recipe decides if they are left open."""
+
+    config: TrainConfig
+    """With every decision filled in."""
+    trainable_layers: TrainableLayers
+    head_solver: HeadSolver
+    head_epochs: int
+    fine_tune_epochs: float
+    """Maximum, as `deeper_epochs`; NaN until `fit_epochs`, where the run may take only so many minutes."""
+    deeper_layers: TrainableLayers
+    deeper_epochs: float
+    fine_tune_learning_rate: float
+    batch_size: int
+    views: int
+    augment: Augment
+    """Augmentation of the head phase."""
+    fine_tune_augment: Augment
+    """Augmentation of the fine-tuning phase; as `augment` until `choose_fine_tune_augment`."""
+    learning_rate: float
+    """Learning rate of the head phase; NaN until `choose_head_learning_rate`, as it depends on the features, and where
+    the head is solved."""
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> Self:
+        """Makes a plan of settings in which nothing is open but the learning rate of the head."""
+        decided = {name: value for name, value in config.flat().items() if name in cls._fields}
+        if not isinstance(decided["learning_rate"], float):
+            decided["learning_rate"] = math.nan
+        for name in EPOCHS_TO_FIT.values():
+            decided[name] = math.nan if decided[name] is None else decided[name]
+        decided["fine_tune_augment"] = decided["fine_tune_augment"] or decided["augment"]
+        return cls(config, **decided)
+
+    def replace(self, **values: Any) -> Self:
+        """Makes a plan with other settings."""
+        return self.of(self.config.replace(**values))
+
+    @property
+    def has_head_phase(self) -> bool:
+        """True if the head learns before fine-tuning."""
+        return self.head_solver == "lbfgs" or self.head_epochs > 0
+
+    @property
+    def fine_tunes(self) -> bool:
+        """True if there is a fine-tuning phase."""
+        return self.fine_tune_epochs != 0 and self.trainable_layers != 0
+
+    @property
+    def fine_tuning(self) -> list[tuple[Phase, TrainableLayers, float]]:
+        """Phases after that of the head: their names, layers that learn and maximum epochs."""
+        phases: list[tuple[Phase, TrainableLayers, float]] = [
+            ("fine_tune", self.trainable_layers, self.fine_tune_epochs),
+            ("deeper", self.deeper_layers, self.deeper_epochs),
+        ]
+        return [phase for phase in phases if phase[1] != 0 and phase[2] != 0]
+
+    def augment_of(self, phase: Phase) -> Augment:
+        """Returns the way in which the examples of a phase are varied; what goes deeper runs the whole network."""
+        if phase == "deeper":
+            varied = self.fine_tune_augment == "fresh" or (self.fine_tune_augment == "views" and self.views > 1)
+            return "fresh" if varied else "none"
+        return self.augment if phase == "head" else self.fine_tune_augment
