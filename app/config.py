@@ -49,6 +49,11 @@ class DataConfig(Settings):
     test_fraction: Fraction = 0.15
     """Fraction of the pictures kept for the final measurement, where the data has no test split; 0 for none."""
 
+    folds: Annotated[int, Ge(2), Le(20)] | None = None
+    """Folds of cross-validation, in place of a val split: every picture outside test is predicted by a head that has
+    learnt from the other folds, which is what the run then calls val; the head that is kept learns from all of them.
+    Nothing is fine-tuned. Default: none; a val split."""
+
     split_seed: Natural | None = None
     """Seed of the splits that the data does not make, so that runs of other seeds can share one test split.
     Default: --seed."""

@@ -170,6 +170,8 @@ def prepare_to_evaluate(
     else:
         splits = Splits(["test"] * len(read.digests), len(read.digests) - len(set(read.digests)), 0, [], [])
     assigned = np.array([each or "" for each in splits.assigned])
+    if config.data.folds is not None:
+        assigned[assigned == "val"] = "train"
     return Data(
         name=source.name,
         root=source.root,

@@ -45,8 +45,8 @@ def write_report(
         Path of the page.
     """
     split = choose_measured(outputs)
-    measured = np.concatenate([np.zeros(0, int), *(data.splits[each] for each in outputs)])
     compared_values, train = data.kind.compared_values, data.splits["train"]
+    measured = np.concatenate([np.zeros(0, int), *(np.setdiff1d(data.splits[each], train) for each in outputs)])
     copies = find_near_duplicates(data.signatures, compared_values, data.groups, measured, train, data.least_score)
     errors = {
         each: find_label_errors(data.targets[data.splits[each]], found, data.task) for each, found in outputs.items()

@@ -11,6 +11,7 @@ from rich.table import Column, Table
 
 from app.config import TrainConfig
 from app.terminal import console, make_table, show_stage
+from data.folds import folds_of
 from data.prepare import Data
 from data.sources import Split
 from reports.baselines import simple_accuracy
@@ -53,12 +54,13 @@ def build_record(
         positions = data.splits[split]
         return data.task.measure(data.targets[positions], outputs[split], data.class_names, data.groups[positions])
 
-    train, is_head = data.splits["train"], history["phase"] == "head"
-    compared = data.splits["test"] if len(data.splits["test"]) else data.splits["val"]
+    train, is_head, folds = data.splits["train"], history["phase"] == "head", folds_of(data, config)
+    compared = data.splits["test"] if len(data.splits["test"]) or folds is not None else data.splits["val"]
     return {
         "data": {
             "classes": list(data.class_names),
             **{split: len(positions) for split, positions in data.splits.items()},
+            **({} if folds is None else {"val": 0}),
             "quarantined": len(data.quarantine),
             "duplicates": data.duplicates,
         },
@@ -75,6 +77,7 @@ def build_record(
             "temperature": temperature,
             **{split: _calibration(data, outputs, split, temperature) for split in ("val", "test")},
         },
+        "folds": None if folds is None else _folds(data, outputs["val"], folds),
         "operating_point": _operating_point(data, outputs),
         "baseline": {
             "majority": majority_accuracy(data.targets[train], data.targets[compared]),
@@ -84,6 +87,13 @@ def build_record(
         "phases": _phases(history, config),
         "diverged": history.loc[~np.isfinite(history["loss"].astype(float)), "phase"].tolist(),
     }
+
+
+def _folds(data: Data, outputs: np.ndarray, folds: np.ndarray) -> dict[str, Any]:
+    """Returns the accuracy of each fold, their mean, and their standard deviation."""
+    right = data.task.answers(data.targets[data.splits["val"]], outputs).right
+    accuracies = [float(right[folds == fold].mean()) for fold in np.unique(folds)]
+    return {"accuracy": accuracies, "mean": np.mean(accuracies), "deviation": np.std(accuracies, ddof=1)}
 
 
 def _phases(history: pd.DataFrame, config: TrainConfig) -> list[dict[str, Any]]:
@@ -146,6 +156,10 @@ def show_record(record: dict[str, Any], folder: Path, nouns: str) -> None:
             table.add_row(name.replace("_", " "), f"{accuracy:.1%}")
     if table.row_count:
         console.print(table)
+    if record["folds"] is not None:
+        folds = record["folds"]
+        count, spread = len(folds["accuracy"]), f"{folds['mean']:.1%} ± {folds['deviation']:.1%}"
+        show_stage("folds", f"val is what {count} heads say, each of {nouns} that it has not seen: {spread}")
     if (folder / "report.html").exists():
         show_stage("report", str(folder / "report.html"))
 

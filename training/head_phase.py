@@ -4,10 +4,14 @@ A head of random weights would send large, meaningless gradients into the pretra
 (Keras' guide to transfer learning; LP-FT, Kumar et al., ICLR 2022).
 """
 
+import functools
+
+import numpy as np
 import pandas as pd
 
 from app.terminal import counted, progress_bar, show_stage
 from data.batches import Examples
+from data.folds import folds_of
 from devices.precision import learning_precision
 from devices.replicas import chief_decides, is_chief
 from models.heads import set_output
@@ -17,7 +21,7 @@ from training import checkpoint
 from training.folder import checkpoints_of
 from training.frozen import PhaseInputs, examples, features_sample
 from training.learner import EpochResult, PhaseResult
-from training.linear_head import PARTS, STRENGTHS, Solution, solve, solve_on_parts
+from training.linear_head import PARTS, STRENGTH, STRENGTHS, Solution, cross_validate, solve, solve_on_parts
 from training.phases import phase_inputs, record_epochs, save_ended, show_phase, take_over, train_phase
 from training.plan import Phase
 from training.range_test import STEPS, choose_rate, range_test
@@ -92,18 +96,28 @@ def _solve_head(run: Run, inputs: PhaseInputs) -> None:
     if begun is not None:
         take_over(run, begun)
         assign(inputs.model.variables, begun.state.arrays["model"])
+        run.out_of_fold = next(iter(begun.state.arrays.get("out_of_fold", [])), None)
         return show_phase("head", PhaseResult(begun.state.epochs, 1))
     class_weights = run.config.training.class_weights
     train = examples(run.data, "train", inputs.train, class_weights)
     val = examples(run.data, "val", [inputs.evaluated["val"]], class_weights) if len(run.data.splits["val"]) else None
-    with progress_bar("head", len(STRENGTHS)) as advance:
-        solution = Solution(*chief_decides(run.strategy, lambda: solve(train, val, run.data.task, advance)))
+    strength, out_of_fold = STRENGTH, []
+    folds = folds_of(run.data, run.config)
+    if folds is not None:
+        with progress_bar("folds", len(np.unique(folds))) as advance:
+            validate = functools.partial(cross_validate, train, folds, run.data.task, advance)
+            strength, outputs = chief_decides(run.strategy, validate)
+        run.out_of_fold = np.array(outputs, np.float32)
+        out_of_fold = [run.out_of_fold]
+    with progress_bar("head", 1 if val is None else len(STRENGTHS)) as advance:
+        solved = chief_decides(run.strategy, lambda: solve(train, val, run.data.task, advance, strength))
+        solution = Solution(*solved)
     if val is not None and is_chief(run.strategy):
         _write_more_data(run, train, val, solution)
     set_output(run.classifier.head, solution.kernel, solution.bias)
     epoch = EpochResult("head", 1, None, *solution.train, *(solution.val or (None, None)))
     record_epochs(run, [epoch])
-    save_ended(run, checkpoint.Saver(path, 0), "head", inputs.model, PhaseResult([epoch], 1))
+    save_ended(run, checkpoint.Saver(path, 0), "head", inputs.model, PhaseResult([epoch], 1), out_of_fold=out_of_fold)
 
 
 def _write_more_data(run: Run, train: Examples, val: Examples, solution: Solution) -> None:

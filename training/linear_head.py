@@ -65,19 +65,26 @@ class Solution(NamedTuple):
     val: Measured | None
 
 
-def solve(train: Examples, val: Examples | None, task: Task, on_step: Callable[[], None] = lambda: None) -> Solution:
+def solve(
+    train: Examples,
+    val: Examples | None,
+    task: Task,
+    on_step: Callable[[], None] = lambda: None,
+    strength: float = STRENGTH,
+) -> Solution:
     """Finds the regression with the lowest validation loss among those of several strengths of the penalty.
 
     Args:
         train: vectors of features to learn from; all views count alike.
-        val: to choose the strength by; None takes `STRENGTH`.
+        val: to choose the strength by; None takes `strength`.
         task: decides loss and activation.
         on_step: called after each strength.
+        strength: taken without `val`.
     """
     add, read_train, read_val = _make_add(task), _reader(train), None if val is None else _reader(val)
     fits: list[tuple[_Fit, Measured | None]] = []
     best = 0
-    for fit in _path(read_train, add, train.targets.shape[1], (STRENGTH,) if read_val is None else STRENGTHS):
+    for fit in _path(read_train, add, train.targets.shape[1], (strength,) if read_val is None else STRENGTHS):
         on_step()
         fits.append((fit, read_val and _measure(read_val, add, fit)))
         best = int(np.argmin([measured.loss if measured else 0.0 for _, measured in fits]))
@@ -85,6 +92,43 @@ def solve(train: Examples, val: Examples | None, task: Task, on_step: Callable[[
             break
     fit, measured = fits[best]
     return Solution(fit.kernel.tolist(), fit.bias.tolist(), fit.strength, _measure(read_train, add, fit), measured)
+
+
+def cross_validate(
+    examples: Examples, folds: np.ndarray, task: Task, on_step: Callable[[], None] = lambda: None
+) -> tuple[float, list[list[float]]]:
+    """Predicts every example by a regression on those of the other folds.
+
+    Args:
+        examples: vectors of features; all views count alike to learn from, and the first is predicted.
+        folds: fold of each example, (n,).
+        task: as in `solve`.
+        on_step: called after each fold.
+
+    Returns:
+        The strength with the lowest loss over all folds, and what its regressions predict, (n, num_outputs).
+    """
+    add, activation = _make_add(task), keras.activations.get(task.activation)
+    losses = np.zeros(len(STRENGTHS))
+    outputs = np.zeros((len(STRENGTHS), *examples.targets.shape), np.float32)
+    for fold in np.unique(folds):
+        held_out = np.flatnonzero(folds == fold)
+        rest, held = (_some(examples, rows) for rows in (np.flatnonzero(folds != fold), held_out))
+        chunks = list(_chunks(held._replace(views=held.views[:1])))
+        features, targets, sample_weights = (tf.concat(parts, 0) for parts in zip(*chunks, strict=True))
+        for number, fit in enumerate(_path(_reader(rest), add, targets.shape[1], STRENGTHS)):
+            predicted = activation(features @ fit.kernel + fit.bias)
+            losses[number] += tf.reduce_sum(task.losses(targets, predicted) * sample_weights)
+            outputs[number, held_out] = predicted
+        on_step()
+    best = int(losses.argmin())
+    return STRENGTHS[best], outputs[best].tolist()
+
+
+def _some(examples: Examples, rows: np.ndarray) -> Examples:
+    """The examples of these rows."""
+    views = [View(view.inputs, view.rows[rows]) for view in examples.views]
+    return Examples(views, examples.targets[rows], examples.sample_weights[rows])
 
 
 def solve_on_parts(
@@ -108,8 +152,7 @@ def solve_on_parts(
     for share in PARTS:
         rows = np.sort(order[: round(share * len(order))])
         if len(rows) >= LEAST_PER_OUTPUT * train.targets.shape[1]:
-            views = [View(view.inputs, view.rows[rows]) for view in train.views]
-            solution = solve(Examples(views, train.targets[rows], train.sample_weights[rows]), val, task)
+            solution = solve(_some(train, rows), val, task)
             found.append((len(rows), solution.val.accuracy if solution.val else math.nan))
         on_step()
     return found

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 
 from app.errors import RunError
 from app.interrupts import put_off
@@ -104,9 +105,11 @@ def train_phase(
     save_ended(run, saver, phase, chosen.model, result)
 
 
-def save_ended(run: Run, saver: checkpoint.Saver, phase: Phase, model: keras.Model, result: PhaseResult) -> None:
-    """Saves and shows what a phase has come to."""
-    arrays = {"model": [variable.numpy() for variable in model.variables]}
+def save_ended(
+    run: Run, saver: checkpoint.Saver, phase: Phase, model: keras.Model, result: PhaseResult, **more: list[np.ndarray]
+) -> None:
+    """Saves and shows what a phase has come to, and more arrays that it leaves."""
+    arrays = {"model": [variable.numpy() for variable in model.variables], **more}
     ended = PhaseState(result.epochs, 0, result.best_epoch, None, arrays)
     if is_chief(run.strategy):
         saver.save(Checkpoint(True, run.clock.seconds(), ended))

@@ -115,6 +115,7 @@ def make_plan(
     else:
         steps_per_epoch = -(-num_train // batch_size)
         enough = num_train >= FINE_TUNE_LEAST_EXAMPLES or model.trainable_layers is not None
+        enough = enough and config.data.folds is None
         trainable_layers = _layers_to_fine_tune(cuts)
         if trainable_layers == 0 and model.trainable_layers is None:
             show_stage(
@@ -166,6 +167,18 @@ def _choose_head_solver(config: TrainConfig, is_linear: bool) -> HeadSolver:
         "--learning-rate": training.learning_rate is not None,
     }
     against = [reason for reason, applies in reasons.items() if applies]
+    if config.data.folds is not None:
+        others = {
+            "--weights none": config.model.weights == "none",
+            "--head-solver optimizer": training.head_solver == "optimizer",
+            "--head-epochs": training.head_epochs == 0,
+            "--trainable-layers": config.model.trainable_layers,
+            "--fine-tune-epochs": training.fine_tune_epochs,
+            "--deeper-layers": training.deeper_layers,
+        }
+        against += [reason for reason, applies in others.items() if applies]
+        if against:
+            raise UsageError(f"--folds is for a head that is solved, and goes without {against[0]}. Leave one out.")
     if training.head_solver == "lbfgs" and against:
         raise UsageError(f"--head-solver lbfgs does not go with {against[0]}. Leave one of them out.")
     return training.head_solver or ("optimizer" if against or training.head_epochs == 0 else "lbfgs")

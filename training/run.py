@@ -14,6 +14,7 @@ from app.files import write_json, written_aside
 from app.terminal import attempt, progress_bar, show_stage
 from cluster.pool import Pool
 from data.batches import View
+from data.folds import with_out_of_fold
 from data.pipeline import input_batches
 from data.sources import Split
 from data.store import open_store
@@ -118,6 +119,8 @@ def _finish(run: Run, pool: Pool | None) -> Path:
     with run.clock.timed("evaluate"):
         temperature = _calibrate(run, inputs)
         outputs = _predict(run, inputs, EVALUATED)
+        if run.out_of_fold is not None:
+            run.out_of_fold = run.data.task.apply_temperature(run.out_of_fold, temperature)
     if is_chief(run.strategy):
         _write(run, outputs, temperature)
     wait_for_workers(run.strategy)
@@ -128,14 +131,15 @@ def _write(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> No
     """Saves the model, and writes what the run found; no drawing of it can keep the figures from being written."""
     with run.clock.timed("evaluate"):
         model = _save(run, outputs, temperature)
-    writer.write_predictions(run.folder, run.data, outputs)
+    data, outputs = with_out_of_fold(run.data, outputs, run.out_of_fold)
+    writer.write_predictions(run.folder, data, outputs)
     if run.epochs:
         path = run.folder / "figures" / "learning_curves.png"
         attempt("The learning curves", lambda: writer.write_figure(path, plots.learning_curves(run.history)))
-    record = summary.build_record(run.data, run.config, outputs, model, run.history, temperature)
+    record = summary.build_record(data, run.config, outputs, model, run.history, temperature)
     with run.clock.timed("report"):
         record["seconds"] = run.clock.seconds()
-        about = (run.folder, run.data, outputs, record, model, run.config, run.history)
+        about = (run.folder, data, outputs, record, model, run.config, run.history)
         attempt("The report", lambda: write_report(*about))
     record["seconds"] = run.clock.seconds()
     write_json(run.folder / "metrics.json", record)  # last: a folder without it is of an unfinished run
@@ -254,11 +258,11 @@ def _exact_phase(run: Run) -> Phase | None:
 
 def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     """Makes the model as sure as it is right on val; returns the temperature."""
-    outputs = _predict(run, inputs, ("val",))
+    data, outputs = with_out_of_fold(run.data, _predict(run, inputs, ("val",)), run.out_of_fold)
     if not outputs:
         return 1.0
-    val = examples(run.data, "val", [], run.config.training.class_weights)
-    temperature = run.data.task.fit_temperature(outputs["val"], val.targets, val.sample_weights)
+    val = examples(data, "val", [], run.config.training.class_weights)
+    temperature = data.task.fit_temperature(outputs["val"], val.targets, val.sample_weights)
     calibrate_head(run.classifier.head, temperature)
     return temperature
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import tensorflow as tf
 
@@ -81,6 +82,8 @@ class Run:
     clock: Clock
     board: Board | None
     """For TensorBoard, if asked for."""
+    out_of_fold: np.ndarray | None = None
+    """What cross-validation predicts for each training example, float32 (n, num_outputs); None without folds."""
 
     @property
     def config(self) -> TrainConfig:

@@ -59,7 +59,7 @@ SPACE: dict[str, Dimension] = {
 
 
 NOT_SEARCHED = (
-    *("effort", "head_solver", "deeper_layers", "deeper_epochs", "augment", "layer_decay"),
+    *("folds", "effort", "head_solver", "deeper_layers", "deeper_epochs", "augment", "layer_decay"),
     *("resume", "checkpoint_seconds", "tensorboard"),
 )
 """Settings of `train.py` that a search does not have: its trials train their heads, fine-tune once, learn from views,

@@ -8,7 +8,7 @@ from data.batches import Examples, View
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tasks.table import Task
 from training import linear_head
-from training.linear_head import STRENGTH, STRENGTHS, solve, solve_on_parts
+from training.linear_head import STRENGTH, STRENGTHS, cross_validate, solve, solve_on_parts
 
 FEATURES = 12
 
@@ -116,3 +116,28 @@ def test_parts_grow_within_each_other_and_more_examples_are_more_right():
 def test_parts_of_a_few_examples_are_left_out():
     train, val = examples(MULTICLASS, 80, 0), examples(MULTICLASS, 50, 1)
     assert [count for count, _ in solve_on_parts(train, val, MULTICLASS, seed=0)] == [20, 40]
+
+
+@pytest.mark.parametrize(("task", "num_classes"), [(MULTICLASS, 3), (BINARY, 2), (MULTILABEL, 3)])
+def test_a_fold_is_predicted_by_the_regression_of_the_others(task, num_classes):
+    all_of_them, folds, done = examples(task, 120, 0, num_classes=num_classes), np.arange(120) % 4, []
+    strength, outputs = cross_validate(all_of_them, folds, task, lambda: done.append(1))
+    assert len(done) == 4
+    features = all_of_them.views[0].inputs[0]
+    for fold in range(4):
+        rest = np.flatnonzero(folds != fold)
+        views = [View((features,), rest)]
+        alone = solve(
+            Examples(views, all_of_them.targets[rest], np.ones(90, np.float32)), None, task, strength=strength
+        )
+        found = probabilities(task, alone, features[folds == fold])
+        np.testing.assert_allclose(np.array(outputs)[folds == fold], found, atol=2e-2)
+
+
+def test_folds_know_nothing_of_what_they_predict():
+    rng = np.random.default_rng(0)
+    features, targets = rng.normal(size=(200, 300)).astype(np.float32), rng.integers(0, 2, (200, 1)).astype(np.float32)
+    noise = Examples([View((features,), np.arange(200))], targets, np.ones(200, np.float32))
+    _, outputs = cross_validate(noise, np.arange(200) % 5, BINARY)
+    assert 0.35 < np.mean((np.array(outputs) > 0.5) == targets) < 0.65
+    assert solve(noise, None, BINARY).train.accuracy > 0.95

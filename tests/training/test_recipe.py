@@ -163,6 +163,22 @@ def test_the_effort_decides_how_deep_fine_tuning_goes(cuts, settings, num_train,
     assert recipe.make_plan(plan.config, cuts, num_train) == plan
 
 
+@pytest.mark.parametrize(
+    ("settings", "against"),
+    [
+        ({"weights": "none"}, "--weights none"),
+        ({"head_solver": "optimizer"}, "--head-solver optimizer"),
+        ({"head_epochs": 3}, "--head-epochs"),
+        ({"trainable_layers": 5}, "--trainable-layers"),
+        ({"fine_tune_epochs": 1}, "--fine-tune-epochs"),
+    ],
+)
+def test_folds_are_for_a_head_that_is_solved(cuts, settings, against):
+    with pytest.raises(UsageError, match=f"--folds .* goes without {against}"):
+        recipe.make_plan(TrainConfig.of(folds=5, **settings), cuts, 5000)
+    assert recipe.make_plan(TrainConfig.of(folds=5), cuts, 5000).fine_tuning == []
+
+
 def test_minutes_leave_the_epochs_open_and_take_one_view(cuts):
     plan = recipe.make_plan(TrainConfig.of(max_minutes=3), cuts, 5000)
     assert [phase for phase, *_ in plan.fine_tuning] == ["fine_tune", "deeper"]

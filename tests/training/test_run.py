@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from app.config import TrainConfig
-from app.errors import RunError
+from app.errors import RunError, UsageError
 from data.batches import View
 from data.images.decode import read_picture
 from features.forward_pass import apply_model
@@ -395,6 +395,22 @@ def test_a_solved_head_and_deeper_layers_go_on_where_they_were(make_folder, tmp_
         resumed = train(load_inputs(config))
     for name in ("config.json", "history.csv", "predictions.csv"):
         assert (resumed / name).read_bytes() == (straight / name).read_bytes()
+
+
+def test_folds_take_the_place_of_val(make_folder, tmp_path):
+    root = make_folder(count=15)
+    settings = pretrained(head_epochs=None, fine_tune_epochs=None, folds=4, test_fraction=0.2)
+    folder = run(root, tmp_path, **settings)
+    metrics, table = json.loads((folder / "metrics.json").read_text()), pd.read_csv(folder / "predictions.csv")
+    counts = metrics["data"]
+    assert counts["val"] == 0
+    assert metrics["val"]["n"] == counts["train"] == (table["split"] == "val").sum()
+    assert len(metrics["folds"]["accuracy"]) == 4
+    assert metrics["folds"]["mean"] == pytest.approx(metrics["val"]["accuracy"], abs=0.05)
+    assert set(table.loc[table["split"] == "val", "path"]).isdisjoint(table.loc[table["split"] == "test", "path"])
+    assert "Cross-validation: 4 heads" in (folder / "report.html").read_text()
+    with pytest.raises(UsageError, match=r"--folds must be at most \d+, as the rarest class has"):
+        run(root, tmp_path, "too_many", **(settings | {"folds": 20}))
 
 
 def test_a_run_takes_as_many_epochs_as_fit_into_its_minutes_and_can_be_repeated(make_folder, tmp_path, capsys):

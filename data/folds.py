@@ -1,0 +1,47 @@
+"""Folds of cross-validation over the training examples, for data that is too small for a val split to choose by."""
+
+import numpy as np
+from sklearn.model_selection import StratifiedGroupKFold
+
+from app.config import TrainConfig
+from app.errors import UsageError
+from data.prepare import Data
+from data.sources import Split
+
+
+def folds_of(data: Data, config: TrainConfig) -> np.ndarray | None:
+    """Deals the training examples into folds, with the classes in each as in all, and those that look alike in one.
+
+    Returns:
+        The fold of each, int64 (n,); None where there is no cross-validation.
+
+    Raises:
+        UsageError: a class has too few examples.
+    """
+    folds, train = config.data.folds, data.splits["train"]
+    if folds is None:
+        return None
+    _, codes, counts = np.unique(data.targets[train], axis=0, return_inverse=True, return_counts=True)
+    if counts.min() < folds:
+        few = f"the rarest class has {counts.min()} {data.kind.nouns} to learn from"
+        raise UsageError(f"--folds must be at most {counts.min()}, as {few}; received {folds}.")
+    numbers = np.zeros(len(train), np.int64)
+    dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=config.seed_of_split)
+    for number, (_, held_out) in enumerate(dealer.split(codes, codes, data.groups[train])):
+        numbers[held_out] = number
+    return numbers
+
+
+def with_out_of_fold(
+    data: Data, outputs: dict[Split, np.ndarray], out_of_fold: np.ndarray | None
+) -> tuple[Data, dict[Split, np.ndarray]]:
+    """Puts predictions of cross-validation in the place of those of val.
+
+    Args:
+        data: the examples; without any in val.
+        outputs: float32 (n, num_outputs) for each measured split.
+        out_of_fold: those of the training examples; None changes nothing.
+    """
+    if out_of_fold is None:
+        return data, outputs
+    return data._replace(splits={**data.splits, "val": data.splits["train"]}), {"val": out_of_fold, **outputs}
