@@ -1,9 +1,15 @@
-"""The peer: the recipe of Keras' guide to transfer learning, on a folder of train/, val/ and test/CLASS pictures.
+"""The peers: recipes of transfer learning in plain Keras, on a folder of train/, val/ and test/CLASS pictures.
 
-https://keras.io/guides/transfer_learning: the backbone without its top, frozen, under dropout and one dense layer, with
-random flips and rotations; then all of it unfrozen at a learning rate of 1e-5. Pictures are decoded once and kept in
-memory, and augmented after that, so that every epoch sees others. The weights of the epoch of the lowest validation
-loss, of either phase, are kept and measured once on test. Prints one line of JSON.
+- `guide`: https://keras.io/guides/transfer_learning: the backbone without its top, frozen, under dropout and one dense
+  layer, with random flips and rotations; then all of it unfrozen at a learning rate of 1e-5.
+- `tuned`: the same, with what a careful person adds: label smoothing, warm-up and a cosine, batches of 32, and eight
+  epochs of the whole network at 5e-4.
+- `discriminative`: the schedule of fastai's `fine_tune`: an epoch of the head, then five of all layers, with rates that
+  grow from the first layer to the last by a factor of 100, in one cycle.
+- `regression`: a logistic regression on the features of the frozen backbone, its penalty chosen on val.
+
+Pictures are decoded once and kept in memory, and augmented after that, so that every epoch sees others. The weights of
+the epoch of the lowest validation loss, of either phase, are kept and measured once on test. Prints one line of JSON.
 """
 
 import argparse
@@ -12,9 +18,8 @@ import sys
 import time
 from pathlib import Path
 
-FROZEN_EPOCHS = 10
-UNFROZEN_EPOCHS = 5
-BATCH_SIZE = 64
+BATCH_SIZE = {"guide": 64, "tuned": 32, "discriminative": 64, "regression": 64}
+PENALTIES = [10.0**exponent for exponent in range(-5, 2)]
 
 
 def main() -> None:
@@ -26,6 +31,7 @@ def main() -> None:
     parser.add_argument("--weights", default="imagenet")
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--recipe", choices=BATCH_SIZE, default="guide")
     flags = parser.parse_args()
 
     import keras
@@ -42,7 +48,7 @@ def main() -> None:
             pictures = layer(pictures, training=True)
         return pictures, labels
 
-    train = sets["train"].unbatch().cache().shuffle(10_000, seed=flags.seed).batch(BATCH_SIZE)
+    train = sets["train"].unbatch().cache().shuffle(10_000, seed=flags.seed).batch(BATCH_SIZE[flags.recipe])
     train = train.map(augment, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     val = sets["val"].cache().prefetch(tf.data.AUTOTUNE)
 
@@ -52,19 +58,86 @@ def main() -> None:
     base.trainable = False
     pictures = keras.Input(base.input_shape[1:])
     features = base(getattr(keras.applications, flags.module).preprocess_input(pictures), training=False)
-    features = keras.layers.Dropout(0.2)(keras.layers.GlobalAveragePooling2D()(features))
-    model = keras.Model(pictures, keras.layers.Dense(num_classes)(features))
-
-    frozen_loss = fit(model, train, val, keras.optimizers.Adam(), FROZEN_EPOCHS)
-    frozen_weights = model.get_weights()
-    base.trainable = True
-    if fit(model, train, val, keras.optimizers.Adam(1e-5), UNFROZEN_EPOCHS) > frozen_loss:
-        model.set_weights(frozen_weights)
-    accuracy = model.evaluate(sets["test"], verbose=0)[1]
+    features = keras.layers.GlobalAveragePooling2D()(features)
+    if flags.recipe == "regression":
+        accuracy = regress(keras.Model(pictures, features), sets)
+    else:
+        model = keras.Model(pictures, keras.layers.Dense(num_classes)(keras.layers.Dropout(0.2)(features)))
+        steps = -(-_count(flags.folder / "train") // BATCH_SIZE[flags.recipe])
+        fine_tune(flags.recipe, model, base, train, val, steps)
+        accuracy = model.evaluate(sets["test"], verbose=0)[1]
     print(json.dumps({"accuracy": accuracy, "seconds": time.perf_counter() - started}))
 
 
-def fit(model, train, val, optimizer, epochs: int) -> float:
+def fine_tune(recipe: str, model, base, train, val, steps: int) -> None:
+    """Trains the head, then all layers, and keeps the best weights of both."""
+    import keras
+
+    if recipe == "guide":
+        phases = [(10, keras.optimizers.Adam(), 0.0), (5, keras.optimizers.Adam(1e-5), 0.0)]
+    elif recipe == "tuned":
+        phases = [(8, _cosine(keras.optimizers.Adam, 1e-3, 8 * steps), 0.1)]
+        phases += [(8, _cosine(keras.optimizers.Adam, 5e-4, 8 * steps), 0.1)]
+    else:
+        phases = [(1, _cosine(keras.optimizers.AdamW, 2e-3, steps), 0.0)]
+        phases += [(5, _cosine(keras.optimizers.AdamW, 1e-3, 5 * steps), 0.0)]
+    best = float("inf")
+    for number, (epochs, optimizer, label_smoothing) in enumerate(phases):
+        base.trainable = number > 0
+        if recipe == "discriminative" and base.trainable:
+            _spread_rates(optimizer, model.trainable_variables)
+        before = model.get_weights()
+        loss = fit(model, train, val, optimizer, epochs, label_smoothing)
+        if loss > best:
+            model.set_weights(before)
+        best = min(best, loss)
+
+
+def regress(encoder, sets) -> float:
+    """Returns the accuracy on test of the logistic regression that is best on val."""
+    import numpy as np
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import log_loss
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    features = {split: encoder.predict(pictures, verbose=0) for split, pictures in sets.items()}
+    labels = {split: np.concatenate([labels for _, labels in pictures]) for split, pictures in sets.items()}
+    fits = [
+        make_pipeline(StandardScaler(), LogisticRegression(C=penalty, max_iter=1_000)).fit(
+            features["train"], labels["train"]
+        )
+        for penalty in PENALTIES
+    ]
+    best = min(fits, key=lambda each: log_loss(labels["val"], each.predict_proba(features["val"])))
+    return float(best.score(features["test"], labels["test"]))
+
+
+def _cosine(kind, rate: float, steps: int):
+    """An optimizer whose rate rises for a tenth of the steps and falls along a cosine."""
+    import keras
+
+    warm_up = max(1, steps // 10)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, steps - warm_up), warmup_target=rate, warmup_steps=warm_up
+    )
+    return kind(schedule)
+
+
+def _spread_rates(optimizer, variables) -> None:
+    """Scales the rates of an optimizer from a hundredth for the first variable to 1 for the last."""
+    factors = [100.0 ** (number / max(len(variables) - 1, 1) - 1) for number in range(len(variables))]
+    update_step = optimizer.update_step
+    optimizer.update_step = lambda gradient, variable, rate: update_step(
+        gradient, variable, rate * factors[optimizer._get_variable_index(variable)]
+    )
+
+
+def _count(folder: Path) -> int:
+    return sum(1 for _ in folder.glob("*/*"))
+
+
+def fit(model, train, val, optimizer, epochs: int, label_smoothing: float = 0.0) -> float:
     """Compiles, trains all epochs and keeps the weights of the best, with a line for every epoch on standard error.
 
     Returns:
@@ -72,8 +145,13 @@ def fit(model, train, val, optimizer, epochs: int) -> float:
     """
     import keras
 
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss, metrics=["accuracy"])
+    plain = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+    def loss(labels, logits):
+        smooth = -keras.ops.mean(keras.ops.log_softmax(logits), axis=-1)
+        return (1 - label_smoothing) * plain(labels, logits) + label_smoothing * keras.ops.mean(smooth)
+
+    model.compile(optimizer, loss if label_smoothing else plain, metrics=["accuracy"])
     show = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: print(epoch + 1, logs, file=sys.stderr))
     keep = keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True)
     history = model.fit(train, epochs=epochs, validation_data=val, verbose=0, callbacks=[show, keep]).history
@@ -85,7 +163,7 @@ def _load(folder: Path, flags: argparse.Namespace):
 
     size = (flags.image_size, flags.image_size)
     return keras.utils.image_dataset_from_directory(
-        folder, image_size=size, batch_size=BATCH_SIZE, shuffle=False, verbose=False
+        folder, image_size=size, batch_size=BATCH_SIZE[flags.recipe], shuffle=False, verbose=False
     )
 
 

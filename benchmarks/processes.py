@@ -58,12 +58,12 @@ def link_pictures(inputs: RunInputs, folder: Path) -> None:
             place.symlink_to(picture.path.absolute())
 
 
-def peer_command(script: str, inputs: RunInputs, folder: Path, seed: int) -> list[str]:
+def peer_command(script: str, inputs: RunInputs, folder: Path, seed: int, *more: str) -> list[str]:
     """The command of a peer, a script of this folder that works on linked pictures."""
     backbone, config = inputs.backbone, inputs.config
     command = [sys.executable, str(ROOT / "benchmarks" / script), str(folder)]
     command += ["--backbone", backbone.builder, "--module", backbone.module, "--weights", config.model.weights]
-    return [*command, "--image-size", str(config.data.image_size), "--seed", str(seed)]
+    return [*command, "--image-size", str(config.data.image_size), "--seed", str(seed), *more]
 
 
 def our_command(script: str, inputs: RunInputs, folder: Path, seed: int) -> list[str]:
