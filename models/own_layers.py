@@ -18,3 +18,20 @@ def own_part(part: Part) -> Part:
     """Decorates a class of layers, or a function such as an activation, that this project defines."""
     OWN_PARTS[f"{PACKAGE}>{part.__name__}"] = part
     return keras.saving.register_keras_serializable(PACKAGE)(part)
+
+
+@own_part
+class WithMirrored(keras.layers.Layer):
+    """Puts the mirror images of all pictures behind them: (n, height, width, channels) -> (2 n, ...)."""
+
+    def call(self, pictures: Any) -> Any:
+        return keras.ops.concatenate([pictures, keras.ops.flip(pictures, axis=2)], axis=0)
+
+
+@own_part
+class MeanOfMirrored(keras.layers.Layer):
+    """Takes the mean of what was made of pictures and of their mirror images: (2 n, values) -> (n, values)."""
+
+    def call(self, vectors: Any) -> Any:
+        pictures, mirrored = keras.ops.split(vectors, 2, axis=0)
+        return (pictures + mirrored) / 2

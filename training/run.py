@@ -23,6 +23,7 @@ from devices.strategy import chosen_precision, describe_batch, heed_lost_workers
 from features.cuts import find_cuts
 from features.forward_pass import apply_model
 from inference.load import MODEL_FILE, RECORD_FILE
+from models.classifier import with_mirrored
 from models.heads import calibrate_head, is_linear
 from reports import plots, summary, writer
 from reports.report import write_report
@@ -116,6 +117,9 @@ def _finish(run: Run, pool: Pool | None) -> Path:
     write_json(run.folder / CONFIG_FILE, run.config.to_json())
     train_head(run, inputs)
     fine_tune(run, inputs)
+    if run.config.training.effort == "best" and run.data.kind.has_mirror and run.plan.augment != "none":
+        with run.strategy.scope():
+            run.classifier, run.cuts = with_mirrored(run.classifier), {}
     with run.clock.timed("evaluate"):
         temperature = _calibrate(run, inputs)
         outputs = _predict(run, inputs, EVALUATED)

@@ -40,7 +40,7 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
     kernel, bias = output.kernel, output.bias
 
     def compute(batch: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-        maps = to_maps(batch, training=False)
+        maps = to_maps(batch, training=False)[: tf.shape(batch)[0]]  # of mirrored pictures, if it has them as well
         with tf.GradientTape() as tape:
             tape.watch(maps)
             logits = tf.matmul(to_hidden(pooling(maps), training=False), kernel) + bias

@@ -134,5 +134,6 @@ KIND = Kind(
     vary=_vary,
     explain=_explain,
     baseline=Baseline("raw_pixels", _grid_means),
+    has_mirror=True,
     graph_reader=_graph_reader,
 )

@@ -15,6 +15,7 @@ from app.config import TrainConfig
 from app.errors import RunError, UsageError
 from data.batches import View
 from data.images.decode import read_picture
+from data.images.explain import grad_cam
 from features.forward_pass import apply_model
 from tasks.classification import MULTICLASS
 from tests.conftest import draw_photos
@@ -395,6 +396,20 @@ def test_a_solved_head_and_deeper_layers_go_on_where_they_were(make_folder, tmp_
         resumed = train(load_inputs(config))
     for name in ("config.json", "history.csv", "predictions.csv"):
         assert (resumed / name).read_bytes() == (straight / name).read_bytes()
+
+
+def test_the_best_effort_looks_at_the_mirror_image_as_well(make_folder, tmp_path):
+    settings = pretrained(head_epochs=None, fine_tune_epochs=None)
+    folder = run(make_folder(), tmp_path, **settings, effort="best")
+    model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
+    table = pd.read_csv(folder / "predictions.csv")
+    pictures = np.stack([read_picture(tmp_path / "photos" / path, 64) for path in table["path"]]).astype(np.float32)
+    outputs = model(pictures).numpy()
+    np.testing.assert_allclose(outputs[:, -1], table.iloc[:, -1], atol=1e-4)
+    np.testing.assert_allclose(model(pictures[:, :, ::-1]), outputs, atol=1e-5)
+    heatmaps = grad_cam(model, pictures, np.ones(len(pictures), int))
+    assert heatmaps.shape == pictures.shape[:3]
+    assert run(tmp_path / "photos", tmp_path, "plain", **settings, effort="best", augment="none", views=1).exists()
 
 
 def test_folds_take_the_place_of_val(make_folder, tmp_path):
