@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
-from platformdirs import user_cache_path
 
 from app.errors import UsageError, unknown_choice
 from app.fields import LARGEST, Fraction, Natural, Positive, Rate, Settings, Text, settings
 from app.files import read_json
+from app.run_config import DEFAULT_CACHE_DIR as DEFAULT_CACHE_DIR
+from app.run_config import RunConfig as RunConfig
+from app.run_config import Strategy as Strategy
 
 Resize = Literal["crop", "pad", "stretch"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion"]
-Strategy = Literal["auto", "one", "mirrored", "multiworker", "tpu"]
 Augment = Literal["views", "fresh", "none"]
 HeadSolver = Literal["lbfgs", "optimizer"]
 Effort = Literal["quick", "standard", "best"]
@@ -28,7 +29,6 @@ TrainableLayers = Natural | Literal["all"]
 """Number of the backbone's last layers that learn."""
 Objective = Literal["val_accuracy", "val_loss"]
 """Metric that a search optimises."""
-DEFAULT_CACHE_DIR = user_cache_path("headstart")
 
 
 @settings
@@ -82,13 +82,18 @@ class ModelConfig(Settings):
     """The network."""
 
     backbone: Text = "efficientnet_lite0"
-    """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all."""
+    """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all. Or your own, one of
+    custom.py or FILE.keras, with how its pixels were scaled in front of it: 'torch:FILE.keras', also caffe, tf (-1 to
+    1), unit (0 to 1) and raw (0 to 255)."""
 
     weights: Text = "imagenet"
     """Weights of the backbone: 'imagenet', 'none' (random), or a .h5 or .weights.h5 file without top."""
 
-    pooling: Literal["avg", "max"] = "avg"
-    """Pooling that turns the backbone's last feature map into one vector."""
+    pooling: Text = "avg"
+    """Pooling that turns the backbone's last feature map into one vector: 'avg', 'max', or one of custom.py."""
+
+    head: Text = "dense"
+    """Layers between the pooled features and the output: 'dense' (see --head-units), or some of custom.py."""
 
     head_units: tuple[Positive, ...] = ()
     """Units of each dense layer between the pooled features and the output, such as '256 64'. Default: no such
@@ -159,9 +164,14 @@ class TrainingConfig(Settings):
     normalisation layers are left as they are. Default: 0.004 for adamw, else none."""
 
     augment: Augment = "views"
-    """Random flips, crops, brightness and contrast for training pictures: 'views' makes a few versions of each, runs
+    """Random changes of training pictures, which --vary names: 'views' makes a few versions of each, runs
     them through the frozen layers once and takes another in each epoch; 'fresh' makes new ones in every epoch, for
     which the whole network has to run; or 'none'. See also --fine-tune-augment."""
+
+    vary: Text = "mild"
+    """Changes that --augment makes at random: 'mild' (crops, flips, brightness, contrast); 'flip' alone; 'vertical' and
+    'rotate' as well, for what has no upright, as from above or under a microscope; 'medical', which turns nothing
+    around; 'randaugment', two strong ones of ten; or one of custom.py."""
 
     fine_tune_augment: Augment | None = None
     """Augmentation of the fine-tuning phase, as --augment of train.py has it. Default: as that; but 'fresh' in place of
@@ -170,7 +180,10 @@ class TrainingConfig(Settings):
 
     views: Positive | None = None
     """Versions of each training picture, the unchanged one included; one means no augmentation. Default: 2, or 1
-    where nothing but a solved head learns."""
+    where nothing but a solved head learns and --vary is 'mild'."""
+
+    loss: Text = "cross_entropy"
+    """Loss that training minimises: 'cross_entropy', or one of custom.py."""
 
     class_weights: bool = False
     """Weight pictures so that every class counts equally, however few it has: to learn from, and on val to stop, to
@@ -186,58 +199,6 @@ class TrainingConfig(Settings):
     """Number format in which the network computes while it learns; what is saved and measured is float32. 'auto' takes
     the fastest of this machine: bfloat16 on CPUs and GPUs that have it, float16 on older GPUs. On CPUs, networks of
     depthwise convolutions are slower in bfloat16, and learn in float32 all the same."""
-
-
-@settings
-class RunConfig(Settings):
-    """Place and manner of a run. They are never part of `config.json`, so that a copied one cannot write into an old
-    run, and none of them changes a result but for rounding."""
-
-    output: Path | None = None
-    """Folder of the run. Default: one below runs/, named by time, backbone and data."""
-
-    resume: Path | None = None
-    """Folder of an unfinished run to resume under its own settings: the result is that of a run that was never
-    stopped. Default: a new run."""
-
-    checkpoint_seconds: Annotated[float, Ge(0)] = 60.0
-    """Seconds between saves of an unfinished phase: what a kill may cost. Ctrl-C and SIGTERM save first."""
-
-    tensorboard: bool = False
-    """Also write every epoch for TensorBoard, to the folder tensorboard/ of the run."""
-
-    strict: bool = False
-    """End with an error if any picture has to be set aside."""
-
-    cache_dir: Path = DEFAULT_CACHE_DIR
-    """Folder for what can be computed again, such as unpacked data sets and what the frozen layers made of them."""
-
-    cache_gb: Annotated[float, Ge(0)] = 20.0
-    """Most that decoded pictures and the frozen layers' results may take there, GB; those unused for longest go first.
-    The result does not depend on it: where fine-tuning needs more, the run says how much before it computes anything.
-    With 0, heads can be trained, and --fine-tune-augment fresh."""
-
-    strategy: Strategy = "auto"
-    """Devices that the network learns on: 'one' device, all GPUs of this machine ('mirrored'), several machines
-    ('multiworker', named by TF_CONFIG), or a 'tpu'. 'auto' takes what is there. The result is the same but for
-    rounding."""
-
-    devices: Positive | None = None
-    """Number of GPUs of this machine that are used. Default: all. Without any, the CPU is split into as many, to try
-    it."""
-
-    workers: Positive | None = None
-    """Processes that read the examples, compute the frozen layers and run the trials of a search, each with its share
-    of the cores, or with a GPU of its own. Default: this process; with --cluster, one for each GPU, or machine."""
-
-    cluster: Text | None = None
-    """Ray cluster on whose machines these processes are: 'auto' for the one of this machine, or HOST:PORT.
-    Default: none."""
-
-    @property
-    def has_workers(self) -> bool:
-        """True if other processes share the work."""
-        return self.cluster is not None or (self.workers or 1) > 1
 
 
 @settings

@@ -154,9 +154,7 @@ def progress_bar(stage: str, total: int) -> Iterator[Callable[..., None]]:
 
 def import_tensorflow() -> None:
     """Imports TensorFlow without its start-up chatter, part of which ignores every log level it has."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
-    with silent_stderr():
+    with quiet_tensorflow():
         import keras  # noqa: F401
         import tensorflow as tf
 
@@ -164,6 +162,15 @@ def import_tensorflow() -> None:
     if not gc.get_freeze_count():
         gc.freeze()  # the garbage collector would look at a million objects of the libraries each time
     tf.get_logger().setLevel("ERROR")
+
+
+@contextlib.contextmanager
+def quiet_tensorflow() -> Iterator[None]:
+    """Lets a block import TensorFlow quietly."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
+    with silent_stderr():
+        yield
 
 
 @contextlib.contextmanager

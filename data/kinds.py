@@ -103,8 +103,8 @@ class Kind(NamedTuple):
     """Says, from the sizes of some examples, why hardly anything can be learnt from them, in sentences."""
     show: Callable[[Inputs, Content, str], Shown]
     """Shows one example under a title."""
-    vary: Callable[[], Vary] | None = None
-    """Random variation for training; needs TensorFlow. None for a kind that is not varied."""
+    vary: Callable[..., Vary] | None = None
+    """Random variation for training, by the setting `vary`; needs TensorFlow. None for a kind that is not varied."""
     explain: Callable[[Any, Inputs, np.ndarray], list[Shown]] | None = None
     """Shows for some examples what spoke for a class each, int (n,), to a Keras model; needs TensorFlow."""
     baseline: Baseline | None = None

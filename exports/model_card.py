@@ -36,7 +36,7 @@ def weights_licence(backbone: str, weights: str) -> str:
             f"Your own: they came from the file {_as_code(Path(weights).name)}, and have the licence that you got it "
             f"under. {IMAGENET_TERMS}"
         )
-    return f"{backbones.find(backbone).family.licence}. {IMAGENET_TERMS}"
+    return f"{backbones.find_of_run(backbone).family.licence}. {IMAGENET_TERMS}"
 
 
 def write_card(

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from data.code_digest import code_digest
+from models.own_layers import OWN_PARTS
 
 VERSIONS = {name: metadata.version(name) for name in ("tensorflow", "keras")}
 """Versions of the libraries that compute; part of every key."""
@@ -15,9 +16,11 @@ VERSIONS = {name: metadata.version(name) for name in ("tensorflow", "keras")}
 
 def fingerprint(network: keras.Model) -> str:
     """Returns the SHA-256 of all that decides what a network computes: layers, their own code, weights."""
-    digest = hashlib.sha256(structure(network).encode())
-    own_layers = {part for layer in network._flatten_layers() for part in type(layer).__mro__ if _is_own(part)}
-    digest.update(code_digest(*own_layers).encode())
+    text = structure(network)
+    digest = hashlib.sha256(text.encode())
+    own = {part for layer in network._flatten_layers() for part in type(layer).__mro__ if _is_own(part)}
+    own |= {part for name, part in OWN_PARTS.items() if f'"{name}"' in text}  # functions, which layers have within them
+    digest.update(code_digest(*own).encode())
     for variable in network.variables:
         digest.update(variable.numpy().tobytes())
     return digest.hexdigest()

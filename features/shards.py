@@ -16,6 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 import models.own_layers
+from app.custom_parts import custom_file
 from app.errors import RunError
 from cluster.pool import SHARD_BYTES, Pool
 from data.arrays import take_rows
@@ -100,6 +101,7 @@ def make_worker(
     """
     if (_CODE, is_rewritten(precision)) != (code, rewritten):
         raise RunError("A worker's machine computes otherwise than this one: its code or its devices are others.")
+    custom_file()  # which may define what layers have within them
     for name in (models.own_layers.__name__, *modules):
         importlib.import_module(name)
     keras.utils.set_random_seed(0)  # which the next line wants

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.config import TrainConfig
+from app.custom_parts import custom_file
 from app.errors import UsageError
 from app.escapes import visible
 from app.files import newest_beside, read_json
 from data.kinds import KINDS, Kind, find_kind
-from inference.model_file import check_config, check_model_file
 from models import backbones
+from models.model_file import check_config, check_model_file
 from models.weight_file import RefusedFileError, check_finite, first_line, most_bytes
 from tasks.table import TASKS, Task
 
@@ -58,7 +59,7 @@ def read_run(folder: Path) -> TrainedRun:
     if missing:
         raise UsageError(f"RUN must be the folder of a finished run; '{folder}' has no {' and no '.join(missing)}.")
     config = TrainConfig.from_file(folder / "config.json")
-    backbones.find(config.model.backbone)
+    backbones.find_of_run(config.model.backbone)
     if config.data.image_size is None:
         raise UsageError(f"'{folder / 'config.json'}' is not from a finished run: it has no image_size.")
     try:
@@ -91,9 +92,10 @@ def load_model(run: TrainedRun) -> "keras.Model":
     import keras
     import tensorflow as tf
 
+    custom_file()  # whose layers the model may have
     path = run.folder / MODEL_FILE
     try:
-        check_model_file(path, most_bytes(backbones.find(run.config.model.backbone).parameters))
+        check_model_file(path, most_bytes(backbones.find_of_run(run.config.model.backbone).parameters))
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         check_finite(model)
         inputs = [tuple(tensor.shape[1:]) for tensor in model.inputs]
@@ -134,7 +136,7 @@ def check_can_be_loaded(model: "keras.Model") -> None:
     except RefusedFileError as error:
         raise UsageError(
             f"This network could not be opened again after training: it {error}. Write what is your own as a class or "
-            f"function with @own_part, as CONTRIBUTING.md says under 'Add a layer'."
+            f"function with @own_part, as CONTRIBUTING.md says under 'Change it in custom.py'."
         ) from None
     except Exception as error:  # a layer of one's own raises anything
         raise UsageError(

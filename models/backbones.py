@@ -5,10 +5,13 @@ A row names the module that builds it. This file imports no Keras, so that a wro
 
 import importlib
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from app.config import TrainConfig
+from app.custom_parts import custom_file
 from app.errors import UsageError, unknown_choice
+from models.network_name import FILE_ENDING, file_size, function_size, parse_name
 
 if TYPE_CHECKING:
     from models.parts import Parts
@@ -50,7 +53,17 @@ class Backbone(NamedTuple):
 
     @property
     def family(self) -> Family:
-        return FAMILIES[self.module]
+        return OWN if self.is_own else FAMILIES[self.module]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is a person's own network; its weights come with it."""
+        return self.module == ""
+
+    @property
+    def file(self) -> Path | None:
+        """File of a person's own network."""
+        return parse_name(self.name).path if self.name.endswith(FILE_ENDING) else None
 
     @property
     def weights_file(self) -> str:
@@ -102,6 +115,9 @@ FAMILIES: dict[str, Family] = {
     ),
 }
 
+OWN_LICENCE = "Your own: the network and its weights have the licence that you got them under"
+OWN = Family("", "", OWN_LICENCE, smallest_size=1, builder="models.own_backbones")
+
 # Accuracies: https://keras.io/api/applications, for MobileNetV3 and ConvNeXt the docstrings of their modules, for
 # EfficientNet-Lite0 its authors.
 TABLE: tuple[Backbone, ...] = (
@@ -150,15 +166,34 @@ TABLE: tuple[Backbone, ...] = (
 
 
 def find(name: str) -> Backbone:
-    """Returns a backbone by its name.
+    """Returns a backbone by its name: of the table, of `custom.py`, or FILE.keras.
 
     Raises:
-        UsageError: no such name; the message has the nearest one.
+        UsageError: no such name, the message has the nearest one; or a file that cannot be used.
     """
     for backbone in TABLE:
         if backbone.name == name:
             return backbone
-    raise unknown_choice("--backbone", name, [backbone.name for backbone in TABLE])
+    if name.endswith(FILE_ENDING):
+        return own_backbone(name, file_size(name))
+    own = custom_file().table("BACKBONES")
+    if name in own:
+        return own_backbone(name, function_size(name))
+    raise unknown_choice("--backbone", name, [*(backbone.name for backbone in TABLE), *own])
+
+
+def find_of_run(name: str) -> Backbone:
+    """Returns the backbone of a finished run, whose model file has all of it: a file of its own may be gone by now.
+
+    Raises:
+        UsageError: no such name.
+    """
+    return own_backbone(name, 1) if name.endswith(FILE_ENDING) else find(name)
+
+
+def own_backbone(name: str, image_size: int) -> Backbone:
+    """Makes a row for a person's own network, which may be as large as the largest of the table."""
+    return Backbone(name, "", "", image_size, max(backbone.parameters for backbone in TABLE))
 
 
 def check_kind(backbone: Backbone, kind: str, nouns: str) -> None:

@@ -1,10 +1,13 @@
 """The whole network as one Keras model: inputs -> preprocessing -> backbone -> pooling -> head -> outputs."""
 
+import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 
+from app.custom_parts import find_custom
 from models.backbones import Backbone
 from models.heads import build_head
 from models.own_layers import MeanOfMirrored, WithMirrored
@@ -21,11 +24,13 @@ class Classifier(NamedTuple):
     backbone: keras.Model
     """The same inputs -> features, preprocessing included."""
     head: keras.Model
-    """Pooled features -> probabilities."""
+    """Pooled features -> probabilities. A pooling that learns is its first layer."""
     blocks: Sequence[Sequence[keras.Layer]] = ()
     """Layers of the backbone by block, from input to output."""
     whole: keras.Model | None = None
     """The model with the backbone as it was before it was unrolled; None where nothing was."""
+    build_head: Callable[..., keras.Sequential] = build_head
+    """Builds another head for the same features, of `head_units`, `dropout` and `seed`."""
 
     @property
     def saved(self) -> keras.Model:
@@ -41,6 +46,7 @@ def build_classifier(
     task: Task,
     num_classes: int,
     pooling: str = "avg",
+    head: str = "dense",
     head_units: Sequence[int] = (),
     dropout: float = 0.0,
     seed: int = 0,
@@ -51,18 +57,26 @@ def build_classifier(
         UsageError: the weights cannot be had, or do not fit the backbone.
     """
     parts = build_backbone(backbone, image_size, weights)
-    pool = parts.pooling[pooling](name="pooling")
+    make_pool = find_custom("pooling", pooling) or parts.pooling[pooling]
+    pool, learns = make_pool(name="pooling"), None
+    if _learns(make_pool(), parts):
+        pool, learns = keras.layers.Identity(name="pooling"), make_pool
+    make_head = functools.partial(build_head, task=task, num_classes=num_classes, head=head, pool=learns)
 
-    def make_head(num_features: int) -> keras.Model:
-        return build_head(num_features, task, num_classes, head_units, dropout, seed)
+    def first_head(features: tuple[int, ...]) -> keras.Model:
+        return make_head(features, head_units=head_units, dropout=dropout, seed=seed)
 
-    return assemble(parts, pool, make_head, name=f"{backbone.name}_classifier")
+    classifier = assemble(parts, pool, first_head, name=f"{Path(backbone.name).stem}_classifier")
+    features = classifier.head.input_shape[1:]
+    return classifier._replace(build_head=functools.partial(make_head, features))
 
 
-def assemble(parts: Parts, pool: keras.Layer, make_head: Callable[[int], keras.Model], name: str) -> Classifier:
-    """Joins a backbone, a layer that pools its features, and their mask if any, and a head for as many features."""
+def assemble(
+    parts: Parts, pool: keras.Layer, make_head: Callable[[tuple[int, ...]], keras.Model], name: str
+) -> Classifier:
+    """Joins a backbone, a layer that pools its features, and their mask if any, and a head for that many features."""
     pooled = pool(_pool_inputs(parts.model, parts.mask))
-    head = make_head(pooled.shape[-1])
+    head = make_head(pooled.shape[1:])
     whole = None
     if parts.whole is not None:
         mask = None if parts.mask is None else parts.whole.inputs[-1]
@@ -91,3 +105,10 @@ def with_mirrored(classifier: Classifier) -> Classifier:
 def _pool_inputs(network: keras.Model, mask: keras.KerasTensor | None) -> Any:
     tensors = [*network.outputs, *([] if mask is None else [mask])]
     return tensors[0] if len(tensors) == 1 else tensors
+
+
+def _learns(pool: keras.Layer, parts: Parts) -> bool:
+    """Whether a pooling has weights."""
+    tensors = _pool_inputs(parts.model, parts.mask)
+    pool(keras.tree.map_structure(lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype), tensors))
+    return bool(pool.weights)

@@ -1,57 +1,93 @@
-"""The part of the network that is new: from pooled features to the probability of each class."""
+"""The part of the network that is new: from features to the probability of each class."""
 
-from collections.abc import Sequence
+import contextlib
+import random
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
+from app.custom_parts import find_custom
 from devices.precision import OUTPUT_LAYER
 from tasks.table import Task
 
+MakeLayers: TypeAlias = Callable[[Sequence[int], float, int], list[keras.Layer]]
+"""Makes the layers before the output of units, dropout and seed; see `build_head`."""
+
+
+def dense_layers(units: Sequence[int], dropout: float, seed: int) -> list[keras.Layer]:
+    """Makes dropout and a ReLU layer for each of `units`, then dropout."""
+    layers: list[keras.Layer] = []
+    for number, width in enumerate(units, start=1):
+        layers.append(keras.layers.Dropout(dropout, seed=seed + number, name=f"dropout_{number}"))
+        start = keras.initializers.GlorotUniform(seed=seed + number)
+        layers.append(keras.layers.Dense(width, activation="relu", kernel_initializer=start, name=f"dense_{number}"))
+    return [*layers, keras.layers.Dropout(dropout, seed=seed, name="dropout")]
+
+
+HEADS: dict[str, MakeLayers] = {"dense": dense_layers}
+
 
 def build_head(
-    num_features: int,
+    features: int | tuple[int, ...],
     task: Task,
     num_classes: int,
     head_units: Sequence[int] = (),
     dropout: float = 0.0,
     seed: int = 0,
+    *,
+    head: str = "dense",
+    pool: Callable[..., keras.Layer] | None = None,
 ) -> keras.Sequential:
-    """Builds the head: dropout and a ReLU layer for each of `head_units`, then dropout and the output.
+    """Builds a head: its layers, then the output.
 
     Args:
-        num_features: length of a feature vector.
+        features: length of a feature vector, or shape of a feature map.
         task: decides the outputs.
         num_classes: number of classes, at least 2.
         head_units: units of each dense layer before the output.
         dropout: fraction of values dropped before each dense layer while training.
         seed: of the weights it starts from and of what is dropped.
+        head: name of the layers before the output, in `HEADS` or in `custom.py`.
+        pool: layer that pools a feature map, and learns with the head.
 
     Returns:
-        A model from features (n, num_features) to float32 probabilities (n, num_outputs), whatever the precision.
+        A model from features (n, ...) to float32 probabilities (n, num_outputs), whatever the precision.
     """
-    layers: list[keras.Layer] = [keras.Input((num_features,), name="features")]
-    for number, units in enumerate(head_units, start=1):
-        layers.append(keras.layers.Dropout(dropout, seed=seed + number, name=f"dropout_{number}"))
-        start = keras.initializers.GlorotUniform(seed=seed + number)
-        layers.append(keras.layers.Dense(units, activation="relu", kernel_initializer=start, name=f"dense_{number}"))
-    layers.append(keras.layers.Dropout(dropout, seed=seed, name="dropout"))
-    layers.append(
-        keras.layers.Dense(
-            task.num_outputs(num_classes),
-            activation=task.activation,
-            kernel_initializer="zeros",
-            dtype="float32",
-            name=OUTPUT_LAYER,
-        )
-    )
-    return keras.Sequential(layers, name="head")
+    make_layers = find_custom("head", head) or HEADS[head]
+    shape = (features,) if isinstance(features, int) else features
+    with _seeded(seed):
+        layers = [
+            keras.Input(shape, name="features"),
+            *([] if pool is None else [pool()]),
+            *make_layers(head_units, dropout, seed),
+            keras.layers.Dense(
+                task.num_outputs(num_classes),
+                activation=task.activation,
+                kernel_initializer="zeros",
+                dtype="float32",
+                name=OUTPUT_LAYER,
+            ),
+        ]
+        return keras.Sequential(layers, name="head")
+
+
+@contextlib.contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Lets layers that are given no seed, of which Keras draws one by Python's `random`, start alike each time."""
+    state = random.getstate()
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(state)
 
 
 def is_linear(head: keras.Sequential) -> bool:
-    """Whether only the output layer of a head has weights, so that it is a regression on the features."""
-    return all(layer.name == OUTPUT_LAYER or not layer.weights for layer in head.layers)
+    """Whether a head is dropout and an output layer, so that it is a regression on the features."""
+    return all(layer.name == OUTPUT_LAYER or type(layer) is keras.layers.Dropout for layer in head.layers)
 
 
 def set_output(head: keras.Sequential, kernel: ArrayLike, bias: ArrayLike) -> None:

@@ -17,6 +17,7 @@ from app.files import open_regular
 from app.wheels import EFFICIENTNET_LITE0, read_wheel_file
 from models import backbones
 from models.backbones import Backbone
+from models.own_backbones import check_file
 from models.weight_file import RefusedFileError, check_finite, check_weights, first_line, most_bytes
 
 if TYPE_CHECKING:
@@ -39,7 +40,13 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
         UsageError: no such file, one that is no safe weight file, or a download is needed and the server does not
             answer.
     """
-    if weights == "none":
+    if backbone.is_own:
+        if include_top:
+            raise UsageError(
+                f"--backbone must be a network that knows ImageNet's classes; {backbone.name} is your own."
+            )
+        check_file(backbone)
+    if weights == "none" or (weights == "imagenet" and backbone.is_own):
         return
     if weights != "imagenet":
         _check_file(Path(weights), backbone)
@@ -53,7 +60,7 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
 
 def at_hand(backbone: Backbone, include_top: bool = False) -> bool:
     """Whether the ImageNet weights are on this machine: installed, or downloaded before."""
-    return backbone.module == "efficientnet_lite" or _download(backbone, include_top).is_file()
+    return backbone.is_own or backbone.module == "efficientnet_lite" or _download(backbone, include_top).is_file()
 
 
 def build_backbone(backbone: Backbone, image_size: int, weights: str, include_top: bool = False) -> "Parts":
@@ -62,7 +69,9 @@ def build_backbone(backbone: Backbone, image_size: int, weights: str, include_to
     Raises:
         UsageError: the weights cannot be downloaded, or the file is not safe to open or holds those of another network.
     """
-    if weights == "imagenet":
+    if weights == "imagenet" and backbone.is_own:
+        parts = backbones.build(backbone, image_size, weights)
+    elif weights == "imagenet":
         parts = _build_downloaded(backbone, image_size, include_top)
     else:
         parts = backbones.build(backbone, image_size, include_top=include_top)

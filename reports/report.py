@@ -18,7 +18,7 @@ from reports.per_class import truth_and_answers
 from reports.sections import Facts, make_sections
 from reports.suspects import find_label_errors
 from reports.verdict import Leaks, Verdict, baseline_bars, reach_verdict
-from tasks.metrics import METRICS
+from tasks.metrics import all_metrics
 
 
 def write_report(
@@ -71,7 +71,7 @@ def write_report(
         noun=data.kind.noun,
         nouns=data.kind.nouns,
         record=record,
-        metrics=METRICS,
+        metrics=all_metrics(),
         bars=_bars(verdict, record),
         sections=sections,
         tables=sorted(path.name for path in folder.glob("*.csv")),

@@ -18,6 +18,7 @@ from reports.baselines import simple_accuracy
 from reports.page import SPACE, number, percent
 from tasks.metrics import (
     METRICS,
+    all_metrics,
     choose_threshold,
     majority_accuracy,
     measure_threshold,
@@ -184,7 +185,7 @@ def _others(figures: dict[str, Any]) -> str:
     """Lists the metrics that have no column: 'log loss 0.069, calibration error 0.9%'."""
     texts = (
         f"{metric.title} {(percent if metric.is_share else number)(figures[name]).replace(SPACE, '')}"
-        for name, metric in METRICS.items()
+        for name, metric in all_metrics().items()
         if name not in IN_COLUMNS
     )
     return ", ".join(texts)

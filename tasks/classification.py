@@ -1,11 +1,12 @@
 """Classification in three forms: one of two classes, one of several, or any number of labels."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
+from app.custom_parts import find_custom
 from tasks.answers import Answers
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ class Classification:
     """Name in `model.json`."""
     activation: str
     """Activation of the head's outputs."""
-    loss: str
-    """Keras' name of the loss. Training minimises it, and the epoch with the lowest on val is kept."""
+    loss: str | Callable[..., Any]
+    """Loss, or Keras' name of it. Training minimises it, and the epoch with the lowest on val is kept."""
     sections: tuple[str, ...]
     """Sections of the report about the measured split, in order."""
     two_classes: bool = False
@@ -44,6 +45,10 @@ class Classification:
     def allows(self, num_classes: int) -> bool:
         """Returns whether the task can have so many classes."""
         return num_classes == 2 if self.two_classes else num_classes > 1
+
+    def with_loss(self, name: str) -> Self:
+        """Returns the task with the loss that the setting `loss` names."""
+        return dataclasses.replace(self, loss=find_custom("loss", name) or self.loss)
 
     def encode(self, labels: Sequence[Sequence[str]], class_names: Sequence[str]) -> np.ndarray:
         """Turns the class names of each example into targets, in the order of `class_names`."""

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics
 
+from app.custom_parts import custom_metrics
 from tasks.answers import Answers
 
 CALIBRATION_BINS = 15
@@ -45,7 +46,7 @@ def measure(answers: Answers, class_names: Sequence[str], groups: np.ndarray | N
     precision, recall, f1, support = _per_class(answers)
     return {
         "n": count,
-        **{name: metric.compute(answers) for name, metric in METRICS.items()},
+        **{name: metric.compute(answers) for name, metric in all_metrics().items()},
         "accuracy_ci95": accuracy_interval(answers.right, groups),
         **({"effective_n": effective} if effective < count else {}),
         "per_class": {
@@ -58,6 +59,16 @@ def measure(answers: Answers, class_names: Sequence[str], groups: np.ndarray | N
             for index, name in enumerate(class_names)
         },
     }
+
+
+def all_metrics() -> dict[str, Metric]:
+    """Returns every figure of a split that is one number, by its name in `metrics.json`: `METRICS`, and those of
+    `custom.py`."""
+    own = {
+        name: Metric(compute, name.replace("_", " "), False, "see custom.py")
+        for name, compute in custom_metrics().items()
+    }
+    return {**METRICS, **own}
 
 
 def accuracy_interval(right: np.ndarray, groups: np.ndarray | None = None) -> list[float]:
@@ -220,4 +231,4 @@ METRICS: dict[str, Metric] = {
     "ece": Metric(_expected_calibration_error, "calibration error", True, "how wrong its certainty is"),
     "roc_auc": Metric(_roc_auc, "ROC AUC", False, "1 is perfect, 0.5 guessing"),
 }
-"""Every figure of a split that is one number, by its name in `metrics.json`."""
+"""Figures that every run has; see `all_metrics`."""

@@ -67,7 +67,7 @@ def test_a_saved_config_says_which_pictures_may_be_used():
         ("[1]", "must hold a JSON object"),
         ('{"droput": 0.1}', "Did you mean 'dropout'"),
         ('{"dropout": "much"}', "cannot be used: --dropout must be a number of at least 0 and below 1; received much"),
-        ('{"pooling": "median"}', "cannot be used: --pooling must be one of avg, max; received 'median'"),
+        ('{"resize": "zoom"}', "cannot be used: --resize must be one of crop, pad, stretch; received 'zoom'"),
         ('{"learning_rate": "fnd"}', "cannot be used: --learning-rate must be a number .* or 'find'; received fnd"),
         ('{"dropout": 7}', "--dropout must be"),
     ],

@@ -5,7 +5,7 @@ import tomllib
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parent.parent
-COMMANDS = {path.stem for path in REPOSITORY.glob("*.py")}
+COMMANDS = {path.stem for path in REPOSITORY.glob("*.py")} - {"custom"}
 CONTRACTS = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]
 PACKAGES = {path.parent.name for path in REPOSITORY.glob("*/__init__.py")} - {"tests", "notebooks"}
 

@@ -88,8 +88,8 @@ def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) 
     check_unchanged(config, begun["config"])
     if begun["inputs"] != inputs:
         raise UsageError(
-            f"'{config.run.output}' was begun with other examples, labels or weights: they have changed since. Choose "
-            f"another --output to start anew."
+            f"'{config.run.output}' was begun with other examples, labels or weights, or another custom.py: they have "
+            f"changed since. Choose another --output to start anew."
         )
     for name, version in versions.items():
         before = begun["versions"].get(name)

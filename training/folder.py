@@ -198,6 +198,11 @@ def data_name(data: str) -> str:
     return name.encode()[:MOST_NAME_BYTES].decode(errors="ignore")
 
 
+def backbone_name(backbone: str) -> str:
+    """A short name for `--backbone`, for folders: of a file, its own."""
+    return re.sub(r"[^\w-]+", "-", Path(backbone).stem)
+
+
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Keeps other processes from a run folder."""
@@ -211,7 +216,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _new_folder(config: TrainConfig) -> Path:
     """Makes a folder below runs/, which no other process has made."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{now}-{config.model.backbone}-{data_name(config.data.data)}"
+    name = f"{now}-{backbone_name(config.model.backbone)}-{data_name(config.data.data)}"
     for folder in (RUNS / each for each in (name, *(f"{name}-{number}" for number in range(2, 1000)))):
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)

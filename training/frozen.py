@@ -62,6 +62,7 @@ def build_frozen(inputs: RunInputs) -> Classifier:
         task=data.task,
         num_classes=len(data.class_names),
         pooling=config.model.pooling,
+        head=config.model.head,
         head_units=config.model.head_units,
         dropout=config.model.dropout,
         seed=config.training.seed,
@@ -85,22 +86,22 @@ def examples(data: Data, split: Split, views: Sequence[View], class_weights: boo
     return Examples(views, targets, weights)
 
 
-def whole_network(classifier: Classifier, data: Data, augment: bool = False) -> PhaseInputs:
+def whole_network(classifier: Classifier, data: Data, vary: Vary | None = None) -> PhaseInputs:
     """The inputs of a phase that runs the whole network.
 
     Args:
         classifier: the network.
         data: the examples.
-        augment: whether to vary them anew in each epoch.
+        vary: how to vary them anew in each epoch; None leaves them as they are.
     """
     train = View(data.inputs, data.splits["train"])
     evaluated = {split: View(data.inputs, data.splits[split]) for split in EVALUATED}
-    return PhaseInputs(classifier.model, [train], evaluated, vary_of(data) if augment else None)
+    return PhaseInputs(classifier.model, [train], evaluated, vary)
 
 
-def vary_of(data: Data) -> Vary | None:
+def vary_of(data: Data, config: TrainConfig) -> Vary | None:
     """Returns how examples are varied; None for a kind that is not."""
-    return data.kind.vary and data.kind.vary()
+    return data.kind.vary and data.kind.vary(config.training.vary)
 
 
 def frozen_inputs(
@@ -161,7 +162,7 @@ def frozen_inputs(
         how = f"{count / (time.perf_counter() - started):,.0f} {data.kind.nouns} per second"
     views_of = f" ({counted(most, 'view', 'views')} of each to train on)" if most > 1 else ""
     text = f"{counted(len(kept), data.kind.noun, data.kind.nouns)} through the frozen layers, once{views_of}: {how}"
-    behind = [cut.share_after for cut in cuts.values() if not cut.has_vectors]
+    behind = [cut.share_after for use, cut in cuts.items() if use not in ("head", 0) and not cut.has_vectors]
     if behind:
         text += f"; fine-tuning computes the {max(behind):.0%} behind them"
     show_stage("features", text)
@@ -235,13 +236,14 @@ def load_or_compute(
         part: the frozen part.
         number: of the view; 0 is the examples as they are.
         positions: which examples.
-        config: for the seed.
+        config: for the seed, and the variation.
         data: the examples.
         on_progress: called with the number of examples done since the last call.
     """
-    seed, vary = config.training.seed, vary_of(data) if number else None
+    seed, vary = config.training.seed, vary_of(data, config) if number else None
     varied = variation(vary, seed, number, len(positions)) if vary else None
-    description = {**data.describe(positions), "augmentation": {"seed": seed, "view": number} if vary else None}
+    augmentation = {"seed": seed, "view": number, "vary": config.training.vary} if vary else None
+    description = {**data.describe(positions), "augmentation": augmentation}
     view = View(data.inputs, positions)
     tensors, seconds = part.load_or_compute(view, varied, description, half=number > 0, on_progress=on_progress)
     kept = iter(tensors)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from app.config import TrainConfig
+from app.custom_parts import custom_file, uses_custom
 from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from cluster.pool import Pool
@@ -55,6 +56,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
         UsageError: for every mistake that can be known without building the network.
     """
     started = time.perf_counter()
+    uses_custom(config.flat())
     backbone = find(config.model.backbone)
     check_size(backbone, config)
     check_available(backbone, config.model.weights)
@@ -63,6 +65,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     sized = choose_size(config, backbone, useful_size(source))
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:
         data = prepare_data(source, sized, advance, pool)
+    data = data._replace(task=data.task.with_loss(config.training.loss))
     sized = sized.replace(positive=data.positive)
     _show(data, config.training.class_weights)
     if config.run.strict:
@@ -71,14 +74,18 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
 
 
 def inputs_digest(inputs: RunInputs) -> str:
-    """SHA-256 of all that runs of equal settings depend on: examples, labels, splits and a file of weights."""
-    data, weights = inputs.data, Path(inputs.config.model.weights)
+    """SHA-256 of all that runs of equal settings depend on: examples, labels, splits, files of weights and parts."""
+    data = inputs.data
     digest = hashlib.sha256()
     digest.update(repr([[data.digests[position] for position in rows] for rows in data.splits.values()]).encode())
     digest.update(np.concatenate([data.targets[positions] for positions in data.splits.values()]).tobytes())
-    if weights.is_file():
-        with weights.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+    for file in (Path(inputs.config.model.weights), inputs.backbone.file):
+        if file is not None and file.is_file():
+            with file.open("rb") as content:
+                digest.update(hashlib.file_digest(content, "sha256").digest())
+    own_function = inputs.backbone.is_own and inputs.backbone.file is None
+    if own_function or uses_custom(inputs.config.flat()):
+        digest.update(custom_file().digest.encode())
     return digest.hexdigest()
 
 

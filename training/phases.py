@@ -17,7 +17,7 @@ from training import checkpoint
 from training.budget import in_time
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of
-from training.frozen import PhaseInputs, examples, whole_network
+from training.frozen import PhaseInputs, examples, vary_of, whole_network
 from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState
 from training.memory import lacks_memory
 from training.optimizers import layer_decay_factors
@@ -203,7 +203,10 @@ def show_phase(phase: Phase, result: PhaseResult) -> None:
 
 
 def phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
-    return inputs.get(phase) or whole_network(run.classifier, run.data, run.plan.augment_of(phase) == "fresh")
+    if phase in inputs:
+        return inputs[phase]
+    is_varied = run.plan.augment_of(phase) == "fresh"
+    return whole_network(run.classifier, run.data, vary_of(run.data, run.config) if is_varied else None)
 
 
 def _epoch_text(result: EpochResult) -> str:

@@ -79,7 +79,7 @@ def choose_size(config: TrainConfig, backbone: Backbone, useful_size: int | None
     size = config.data.image_size
     if size is None:
         size = backbone.image_size
-        if useful_size is not None:
+        if useful_size is not None and not backbone.is_own:
             size = min(size, max(useful_size, backbone.family.smallest_size))
     return config.replace(image_size=size, split_seed=config.seed_of_split)
 
@@ -131,9 +131,10 @@ def make_plan(
         steps = max(1, epochs * steps_per_epoch)
         fine_tune_learning_rate = FINE_TUNE_LEARNING_RATE * factor * min(1.0, steps / FINE_TUNE_STEPS)
     in_time = training.max_minutes is not None  # which is better spent on varying examples in each epoch than on a view
+    varied = training.vary != "mild"  # which is asked for, so that there has to be a view that is varied
     choices: dict[str, Any] = {
         "batch_size": batch_size,
-        "views": VIEWS if solver == "optimizer" or ((epochs or training.deeper_layers) and not in_time) else 1,
+        "views": VIEWS if solver == "optimizer" or varied or ((epochs or training.deeper_layers) and not in_time) else 1,
         "trainable_layers": trainable_layers,
         "head_solver": solver,
         "head_epochs": head_epochs,
@@ -161,7 +162,7 @@ def _choose_head_solver(config: TrainConfig, is_linear: bool) -> HeadSolver:
     """Decides `head_solver` where it is open: solved, unless a setting asks for training or rules it out."""
     training = config.training
     reasons = {
-        "a head with layers of its own (--head-units)": not is_linear,
+        "a head with layers of its own (--head-units, --head or --pooling)": not is_linear,
         "--augment fresh": training.augment == "fresh",
         "--head-epochs": bool(training.head_epochs),
         "--learning-rate": training.learning_rate is not None,

@@ -26,7 +26,7 @@ from training.steps import Measured, assign
 HEADS_AT_ONCE = 16
 """Most heads of one update rule that learn together."""
 EVALUATED_AT_ONCE = 1024
-"""Examples per validation step."""
+"""Examples per validation step, if each is a vector; of feature maps, fewer."""
 PROBES = (0.25, 0.5)
 """Two settings of dropout, to see what a head makes of them."""
 
@@ -46,7 +46,7 @@ class HeadShape(NamedTuple):
     """Heads that can share graphs."""
 
     build: Callable[..., keras.Model]
-    """`models.heads.build_head` with the shape of a search: takes `dropout` and `seed`."""
+    """Builds a head of the shape of a search; takes `dropout` and `seed`."""
     dropout: float | None = None
     """Setting that all of them have; None where each may have its own, see `is_adjustable`."""
 
@@ -140,7 +140,7 @@ class StackedHeads:
         places = self._reset(plans, steps)
         val_features = take_rows(val.views[0].inputs[0], val.views[0].rows)
         val_parts = tf.data.Dataset.from_tensor_slices((val_features, val.targets, val.sample_weights))
-        val_batches = list(val_parts.batch(EVALUATED_AT_ONCE))
+        val_batches = list(val_parts.batch(-(-EVALUATED_AT_ONCE // math.prod(val_features.shape[1:-1]))))
         # Many batches are read at once, which takes hardly longer than one.
         size = batch_size * STEPS_PER_CALL
         chunks = iter(training_batches(train, batch_size=size, seed=seed, epochs=range(epochs)))

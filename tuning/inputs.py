@@ -13,7 +13,7 @@ from data.prepare import Data, useful_size
 from data.sources import load_source
 from models.backbones import TABLE, check_kind, check_size, find
 from models.weights import at_hand, check_available
-from training.folder import RUNS, check_output, data_name
+from training.folder import RUNS, backbone_name, check_output, data_name
 from training.inputs import RunInputs, load_inputs
 from training.recipe import choose_size
 from tuning.space import SPACE, TuneConfig
@@ -95,7 +95,8 @@ def search_folder(config: TuneConfig) -> Path:
     if config.fixed.run.output is not None:
         return config.fixed.run.output
     digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode()).hexdigest()
-    kind = "ranking" if config.search.rank_backbones else f"search-{'-'.join(config.space['backbone'][:3])}"
+    names = "-".join(backbone_name(name) for name in config.space["backbone"][:3])
+    kind = "ranking" if config.search.rank_backbones else f"search-{names}"
     return RUNS / f"{kind}-{data_name(config.fixed.data.data)}-{digest[:8]}"
 
 

@@ -19,7 +19,6 @@ from devices.precision import Precision, choose_precision, learning_precision
 from features.cuts import Cut, find_cuts, part_of
 from models.classifier import Classifier
 from models.freezing import set_trainable
-from models.heads import build_head
 from tasks.table import Task
 from training.begun import CHOSEN_WITH_DATA
 from training.cuts import check_learns, cuts_at, show_whole_network
@@ -182,9 +181,9 @@ class Network:
 
     def _shape_of(self, plan: Plan) -> HeadShape:
         """The heads whose graphs a trial can use."""
-        units, num_classes = plan.config.model.head_units, len(self._data.class_names)
+        units = plan.config.model.head_units
         if units not in self._shapes:
-            build = functools.partial(build_head, self._features.shape[-1], self._data.task, num_classes, units)
+            build = functools.partial(self._classifier.build_head, head_units=units)
             self._shapes[units] = HeadShape(build, None if is_adjustable(build) else math.nan)
         shape, dropout = self._shapes[units], plan.config.model.dropout
         return shape if shape.dropout is None else shape._replace(dropout=dropout)
@@ -199,7 +198,7 @@ class Network:
                 classifier, inputs, self._data.task, shape, self._strategy, self._precision
             )
         train, val = self._examples(depth, plan, plan.views if plan.fine_tune_augment == "views" else 1)
-        vary = vary_of(self._data) if plan.fine_tune_augment == "fresh" else None
+        vary = vary_of(self._data, plan.config) if plan.fine_tune_augment == "fresh" else None
         try:
             return self._tails[depth, shape].train(head, train, val, plan, vary)
         finally:

@@ -196,4 +196,6 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
     with progress_bar(config.model.backbone, len(kept)) as advance:
         arrays, saved = load_or_compute(part, 0, kept, config, data, advance)
     ((features,),) = arrays.values()
-    return np.asarray(features), len(kept) / (saved or time.perf_counter() - started)
+    values = np.asarray(features)
+    places = tuple(range(1, values.ndim - 1))  # of a feature map, where the pooling learns
+    return values.mean(axis=places), len(kept) / (saved or time.perf_counter() - started)

@@ -132,8 +132,8 @@ class Records:
             raise UsageError(f"'{self.folder}' holds a search with another {flags}. Choose another --output.")
         if of_before != self.search["inputs"]:
             raise UsageError(
-                f"'{self.folder}' holds a search on other examples, labels or weights: they have changed since. "
-                f"Choose another --output."
+                f"'{self.folder}' holds a search on other examples, labels or weights, or with another custom.py: they "
+                f"have changed since. Choose another --output."
             )
         file = self.folder / "trials.csv"
         if file.exists():

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from app.config import Resize, TrainConfig
+from app.custom_parts import find_custom
 from data.arrays import release
 from data.code_digest import code_digest
 from data.images.decode import SIGNATURE_SIDE, decode_picture, decode_with_signature, read_size
@@ -83,10 +84,11 @@ def _shown(pixels: np.ndarray, title: str) -> Shown:
     return Shown(Markup('<img src="{}" alt="{}" loading="lazy">').format(uri, title), pixels)
 
 
-def _vary() -> Vary:
-    from data.images.augment import NUM_DRAWS, augment_pictures
+def _vary(name: str = "mild") -> Vary:
+    from data.images.policies import CUSTOM_DRAWS, POLICIES
 
-    return Vary(NUM_DRAWS, augment_pictures)
+    own = find_custom("vary", name)
+    return POLICIES[name] if own is None else Vary(CUSTOM_DRAWS, own)
 
 
 def _explain(model: Any, inputs: Inputs, classes: np.ndarray) -> list[Shown]:

@@ -16,13 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.errors import UsageError
-from inference import model_file
 from inference.load import TrainedRun, load_model, read_run
-from inference.model_file import MEMBER_BYTES, check_config, check_model_file
 from inference.run_record import read_metrics, read_predictions
-from models import weight_file
+from models import model_file, weight_file
 from models.backbones import TABLE, find
 from models.classifier import build_classifier
+from models.model_file import MEMBER_BYTES, check_config, check_model_file
 from models.weight_file import RefusedFileError, most_bytes
 from tasks.classification import MULTICLASS
 from tests.bounded import READ, open_all

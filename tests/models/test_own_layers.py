@@ -104,7 +104,7 @@ def test_a_layer_that_nobody_trusts_is_refused_before_training(tmp_path, monkeyp
     assert str(error.value) == (
         'This network could not be opened again after training: it asks for "Foreign" of '
         f'"{Foreign.__module__}", which is no part of a model of Keras. Write what is your own as a class or '
-        "function with @own_part, as CONTRIBUTING.md says under 'Add a layer'."
+        "function with @own_part, as CONTRIBUTING.md says under 'Change it in custom.py'."
     )
     assert not (tmp_path / "run").exists()
 

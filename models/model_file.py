@@ -71,7 +71,10 @@ def check_config(content: bytes) -> None:
         RefusedFileError: it does not.
         ValueError: it is no JSON.
     """
-    waiting = [parse_json(content)]
+    config = parse_json(content)
+    if isinstance(config, dict):
+        config.pop("compile_config", None)  # how it was trained, which is never read: models are loaded uncompiled
+    waiting = [config]
     while waiting:
         part = waiting.pop()
         if isinstance(part, dict):

@@ -1,0 +1,103 @@
+"""Parts of `custom.py`, the file in which people put their own: found by name, with a digest of the file."""
+
+import functools
+import hashlib
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.errors import RunError, UsageError, unknown_choice
+from app.fields import flag_of
+from app.terminal import quiet_tensorflow
+
+FILE = "custom.py"
+
+
+class Choice(NamedTuple):
+    """Parts that a setting names."""
+
+    table: str
+    """Table of `custom.py`."""
+    names: tuple[str, ...]
+    """Names of the parts of this project."""
+
+
+CHOICES: dict[str, Choice] = {
+    "head": Choice("HEADS", ("dense",)),
+    "pooling": Choice("POOLINGS", ("avg", "max")),
+    "vary": Choice("AUGMENTATIONS", ("mild", "flip", "vertical", "rotate", "medical", "randaugment")),
+    "loss": Choice("LOSSES", ("cross_entropy",)),
+}
+"""By the name of the setting."""
+
+
+class CustomFile(NamedTuple):
+    """The file, as it was when it was imported."""
+
+    module: Any
+    digest: str
+    """SHA-256 of its text."""
+
+    def table(self, name: str) -> Mapping[str, Any]:
+        """Returns one of its tables, by the name of the variable."""
+        return getattr(self.module, name, {})
+
+
+@functools.cache
+def custom_file() -> CustomFile:
+    """Imports `custom.py`, once.
+
+    Raises:
+        UsageError: it cannot be imported.
+    """
+    try:
+        with quiet_tensorflow():  # which it may import
+            module = importlib.import_module(Path(FILE).stem)
+        return CustomFile(module, hashlib.sha256(Path(module.__file__ or FILE).read_bytes()).hexdigest())
+    except Exception as error:  # a person's own code raises anything
+        raise UsageError(f"{FILE} cannot be imported ({type(error).__name__}: {error}). Mend it.") from error
+
+
+def find_custom(setting: str, name: str) -> Any | None:
+    """Finds a part of `custom.py`; None for one of this project.
+
+    Args:
+        setting: that names it, of `CHOICES`.
+        name: of the part.
+
+    Raises:
+        UsageError: there is none of this name.
+    """
+    table, known = CHOICES[setting]
+    if name in known:
+        return None
+    own = custom_file().table(table)
+    if name not in own:
+        raise unknown_choice(flag_of(setting), name, [*known, *own])
+    return own[name]
+
+
+def uses_custom(settings: Mapping[str, Any]) -> bool:
+    """Whether settings, by name, name a part of `custom.py`.
+
+    Raises:
+        UsageError: one names a part that is not there.
+    """
+    found = [find_custom(setting, settings[setting]) for setting in CHOICES]
+    return any(part is not None for part in found)
+
+
+def custom_metrics() -> dict[str, Any]:
+    """Returns the functions that measure what `custom.py` asks for, by name."""
+    return {
+        name: functools.partial(_measure, name, compute) for name, compute in custom_file().table("METRICS").items()
+    }
+
+
+def _measure(name: str, compute: Any, answers: Any) -> float | None:
+    try:
+        value = compute(answers)
+        return None if value is None else float(value)
+    except Exception as error:
+        raise RunError(f"The metric '{name}' of {FILE} failed ({type(error).__name__}: {error}). Mend it.") from error

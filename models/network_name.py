@@ -1,0 +1,82 @@
+"""The name of a person's own network, FILE.keras or a function of `custom.py`, and its size. Needs no Keras."""
+
+import inspect
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from app.custom_parts import custom_file
+from app.errors import UsageError
+from app.files import open_regular, parse_json
+from models.model_file import MEMBER_BYTES
+from models.weight_file import first_line
+
+FILE_ENDING = ".keras"
+PIXELS = ("raw", "unit", "tf", "torch", "caffe")
+"""How the pixels of such a network were scaled: 0 to 255, 0 to 1, or as Keras names it in
+`imagenet_utils.preprocess_input`."""
+DEFAULT_SIZE = 224
+"""Pixels, of networks that take pictures of any size."""
+SCALING = ("Rescaling", "Normalization")
+"""Layers of networks that take pixels as they are."""
+
+
+class NetworkFile(NamedTuple):
+    """What `--backbone` says of a file."""
+
+    pixels: str | None
+    """How it wants its pixels, one of `PIXELS`; None if that is not said."""
+    path: Path
+
+
+def parse_name(name: str) -> NetworkFile:
+    """Reads 'torch:FILE.keras' or 'FILE.keras'."""
+    before, colon, rest = name.partition(":")
+    return NetworkFile(before, Path(rest)) if colon and before in PIXELS else NetworkFile(None, Path(name))
+
+
+def file_size(name: str) -> int:
+    """Returns the height and width that a network of a file takes, pixels; 224 where it takes any.
+
+    Raises:
+        UsageError: it cannot be read, or has no pictures as its only input, or does not say how it wants its pixels.
+    """
+    pixels, path = parse_name(name)
+    try:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+            if archive.getinfo("config.json").file_size > (MEMBER_BYTES["config.json"] or 0):
+                raise ValueError("its config.json is too large")
+            layers = _parts(parse_json(archive.read("config.json")))
+    except OSError as error:
+        raise UsageError(
+            f"--backbone must be a network or its file; '{path}' cannot be read: {error.strerror}."
+        ) from None
+    except (zipfile.BadZipFile, KeyError, ValueError, RecursionError) as error:
+        raise UsageError(f"--backbone must be a file of Keras; '{path}' is damaged ({first_line(error)}).") from None
+    shapes = [layer["config"].get("batch_shape") for layer in layers if layer["class_name"] == "InputLayer"]
+    shape = shapes[0] if shapes else None
+    if not isinstance(shape, list) or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
+        raise UsageError(f"--backbone must take square RGB pictures; the input of '{path}' is {json.dumps(shape)}.")
+    if pixels is None and not any(layer["class_name"] in SCALING for layer in layers):
+        raise UsageError(
+            f"'{path}' has no layer that scales pixels, so say what it was trained on: --backbone unit:{path} for 0 to "
+            f"1, tf: for -1 to 1, torch: or caffe: for ImageNet as those scale it, raw: for 0 to 255."
+        )
+    return shape[1] or DEFAULT_SIZE
+
+
+def function_size(name: str) -> int:
+    """Returns the default of the only argument of a function of `custom.py`, pixels."""
+    parameters = list(inspect.signature(custom_file().table("BACKBONES")[name]).parameters.values())
+    return parameters[0].default if parameters and isinstance(parameters[0].default, int) else DEFAULT_SIZE
+
+
+def _parts(config: Any) -> list[dict[str, Any]]:
+    """Returns what a model's configuration names by class, in its order."""
+    if isinstance(config, list):
+        return [part for each in config for part in _parts(each)]
+    if not isinstance(config, dict):
+        return []
+    own = [config] if isinstance(config.get("class_name"), str) and isinstance(config.get("config"), dict) else []
+    return own + [part for each in config.values() for part in _parts(each)]

@@ -1,0 +1,197 @@
+"""What CONTRIBUTING.md shows to put into custom.py is used by every command; changed or broken, the file is noticed."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import custom
+from app import custom_parts
+from app.config import TrainConfig
+from app.custom_parts import CHOICES, CustomFile, custom_file, find_custom
+from app.errors import RunError, UsageError
+from data.images.policies import CUSTOM_DRAWS, POLICIES
+from data.pipeline import variation
+from models.applications import POOLING
+from models.heads import HEADS, build_head, is_linear
+from tasks.classification import BINARY, MULTICLASS
+from tasks.metrics import all_metrics
+from tests.conftest import draw_photos
+from training.inputs import inputs_digest, load_inputs
+
+REPOSITORY = Path(__file__).parent.parent
+STEPS = (REPOSITORY / "CONTRIBUTING.md").read_text(encoding="utf-8")
+EXAMPLES = re.findall(r"^```python\n(.*?)^```", STEPS, re.S | re.M)
+COMMANDS = """
+import sys
+import {0}
+sys.argv = ["{0}.py", *{1!r}]
+{0}.main()
+"""
+OWN = ["--head", "norm_gelu", "--head-units", "4", "--pooling", "attention", "--vary", "dark", "--loss", "focal"]
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    """A copy of the project with all examples in custom.py."""
+    folder = tmp_path / "copy"
+    ignored = shutil.ignore_patterns(".*", "tests", "notebooks", "benchmarks", "__pycache__", "runs")
+    shutil.copytree(REPOSITORY, folder, ignore=ignored)
+    with (folder / "custom.py").open("a") as file:
+        file.write("\n\n".join(EXAMPLES))
+    draw_photos(tmp_path / "photos", ("cat", "dog"), 20)
+    return folder
+
+
+def run_in(copy: Path, *commands: tuple[str, list[str]]) -> str:
+    """Runs commands one after the other in one new process; returns what they print."""
+    script = "".join(COMMANDS.format(*command) for command in commands)
+    done = subprocess.run([sys.executable, "-c", script], cwd=copy, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_example_is_short():
+    assert len(EXAMPLES) >= 5
+    assert all(len(example.splitlines()) <= 15 for example in EXAMPLES)
+
+
+def test_every_command_uses_what_is_in_the_file(copy, tmp_path):
+    photos, run, found, cache = (str(tmp_path / name) for name in ("photos", "run", "found", "cache"))
+    data = ["--data", photos, "--cache-dir", cache, "--image-size", "32", *OWN]
+    printed = run_in(
+        copy,
+        ("train", [*data, "--output", run, "--head-epochs", "2", "--trainable-layers", "6", "--fine-tune-epochs", "1"]),
+        ("evaluate", [run, "--cache-dir", cache]),
+        ("predict", [run, photos]),
+        ("export", [run, "--format", "onnx", "--cache-dir", cache]),
+    )
+    assert "could not be made" not in printed
+    assert "identical to metrics.json" in printed
+    assert "40 pictures in" in printed
+    assert "largest difference" in printed
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert -1 <= metrics["test"]["mcc"] <= 1
+    assert "mcc" in (tmp_path / "run" / "report.html").read_text()
+    assert "Grad-CAM" in (tmp_path / "run" / "report.html").read_text()
+    stored = [json.loads(path.read_text()) for path in Path(cache).glob("store/*/entry.json")]
+    assert any("dark" in json.dumps(entry) for entry in stored)
+
+    quick = ["--max-trials", "3", "--head-epochs", "1", "--fine-tune-epochs", "1", "--trainable-layers", "0", "6"]
+    printed = run_in(copy, ("tune", [*data, "--output", found, *quick]))
+    assert "3 trials, 0 failures" in printed
+    best = json.loads((tmp_path / "found" / "best" / "config.json").read_text())
+    assert [best[name] for name in ("head", "pooling", "vary", "loss")] == ["norm_gelu", "attention", "dark", "focal"]
+
+
+@pytest.fixture
+def examples(monkeypatch) -> None:
+    """The examples in the tables of custom.py, in this process."""
+    for table in ("HEADS", "POOLINGS", "AUGMENTATIONS", "LOSSES", "METRICS", "BACKBONES"):
+        monkeypatch.setattr(custom, table, {})
+    names = vars(custom).copy()
+    exec("\n\n".join(EXAMPLES), names)
+
+
+def test_the_names_that_flags_offer_are_those_of_the_tables():
+    assert CHOICES["head"].names == tuple(HEADS)
+    assert CHOICES["pooling"].names == tuple(POOLING)
+    assert CHOICES["vary"].names == tuple(POLICIES)
+
+
+@pytest.mark.parametrize("setting", CHOICES)
+def test_a_name_that_is_nowhere_is_told_at_once(setting, examples):
+    with pytest.raises(UsageError) as error:
+        load_inputs(TrainConfig.of(**{setting: "qq"}))
+    own = list(vars(custom)[CHOICES[setting].table])
+    assert str(error.value) == (
+        f"--{setting} must be one of {', '.join([*CHOICES[setting].names, *own])}; received 'qq'."
+    )
+
+
+def test_an_own_head_starts_alike_each_time_and_is_not_solved(examples):
+    first, second = (build_head(6, MULTICLASS, 3, (4,), 0.5, seed=1, head="norm_gelu") for _ in range(2))
+    for mine, other in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    assert [type(layer).__name__ for layer in first.layers] == ["LayerNormalization", "Dropout", "Dense", "Dense"]
+    assert not is_linear(first)
+    assert is_linear(build_head(6, MULTICLASS, 3))
+
+
+def test_a_layer_that_changes_features_without_weights_is_not_solved_around(monkeypatch):
+    monkeypatch.setitem(custom.HEADS, "unit", lambda units, dropout, seed: [keras.layers.UnitNormalization()])
+    assert not is_linear(build_head(6, BINARY, 2, head="unit"))
+
+
+def test_the_focal_loss_is_that_of_keras(examples):
+    targets = np.eye(3, dtype=np.float32)[[0, 1, 2, 1]]
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(3), 4).astype(np.float32)
+    task = MULTICLASS.with_loss("focal")
+    assert MULTICLASS.with_loss("cross_entropy") == MULTICLASS
+    expected = 3 * keras.losses.binary_focal_crossentropy(targets, probabilities, gamma=2.0)
+    np.testing.assert_allclose(task.losses(targets, probabilities), expected, rtol=1e-4)
+
+
+def test_a_metric_that_fails_is_named(examples, monkeypatch):
+    answers = MULTICLASS.answers(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
+    assert all_metrics()["mcc"].compute(answers) == 1
+    monkeypatch.setitem(custom.METRICS, "broken", lambda answers: 1 / 0)
+    with pytest.raises(RunError, match=r"The metric 'broken' of custom.py failed \(ZeroDivisionError"):
+        all_metrics()["broken"].compute(answers)
+
+
+def test_a_run_goes_on_only_with_the_file_that_it_was_begun_with(examples, tmp_path, monkeypatch):
+    draw_photos(tmp_path / "photos", ("cat", "dog"), 6)
+    config = TrainConfig.of(data=str(tmp_path / "photos"), cache_dir=tmp_path / "cache", image_size=32)
+    plain, own = load_inputs(config), load_inputs(config.replace(head="norm_gelu"))
+    before = inputs_digest(plain), inputs_digest(own)
+    monkeypatch.setattr(custom_parts, "custom_file", lambda: CustomFile(custom, "changed"))
+    monkeypatch.setattr("training.inputs.custom_file", custom_parts.custom_file)
+    assert inputs_digest(plain) == before[0]
+    assert inputs_digest(own) != before[1]
+
+
+def test_a_file_that_cannot_be_imported_is_a_sentence(monkeypatch):
+    custom_file.cache_clear()
+    monkeypatch.setattr(custom_parts, "FILE", "tests.no_such_file.py")
+    try:
+        with pytest.raises(UsageError, match=r"cannot be imported \(ModuleNotFoundError: .*\). Mend it."):
+            find_custom("head", "mine")
+    finally:
+        custom_file.cache_clear()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_picture_is_varied_alike_in_any_batch_and_stays_a_picture(policy):
+    vary = POLICIES[policy]
+    pictures = np.random.default_rng(0).uniform(0, 255, (6, 16, 24, 3)).astype(np.float32)
+    draws = variation(vary, 0, 1, 6).draws
+    varied = vary.apply(pictures, draws).numpy()
+    assert varied.shape == pictures.shape
+    assert varied.min() >= 0
+    assert varied.max() <= 255
+    assert not np.allclose(varied, pictures, atol=1)
+    np.testing.assert_allclose(vary.apply(pictures[2:4], draws[2:4]), varied[2:4], atol=1e-3)
+
+
+def test_flips_turn_pictures_and_what_is_medical_does_not():
+    ramp = np.zeros((40, 16, 16, 3), np.float32) + np.arange(16, dtype=np.float32)[:, None]  # brighter to the right
+    draws = np.random.default_rng(0).random((40, CUSTOM_DRAWS), np.float32)
+
+    def rising(policy: str) -> float:
+        varied = POLICIES[policy].apply(10 * ramp, draws).numpy()
+        return float((varied[..., 10:, :].mean(axis=(1, 2, 3)) > varied[..., :6, :].mean(axis=(1, 2, 3))).mean())
+
+    assert 0.2 < rising("flip") < 0.8
+    assert rising("medical") == 1
+    upright = 10 * ramp.transpose(0, 2, 1, 3)
+    for policy, turns in (("vertical", True), ("flip", False)):
+        varied = POLICIES[policy].apply(upright, draws).numpy()
+        down = (varied[:, 10:].mean(axis=(1, 2, 3)) > varied[:, :6].mean(axis=(1, 2, 3))).mean()
+        assert (0.2 < down < 0.8) == turns
