@@ -59,6 +59,12 @@ class Plan(NamedTuple):
         return self.head_solver == "lbfgs" or self.head_epochs > 0
 
     @property
+    def mirrors(self) -> bool:
+        """True if the finished model looks at mirror images as well."""
+        training = self.config.training
+        return training.effort == "best" and self.augment != "none" and training.vary != "medical"
+
+    @property
     def fine_tunes(self) -> bool:
         """True if there is a fine-tuning phase."""
         return self.fine_tune_epochs != 0 and self.trainable_layers != 0

@@ -131,10 +131,10 @@ def make_plan(
         steps = max(1, epochs * steps_per_epoch)
         fine_tune_learning_rate = FINE_TUNE_LEARNING_RATE * factor * min(1.0, steps / FINE_TUNE_STEPS)
     in_time = training.max_minutes is not None  # which is better spent on varying examples in each epoch than on a view
-    varied = training.vary != "mild"  # which is asked for, so that there has to be a view that is varied
+    fine_tunes, varied = bool(epochs or training.deeper_layers), training.vary != "mild"
     choices: dict[str, Any] = {
         "batch_size": batch_size,
-        "views": VIEWS if solver == "optimizer" or varied or ((epochs or training.deeper_layers) and not in_time) else 1,
+        "views": VIEWS if solver == "optimizer" or varied or (fine_tunes and not in_time) else 1,
         "trainable_layers": trainable_layers,
         "head_solver": solver,
         "head_epochs": head_epochs,

@@ -117,7 +117,7 @@ def _finish(run: Run, pool: Pool | None) -> Path:
     write_json(run.folder / CONFIG_FILE, run.config.to_json())
     train_head(run, inputs)
     fine_tune(run, inputs)
-    if run.config.training.effort == "best" and run.data.kind.has_mirror and run.plan.augment != "none":
+    if run.plan.mirrors and run.data.kind.has_mirror:
         with run.strategy.scope():
             run.classifier, run.cuts = with_mirrored(run.classifier), {}
     with run.clock.timed("evaluate"):
