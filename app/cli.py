@@ -11,7 +11,7 @@ from pathlib import Path
 from app.errors import RunError, UsageError, cannot_write
 from app.escapes import visible
 from app.files import YEARS_OF_ZIP, is_full_disk
-from app.interrupts import Terminated, heed_sigterm
+from app.interrupts import heed_sigterm, is_terminated
 
 USAGE_STATUS, RUN_STATUS = 2, 1
 INTERRUPTED_STATUS, TERMINATED_STATUS, CLOSED_PIPE_STATUS = 130, 143, 141
@@ -71,7 +71,7 @@ def run_command(command: Callable[[], None]) -> None:
         _fail("The memory is too small for this. Close other programs, or use a smaller model.", RUN_STATUS)
     except KeyboardInterrupt as interrupt:
         print("interrupted", file=sys.stderr)
-        sys.exit(TERMINATED_STATUS if isinstance(interrupt, Terminated) else INTERRUPTED_STATUS)
+        sys.exit(TERMINATED_STATUS if is_terminated(interrupt) else INTERRUPTED_STATUS)
 
 
 def _is_lack_of_memory(error: Exception) -> bool:

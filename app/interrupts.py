@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_received: set[int] = set()
 
 
 class Terminated(KeyboardInterrupt):
@@ -18,6 +19,11 @@ def heed_sigterm() -> None:
     """Makes SIGTERM raise `Terminated`, as Ctrl-C raises KeyboardInterrupt."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _raise)
+
+
+def is_terminated(interrupt: KeyboardInterrupt) -> bool:
+    """Returns whether it was SIGTERM that ends a command: Ray puts a KeyboardInterrupt in the place of it."""
+    return isinstance(interrupt, Terminated) or signal.SIGTERM in _received
 
 
 @contextlib.contextmanager
@@ -71,6 +77,7 @@ def _handled_by(
 
 
 def _raise(number: int, frame: FrameType | None) -> None:
+    _received.add(number)
     raise _exception(number)
 
 

@@ -306,6 +306,22 @@ def test_weights_of_another_network_leave_no_run_folder(monkeypatch, capsys, tmp
     assert not (tmp_path / "run").exists()
 
 
+def test_sigterm_exits_with_143_whatever_a_library_makes_of_it():
+    code = """
+import os, signal
+from app.cli import run_command
+
+def command():
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt from None
+
+run_command(command)
+"""
+    assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, stderr=subprocess.DEVNULL).returncode == 143
+
+
 def test_ctrl_c_exits_with_130(capsys):
     def interrupted():
         raise KeyboardInterrupt
