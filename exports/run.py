@@ -20,13 +20,13 @@ from app.terminal import show_stage
 from exports.class_function import ClassFunction, Route, class_function
 from exports.folder import PARITY_FILE, complete_folder
 from exports.litert import write_litert
-from exports.model_card import CARD_FILE, write_card
 from exports.onnx import write_onnx
 from exports.saved_model import write_saved_model
 from features.forward_pass import BATCH_SIZE
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import Sample
+from reports.model_card import CARD_FILE, Export, write_card
 from tasks.answers import label_texts
 
 LABELS_FILE = "labels.txt"
@@ -178,7 +178,7 @@ def export_format(
         record = {"format": name, "routes": {route: parity._asdict() for route, parity in parities.items()}}
         write_json(aside / PARITY_FILE, record)
         texts = {route: str(parity) for route, parity in parities.items()}
-        write_card(aside / CARD_FILE, name, run, metrics, texts, compute.input_signature)
+        write_card(aside / CARD_FILE, run, metrics, Export(name, texts, compute.input_signature))
     show_stage(name, f"in {folder}")
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 import pandas as pd
@@ -189,6 +189,6 @@ def _check_metrics(metrics: Any) -> None:
             raise ValueError(f"{split} has no accuracy_ci95")
 
 
-def is_number(value: Any) -> bool:
+def is_number(value: Any) -> TypeGuard[float]:
     """Whether a value of a JSON file is a number that a figure can be."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST

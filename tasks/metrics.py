@@ -82,7 +82,12 @@ def accuracy_interval(right: np.ndarray, groups: np.ndarray | None = None) -> li
         groups: int (n,), the same for examples that are not independent; None if all are.
     """
     count = float(len(right) if groups is None else effective_count(groups))
-    share, z = float(right.sum()) / len(right), float(stats.norm.ppf(0.975))
+    return share_interval(float(right.sum()) / len(right), count)
+
+
+def share_interval(share: float, count: float) -> list[float]:
+    """Computes the 95 % interval (Wilson, 1927) of a share of so many independent examples, more than 0."""
+    z = float(stats.norm.ppf(0.975))
     middle = (2 * count * share + z**2) / (2 * (count + z**2))
     reach = z / (2 * (count + z**2)) * math.sqrt(4 * count * share * (1 - share) + z**2)
     return [0.0 if share == 0 else middle - reach, 1.0 if share == 1 else middle + reach]

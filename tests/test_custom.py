@@ -79,6 +79,7 @@ def test_every_command_uses_what_is_in_the_file(copy, tmp_path):
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
     assert -1 <= metrics["test"]["mcc"] <= 1
     assert "mcc" in (tmp_path / "run" / "report.html").read_text()
+    assert "| mcc | " in (tmp_path / "run" / "MODEL_CARD.md").read_text()
     assert "Grad-CAM" in (tmp_path / "run" / "report.html").read_text()
     stored = [json.loads(path.read_text()) for path in Path(cache).glob("store/*/entry.json")]
     assert any("dark" in json.dumps(entry) for entry in stored)

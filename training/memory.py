@@ -3,6 +3,7 @@
 import contextlib
 import math
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -99,3 +100,14 @@ def _physical_memory() -> int | None:
     with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows has none of these
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return None
+
+
+def check_disk(folder: Path, model: keras.Model) -> None:
+    """Makes sure that the model and two checkpoints of its training fit on the disk: weights, moments, best weights."""
+    needed = 4 * model.count_params() * (2 + 2 * 4)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise RunError(
+            f"A run of this network needs up to {needed / 2**20:,.0f} MiB in '{folder}', which has {free / 2**20:,.0f} "
+            f"MiB left. Make room, or choose another --output."
+        )

@@ -1,6 +1,5 @@
 """A run from start to end: build, train the head, fine-tune, measure, write."""
 
-import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -22,10 +21,11 @@ from devices.replicas import check_alike, has_workers, is_chief, wait_for_worker
 from devices.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 from features.cuts import find_cuts
 from features.forward_pass import apply_model
-from inference.load import MODEL_FILE, RECORD_FILE
+from inference.load import MODEL_FILE, RECORD_FILE, TrainedRun
 from models.classifier import with_mirrored
 from models.heads import calibrate_head, is_linear
 from reports import plots, summary, writer
+from reports.model_card import CARD_FILE, write_card
 from reports.report import write_report
 from reports.tensorboard import Board
 from training.begun import as_asked, begin, forget, read_begun_with
@@ -35,7 +35,7 @@ from training.frozen import EVALUATED, PhaseInputs, build_frozen, examples, froz
 from training.head_phase import choose_learning_rate, train_head
 from training.inputs import RunInputs, inputs_digest
 from training.learner import BatchTooLargeError
-from training.memory import check_room
+from training.memory import check_disk, check_room
 from training.phases import fine_tune
 from training.plan import Phase, Plan
 from training.recipe import choose_fine_tune_augment, make_plan
@@ -145,6 +145,8 @@ def _write(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> No
         record["seconds"] = run.clock.seconds()
         about = (run.folder, data, outputs, record, model, run.config, run.history)
         attempt("The report", lambda: write_report(*about))
+    trained = run.config, data.class_names, data.task, data.kind, None, temperature
+    attempt("The model card", lambda: write_card(run.folder / CARD_FILE, TrainedRun(run.folder, *trained), record))
     record["seconds"] = run.clock.seconds()
     write_json(run.folder / "metrics.json", record)  # last: a folder without it is of an unfinished run
     clean_up(run.folder)
@@ -182,7 +184,7 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     check_room(cuts, _views(cuts, plan), data, store, strategy)
     check_alike(strategy, (config.to_json(), digest, positions))
     if is_chief(strategy):
-        _check_disk(folder, classifier.model)
+        check_disk(folder, classifier.model)
     if begun is None:
         begin(config, digest, versions, positions)
     board = Board(folder) if config.run.tensorboard else None
@@ -205,17 +207,6 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     writer.write_learnt_from(run.folder, data)
     writer.write_table(run.folder / "history.csv", run.history)
     return run
-
-
-def _check_disk(folder: Path, model: keras.Model) -> None:
-    """Makes sure that the model and two checkpoints of its training fit on the disk: weights, moments, best weights."""
-    needed = 4 * model.count_params() * (2 + 2 * 4)
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise RunError(
-            f"A run of this network needs up to {needed / 2**20:,.0f} MiB in '{folder}', which has {free / 2**20:,.0f} "
-            f"MiB left. Make room, or choose another --output."
-        )
 
 
 def _halve_batch(config: TrainConfig, batch_size: int) -> TrainConfig:

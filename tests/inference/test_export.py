@@ -26,7 +26,6 @@ from data.images.kind import KIND
 from exports.class_function import class_function
 from exports.folder import check_folders, complete_folder
 from exports.litert import open_litert
-from exports.model_card import weights_licence
 from exports.onnx import open_onnx
 from exports.run import FORMATS, SAME_LABELS, export_format, export_run, make_reference
 from exports.saved_model import open_signature
@@ -34,6 +33,7 @@ from inference.load import TrainedRun, load_model, read_run
 from inference.run_record import Sample, check_accuracy, read_metrics, read_sample
 from models import backbones
 from models.classifier import build_classifier
+from reports.model_card import weights_licence
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tasks.table import Task
 from tests.conftest import COLOURS, make_picture

@@ -15,12 +15,12 @@ from app.config import TrainConfig
 from data.csv_cells import read_table
 from data.sources import printable
 from exports.class_function import class_function
-from exports.model_card import write_card
 from exports.run import export_format, make_reference
 from inference.load import load_model, read_run
 from inference.run_record import read_metrics, read_sample
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
+from reports.model_card import Export, write_card
 from tests.reports.read_page import check_page, text_of
 from tests.small_runs import PICTURES, make_run
 
@@ -120,7 +120,7 @@ def test_an_export_has_a_line_for_every_class(run, tmp_path):
 def test_a_card_shows_names_as_they_are(run, tmp_path):
     trained = read_run(run)
     config = TrainConfig.of(**trained.config.to_json() | {"weights": "``<x>\n# big.h5"})
-    write_card(tmp_path / "card.md", "onnx", trained._replace(config=config), read_metrics(trained), {}, [])
+    write_card(tmp_path / "card.md", trained._replace(config=config), read_metrics(trained), Export("onnx", {}, []))
     card = (tmp_path / "card.md").read_text(encoding="utf-8")
     assert [line for line in card.splitlines() if line.startswith("# ")] == ["# `run`"]
     assert ". `<script>alert(1)</script>`\n" in card
