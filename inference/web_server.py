@@ -23,14 +23,15 @@ IDLE_SECONDS = 20
 """Seconds after which a connection that sends nothing is closed."""
 
 
-def open_port(port: int) -> socket.socket:
-    """Takes a port, or any free one for 0, before anything slow is done.
+def open_port(port: int, host: str = HOST) -> socket.socket:
+    """Takes a port of an IP address, or any free one for 0, before anything slow is done.
 
     Raises:
         UsageError: it cannot be had.
     """
     try:
-        return socket.create_server((HOST, port))
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family)
     except OSError as error:
         raise UsageError(
             f"--port {port} cannot be used ({os.strerror(error.errno or 0)}). Take another, or 0 for any that is free."

@@ -18,6 +18,7 @@ from evaluate import EvaluateFlags
 from export import ExportFlags
 from models.backbones import TABLE, Backbone
 from predict import PredictFlags
+from serve import ServeFlags
 from training.flags import parse_config
 from tuning.space import SearchFlags, parse_search
 
@@ -39,6 +40,7 @@ PACKAGES = (
     "features",
     "inference",
     "exports",
+    "serving",
     "training",
     "tuning",
     "reports",
@@ -50,6 +52,7 @@ SCRIPTS = {
     "evaluate.py": functools.partial(parse_flags, EvaluateFlags),
     "export.py": functools.partial(parse_flags, ExportFlags),
     "demo.py": functools.partial(parse_flags, DemoFlags),
+    "serve.py": functools.partial(parse_flags, ServeFlags),
 }
 OTHER_FLAGS = {"help", "config", "clear", "no-quantize", "logdir"}
 """Of every script, of cache.py, the opposite of a flag, and of TensorBoard."""
@@ -180,7 +183,7 @@ def flags_of_benchmarks() -> set[str]:
 
 
 def flags_of_scripts() -> set[str]:
-    kinds = TrainConfig, SearchFlags, PredictFlags, EvaluateFlags, ExportFlags, DemoFlags
+    kinds = TrainConfig, SearchFlags, PredictFlags, EvaluateFlags, ExportFlags, DemoFlags, ServeFlags
     return {name.replace("_", "-") for kind in kinds for _, name, _ in kind.fields()}
 
 

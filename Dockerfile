@@ -1,0 +1,14 @@
+# Serves a run folder: docker build -t headstart .
+# docker run --rm -p 127.0.0.1:8000:8000 -v "$PWD/runs/NAME:/model:ro" headstart
+FROM python:3.11-slim
+WORKDIR /headstart
+COPY requirements.txt requirements-serve.txt ./
+RUN pip install --no-cache-dir -r requirements-serve.txt
+COPY . .
+RUN useradd --create-home headstart
+USER headstart
+EXPOSE 8000
+HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=5)"]
+ENTRYPOINT ["python", "serve.py"]
+# 0.0.0.0 is this container; which address of the machine leads to it is said at 'docker run -p'.
+CMD ["/model", "--host", "0.0.0.0"]

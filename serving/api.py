@@ -1,0 +1,175 @@
+"""The interface of serve.py: files in, answers out as JSON, and what an operator asks for."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import fastapi
+import numpy as np
+from fastapi_offline import FastAPIOffline
+from joblib import cpu_count
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, ProcessCollector
+from prometheus_client import generate_latest as metrics_text
+from pydantic import BaseModel
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from data.content import UnreadableError
+from data.kinds import Inputs
+from features.forward_pass import BATCH_SIZE
+from inference.answer_table import PROBABILITY, answer_table, labels_of
+from inference.answering import AnsweringModel
+from inference.files import FoundFile
+from serving.batcher import Batcher
+from serving.guard import Guard, too_busy
+from serving.limits import Limits
+from tasks.answers import NO_LABEL
+
+MOST_WAITING = 1024
+"""Files of all requests that may wait for their answers at a time."""
+
+
+class Answer(BaseModel):
+    """The answer for one file."""
+
+    file: str
+    """Its name in the request."""
+    status: Literal["answered", "unknown", "unreadable"]
+    predicted: list[str] = []
+    """The class; of a multi-label model any number of them."""
+    probability: float | None = None
+    """Probability of the likeliest class."""
+    probabilities: dict[str, float] = {}
+    """Probability of each class."""
+    reason: str = ""
+    """Why the file could not be read."""
+
+
+class Answers(BaseModel):
+    """The answers for the files of a request, in their order."""
+
+    model: str
+    answers: list[Answer]
+
+
+class Problem(BaseModel):
+    """Why a request was refused."""
+
+    detail: str
+
+
+def make_api(
+    network: AnsweringModel,
+    name: str,
+    limits: Limits,
+    *,
+    unknown_below: float | None = None,
+    hosts: Sequence[str] = ("*",),
+) -> fastapi.FastAPI:
+    """Loads a model, and makes the app that answers with it.
+
+    Args:
+        network: the model.
+        name: what answers call it.
+        limits: of each request.
+        unknown_below: where no class is as likely as this, the answer is 'unknown'.
+        hosts: names under which the server may be asked; '*' is any.
+    """
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    files_answered = Counter("headstart_files", "Files answered.", ["status"], registry=registry)
+    sizes = Histogram("headstart_batch_files", "Files of a batch.", buckets=(1, 2, 4, 8, 16, 32), registry=registry)
+    answer = load_answer(network, unknown_below)
+    answer([tuple(np.zeros(1, dtype)[0] for dtype in network.reader.inputs)])  # the first answer is slow
+
+    def answer_batch(examples: Sequence[Inputs]) -> list[Answer]:
+        sizes.observe(len(examples))
+        return answer(examples)
+
+    batcher = Batcher(answer_batch, BATCH_SIZE)
+    decoders = ThreadPoolExecutor(cpu_count(), "decode")
+    waiting = 0
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: fastapi.FastAPI) -> AsyncIterator[None]:
+        with decoders:
+            async with batcher.running():
+                yield
+
+    async def answer_file(file: fastapi.UploadFile) -> Answer:
+        nonlocal waiting
+        waiting += 1
+        try:
+            content = await file.read()
+            inputs = await asyncio.get_running_loop().run_in_executor(decoders, network.reader.read, content)
+            found = (await batcher(inputs)).model_copy(update={"file": file.filename or ""})
+        except UnreadableError as error:
+            found = Answer(file=file.filename or "", status="unreadable", reason=str(error))
+        finally:
+            waiting -= 1
+        files_answered.labels(found.status).inc()
+        return found
+
+    api = FastAPIOffline(
+        title=f"Headstart: {name}",
+        description=f"Answers for {network.kind.nouns} with {len(network.class_names):,} classes.",
+        version=metadata.version("fastapi"),
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    api.add_middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))
+    api.add_middleware(Guard, limits=limits, registry=registry)
+
+    @api.post("/predict", responses={code: {"model": Problem} for code in (403, 413, 503)})
+    async def predict(files: list[fastapi.UploadFile]) -> Answers:
+        """Answers each file of the form field `files`."""
+        if len(files) > limits.max_files:
+            raise fastapi.HTTPException(413, f"A request may have {limits.max_files} files.")
+        if waiting + len(files) > MOST_WAITING:
+            raise too_busy("Too many files at a time.")
+        return Answers(model=name, answers=await asyncio.gather(*map(answer_file, files)))
+
+    @api.get("/healthz")
+    async def health() -> dict[str, str]:
+        """Says that the server answers."""
+        return {"status": "ok"}
+
+    @api.get("/metrics", response_class=fastapi.responses.PlainTextResponse)
+    async def metrics() -> fastapi.Response:
+        """Figures of the server, as Prometheus reads them."""
+        return fastapi.Response(metrics_text(registry), media_type=CONTENT_TYPE_LATEST)
+
+    return api
+
+
+def load_answer(
+    network: AnsweringModel, unknown_below: float | None = None
+) -> Callable[[Sequence[Inputs]], list[Answer]]:
+    """Loads a model as a function that answers a batch, its files without names."""
+    predict = network.load()
+
+    def answer(examples: Sequence[Inputs]) -> list[Answer]:
+        first, *others = (np.stack(column) for column in zip(*examples, strict=True))
+        outputs = predict((first, *others) if others else first)
+        files = [FoundFile(Path())] * len(examples)
+        table = answer_table(files, outputs, network.class_names, network.task, unknown_below)
+        probabilities = table[[f"{PROBABILITY}{name}" for name in network.class_names]].to_numpy().tolist()
+        return [
+            Answer(
+                file="",
+                status=status,
+                predicted=[label for label in labels_of(predicted, network.task) if label != NO_LABEL]
+                if status == "answered"
+                else [],
+                probability=probability,
+                probabilities=dict(zip(network.class_names, values, strict=True)),
+            )
+            for status, predicted, probability, values in zip(
+                table["status"], table["predicted"], table["probability"].tolist(), probabilities, strict=True
+            )
+        ]
+
+    return answer

@@ -1,0 +1,71 @@
+"""Runs an app until Ctrl-C or SIGTERM: new connections are refused then, and requests that have begun are answered."""
+
+import asyncio
+import logging
+import math
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+MOST_CONNECTIONS = 500
+"""Connections open at a time; a request on any more is answered with 503."""
+HEAD_SECONDS = 20
+"""Seconds that a connection has to send the head of its next request."""
+
+
+class PromptProtocol(H11Protocol):
+    """HTTP/1.1, where a connection on which no request comes is closed, whatever it sends instead."""
+
+    _waits: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begins to wait for the first request."""
+        super().connection_made(transport)
+        self._await_request()
+
+    def on_response_complete(self) -> None:
+        """Begins to wait for the next request."""
+        super().on_response_complete()
+        self._await_request()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Waits no longer."""
+        super().connection_lost(exc)
+        if self._waits is not None:
+            self._waits.cancel()
+
+    def _await_request(self) -> None:
+        latest = self.cycle
+
+        def give_up() -> None:
+            if self.cycle is latest:
+                self.transport.abort()
+
+        if self._waits is not None:
+            self._waits.cancel()
+        self._waits = self.loop.call_later(HEAD_SECONDS, give_up)
+
+
+def serve(app: ASGIApp, listener: socket.socket, drain_seconds: float) -> None:
+    """Serves an app; returns only by the exception of the signal that ended it.
+
+    Args:
+        app: answers.
+        listener: from `inference.web_server.open_port`.
+        drain_seconds: for requests that have begun when the signal comes.
+    """
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # not a line for every body that is none
+    config = uvicorn.Config(
+        app,
+        http=PromptProtocol,
+        ws="none",
+        log_config=None,
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        limit_concurrency=MOST_CONNECTIONS,
+        timeout_graceful_shutdown=math.ceil(drain_seconds),
+    )
+    uvicorn.Server(config).run([listener])
