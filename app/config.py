@@ -136,7 +136,7 @@ class TrainingConfig(Settings):
     --trainable-layers or --fine-tune-epochs are given, or nothing is fine-tuned. See --effort."""
 
     deeper_epochs: Epochs | None = None
-    """Maximum epochs of fine-tuning those. Default: 4, or 12 with --effort best."""
+    """Maximum epochs of fine-tuning those. Default: 4, or 20 with --effort best."""
 
     learning_rate: Rate | Literal["find"] | None = None
     """Peak learning rate of the head phase; 'find' looks for it in a short training with rising rates. Default: by the

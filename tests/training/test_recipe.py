@@ -147,7 +147,7 @@ def test_a_head_that_cannot_be_solved_is_refused(cuts, settings, is_linear, agai
         ({}, 5000, [("fine_tune", 2), ("deeper", 4)]),
         ({}, 300, []),
         ({"effort": "quick"}, 5000, []),
-        ({"effort": "best"}, 5000, [("fine_tune", 2), ("deeper", 12)]),
+        ({"effort": "best"}, 5000, [("fine_tune", 2), ("deeper", 20)]),
         ({"effort": "best"}, 300, []),
         ({"effort": "best", "deeper_epochs": 3}, 5000, [("fine_tune", 2), ("deeper", 3)]),
         ({"trainable_layers": 9}, 5000, [("fine_tune", 2)]),
