@@ -58,6 +58,10 @@ class DataConfig(Settings):
     """Seed of the splits that the data does not make, so that runs of other seeds can share one test split.
     Default: --seed."""
 
+    max_pictures: Positive | None = None
+    """Most pictures to use, to try things on a part: drawn at random, by the seed of the split, with the shares of
+    classes and of the data's own splits kept. Default: all."""
+
     resize: Resize = "crop"
     """Way to make a picture square: 'crop' keeps the middle, 'pad' adds black bars, 'stretch' changes proportions.
     Where what matters may lie at the border of a long picture, take one of the last two."""

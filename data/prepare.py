@@ -10,6 +10,7 @@ import numpy as np
 
 from app.config import TrainConfig
 from app.errors import UsageError
+from app.terminal import show_stage
 from cluster.pool import Pool
 from data.code_digest import code_digest
 from data.doubts import find_cautions
@@ -96,6 +97,35 @@ def useful_size(source: Source) -> int | None:
     """Returns the largest size of inputs that is worth computing for a source; None if its sizes cannot be told."""
     typical = typical_size(source)
     return None if typical is None else source.kind.useful_size(typical)
+
+
+def draw_part(source: Source, most: int | None, seed: int) -> Source:
+    """Draws examples at random; the shares of labels and of the splits that the source makes stay as they are.
+
+    Args:
+        source: from `load_source`.
+        most: examples to keep; None keeps all.
+        seed: another seed draws others.
+
+    Raises:
+        UsageError: a class would be gone.
+    """
+    count = len(source.examples)
+    if most is None or most >= count:
+        return source
+    strata = [(example.split or "", example.labels) for example in source.examples]
+    mixed = np.random.default_rng(seed).permutation(count)
+    ordered = sorted(mixed, key=lambda position: strata[position])
+    # One of so many, all along the strata: each gives its share, but for less than one.
+    kept = sorted(ordered[(2 * number + 1) * count // (2 * most)] for number in range(most))
+    part = source._replace(examples=[source.examples[position] for position in kept])
+    before, after = ({label for each in one.examples for label in each.labels} for one in (source, part))
+    if before != after:
+        raise UsageError(
+            f"--max-pictures {most} leaves no {source.kind.noun} of the class '{min(before - after)}'. Raise it."
+        )
+    show_stage("data", f"{most:,} of {count:,} {source.kind.nouns}, drawn at random (--max-pictures)")
+    return part
 
 
 def prepare_data(

@@ -10,7 +10,7 @@ from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.folder import check_outside
 from data.labels import check_labels
-from data.prepare import Data, prepare_to_evaluate
+from data.prepare import Data, draw_part, prepare_to_evaluate
 from data.sources import SPLITS, Source, Split, is_name, load_source
 from inference.load import TrainedRun
 from inference.run_record import count_copies
@@ -90,7 +90,8 @@ def _own_source(run: TrainedRun, config: TrainConfig) -> Source:
             f"The {run.kind.nouns} of this run, '{config.data.data}', are not found; a relative path starts in the "
             f"folder where train.py was called. Name them with --data."
         )
-    return load_source(config.data.data, config.run.cache_dir, config.data.outside)
+    source = load_source(config.data.data, config.run.cache_dir, config.data.outside)
+    return draw_part(source, config.data.max_pictures, config.seed_of_split)
 
 
 def _has_splits(source: Source, splits: Sequence[Split]) -> bool:

@@ -16,7 +16,7 @@ from app.custom_parts import custom_file, uses_custom
 from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from cluster.pool import Pool
-from data.prepare import Data, prepare_data, useful_size
+from data.prepare import Data, draw_part, prepare_data, useful_size
 from data.sources import load_source
 from models.backbones import Backbone, check_kind, check_size, find
 from models.weights import check_available
@@ -61,6 +61,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     check_size(backbone, config)
     check_available(backbone, config.model.weights)
     source = load_source(config.data.data, config.run.cache_dir, config.data.outside)
+    source = draw_part(source, config.data.max_pictures, config.seed_of_split)
     check_kind(backbone, source.kind.name, source.kind.nouns)
     sized = choose_size(config, backbone, useful_size(source))
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:

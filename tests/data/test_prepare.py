@@ -2,6 +2,8 @@
 
 import contextlib
 import os
+from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from data.content import UnreadableNowError, content_of
 from data.images.decode import decode_with_signature
-from data.prepare import prepare_data, typical_size
+from data.prepare import draw_part, prepare_data, typical_size
 from data.sources import load_source
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tests.conftest import make_picture
@@ -218,3 +220,34 @@ def test_the_typical_size_is_the_median_of_the_shorter_sides(make_folder, tmp_pa
     root = make_folder(size=(48, 40))
     make_picture(0, size=(4000, 3000)).save(root / "cat" / "large.jpg")
     assert typical_size(load_source(str(root), tmp_path)) == 40
+
+
+def test_a_part_keeps_the_shares_of_classes_and_splits_and_follows_the_seed(make_folder, tmp_path, capsys):
+    root = make_folder(classes=("train/cat", "train/dog", "test/cat", "test/dog"), count=20)
+    for index in range(10, 20):
+        (root / "train" / "dog" / f"{index}.png").unlink()
+    source = load_source(str(root), tmp_path)
+
+    def drawn(most: int | None, seed: int = 0) -> list[str]:
+        return [example.path.relative_to(root).as_posix() for example in draw_part(source, most, seed).examples]
+
+    everything = drawn(None)
+    assert capsys.readouterr().out == ""
+    assert Counter(Path(path).parent.as_posix() for path in drawn(14)) == {
+        "train/cat": 4,
+        "train/dog": 2,
+        "test/cat": 4,
+        "test/dog": 4,
+    }
+    assert "14 of 70 pictures, drawn at random (--max-pictures)" in capsys.readouterr().out
+    assert drawn(14) == drawn(14) != drawn(14, seed=1)
+    for most in (13, 69, 70, 1000):
+        part = drawn(most)
+        assert len(part) == min(most, 70)
+        assert part == [path for path in everything if path in part]
+
+
+def test_a_part_without_a_class_is_refused(make_folder, tmp_path):
+    root = make_folder(classes=("cat", "dog", "rat"), count=9)
+    with pytest.raises(UsageError, match=r"--max-pictures 2 leaves no picture of the class 'dog'\. Raise it\."):
+        draw_part(load_source(str(root), tmp_path), 2, 0)

@@ -18,7 +18,7 @@ from reports.evaluation import example_changes
 from reports.evaluation_inputs import load_evaluation
 from tasks.metrics import METRICS, Metric
 from tests.conftest import COLOURS, make_picture
-from tests.small_runs import make_run
+from tests.small_runs import SMALL_RUNS, make_run
 
 REPOSITORY = Path(__file__).parent.parent.parent
 
@@ -88,6 +88,19 @@ def test_the_split_is_that_of_its_seed_and_in_old_runs_of_the_seed(copied_run, t
         (copied_run / "config.json").write_text(json.dumps(settings))
         found.append(load_evaluation(read_run(copied_run), None, ("test",), tmp_path).data.splits["test"].tolist())
     assert found[0] == found[1] == found[2] != found[3]
+
+
+def test_a_run_on_a_part_is_measured_on_the_same_part(tmp_path, run_evaluate):
+    settings = SMALL_RUNS["binary"] | {"max_pictures": 18, "split_seed": 3}
+    folder = make_run(tmp_path, **settings)
+    data = json.loads((folder / "metrics.json").read_text())["data"]
+    assert data["train"] + data["val"] + data["test"] == 18
+    status, printed, _ = run_evaluate(folder)
+    assert status == 0
+    assert "18 of 24 pictures, drawn at random" in printed
+    assert "val and test: identical to metrics.json" in printed
+    status, printed, figures = run_evaluate(folder, "--data", tmp_path / "photos")
+    assert figures["all"]["n"] == 24
 
 
 def test_one_split_is_judged_alone(binary_run, run_evaluate):
