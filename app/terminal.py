@@ -85,6 +85,16 @@ def silence() -> None:
     console.quiet = True
 
 
+@contextlib.contextmanager
+def quiet_console() -> Iterator[None]:
+    """Shows nothing while a block runs."""
+    before, console.quiet = console.quiet, True
+    try:
+        yield
+    finally:
+        console.quiet = before
+
+
 def attempt(part: str, make: Callable[[], Made]) -> Made | str:
     """Makes a part of a result that the rest does not depend on: an error in it costs that part alone.
 

@@ -50,12 +50,12 @@ from matplotlib.ticker import PercentFormatter
 from app.config import TrainConfig
 from app.terminal import import_tensorflow
 from data.sources import SPLITS
+from headstart import train
 from notebooks.beginning import make_work_folder, quietly, some_pictures
 from reports.baselines import simple_accuracy
 from training.inputs import load_inputs
 
 import_tensorflow()
-from training.run import train
 
 plt.rcParams["figure.dpi"] = 80
 work = make_work_folder()  # gone when the notebook is closed
@@ -119,12 +119,12 @@ def run(name: str, **settings) -> Path:
     """Trains, notes accuracy and seconds of learning, and returns the run folder."""
     config = base.replace(output=work / f"run {len(results)}", **settings)
     with quietly():
-        folder = train(load_inputs(config))
-    metrics = json.loads((folder / "metrics.json").read_text())
+        trained = train(config)
+    metrics = trained.metrics
     seconds = sum(metrics["seconds"][stage] for stage in ("features", "head", "fine_tune"))
-    results[name] = {"accuracy": metrics["val"]["accuracy"], "seconds": seconds, "folder": folder}
+    results[name] = {"accuracy": metrics["val"]["accuracy"], "seconds": seconds, "folder": trained.folder}
     print(f"val accuracy {metrics['val']['accuracy']:.1%}, {seconds:.0f} seconds of learning")
-    return folder
+    return trained.folder
 
 
 # %% [markdown]

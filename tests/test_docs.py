@@ -25,7 +25,7 @@ from tuning.space import SearchFlags, parse_search
 REPOSITORY = Path(__file__).parent.parent
 DOCUMENTS = [
     path
-    for path in sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/README.md")])
+    for path in sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("*/README.md"), *REPOSITORY.glob("docs/*.md")])
     if path.parent.name not in ("runs", ".pytest_cache")
 ]
 TEXTS = {str(path.relative_to(REPOSITORY)): path.read_text(encoding="utf-8") for path in DOCUMENTS}

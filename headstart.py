@@ -1,0 +1,178 @@
+"""Headstart from Python: train, and ask what was trained, as the commands do. docs/python.md shows it.
+
+Nothing here loads TensorFlow before it is needed, and then without its start-up messages.
+"""
+
+import functools
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.config import DEFAULT_CACHE_DIR, TrainConfig
+from app.terminal import import_tensorflow, quiet_console
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from inference.answering import AnsweringModel
+    from inference.load import TrainedRun
+
+__all__ = ["Run", "TrainConfig", "train"]
+
+
+class Run:
+    """A finished run, opened from its folder."""
+
+    def __init__(self, folder: str | Path):
+        """Names the folder of a run, or of a search, whose best run is taken. It is read when it is first asked about.
+
+        Raises:
+            UsageError: from everything that is asked, if it is no finished run.
+        """
+        self.folder = Path(folder)
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.folder)!r})"
+
+    @functools.cached_property
+    def trained(self) -> "TrainedRun":
+        """Settings, classes and task of the run."""
+        from inference.load import read_run
+
+        return read_run(self.folder)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """The content of `metrics.json`."""
+        from inference.run_record import read_metrics
+
+        return read_metrics(self.trained)
+
+    def predict(
+        self, paths: str | Path | Sequence[str | Path], *, unknown_below: float | None = None, outside: bool = False
+    ) -> "pd.DataFrame":
+        """Answers for files, as `predict.py` does; the model stays loaded for the next call.
+
+        Args:
+            paths: files, folders, patterns, or a .csv with a column `path`.
+            unknown_below: where no class is as likely as this, the answer is 'unknown'.
+            outside: follow what leads out of a folder.
+
+        Returns:
+            A row per file: path, predicted, probability, status, reason, and probability_CLASS of each class.
+
+        Raises:
+            UsageError: none of the files can be read.
+        """
+        from data.csv_cells import read_table
+        from inference.files import find_files
+
+        given = [paths] if isinstance(paths, str | Path) else paths
+        files = find_files([str(path) for path in given], outside)
+        import_tensorflow()
+        from inference.predict_files import predict_files
+
+        with tempfile.TemporaryDirectory() as folder, quiet_console():
+            table = Path(folder) / "answers.csv"
+            predict_files(self._network, files, csv=table, unknown_below=unknown_below)
+            answers = read_table(table)
+        numbers = [name for name in answers if name == "probability" or name.startswith("probability_")]
+        return answers.assign(**{name: answers[name].replace("", "nan").astype(float) for name in numbers})
+
+    def evaluate(
+        self, data: str | Path | None = None, *, cache_dir: Path = DEFAULT_CACHE_DIR, outside: bool = False
+    ) -> dict[str, dict[str, Any]]:
+        """Measures the saved model again, as `evaluate.py` does.
+
+        Args:
+            data: new examples with labels, in any form that training takes; None for those of the run.
+            cache_dir: folder for what is read.
+            outside: use new examples outside the folder of `data` as well.
+
+        Returns:
+            The figures of each split, as in `metrics.json`.
+        """
+        from reports.evaluation_inputs import load_evaluation
+
+        inputs = load_evaluation(self.trained, None if data is None else str(data), (), cache_dir, outside=outside)
+        import_tensorflow()
+        from reports.evaluation import evaluate
+
+        return evaluate(inputs)
+
+    def export(
+        self,
+        *formats: str,
+        output: str | Path | None = None,
+        sample: Sequence[str] = (),
+        cache_dir: Path = DEFAULT_CACHE_DIR,
+    ) -> dict[str, Path]:
+        """Exports the model, as `export.py` does; a file is kept only if it answers as the model does.
+
+        Args:
+            formats: names such as 'onnx'; none for all.
+            output: folder that gets a folder per format; None for `export/` in the run folder.
+            sample: pictures to compare on; none for those that the run measured itself on.
+            cache_dir: that of the run.
+
+        Returns:
+            The folder of each format.
+
+        Raises:
+            UsageError: there is no such format, or a folder holds something else.
+            RunError: a file does not answer as the model does.
+        """
+        from app.errors import unknown_choice
+        from exports.folder import check_folders
+        from inference.run_record import read_sample
+
+        place = Path(output) if output else self.trained.folder / "export"
+        import_tensorflow()
+        from exports.run import FORMATS, export_run
+
+        for name in formats:
+            if name not in FORMATS:
+                raise unknown_choice("A format", name, FORMATS)
+        folders = {name: place / name for name in formats or FORMATS}
+        check_folders(folders.values())
+        export_run(self.trained, self.metrics, read_sample(self.trained, sample, 128, cache_dir), folders)
+        return folders
+
+    @functools.cached_property
+    def _network(self) -> "AnsweringModel":
+        from inference.answering import of_run
+
+        network = of_run(self.trained)
+        return network._replace(load=functools.cache(network.load))
+
+
+def train(config: TrainConfig | None = None, **settings: Any) -> Run:
+    """Trains a model, as `train.py` does.
+
+    Args:
+        config: the settings; None for the defaults.
+        settings: those that differ, by name, such as `data="photos"` or `backbone="resnet50"`; `app/config.py` has all.
+
+    Raises:
+        UsageError: a setting or the data cannot be used.
+        RunError: memory or disk are too small, or training diverges before anything is learnt.
+    """
+    config = (config or TrainConfig()).replace(**settings)
+    from cluster.pool import open_pool
+    from devices.tf_config import read_worker
+    from training.folder import clean_up, is_finished, open_folder
+    from training.inputs import load_inputs
+
+    worker = read_worker(config)
+    if worker is not None:
+        config = config.replace(strategy="multiworker")
+    if config.run.resume is not None and is_finished(config.run.resume):
+        clean_up(config.run.resume)
+        return Run(config.run.resume)
+    with open_folder(config, worker) as opened, open_pool(opened.run) as pool:
+        inputs = load_inputs(opened, pool)
+        import_tensorflow()
+        from training.run import train as train_inputs
+
+        return Run(train_inputs(inputs))

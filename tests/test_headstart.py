@@ -1,0 +1,62 @@
+"""What docs/python.md shows works anywhere: train, predict, evaluate and export from Python."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from app.errors import UsageError
+from headstart import Run, train
+from inference.load import METRICS_FILE
+from tests.conftest import draw_photos
+
+REPOSITORY = Path(__file__).parent.parent
+PAGE = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
+
+
+def test_the_page_runs_as_it_is_written_in_any_folder(tmp_path):
+    draw_photos(tmp_path / "photos", ("cat", "dog"), 12)
+    draw_photos(tmp_path / "more", ("cat",), 1)
+    (tmp_path / "more" / "cat" / "0.jpg").rename(tmp_path / "more" / "0.jpg")
+    (code,) = re.findall(r"^```python\n(.*?)^```", PAGE, re.S | re.M)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert re.search(r"^[01]\.\d+ \('cat', 'dog'\)$", ended.stdout, re.M)
+    assert "identical to metrics.json" in ended.stdout
+    assert (tmp_path / "runs" / "first" / "export" / "onnx" / "model.onnx").is_file()
+    assert json.loads((tmp_path / "runs" / "second" / "config.json").read_text())["seed"] == 1
+
+
+def test_answers_are_those_of_the_run_and_nothing_is_printed(binary_run, capsys):
+    run = Run(binary_run)
+    answers = run.predict(binary_run.parent / "photos")
+    assert capsys.readouterr().out == ""
+    assert list(answers["status"].unique()) == ["answered"]
+    recorded = pd.read_csv(binary_run / "predictions.csv").set_index("path")["probability_dog"]
+    found = answers.assign(path=[os.path.relpath(path, binary_run.parent / "photos") for path in answers["path"]])
+    found = found.set_index("path")["probability_dog"].loc[recorded.index]
+    assert found.to_list() == recorded.to_list()
+    model = run._network.load()
+    run.predict([binary_run.parent / "photos" / "cat" / "0.jpg"])
+    assert run._network.load() is model
+
+
+def test_mistakes_are_sentences(binary_run, tmp_path):
+    with pytest.raises(UsageError, match="RUN must be a run folder"):
+        Run(tmp_path / "nothing").evaluate()
+    with pytest.raises(UsageError, match="A format must be one of saved_model, litert, onnx; received 'onyx'"):
+        Run(binary_run).export("onyx", output=tmp_path)
+    with pytest.raises(UsageError, match="A setting must be one of"):
+        train(bakbone="resnet50")
+
+
+def test_a_finished_run_is_opened_where_it_is_to_be_resumed(binary_run):
+    run = train(resume=binary_run)
+    assert run.folder == binary_run
+    assert run.metrics == json.loads((binary_run / METRICS_FILE).read_text())
