@@ -34,7 +34,11 @@ class ExportFlags(Settings):
     Default: export any."""
 
     quantize: bool = True
-    """Write a quantised LiteRT file as well, a quarter of the size, if it gives the same labels."""
+    """Write LiteRT files in float16, with weights of 8 bits and in 8 bits as well, if they give the same labels: a half
+    to a quarter of the size."""
+
+    keep_quantized: bool = False
+    """Keep such a file even if it gives other labels; the card says how many. Default: it is left out."""
 
     sample: tuple[Text, ...] = ()
     """Pictures to compare on: files, folders or patterns. Default: those that the run measured itself on."""
@@ -70,7 +74,7 @@ def main() -> None:
     import_tensorflow()
     from exports.run import export_run
 
-    export_run(run, metrics, sample, folders, flags.quantize)
+    export_run(run, metrics, sample, folders, flags.quantize, flags.keep_quantized)
 
 
 if __name__ == "__main__":

@@ -1,32 +1,57 @@
-"""LiteRT (TensorFlow Lite): one small file for phones and boards, in float32 or with weights of 8 bits."""
+"""LiteRT (TensorFlow Lite): one small file for phones and boards, in float32, float16, or with 8 bits."""
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import tensorflow as tf
 
 from app.terminal import silent_stderr
+from data.kinds import Inputs
 from exports.class_function import ROUNDING, ClassFunction, Route
 from inference.load import TrainedRun
 
+Numbers = Literal["float32", "float16", "dynamic", "int8"]
+"""Numbers of a file: 'dynamic' has weights of 8 bits and computes in float32, 'int8' computes in 8 bits as well."""
+LARGEST_DIFFERENCE: dict[Numbers, float] = {"float32": ROUNDING, "float16": 0.02, "dynamic": 1.0, "int8": 1.0}
+"""Largest difference of a probability that the numbers explain; with 8 bits, the labels alone have to stay."""
 
-def write_litert(compute: ClassFunction, run: TrainedRun, path: Path, quantize: bool = False) -> dict[str, Route]:
+
+def write_litert(
+    compute: ClassFunction, run: TrainedRun, path: Path, calibration: Inputs = (), numbers: Numbers = "float32"
+) -> dict[str, Route]:
     """Writes the model, without labels, for which such a file has no place.
 
     Args:
         compute: the model.
         run: not used.
         path: of the file.
-        quantize: weights of 8 bits (dynamic range quantisation): a quarter of the size, not as exact.
+        calibration: examples whose values give 'int8' its ranges.
+        numbers: that it is written in; what goes in and comes out is float32.
     """
+
+    def examples() -> Iterator[list[np.ndarray]]:
+        specs = compute.input_signature
+        for row in range(len(calibration[0])):
+            yield [
+                each[row : row + 1].astype(spec.dtype.as_numpy_dtype)
+                for spec, each in zip(specs, calibration, strict=True)
+            ]
+
     with warnings.catch_warnings(action="ignore"), silent_stderr():
         converter = tf.lite.TFLiteConverter.from_concrete_functions([compute.get_concrete_function()], tf.Module())
-        converter.optimizations = [tf.lite.Optimize.DEFAULT] * quantize
+        converter.optimizations = [tf.lite.Optimize.DEFAULT] * (numbers != "float32")
+        if numbers == "float16":
+            converter.target_spec.supported_types = [tf.float16]
+        if numbers == "int8":
+            converter.representative_dataset = examples
+            # The few operations without a form in 8 bits stay in float32.
+            converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
         path.write_bytes(converter.convert())
-    return {path.name: Route(functools.partial(open_litert, path), 1.0 if quantize else ROUNDING)}
+    return {path.name: Route(functools.partial(open_litert, path), LARGEST_DIFFERENCE[numbers])}
 
 
 def open_litert(path: Path) -> Callable[..., dict[str, np.ndarray]]:

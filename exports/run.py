@@ -34,6 +34,8 @@ SAME_LABELS = 0.99
 """Least share of examples for which an export must give the label of the model."""
 BY_CHANCE = 20
 """Examples of which one may lie so near a border that it gets another label; of fewer, none may."""
+TIMED = 9
+"""Calls of which the median is told."""
 
 
 class Artifact(NamedTuple):
@@ -41,16 +43,20 @@ class Artifact(NamedTuple):
 
     name: str
     """'' is the folder of the format itself."""
-    write: Callable[[ClassFunction, TrainedRun, Path], dict[str, Route]]
-    """Writes it, and returns the ways to ask it, by name."""
+    write: Callable[..., dict[str, Route]]
+    """Writes it from a `ClassFunction`, the run and a path, and returns the ways to ask it, by name."""
     quantized: bool = False
+    calibrated: bool = False
+    """Whether it is written with `calibration`, examples on which it is not compared then."""
 
 
 FORMATS: dict[str, tuple[Artifact, ...]] = {
     "saved_model": (Artifact("", write_saved_model),),
     "litert": (
         Artifact("model.tflite", write_litert),
-        Artifact("model_quantized.tflite", functools.partial(write_litert, quantize=True), quantized=True),
+        Artifact("model_float16.tflite", functools.partial(write_litert, numbers="float16"), quantized=True),
+        Artifact("model_quantized.tflite", functools.partial(write_litert, numbers="dynamic"), quantized=True),
+        Artifact("model_int8.tflite", functools.partial(write_litert, numbers="int8"), quantized=True, calibrated=True),
     ),
     "onnx": (Artifact("model.onnx", write_onnx),),
 }
@@ -64,6 +70,12 @@ class Reference(NamedTuple):
     """float32 (n, num_classes)."""
     labels: np.ndarray
     """object (n,), as in `predictions.csv`."""
+
+    def every_second(self, first: int) -> "Reference":
+        """Returns half of it, from the example `first`, 0 or 1, on."""
+        half = slice(first, None, 2)
+        sample = Sample(self.sample.paths[half], tuple(values[half] for values in self.sample.inputs))
+        return Reference(sample, self.probabilities[half], self.labels[half])
 
 
 class Parity(NamedTuple):
@@ -79,6 +91,10 @@ class Parity(NamedTuple):
     same_labels: float
     """Share of the examples compared."""
     allowed_same_labels: float
+    milliseconds: float
+    """Of one example, on this machine, by one call for it alone."""
+    bytes: int = 0
+    """Size of the file or the folder."""
 
     @property
     def is_decoded(self) -> bool:
@@ -97,11 +113,17 @@ class Parity(NamedTuple):
             f"largest difference {self.largest_difference:.2g}{allowed}, "
             f"same label for {self.same_labels:.1%} of {self.n:,} (at least {self.allowed_same_labels:.0%})"
         )
+        text += f"; {self.bytes / 2**20:.1f} MiB, {self.milliseconds:.1f} ms each"
         return f"{text}, {self.refused:,} not decoded" if self.refused else text
 
 
 def export_run(
-    run: TrainedRun, metrics: dict[str, Any], sample: Sample, folders: dict[str, Path], quantize: bool = True
+    run: TrainedRun,
+    metrics: dict[str, Any],
+    sample: Sample,
+    folders: dict[str, Path],
+    quantize: bool = True,
+    keep_quantized: bool = False,
 ) -> None:
     """Exports the model of a run.
 
@@ -111,6 +133,7 @@ def export_run(
         sample: examples to compare on.
         folders: the folder to make or replace, for each name of `FORMATS` that is asked for.
         quantize: write quantised files as well.
+        keep_quantized: keep those that do not answer as the model does; their card says so.
 
     Raises:
         RunError: a file does not answer as the model does; nothing of its format is kept.
@@ -121,7 +144,7 @@ def export_run(
     problems = []
     for name, folder in folders.items():
         try:
-            export_format(name, compute, run, metrics, reference, folder, quantize)
+            export_format(name, compute, run, metrics, reference, folder, quantize, keep_quantized)
         except RunError as error:
             problems.append(str(error))
     if problems:
@@ -145,11 +168,13 @@ def export_format(
     reference: Reference,
     folder: Path,
     quantize: bool = True,
+    keep_quantized: bool = False,
 ) -> None:
     """Writes one format beside its place, compares it with the model, and only then moves it there.
 
     Raises:
-        RunError: a file does not answer as the model does. A quantised one is left out, and the others are kept.
+        RunError: a file does not answer as the model does. A quantised one is left out, unless it shall be kept, and
+            the others are kept.
     """
     parities: dict[str, Parity] = {}
     with complete_folder(folder) as aside:
@@ -157,19 +182,14 @@ def export_format(
             if artifact.quantized and not quantize:
                 continue
             path = aside / artifact.name
-            started = time.perf_counter()
-            routes = artifact.write(compute, run, path)
-            files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
-            size = f"{sum(file.stat().st_size for file in files) / 2**20:.1f} MiB"
-            shown = f"{artifact.name}: {size}" if artifact.name else size
-            show_stage(name, f"{shown}, written in {time.perf_counter() - started:.1f} seconds")
-            found = {route_name: _compare(route, compute, run, reference) for route_name, route in routes.items()}
+            found = _write(name, artifact, compute, run, reference, path)
             problem = next((_problem(name, *item, run) for item in found.items() if not item[1].passed), None)
             if problem and not artifact.quantized:
                 raise RunError(f"{problem} Nothing of it was kept.")
             if problem:
+                show_stage("warning", f"{problem} It was {'kept all the same' if keep_quantized else 'left out'}.")
+            if problem and not keep_quantized:
                 path.unlink()
-                show_stage("warning", f"{problem} It was left out.")
                 continue
             parities |= found
             for route_name, parity in found.items():
@@ -177,9 +197,31 @@ def export_format(
         write_text(aside / LABELS_FILE, "".join(f"{visible(name)}\n" for name in run.class_names))
         record = {"format": name, "routes": {route: parity._asdict() for route, parity in parities.items()}}
         write_json(aside / PARITY_FILE, record)
-        texts = {route: str(parity) for route, parity in parities.items()}
+        texts = {
+            route: str(parity) if parity.passed else f"**does not answer as the model does**: {parity}"
+            for route, parity in parities.items()
+        }
         write_card(aside / CARD_FILE, run, metrics, Export(name, texts, compute.input_signature))
     show_stage(name, f"in {folder}")
+
+
+def _write(
+    name: str, artifact: Artifact, compute: ClassFunction, run: TrainedRun, reference: Reference, path: Path
+) -> dict[str, Parity]:
+    """Writes an artifact, and compares each way to ask it with the model."""
+    started, more = time.perf_counter(), {}
+    if artifact.calibrated:
+        more["calibration"] = reference.every_second(0).sample.inputs
+        reference = reference.every_second(1)
+    routes = artifact.write(compute, run, path, **more)
+    files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
+    size = sum(file.stat().st_size for file in files)
+    shown = f"{artifact.name or 'the folder'}: {size / 2**20:.1f} MiB"
+    show_stage(name, f"{shown}, written in {time.perf_counter() - started:.1f} seconds")
+    return {
+        route_name: _compare(route, compute, run, reference)._replace(bytes=size)
+        for route_name, route in routes.items()
+    }
 
 
 def _compare(route: Route, compute: ClassFunction, run: TrainedRun, reference: Reference) -> Parity:
@@ -188,13 +230,16 @@ def _compare(route: Route, compute: ClassFunction, run: TrainedRun, reference: R
     rows: list[int] = []
     probabilities = [reference.probabilities[:0]]
     labels: list[str] = []
+
+    def ask(batch: np.ndarray) -> dict[str, np.ndarray]:
+        if route.encoded:
+            return answer(encoded=[sample.paths[row].read_bytes() for row in batch])
+        specs = zip(compute.input_signature, sample.inputs, strict=True)
+        return answer(**{spec.name: each[batch].astype(spec.dtype.as_numpy_dtype) for spec, each in specs})
+
     for batch in _batches(sample, 1 if route.encoded else BATCH_SIZE):  # any single file may be refused
         try:
-            if route.encoded:
-                found = answer(encoded=[sample.paths[row].read_bytes() for row in batch])
-            else:
-                specs = zip(compute.input_signature, sample.inputs, strict=True)
-                found = answer(**{spec.name: each[batch].astype(spec.dtype.as_numpy_dtype) for spec, each in specs})
+            found = ask(batch)
         except tf.errors.InvalidArgumentError:  # a file that TensorFlow cannot decode
             continue
         rows.extend(batch)
@@ -208,7 +253,18 @@ def _compare(route: Route, compute: ClassFunction, run: TrainedRun, reference: R
         allowed_difference=route.largest_difference,
         same_labels=float(np.sum(np.array(labels, dtype=object) == reference.labels[rows])) / max(n, 1),
         allowed_same_labels=min(SAME_LABELS, 1 - 1 / n) if n >= BY_CHANCE else SAME_LABELS,
+        milliseconds=_milliseconds(ask, rows[0]) if rows else 0.0,
     )
+
+
+def _milliseconds(ask: Callable[[np.ndarray], object], row: int) -> float:
+    """Median milliseconds of some calls for one example, after one that does not count."""
+    seconds = []
+    for _ in range(1 + TIMED):
+        started = time.perf_counter()
+        ask(np.array([row]))
+        seconds.append(time.perf_counter() - started)
+    return 1000 * float(np.median(seconds[1:]))
 
 
 def _problem(name: str, route_name: str, parity: Parity, run: TrainedRun) -> str:

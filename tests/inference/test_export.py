@@ -1,5 +1,6 @@
 """An export is kept only if it answers, in its own runtime, as the model does; nothing is left of any other."""
 
+import base64
 import json
 import os
 import re
@@ -42,6 +43,8 @@ from training.run import train
 
 SIZE = 32
 PICTURES = 12
+QUANTIZED = {"model_float16.tflite": 0.6, "model_quantized.tflite": 0.4, "model_int8.tflite": 0.4}
+"""Quantised files, and the most that each may have of the size of the whole one."""
 NAMES = {BINARY: ("no", "yes"), MULTICLASS: ("a", "b", "c"), MULTILABEL: ("x", "y", "z")}
 
 
@@ -118,7 +121,7 @@ def test_every_format_leaves_its_files_and_what_has_to_be_known_of_them(exported
     beside = {"MODEL_CARD.md", "labels.txt", "parity.json"}
     files = {name: {path.name for path in (exported / name).iterdir()} for name in FORMATS}
     assert files["onnx"] == {"model.onnx"} | beside
-    assert files["litert"] == {"model.tflite", "model_quantized.tflite"} | beside
+    assert files["litert"] == {"model.tflite", *QUANTIZED} | beside
     assert files["saved_model"] >= {"saved_model.pb", "variables"} | beside
     assert {path.name for path in exported.iterdir()} == set(FORMATS)
     for name in FORMATS:
@@ -178,9 +181,67 @@ def test_the_agreement_is_kept_beside_the_export(exported):
     assert encoded["refused"] == 0
 
 
-def test_a_quantised_file_is_much_smaller(exported):
-    whole, quantized = (exported / "litert" / name for name in ("model.tflite", "model_quantized.tflite"))
-    assert quantized.stat().st_size < 0.4 * whole.stat().st_size
+def test_a_quantised_file_is_much_smaller_and_its_size_and_time_are_told(exported):
+    whole = (exported / "litert" / "model.tflite").stat().st_size
+    routes = json.loads((exported / "litert" / "parity.json").read_text())["routes"]
+    card = (exported / "litert" / "MODEL_CARD.md").read_text()
+    for name, most in QUANTIZED.items():
+        size = (exported / "litert" / name).stat().st_size
+        assert routes[name]["bytes"] == size < most * whole
+        assert routes[name]["milliseconds"] > 0
+        assert re.search(rf"`{name}`: largest difference .*; {size / 2**20:.1f} MiB, [\d.]+ ms each", card)
+    assert routes["model_float16.tflite"]["largest_difference"] <= 0.02
+
+
+@pytest.mark.filterwarnings("ignore:.*Interpreter is deprecated")
+def test_int8_computes_in_8_bits_in_ranges_of_examples_that_it_is_not_compared_on(exported):
+    interpreter = tf.lite.Interpreter(str(exported / "litert" / "model_int8.tflite"))
+    types = [tensor["dtype"] for tensor in interpreter.get_tensor_details()]
+    assert types.count(np.int8) > 0.5 * len(types)
+    assert {tensor["dtype"] for tensor in interpreter.get_input_details()} == {np.float32}
+    routes = json.loads((exported / "litert" / "parity.json").read_text())["routes"]
+    assert [routes[name]["n"] for name in ("model.tflite", "model_int8.tflite")] == [PICTURES, PICTURES // 2]
+
+
+def test_a_quantised_file_that_gives_other_labels_is_left_out_unless_it_shall_be_kept(finished, tmp_path, monkeypatch):
+    model = load_model(finished)
+    broken = keras.Model(model.get_layer("preprocessing").output, model.output)
+    other = class_function(broken, finished)
+    whole, wrong, *_ = FORMATS["litert"]
+
+    def write_other(compute, run, path):
+        return wrong.write(other, run, path)
+
+    monkeypatch.setitem(FORMATS, "litert", (whole, wrong._replace(write=write_other)))
+    reference = make_reference(model, finished, sample_of(finished))
+    arguments = "litert", class_function(model, finished), finished, read_metrics(finished), reference
+    export_format(*arguments, tmp_path / "left out")
+    assert not (tmp_path / "left out" / wrong.name).exists()
+    export_format(*arguments, tmp_path / "kept", keep_quantized=True)
+    assert (tmp_path / "kept" / wrong.name).exists()
+    card = (tmp_path / "kept" / "MODEL_CARD.md").read_text()
+    assert f"`{wrong.name}`: **does not answer as the model does**: largest difference" in card
+    assert "`model.tflite`: largest difference" in card
+
+
+def test_the_card_leads_into_tensorflow_serving(exported, tmp_path):
+    """All but the server: its folder of versions, the request that the card makes, and the answer it would give."""
+    card = (exported / "saved_model" / "MODEL_CARD.md").read_text()
+    command = re.search(r"^echo (.*)\|\n", card, re.MULTILINE)[0].removesuffix("|\n")
+    (base,) = re.findall(r'-v "\$PWD:(/models/classifier/1):ro" -e MODEL_NAME=classifier ', card)
+    version = tmp_path / base.lstrip("/")
+    version.parent.mkdir(parents=True)
+    version.symlink_to(exported / "saved_model")
+    assert version.name.isdecimal()  # the server reads no other folder
+    assert (version / "saved_model.pb").is_file()
+    make_picture(0, COLOURS[0], (300, 200)).save(tmp_path / "photo.jpg")
+    request = json.loads(subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True).stdout)
+    answer = tf.saved_model.load(str(version)).signatures["serving_default"]
+    (name,) = answer.structured_input_signature[1]  # a list of values that are no objects is for the only input
+    found = answer(**{name: tf.constant([base64.b64decode(each["b64"]) for each in request["instances"]])})
+    assert found["labels"].numpy().tolist() == [b"red"]
+    assert found["probabilities"].shape == (1, 2)
+    assert '`{"predictions": [{"labels": ..., "probabilities": [...]}]}`' in card
 
 
 def test_the_card_says_what_the_model_needs_and_how_good_it_is(exported, finished):
