@@ -151,7 +151,7 @@ search_plots.hyperparameter_effects(trials, varied, "val_accuracy")
 # %%
 record = json.loads((folder / "search.json").read_text())
 seconds, sizes = record["seconds"], {split: len(rows) for split, rows in inputs[0].data.splits.items()}
-epochs, views = int(trials["head_epochs"].sum()), int(trials["views"].iloc[0])
+epochs, views = int(trials["head_epochs"].sum()), int(trials["views"].max())
 passed_once = views * sizes["train"] + sizes["val"] + sizes["test"]
 again = seconds["features"] / passed_once * epochs * sizes["train"]
 bars = {

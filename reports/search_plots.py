@@ -1,7 +1,8 @@
 """The figures of a search and of a ranking. Each function returns a matplotlib Figure; nothing is written here.
 
 The figures of a search take the table of its trials, a row each in the order they ran: `trial` (from 1), `status`
-('done' or 'failed'), `val_accuracy`, `val_loss` (NaN where failed), `seconds`, and a column per hyperparameter.
+('done' or 'failed'), `score` (the objective), `val_accuracy`, `val_loss` (NaN where failed), `seconds`, and a column
+per hyperparameter.
 """
 
 import math
@@ -18,7 +19,17 @@ from app.config import Objective
 from reports.page import SPACE, number, percent
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR, shorten, tidy
 
-OBJECTIVES = {"val_accuracy": "validation accuracy", "val_loss": "validation loss"}
+OBJECTIVES: dict[Objective, str] = {
+    "val_accuracy": "validation accuracy",
+    "val_loss": "validation loss",
+    "val_balanced_accuracy": "validation balanced accuracy",
+    "val_macro_f1": "validation mean F1",
+    "val_roc_auc": "validation ROC AUC",
+}
+MEASURED = ("val_accuracy", "val_loss")
+"""Objectives that every epoch measures; the others are computed from the outputs of the epoch that is kept."""
+SHARES = ("val_accuracy", "val_balanced_accuracy")
+"""Objectives that are shown in percent."""
 FAR_OFF = 1.5
 """Trials worse than the worse quartile by more interquartile ranges are shown at the edge (Tukey's fence)."""
 GOLDEN_RATIO = 0.618034
@@ -29,10 +40,14 @@ Hyperparameters: TypeAlias = Mapping[str, Literal["log", "linear"] | None]
 
 def ranked(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
     """Sorts the finished trials, the best first; ties go to the lower validation loss, then to the earlier trial."""
+    ascending = [objective == "val_loss", True, True]
     done = trials[trials["status"] == "done"]
-    if objective == "val_loss":
-        return done.sort_values(["val_loss", "trial"], kind="stable")
-    return done.sort_values(["val_accuracy", "val_loss", "trial"], ascending=[False, True, True], kind="stable")
+    return done.sort_values(["score", "val_loss", "trial"], ascending=ascending, kind="stable")
+
+
+def score_text(score: float, objective: Objective) -> str:
+    """Returns a value of the objective as it is shown."""
+    return percent(score, 2) if objective in SHARES else number(score, 4)
 
 
 def search_progress(trials: pd.DataFrame, objective: Objective) -> Figure:
@@ -46,7 +61,7 @@ def search_progress(trials: pd.DataFrame, objective: Objective) -> Figure:
     axes = figure.subplots()
     finished, failed = (trials[(trials["status"] == "done") == is_done] for is_done in (True, False))
     heights = pd.Series(_draw_trials(axes, finished["trial"].to_numpy(), finished, objective))
-    so_far = heights.cummax() if objective == "val_accuracy" else heights.cummin()
+    so_far = heights.cummin() if objective == "val_loss" else heights.cummax()
     axes.step(finished["trial"], so_far, where="post", color=VAL_COLOUR, label="best so far")
     if len(failed):
         style: dict[str, Any] = {
@@ -57,8 +72,7 @@ def search_progress(trials: pd.DataFrame, objective: Objective) -> Figure:
         }
         axes.plot(failed["trial"], np.zeros(len(failed)), "x", **style)
     best = ranked(trials, objective).iloc[0]
-    reached = percent(best[objective], 2) if objective == "val_accuracy" else number(best[objective], 4)
-    axes.set_title(f"Best: {reached} in trial {best['trial']}", loc="left", fontsize=11)
+    axes.set_title(f"Best: {score_text(best['score'], objective)} in trial {best['trial']}", loc="left", fontsize=11)
     axes.set(xlabel="trial", ylabel=OBJECTIVES[objective], xlim=(0.4, trials["trial"].max() + 0.6))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, fontsize=9)
@@ -139,8 +153,8 @@ def _place_of_choice(value: object) -> tuple[bool, float, str]:
 
 def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objective: Objective) -> np.ndarray:
     """Draws a dot per trial, and returns their heights: those far worse than most stand together at the edge."""
-    higher_is_better = objective == "val_accuracy"
-    values = finished[objective].to_numpy(float)
+    higher_is_better = objective != "val_loss"
+    values = finished["score"].to_numpy(float)
     quarter, three_quarters = np.quantile(values, (0.25, 0.75))
     reach = FAR_OFF * (three_quarters - quarter) or math.inf
     heights = np.maximum(values, quarter - reach) if higher_is_better else np.minimum(values, three_quarters + reach)
@@ -152,7 +166,7 @@ def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objecti
         marker = "v" if higher_is_better else "^"
         axes.plot(places[is_far_off], heights[is_far_off], marker, color="0.5", ms=6, label="far worse than shown")
     axes.plot(places[is_best], heights[is_best], **dots, color=VAL_COLOUR, ms=9, zorder=4, label="best")
-    if higher_is_better:
+    if objective in SHARES:
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=f"{SPACE}%"))
     tidy(axes)
     return heights

@@ -1,5 +1,6 @@
 """The page of a search, `report.html`: what won, what mattered, and how far the result can be trusted."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,19 @@ from app.config import Objective
 from app.files import read_json
 from app.terminal import common_reasons
 from data.kinds import find_kind
-from reports.page import inline_svg, write_page
-from reports.search_plots import OBJECTIVES, Hyperparameters, hyperparameter_effects, ranked, search_progress
+from reports.page import inline_svg, number, percent, write_page
+from reports.search_plots import (
+    MEASURED,
+    OBJECTIVES,
+    Hyperparameters,
+    hyperparameter_effects,
+    ranked,
+    score_text,
+    search_progress,
+)
 from reports.verdict import Verdict, baseline_bars, reach_verdict
 from reports.writer import write_figure
+from tasks.metrics import METRICS
 from tasks.table import TASKS
 
 TRIALS_SHOWN = 20
@@ -56,8 +66,11 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
         bars=_bars(verdict, record, search),
         looks=len(done) + repeats,
         repeats=repeats,
+        gain=gain_text(search["gain"], objective) if search["gain"] else None,
         nouns=kind.nouns,
         objective=OBJECTIVES[objective],
+        has_score=objective not in MEASURED,
+        score_text=functools.partial(score_text, objective=objective),
         trials=len(trials),
         shown=order[is_shown].to_dict("records"),
         best=best,
@@ -69,6 +82,31 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
         figures={name: inline_svg(figure, name) for name, figure in figures.items()},
         has_report=(folder / "best" / "report.html").is_file(),
     )
+
+
+def gain_text(gain: dict[str, Any], objective: Objective) -> str:
+    """Says what a search gained on the test split over `train.py` by itself.
+
+    Args:
+        gain: from `search.json`.
+        objective: of the search.
+    """
+    low, high = (100 * bound for bound in gain["difference_ci95"])
+    text = f"test accuracy {percent(gain['accuracy']['best'], 2)}, of train.py by itself "
+    text += f"{percent(gain['accuracy']['default'], 2)}: a difference of {100 * gain['difference']:+.1f} points, 95 % "
+    text += f"interval {low:+.1f} to {high:+.1f}"
+    if low <= 0 <= high:
+        text += ", so either may be the better"
+    if objective == "val_accuracy":
+        return text
+    metric = metric_of(objective)
+    title = METRICS[metric].title
+    return f"{text}; test {title} {number(gain[metric]['best'], 4)} and {number(gain[metric]['default'], 4)}"
+
+
+def metric_of(objective: Objective) -> str:
+    """Returns the name in `metrics.json` of what is optimised on val."""
+    return "log_loss" if objective == "val_loss" else objective.removeprefix("val_")
 
 
 def _of_search(verdict: Verdict, trials: int) -> Verdict:
@@ -86,4 +124,7 @@ def _bars(verdict: Verdict, record: dict[str, Any], search: dict[str, Any]) -> l
         if record[split]
     ]
     bars.append({"name": "its trial, val", "value": search["best"]["val_accuracy"], "interval": None})
+    if search["gain"]:
+        by_itself = {"name": "train.py by itself, test", "value": search["gain"]["accuracy"]["default"]}
+        bars.insert(1, by_itself | {"interval": None})
     return bars if verdict.split is None else bars + baseline_bars(record["baseline"])

@@ -93,6 +93,23 @@ def share_interval(share: float, count: float) -> list[float]:
     return [0.0 if share == 0 else middle - reach, 1.0 if share == 1 else middle + reach]
 
 
+def difference_interval(first: np.ndarray, second: np.ndarray, count: float) -> list[float]:
+    """Computes the 95 % interval of the difference of two accuracies on the same examples (Bonett and Price, 2012).
+
+    Args:
+        first: bool (n,), whether the first is right on each example; at least one.
+        second: likewise.
+        count: how many independent examples they tell as much as.
+    """
+    z = float(stats.norm.ppf(0.975))
+    only_first, only_second = (
+        (float(only.mean()) * count + 1) / (count + 2) for only in (first & ~second, second & ~first)
+    )
+    difference = only_first - only_second
+    reach = z * math.sqrt((only_first + only_second - difference**2) / (count + 2))
+    return [max(-1.0, difference - reach), min(1.0, difference + reach)]
+
+
 def effective_count(groups: np.ndarray) -> float:
     """Computes how many independent examples tell as much about an accuracy: n over the design effect (Kish, 1965).
 

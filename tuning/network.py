@@ -5,7 +5,6 @@ import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import keras
 import numpy as np
@@ -13,26 +12,29 @@ import tensorflow as tf
 
 from app.config import TrainableLayers, TrainConfig
 from data.batches import Examples
-from data.kinds import Vary
 from data.store import open_store
-from devices.precision import Precision, choose_precision, learning_precision
+from devices.precision import choose_precision
 from features.cuts import Cut, find_cuts, part_of
-from models.classifier import Classifier
+from features.forward_pass import apply_model
 from models.freezing import set_trainable
-from tasks.table import Task
+from models.heads import is_linear
+from reports.search_plots import MEASURED
+from reports.search_report import metric_of
+from tasks.metrics import METRICS
 from training.begun import CHOSEN_WITH_DATA
 from training.cuts import check_learns, cuts_at, show_whole_network
 from training.frozen import build_frozen, examples, features_sample, frozen_inputs, vary_of, whole_network
 from training.inputs import RunInputs
-from training.learner import DivergedError, Learner
+from training.linear_head import solve
 from training.memory import check_room
 from training.optimizers import UPDATE_RULES
 from training.plan import Plan
 from training.recipe import check_trainable_layers, choose_fine_tune_augment, choose_head_learning_rate, make_plan
 from training.steps import Measured
-from tuning.heads import HeadShape, SolvedHead, StackedHeads, is_adjustable, lowest, seeds, set_dropout
+from tuning.heads import HeadShape, SolvedHead, StackedHeads, is_adjustable, lowest
 from tuning.records import Job, Outcome, failed
-from tuning.space import TuneConfig
+from tuning.space import TuneConfig, default_config
+from tuning.tail import Tail
 
 STEPS_WORTH_A_GRAPH = 500
 """Unused slots cost as much as used ones: of 1,024 features, a step of 16 examples takes 0.9 ms for 3 heads,
@@ -44,8 +46,6 @@ MOST_STACKS = 4
 memory."""
 MOST_BLOCKS = 2
 """Last blocks that a search fine-tunes unless it is told which layers."""
-POOLED = "pooling"
-"""Name of the layer whose output the head gets."""
 
 
 class Network:
@@ -78,7 +78,9 @@ class Network:
             check_learns(self._classifier, depth, inputs.backbone.name)
         self._varies = self._data.kind.vary is not None
         self._views = max(search.space["views"]) if self._varies else 1
-        cuts = self._choose_cuts(config)
+        self._is_linear = functools.cache(lambda units: is_linear(self._classifier.build_head(head_units=units)))
+        by_itself = self._plan(default_config(search, inputs.backbone.name).replace(**self._given))
+        cuts = self._choose_cuts(config, by_itself.trainable_layers)
         views = {depth: 1 if depth and config.training.fine_tune_augment == "none" else self._views for depth in cuts}
         store = open_store(config.run.cache_dir, config.run.cache_gb)
         check_room(cuts, views, self._data, store, self._strategy)
@@ -95,30 +97,46 @@ class Network:
             pool=inputs.pool,
         )
         self._whole = whole_network(self._classifier, self._data)
+        self.default = self._finish(by_itself)
+        """What `train.py` would do by itself; as a trial, without its `deeper` phase."""
         self._shapes: dict[tuple[int, ...], HeadShape] = {}
+        self._objective = search.search.objective
+        self._metric = None if self._objective in MEASURED else METRICS[metric_of(self._objective)]
         self._rules = sorted({UPDATE_RULES[name] for name in search.space["optimizer"]})
         self._stacks: dict[HeadShape, dict[tuple, StackedHeads]] = defaultdict(dict)
         self._tails: dict[tuple, Tail] = {}
+        self._linear: dict[int, SolvedHead] = {}
+        """Solved heads by number of views."""
 
-    def _choose_cuts(self, config: TrainConfig) -> dict[TrainableLayers, Cut]:
+    def _choose_cuts(self, config: TrainConfig, default: TrainableLayers) -> dict[TrainableLayers, Cut]:
         """Cuts the network for heads and for every number of trainable layers that leaves a cut; tells the others."""
-        deeper = [] if config.training.fine_tune_augment == "fresh" else [depth for depth in self.depths if depth != 0]
+        deeper = [depth for depth in dict.fromkeys([*self.depths, default]) if depth != 0]
+        if config.training.fine_tune_augment == "fresh":
+            deeper = []
         cuts = cuts_at(self._classifier, {depth: depth for depth in (0, *deeper)})
         self._tail_inputs = {depth: cut.inputs for depth, cut in cuts.items()}
         for depth in deeper:
-            trial = self._choose(config.replace(trainable_layers=depth, views=self._views))
+            trial = self._augment(self._plan(config.replace(trainable_layers=depth, views=self._views)))
             if config.training.fine_tune_augment is None and trial.fine_tune_augment == "fresh":
                 show_whole_network(depth)
         return cuts
 
     def complete(self, config: TrainConfig) -> Plan:
         """Sets what a trial leaves open as `train.py` would."""
-        views = min(self._views, config.training.views or self._views)
-        return choose_head_learning_rate(self._choose(config.replace(**self._given, views=views)), self._features)
+        views = config.training.views and min(self._views, config.training.views)
+        return self._finish(self._plan(config.replace(**self._given, views=views)))
 
-    def _choose(self, config: TrainConfig) -> Plan:
-        plan = make_plan(config, self._cuts, len(self._data.splits["train"]), self._varies)
+    def _plan(self, config: TrainConfig) -> Plan:
+        can_solve = self._is_linear(config.model.head_units)
+        plan = make_plan(config, self._cuts, len(self._data.splits["train"]), self._varies, can_solve)
+        return plan if plan.fine_tunes else plan.replace(trainable_layers=0)
+
+    def _augment(self, plan: Plan) -> Plan:
         return choose_fine_tune_augment(plan, has_cut=plan.trainable_layers in self._tail_inputs)
+
+    def _finish(self, plan: Plan) -> Plan:
+        plan = self._augment(plan)
+        return plan if plan.head_solver == "lbfgs" else choose_head_learning_rate(plan, self._features)
 
     @functools.cached_property
     def _features(self) -> np.ndarray:
@@ -128,7 +146,7 @@ class Network:
         """Runs trials together; where that takes more memory than there is, one after the other.
 
         Args:
-            job: alike in batch size, head, views and seed; at most `HEADS_AT_ONCE` of an update rule.
+            job: alike in batch size, head and its solver, views and seed; at most `HEADS_AT_ONCE` of an update rule.
 
         Yields:
             Number and outcome of each, as soon as it is known.
@@ -151,17 +169,27 @@ class Network:
         share = (time.perf_counter() - started) / len(job)
         solved = zip(job, heads, strict=True)
         for (number, plan), head in sorted(solved, key=lambda each: each[0][1].trainable_layers != 0):
-            curve, started = head.curve, time.perf_counter()
+            curve, score, started = head.curve, None, time.perf_counter()
             if plan.trainable_layers != 0 and math.isfinite(curve[-1].loss):
-                curve = self._fine_tune(plan, head)
-            yield number, _outcome(curve, share + time.perf_counter() - started)
+                curve, score = self._fine_tune(plan, head)
+            elif self._metric is not None:
+                model = self._shape_of(plan).plain()
+                model.set_weights(head.weights)
+                score = self._score(part_of(model.inputs, model.outputs), self._examples(0, plan, 1)[1])
+            yield number, self._outcome(curve, score, share + time.perf_counter() - started)
 
     def _solve(self, plans: Sequence[Plan]) -> list[SolvedHead]:
-        """Trains heads, together as far as they can share graphs."""
+        """Trains heads, together as far as they can share graphs; or solves the one that all of them start from."""
+        train, val = self._examples(0, plans[0], plans[0].views)
+        if plans[0].head_solver == "lbfgs":
+            if plans[0].views not in self._linear:
+                solution = solve(train, val, self._data.task)
+                weights = [np.array(each, np.float32) for each in (solution.kernel, solution.bias)]
+                self._linear[plans[0].views] = SolvedHead([Measured(*(solution.val or ()))], weights)
+            return [self._linear[plans[0].views]] * len(plans)
         together: dict[HeadShape, list[int]] = defaultdict(list)
         for position, plan in enumerate(plans):
             together[self._shape_of(plan)].append(position)
-        train, val = self._examples(0, plans[0], plans[0].views)
         solved: dict[int, SolvedHead] = {}
         for shape, positions in together.items():
             chosen = [plans[position] for position in positions]
@@ -188,7 +216,7 @@ class Network:
         shape, dropout = self._shapes[units], plan.config.model.dropout
         return shape if shape.dropout is None else shape._replace(dropout=dropout)
 
-    def _fine_tune(self, plan: Plan, head: SolvedHead) -> list[Measured]:
+    def _fine_tune(self, plan: Plan, head: SolvedHead) -> tuple[list[Measured], float | None]:
         """Trains the tail of a trial behind its head; see `Tail.train`."""
         depth, shape, classifier = plan.trainable_layers, self._shape_of(plan), self._classifier
         set_trainable(classifier.backbone.layers, depth, batch_norm_learns=plan.config.model.weights == "none")
@@ -200,7 +228,7 @@ class Network:
         train, val = self._examples(depth, plan, plan.views if plan.fine_tune_augment == "views" else 1)
         vary = vary_of(self._data, plan.config) if plan.fine_tune_augment == "fresh" else None
         try:
-            return self._tails[depth, shape].train(head, train, val, plan, vary)
+            return self._tails[depth, shape].train(head, train, val, plan, vary, self._score)
         finally:
             set_trainable(classifier.backbone.layers, 0)
 
@@ -210,71 +238,24 @@ class Network:
         train = examples(self._data, "train", inputs.train[:views], class_weights)
         return train, examples(self._data, "val", [inputs.evaluated["val"]], class_weights)
 
+    def _score(self, model: keras.Model, val: Examples) -> float | None:
+        """Computes the objective where no epoch measures it; None where it does, or val does not define it."""
+        if self._metric is None:
+            return None
+        outputs = apply_model(model, val.views[0], strategy=self._strategy)
+        return self._metric.compute(self._data.task.answers(val.targets, outputs))
 
-class Tail:
-    """A network from a cut to the probabilities, trained again and again in the same graphs: no trial traces any."""
-
-    def __init__(
-        self,
-        classifier: Classifier,
-        inputs: Sequence[keras.KerasTensor],
-        task: Task,
-        shape: HeadShape,
-        strategy: tf.distribute.Strategy,
-        precision: Precision,
-    ):
-        """Builds a head of its own; the other layers are those of the classifier.
-
-        Args:
-            classifier: whose trainable layers are set.
-            inputs: tensors of the classifier that cross the cut.
-            task: decides loss and metric.
-            shape: of the heads.
-            strategy: under which the classifier was built.
-            precision: of the run.
-        """
-        self._shape = shape
-        with strategy.scope():
-            self._head, self._dropout = shape.shared(), tf.Variable(0.0)
-        set_dropout(self._head, self._dropout)
-        model = part_of(inputs, [self._head(classifier.model.get_layer(POOLED).output)])
-        own = {id(variable) for variable in self._head.variables}
-        self._pretrained = [(each, each.numpy()) for each in model.variables if id(each) not in own]
-        precision = learning_precision(model, precision)
-        self._learner_of = functools.cache(
-            lambda optimizer: Learner(model, task, optimizer, strategy=strategy, precision=precision)
-        )
-
-    def train(self, head: SolvedHead, train: Examples, val: Examples, plan: Plan, vary: Vary | None) -> list[Measured]:
-        """Fine-tunes from the pretrained weights and a solved head, and leaves the pretrained weights as they were.
-
-        Args:
-            head: what is dropped continues from there.
-            train: examples to learn from.
-            val: examples to stop and choose by.
-            plan: of the trial.
-            vary: how to vary the examples anew in each epoch; None leaves them as they are.
-
-        Returns:
-            Measures of val at the start and after each epoch; NaN at the end where the loss diverged.
-        """
-        self._head.set_weights(head.weights)
-        self._dropout.assign(plan.config.model.dropout)
-        steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / plan.batch_size)
-        fresh = self._shape.plain(plan.config.training.seed)
-        for seed, start in zip(seeds(self._head), seeds(fresh), strict=True):
-            seed.assign(start.numpy() + np.array([0, steps], start.dtype))
-        learner = self._learner_of(plan.config.training.optimizer)
-        settings: dict[str, Any] = {"epochs": plan.fine_tune_epochs, "learning_rate": plan.fine_tune_learning_rate}
-        try:
-            result = learner.train("fine_tune", train, val, plan, **settings, vary=vary)
-        except DivergedError:
-            return [Measured(math.nan, math.nan)]
-        finally:
-            for variable, values in self._pretrained:  # which other tails have as well
-                variable.assign(values)
-        measured = [Measured._make(epoch[-2:]) for epoch in result.epochs]
-        return [head.curve[head.best_epoch], *measured]
+    def _outcome(self, curve: Sequence[Measured], score: float | None, seconds: float) -> Outcome:
+        """The epoch that the trial would keep."""
+        if not math.isfinite(curve[-1].loss):
+            return failed("training diverged: the loss is no number")._replace(seconds=seconds)
+        best, count = curve[lowest(curve)], len(self._data.splits["val"])
+        accuracy = round(best.accuracy * count) / count  # equal ones are, whether they were summed in float32 or not
+        if self._metric is None:
+            score = best.loss if self._objective == "val_loss" else accuracy
+        if score is None:
+            return failed(f"the val split does not define --objective {self._objective}")._replace(seconds=seconds)
+        return Outcome("done", score, accuracy, best.loss, seconds)
 
 
 def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:
@@ -287,11 +268,3 @@ def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:
         if len(counts) > MOST_BLOCKS:
             break
     return counts
-
-
-def _outcome(curve: Sequence[Measured], seconds: float) -> Outcome:
-    """The epoch that the trial would keep."""
-    if not math.isfinite(curve[-1].loss):
-        return Outcome("failed", math.nan, math.nan, seconds, "training diverged: the loss is no number")
-    best = curve[lowest(curve)]
-    return Outcome("done", best.accuracy, best.loss, seconds)

@@ -35,25 +35,25 @@ class Proposer:
             space: what it draws from.
         """
         self._eager = config.search.oracle in ALL_AT_ONCE
-        self._at_once = config.search.max_trials if self._eager else HEADS_AT_ONCE
-        self._objective = config.search.objective
+        most = config.search.max_trials - 1  # the first is what train.py does
+        self._at_once = most if self._eager else min(most, HEADS_AT_ONCE)
         settings = {"max_epochs": max(config.space["head_epochs"])} if config.search.oracle == "hyperband" else {}
         self._oracle = ORACLES[config.search.oracle](
-            objective=keras_tuner.Objective("objective", "max" if self._objective == "val_accuracy" else "min"),
+            objective=keras_tuner.Objective("objective", "min" if config.search.objective == "val_loss" else "max"),
             hyperparameters=space,
             seed=config.fixed.training.seed + 1,  # it takes 0 for none
             max_consecutive_failed_trials=config.search.max_trials + 1,
             **settings,
         )
-        self._oracle.max_trials = config.search.max_trials
+        self._oracle.max_trials = most
         self._oracle.verbose = 0
         # Oracles write themselves to disk in place at every call, where a kill leaves them torn.
         self._oracle.save = self._oracle._save_trial = lambda *_: None
         self._asked: list[Any] = []
 
     def propose(self) -> list[tuple[int, dict[str, Any]]]:
-        """Returns the numbers of the next trials, from 1, and their values; none when the search is over."""
-        first = len(self._oracle.trials) + 1
+        """Returns the numbers of the next trials, from 2, and their values; none when the search is over."""
+        first = len(self._oracle.trials) + 2
         self._asked = []
         while len(self._asked) < self._at_once:
             with warnings.catch_warnings(action="ignore"):  # of the optimizer inside the oracle
@@ -70,7 +70,7 @@ class Proposer:
         """Reports the trials that were proposed last, in order."""
         if not self._eager:
             for trial, outcome in zip(self._asked, outcomes, strict=True):
-                self._end(trial, getattr(outcome, self._objective) if outcome.status == "done" else None)
+                self._end(trial, outcome.score if outcome.status == "done" else None)
 
     def _end(self, trial: Any, score: float | None) -> None:
         if score is not None:

@@ -21,7 +21,7 @@ from training.inputs import RunInputs, inputs_digest
 from training.plan import Plan
 from tuning.space import SPACE, TuneConfig
 
-COLUMNS = ("trial", "status", "val_accuracy", "val_loss", "seconds", "seed", *SPACE, "message")
+COLUMNS = ("trial", "status", "score", "val_accuracy", "val_loss", "seconds", "seed", *SPACE, "message")
 """Columns of `trials.csv`."""
 TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
 """Columns that hold no numbers."""
@@ -38,8 +38,10 @@ class Outcome(NamedTuple):
 
     status: str
     """'done' or 'failed'."""
+    score: float
+    """Value of the objective; NaN where the trial failed, as of the others."""
     val_accuracy: float
-    """Fraction; NaN where it failed."""
+    """Fraction."""
     val_loss: float
     seconds: float
     """Its own; of heads that were trained together, an equal share."""
@@ -49,7 +51,7 @@ class Outcome(NamedTuple):
 
 def failed(message: str) -> Outcome:
     """The outcome of a trial that has none."""
-    return Outcome("failed", math.nan, math.nan, 0.0, message)
+    return Outcome("failed", math.nan, math.nan, math.nan, 0.0, message)
 
 
 def checked(outcomes: Sequence[tuple[int, Outcome]], numbers: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
@@ -176,7 +178,7 @@ def trial_text(trials: pd.DataFrame, number: int) -> str:
 def _settings(plan: Plan) -> dict[str, Any]:
     """The columns of a trial's settings."""
     given = plan.config.flat()
-    settings = {name: given[name] for name in SPACE}
+    settings = {name: math.nan if given[name] is None else given[name] for name in SPACE}
     settings["head_units"] = " ".join(map(str, given["head_units"])) or "none"
     if plan.trainable_layers == 0:
         settings["fine_tune_learning_rate"] = math.nan
@@ -192,7 +194,7 @@ def _number(text: str) -> int | float | str:
 
 
 def _is_possible(outcome: Outcome) -> bool:
-    measured: Sequence[object] = outcome.val_accuracy, outcome.val_loss, outcome.seconds
+    measured: Sequence[object] = outcome[1:5]
     if outcome.status != "done" or not all(isinstance(value, float) and 0 <= value < math.inf for value in measured):
         return outcome.status == "failed"
     return outcome.val_accuracy <= 1

@@ -2,35 +2,33 @@
 
 import functools
 import math
-import shutil
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import tensorflow as tf
 
-from app.config import TrainConfig
 from app.errors import RunError
-from app.files import as_read, read_json, write_json
+from app.files import read_json
 from app.terminal import counted, progress_bar, show_stage
 from cluster.pool import Lost
 from devices.strategy import make_strategy
-from reports.search_plots import ranked
+from reports.search_plots import MEASURED, OBJECTIVES, ranked, score_text
 from reports.search_report import write_search_report
 from reports.writer import write_table
-from training.folder import CONFIG_FILE, alone_in, is_finished
+from training.folder import alone_in
 from training.inputs import RunInputs
 from training.optimizers import UPDATE_RULES
 from training.plan import Plan
-from training.run import make_deterministic, train
+from training.run import make_deterministic
 from tuning.heads import HEADS_AT_ONCE
 from tuning.network import Network
 from tuning.oracles import Proposer
 from tuning.records import Job, Numbered, Outcome, Records, as_drawn, asked, checked, failed, trial_text, varied_in
 from tuning.space import TuneConfig, search_space, trial_config
+from tuning.winner import BEST, DEFAULT, as_trained, measure_gain, show_result, train_again, train_best
 from tuning.worker import make_worker
 
 
@@ -116,22 +114,26 @@ def _search(run: Search) -> Path:
 
 
 def _run_trials(run: Search) -> None:
-    """Asks for trials and runs those that are not on record."""
+    """Runs what `train.py` would do, asks for other trials, and runs those that are not on record."""
     config, most = run.config, run.config.search.max_trials
     depths = {name: network.depths for name, network in run.networks.items()}
     proposer = Proposer(config, search_space(config, next(iter(depths.values()))))
     if taken_over := len(run.records.table):
         show_stage("search", f"{counted(taken_over, 'trial', 'trials')} of an earlier start taken over")
+    first: list[Numbered] = [(1, next(iter(run.networks.values())).default)]
     with progress_bar("trials", most) as advance:
-        while proposals := proposer.propose():
-            configs = [(number, trial_config(config, depths, values)) for number, values in proposals]
-            batch = [(number, run.networks[each.model.backbone].complete(each)) for number, each in configs]
+        while True:
+            configs = [(number, trial_config(config, depths, values)) for number, values in proposer.propose()]
+            proposed = [(number, run.networks[each.model.backbone].complete(each)) for number, each in configs]
+            batch, first = first + proposed, []
+            if not batch:
+                break
             run.plans.update(batch)
             outcomes = _outcomes(run, batch, advance)
             if len(outcomes) < len(batch):
                 show_stage("search", f"the time is up after {len(run.trials)} of {most} trials")
                 return
-            proposer.report([outcomes[number] for number, _ in batch])
+            proposer.report([outcomes[number] for number, _ in proposed])
     if len(run.plans) < most:
         ended = f"{counted(len(run.plans), 'trial', 'trials')}, not {most}"
         show_stage("search", f"{ended}: --oracle {config.search.oracle} proposes no others")
@@ -151,8 +153,11 @@ def _outcomes(run: Search, batch: Sequence[Numbered], advance: Callable[..., Non
         if number in ranked(trials, run.config.search.objective)["trial"].head(1).to_list():
             # Trials that share graphs run together, so the best may have a number above the count.
             text = f"{len(trials)} of {run.config.search.max_trials} done, in any order; the best is trial {number}"
-            measured = f"val accuracy {outcome.val_accuracy:.2%}, val loss {outcome.val_loss:.4f}"
-            show_stage("trials", f"{text} with {measured}")
+            text += f" with val accuracy {outcome.val_accuracy:.2%}, val loss {outcome.val_loss:.4f}"
+            objective = run.config.search.objective
+            if objective not in MEASURED:
+                text += f", {OBJECTIVES[objective]} {score_text(outcome.score, objective)}"
+            show_stage("trials", text)
     return outcomes
 
 
@@ -197,7 +202,8 @@ def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[Job]
     of_rule: Counter[tuple] = Counter()
     for number, plan in trials:
         config = plan.config
-        alike = (config.model.backbone, plan.batch_size, config.model.head_units, plan.views, config.training.seed)
+        head = config.model.head_units, plan.head_solver
+        alike = (config.model.backbone, plan.batch_size, *head, plan.views, config.training.seed)
         rule = UPDATE_RULES[config.training.optimizer]
         alone = number if plan.trainable_layers != 0 and not together else 0
         jobs[*alike, of_rule[alike, rule] // HEADS_AT_ONCE, alone].append((number, plan))
@@ -231,9 +237,9 @@ def _choose(run: Search) -> int:
     table = table[~table["trial"].isin(table.loc[table["status"] != "done", "trial"])]
     if table.empty:
         return best
-    means = table.groupby("trial")[["val_accuracy", "val_loss"]].mean().reset_index().assign(status="done")
+    means = table.groupby("trial")[["score", "val_accuracy", "val_loss"]].mean().reset_index().assign(status="done")
     first = ranked(means, config.objective).iloc[0]
-    text = f"the best mean of {config.repeats + 1} seeds: {first['val_accuracy']:.2%}"
+    text = f"the best mean of {config.repeats + 1} seeds: {score_text(first['score'], config.objective)}"
     show_stage("finalists", f"trial {first['trial']} has {text}")
     return int(first["trial"])
 
@@ -248,45 +254,33 @@ def _finish(run: Search, best: int) -> Path:
         show_stage("done", f"this search is finished: {folder}")
         return folder
     show_stage("winner", trial_text(trials, best))
-    before, config = time.perf_counter(), run.plans[best].config
-    record = _train_best(run, config, folder)
+    before, plan = time.perf_counter(), run.plans[best]
+    inputs, default = run.inputs[plan.config.model.backbone], run.networks[plan.config.model.backbone].default
+    train_best(inputs, as_trained(plan, default), folder, run.strategy)
+    record = read_json(folder / BEST / "metrics.json")
     run.seconds["best"] = time.perf_counter() - before
+    scores, gain = trials.set_index("trial").loc[:, ["score", "val_accuracy", "val_loss"]], None
+    has_default = best != 1 and math.isfinite(scores["score"].get(1, math.nan))
+    if has_default:
+        before, config = time.perf_counter(), run.plans[1].config
+        train_again(run.inputs[config.model.backbone], config, folder / DEFAULT, run.strategy)
+        gain = measure_gain(folder, run.config.search.objective)
+        run.seconds["default"] = time.perf_counter() - before
     total = time.perf_counter() - run.started
     run.seconds |= {"other": total - sum(run.seconds.values()), "total": total}
-    row = trials[trials["trial"] == best].iloc[0]
-    run.records.finish(
-        {
-            "trials": counts,
-            "best": {"trial": best, "val_accuracy": float(row["val_accuracy"]), "val_loss": float(row["val_loss"])},
-            "retrained": {split: record[split] and record[split]["accuracy"] for split in ("val", "test")},
-            "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
-        }
-    )
+    result = {
+        "trials": counts,
+        "best": {"trial": best, **scores.loc[best].to_dict()},
+        "default": scores.loc[1].to_dict() if has_default else None,
+        "gain": gain,
+        "retrained": {split: record[split] and record[split]["accuracy"] for split in ("val", "test")},
+        "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
+    }
+    run.records.finish(result)
     write_search_report(folder, as_drawn(trials), varied_in(trials), run.repeats)
     ended = f"{counted(len(trials), 'trial', 'trials')}, {counted(failed, 'failure', 'failures')}"
     show_stage("search", f"{ended}; the best is trial {best}")
-    competed = counted(counts["done"], "trial", "trials")
-    show_stage("", f"val accuracy {row['val_accuracy']:.2%}, for which {competed} competed")
-    if record["test"] is not None:
-        nouns = run.inputs[config.model.backbone].data.kind.nouns
-        show_stage("", f"test accuracy {record['test']['accuracy']:.2%}, on {nouns} that no trial has seen")
+    show_result(result, run.config.search.objective, inputs.data.kind.nouns)
     show_stage("report", str(folder / "report.html"))
     show_stage("done", f"{total:.0f} seconds; search folder: {folder}")
     return folder
-
-
-def _train_best(run: Search, config: TrainConfig, folder: Path) -> dict[str, Any]:
-    """Writes `best_config.json`, and the run folder `best/` unless it is there; one that was begun is resumed, and a
-    run of another configuration is deleted."""
-    file, settings, best = folder / "best_config.json", as_read(config.to_json()), folder / "best"
-    if not file.exists() or read_json(file) != settings:
-        shutil.rmtree(best, ignore_errors=True)
-        write_json(file, settings)
-    if not is_finished(best):
-        inputs, begun = run.inputs[config.model.backbone], best / CONFIG_FILE
-        if begun.exists():  # with half the batch, perhaps
-            places = {"cache_dir": config.run.cache_dir, "cache_gb": config.run.cache_gb}
-            config = TrainConfig.from_file(begun).replace(**places)
-        show_stage("winner", "trained again, as train.py would, and measured on the test split")
-        train(inputs._replace(config=config.replace(output=best), started=time.perf_counter()), run.strategy)
-    return read_json(best / "metrics.json")

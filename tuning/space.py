@@ -38,8 +38,8 @@ SPACE: dict[str, Dimension] = {
     ),
     "learning_rate": Dimension(
         (1e-4, 1e-1),
-        "Range of the head's peak learning rate, where nothing is fine-tuned. Where layers are, the head is solved "
-        "first at the rate that train.py takes by itself.",
+        "Range of the head's peak learning rate, where nothing is fine-tuned. Where layers are, the head learns "
+        "first, as train.py lets it.",
         "log",
         "head",
     ),
@@ -62,8 +62,8 @@ NOT_SEARCHED = (
     *("folds", "effort", "head_solver", "deeper_layers", "deeper_epochs", "augment", "layer_decay"),
     *("resume", "checkpoint_seconds", "tensorboard"),
 )
-"""Settings of `train.py` that a search does not have: its trials train their heads, fine-tune once, learn from views,
-at one rate for all layers."""
+"""Settings of `train.py` that a search does not have: its trials fine-tune once, learn from views, at one rate for all
+layers."""
 
 
 @settings
@@ -76,7 +76,8 @@ class SearchConfig(Settings):
     takes the values of every flag as choices, those of rates as well, and tries all, the last flags first."""
 
     objective: Objective = "val_accuracy"
-    """Metric that the search optimises; equals are told apart by val_loss."""
+    """Metric of the val split that the search optimises; equals are told apart by val_loss. Where one class is rare,
+    val_balanced_accuracy counts every class alike."""
 
     max_trials: Positive = 50
     """Most trials."""
@@ -145,7 +146,7 @@ class TuneConfig(NamedTuple):
 
     def of_run(self, **values: Any) -> TrainConfig:
         """The settings of a run on the same examples, in a folder of its own."""
-        always: dict[str, Any] = {"output": None, "max_minutes": None, "head_solver": "optimizer"}
+        always: dict[str, Any] = {"output": None, "max_minutes": None}
         always["split_seed"] = self.fixed.seed_of_split
         return self.fixed.replace(**always | values)
 
@@ -208,7 +209,23 @@ def trial_config(
             # Hyperband counts with those of the head; fine-tuning takes the same share of its own.
             share = drawn["tuner/epochs"] / max(config.space["head_epochs"])
             values[name] = math.ceil(share * max(config.space[name]))
-    return config.of_run(**{name: _as_setting(name, value) for name, value in values.items()})
+    settings = {name: _as_setting(name, value) for name, value in values.items()}
+    return config.of_run(**settings, head_solver="optimizer" if phase == "head" else None)
+
+
+def default_config(config: TuneConfig, backbone: str) -> TrainConfig:
+    """Makes the settings of `train.py` by itself: open is whatever the search varies, or fixes by its own default.
+
+    Args:
+        config: of the search.
+        backbone: one of those that are searched.
+    """
+    fixed = {
+        name: _as_setting(name, values[0])
+        for name, values in config.space.items()
+        if len(values) == 1 and values != SPACE[name].values
+    }
+    return config.of_run(**fixed | {"backbone": backbone})
 
 
 def _as_setting(name: str, value: Any) -> Any:

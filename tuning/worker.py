@@ -38,7 +38,7 @@ def make_worker(config: TuneConfig, search: dict[str, Any]) -> Callable[[Job], S
 
     def run(job: Job) -> Sequence[tuple[int, Outcome]]:
         network = networks[job[0][1].config.model.backbone]
-        if any(network.complete(plan.config) != plan for _, plan in job):
+        if any(network.complete(plan.config).config != plan.config for _, plan in job):
             raise RunError("A worker's machine computes otherwise than this one: its libraries are others.")
         return list(network.run(job))
 

@@ -57,6 +57,19 @@ def scales(names: Sequence[str]) -> dict[str, str | None]:
     return {name: DRAWN_FROM.get(name) for name in names}
 
 
+def search_progress(trials: pd.DataFrame, objective: str) -> Figure:
+    return search_plots.search_progress(scored(trials, objective), objective)
+
+
+def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: dict[str, str | None], objective: str) -> Figure:
+    return search_plots.hyperparameter_effects(scored(trials, objective), hyperparameters, objective)
+
+
+def scored(trials: pd.DataFrame, objective: str) -> pd.DataFrame:
+    """Trials whose score is the value of the objective."""
+    return trials if "score" in trials else trials.assign(score=trials[objective])
+
+
 def points(axes: Axes, colour: str = TRAIN_COLOUR) -> np.ndarray:
     """The dots of a colour, float (num_dots, 2)."""
     found = [line.get_xydata() for line in axes.lines if line.get_marker() == "o" and line.get_color() == colour]
@@ -81,8 +94,8 @@ def draw(figure: Figure) -> bytes:
 
 def draw_all(trials: pd.DataFrame, hyperparameters: Sequence[str], objective: str) -> list[bytes]:
     return [
-        draw(search_plots.search_progress(trials, objective)),
-        draw(search_plots.hyperparameter_effects(trials, scales(hyperparameters), objective)),
+        draw(search_progress(trials, objective)),
+        draw(hyperparameter_effects(trials, scales(hyperparameters), objective)),
     ]
 
 
@@ -107,6 +120,7 @@ def draw_all(trials: pd.DataFrame, hyperparameters: Sequence[str], objective: st
     ],
 )
 def test_every_search_can_be_drawn_without_a_warning(trials, hyperparameters, objective):
+    trials = scored(trials, objective)
     before = trials.copy(deep=True)
     with warnings.catch_warnings(action="error"):
         assert all(draw_all(trials, hyperparameters, objective))
@@ -120,11 +134,15 @@ def test_the_same_trials_give_the_same_figures():
 
 @pytest.mark.parametrize(
     ("objective", "values", "so_far"),
-    [("val_accuracy", [0.5, 0.7, 0.6, 0.8], [0.5, 0.7, 0.7, 0.8]), ("val_loss", [3.0, 1.0, 2.0, 0.5], [3, 1, 1, 0.5])],
+    [
+        ("val_accuracy", [0.5, 0.7, 0.6, 0.8], [0.5, 0.7, 0.7, 0.8]),
+        ("val_loss", [3.0, 1.0, 2.0, 0.5], [3, 1, 1, 0.5]),
+        ("val_roc_auc", [0.5, 0.7, 0.6, 0.8], [0.5, 0.7, 0.7, 0.8]),
+    ],
 )
 def test_the_step_line_is_the_best_so_far(objective, values, so_far):
     trials = make_trials(4).assign(**{objective: values})
-    axes = search_plots.search_progress(trials, objective).axes[0]
+    axes = search_progress(trials, objective).axes[0]
     step = next(line for line in axes.lines if line.get_label() == "best so far")
     np.testing.assert_allclose(step.get_ydata()[:4], so_far)
     np.testing.assert_allclose(points(axes), np.stack([[1, 2, 3, 4], values], axis=1))
@@ -134,23 +152,23 @@ def test_the_step_line_is_the_best_so_far(objective, values, so_far):
 def test_failed_trials_are_crosses_and_no_values():
     # A failed trial may have left a number behind.
     trials = make_trials(12, failed=[2, 12]).fillna({"val_accuracy": 0.999})
-    figure = search_plots.search_progress(trials, "val_accuracy")
+    figure = search_progress(trials, "val_accuracy")
     crosses = next(line for line in figure.axes[0].lines if line.get_marker() == "x")
     np.testing.assert_array_equal(crosses.get_xydata(), [[2, 0], [12, 0]])
     assert set(points(figure.axes[0])[:, 0]) == set(range(1, 13)) - {2, 12}
-    effects = search_plots.hyperparameter_effects(trials, {"learning_rate": "log"}, "val_accuracy")
+    effects = hyperparameter_effects(trials, {"learning_rate": "log"}, "val_accuracy")
     assert len(points(effects.axes[0])) == 10
 
 
 def test_of_equal_accuracies_the_lower_loss_is_marked_as_for_the_winner():
     trials = make_trials(4).assign(val_accuracy=[0.9, 0.9, 0.9, 0.8], val_loss=[0.5, 0.3, 0.4, 0.1])
-    assert "in trial 2" in texts(search_plots.search_progress(trials, "val_accuracy"))
-    assert "in trial 4" in texts(search_plots.search_progress(trials, "val_loss"))
+    assert "in trial 2" in texts(search_progress(trials, "val_accuracy"))
+    assert "in trial 4" in texts(search_progress(trials, "val_loss"))
 
 
 def test_a_panel_per_hyperparameter_marks_the_same_trial_as_best():
     trials = make_trials(20, failed=[7])
-    figure = search_plots.hyperparameter_effects(trials, scales(TWELVE[:5]), "val_loss")
+    figure = hyperparameter_effects(trials, scales(TWELVE[:5]), "val_loss")
     panels = [axes for axes in figure.axes if axes.axison]
     assert [axes.get_title(loc="left") for axes in panels] == [
         "backbone", "trainable layers", "learning rate", "fine tune learning rate", "batch size",
@@ -170,7 +188,7 @@ def test_a_panel_per_hyperparameter_marks_the_same_trial_as_best():
 )
 def test_numbers_get_the_scale_on_which_they_were_drawn(name, values, scale):
     trials = make_trials(4).drop(columns=name).assign(**{name: values})
-    axes = search_plots.hyperparameter_effects(trials, {name: scale}, "val_accuracy").axes[0]
+    axes = hyperparameter_effects(trials, {name: scale}, "val_accuracy").axes[0]
     assert axes.get_xscale() == scale
     np.testing.assert_array_equal(points(axes)[:, 0], values)
 
@@ -188,14 +206,14 @@ def test_numbers_get_the_scale_on_which_they_were_drawn(name, values, scale):
 )
 def test_choices_stand_in_order(name, values, labels):
     trials = make_trials(4).drop(columns=name).assign(**{name: values})
-    axes = search_plots.hyperparameter_effects(trials, {name: None}, "val_accuracy").axes[0]
+    axes = hyperparameter_effects(trials, {name: None}, "val_accuracy").axes[0]
     assert tick_labels(axes) == labels
     assert np.nanmax(np.abs(points(axes)[:, 0] - np.round(points(axes)[:, 0]))) < 0.3
 
 
 def test_a_strip_keeps_its_trials_apart_and_marks_their_median():
     trials = make_trials(6).assign(optimizer=["adam"] * 3 + ["sgd"] * 3, val_accuracy=[0.1, 0.2, 0.9, 0.5, 0.6, 0.7])
-    axes = search_plots.hyperparameter_effects(trials, {"optimizer": None}, "val_accuracy").axes[0]
+    axes = hyperparameter_effects(trials, {"optimizer": None}, "val_accuracy").axes[0]
     places = points(axes)[:, 0]
     assert len(set(places)) == 6
     np.testing.assert_array_equal(np.round(places), [0, 0, 0, 1, 1, 1])
@@ -205,7 +223,7 @@ def test_a_strip_keeps_its_trials_apart_and_marks_their_median():
 
 def test_trials_far_worse_than_most_stand_together_at_the_edge():
     trials = make_trials(12).assign(val_accuracy=[0.1, 0.02, *np.linspace(0.9, 0.95, 10)])
-    axes = search_plots.search_progress(trials, "val_accuracy").axes[0]
+    axes = search_progress(trials, "val_accuracy").axes[0]
     far_off = next(line for line in axes.lines if line.get_label() == "far worse than shown").get_xydata()
     assert list(far_off[:, 0]) == [1, 2]
     assert far_off[0, 1] == far_off[1, 1]

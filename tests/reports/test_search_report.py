@@ -10,10 +10,18 @@ import pandas as pd
 import pytest
 
 from app.files import write_json
-from reports.search_report import write_search_report
+from reports.search_report import gain_text, write_search_report
 from tasks.classification import BINARY
 from tests.reports.read_page import BROWSER, browse, check_page, text_of
 
+GAIN = {
+    "accuracy": {"best": 0.9, "default": 0.85},
+    "balanced_accuracy": {"best": 0.9, "default": 0.8},
+    "difference": 0.05,
+    "log_loss": {"best": 0.2, "default": 0.3},
+    "macro_f1": {"best": 0.9, "default": 0.8},
+    "difference_ci95": [-0.0912, 0.1791],
+}
 VARIED = {"trainable_layers": None, "learning_rate": "log", "optimizer": None}
 
 
@@ -26,6 +34,7 @@ def make_trials(count: int = 12, failed: int = 0) -> pd.DataFrame:
         {
             "trial": np.arange(1, count + 1),
             "status": np.where(lost, "failed", "done"),
+            "score": np.where(lost, np.nan, accuracy),
             "val_accuracy": np.where(lost, np.nan, accuracy),
             "val_loss": np.where(lost, np.nan, 1 - accuracy),
             "seconds": 1.5,
@@ -57,7 +66,9 @@ def make_search(folder: Path, trials: pd.DataFrame, test: int = 20, **config: An
     write_json(folder / "best_config.json", {"learning_rate": 0.001, "optimizer": "<b>adam"})
     search = {
         "config": {"data": "<photos>", "objective": "val_accuracy", "finalists": 1, "optimizer": ["adam"], **config},
-        "best": {"trial": best, "val_accuracy": float(trials["val_accuracy"].max()), "val_loss": 0.05},
+        "best": {"trial": best, "score": 0.95, "val_accuracy": float(trials["val_accuracy"].max()), "val_loss": 0.05},
+        "default": {"score": 0.7, "val_accuracy": 0.7, "val_loss": 0.3},
+        "gain": GAIN if test else None,
         "seconds": {"prepare": 1.0, "features": 2.0, "search": 30.0, "best": 4.0, "total": 37.0},
     }
     write_json(folder / "search.json", search)
@@ -83,8 +94,25 @@ def test_the_winner_is_told_with_val_and_test_beside_each_other(tmp_path):
     trials = make_trials(12, failed=2)
     text = text_of(page_of(make_search(tmp_path / "search", trials), trials))
     assert "90.0 % The best of 10 trials: right on 18 of 20 pictures it had never seen 95 % interval" in text
-    assert "winner, test 90.0 % winner, val 90.0 % its trial, val 95.0 %" in text
+    assert "winner, test 90.0 % train.py by itself, test 85.0 % winner, val 90.0 % its trial, val 95.0 %" in text
     assert "winner trial 3 by validation accuracy" in text
+
+
+def test_the_gain_over_train_is_told_with_its_interval(tmp_path):
+    trials = make_trials(12)
+    gained = "test accuracy 90.00 %, of train.py by itself 85.00 %: a difference of +5.0 points, 95 % interval "
+    text = text_of(page_of(make_search(tmp_path / "search", trials), trials))
+    assert f"in the same way: {gained}-9.1 to +17.9, so either may be the better. On val it is " in text
+    assert "95.00 % against 70.00 %: the lead of the best of 12, and so optimistic." in text
+    balanced = gain_text(GAIN | {"difference_ci95": [0.01, 0.08]}, "val_balanced_accuracy").replace("\u00a0", " ")
+    assert balanced == f"{gained}+1.0 to +8.0; test balanced accuracy 0.9000 and 0.8000"
+
+
+def test_a_winner_that_is_the_default_gained_nothing(tmp_path):
+    trials = make_trials(1)
+    folder = make_search(tmp_path / "search", trials)
+    write_json(folder / "search.json", json.loads((folder / "search.json").read_text()) | {"gain": None})
+    assert "what train.py does by itself: the search gained nothing" in text_of(page_of(folder, trials))
 
 
 def test_where_nothing_varied_there_are_no_effects(tmp_path):
@@ -121,6 +149,7 @@ def test_without_a_test_split_no_figure_is_called_unbiased(tmp_path):
 @pytest.mark.parametrize("objective", ["val_accuracy", "val_loss"])
 def test_the_best_trial_comes_first_and_only_what_varied_is_shown(objective, tmp_path):
     trials = make_trials(30)
+    trials["score"] = trials[objective]
     page = page_of(make_search(tmp_path / "search", trials, objective=objective), trials)
     section = page[page.index('id="trials"') : page.index('id="settings"')]
     rows = re.findall(r"<tr>(.*?)</tr>", section, flags=re.DOTALL)
@@ -137,6 +166,14 @@ def test_the_best_trial_comes_first_and_only_what_varied_is_shown(objective, tmp
     assert len(cells) == 20
     assert cells[0] == ["3", "95.00\u00a0%", "0.0500", "all", "–", "&lt;b&gt;adam", "1.5"]
     assert [row[0] for row in cells[1:3]] == ["30", "29"]
+
+
+def test_another_objective_has_a_column_and_decides(tmp_path):
+    trials = make_trials(12).assign(score=np.linspace(0.5, 0.6, 12))
+    text = text_of(page_of(make_search(tmp_path / "search", trials, objective="val_macro_f1"), trials))
+    assert "trial validation mean F1 val accuracy val loss" in text
+    assert "12 0.6000 80.00 % 0.2000" in text
+    assert text.index("12 0.6000") < text.index("3 0.5182 95.00 %")
 
 
 def test_failures_are_counted_by_reason(tmp_path):

@@ -11,7 +11,7 @@ from reports.baselines import simple_accuracy
 from reports.curves import class_curves, reliability_table
 from reports.page import number, percent
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
-from tasks.metrics import accuracy_interval, effective_count, majority_accuracy, measure_threshold
+from tasks.metrics import accuracy_interval, difference_interval, effective_count, majority_accuracy, measure_threshold
 from tests.conftest import COLOURS, make_picture
 
 
@@ -159,3 +159,22 @@ def test_what_differs_by_rounding_is_shown_the_same():
     assert number(0.9999999999999999) == number(1.0) == "1.000"
     assert percent(0.9999999999999999) == percent(1.0)
     assert number(0.9999) == "0.999"
+
+
+def test_the_interval_of_a_difference_is_of_pairs():
+    first, second = np.ones(100, bool), np.ones(100, bool)
+    second[:10], first[10:14] = False, False
+    assert difference_interval(first, second, 100) == pytest.approx([-0.0172, 0.1348], abs=1e-4)
+    assert difference_interval(second, first, 100) == pytest.approx([-0.1348, 0.0172], abs=1e-4)
+    low, high = difference_interval(first, second, 25)  # fewer that are independent
+    assert low < -0.0172
+    assert high > 0.1348
+
+
+def test_the_interval_of_a_difference_holds_it_in_19_of_20_cases():
+    draw, held = np.random.default_rng(0), 0
+    for _ in range(2_000):
+        easy, first, second = draw.random((3, 150))
+        low, high = difference_interval((easy < 0.8) | (first < 0.6), (easy < 0.8) | (second < 0.3), 150)
+        held += low <= 0.2 * 0.3 <= high
+    assert 0.94 < held / 2_000 < 0.97

@@ -27,7 +27,7 @@ PLAN = Plan.of(
 
 @pytest.mark.parametrize("message", ["", "=HYPERLINK(1)", "'quoted'", "-1", 'ran out\rof memory, "all" of it'])
 def test_a_message_comes_back_as_it_was(tmp_path, message):
-    outcome = Outcome(status="FAILED", val_accuracy=0.0, val_loss=9.0, seconds=1.5, message=message)
+    outcome = Outcome(status="FAILED", score=0.5, val_accuracy=0.0, val_loss=9.0, seconds=1.5, message=message)
     Records(tmp_path, SEARCH).add(0, PLAN, outcome)
     assert Records(tmp_path, SEARCH).known(0, PLAN) == outcome._replace(message=visible(message))
 

@@ -23,6 +23,7 @@ from cluster.pool import open_pool
 from models.backbones import find
 from models.freezing import set_trainable
 from models.weights import build_backbone
+from tasks.metrics import METRICS
 from training.inputs import load_inputs
 from training.run import train
 from tuning.inputs import load_candidates, load_search_inputs, search_folder
@@ -75,7 +76,93 @@ def test_a_search_leaves_what_it_promises(make_folder, tmp_path):
     metrics = json.loads((folder / "best" / "metrics.json").read_text())
     assert metrics["val"]["accuracy"] == pytest.approx(record["best"]["val_accuracy"], abs=1e-6)
     assert record["retrained"]["test"] == metrics["test"]["accuracy"]
+    assert record["best"]["score"] >= table["val_accuracy"][0]
     assert json.loads((folder / "best" / "config.json").read_text())["positive"] == "dog"
+
+
+def train_by(config: TrainConfig, **places: Path) -> dict:
+    folder = train(load_inputs(TrainConfig.of(**config.flat() | places)))
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_the_first_trial_is_what_train_does_by_itself(make_folder, tmp_path):
+    root = make_folder(count=15)
+    shared = {"data": str(root), "image_size": 32, "test_fraction": 0.2, "val_fraction": 0.3}
+    for name, given in (("open", {}), ("fixed", {"trainable_layers": 20, "fine_tune_epochs": 1})):
+        space = {"fine_tune_epochs": (1, 2)} | {each: (value,) for each, value in given.items()}
+        folder = run(settings(root, tmp_path, name, **space, max_trials=1))
+        record = json.loads((folder / "search.json").read_text())
+        assert record["trials"] == {"done": 1, "failed": 0}
+        metrics = train_by(TrainConfig.of(**shared | given), cache_dir=tmp_path / "cache", output=tmp_path / f"r{name}")
+        best = record["best"]
+        assert metrics["val"]["accuracy"] == pytest.approx(best["val_accuracy"], abs=1e-6)
+        assert metrics["calibration"]["val"]["log_loss_before"] == pytest.approx(best["val_loss"], rel=1e-3)
+        assert trials(folder)["trainable_layers"].to_list() == [given.get("trainable_layers", 0)]
+        assert (folder / "best" / "predictions.csv").read_bytes() == (
+            tmp_path / f"r{name}" / "predictions.csv"
+        ).read_bytes()
+
+
+def test_trials_that_fine_tune_start_from_the_head_that_train_solves(make_folder, tmp_path):
+    config = settings(make_folder(count=15), tmp_path)
+    network = Network(load_search_inputs(config)[1][0], config)
+    tuned = {"trainable_layers": 20, "batch_size": 8, "fine_tune_epochs": 1}
+    solved, trained, deep = (
+        network.complete(TrainConfig.of(**tuned | change))
+        for change in ({}, {"head_units": (4,)}, {"fine_tune_learning_rate": 1e-3})
+    )
+    assert (solved.head_solver, trained.head_solver, deep.head_solver) == ("lbfgs", "optimizer", "lbfgs")
+    first, again = network._solve([solved]), network._solve([deep, solved])
+    assert first[0] is again[0] is again[1]
+    assert len(first[0].curve) == 1
+    outcomes = dict(network.run([(1, solved), (2, deep)]))
+    assert all(outcome.val_loss <= first[0].curve[0].loss for outcome in outcomes.values())
+
+
+def test_what_the_search_gained_is_measured_on_test(make_folder, tmp_path, capsys):
+    config = settings(make_folder(count=15), tmp_path, trainable_layers=(0,), max_trials=3)
+    folder = run(config)
+    table = pd.read_csv(folder / "trials.csv")
+    table.loc[0, ["score", "val_accuracy"]] = 0.25  # so that another is the best
+    table.to_csv(folder / "trials.csv", index=False)
+    (folder / "report.html").unlink()
+    capsys.readouterr()
+    run(config)
+    printed = " ".join(capsys.readouterr().out.split())
+    record = json.loads((folder / "search.json").read_text())
+    assert record["best"]["trial"] != 1
+    assert record["default"]["score"] == 0.25
+    assert "of train.py by itself 25.00 %: the lead is optimistic" in printed
+    metrics = {name: json.loads((folder / name / "metrics.json").read_text()) for name in ("best", "default")}
+    gain = record["gain"]
+    assert gain["accuracy"] == {name: found["test"]["accuracy"] for name, found in metrics.items()}
+    best, default = (pd.read_csv(folder / name / "predictions.csv") for name in metrics)
+    right = [(each["label"] == each["predicted"])[each["split"] == "test"] for each in (best, default)]
+    only = gain["only_best_right"], gain["only_default_right"]
+    assert only == ((right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum())
+    assert gain["difference"] == pytest.approx((only[0] - only[1]) / len(right[0]))
+    low, high = gain["difference_ci95"]
+    assert low <= gain["difference"] <= high
+    assert "a difference of " in printed
+    own = TrainConfig.from_file(folder / "default" / "config.json")
+    assert (own.training.head_solver, own.model.head_units, own.training.batch_size) == ("lbfgs", (), 32)
+
+
+def test_the_winner_goes_as_deep_as_train_does_by_itself(make_folder, tmp_path, monkeypatch):
+    """Which it does from 1,000 examples on; here from one."""
+    monkeypatch.setattr("training.recipe.FINE_TUNE_LEAST_EXAMPLES", 1)
+    config = settings(make_folder(count=15), tmp_path, max_trials=3, fine_tune_epochs=(1, 2))
+    folder, inputs = load_search_inputs(config)
+    network = Network(inputs[0], config)
+    recipe = network.default
+    run(config)
+    assert (recipe.deeper_layers, recipe.deeper_epochs) == ("all", 4)
+    assert trials(folder)["trainable_layers"][0] == recipe.trainable_layers
+    assert recipe.trainable_layers not in network.depths
+    best = TrainConfig.from_file(folder / "best" / "config.json")
+    assert (best.training.deeper_layers, best.training.deeper_epochs) == ("all", 4)
+    if best.model.trainable_layers == 0:
+        assert best.training.fine_tune_learning_rate == recipe.fine_tune_learning_rate
 
 
 def test_every_trial_is_what_train_makes_of_its_settings(make_folder, tmp_path):
@@ -113,9 +200,45 @@ def test_a_search_whose_cache_is_too_small_stops_before_it_computes(make_folder,
     config = settings(root, tmp_path, cache_gb=0.0, fine_tune_augment="fresh")
     _, inputs = load_search_inputs(config)
     network = Network(inputs[0], config)
-    assert {network.complete(TrainConfig.of(trainable_layers=depth)).views for depth in network.depths} == {2}
+    trained = [TrainConfig.of(trainable_layers=depth, head_solver="optimizer") for depth in network.depths]
+    assert {network.complete(each).views for each in trained} == {2}
     trial = TrainConfig.of(trainable_layers=3, fine_tune_augment="fresh")
     assert network.complete(trial).fine_tune_augment == "fresh"
+
+
+@pytest.mark.parametrize("objective", ["val_balanced_accuracy", "val_macro_f1", "val_roc_auc"])
+def test_a_search_optimises_what_a_run_of_the_winner_measures(make_folder, tmp_path, objective):
+    root = make_folder(count=20)
+    for index in range(8, 20):
+        (root / "dog" / f"{index}.png").unlink()
+    some = {"max_trials": 4, "trainable_layers": (0, 20), "fine_tune_epochs": (1,), "objective": objective}
+    folder = run(settings(root, tmp_path, **some))
+    table, best = trials(folder), json.loads((folder / "search.json").read_text())["best"]
+    assert best["score"] == table["score"].max()
+    assert table["score"].nunique() > 1
+    metrics = json.loads((folder / "best" / "metrics.json").read_text())
+    assert metrics["val"][objective.removeprefix("val_")] == pytest.approx(best["score"], abs=1e-6)
+
+
+def test_a_score_is_that_of_the_weights_that_are_kept(make_folder, tmp_path):
+    """A head that learns, one that is solved, and layers behind it: the accuracy is known otherwise as well."""
+    config = settings(make_folder(count=15), tmp_path, objective="val_balanced_accuracy")
+    network = Network(load_search_inputs(config)[1][0], config)
+    network._metric = METRICS["accuracy"]
+    for trial in (
+        {"trainable_layers": 0, "head_units": (4,), "batch_size": 8, "head_epochs": 3, "learning_rate": 0.01},
+        {"trainable_layers": 0},
+        {"trainable_layers": 20, "fine_tune_epochs": 2},
+    ):
+        ((_, outcome),) = network.run([(1, network.complete(TrainConfig.of(**trial)))])
+        assert outcome.score == pytest.approx(outcome.val_accuracy, abs=1e-6)
+
+
+def test_a_split_that_does_not_define_the_objective_fails_every_trial(make_folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(METRICS, "roc_auc", METRICS["roc_auc"]._replace(compute=lambda _: None))
+    some = {"objective": "val_roc_auc", "trainable_layers": (0,), "max_trials": 1}
+    with pytest.raises(RunError, match="None of 1 trial succeeded: the val split does not define --objective val_roc"):
+        run(settings(make_folder(count=15), tmp_path, **some))
 
 
 def test_no_trial_depends_on_those_before_it(make_folder, tmp_path):
@@ -290,18 +413,19 @@ def test_workers_find_what_one_process_finds(make_folder, tmp_path):
 
 
 def test_impossible_results_of_a_worker_are_failed_trials():
-    possible = Outcome("done", 0.5, 0.1, 1.0)
+    possible = Outcome("done", 0.4, 0.5, 0.1, 1.0)
     reported = [
         (1, possible),
         (2, possible._replace(val_accuracy=2.0)),
         (3, possible._replace(val_loss=math.nan)),
         (4, possible._replace(val_accuracy="1.0")),
         (5, possible._replace(status="won")),
+        (6, possible._replace(score=math.nan)),
         (7, possible),
     ]
-    found = dict(checked(reported, range(1, 7)))
+    found = dict(checked(reported, [1, 2, 3, 4, 5, 6, 8]))
     assert found.pop(1) == possible
-    assert sorted(found) == [2, 3, 4, 5, 6]
+    assert sorted(found) == [2, 3, 4, 5, 6, 8]
     assert {outcome.status for outcome in found.values()} == {"failed"}
 
 
@@ -388,7 +512,7 @@ def test_a_search_whose_oracle_has_no_more_trials_says_so(make_folder, tmp_path,
     few = {"trainable_layers": (0,), "head_epochs": (2,), "head_units": (0,), "batch_size": (4,), "dropout": (0.0,)}
     few |= {"weight_decay": (0.0,), "learning_rate": (1e-3,), "optimizer": ("adam", "sgd"), "oracle": "grid"}
     run(settings(make_folder(count=15), tmp_path, max_trials=8, **few))
-    assert "2 trials, not 8: --oracle grid proposes no others" in capsys.readouterr().out
+    assert "3 trials, not 8: --oracle grid proposes no others" in capsys.readouterr().out
 
 
 def test_progress_counts_the_trials_of_this_search_alone(make_folder, tmp_path, monkeypatch):

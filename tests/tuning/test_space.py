@@ -4,7 +4,7 @@ import pytest
 
 from app.config import TrainConfig
 from app.errors import UsageError
-from tuning.space import SPACE, TuneConfig, parse_search, search_space, trial_config
+from tuning.space import SPACE, TuneConfig, default_config, parse_search, search_space, trial_config
 
 DEPTHS = (0, 6, "all")
 
@@ -44,7 +44,16 @@ def test_deep_trials_leave_the_head_to_the_recipe():
         3e-4,
     )
     assert (deep.training.learning_rate, deep.training.head_epochs, deep.model.head_units) == (None, None, (128,))
+    assert deep.training.head_solver is None
     assert names(TuneConfig.of(), (6,)).isdisjoint({"learning_rate", "head_epochs", "trainable_layers"})
+
+
+def test_the_default_has_what_was_fixed_and_leaves_open_what_varies():
+    config = TuneConfig.of(backbone=("mobilenet", "resnet50"), dropout=(0.3,), batch_size=(16, 32), head_units=(64,))
+    default = default_config(config, "mobilenet")
+    fixed = {"backbone": "mobilenet", "dropout": 0.3, "head_units": (64,), "split_seed": 0}
+    assert default == TrainConfig.of(**fixed)
+    assert default_config(TuneConfig.of(), "efficientnet_lite0") == TrainConfig.of(split_seed=0)
 
 
 def test_another_seed_of_a_trial_has_the_split_of_the_search():

@@ -1,0 +1,100 @@
+"""The layers of a trial that fine-tune, from the cut on: trained again and again in the same graphs."""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data.batches import Examples
+from data.kinds import Vary
+from devices.precision import Precision, learning_precision
+from features.cuts import part_of
+from models.classifier import Classifier
+from tasks.table import Task
+from training.learner import DivergedError, Learner
+from training.plan import Plan
+from training.steps import Measured
+from tuning.heads import HeadShape, SolvedHead, seeds, set_dropout
+
+POOLED = "pooling"
+"""Name of the layer whose output the head gets."""
+
+
+class Tail:
+    """A network from a cut to the probabilities, trained again and again in the same graphs: no trial traces any."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        inputs: Sequence[keras.KerasTensor],
+        task: Task,
+        shape: HeadShape,
+        strategy: tf.distribute.Strategy,
+        precision: Precision,
+    ):
+        """Builds a head of its own; the other layers are those of the classifier.
+
+        Args:
+            classifier: whose trainable layers are set.
+            inputs: tensors of the classifier that cross the cut.
+            task: decides loss and metric.
+            shape: of the heads.
+            strategy: under which the classifier was built.
+            precision: of the run.
+        """
+        self._shape = shape
+        with strategy.scope():
+            self._head, self._dropout = shape.shared(), tf.Variable(0.0)
+        set_dropout(self._head, self._dropout)
+        self._model = model = part_of(inputs, [self._head(classifier.model.get_layer(POOLED).output)])
+        own = {id(variable) for variable in self._head.variables}
+        self._pretrained = [(each, each.numpy()) for each in model.variables if id(each) not in own]
+        precision = learning_precision(model, precision)
+        self._learner_of = functools.cache(
+            lambda optimizer: Learner(model, task, optimizer, strategy=strategy, precision=precision)
+        )
+
+    def train(
+        self,
+        head: SolvedHead,
+        train: Examples,
+        val: Examples,
+        plan: Plan,
+        vary: Vary | None,
+        score: Callable[[keras.Model, Examples], float | None],
+    ) -> tuple[list[Measured], float | None]:
+        """Fine-tunes from the pretrained weights and a solved head, and leaves the pretrained weights as they were.
+
+        Args:
+            head: what is dropped continues from there.
+            train: examples to learn from.
+            val: examples to stop and choose by.
+            plan: of the trial.
+            vary: how to vary the examples anew in each epoch; None leaves them as they are.
+            score: computes the objective of the best epoch on val.
+
+        Returns:
+            Measures of val at the start and after each epoch, NaN at the end where the loss diverged; and the score.
+        """
+        self._head.set_weights(head.weights)
+        self._dropout.assign(plan.config.model.dropout)
+        steps = (len(head.curve) - 1) * math.ceil(len(train.targets) / plan.batch_size)
+        fresh = self._shape.plain(plan.config.training.seed)
+        for seed, start in zip(seeds(self._head), seeds(fresh), strict=True):
+            seed.assign(start.numpy() + np.array([0, steps], start.dtype))
+        learner = self._learner_of(plan.config.training.optimizer)
+        settings: dict[str, Any] = {"epochs": plan.fine_tune_epochs, "learning_rate": plan.fine_tune_learning_rate}
+        try:
+            result = learner.train("fine_tune", train, val, plan, **settings, vary=vary)
+            scored = score(self._model, val)
+        except DivergedError:
+            return [Measured(math.nan, math.nan)], None
+        finally:
+            for variable, values in self._pretrained:  # which other tails have as well
+                variable.assign(values)
+        measured = [Measured._make(epoch[-2:]) for epoch in result.epochs]
+        return [head.curve[head.best_epoch], *measured], scored

@@ -1,0 +1,117 @@
+"""The winner of a search, trained as `train.py` would, and what it gained over `train.py` by itself.
+
+Both are measured on the test split once, at the end. On val, the winner is the best of all trials, so its lead there is
+optimistic: of equally good trials, one is ahead by luck.
+"""
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from app.config import Objective, TrainConfig
+from app.files import as_read, read_json, write_json
+from app.terminal import counted, show_stage
+from inference.run_record import read_predictions
+from reports.search_plots import OBJECTIVES, score_text
+from reports.search_report import gain_text, metric_of
+from tasks.metrics import difference_interval
+from training.folder import CONFIG_FILE, is_finished
+from training.inputs import RunInputs
+from training.plan import Plan
+from training.run import train
+
+BEST, DEFAULT = "best", "default"
+"""Run folders of the winner, and of what `train.py` does by itself."""
+
+
+def as_trained(plan: Plan, default: Plan) -> TrainConfig:
+    """Returns the settings of a trial, and those of the last phase of `train.py`, which no trial has.
+
+    Args:
+        plan: of the trial.
+        default: of `train.py` by itself, on the same backbone.
+    """
+    if not default.deeper_layers:
+        return plan.config
+    deeper: dict[str, Any] = {"deeper_layers": default.deeper_layers, "deeper_epochs": default.deeper_epochs}
+    if not plan.fine_tunes:
+        deeper["fine_tune_learning_rate"] = default.fine_tune_learning_rate
+    return plan.config.replace(**deeper)
+
+
+def train_best(inputs: RunInputs, config: TrainConfig, folder: Path, strategy: tf.distribute.Strategy) -> None:
+    """Writes `best_config.json`, and the run folder `best/` unless it is there; a run of another configuration is
+    deleted."""
+    file, settings = folder / "best_config.json", as_read(config.to_json())
+    if not file.exists() or read_json(file) != settings:
+        shutil.rmtree(folder / BEST, ignore_errors=True)
+        write_json(file, settings)
+    train_again(inputs, config, folder / BEST, strategy)
+
+
+def train_again(inputs: RunInputs, config: TrainConfig, output: Path, strategy: tf.distribute.Strategy) -> None:
+    """Trains and measures a configuration, unless that is done; a run that was begun is resumed."""
+    begun = output / CONFIG_FILE
+    if is_finished(output):
+        return
+    show_stage(output.name, "trained again, as train.py would, and measured on the test split")
+    if begun.exists():  # with half the batch, perhaps
+        places = {"cache_dir": config.run.cache_dir, "cache_gb": config.run.cache_gb}
+        config = TrainConfig.from_file(begun).replace(**places)
+    train(inputs._replace(config=config.replace(output=output), started=time.perf_counter()), strategy)
+
+
+def measure_gain(folder: Path, objective: Objective) -> dict[str, Any] | None:
+    """Compares the two runs of a search folder on the test split.
+
+    Args:
+        folder: of the search.
+        objective: of the search.
+
+    Returns:
+        What `search.json` has of it; None without a test split.
+    """
+    metric = metric_of(objective)
+    measured, right = {}, {}
+    for name in (BEST, DEFAULT):
+        measured[name] = read_json(folder / name / "metrics.json")["test"]
+        table = read_predictions(folder / name)
+        table = table[table["split"] == "test"].set_index("path").sort_index()
+        right[name] = (table["label"] == table["predicted"]).to_numpy(bool)
+    if measured[BEST] is None:
+        return None
+    independent = measured[BEST].get("effective_n", len(right[BEST]))
+    return {
+        "accuracy": {name: measured[name]["accuracy"] for name in measured},
+        metric: {name: measured[name][metric] for name in measured},
+        "difference": measured[BEST]["accuracy"] - measured[DEFAULT]["accuracy"],
+        "difference_ci95": difference_interval(right[BEST], right[DEFAULT], independent),
+        "only_best_right": int(np.sum(right[BEST] & ~right[DEFAULT])),
+        "only_default_right": int(np.sum(right[DEFAULT] & ~right[BEST])),
+    }
+
+
+def show_result(result: dict[str, Any], objective: Objective, nouns: str) -> None:
+    """Shows how good the winner is, and what it gained.
+
+    Args:
+        result: what `search.json` has of the winner.
+        objective: of the search.
+        nouns: what examples are called.
+    """
+    best, default, gain = result["best"], result["default"], result["gain"]
+    competed = counted(result["trials"]["done"], "trial", "trials")
+    text = f"{OBJECTIVES[objective]} {score_text(best['score'], objective)}, for which {competed} competed"
+    if default is not None:
+        text += f"; of train.py by itself {score_text(default['score'], objective)}: the lead is optimistic"
+    show_stage("", text)
+    if result["retrained"]["test"] is not None:
+        show_stage("", f"test accuracy {result['retrained']['test']:.2%}, on {nouns} that no trial has seen")
+    if best["trial"] == 1:
+        show_stage("gain", "none: no trial did better than what train.py does by itself")
+    elif gain is not None:
+        show_stage("gain", gain_text(gain, objective))
