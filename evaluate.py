@@ -7,6 +7,8 @@ from typing import Annotated
 
 from app.cli import check_output_file, run_command
 from app.config import DEFAULT_CACHE_DIR
+from app.decision import DecisionConfig, check_rule
+from app.errors import UsageError
 from app.fields import Positional, Settings, Text, settings
 from app.flags import parse_flags
 from data.sources import Split
@@ -38,6 +40,14 @@ class EvaluateFlags(Settings):
     cache_dir: Path = DEFAULT_CACHE_DIR
     """Folder for decoded pictures and unpacked data sets."""
 
+    decision: DecisionConfig = DecisionConfig()
+
+    def __post_init__(self):
+        rule = self.decision.rule
+        if rule is not None and (self.data is not None or self.split):
+            flag = "--split" if self.data is None else "--data"
+            raise UsageError(f"{rule.flag} is chosen on the run's own val split; leave out {flag}.")
+
 
 def main() -> None:
     """Decodes the pictures, and only then loads TensorFlow and measures."""
@@ -49,11 +59,12 @@ def main() -> None:
     run = read_run(flags.run)
     for flag, path in (("--json", flags.json), ("--csv", flags.csv)):
         check_output_file(flag, path)
+    check_rule(flags.decision.rule, len(run.class_names), run.task.multi_label)
     inputs = load_evaluation(run, flags.data, flags.split, flags.cache_dir, outside=flags.outside)
     import_tensorflow()
     from reports.evaluation import evaluate
 
-    evaluate(inputs, flags.json, flags.csv)
+    evaluate(inputs, flags.json, flags.csv, flags.decision.rule)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from annotated_types import Ge, Gt, Le, Lt
 
+from app.decision import DecisionConfig
 from app.errors import UsageError, unknown_choice
 from app.fields import LARGEST, Fraction, Natural, Positive, Rate, Settings, Text, settings
 from app.files import read_json
@@ -213,6 +214,7 @@ class TrainConfig(Settings):
     model: ModelConfig = ModelConfig()
     training: TrainingConfig = TrainingConfig()
     run: RunConfig = RunConfig()
+    decision: DecisionConfig = DecisionConfig()
 
     def __post_init__(self):
         if self.data.val_fraction + self.data.test_fraction >= 1:

@@ -1,6 +1,7 @@
 """ONNX: a file that ONNX Runtime, OpenVINO, TensorRT and others compute with."""
 
 import functools
+import json
 import logging
 import warnings
 from collections.abc import Callable
@@ -27,7 +28,10 @@ def write_onnx(compute: ClassFunction, run: TrainedRun, path: Path) -> dict[str,
     _keep_zero_padding(model.graph)
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    onnx.helper.set_model_props(model, {"classes": "\n".join(run.class_names), "task": run.task.name})
+    about = {"classes": "\n".join(run.class_names), "task": run.task.name}
+    if thresholds := run.task.thresholds_of(run.class_names):
+        about["thresholds"] = json.dumps(thresholds)
+    onnx.helper.set_model_props(model, about)
     onnx.save(model, path)
     return {path.name: Route(functools.partial(open_onnx, path))}
 

@@ -30,6 +30,8 @@ from reports.model_card import CARD_FILE, Export, write_card
 from tasks.answers import label_texts
 
 LABELS_FILE = "labels.txt"
+THRESHOLDS_FILE = "thresholds.json"
+"""Probability from which each class is answered, where the run has chosen one."""
 SAME_LABELS = 0.99
 """Least share of examples for which an export must give the label of the model."""
 BY_CHANCE = 20
@@ -195,6 +197,8 @@ def export_format(
             for route_name, parity in found.items():
                 show_stage("", f"{route_name}: {parity}")
         write_text(aside / LABELS_FILE, "".join(f"{visible(name)}\n" for name in run.class_names))
+        if thresholds := run.task.thresholds_of(run.class_names):
+            write_json(aside / THRESHOLDS_FILE, thresholds)
         record = {"format": name, "routes": {route: parity._asdict() for route, parity in parities.items()}}
         write_json(aside / PARITY_FILE, record)
         texts = {

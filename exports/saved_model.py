@@ -47,12 +47,19 @@ def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> 
 
 
 def name_labels(probabilities: tf.Tensor, class_names: tuple[str, ...], task: Task) -> tf.Tensor:
-    """Returns the answers as text, string (n,): the likeliest class, or all classes of at least 0.5, joined by '|'."""
+    """Returns the answers as text, string (n,): the likeliest class, or all classes from their thresholds on, joined by
+    '|'."""
+    thresholds = tf.constant(0.5 if task.thresholds is None else task.thresholds, tf.float32)
+    if task.two_classes and task.thresholds is not None:
+        return tf.gather(tf.constant(class_names), tf.cast(probabilities[:, 1] >= thresholds, tf.int32))
     if not task.multi_label:
         return tf.gather(tf.constant(class_names), tf.argmax(probabilities, axis=1))
     names = tf.constant([f"|{name}" for name in class_names])
     return tf.strings.regex_replace(
-        tf.strings.reduce_join(tf.where(probabilities >= 0.5, names, ""), axis=1), r"^\|", "", replace_global=False
+        tf.strings.reduce_join(tf.where(probabilities >= thresholds, names, ""), axis=1),
+        r"^\|",
+        "",
+        replace_global=False,
     )
 
 

@@ -38,13 +38,16 @@ def answer_table(
         unknown_below: where no class is as likely as this, the answer is 'unknown'.
 
     Returns:
-        `probability` is that of the likeliest class, in a multi-label task as well. `status` is 'answered', 'unknown'
+        `probability` is that of the likeliest class, in a multi-label task as well; where a threshold decides between
+        two classes, of the answer. `status` is 'answered', 'unknown'
         or 'unreadable'; the last has a reason and no probabilities.
     """
     probabilities = task.probabilities(outputs)
-    best = probabilities.max(axis=1)
-    labels = np.array(label_texts(task.predicted(probabilities), class_names), dtype=object)
+    best, predicted = probabilities.max(axis=1), task.predicted(probabilities)
+    labels = np.array(label_texts(predicted, class_names), dtype=object)
     unknown = best < (unknown_below or 0.0)
+    if task.two_classes:
+        best = probabilities[predicted]  # one of a row
     table = pd.DataFrame(
         {"path": [printable(str(file.path)) for file in files], "reason": [file.reason or "" for file in files]}
     )

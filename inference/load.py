@@ -69,11 +69,12 @@ def read_run(folder: Path) -> TrainedRun:
         raise UsageError(f"'{folder / RECORD_FILE}' is damaged ({error}).") from None
     temperature = float(record["temperature"])
     class_names = tuple(map(visible, record["classes"]))
+    thresholds = {visible(name): value for name, value in record.get("thresholds", {}).items()}
     return TrainedRun(
         folder,
         config,
         class_names,
-        TASKS[record["task"]],
+        TASKS[record["task"]].with_thresholds(class_names, thresholds),
         find_kind(record.get("kind", OLD_KIND)),
         record["cut"],
         temperature,
@@ -160,6 +161,9 @@ def _check_record(record: Any) -> None:
         raise ValueError("no such kind of input")
     if not isinstance(record["cut"], str | None):
         raise ValueError("cut is no name")
+    if not isinstance(record.get("thresholds", {}), dict):
+        raise ValueError("thresholds are no table")
+    TASKS[task].with_thresholds(classes, record.get("thresholds", {}))
     is_number = isinstance(temperature, int | float) and not isinstance(temperature, bool)
     if not is_number or not 0 < temperature < LARGEST_TEMPERATURE:
         raise ValueError("temperature is no number above 0")

@@ -4,9 +4,11 @@
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pandas as pd
 
+from app.decision import Rule, check_rule
 from app.escapes import visible
 from app.files import as_read, write_json
 from app.terminal import console, counted, progress_bar, show_stage
@@ -18,13 +20,17 @@ from features.forward_pass import BATCH_SIZE
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import is_number, read_metrics, read_predictions
+from reports.decide_anew import decide_anew
 from reports.evaluation_inputs import ALL, EvaluationInputs
 from reports.summary import results_table
 from reports.writer import predictions_table, write_table
 
 
 def evaluate(
-    inputs: EvaluationInputs, json_file: Path | None = None, csv_file: Path | None = None
+    inputs: EvaluationInputs,
+    json_file: Path | None = None,
+    csv_file: Path | None = None,
+    rule: Rule | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Measures a model and prints its metrics.
 
@@ -32,16 +38,22 @@ def evaluate(
         inputs: the run and the examples.
         json_file: file for the metrics; None writes none.
         csv_file: file for the single predictions, as in a run's `predictions.csv`; None writes none.
+        rule: chooses the thresholds of the run anew, on its val split, and writes its folder again; None leaves them.
 
     Returns:
         The record M of `metrics.json` for each split; see `tasks.metrics.measure`.
     """
     run, data = inputs.run, inputs.data
-    outputs = _predict(run, data)
+    if rule is not None:
+        check_rule(rule, len(data.class_names), data.task.multi_label, len(data.splits.get("val", ())))
+    model = load_model(run)
+    outputs = _predict(model, run, data)
+    if rule is not None:
+        data = decide_anew(inputs, model, outputs, rule)
     measured: dict[str, dict[str, Any]] = {
         split: found for split in data.splits if (found := _measure(data, split, outputs[split])) is not None
     }
-    console.print(results_table(measured, inputs.data.kind.nouns))
+    console.print(results_table(measured, data.kind.nouns))
     table = predictions_table(data, outputs)
     changes = f"all {run.kind.nouns} are new" if ALL in data.splits else example_changes(run, table)
     if inputs.own and changes:
@@ -86,8 +98,8 @@ def _labels(table: pd.DataFrame) -> dict[tuple[str, str], str]:
     return {(row.split, row.path): row.label for row in rows.itertuples(index=False)}
 
 
-def _predict(run: TrainedRun, data: Data) -> dict[Split, np.ndarray]:
-    predictor = Predictor(load_model(run), run.cut)
+def _predict(model: keras.Model, run: TrainedRun, data: Data) -> dict[Split, np.ndarray]:
+    predictor = Predictor(model, run.cut)
     outputs: dict[Split, list[np.ndarray]] = {}
     with progress_bar("evaluate", sum(map(len, data.splits.values()))) as advance:
         for split, positions in data.splits.items():

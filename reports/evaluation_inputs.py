@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
@@ -27,6 +29,8 @@ class EvaluationInputs(NamedTuple):
     run: TrainedRun
     data: Data
     """Its `splits` are those that are measured."""
+    splits: dict[Split, np.ndarray]
+    """Those of all examples, measured or not."""
     own: bool
     """Whether the examples are meant to be those of the run."""
 
@@ -69,14 +73,14 @@ def load_evaluation(
             f"There are no {run.kind.nouns} in {' and '.join(missing)} of '{source.name}'. Name another --split, or "
             f"other {run.kind.nouns} with --data."
         )
-    prepared = prepared._replace(splits=chosen)
+    whole, prepared = prepared.splits, prepared._replace(splits=chosen)
     _show(prepared)
     known = count_copies(run.folder, [prepared.digests[row] for rows in chosen.values() for row in rows])
     if known is None and ("train" in chosen if data is None else _is_own(data, run.config.data.data)):
         show_stage("warning", f"the model was trained on some of these {run.kind.nouns}: expect less on new ones")
     elif known:
         show_stage("warning", f"the model was trained on {known:,} of these {run.kind.nouns}: expect less on new ones")
-    return EvaluationInputs(run, prepared, data is None)
+    return EvaluationInputs(run, prepared, whole, data is None)
 
 
 def _is_own(data: str, own: str) -> bool:

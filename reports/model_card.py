@@ -85,6 +85,7 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
         split=measured[0] if measured else None,
         measured=measured[1] if measured else None,
         parity=export.parity if export else {},
+        thresholds=run.task.thresholds_of(run.class_names),
         inputs=inputs,
         figures=_figures(metrics),
         classes=_classes(measured[1], run.class_names) if measured else [],

@@ -114,13 +114,17 @@ def thresholds(facts: Facts) -> Content:
     columns = ("threshold", "false_positive_rate", "true_positive_rate")
     write_table(facts.folder / "roc.csv", curves.curves_table(by_area, "roc", columns))
     measured = point and point[facts.split]
+    decision = facts.record.get("decision")
+    if decision and point:
+        point = {"positive": point["positive"], **decision["classes"][point["positive"]]}
+        measured = point[facts.split]
     chosen = (1 - measured["specificity"], measured["sensitivity"]) if measured else None
     figures = {"precision_recall": curves.draw_precision_recall(by_precision), "roc": curves.draw_roc(by_area, chosen)}
     if chosen:
         others = facts.data.class_names[0]
         figures["thresholds"] = curves.draw_thresholds(all_curves[0], point["threshold"], others)
     shown = {name: _figure(facts, name, figure) for name, figure in figures.items()}
-    return {"operating_point": point, "num_curves": len(all_curves), **shown}
+    return {"decision": decision, "operating_point": point, "num_curves": len(all_curves), **shown}
 
 
 def certainty(facts: Facts) -> Content:

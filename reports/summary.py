@@ -15,6 +15,7 @@ from data.folds import folds_of
 from data.prepare import Data
 from data.sources import Split
 from reports.baselines import simple_accuracy
+from reports.decision import decision_record
 from reports.page import SPACE, number, percent
 from tasks.metrics import (
     METRICS,
@@ -80,6 +81,7 @@ def build_record(
         },
         "folds": None if folds is None else _folds(data, outputs["val"], folds),
         "operating_point": _operating_point(data, outputs),
+        "decision": decision_record(data, outputs, config.decision.rule),
         "baseline": {
             "majority": majority_accuracy(data.targets[train], data.targets[compared]),
             **_simple(data, train, compared),

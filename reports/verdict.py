@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from data.kinds import Kind
 from data.sources import Split
 from inference.run_record import measured_split
+from reports.decision import promise_sentences
 from reports.page import SPACE, interval, percent
+from tasks.metrics import accuracy_interval
 from tasks.table import Task
 
 WIDE_INTERVAL = 0.08
@@ -15,6 +19,8 @@ FEW_PICTURES = 10
 """Classes with fewer measured pictures are named: each picture moves their figures by a tenth or more."""
 UNEVEN = 0.05
 """Difference between accuracy and balanced accuracy from which the report shows both."""
+UNBALANCED = 0.8
+"""Accuracy of the most frequent answer from which an accuracy says little."""
 NAMES_SHOWN = 5
 DIVERGED = {
     "head": "Training the head diverged (its loss is NaN); the best weights before that are kept. Try a lower "
@@ -40,6 +46,10 @@ class Verdict(NamedTuple):
     """Accuracies of simple methods."""
     cautions: list[str]
     """Reasons to trust the sentence less, the gravest first."""
+    headline: float | None = None
+    """Figure that the page leads with: the accuracy, or the balanced accuracy where guessing has a high accuracy."""
+    detail: str = ""
+    """What there is to say of that figure, where it is not the accuracy."""
 
 
 class Leaks(NamedTuple):
@@ -79,14 +89,23 @@ def reach_verdict(
     examples = f"the one {kind.noun}" if count == 1 else f"{count:,} {kind.nouns}"
     unseen = "it had never seen" if split == "test" else "kept for validation"
     simple = [f"{bar['name']} {percent(bar['value'])}" for bar in baseline_bars(record["baseline"])]
+    sentence, detail = f"{what} {right:,} of {examples} {unseen}", ""
+    if _is_unbalanced(record, task):
+        sentence, detail = _by_class(record, split, task, f"{examples} {unseen}")
     return Verdict(
         split,
-        f"{what} {right:,} of {examples} {unseen}",
+        sentence,
         measured["accuracy"],
         tuple(measured["accuracy_ci95"]),
         _interval_note(measured, kind),
         f"Simple methods: {'; '.join(simple)}." if simple else "",
-        [*_cautions(record, split, task, kind, leaks), *cautions],
+        [
+            *promise_sentences(record.get("decision"), split, kind),
+            *_cautions(record, split, task, kind, leaks),
+            *cautions,
+        ],
+        measured["balanced_accuracy" if detail else "accuracy"],
+        detail,
     )
 
 
@@ -96,6 +115,39 @@ def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:
     methods["majority"] = "most frequent answer"
     known = [(methods[name], value) for name, value in baseline.items() if value is not None]
     return [{"name": method, "value": value, "interval": None} for method, value in known]
+
+
+def _is_unbalanced(record: dict[str, Any], task: Task) -> bool:
+    """Returns whether an accuracy says little: guessing almost reaches it, or a threshold gives it up for another."""
+    majority = record["baseline"].get("majority") or 0.0
+    return not task.multi_label and (majority >= UNBALANCED or bool(record.get("decision")))
+
+
+def _by_class(record: dict[str, Any], split: Split, task: Task, examples: str) -> tuple[str, str]:
+    """Says in a sentence, and in more detail, how much of each class is found."""
+    measured, majority = record[split], record["baseline"].get("majority")
+    balanced = (
+        f"{percent(measured['balanced_accuracy'])} is the balanced accuracy, in which every class counts the same"
+    )
+    guess = "" if majority is None else f"; always giving the most frequent answer has {percent(majority)}"
+    plain = f"The plain accuracy is {percent(measured['accuracy'])}{guess}."
+    if not task.two_classes:
+        share = percent(measured["balanced_accuracy"], 0)
+        return f"Finds {share} of a class, on average, on {examples}", f"{balanced}. {plain}"
+    other, positive = record["data"]["classes"]
+    found, shares = {}, []
+    for share, name in (("sensitivity", positive), ("specificity", other)):
+        count = measured["per_class"][name]["support"]
+        right = round(measured["per_class"][name]["recall"] * count)
+        found[name] = f"{right:,} of {count:,} '{name}'"
+        decided = (record.get("decision") or {"classes": {}})["classes"].get(positive)
+        bounds = decided[split][f"{share}_ci95"] if decided else None
+        if bounds is None and count:
+            bounds = accuracy_interval(np.arange(count) < right)
+        value = percent(right / count) if count else "unknown"
+        shares.append(f"{share} {value}{f' (95{SPACE}% interval {interval(bounds)})' if bounds else ''}")
+    sentence = f"Finds {found[positive]}, and leaves {found[other]} alone, of {examples}"
+    return sentence, f"{shares[0].capitalize()}, {shares[1]}. {balanced}. {plain}"
 
 
 def _interval_note(measured: dict[str, Any], kind: Kind) -> str:
@@ -132,7 +184,7 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leak
         found.append(f"{alike}: the epoch was chosen by {kind.nouns} that are too easy.")
     found += _class_cautions(measured, split, kind)
     balanced = measured["balanced_accuracy"]
-    if not task.multi_label and abs(balanced - measured["accuracy"]) > UNEVEN:
+    if not task.multi_label and not _is_unbalanced(record, task) and abs(balanced - measured["accuracy"]) > UNEVEN:
         found.append(f"Balanced accuracy, in which every class counts the same, is {percent(balanced)}.")
     return found
 

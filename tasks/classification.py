@@ -1,7 +1,7 @@
 """Classification in three forms: one of two classes, one of several, or any number of labels."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -37,6 +37,9 @@ class Classification:
     """Whether one output, the probability of the second class, stands for both."""
     multi_label: bool = False
     """Whether an example may have any number of classes."""
+    thresholds: tuple[float, ...] | None = None
+    """Probability of each output from which it is answered, as numbers of float32; None for the likelier answer. See
+    `tasks.decision`."""
 
     def num_outputs(self, num_classes: int) -> int:
         """Returns the number of outputs: one per class, but one for two classes."""
@@ -49,6 +52,26 @@ class Classification:
     def with_loss(self, name: str) -> Self:
         """Returns the task with the loss that the setting `loss` names."""
         return dataclasses.replace(self, loss=find_custom("loss", name) or self.loss)
+
+    def thresholds_of(self, class_names: Sequence[str]) -> dict[str, float]:
+        """Returns the thresholds by class, of two classes that of the positive one; empty where there are none."""
+        return dict(zip(class_names[-len(self.thresholds) :], self.thresholds, strict=True)) if self.thresholds else {}
+
+    def with_thresholds(self, class_names: Sequence[str], thresholds: Mapping[str, Any]) -> Self:
+        """Returns the task with what `thresholds_of` gave.
+
+        Raises:
+            ValueError: they are not those of its classes, or no numbers.
+        """
+        if not thresholds:
+            return self
+        names = class_names[1:] if self.two_classes else class_names
+        values = [thresholds.get(name) for name in names]
+        known = (self.two_classes or self.multi_label) and thresholds.keys() == set(names)
+        numbers = [float(value) for value in values if isinstance(value, int | float) and 0 <= value < 2]
+        if not known or len(numbers) < len(names):
+            raise ValueError("thresholds are no numbers for its classes")
+        return dataclasses.replace(self, thresholds=tuple(numbers))
 
     def encode(self, labels: Sequence[Sequence[str]], class_names: Sequence[str]) -> np.ndarray:
         """Turns the class names of each example into targets, in the order of `class_names`."""
@@ -92,7 +115,11 @@ class Classification:
         return np.hstack([1 - outputs, outputs]) if self.two_classes else outputs
 
     def predicted(self, probabilities: np.ndarray) -> np.ndarray:
-        """Returns the predicted classes, bool (n, num_classes): the likeliest; if multi-label, all from 0.5 on."""
+        """Returns the predicted classes, bool (n, num_classes): by the thresholds, if there are any; else the
+        likeliest, or if multi-label all from 0.5 on."""
+        if self.thresholds is not None:
+            found = probabilities[:, -len(self.thresholds) :] >= np.array(self.thresholds, probabilities.dtype)
+            return np.hstack([~found, found]) if self.two_classes else found
         if self.multi_label:
             return probabilities >= 0.5
         return np.arange(probabilities.shape[1]) == probabilities.argmax(axis=1)[:, None]

@@ -131,7 +131,7 @@ def calibration_bins(answers: Answers) -> tuple[np.ndarray, np.ndarray, np.ndarr
     truth, probabilities = answers.truth, answers.probabilities
     if answers.multi_label:
         confidence = np.maximum(probabilities, 1 - probabilities).ravel()
-        correct = (answers.predicted == truth).ravel()
+        correct = ((probabilities >= 0.5) == truth).ravel()
     else:
         confidence = probabilities.max(axis=1)
         correct = truth[np.arange(len(truth)), probabilities.argmax(axis=1)]

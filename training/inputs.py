@@ -13,6 +13,7 @@ import numpy as np
 
 from app.config import TrainConfig
 from app.custom_parts import custom_file, uses_custom
+from app.decision import check_rule
 from app.errors import UsageError
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from cluster.pool import Pool
@@ -68,6 +69,8 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
         data = prepare_data(source, sized, advance, pool)
     data = data._replace(task=data.task.with_loss(config.training.loss))
     sized = sized.replace(positive=data.positive)
+    num_val = len(data.splits["train" if config.data.folds else "val"])
+    check_rule(config.decision.rule, len(data.class_names), data.task.multi_label, num_val)
     _show(data, config.training.class_weights)
     if config.run.strict:
         _check_nothing_set_aside(data)

@@ -25,6 +25,7 @@ from inference.load import MODEL_FILE, RECORD_FILE, TrainedRun
 from models.classifier import with_mirrored
 from models.heads import calibrate_head, is_linear
 from reports import plots, summary, writer
+from reports.decision import decide_on_val
 from reports.model_card import CARD_FILE, write_card
 from reports.report import write_report
 from reports.tensorboard import Board
@@ -133,9 +134,11 @@ def _finish(run: Run, pool: Pool | None) -> Path:
 
 def _write(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> None:
     """Saves the model, and writes what the run found; no drawing of it can keep the figures from being written."""
+    data, measured = with_out_of_fold(run.data, outputs, run.out_of_fold)
+    data = decide_on_val(data, measured, run.config.decision.rule)
     with run.clock.timed("evaluate"):
-        model = _save(run, outputs, temperature)
-    data, outputs = with_out_of_fold(run.data, outputs, run.out_of_fold)
+        model = _save(run, outputs, temperature, data.task.thresholds_of(data.class_names))
+    outputs = measured
     writer.write_predictions(run.folder, data, outputs)
     if run.epochs:
         path = run.folder / "figures" / "learning_curves.png"
@@ -188,20 +191,8 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     if begun is None:
         begin(config, digest, versions, positions)
     board = Board(folder) if config.run.tensorboard else None
-    run = Run(
-        folder,
-        plan,
-        data,
-        backbone,
-        classifier,
-        strategy,
-        precision,
-        store,
-        cuts,
-        [],
-        Clock(inputs.started, inputs.seconds),
-        board,
-    )
+    clock = Clock(inputs.started, inputs.seconds)
+    run = Run(folder, plan, data, backbone, classifier, strategy, precision, store, cuts, [], clock, board)
     writer.write_environment(run.folder)
     writer.write_quarantine(run.folder, data)
     writer.write_learnt_from(run.folder, data)
@@ -274,12 +265,13 @@ def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]
         return {split: apply_model(model, view, advance, strategy) for split, view in evaluated.items()}
 
 
-def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> keras.Model:
+def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float, thresholds: dict[str, float]) -> keras.Model:
     """Saves the model, makes sure that the file predicts what the run says it does, and returns what the file has."""
     phase = _exact_phase(run)
     data, cut = run.data, run.cuts[phase].layer if phase and run.classifier.whole is None else None
     record = {"classes": list(data.class_names), "task": data.task.name, "kind": data.kind.name}
-    write_json(run.folder / RECORD_FILE, {**record, "temperature": temperature, "cut": cut})
+    decided = {"thresholds": thresholds} if thresholds else {}
+    write_json(run.folder / RECORD_FILE, {**record, "temperature": temperature, "cut": cut, **decided})
     path = run.folder / MODEL_FILE
     with written_aside(path) as temporary:
         run.classifier.saved.save(temporary)

@@ -126,7 +126,7 @@ class TuneConfig(NamedTuple):
             space[name] = tuple(_checked(name, value) for value in given)
             _check_values(name, space[name], flags.search.oracle)
         _check_run(flags)
-        return cls(TrainConfig(flags.data, flags.model, flags.training, flags.run), space, flags.search)
+        return cls(TrainConfig(flags.data, flags.model, flags.training, flags.run, flags.decision), space, flags.search)
 
     def flat(self) -> dict[str, Any]:
         """All settings by name; those of a hyperparameter are a tuple, or None where the backbone decides."""

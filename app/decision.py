@@ -1,0 +1,89 @@
+"""Settings of the decision between yes and no, which training and `evaluate.py` share."""
+
+from typing import Annotated, NamedTuple
+
+from annotated_types import Gt, Lt
+
+from app.errors import UsageError
+from app.fields import Settings, Text, flag_of, settings
+
+Share = Annotated[float, Gt(0), Lt(1)]
+
+
+class Rule(NamedTuple):
+    """Rule that chooses the threshold of a class on val."""
+
+    name: str
+    """Field of `DecisionConfig`."""
+    value: float
+    """A share; for 'cost', the cost of a missed example, that of a false alarm being 1."""
+    flag: str
+    """As it was typed, such as '--sensitivity 0.98'."""
+
+
+@settings
+class DecisionConfig(Settings):
+    """The probability from which the answer is the positive class; of several labels, each of them. One of these at
+    most."""
+
+    sensitivity: Share | None = None
+    """Share of the positive pictures to find at least, such as 0.98: the highest threshold that does so on val.
+    Default: the likelier class is the answer."""
+
+    specificity: Share | None = None
+    """Share of the other pictures to leave alone at least: the lowest threshold that does so on val. Default: see
+    --sensitivity."""
+
+    precision_at_least: Share | None = None
+    """Share of the alarms that have to be right at least: the threshold that finds most on val with it. Default: see
+    --sensitivity."""
+
+    cost: Text | None = None
+    """Cost of a missed picture and of a false alarm as FN:FP, such as 10:1: the threshold of the least cost on val.
+    Default: see --sensitivity."""
+
+    threshold: Share | None = None
+    """The threshold itself. Default: see --sensitivity."""
+
+    def __post_init__(self):
+        given = [name for name, value in self.flat().items() if value is not None]
+        if len(given) > 1:
+            flags = " and ".join(map(flag_of, given))
+            raise UsageError(f"Only one flag can choose the threshold; received {flags}. Leave out all but one.")
+        if self.cost is not None:
+            _ratio(self.cost)
+
+    @property
+    def rule(self) -> Rule | None:
+        """The rule that is asked for; None for the likelier class."""
+        for name, value in self.flat().items():
+            if value is not None:
+                number = _ratio(value) if name == "cost" else value
+                return Rule(name, number, f"{flag_of(name)} {value}")
+        return None
+
+
+def check_rule(rule: Rule | None, num_classes: int, multi_label: bool, num_val: int | None = None) -> None:
+    """Raises a UsageError if a rule cannot be used with such classes, or has nothing to choose on."""
+    if rule is None:
+        return
+    if num_classes > 2 and not multi_label:
+        raise UsageError(
+            f"{rule.flag} needs two classes, or several labels for each example: one threshold cannot decide between "
+            f"{num_classes:,} classes. Leave it out."
+        )
+    if num_val == 0 and rule.name != "threshold":
+        raise UsageError(
+            f"{rule.flag} is chosen on val, and there is none. Give --threshold, or train with a val split."
+        )
+
+
+def _ratio(cost: str) -> float:
+    """Returns the cost of a missed example, in costs of a false alarm."""
+    try:
+        missed, alarm = (float(part) for part in cost.split(":"))
+        if not (0 < missed < 1e9 and 0 < alarm < 1e9):
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"--cost must be FN:FP, two numbers above 0 such as 10:1; received {cost}.") from None
+    return missed / alarm

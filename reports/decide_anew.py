@@ -1,0 +1,49 @@
+"""Chooses the thresholds of a finished run anew, and writes what depends on them again."""
+
+from typing import Any
+
+import keras
+import numpy as np
+import pandas as pd
+
+from app.decision import Rule
+from app.files import read_json, write_json
+from app.terminal import attempt, show_stage
+from data.prepare import Data
+from data.sources import Split
+from inference.load import METRICS_FILE, RECORD_FILE
+from inference.run_record import read_metrics
+from reports.decision import decide_on_val, decision_record
+from reports.evaluation_inputs import EvaluationInputs
+from reports.report import write_report
+from reports.writer import write_predictions
+
+
+def decide_anew(inputs: EvaluationInputs, model: keras.Model, outputs: dict[Split, np.ndarray], rule: Rule) -> Data:
+    """Chooses thresholds on val, and writes `model.json`, `metrics.json`, the predictions and the report again.
+
+    Args:
+        inputs: the run, and its own examples.
+        model: of the run.
+        outputs: for each measured split, val among them.
+        rule: chooses the thresholds.
+
+    Returns:
+        The examples, with a task that decides by the thresholds.
+    """
+    run, data = inputs.run, decide_on_val(inputs.data, outputs, rule)
+    folder, thresholds = run.folder, data.task.thresholds_of(data.class_names)
+    record: dict[str, Any] = read_metrics(run)
+    for split, each in outputs.items():
+        rows = data.splits[split]
+        record[split] = data.task.measure(data.targets[rows], each, data.class_names, data.groups[rows])
+    record["decision"] = decision_record(data, outputs, rule)
+    write_json(folder / RECORD_FILE, {**read_json(folder / RECORD_FILE), "thresholds": thresholds})
+    write_json(folder / METRICS_FILE, record)
+    write_predictions(folder, data, outputs)
+    whole = data._replace(splits=inputs.splits)
+    history = pd.read_csv(folder / "history.csv")
+    attempt("The report", lambda: write_report(folder, whole, outputs, record, model, run.config, history))
+    shown = ", ".join(f"'{name}' from {threshold:.4g} on" for name, threshold in list(thresholds.items())[:5])
+    show_stage("decision", f"{shown}; written to {folder}")
+    return data

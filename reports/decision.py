@@ -1,0 +1,66 @@
+"""The decision between yes and no of a run: chosen on val, measured, and told in sentences."""
+
+from typing import Any
+
+import numpy as np
+
+from app.decision import Rule
+from data.kinds import Kind
+from data.prepare import Data
+from data.sources import Split
+from reports.page import SPACE, interval, percent
+from tasks.decision import decide, measure_decision
+
+CLASSES_TOLD = 5
+"""Most classes of a multi-label task whose promise is told by name."""
+
+
+def decide_on_val(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> Data:
+    """Returns the data with a task that decides by thresholds, chosen on val; as it is without a rule."""
+    if rule is None:
+        return data
+    positions = data.splits["val"] if "val" in outputs else np.zeros(0, np.int64)
+    val = outputs.get("val", np.zeros((0, data.targets.shape[1]), np.float32))
+    return data._replace(task=decide(rule, data.task, data.targets[positions], val))
+
+
+def decision_record(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> dict[str, Any] | None:
+    """Measures the decision of `decide_on_val`; see `tasks.decision.measure_decision`."""
+    if rule is None:
+        return None
+    of_splits = {
+        split: (data.targets[data.splits[split]], each, data.groups[data.splits[split]])
+        for split, each in outputs.items()
+    }
+    return measure_decision(rule, data.task, data.class_names, of_splits)
+
+
+def promise_sentences(decision: dict[str, Any] | None, split: Split, kind: Kind) -> list[str]:
+    """Says where a measured split does not show what was promised, and how many examples would."""
+    if decision is None or decision["promise"] is None:
+        return []
+    share, least, count = (decision["promise"][name] for name in ("share", "least", "needed"))
+    said = []
+    for name, point in decision["classes"].items():
+        measured = point[split]
+        if measured is None or measured["shown"]:
+            continue
+        right, of = measured["counts"][share]
+        what = {
+            "sensitivity": f"of the {kind.nouns} that are '{name}' are found",
+            "specificity": f"of the {kind.nouns} that are not '{name}' are left alone",
+            "precision": f"of the alarms for '{name}' are right",
+        }[share]
+        bounds = interval(measured[f"{share}_ci95"])
+        measured_text = f"{right:,} of {of:,} ({percent(measured[share])}{f'; {bounds}' if bounds else ''})"
+        said.append(
+            f"The threshold was chosen on val for a {share} of {_plain(least)}; on {split}, {measured_text} {what}. To "
+            f"show {_plain(least)} at 95{SPACE}% confidence takes {count:,}, all right; there are {of:,}."
+        )
+    if len(said) > CLASSES_TOLD:
+        said[CLASSES_TOLD:] = [f"The same holds for {len(said) - CLASSES_TOLD:,} more labels (see Thresholds)."]
+    return said
+
+
+def _plain(share: float) -> str:
+    return f"{100 * share:g}{SPACE}%"

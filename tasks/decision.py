@@ -1,0 +1,135 @@
+"""Thresholds of a classifier: chosen on val by a rule, and what the measured splits say of them."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from app.decision import Rule
+from tasks.classification import Classification
+from tasks.metrics import accuracy_interval, measure_threshold
+
+CONFIDENCE = 0.95
+"""One-sided confidence with which a split shows that a promise is kept."""
+PROMISES = {"sensitivity": "sensitivity", "specificity": "specificity", "precision_at_least": "precision"}
+"""Share that a rule promises, by the name of the rule."""
+
+
+def decide(rule: Rule, task: Classification, targets: np.ndarray, outputs: np.ndarray) -> Classification:
+    """Returns the task with the thresholds that a rule chooses; 0.5 for a class that val says nothing about.
+
+    Args:
+        rule: for each output.
+        task: of two classes, or multi-label.
+        targets: float32 (n, num_outputs) of val: 0 or 1.
+        outputs: float32 (n, num_outputs) of val: probabilities.
+    """
+    chosen = [choose(rule, targets[:, column] > 0.5, outputs[:, column]) for column in range(targets.shape[1])]
+    return dataclasses.replace(task, thresholds=tuple(0.5 if each is None else each for each in chosen))
+
+
+def choose(rule: Rule, truth: np.ndarray, scores: np.ndarray) -> float | None:
+    """Chooses a threshold: an example is positive from it on.
+
+    Where no threshold keeps a promise of precision, it is the one with the highest.
+
+    Args:
+        rule: what it has to do.
+        truth: bool (n,).
+        scores: float32 (n,) in [0, 1].
+
+    Returns:
+        A number of float32, half-way between the scores of two examples; None if a class has no examples.
+    """
+    if rule.name == "threshold":
+        return float(np.float32(rule.value))
+    if truth.all() or not truth.any():
+        return None
+    steps = np.unique(scores.astype(np.float32))
+    middles = np.maximum((steps[1:] + steps[:-1]) / 2, np.nextafter(steps[:-1], np.float32(2)))
+    candidates = np.concatenate([[steps[0] / 2], middles, [np.nextafter(steps[-1], np.float32(2))]])
+    positives, negatives = np.sort(scores[truth]), np.sort(scores[~truth])
+    found = len(positives) - np.searchsorted(positives, candidates)
+    alarms = len(negatives) - np.searchsorted(negatives, candidates)
+    precision = found / np.maximum(found + alarms, 1)
+    if rule.name == "cost":
+        costs = rule.value * (len(positives) - found) + alarms
+        best = candidates[costs <= costs.min() * (1 + 1e-12)]
+        return float(best[np.abs(best - 1 / (1 + rule.value)).argmin()])  # where calibrated probabilities have it
+    if rule.name == "sensitivity":
+        return float(candidates[found >= _least(rule.value, len(positives))].max())
+    if rule.name == "specificity":
+        return float(candidates[len(negatives) - alarms >= _least(rule.value, len(negatives))].min())
+    kept = (precision >= min(rule.value, precision.max()) - 1e-12) & (found > 0)
+    return float(candidates[kept & (found == found[kept].max())].max())
+
+
+def measure_decision(
+    rule: Rule,
+    task: Classification,
+    class_names: Sequence[str],
+    splits: Mapping[Any, tuple[np.ndarray, np.ndarray, np.ndarray]],
+) -> dict[str, Any]:
+    """Measures the thresholds of a task.
+
+    Args:
+        rule: that chose them.
+        task: with thresholds.
+        class_names: names in the order of the classes.
+        splits: targets, outputs and groups of each measured split.
+
+    Returns:
+        The record `decision` of `metrics.json`: `flag`, `promise` (which share, and how much; None if the rule promises
+        nothing), and for each class `threshold` and, by split, sensitivity, specificity and precision with 95 %
+        intervals, `counts` (right, and of how many) of each, and what `shown` says of the promise.
+    """
+    classes: dict[str, Any] = {}
+    for column, (name, threshold) in enumerate(task.thresholds_of(class_names).items()):
+        classes[name] = {"threshold": threshold, "val": None, "test": None}
+        for split, (targets, outputs, groups) in splits.items():
+            one = targets[:, [column]], outputs[:, [column]]
+            classes[name][split] = _measure_one(rule, *one, threshold, groups)
+    share = PROMISES.get(rule.name)
+    promise = None if share is None else {"share": share, "least": rule.value, "needed": needed(rule.value)}
+    return {"flag": rule.flag, "promise": promise, "classes": classes}
+
+
+def needed(share: float) -> int:
+    """Returns how many examples, all of them right, show with `CONFIDENCE` that a share is at least so large.
+
+    It is the exact test of a binomial share: were it smaller, so many in a row would be rarer than 5 in 100.
+    """
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log(share) - 1e-9)
+
+
+def _measure_one(
+    rule: Rule, targets: np.ndarray, outputs: np.ndarray, threshold: float, groups: np.ndarray
+) -> dict[str, Any]:
+    truth, positive = targets[:, 0] > 0.5, outputs[:, 0] >= threshold
+    measured = measure_threshold(targets, outputs, threshold, groups)
+    hits = truth[positive]
+    measured["precision"] = float(hits.mean()) if len(hits) else None
+    measured["precision_ci95"] = accuracy_interval(hits, groups[positive]) if len(hits) else None
+    found = int((truth & positive).sum())
+    counts = {
+        "sensitivity": (found, int(truth.sum())),
+        "specificity": (int((~truth & ~positive).sum()), int((~truth).sum())),
+        "precision": (found, len(hits)),
+    }
+    measured["counts"] = {name: list(pair) for name, pair in counts.items()}
+    if rule.name in PROMISES:
+        measured["shown"] = _is_shown(*counts[PROMISES[rule.name]], rule.value)
+    return measured
+
+
+def _is_shown(right: int, count: int, least: float) -> bool:
+    """Returns whether so many right ones show a share of at least `least` (Clopper and Pearson, 1934, one-sided)."""
+    return right > 0 and float(stats.beta.ppf(1 - CONFIDENCE, right, count - right + 1)) >= least
+
+
+def _least(share: float, count: int) -> int:
+    """Returns how many of some examples are at least a share of them."""
+    return math.ceil(share * count - 1e-9)
