@@ -1,0 +1,86 @@
+"""A threshold goes from training, or from evaluate.py, to every answer."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from inference.answer_table import answer_table
+from inference.files import FoundFile
+from inference.load import read_run
+from reports.decision import promise_sentences
+from reports.verdict import reach_verdict
+from tests.reports.test_evaluation import copied_run, run_evaluate  # noqa: F401
+from tests.small_runs import SMALL_RUNS, make_run
+
+
+def test_a_run_is_trained_with_a_threshold_for_each_label(tmp_path):
+    folder = make_run(tmp_path, **SMALL_RUNS["multi_label"], sensitivity=0.98)
+    thresholds = json.loads((folder / "model.json").read_text())["thresholds"]
+    decision = json.loads((folder / "metrics.json").read_text())["decision"]
+    assert {name: each["threshold"] for name, each in decision["classes"].items()} == thresholds
+    assert set(thresholds) == {"cat", "dog", "even"}
+    assert all(each["val"]["sensitivity"] in (1.0, None) for each in decision["classes"].values())
+    table = pd.read_csv(folder / "predictions.csv").fillna({"predicted": ""})
+    for name, threshold in thresholds.items():
+        said = table["predicted"].str.split("|").apply(lambda labels, name=name: name in labels)
+        assert (said == (table[f"probability_{name}"].astype(np.float32) >= np.float32(threshold))).all()
+    assert "The threshold of this model" in (folder / "report.html").read_text()
+
+
+def test_evaluate_chooses_a_threshold_that_every_command_obeys(copied_run, run_evaluate):  # noqa: F811
+    before = pd.read_csv(copied_run / "predictions.csv")
+    positive = read_run(copied_run).class_names[1]
+    threshold = float(np.float32(before[f"probability_{positive}"].max() + 1) / 2)
+    status, printed, figures = run_evaluate(copied_run, "--threshold", threshold)
+    assert status == 0
+    run = read_run(copied_run)
+    assert run.task.thresholds == (np.float32(threshold),)
+    table = pd.read_csv(copied_run / "predictions.csv")
+    assert (table["predicted"] == run.class_names[0]).all()  # nothing is so likely
+    assert figures["test"]["per_class"][positive]["recall"] == 0
+    metrics = json.loads((copied_run / "metrics.json").read_text())
+    assert metrics["decision"]["flag"] == f"--threshold {threshold}"
+    assert metrics["test"] == figures["test"]
+    status, printed, _ = run_evaluate(copied_run)
+    assert status == 0
+    assert "val and test: identical to metrics.json" in printed
+    outputs = np.full((1, 1), before[f"probability_{positive}"].max(), np.float32)
+    row = answer_table([FoundFile(copied_run)], outputs, run.class_names, run.task).iloc[0]
+    assert row["predicted"] == run.class_names[0]
+    assert row["probability"] == pytest.approx(float(1 - outputs[0, 0]))
+
+
+def test_a_rule_is_for_val_of_the_run_itself(copied_run, run_evaluate):  # noqa: F811
+    for other in (("--data", copied_run), ("--split", "test")):
+        status, printed, _ = run_evaluate(copied_run, "--sensitivity", 0.9, *other)
+        assert status == 2
+        assert f"leave out {other[0]}" in printed
+
+
+def test_a_promise_that_test_does_not_show_is_said_with_the_number_that_would(binary_run):
+    run = read_run(binary_run)
+    point = {"sensitivity": 8 / 9, "sensitivity_ci95": [0.56, 0.98], "counts": {"sensitivity": [8, 9]}, "shown": False}
+    promise = {"share": "sensitivity", "least": 0.98, "needed": 149}
+    decision = {"flag": "", "promise": promise, "classes": {"dog": {"threshold": 0.1, "val": None, "test": point}}}
+    (said,) = promise_sentences(decision, "test", run.kind)
+    assert "8 of 9 (88.9\u00a0%; 56.0 to 98.0\u00a0%) of the pictures that are 'dog' are found" in said
+    assert "To show 98\u00a0% at 95\u00a0% confidence takes 149, all right; there are 9." in said
+
+
+def test_unbalanced_classes_lead_with_what_is_found_of_each(binary_run):
+    run = read_run(binary_run)
+    per_class = {"cat": {"recall": 1.0, "support": 105}, "dog": {"recall": 5 / 9, "support": 9}}
+    measured = {"n": 114, "accuracy": 110 / 114, "accuracy_ci95": [0.9, 0.99], "per_class": per_class}
+    measured["balanced_accuracy"] = 7 / 9
+    record = {"test": measured, "val": None, "baseline": {"majority": 105 / 114}, "diverged": []}
+    record["data"] = {"classes": ["cat", "dog"]}
+    verdict = reach_verdict(record, run.task, run.kind)
+    assert verdict.sentence.startswith("Finds 5 of 9 'dog', and leaves 105 of 105 'cat' alone")
+    assert verdict.headline == 7 / 9
+    assert "always giving the most frequent answer has 92.1\u00a0%" in verdict.detail
+    record["baseline"] = {"majority": 0.6}
+    verdict = reach_verdict(record, run.task, run.kind)
+    assert verdict.sentence.startswith("Right on 110 of 114 pictures")
+    assert verdict.headline == verdict.accuracy
