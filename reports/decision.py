@@ -46,6 +46,7 @@ def promise_sentences(decision: dict[str, Any] | None, split: Split, kind: Kind)
         if measured is None or measured["shown"]:
             continue
         right, of = measured["counts"][share]
+        chosen_on = "" if point["val"] is None else " ({:,} of {:,})".format(*point["val"]["counts"][share])
         what = {
             "sensitivity": f"of the {kind.nouns} that are '{name}' are found",
             "specificity": f"of the {kind.nouns} that are not '{name}' are left alone",
@@ -54,7 +55,8 @@ def promise_sentences(decision: dict[str, Any] | None, split: Split, kind: Kind)
         bounds = interval(measured[f"{share}_ci95"])
         measured_text = f"{right:,} of {of:,} ({percent(measured[share])}{f'; {bounds}' if bounds else ''})"
         said.append(
-            f"The threshold was chosen on val for a {share} of {_plain(least)}; on {split}, {measured_text} {what}. To "
+            f"The threshold was chosen on val{chosen_on} for a {share} of {_plain(least)}; on {split}, {measured_text} "
+            f"{what}. To "
             f"show {_plain(least)} at 95{SPACE}% confidence takes {count:,}, all right; there are {of:,}."
         )
     if len(said) > CLASSES_TOLD:

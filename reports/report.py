@@ -97,5 +97,9 @@ def _bars(verdict: Verdict, record: dict[str, Any]) -> list[dict[str, Any]]:
     """Returns the accuracy of the model and of simple methods."""
     if verdict.split is None:
         return []
-    model = {"name": "this model", "value": verdict.accuracy, "interval": verdict.interval}
+    model = {
+        "name": "accuracy of this model" if verdict.detail else "this model",
+        "value": verdict.accuracy,
+        "interval": verdict.interval,
+    }
     return [model, *baseline_bars(record["baseline"])]

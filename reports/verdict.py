@@ -125,12 +125,11 @@ def _is_unbalanced(record: dict[str, Any], task: Task) -> bool:
 
 def _by_class(record: dict[str, Any], split: Split, task: Task, examples: str) -> tuple[str, str]:
     """Says in a sentence, and in more detail, how much of each class is found."""
-    measured, majority = record[split], record["baseline"].get("majority")
+    measured = record[split]
     balanced = (
         f"{percent(measured['balanced_accuracy'])} is the balanced accuracy, in which every class counts the same"
     )
-    guess = "" if majority is None else f"; always giving the most frequent answer has {percent(majority)}"
-    plain = f"The plain accuracy is {percent(measured['accuracy'])}{guess}."
+    plain = f"The plain accuracy is {percent(measured['accuracy'])}."
     if not task.two_classes:
         share = percent(measured["balanced_accuracy"], 0)
         return f"Finds {share} of a class, on average, on {examples}", f"{balanced}. {plain}"

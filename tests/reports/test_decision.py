@@ -79,7 +79,8 @@ def test_unbalanced_classes_lead_with_what_is_found_of_each(binary_run):
     verdict = reach_verdict(record, run.task, run.kind)
     assert verdict.sentence.startswith("Finds 5 of 9 'dog', and leaves 105 of 105 'cat' alone")
     assert verdict.headline == 7 / 9
-    assert "always giving the most frequent answer has 92.1\u00a0%" in verdict.detail
+    assert "The plain accuracy is 96.5\u00a0%." in verdict.detail
+    assert verdict.comparison == "Simple methods: most frequent answer 92.1\u00a0%."
     record["baseline"] = {"majority": 0.6}
     verdict = reach_verdict(record, run.task, run.kind)
     assert verdict.sentence.startswith("Right on 110 of 114 pictures")
