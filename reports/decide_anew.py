@@ -15,6 +15,7 @@ from inference.load import METRICS_FILE, RECORD_FILE
 from inference.run_record import read_metrics
 from reports.decision import decide_on_val, decision_record
 from reports.evaluation_inputs import EvaluationInputs
+from reports.model_card import CARD_FILE, write_card
 from reports.report import write_report
 from reports.writer import write_predictions
 
@@ -44,6 +45,8 @@ def decide_anew(inputs: EvaluationInputs, model: keras.Model, outputs: dict[Spli
     whole = data._replace(splits=inputs.splits)
     history = pd.read_csv(folder / "history.csv")
     attempt("The report", lambda: write_report(folder, whole, outputs, record, model, run.config, history))
+    decided = run._replace(task=data.task)
+    attempt("The model card", lambda: write_card(folder / CARD_FILE, decided, record))
     shown = ", ".join(f"'{name}' from {threshold:.4g} on" for name, threshold in list(thresholds.items())[:5])
     show_stage("decision", f"{shown}; written to {folder}")
     return data
