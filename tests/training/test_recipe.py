@@ -48,7 +48,16 @@ def test_everything_is_set_and_what_is_given_stays(cuts):
 
 
 OPEN = {"layer_decay", "weight_decay", "image_size", "learning_rate", "fine_tune_augment", "split_seed", "positive"}
-OPEN |= {"max_minutes", "folds", "max_pictures"}
+OPEN |= {
+    "max_minutes",
+    "folds",
+    "max_pictures",
+    "sensitivity",
+    "specificity",
+    "precision_at_least",
+    "cost",
+    "threshold",
+}
 
 
 @pytest.mark.parametrize(
