@@ -205,6 +205,10 @@ class TrainingConfig(Settings):
     the fastest of this machine: bfloat16 on CPUs and GPUs that have it, float16 on older GPUs. On CPUs, networks of
     depthwise convolutions are slower in bfloat16, and learn in float32 all the same."""
 
+    runtime: Literal["auto", "tensorflow", "openvino"] = "auto"
+    """Library that computes the frozen layers for the training pictures. 'auto' takes OpenVINO, where it is installed
+    (requirements-fast.txt), for much work on a CPU. Val and test are always computed by TensorFlow."""
+
 
 @settings
 class TrainConfig(Settings):

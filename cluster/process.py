@@ -1,5 +1,6 @@
 """A worker of Ray, as it is in its own process."""
 
+import importlib.util
 import os
 from collections.abc import Callable
 from importlib import metadata
@@ -9,7 +10,7 @@ from app.errors import RunError
 from app.terminal import console
 
 LIBRARIES = ("numpy", "pillow", "tensorflow", "keras")
-"""Libraries that compute results: all machines need the same versions."""
+"""Libraries that compute results: all machines need the same versions, and OpenVINO's where it is installed."""
 
 
 class Worker:
@@ -45,4 +46,5 @@ class Worker:
 
 def library_versions() -> dict[str, str]:
     """Returns the versions of what computes results."""
-    return {name: metadata.version(name) for name in LIBRARIES}
+    optional = [name for name in ("openvino",) if importlib.util.find_spec(name) is not None]
+    return {name: metadata.version(name) for name in (*LIBRARIES, *optional)}

@@ -28,8 +28,14 @@ them, fewer. A measurement would decide by what else the machine does at that mo
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-def choose_precision(asked_for: Literal["auto"] | Precision, model: keras.Model) -> Precision:
-    """Decides what 'auto' means on this machine, by what it is: the fastest precision that learns as float32 does."""
+def choose_precision(asked_for: Literal["auto"] | Precision, model: keras.Model, openvino: bool = False) -> Precision:
+    """Decides what 'auto' means on this machine, by what it is: the fastest precision that learns as float32 does.
+
+    Args:
+        asked_for: the setting.
+        model: the network.
+        openvino: whether OpenVINO computes the frozen layers, which gains in bfloat16 on every network.
+    """
     if asked_for != "auto":
         return asked_for
     gpus = tf.config.list_physical_devices("GPU")
@@ -40,7 +46,7 @@ def choose_precision(asked_for: Literal["auto"] | Precision, model: keras.Model)
         if capability >= BFLOAT16_CAPABILITY:
             return "mixed_bfloat16"
         return "mixed_float16" if capability >= FLOAT16_CAPABILITY else "float32"
-    return "mixed_bfloat16" if _gains_on_cpus(model) and _cpu_has_bfloat16() else "float32"
+    return "mixed_bfloat16" if (openvino or _gains_on_cpus(model)) and _cpu_has_bfloat16() else "float32"
 
 
 def is_rewritten(precision: Precision) -> bool:

@@ -65,10 +65,10 @@ def describe_batch(batch_size: int, strategy: tf.distribute.Strategy, noun: str,
 
 
 def chosen_precision(
-    asked_for: Literal["auto"] | Precision, model: keras.Model, strategy: tf.distribute.Strategy
+    asked_for: Literal["auto"] | Precision, model: keras.Model, strategy: tf.distribute.Strategy, openvino: bool = False
 ) -> Precision:
     """Chooses the precision for a model on the chief's machine, and shows what 'auto' means."""
-    precision = chief_decides(strategy, lambda: choose_precision(asked_for, model))
+    precision = chief_decides(strategy, lambda: choose_precision(asked_for, model, openvino))
     if asked_for == "auto":
         show_stage("precision", f"{precision}, the fastest here")
     return precision

@@ -57,10 +57,10 @@ def frozen_function(model: keras.Model, precision: Precision = "float32") -> Cal
 class Spread:
     """A frozen function on all replicas of a strategy: shards batches over them and gathers the outputs."""
 
-    def __init__(self, compute: Callable[..., list[tf.Tensor]], strategy: tf.distribute.Strategy):
+    def __init__(self, compute: Callable[..., list], strategy: tf.distribute.Strategy):
         """Args:
 
-        compute: from `frozen_function`.
+        compute: from `frozen_function`, or of another runtime.
         strategy: whose replicas compute.
         """
         self._strategy = strategy
@@ -85,7 +85,7 @@ class Spread:
         size, left = BATCH_SIZE * self._strategy.num_replicas_in_sync, len(view.rows)
         batches = distribute(self._strategy, functools.partial(input_batches, view, size, varied))
         for batch in batches:
-            outputs = [output.numpy()[:left] for output in self._compute(*inputs_of(batch))]
+            outputs = [np.asarray(output)[:left] for output in self._compute(*inputs_of(batch))]
             left -= len(outputs[0])
             yield outputs
 
@@ -119,7 +119,7 @@ def inputs_of(batch: Batch | np.ndarray) -> Sequence[tf.Tensor]:
     return batch if isinstance(batch, list | tuple) else [batch]
 
 
-def compute_rows(compute: Callable[..., list[tf.Tensor]], *inputs: tf.Tensor) -> list[tf.Tensor]:
+def compute_rows(compute: Callable[..., list], *inputs: tf.Tensor) -> list:
     """Calls a function with a multiple of `ROWS` rows, and returns those of the batch.
 
     TensorFlow computes an activation of 16 values at once otherwise than the few that are left over, and a product with

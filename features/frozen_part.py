@@ -4,6 +4,7 @@ import contextlib
 import functools
 import math
 from collections.abc import Callable, Sequence
+from importlib import metadata
 from typing import NamedTuple
 
 import keras
@@ -11,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.errors import RunError, UsageError
+from app.terminal import show_stage
 from cluster.pool import Pool
 from data.arrays import Ragged, Tensor, mask_of
 from data.batches import LENGTH_STEP, View
@@ -23,6 +25,7 @@ from devices.replicas import chief_decides, distribute, is_chief, wait_for_worke
 from features.cuts import Cut, kept_dtype, part_of
 from features.fingerprint import VERSIONS, fingerprint
 from features.forward_pass import Spread, convolutions_in, frozen_function
+from features.runtimes import OpenVino, RefusedError, Runtime, runtime_function
 from features.shards import SharedSpread
 from models.parts import is_ragged
 
@@ -92,6 +95,7 @@ class FrozenPart:
         title: str,
         strategy: tf.distribute.Strategy | None = None,
         pool: Pool | None = None,
+        runtime: Runtime = "tensorflow",
     ):
         """Prepares the forward pass; later changes of the model's weights do not change it.
 
@@ -103,6 +107,7 @@ class FrozenPart:
             title: of data and network, for the list of entries.
             strategy: whose replicas compute, every worker's on every call; None for one device.
             pool: workers that compute in place of them; None if there are none.
+            runtime: library that computes; TensorFlow takes its place if it refuses.
         """
         self.cuts = cuts
         self._strategy = strategy or tf.distribute.get_strategy()
@@ -113,16 +118,24 @@ class FrozenPart:
             for cut in cuts
             for tensor in cut.tensors
         ]
-        until = part_of(model.inputs, [kept.tensor for kept in self._kept])
-        self._spread: Spread | SharedSpread
-        if pool is None:
-            compute = frozen_function(until, "float32" if is_rewritten(precision) else precision)
-            self._spread = Spread(compute, self._strategy)
-        else:
-            self._spread = SharedSpread(until, precision, pool)
+        self._until = part_of(model.inputs, [kept.tensor for kept in self._kept])
+        self._pool = pool
         self._store = store
         self._precision = precision
         self._title = title
+        self._use(runtime)
+
+    def _use(self, runtime: Runtime) -> None:
+        """Prepares a runtime, which becomes part of the keys."""
+        self._runtime = {} if runtime == "tensorflow" else {"runtime": f"{runtime} {metadata.version(runtime)}"}
+        self._unchecked: OpenVino | None = None
+        """OpenVINO, before it has shown that it computes what TensorFlow does."""
+        compute = runtime_function(self._until, self._precision, runtime)
+        if isinstance(compute, OpenVino):
+            self._unchecked = compute
+        self._spread: Spread | SharedSpread = Spread(compute, self._strategy)
+        if self._pool is not None:
+            self._spread = SharedSpread(self._until, self._precision, self._pool, runtime)
 
     def load_or_compute(
         self,
@@ -146,10 +159,22 @@ class FrozenPart:
             that has room and in memory where not; and the seconds that the store saved, 0 if anything was computed.
         """
         work = Pass(view, varied, np.cumsum([0, *view.lengths]))
+        try:
+            return self._load_or_compute(work, description, half, on_progress)
+        except RefusedError as refused:
+            show_stage("warning", f"TensorFlow computes the frozen layers, as OpenVINO {refused}")
+            self._use("tensorflow")
+            return self._load_or_compute(work, description, half, on_progress)
+
+    def _load_or_compute(
+        self, work: Pass, description: Description, half: bool, on_progress: Callable[[int], None]
+    ) -> tuple[list[Tensor], float]:
+        """Does what `load_or_compute` does, by the runtime in use."""
+        view, varied = work.view, work.varied
         dtypes = [kept_dtype(kept.tensor, half) for kept in self._kept]
         code = code_digest(varied.apply) if varied else None
         descriptions = [
-            {**description, **kept.network, "dtype": dtype, "variation": code}
+            {**description, **kept.network, **self._runtime, "dtype": dtype, "variation": code}
             for kept, dtype in zip(self._kept, dtypes, strict=True)
         ]
         with self._store.locked(descriptions) if is_chief(self._strategy) else contextlib.nullcontext():
@@ -162,6 +187,9 @@ class FrozenPart:
                 for index, entry in enumerate(stored)
                 if index not in missing
             }
+            if missing and self._unchecked is not None:
+                self._unchecked.check(view, varied, [kept.layer for kept in self._kept])
+                self._unchecked = None
             run = functools.partial(self._run, work, descriptions, missing, on_progress)
             try:
                 computed = run(dtypes) if missing else []
@@ -255,5 +283,7 @@ class _TooLargeError(Exception):
     """A value does not fit into float16."""
 
 
-_CODE = code_digest(mask_of, View, input_batches, distribute, computing_in, frozen_function, kept_dtype, Kept)
+_CODE = code_digest(
+    mask_of, View, input_batches, distribute, computing_in, frozen_function, runtime_function, kept_dtype, Kept
+)
 """Code that puts examples into batches, sets number formats, and computes."""

@@ -24,7 +24,8 @@ from data.batches import View
 from data.code_digest import code_digest
 from data.pipeline import Varied, input_batches
 from devices.precision import Precision, computing_in, is_rewritten
-from features.forward_pass import BATCH_SIZE, Spread, convolutions_in, frozen_function
+from features.forward_pass import BATCH_SIZE, Spread, convolutions_in
+from features.runtimes import Runtime, runtime_function
 
 MOST_BATCHES = 8
 """Batches of a shard: with more, workers end at different times, and progress is shown in steps."""
@@ -63,16 +64,17 @@ class Shards(Sequence[Shard]):
 class SharedSpread:
     """A network's forward pass as `features.forward_pass.Spread` computes it, on the workers of a pool."""
 
-    def __init__(self, network: keras.Model, precision: Precision, pool: Pool):
+    def __init__(self, network: keras.Model, precision: Precision, pool: Pool, runtime: Runtime):
         """Args:
 
         network: as it is now.
         precision: in which its layers compute.
         pool: of the workers.
+        runtime: library that computes.
         """
         modules = {type(layer).__module__ for layer in network._flatten_layers()}
         self._make = functools.partial(
-            make_worker, pickle.dumps(network), modules, precision, is_rewritten(precision), _CODE
+            make_worker, pickle.dumps(network), modules, precision, is_rewritten(precision), _CODE, runtime
         )
         self._output_shapes = [tensor.shape for tensor in network.outputs]
         self._pool = pool
@@ -85,7 +87,7 @@ class SharedSpread:
 
 
 def make_worker(
-    network: bytes, modules: set[str], precision: Precision, rewritten: bool, code: str
+    network: bytes, modules: set[str], precision: Precision, rewritten: bool, code: str, runtime: Runtime
 ) -> Callable[[Shard], list[list[np.ndarray]]]:
     """Makes the function of a worker that computes a shard, batch after batch.
 
@@ -95,6 +97,7 @@ def make_worker(
         precision: in which its layers compute.
         rewritten: whether TensorFlow rewrites graphs to it on the machine of the command.
         code: digest of the code that computes, there.
+        runtime: library that computes.
 
     Raises:
         RunError: this machine computes otherwise.
@@ -106,8 +109,7 @@ def make_worker(
         importlib.import_module(name)
     keras.utils.set_random_seed(0)  # which the next line wants
     tf.config.experimental.enable_op_determinism()
-    compute = frozen_function(pickle.loads(network), "float32" if rewritten else precision)
-    spread = Spread(compute, tf.distribute.get_strategy())
+    spread = Spread(runtime_function(pickle.loads(network), precision, runtime), tf.distribute.get_strategy())
 
     def run(shard: Shard) -> list[list[np.ndarray]]:
         with convolutions_in(precision):
@@ -122,5 +124,5 @@ def _row_bytes(shape: Sequence[int | None], dtype: np.dtype, view: View) -> floa
     return dtype.itemsize * math.prod(length if size is None else size for size in shape[1:])
 
 
-_CODE = code_digest(take_rows, View, input_batches, computing_in, frozen_function)
+_CODE = code_digest(take_rows, View, input_batches, computing_in, Spread, runtime_function)
 """Code that computes, which all machines need alike."""

@@ -4,6 +4,7 @@ A phase trains the layers behind its cut. The forward pass in front of the cuts 
 gives the tensors for all phases together, and stays on disk for the next run.
 """
 
+import functools
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from data.store import Store
 from devices.precision import Precision
 from features.cuts import Cut, part_of
 from features.frozen_part import FrozenPart
+from features.runtimes import Runtime, choose_runtime
 from inference.load import check_can_be_loaded
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
@@ -118,13 +120,14 @@ def frozen_inputs(
 ) -> dict[Use, PhaseInputs]:
     """Runs the frozen layers once for every view, or takes what the store has of it; shows which of the two.
 
-    Examples of val and test are computed in float32 whatever the precision, as the saved model computes them.
+    Examples of val and test are computed in float32 by TensorFlow whatever the precision and the runtime, as the saved
+    model computes them.
 
     Args:
         classifier: the network.
         cuts: where it is cut for each use.
         views: number of views of each use.
-        config: for the seed.
+        config: for the seed and the runtime.
         data: the examples: all in the plain view, those to train on in the others.
         store: where the results stay.
         strategy: whose replicas share the work; None for one device.
@@ -137,24 +140,29 @@ def frozen_inputs(
     started = time.perf_counter()
     kept, train = kept_examples(data), by_length(data, data.splits["train"])
     plain_positions = evaluated_positions = kept
-    if precision != "float32" and len(kept) > len(train):
+    replicas = strategy or tf.distribute.get_strategy()
+    runtime = choose_runtime(config, classifier.model, len(train), replicas)
+    if (precision, runtime) != ("float32", "tensorflow") and len(kept) > len(train):
         plain_positions, evaluated_positions = (
             by_length(data, np.sort(each)) for each in (train, np.setdiff1d(kept, train))
         )
     most = max(views.values())
     count, saved, computed = len(kept) + (most - 1) * len(train), 0.0, []
-    part = frozen_part(classifier, cuts, config, data, store, strategy, precision=precision, pool=pool)
+    make = functools.partial(
+        frozen_part, classifier, config=config, data=data, store=store, strategy=strategy, pool=pool
+    )
+    part = make(cuts, precision=precision, runtime=runtime)
     with progress_bar("features", count) as advance:
         for number in range(most):
             wanted = {use: cut for use, cut in cuts.items() if views[use] > number}
             if len(unique_cuts(wanted)) < len(part.cuts):
-                part = frozen_part(classifier, wanted, config, data, store, strategy, precision=precision, pool=pool)
+                part = make(wanted, precision=precision, runtime=runtime)
             arrays, seconds = load_or_compute(part, number, train if number else plain_positions, config, data, advance)
             computed.append(arrays)
             saved += seconds
         evaluated = computed[0]
         if evaluated_positions is not plain_positions:
-            part = frozen_part(classifier, cuts, config, data, store, strategy, precision="float32", pool=pool)
+            part = make(cuts, precision="float32")
             evaluated, seconds = load_or_compute(part, 0, evaluated_positions, config, data, advance)
             saved += seconds
     how = f"{saved:.1f} seconds saved by the cache"
@@ -213,10 +221,11 @@ def frozen_part(
     *,
     precision: Precision,
     pool: Pool | None = None,
+    runtime: Runtime = "tensorflow",
 ) -> FrozenPart:
     """Prepares the forward pass through the layers before the cuts; see `frozen_inputs` for the arguments."""
     title = f"{data.name}, {config.model.backbone}, {data.reader.title}"
-    return FrozenPart(classifier.model, unique_cuts(cuts), store, precision, title, strategy, pool)
+    return FrozenPart(classifier.model, unique_cuts(cuts), store, precision, title, strategy, pool, runtime)
 
 
 def load_or_compute(

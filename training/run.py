@@ -17,10 +17,11 @@ from data.folds import with_out_of_fold
 from data.pipeline import input_batches
 from data.sources import Split
 from data.store import open_store
-from devices.replicas import check_alike, has_workers, is_chief, wait_for_workers
+from devices.replicas import check_alike, chief_decides, has_workers, is_chief, wait_for_workers
 from devices.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 from features.cuts import find_cuts
 from features.forward_pass import apply_model
+from features.runtimes import choose_runtime
 from inference.load import MODEL_FILE, RECORD_FILE, TrainedRun
 from models.classifier import with_mirrored
 from models.heads import calibrate_head, is_linear
@@ -161,10 +162,12 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     folder, backbone, data = folder_of(inputs.config), inputs.backbone, inputs.data
     with strategy.scope():
         classifier = build_frozen(inputs)
-    precision = chosen_precision(inputs.config.training.precision, classifier.model, strategy)
-    precise = inputs.config.replace(precision=precision)
+    num_train = len(data.splits["train"])
+    runtime = chief_decides(strategy, lambda: choose_runtime(inputs.config, classifier.model, num_train, strategy))
+    precision = chosen_precision(inputs.config.training.precision, classifier.model, strategy, runtime == "openvino")
+    precise = inputs.config.replace(precision=precision, runtime=runtime)
     varies = data.kind.vary is not None
-    num_train, can_solve = len(data.splits["train"]), is_linear(classifier.head)
+    can_solve = is_linear(classifier.head)
     plan = make_plan(precise, find_cuts(classifier.backbone), num_train, varies, can_solve)
     cuts = choose_cuts(classifier, plan)
     plan = choose_fine_tune_augment(plan, has_cut="fine_tune" in cuts)

@@ -51,8 +51,10 @@ def small_jobs(monkeypatch):
     monkeypatch.setattr("data.preflight.CHUNK", 5)
 
 
-def part(network: keras.Model, folder: Path, pool: Pool | None = None, precision: str = "float32") -> FrozenPart:
-    return FrozenPart(network, cuts(network), Store(folder, 10**9), precision, "title", None, pool)
+def part(
+    network: keras.Model, folder: Path, pool: Pool | None = None, precision: str = "float32", runtime="tensorflow"
+) -> FrozenPart:
+    return FrozenPart(network, cuts(network), Store(folder, 10**9), precision, "title", None, pool, runtime)
 
 
 def cuts(network: keras.Model) -> list[Cut]:
@@ -96,6 +98,17 @@ def test_two_workers_compute_what_one_process_does(network, pool, tmp_path, prec
         shared, _ = part(network, tmp_path / "b", pool, precision).load_or_compute(pictures(), variation_of, about)
         for one, two in zip(alone, shared, strict=True):
             np.testing.assert_array_equal(one, two)
+    names = [{entry.folder.name for entry in Store(tmp_path / each, 0).entries()} for each in ("a", "b")]
+    assert names[0] == names[1]
+
+
+def test_two_workers_compute_with_openvino_what_one_process_does(network, pool, tmp_path, small_jobs):
+    pytest.importorskip("openvino")
+    alone, _ = part(network, tmp_path / "a", runtime="openvino").load_or_compute(pictures(), varied(), {})
+    shared, saved = part(network, tmp_path / "b", pool, runtime="openvino").load_or_compute(pictures(), varied(), {})
+    assert saved == 0
+    for one, two in zip(alone, shared, strict=True):
+        np.testing.assert_array_equal(one, two)
     names = [{entry.folder.name for entry in Store(tmp_path / each, 0).entries()} for each in ("a", "b")]
     assert names[0] == names[1]
 

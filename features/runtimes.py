@@ -1,0 +1,156 @@
+"""The library that computes the frozen layers: TensorFlow, or OpenVINO, which is faster on CPUs for many networks.
+
+OpenVINO computes one example at a time on one thread, and as many at once as there are threads. So what it makes of an
+example depends neither on the rest of the batch nor on the number of cores.
+"""
+
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import joblib
+import keras
+import numpy as np
+import tensorflow as tf
+
+from app.config import TrainConfig
+from app.errors import UsageError
+from data.batches import View
+from data.pipeline import Varied, input_batches
+from devices.precision import Precision, is_rewritten
+from devices.replicas import is_shared
+from features.cuts import find_cuts
+from features.forward_pass import frozen_function, inputs_of
+
+Runtime = Literal["tensorflow", "openvino"]
+PRECISIONS: dict[Precision, str] = {"float32": "f32", "mixed_bfloat16": "bf16"}
+"""Precisions of OpenVINO, and its names for them."""
+LARGEST_DIFFERENCE: dict[Precision, float] = {"float32": 1e-3, "mixed_bfloat16": 0.1}
+"""From what TensorFlow computes in float32, as a fraction of it (root mean squares)."""
+EXAMPLES_COMPARED = 8
+SMALLEST = 1e-30
+LEAST_WORK = 5e11
+"""Multiply-adds in all that are worth one to three seconds of conversion: ten seconds on two cores."""
+
+
+class RefusedError(Exception):
+    """OpenVINO cannot take a network, or computes something else."""
+
+
+def choose_runtime(config: TrainConfig, model: keras.Model, examples: int, strategy: tf.distribute.Strategy) -> Runtime:
+    """Decides what 'auto' means, by what is there and not by a race, so that the same command decides the same.
+
+    Args:
+        config: the settings.
+        model: the network.
+        examples: number of examples to learn from.
+        strategy: whose replicas compute.
+
+    Raises:
+        UsageError: OpenVINO is asked for, and is not installed, or cannot do it.
+    """
+    asked_for, half = config.training.runtime, config.training.precision == "mixed_float16"
+    installed = importlib.util.find_spec("openvino") is not None
+    possible = not is_shared(strategy) and not half
+    if asked_for == "openvino" and not installed:
+        raise UsageError("--runtime openvino needs OpenVINO: pip install -r requirements-fast.txt")
+    if asked_for == "openvino" and not possible:
+        raise UsageError("--runtime openvino computes on one CPU, in float32 or bfloat16; take --runtime auto.")
+    if asked_for != "auto":
+        return asked_for
+    accelerated = any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
+    if not installed or not possible or accelerated or config.run.cluster is not None:  # whose machines may have GPUs
+        return "tensorflow"
+    return "openvino" if find_cuts(model)[-1].macs_before * examples >= LEAST_WORK else "tensorflow"
+
+
+def runtime_function(model: keras.Model, precision: Precision, runtime: Runtime) -> Callable[..., list]:
+    """Makes a function of a model as it is now, in inference mode; see `forward_pass.frozen_function`."""
+    if runtime == "openvino":
+        return OpenVino(model, precision)
+    return frozen_function(model, "float32" if is_rewritten(precision) else precision)
+
+
+class OpenVino:
+    """A function that OpenVINO computes; see `forward_pass.frozen_function`. It is converted at its first call."""
+
+    def __init__(self, model: keras.Model, precision: Precision):
+        """Args:
+
+        model: as it is now.
+        precision: in which its layers compute.
+        """
+        self._frozen = frozen_function(model)
+        self._precision = precision
+
+    def __call__(self, *inputs: tf.Tensor) -> list[np.ndarray]:
+        """Computes the outputs for a batch.
+
+        Raises:
+            RefusedError: OpenVINO cannot convert the model.
+        """
+        queue, sources = self._converted
+        arrays = [np.asarray(each) for each in inputs]
+        shapes = [tuple(output.shape)[1:] for output in queue[0].model_outputs]
+        outputs = [np.empty((len(arrays[0]), *shape), np.float32) for shape in shapes]
+
+        def keep(request: Any, row: int) -> None:
+            for place, output in enumerate(outputs):
+                output[row] = request.get_output_tensor(place).data[0]
+
+        queue.set_callback(keep)
+        for row in range(len(arrays[0])):
+            rows = {source: array[row : row + 1] for source, array in zip(sources, arrays, strict=True)}
+            queue.start_async(rows, row)
+        queue.wait_all()
+        return outputs
+
+    def check(self, view: View, varied: Varied | None, names: Sequence[str]) -> None:
+        """Compares the outputs for the first examples with TensorFlow's.
+
+        Args:
+            view: the examples.
+            varied: how each is varied.
+            names: of the layers that give the outputs.
+
+        Raises:
+            RefusedError: OpenVINO cannot convert the model, or an output differs by more than rounding.
+        """
+        first = view._replace(rows=view.rows[:EXAMPLES_COMPARED])
+        draws = varied and varied._replace(draws=varied.draws[:EXAMPLES_COMPARED])
+        inputs = inputs_of(next(iter(input_batches(first, EXAMPLES_COMPARED, draws))))
+        for name, one, other in zip(names, self(*inputs), self._frozen(*inputs), strict=True):
+            difference = np.linalg.norm(one - other.numpy()) / max(float(np.linalg.norm(other)), SMALLEST)
+            if not difference <= LARGEST_DIFFERENCE[self._precision]:
+                raise RefusedError(f"computes layer '{name}' otherwise, by {difference:.1%}")
+
+    @functools.cached_property
+    def _converted(self) -> tuple[Any, list[str]]:
+        """Queue of requests, and names of the inputs."""
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # which reports to its makers
+        import openvino
+
+        function = self._frozen.get_concrete_function()
+        specs = self._frozen.input_signature
+        sources = [tensor.op.name for tensor in function.inputs[: len(specs)]]  # large weights come behind them
+        threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or joblib.cpu_count())
+        settings = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[self._precision],
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": threads,
+            "ENABLE_CPU_PINNING": False,  # to a core that another process may be using
+            "CPU_DENORMALS_OPTIMIZATION": True,  # TensorFlow takes them for 0 as well
+        }
+        try:
+            converted = openvino.convert_model(function)
+            # Gradients of activations come as further outputs: with them, the network is three times as slow.
+            outputs = [converted.output(tensor.name) for tensor in function.outputs]
+            network = openvino.Model(outputs, converted.get_parameters())
+            network.reshape({name: [1, *spec.shape[1:]] for name, spec in zip(sources, specs, strict=True)})
+            compiled = openvino.Core().compile_model(network, "CPU", settings)
+        except Exception as error:  # OpenVINO raises anything
+            raise RefusedError(f"cannot take this network ({str(error).strip()[-200:]})") from error
+        return openvino.AsyncInferQueue(compiled, threads), sources
