@@ -125,7 +125,7 @@ def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     plan, data, machine = Plan.of(TrainConfig.from_json(record["config"])), inputs.data, measure_machine()
     size = plan.config.data.chosen_size
     print(f"\nThis machine: {machine.flops['float32'] / 1e9:,.0f} GFLOP/s in float32, {cpu_count()} cores.")
-    for label, rate, share in measure(inputs.backbone.name, size, machine):
+    for label, rate, share, *_ in measure(inputs.backbone.name, size, machine):
         print(f"{inputs.backbone.name}, {size} px, {label}: {rate:,.0f} pictures/s, {share:.0%} of the peak")
 
     classifier = build_classifier(

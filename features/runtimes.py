@@ -83,7 +83,7 @@ class OpenVino:
         model: as it is now.
         precision: in which its layers compute.
         """
-        self._frozen = frozen_function(model)
+        self._frozen: Any = frozen_function(model)
         self._precision = precision
 
     def __call__(self, *inputs: tf.Tensor) -> list[np.ndarray]:
