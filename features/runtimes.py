@@ -24,6 +24,7 @@ from devices.precision import Precision, is_rewritten
 from devices.replicas import is_shared
 from features.cuts import find_cuts
 from features.forward_pass import frozen_function, inputs_of
+from models.backbones import find
 
 Runtime = Literal["tensorflow", "openvino"]
 PRECISIONS: dict[Precision, str] = {"float32": "f32", "mixed_bfloat16": "bf16"}
@@ -32,6 +33,9 @@ LARGEST_DIFFERENCE: dict[Precision, float] = {"float32": 1e-3, "mixed_bfloat16":
 """From what TensorFlow computes in float32, as a fraction of it (root mean squares)."""
 EXAMPLES_COMPARED = 8
 SMALLEST = 1e-30
+NO_FASTER = {"vgg16", "vgg19", "resnet_v2", "inception_v3", "inception_resnet_v2", "xception", "nasnet"}
+"""Families that OpenVINO computes at 0.7 to 1.06 times the rate of TensorFlow in float32, and no faster in bfloat16
+either: most of their work is in dense convolutions. For the others it is 1.2 to 2 times the rate."""
 LEAST_WORK = 5e11
 """Multiply-adds in all that are worth one to three seconds of conversion: ten seconds on two cores."""
 
@@ -63,6 +67,8 @@ def choose_runtime(config: TrainConfig, model: keras.Model, examples: int, strat
         return asked_for
     accelerated = any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
     if not installed or not possible or accelerated or config.run.cluster is not None:  # whose machines may have GPUs
+        return "tensorflow"
+    if find(config.model.backbone).module in NO_FASTER:
         return "tensorflow"
     return "openvino" if find_cuts(model)[-1].macs_before * examples >= LEAST_WORK else "tensorflow"
 

@@ -105,6 +105,7 @@ def test_openvino_is_chosen_for_much_work_on_a_cpu(lite, monkeypatch):
     one, many = tf.distribute.get_strategy(), int(LEAST_WORK)
     assert choose_runtime(TrainConfig.of(), lite.model, many, one) == "openvino"
     assert choose_runtime(TrainConfig.of(), lite.model, 10, one) == "tensorflow"
+    assert choose_runtime(TrainConfig.of(backbone="inceptionv3"), lite.model, many, one) == "tensorflow"
     assert choose_runtime(TrainConfig.of(cluster="auto"), lite.model, many, one) == "tensorflow"
     assert choose_runtime(TrainConfig.of(runtime="tensorflow"), lite.model, many, one) == "tensorflow"
     assert choose_runtime(TrainConfig.of(precision="mixed_float16"), lite.model, many, one) == "tensorflow"
