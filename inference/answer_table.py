@@ -27,6 +27,7 @@ def answer_table(
     class_names: Sequence[str],
     task: Task,
     unknown_below: float | None = None,
+    is_unknown: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Makes a row per file: path, predicted, probability, status, reason, and the probability of each class.
 
@@ -36,6 +37,7 @@ def answer_table(
         class_names: names in the order of the classes.
         task: decides what the outputs mean.
         unknown_below: where no class is as likely as this, the answer is 'unknown'.
+        is_unknown: bool (n,), where it is 'unknown' for another reason; None for nowhere.
 
     Returns:
         `probability` is that of the likeliest class, in a multi-label task as well; where a threshold decides between
@@ -45,7 +47,7 @@ def answer_table(
     probabilities = task.probabilities(outputs)
     best, predicted = probabilities.max(axis=1), task.predicted(probabilities)
     labels = np.array(label_texts(predicted, class_names), dtype=object)
-    unknown = best < (unknown_below or 0.0)
+    unknown = (best < (unknown_below or 0.0)) | (False if is_unknown is None else is_unknown)
     if task.two_classes:
         best = probabilities[predicted]  # one of a row
     table = pd.DataFrame(

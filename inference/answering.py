@@ -6,7 +6,9 @@ All that their examples and answers need is known before TensorFlow is loaded.
 import functools
 from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
 
 from app.config import Resize
 from app.errors import UsageError
@@ -14,6 +16,7 @@ from data.images.kind import KIND as IMAGE
 from data.images.kind import picture_reader
 from data.kinds import Kind, Reader
 from inference.load import TrainedRun, load_model
+from inference.unknown import Familiar, read_familiar
 from models.backbones import find
 from models.weights import build_backbone, check_available
 from tasks.classification import MULTICLASS
@@ -33,17 +36,35 @@ class AnsweringModel(NamedTuple):
     """Reads what the model is asked about as it was trained."""
     load: "Callable[[], Predictor]"
     """Loads the model; needs TensorFlow."""
+    familiar: Familiar | None = None
+    """What is not unknown; None where nothing is."""
+
+    def ask(self, predictor: "Predictor", batch: Any) -> tuple[np.ndarray, np.ndarray | None]:
+        """Returns probabilities, float32 (n, num_outputs), and which examples are unknown, bool (n,), or None."""
+        if self.familiar is None:
+            return predictor(batch), None
+        outputs, features = predictor.with_features(batch)
+        return outputs, self.familiar.is_unknown(features)
 
 
-def of_run(run: TrainedRun) -> AnsweringModel:
-    """Returns the model of a run, which reads examples as the run did."""
+def of_run(run: TrainedRun, unknown: bool = False) -> AnsweringModel:
+    """Returns the model of a run, which reads examples as the run did.
+
+    Args:
+        run: the run.
+        unknown: whether it says of what is far from its training examples that it is unknown.
+
+    Raises:
+        UsageError: the run keeps nothing by which to tell.
+    """
+    familiar = read_familiar(run.folder) if unknown else None
 
     def load() -> "Predictor":
         from inference.predictor import Predictor
 
-        return Predictor(load_model(run), run.cut)
+        return Predictor(load_model(run), run.cut, features=unknown)
 
-    return AnsweringModel(run.class_names, run.task, run.kind, run.kind.reader(run.config), load)
+    return AnsweringModel(run.class_names, run.task, run.kind, run.kind.reader(run.config), load, familiar)
 
 
 def of_backbone(name: str, weights: str, resize: Resize = "crop") -> AnsweringModel:

@@ -30,7 +30,12 @@ class AskFlags(Settings):
     unknown_below: Annotated[float, Gt(0), Le(1)] | None = None
     """Answer 'unknown' where no class has this probability, as a fraction. Default: never."""
 
+    unknown: bool = False
+    """Answer 'unknown' for what is further from the training examples than 95 % of val: the network's features tell."""
+
     def __post_init__(self):
+        if self.backbone is not None and self.unknown:
+            raise UsageError("--unknown is for a RUN, which keeps what it learnt from. Leave it out.")
         if self.backbone is None and (self.weights != "imagenet" or self.resize):
             flag = "--resize" if self.resize else "--weights"
             raise UsageError(f"{flag} is for --backbone; a RUN has its own. Leave it out.")
@@ -44,4 +49,4 @@ class AskFlags(Settings):
             return of_backbone(self.backbone, self.weights, self.resize or "crop"), None
         assert folder is not None  # the flags are checked
         run = read_run(folder)
-        return of_run(run), run
+        return of_run(run, self.unknown), run

@@ -51,9 +51,10 @@ def predict_files(
     model = network.load()
     nothing = np.zeros((0, network.task.num_outputs(len(network.class_names))), np.float32)
 
-    def predict(batch: Batch) -> tuple[Batch, np.ndarray]:
+    def predict(batch: Batch) -> tuple[Batch, np.ndarray, np.ndarray | None]:
         first, *others = batch.inputs
-        return batch, model((first, *others) if others else first) if len(first) else nothing
+        found = network.ask(model, (first, *others) if others else first) if len(first) else (nothing, None)
+        return batch, *found
 
     kind = network.kind
     summary = Summary(network.task, kind, top)
@@ -65,8 +66,8 @@ def predict_files(
         # The next batch is computed while this one is written.
         contextlib.closing(map_ahead(predict, batches, threads=1, ahead=2)) as computed,
     ):
-        for batch, outputs in computed:
-            table = answer_table(batch.files, outputs, network.class_names, network.task, unknown_below)
+        for batch, outputs, unknown in computed:
+            table = answer_table(batch.files, outputs, network.class_names, network.task, unknown_below, unknown)
             write(table)
             summary.add(table)
             advance(len(table))

@@ -7,6 +7,7 @@ import tensorflow as tf
 from data.batches import Batch
 from features.cuts import find_cuts, part_of
 from features.forward_pass import compute_rows, frozen_function, inputs_of
+from inference.unknown import features_of
 
 
 class Predictor:
@@ -15,20 +16,26 @@ class Predictor:
     An example's probabilities do not depend on the other examples of its batch.
     """
 
-    def __init__(self, model: keras.Model, cut: str | None = None):
+    def __init__(self, model: keras.Model, cut: str | None = None, features: bool = False):
         """Folds the weights in; the graph is made at the first batch.
 
         Args:
             model: from inputs to probabilities.
             cut: layer at which a run cut it in two. Computed in two parts as well, the results are those of the run to
                 the bit; None computes it as a whole, which may round otherwise.
+            features: whether `with_features` is asked as well.
         """
         self.model = model
         cuts = {each.layer: each for each in find_cuts(model)} if cut else {}
         self._cut = cuts.get(cut) if cut else None
-        parts = [model]
+        vectors = features_of(model) if features else None
+        outputs = [*model.outputs, *([] if vectors is None else [vectors])]
+        parts = [model if vectors is None else part_of(model.inputs, outputs)]
+        self._vectors_cross = self._cut is not None and any(each is vectors for each in self._cut.tensors)
+        if self._vectors_cross:
+            outputs = model.outputs  # Keras gives no tensor as both ends of a part
         if self._cut is not None:
-            parts = [part_of(model.inputs, self._cut.tensors), part_of(self._cut.inputs, model.outputs)]
+            parts = [part_of(model.inputs, self._cut.tensors), part_of(self._cut.inputs, outputs)]
         self._functions = [frozen_function(part) for part in parts]
 
     def __call__(self, batch: Batch | np.ndarray) -> np.ndarray:
@@ -40,9 +47,17 @@ class Predictor:
         Returns:
             float32 (n, num_outputs).
         """
+        return self._compute(batch)[0].numpy()
+
+    def with_features(self, batch: Batch | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Computes probabilities as a call does, and what the head made them from, float32 (n, num_features)."""
+        outputs, features = self._compute(batch)
+        return outputs.numpy(), features.numpy()
+
+    def _compute(self, batch: Batch | np.ndarray) -> list[tf.Tensor]:
         inputs = [tf.cast(each, of.dtype) for each, of in zip(inputs_of(batch), self.model.inputs, strict=True)]
         if self._cut is not None:
             mask = inputs[-1:] if self._cut.mask is not None else []
             inputs = [*self._functions[0](*inputs), *mask]
-        (values,) = compute_rows(self._functions[-1], *inputs)
-        return values.numpy()
+        outputs = compute_rows(self._functions[-1], *inputs)
+        return [*outputs, inputs[0]] if self._vectors_cross else outputs

@@ -82,7 +82,7 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
     def ask(pixels: np.ndarray) -> dict[str, Any]:
         nonlocal explains
         with alone:
-            outputs = predict(pixels[None])
+            outputs, far = network.ask(predict, pixels[None])
             probabilities = network.task.probabilities(outputs)[0]
             likeliest = probabilities.argmax(keepdims=True)
             heatmap = None
@@ -90,12 +90,13 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
                 found = attempt("Where it looks (Grad-CAM)", lambda: grad_cam(predict.model, pixels[None], likeliest))
                 heatmap = None if isinstance(found, str) else found[0]
                 explains = heatmap is not None  # another picture would fail alike
-        row = answer_table([FoundFile(Path())], outputs, network.class_names, network.task, unknown_below).iloc[0]
+        about = network.class_names, network.task, unknown_below, far
+        row = answer_table([FoundFile(Path())], outputs, *about).iloc[0]
         labels = labels_of(row["predicted"], network.task)
         order = np.argsort(-probabilities, kind="stable")[:CLASSES_SHOWN]
         return {
             "answer": ", ".join(labels),
-            "unknown_below": unknown_below if row["status"] == "unknown" else None,
+            "unknown_below": unknown_below if row["status"] == "unknown" and far is None else None,
             "bars": [(name := network.class_names[i], float(probabilities[i]), name in labels) for i in order],
             "others": len(probabilities) - len(order),
             "likeliest": network.class_names[likeliest[0]],

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -23,6 +24,7 @@ from features.cuts import find_cuts
 from features.forward_pass import apply_model
 from features.runtimes import choose_runtime
 from inference.load import MODEL_FILE, RECORD_FILE, TrainedRun
+from inference.unknown import Familiar, write_familiar
 from models.classifier import with_mirrored
 from models.heads import calibrate_head, is_linear
 from reports import plots, summary, writer
@@ -32,6 +34,7 @@ from reports.report import write_report
 from reports.tensorboard import Board
 from training.begun import as_asked, begin, forget, read_begun_with
 from training.cuts import choose_cuts, show_whole_network
+from training.familiar import learn_from_run
 from training.folder import CONFIG_FILE, checkpoints_of, clean_up, folder_of
 from training.frozen import EVALUATED, PhaseInputs, build_frozen, examples, frozen_inputs, whole_network
 from training.head_phase import choose_learning_rate, train_head
@@ -128,23 +131,31 @@ def _finish(run: Run, pool: Pool | None) -> Path:
         if run.out_of_fold is not None:
             run.out_of_fold = run.data.task.apply_temperature(run.out_of_fold, temperature)
     if is_chief(run.strategy):
-        _write(run, outputs, temperature)
+        phase = _exact_phase(run)
+        with run.clock.timed("evaluate"):
+            familiar = learn_from_run(inputs[phase] if phase else whole_network(run.classifier, run.data))
+        _write(run, outputs, temperature, familiar)
     wait_for_workers(run.strategy)
     return run.folder
 
 
-def _write(run: Run, outputs: dict[Split, np.ndarray], temperature: float) -> None:
+def _write(
+    run: Run, outputs: dict[Split, np.ndarray], temperature: float, familiar: tuple[Familiar, dict[str, Any]] | None
+) -> None:
     """Saves the model, and writes what the run found; no drawing of it can keep the figures from being written."""
     data, measured = with_out_of_fold(run.data, outputs, run.out_of_fold)
     data = decide_on_val(data, measured, run.config.decision.rule)
     with run.clock.timed("evaluate"):
         model = _save(run, outputs, temperature, data.task.thresholds_of(data.class_names))
     outputs = measured
+    if familiar is not None:
+        write_familiar(run.folder, familiar[0])
     writer.write_predictions(run.folder, data, outputs)
     if run.epochs:
         path = run.folder / "figures" / "learning_curves.png"
         attempt("The learning curves", lambda: writer.write_figure(path, plots.learning_curves(run.history)))
     record = summary.build_record(data, run.config, outputs, model, run.history, temperature)
+    record["unknown"] = familiar and familiar[1]
     with run.clock.timed("report"):
         record["seconds"] = run.clock.seconds()
         about = (run.folder, data, outputs, record, model, run.config, run.history)
