@@ -112,9 +112,8 @@ def read_familiar(folder: Path) -> Familiar:
 
 def features_of(model: "keras.Model") -> "keras.KerasTensor | None":
     """Returns what the head of a classifier takes, (n, num_features); None if it takes no vectors."""
-    import keras
-
-    made = {id(tensor) for operation in model.operations for tensor in keras.tree.flatten(operation.output)}
-    taken = [node.input_tensors[0] for layer in model.layers if layer.name == "head" for node in layer._inbound_nodes]
-    tensor = next((each for each in taken if id(each) in made), None)  # others are of models that share the head
-    return tensor if tensor is not None and len(tensor.shape) == 2 else None
+    made_by = model.outputs[0]._keras_history  # as the layers may be part of other networks as well
+    if made_by.operation.name != "head":
+        return None
+    tensor = made_by.operation._inbound_nodes[made_by.node_index].input_tensors[0]
+    return tensor if len(tensor.shape) == 2 else None

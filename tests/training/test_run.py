@@ -44,6 +44,7 @@ CONTRACT = {
     "pr.csv",
     "reliability.csv",
     "suspects.csv",
+    "MODEL_CARD.md",
 }
 
 
@@ -80,7 +81,7 @@ def test_a_run_leaves_what_the_contract_says(finished):
 
 def test_the_record_has_every_key_of_the_contract(finished):
     record = json.loads((finished / "metrics.json").read_text())
-    beside = {"calibration", "operating_point", "diverged", "phases", "folds"}
+    beside = {"calibration", "operating_point", "decision", "unknown", "diverged", "phases", "folds"}
     assert set(record) == {"data", "model", "val", "test", "baseline", "seconds", "epochs", *beside}
     assert record["data"] == {
         "classes": ["blue, dark", "green", "red"],
