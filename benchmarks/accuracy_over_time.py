@@ -10,24 +10,15 @@ import json
 import statistics
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
 
 from scipy import stats
 
 from benchmarks.processes import link_pictures, load_pictures, our_command, peer_command, timed, train_timed
+from benchmarks.train_vs_keras import TEST_FRACTION, Outcome
 from training.inputs import RunInputs
 
 OURS = ("quick", "standard", "best")
 PEERS = ("regression", "guide", "discriminative", "tuned")
-
-
-class Outcome(NamedTuple):
-    """Result of one process."""
-
-    accuracy: float
-    """On the test pictures, fraction."""
-    seconds: float
-    """Seconds from its start to its end."""
 
 
 def main() -> None:
@@ -50,7 +41,7 @@ def main() -> None:
             flags.weights,
             flags.image_size,
             Path(scratch),
-            test_fraction=0.15,
+            test_fraction=TEST_FRACTION,
             split_seed=flags.split_seed,
         )
         folder = Path(scratch) / Path(flags.data).stem
