@@ -9,6 +9,7 @@ import importlib.util
 import os
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
 
 import joblib
@@ -156,7 +157,9 @@ class OpenVino:
             outputs = [converted.output(tensor.name) for tensor in function.outputs]
             network = openvino.Model(outputs, converted.get_parameters())
             network.reshape({name: [1, *spec.shape[1:]] for name, spec in zip(sources, specs, strict=True)})
-            compiled = openvino.Core().compile_model(network, "CPU", settings)
+            # In a thread of its own, as it takes the smallest floats for 0 from then on, in Python and numpy as well.
+            with ThreadPoolExecutor(1) as thread:
+                compiled = thread.submit(openvino.Core().compile_model, network, "CPU", settings).result()
         except Exception as error:  # OpenVINO raises anything
             raise RefusedError(f"cannot take this network ({str(error).strip()[-200:]})") from error
         return openvino.AsyncInferQueue(compiled, threads), sources

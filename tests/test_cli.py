@@ -62,7 +62,7 @@ def test_help_is_in_paragraphs_and_speaks_of_no_none(capsys):
     assert "None" not in text
     assert "(default: )" not in text
     titles = re.findall(r"(\w+) options", text)
-    assert titles == ["data", "model", "training", "run"]
+    assert titles == ["data", "model", "training", "run", "decision"]
 
 
 KINDS = [TrainFlags, SearchFlags, PredictFlags, EvaluateFlags, ExportFlags, DemoFlags]

@@ -1,6 +1,7 @@
 """OpenVINO computes what TensorFlow does, each time the same, or TensorFlow takes its place."""
 
 import importlib.util
+import subprocess
 import sys
 
 import keras
@@ -16,6 +17,7 @@ from devices.precision import choose_precision
 from features import runtimes
 from features.frozen_part import FrozenPart
 from features.runtimes import LARGEST_DIFFERENCE, LEAST_WORK, OpenVino, choose_runtime
+from tests.faults.kills import REPOSITORY
 from tests.features.test_frozen_part import COUNT, SIZE, build, cuts_of
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("openvino") is None, reason="needs requirements-fast.txt")
@@ -96,9 +98,23 @@ def test_activations_bring_no_outputs_of_their_gradients():
     assert len(queue[0].model_outputs) == 1
 
 
-def test_nothing_is_reported_to_the_makers_of_openvino(lite, view):
-    OpenVino(keras.Model(lite.model.inputs[0], cuts_of(lite)[0].tensors[0]), "float32")._converted  # noqa: B018
-    assert sys.modules["openvino_telemetry"] is None
+def test_nothing_is_reported_to_the_makers_of_openvino():
+    code = """
+import sys
+import keras
+from features.runtimes import OpenVino
+
+layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)]
+OpenVino(keras.Sequential(layers), "float32")._converted
+assert sys.modules["openvino_telemetry"] is None
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, check=True)
+
+
+def test_the_smallest_floats_stay_what_they_are(lite, view):
+    OpenVino(keras.Model(lite.model.inputs[0], cuts_of(lite)[1].tensors[0]), "float32").check(view, None, ["first"])
+    assert np.float32(1e-40) > 0
+    assert (np.full(64, 1e-40, np.float32) * np.float32(0.5) > 0).all()
 
 
 def test_openvino_is_chosen_for_much_work_on_a_cpu(lite, monkeypatch):

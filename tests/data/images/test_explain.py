@@ -77,7 +77,7 @@ def test_no_pictures_give_no_maps():
     assert grad_cam(classifier.model, pictures[:0], np.zeros(0, int)).shape == (0, *pictures.shape[1:3])
 
 
-def average_and_largest(name: str):
+def average_and_largest(name: str = "pooling"):
     """A pooling of two parts, of which Grad-CAM knows nothing."""
     parts = [keras.layers.GlobalAveragePooling2D(), keras.layers.GlobalMaxPooling2D()]
     return lambda maps: keras.layers.Concatenate(name=name)([part(maps) for part in parts])
