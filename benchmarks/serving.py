@@ -94,7 +94,7 @@ async def _measure(port: int, bodies: list[bytes], requests: int, server: subpro
     await asyncio.sleep(1)
     server.send_signal(signal.SIGTERM)
     ended = await last
-    print(f"SIGTERM: {dict(ended.statuses)} (0: not begun), status {await asyncio.to_thread(server.wait)}", flush=True)
+    print(f"SIGTERM: {dict(ended.statuses)} (0: no answer), status {await asyncio.to_thread(server.wait)}", flush=True)
 
 
 async def ask(port: int, bodies: list[bytes], requests: int, clients: int) -> Round:
