@@ -19,13 +19,13 @@ from training.recipe import most_epochs
 from training.state import Run
 
 LEAST_EPOCHS = 0.2
-"""Of a phase that is begun: for less, it does not pay to compile its graphs."""
+"""Least epochs of a phase: for fewer, it does not pay to compile its graphs."""
 PLANNED_SHARE = 0.95
 """Share of the minutes that epochs are fitted into: later steps may be slower than those that were timed."""
 LATEST_SHARE = 1.04
 """Share of the minutes after which a phase that takes longer than planned ends early."""
 SECONDS_TO_WRITE = 6.0
-"""For the model, its check and the report, beside what grows with val and test."""
+"""Seconds to save and check the model and to write the report, beside what grows with val and test."""
 SHARE_BEFORE_DEEPER = 0.25
 """Share of what is left that the last layers may take where the whole network follows."""
 
@@ -47,13 +47,13 @@ def in_time(
     Returns:
         The epochs, 0 if too few fit, which then stay open; and whether the phase has to end at once.
     """
-    if run.config.training.max_minutes is None:
+    minutes = run.config.training.max_minutes
+    if minutes is None:
         return epochs, lambda: False
     step, evaluation = learner.seconds(train, val, run.plan, vary)
     # Val is predicted once more to calibrate, and with test to measure.
-    count = len(run.data.splits["val"])
-    after = SECONDS_TO_WRITE + evaluation * (2 + len(run.data.splits["test"]) / max(count, 1))
-    minutes = run.config.training.max_minutes
+    num_val, num_test = (len(run.data.splits[split]) for split in ("val", "test"))
+    after = SECONDS_TO_WRITE + evaluation * (2 + num_test / max(num_val, 1))
 
     def left(share: float) -> float:
         return share * 60 * minutes - after - run.clock.seconds()["total"]

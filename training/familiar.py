@@ -11,7 +11,7 @@ from inference.unknown import Familiar, features_of, learn_familiar
 from training.frozen import PhaseInputs
 
 MOST = 1_000
-"""Examples of a split whose features are computed for it."""
+"""Most examples of a split whose features are computed to say what is unknown."""
 
 
 def learn_from_run(final: PhaseInputs) -> tuple[Familiar, dict[str, Any]] | None:

@@ -88,6 +88,14 @@ def examples(data: Data, split: Split, views: Sequence[View], class_weights: boo
     return Examples(views, targets, weights)
 
 
+def phase_examples(data: Data, inputs: PhaseInputs, class_weights: bool) -> tuple[Examples, Examples | None]:
+    """Makes the examples that a phase learns from, and those of val that it chooses by; None where there are none."""
+    train = examples(data, "train", inputs.train, class_weights)
+    if not len(data.splits["val"]):
+        return train, None
+    return train, examples(data, "val", [inputs.evaluated["val"]], class_weights)
+
+
 def whole_network(classifier: Classifier, data: Data, vary: Vary | None = None) -> PhaseInputs:
     """The inputs of a phase that runs the whole network.
 

@@ -19,7 +19,7 @@ from reports import plots, writer
 from reports.more_data import MORE_DATA_FILE
 from training import checkpoint
 from training.folder import checkpoints_of
-from training.frozen import PhaseInputs, examples, features_sample
+from training.frozen import PhaseInputs, examples, features_sample, phase_examples
 from training.learner import EpochResult, PhaseResult
 from training.linear_head import PARTS, STRENGTH, STRENGTHS, Solution, cross_validate, solve, solve_on_parts
 from training.phases import phase_inputs, record_epochs, save_ended, show_phase, take_over, train_phase
@@ -37,8 +37,6 @@ def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
         run: whose plan is completed.
         inputs: of the phases that have a cut.
     """
-    if run.plan.head_solver == "lbfgs":
-        return
     if run.config.training.learning_rate == "find":
         with run.clock.timed("find"):
             run.plan = run.plan.replace(learning_rate=_find_learning_rate(run, inputs))
@@ -98,9 +96,7 @@ def _solve_head(run: Run, inputs: PhaseInputs) -> None:
         assign(inputs.model.variables, begun.state.arrays["model"])
         run.out_of_fold = next(iter(begun.state.arrays.get("out_of_fold", [])), None)
         return show_phase("head", PhaseResult(begun.state.epochs, 1))
-    class_weights = run.config.training.class_weights
-    train = examples(run.data, "train", inputs.train, class_weights)
-    val = examples(run.data, "val", [inputs.evaluated["val"]], class_weights) if len(run.data.splits["val"]) else None
+    train, val = phase_examples(run.data, inputs, run.config.training.class_weights)
     strength, out_of_fold = STRENGTH, []
     folds = folds_of(run.data, run.config)
     if folds is not None:

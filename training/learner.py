@@ -12,19 +12,20 @@ import tensorflow as tf
 
 from data.batches import Examples
 from data.kinds import Vary
-from data.pipeline import evaluation_batches, training_batches
+from data.pipeline import evaluation_batches
 from devices.precision import Precision
 from devices.replicas import distribute
 from tasks.table import Task
 from training.optimizers import Rates, make_optimizer
 from training.plan import Plan
-from training.steps import Measured, assign, compile_graphs
+from training.steps import Measured, assign, compile_graphs, learning_batches
 
 EVALUATION_BATCH_SIZE = 64
 STEPS_PER_CALL = 16
 """Steps on vectors, and on TPUs, that TensorFlow takes before Python has its turn, which costs more than such a step;
 on feature maps it is one, so that Ctrl-C is heard."""
 STEPS_TIMED = 3
+"""Steps whose mean duration counts, after as many that compile and fill the pipeline."""
 
 
 class EpochResult(NamedTuple):
@@ -160,16 +161,7 @@ class Learner:
         results, step, best = self._begin(evaluate) if state is None else self._resume(state)
         # After the optimizer's variables, which have them.
         self._rates.assign(plan.config, learning_rate, steps, epochs)
-        make_batches = functools.partial(
-            training_batches,
-            train,
-            batch_size=plan.batch_size,
-            seed=plan.config.training.seed,
-            epochs=range(len(results), most),
-            first_step=step,
-            vary=vary,
-        )
-        batches = iter(distribute(self._strategy, make_batches))
+        batches = learning_batches(self._strategy, train, plan, range(len(results), most), vary, step)
         over = False
         while len(results) < most and not over and len(results) - best.epoch < plan.config.training.patience:
             last = min(steps, total - len(results) * steps)
@@ -208,22 +200,14 @@ class Learner:
             vary: how to vary the examples.
         """
         before = [variable.numpy() for variable in self._model.variables]
-        make_batches = functools.partial(
-            training_batches,
-            train,
-            batch_size=plan.batch_size,
-            seed=plan.config.training.seed,
-            epochs=range(2 * STEPS_TIMED),
-            vary=vary,
-        )
-        batches = iter(distribute(self._strategy, make_batches))
-        step, evaluation = (_timed(lambda: self._graphs.train_steps(batches, tf.constant(STEPS_TIMED))), 0.0)
+        batches = learning_batches(self._strategy, train, plan, range(2 * STEPS_TIMED), vary)
+        steps, evaluation = _timed(lambda: self._graphs.train_steps(batches, tf.constant(STEPS_TIMED))), 0.0
         if val is not None:
             size = EVALUATION_BATCH_SIZE * self._strategy.num_replicas_in_sync
             batch = next(iter(distribute(self._strategy, functools.partial(evaluation_batches, val, size))))
             evaluation = _timed(lambda: self._graphs.evaluate_step(batch)) * math.ceil(len(val.targets) / size)
         assign(self._model.variables, before)
-        return step / STEPS_TIMED, evaluation
+        return steps / STEPS_TIMED, evaluation
 
     def _last_rate(self) -> float:
         """The learning rate of the last step; the optimizer's own is that of the next."""

@@ -17,7 +17,7 @@ from training import checkpoint
 from training.budget import in_time
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of
-from training.frozen import PhaseInputs, examples, vary_of, whole_network
+from training.frozen import PhaseInputs, phase_examples, vary_of, whole_network
 from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState
 from training.memory import lacks_memory
 from training.optimizers import layer_decay_factors
@@ -128,11 +128,7 @@ def _learn(
     learning_rate: float,
 ) -> PhaseResult:
     """Lets the learner learn, saves every so often, and before an interrupt."""
-    class_weights = run.config.training.class_weights
-    train = examples(run.data, "train", inputs.train, class_weights)
-    val = None
-    if len(run.data.splits["val"]):
-        val = examples(run.data, "val", [inputs.evaluated["val"]], class_weights)
+    train, val = phase_examples(run.data, inputs, run.config.training.class_weights)
     epochs, is_over = in_time(run, phase, learner, train, val, inputs.vary, epochs)
     if epochs == 0:
         return PhaseResult([], 0)

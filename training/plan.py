@@ -24,7 +24,7 @@ class Plan(NamedTuple):
     head_solver: HeadSolver
     head_epochs: int
     fine_tune_epochs: float
-    """Maximum, as `deeper_epochs`; NaN until `fit_epochs`, where the run may take only so many minutes."""
+    """Maximum, as `deeper_epochs`; NaN until `training.budget.in_time`, where the run may take only so many minutes."""
     deeper_layers: TrainableLayers
     deeper_epochs: float
     fine_tune_learning_rate: float

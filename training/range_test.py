@@ -4,7 +4,6 @@ L. Smith, "Cyclical Learning Rates for Training Neural Networks", WACV 2017; ste
 `lr_find`.
 """
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -16,13 +15,11 @@ import tensorflow as tf
 from app.errors import RunError
 from data.batches import Examples
 from data.kinds import Vary
-from data.pipeline import training_batches
 from devices.precision import Precision
-from devices.replicas import distribute
 from tasks.table import Task
 from training.optimizers import Rates, make_optimizer
 from training.plan import Plan
-from training.steps import assign, compile_graphs
+from training.steps import assign, compile_graphs, learning_batches
 
 LOWEST, HIGHEST = 1e-5, 10.0
 STEPS_PER_TENFOLD = 32
@@ -79,15 +76,7 @@ def range_test(
     rates.assign(plan.config, HIGHEST, STEPS, epochs=1)
     graphs = compile_graphs(model, optimizer, task, strategy, precision)
     epochs = range(math.ceil(STEPS / math.ceil(len(train.targets) / plan.batch_size)))
-    make_batches = functools.partial(
-        training_batches,
-        train,
-        batch_size=plan.batch_size,
-        seed=plan.config.training.seed,
-        epochs=epochs,
-        vary=vary,
-    )
-    batches = iter(distribute(strategy, make_batches))
+    batches = learning_batches(strategy, train, plan, epochs, vary)
     rows: list[tuple[float, float, float]] = []
     mean, lowest = 0.0, math.inf
     for step in range(1, STEPS + 1):

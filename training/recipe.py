@@ -237,7 +237,7 @@ def choose_head_learning_rate(plan: Plan, features: np.ndarray | None) -> Plan:
         plan: as it is; a rate in it stays.
         features: float32 (n, num_features) of some training examples; None if they are not computed beforehand.
     """
-    if math.isnan(plan.learning_rate):
+    if math.isnan(plan.learning_rate) and plan.head_solver == "optimizer":
         spread = 1.0 if features is None else float(np.std(features, axis=0).mean())
         factor = batch_factor(plan.config.training.optimizer, plan.batch_size)
         plan = plan.replace(learning_rate=HEAD_LEARNING_RATE * factor / max(spread, LEAST_SPREAD))

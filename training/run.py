@@ -131,23 +131,21 @@ def _finish(run: Run, pool: Pool | None) -> Path:
         if run.out_of_fold is not None:
             run.out_of_fold = run.data.task.apply_temperature(run.out_of_fold, temperature)
     if is_chief(run.strategy):
-        phase = _exact_phase(run)
         with run.clock.timed("evaluate"):
-            familiar = learn_from_run(inputs[phase] if phase else whole_network(run.classifier, run.data))
+            familiar = learn_from_run(_final_inputs(run, inputs))
         _write(run, outputs, temperature, familiar)
     wait_for_workers(run.strategy)
     return run.folder
 
 
 def _write(
-    run: Run, outputs: dict[Split, np.ndarray], temperature: float, familiar: tuple[Familiar, dict[str, Any]] | None
+    run: Run, predicted: dict[Split, np.ndarray], temperature: float, familiar: tuple[Familiar, dict[str, Any]] | None
 ) -> None:
     """Saves the model, and writes what the run found; no drawing of it can keep the figures from being written."""
-    data, measured = with_out_of_fold(run.data, outputs, run.out_of_fold)
-    data = decide_on_val(data, measured, run.config.decision.rule)
+    data, outputs = with_out_of_fold(run.data, predicted, run.out_of_fold)
+    data = decide_on_val(data, outputs, run.config.decision.rule)
     with run.clock.timed("evaluate"):
-        model = _save(run, outputs, temperature, data.task.thresholds_of(data.class_names))
-    outputs = measured
+        model = _save(run, predicted, temperature, data.task.thresholds_of(data.class_names))
     if familiar is not None:
         write_familiar(run.folder, familiar[0])
     writer.write_predictions(run.folder, data, outputs)
@@ -256,6 +254,12 @@ def _exact_phase(run: Run) -> Phase | None:
     return next((phase for phase in run.cuts if phase == last and exact), None)
 
 
+def _final_inputs(run: Run, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
+    """Inputs of the network as it is now: what the frozen layers made of the examples where `_exact_phase` has that."""
+    phase = _exact_phase(run)
+    return inputs[phase] if phase else whole_network(run.classifier, run.data)
+
+
 def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     """Makes the model as sure as it is right on val; returns the temperature."""
     data, outputs = with_out_of_fold(run.data, _predict(run, inputs, ("val",)), run.out_of_fold)
@@ -269,9 +273,7 @@ def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
 
 def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]) -> dict[Split, np.ndarray]:
     """Predicts splits, but for empty ones, from what the frozen layers made of them where the last phase has that."""
-    phase = _exact_phase(run)
-    final = inputs[phase] if phase else whole_network(run.classifier, run.data)
-    model, _, views, _ = final
+    model, _, views, _ = _final_inputs(run, inputs)
     evaluated = {split: views[split] for split in splits if len(views[split].rows)}
     # For a TPU, the processor beside it measures.
     strategy = None if isinstance(run.strategy, tf.distribute.TPUStrategy) else run.strategy

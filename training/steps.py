@@ -1,17 +1,22 @@
 """Graphs of the steps in which a model learns and is evaluated, on all replicas of a strategy."""
 
+import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from data.batches import Batch
+from data.batches import Batch, Examples
+from data.kinds import Vary
+from data.pipeline import training_batches
 from devices.precision import Precision, computing_in
+from devices.replicas import distribute
 from devices.whole_batch import as_one_batch
 from tasks.table import Task
+from training.plan import Plan
 
 
 class Measured(NamedTuple):
@@ -97,6 +102,27 @@ def compile_graphs(
         return Measured(loss / count, right / count) if count else Measured(math.nan, math.nan)
 
     return Graphs(train_steps, evaluate_step, measured, [sums])
+
+
+def learning_batches(
+    strategy: tf.distribute.Strategy,
+    train: Examples,
+    plan: Plan,
+    epochs: range,
+    vary: Vary | None,
+    first_step: int = 0,
+) -> Iterator[Any]:
+    """Makes an iterator of batches to learn from, on all replicas; see `data.pipeline.training_batches`."""
+    make_batches = functools.partial(
+        training_batches,
+        train,
+        batch_size=plan.batch_size,
+        seed=plan.config.training.seed,
+        epochs=epochs,
+        first_step=first_step,
+        vary=vary,
+    )
+    return iter(distribute(strategy, make_batches))
 
 
 def assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:

@@ -135,8 +135,7 @@ class Network:
         return choose_fine_tune_augment(plan, has_cut=plan.trainable_layers in self._tail_inputs)
 
     def _finish(self, plan: Plan) -> Plan:
-        plan = self._augment(plan)
-        return plan if plan.head_solver == "lbfgs" else choose_head_learning_rate(plan, self._features)
+        return choose_head_learning_rate(self._augment(plan), self._features)
 
     @functools.cached_property
     def _features(self) -> np.ndarray:
