@@ -5,8 +5,8 @@ All that their examples and answers need is known before TensorFlow is loaded.
 
 import functools
 from collections import Counter
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -39,8 +39,13 @@ class AnsweringModel(NamedTuple):
     familiar: Familiar | None = None
     """What is not unknown; None where nothing is."""
 
-    def ask(self, predictor: "Predictor", batch: Any) -> tuple[np.ndarray, np.ndarray | None]:
-        """Returns probabilities, float32 (n, num_outputs), and which examples are unknown, bool (n,), or None."""
+    def ask(self, predictor: "Predictor", inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
+        """Answers for a batch of each input.
+
+        Returns:
+            Probabilities, float32 (n, num_outputs), and which examples are unknown, bool (n,), or None.
+        """
+        batch = inputs[0] if len(inputs) == 1 else tuple(inputs)
         if self.familiar is None:
             return predictor(batch), None
         outputs, features = predictor.with_features(batch)

@@ -52,8 +52,7 @@ def predict_files(
     nothing = np.zeros((0, network.task.num_outputs(len(network.class_names))), np.float32)
 
     def predict(batch: Batch) -> tuple[Batch, np.ndarray, np.ndarray | None]:
-        first, *others = batch.inputs
-        found = network.ask(model, (first, *others) if others else first) if len(first) else (nothing, None)
+        found = network.ask(model, batch.inputs) if len(batch.inputs[0]) else (nothing, None)
         return batch, *found
 
     kind = network.kind

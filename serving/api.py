@@ -152,10 +152,9 @@ def load_answer(
     predict = network.load()
 
     def answer(examples: Sequence[Inputs]) -> list[Answer]:
-        first, *others = (np.stack(column) for column in zip(*examples, strict=True))
-        outputs = predict((first, *others) if others else first)
+        outputs, unknown = network.ask(predict, [np.stack(column) for column in zip(*examples, strict=True)])
         files = [FoundFile(Path())] * len(examples)
-        table = answer_table(files, outputs, network.class_names, network.task, unknown_below)
+        table = answer_table(files, outputs, network.class_names, network.task, unknown_below, unknown)
         probabilities = table[[f"{PROBABILITY}{name}" for name in network.class_names]].to_numpy().tolist()
         return [
             Answer(

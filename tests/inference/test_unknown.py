@@ -11,6 +11,7 @@ from inference.answering import of_run
 from inference.flags import AskFlags
 from inference.load import read_run
 from inference.unknown import FILE, learn_familiar, read_familiar, write_familiar
+from serving.api import load_answer
 from tests.conftest import draw_photos
 from training.inputs import load_inputs
 from training.run import train
@@ -64,10 +65,13 @@ def test_a_run_says_unknown_when_asked_and_answers_as_before_when_not(tmp_path):
     stripes = np.where(np.arange(32) // 4 % 2, 255, 0).astype(np.uint8)
     pictures = np.broadcast_to(stripes[None, :, None, None], (8, 32, 32, 3))
     predictor = asked.load()
-    outputs, unknown = asked.ask(predictor, pictures)
+    outputs, unknown = asked.ask(predictor, [pictures])
     assert unknown.all()  # stripes are neither
-    np.testing.assert_array_equal(outputs, plain.ask(plain.load(), pictures)[0])
-    assert plain.ask(predictor, pictures)[1] is None
+    np.testing.assert_array_equal(outputs, plain.ask(plain.load(), [pictures])[0])
+    assert plain.ask(predictor, [pictures])[1] is None
+    examples = [(picture,) for picture in pictures]
+    for network, statuses in ((asked, {"unknown"}), (plain, {"answered"})):
+        assert {answer.status for answer in load_answer(network)(examples)} == statuses
 
 
 def test_a_run_without_it_and_a_pretrained_network_say_so(tmp_path):
