@@ -128,13 +128,13 @@ class FrozenPart:
     def _use(self, runtime: Runtime) -> None:
         """Prepares a runtime, which becomes part of the keys."""
         self._runtime = {} if runtime == "tensorflow" else {"runtime": f"{runtime} {metadata.version(runtime)}"}
-        self._unchecked: OpenVino | None = None
+        self._unchecked = OpenVino(self._until, self._precision) if runtime == "openvino" else None
         """OpenVINO, before it has shown that it computes what TensorFlow does."""
-        compute = runtime_function(self._until, self._precision, runtime)
-        if isinstance(compute, OpenVino):
-            self._unchecked = compute
-        self._spread: Spread | SharedSpread = Spread(compute, self._strategy)
-        if self._pool is not None:
+        self._spread: Spread | SharedSpread
+        if self._pool is None:
+            compute = self._unchecked or runtime_function(self._until, self._precision, runtime)
+            self._spread = Spread(compute, self._strategy)
+        else:
             self._spread = SharedSpread(self._until, self._precision, self._pool, runtime)
 
     def load_or_compute(
