@@ -5,7 +5,6 @@ turn, `train.py` at each effort with an empty cache, and the recipes of `keras_r
 timed as a whole, on one split. It prints a table with the mean of all seeds and its 95 % interval, and draws it.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -13,7 +12,15 @@ from pathlib import Path
 
 from scipy import stats
 
-from benchmarks.processes import link_pictures, load_pictures, our_command, peer_command, timed, train_timed
+from benchmarks.processes import (
+    comparison_parser,
+    link_pictures,
+    load_pictures,
+    our_command,
+    peer_command,
+    timed,
+    train_timed,
+)
 from benchmarks.train_vs_keras import TEST_FRACTION, Outcome
 from training.inputs import RunInputs
 
@@ -23,11 +30,7 @@ PEERS = ("regression", "guide", "discriminative", "tuned")
 
 def main() -> None:
     """Runs all contenders, prints the table and draws it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="animals")
-    parser.add_argument("--backbone", default="mobilenet", help="one of keras.applications")
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--image-size", type=int)
+    parser = comparison_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--split-seed", type=int, default=0)
     parser.add_argument("--contenders", nargs="+", default=[*OURS, *PEERS], choices=[*OURS, *PEERS])

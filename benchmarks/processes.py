@@ -1,5 +1,6 @@
 """Parts that the comparisons share: the same pictures and split for all sides, and each side timed as a process."""
 
+import argparse
 import json
 import os
 import subprocess
@@ -12,6 +13,16 @@ from app.config import TrainConfig
 from training.inputs import RunInputs, load_inputs
 
 ROOT = Path(__file__).parent.parent
+
+
+def comparison_parser(description: str | None) -> argparse.ArgumentParser:
+    """Makes a parser with the flags that say on what all sides are compared."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="animals")
+    parser.add_argument("--backbone", default="mobilenet", help="one of keras.applications")
+    parser.add_argument("--weights", default="imagenet")
+    parser.add_argument("--image-size", type=int)
+    return parser
 
 
 def load_pictures(

@@ -8,7 +8,6 @@ All seeds have one split, set by `--split-seed`. Every contender chooses its epo
 measured once on test.
 """
 
-import argparse
 import json
 import shutil
 import statistics
@@ -21,6 +20,7 @@ from joblib import cpu_count
 from app.config import TrainConfig
 from benchmarks.machine import decode_seconds, measure_machine
 from benchmarks.processes import (
+    comparison_parser,
     import_seconds,
     link_pictures,
     load_pictures,
@@ -47,11 +47,7 @@ class Outcome(NamedTuple):
 
 def main() -> None:
     """Runs all contenders and prints accuracy, seconds, ratios and limits."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="animals")
-    parser.add_argument("--backbone", default="mobilenet", help="one of keras.applications")
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--image-size", type=int)
+    parser = comparison_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--split-seed", type=int, default=0)
     parser.add_argument("--test-fraction", type=float, default=TEST_FRACTION, help="where the data has no test split")

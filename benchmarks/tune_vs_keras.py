@@ -17,7 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.processes import import_seconds, link_pictures, load_pictures, our_command, peer_command, timed
+from benchmarks.processes import (
+    comparison_parser,
+    import_seconds,
+    link_pictures,
+    load_pictures,
+    our_command,
+    peer_command,
+    timed,
+)
 from training.inputs import RunInputs
 
 FINE_TUNE_EPOCHS = 2
@@ -146,11 +154,7 @@ def _show_pass(ours: Outcome, record: dict[str, Any], importing: float) -> None:
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="animals")
-    parser.add_argument("--backbone", default="mobilenet", help="one of keras.applications")
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--image-size", type=int)
+    parser = comparison_parser(__doc__)
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--epochs", type=int, default=10, help="of a trial; in ours, of its head")
     parser.add_argument(

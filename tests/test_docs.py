@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import inspect
 import itertools
 import re
 import shlex
@@ -13,6 +14,7 @@ import pytest
 from app.config import TrainConfig
 from app.flags import parse_flags
 from benchmarks.backbones import measured
+from benchmarks.processes import comparison_parser
 from demo import DemoFlags
 from evaluate import EvaluateFlags
 from export import ExportFlags
@@ -216,6 +218,8 @@ def test_every_command_parses(document, tmp_path, monkeypatch):
             SCRIPTS[script](flags)
         elif script == "-m" and flags[0].startswith("benchmarks."):
             source = (REPOSITORY / f"{flags[0].replace('.', '/')}.py").read_text(encoding="utf-8")
+            if "comparison_parser(" in source:
+                source += inspect.getsource(comparison_parser)
             known = set(re.findall(r'"--([a-z-]+)"', source)) | (
                 flags_of_scripts() if "parse_known" in source else set()
             )
