@@ -1,9 +1,13 @@
 """Runs that take seconds, on pictures of a few colours: for tests of what is done with a finished run."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
 from app.config import TrainConfig
+from inference.answering import AnsweringModel, of_run
+from inference.load import read_run
+from inference.predictor import Predictor
 from tests.conftest import draw_photos
 from training.inputs import load_inputs
 from training.run import train
@@ -40,3 +44,13 @@ def make_run(root: Path, classes: tuple[str, ...], labels: str | None = None, **
     quick = {"image_size": 32, "head_epochs": 2, "fine_tune_epochs": 0}
     config = TrainConfig.of(data=str(data), output=root / "run", cache_dir=root / "cache", **quick | settings)
     return train(load_inputs(config))
+
+
+@functools.cache
+def predictor_of(folder: Path) -> Predictor:
+    return of_run(read_run(folder)).load()
+
+
+def network_of(folder: Path) -> AnsweringModel:
+    """The model of a run, loaded once for all tests."""
+    return of_run(read_run(folder))._replace(load=lambda: predictor_of(folder))

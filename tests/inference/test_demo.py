@@ -2,7 +2,6 @@
 
 import base64
 import contextlib
-import functools
 import io
 import os
 import re
@@ -27,26 +26,16 @@ from app.cli import run_command
 from data.content import MAX_BYTES
 from data.images.explain import grad_cam, overlay
 from inference import web_server
-from inference.answering import AnsweringModel, of_backbone, of_run
+from inference.answering import of_backbone
 from inference.load import read_run
-from inference.predictor import Predictor
 from inference.run_record import find_examples
 from inference.web_page import load_ask, make_app
 from inference.web_server import open_port
 from tests.conftest import make_picture
 from tests.reports.read_page import BROWSER, text_of
+from tests.small_runs import network_of
 
 REPOSITORY = Path(__file__).parent.parent.parent
-
-
-@functools.cache
-def predictor_of(folder: Path) -> Predictor:
-    return of_run(read_run(folder)).load()
-
-
-def network_of(folder: Path) -> AnsweringModel:
-    """The model of a run, loaded once for all tests."""
-    return of_run(read_run(folder))._replace(load=lambda: predictor_of(folder))
 
 
 def expected_bars(folder: Path, path: Path) -> list[tuple[str, float]]:

@@ -1,7 +1,6 @@
 """serve.py: the very answers of predict.py; what is too large, too slow or of another site is refused; it ends well."""
 
 import contextlib
-import functools
 import json
 import re
 import signal
@@ -20,25 +19,13 @@ from fastapi.testclient import TestClient
 import serve
 from app.cli import run_command
 from app.flags import parse_flags
-from inference.answering import AnsweringModel, of_run
-from inference.load import read_run
-from inference.predictor import Predictor
 from inference.web_server import open_port
 from serving import guard, http_server
 from serving.api import make_api
 from serving.limits import Limits
+from tests.small_runs import network_of
 
 REPOSITORY = Path(__file__).parent.parent.parent
-
-
-@functools.cache
-def predictor_of(folder: Path) -> Predictor:
-    return of_run(read_run(folder)).load()
-
-
-def network_of(folder: Path) -> AnsweringModel:
-    """The model of a run, loaded once for all tests."""
-    return of_run(read_run(folder))._replace(load=lambda: predictor_of(folder))
 
 
 def photos_of(folder: Path) -> list[Path]:
