@@ -29,7 +29,7 @@ CHOICES: dict[str, Choice] = {
     "vary": Choice("AUGMENTATIONS", ("mild", "flip", "vertical", "rotate", "medical", "randaugment")),
     "loss": Choice("LOSSES", ("cross_entropy",)),
 }
-"""By the name of the setting."""
+"""Parts that a setting may name, by the name of the setting."""
 
 
 class CustomFile(NamedTuple):

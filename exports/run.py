@@ -94,7 +94,7 @@ class Parity(NamedTuple):
     """Share of the examples compared."""
     allowed_same_labels: float
     milliseconds: float
-    """Of one example, on this machine, by one call for it alone."""
+    """Time to answer for one example, on this machine, by a call for it alone."""
     bytes: int = 0
     """Size of the file or the folder."""
 

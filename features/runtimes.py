@@ -31,7 +31,7 @@ Runtime = Literal["tensorflow", "openvino"]
 PRECISIONS: dict[Precision, str] = {"float32": "f32", "mixed_bfloat16": "bf16"}
 """Precisions of OpenVINO, and its names for them."""
 LARGEST_DIFFERENCE: dict[Precision, float] = {"float32": 1e-3, "mixed_bfloat16": 0.1}
-"""From what TensorFlow computes in float32, as a fraction of it (root mean squares)."""
+"""Largest difference from what TensorFlow computes in float32, as a fraction of it (root mean squares)."""
 EXAMPLES_COMPARED = 8
 SMALLEST = 1e-30
 NO_FASTER = {"vgg16", "vgg19", "resnet_v2", "inception_v3", "inception_resnet_v2", "xception", "nasnet"}

@@ -17,7 +17,7 @@ RANDAUGMENT_OPERATIONS = 2
 RANDAUGMENT_STRENGTH = 0.5
 """Two operations of medium strength, the middle of what Cubuk et al. (2020) found best for small networks."""
 Amount: TypeAlias = tf.Tensor | float
-"""Of every picture, float32 (n,), or of all alike."""
+"""Amount of a change: float32 (n,), one of each picture, or one number for all."""
 
 
 def flip(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
