@@ -28,8 +28,6 @@ Epochs = Natural | Annotated[float, Gt(0), Lt(LARGEST)]
 """Number of passes over the training examples; the last may be a part of one."""
 TrainableLayers = Natural | Literal["all"]
 """Number of the backbone's last layers that learn."""
-Objective = Literal["val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1", "val_roc_auc"]
-"""Metric that a search optimises."""
 
 
 @settings

@@ -30,6 +30,8 @@ CHOICES: dict[str, Choice] = {
     "loss": Choice("LOSSES", ("cross_entropy",)),
 }
 """Parts that a setting may name, by the name of the setting."""
+OBJECTIVES = ("val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1", "val_roc_auc")
+"""Metrics of this project that a search can optimise."""
 
 
 class CustomFile(NamedTuple):
@@ -86,6 +88,13 @@ def uses_custom(settings: Mapping[str, Any]) -> bool:
     """
     found = [find_custom(setting, settings[setting]) for setting in CHOICES]
     return any(part is not None for part in found)
+
+
+def check_objective(objective: str) -> None:
+    """Raises a UsageError for a metric that no search can optimise: neither of `OBJECTIVES` nor of `custom.py`."""
+    known = [*OBJECTIVES, *(f"val_{name}" for name in custom_file().table("METRICS"))]
+    if objective not in known:
+        raise unknown_choice("--objective", objective, known)
 
 
 def custom_metrics() -> dict[str, Any]:

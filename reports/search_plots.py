@@ -15,21 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from app.config import Objective
 from reports.page import SPACE, number, percent
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR, shorten, tidy
+from tasks.metrics import all_metrics
 
-OBJECTIVES: dict[Objective, str] = {
-    "val_accuracy": "validation accuracy",
-    "val_loss": "validation loss",
-    "val_balanced_accuracy": "validation balanced accuracy",
-    "val_macro_f1": "validation mean F1",
-    "val_roc_auc": "validation ROC AUC",
-}
 MEASURED = ("val_accuracy", "val_loss")
 """Objectives that every epoch measures; the others are computed from the outputs of the epoch that is kept."""
-SHARES = ("val_accuracy", "val_balanced_accuracy")
-"""Objectives that are shown in percent."""
 FAR_OFF = 1.5
 """Trials worse than the worse quartile by more interquartile ranges are shown at the edge (Tukey's fence)."""
 GOLDEN_RATIO = 0.618034
@@ -38,19 +29,29 @@ Hyperparameters: TypeAlias = Mapping[str, Literal["log", "linear"] | None]
 """Hyperparameters that varied, and the scale on which each was drawn; None for choices."""
 
 
-def ranked(trials: pd.DataFrame, objective: Objective) -> pd.DataFrame:
+def ranked(trials: pd.DataFrame, objective: str) -> pd.DataFrame:
     """Sorts the finished trials, the best first; ties go to the lower validation loss, then to the earlier trial."""
     ascending = [objective == "val_loss", True, True]
     done = trials[trials["status"] == "done"]
     return done.sort_values(["score", "val_loss", "trial"], ascending=ascending, kind="stable")
 
 
-def score_text(score: float, objective: Objective) -> str:
+def metric_of(objective: str) -> str:
+    """Returns the name in `metrics.json` of what is optimised on val."""
+    return "log_loss" if objective == "val_loss" else objective.removeprefix("val_")
+
+
+def objective_title(objective: str) -> str:
+    """Returns what the objective is called."""
+    return "validation loss" if objective == "val_loss" else f"validation {all_metrics()[metric_of(objective)].title}"
+
+
+def score_text(score: float, objective: str) -> str:
     """Returns a value of the objective as it is shown."""
-    return percent(score, 2) if objective in SHARES else number(score, 4)
+    return percent(score, 2) if all_metrics()[metric_of(objective)].is_share else number(score, 4)
 
 
-def search_progress(trials: pd.DataFrame, objective: Objective) -> Figure:
+def search_progress(trials: pd.DataFrame, objective: str) -> Figure:
     """The objective of each trial, the best so far, and the failed ones as crosses on the axis.
 
     Args:
@@ -73,13 +74,13 @@ def search_progress(trials: pd.DataFrame, objective: Objective) -> Figure:
         axes.plot(failed["trial"], np.zeros(len(failed)), "x", **style)
     best = ranked(trials, objective).iloc[0]
     axes.set_title(f"Best: {score_text(best['score'], objective)} in trial {best['trial']}", loc="left", fontsize=11)
-    axes.set(xlabel="trial", ylabel=OBJECTIVES[objective], xlim=(0.4, trials["trial"].max() + 0.6))
+    axes.set(xlabel="trial", ylabel=objective_title(objective), xlim=(0.4, trials["trial"].max() + 0.6))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, fontsize=9)
     return figure
 
 
-def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Hyperparameters, objective: Objective) -> Figure:
+def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Hyperparameters, objective: str) -> Figure:
     """A panel per hyperparameter: the objective of each finished trial by the value it was run with.
 
     Args:
@@ -112,7 +113,7 @@ def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Hyperparameter
         axes.set_title(shorten(name.replace("_", " "), 30), loc="left", fontsize=10)
     for axes in panels[len(hyperparameters) :]:
         axes.axis("off")
-    figure.supylabel(OBJECTIVES[objective], fontsize=10)
+    figure.supylabel(objective_title(objective), fontsize=10)
     return figure
 
 
@@ -151,7 +152,7 @@ def _place_of_choice(value: object) -> tuple[bool, float, str]:
     return value != "none", math.inf if math.isnan(number) else number, str(value)
 
 
-def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objective: Objective) -> np.ndarray:
+def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objective: str) -> np.ndarray:
     """Draws a dot per trial, and returns their heights: those far worse than most stand together at the edge."""
     higher_is_better = objective != "val_loss"
     values = finished["score"].to_numpy(float)
@@ -166,7 +167,7 @@ def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objecti
         marker = "v" if higher_is_better else "^"
         axes.plot(places[is_far_off], heights[is_far_off], marker, color="0.5", ms=6, label="far worse than shown")
     axes.plot(places[is_best], heights[is_best], **dots, color=VAL_COLOUR, ms=9, zorder=4, label="best")
-    if objective in SHARES:
+    if all_metrics()[metric_of(objective)].is_share:
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=f"{SPACE}%"))
     tidy(axes)
     return heights

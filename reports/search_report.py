@@ -7,23 +7,23 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from app.config import Objective
 from app.files import read_json
 from app.terminal import common_reasons
 from data.kinds import find_kind
 from reports.page import inline_svg, number, percent, write_page
 from reports.search_plots import (
     MEASURED,
-    OBJECTIVES,
     Hyperparameters,
     hyperparameter_effects,
+    metric_of,
+    objective_title,
     ranked,
     score_text,
     search_progress,
 )
 from reports.verdict import Verdict, baseline_bars, reach_verdict
 from reports.writer import write_figure
-from tasks.metrics import METRICS
+from tasks.metrics import all_metrics
 from tasks.table import TASKS
 
 TRIALS_SHOWN = 20
@@ -45,7 +45,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
     record = read_json(folder / "best" / "metrics.json")
     facts = read_json(folder / "best" / "model.json")
     kind = find_kind(facts["kind"])
-    objective: Objective = search["config"]["objective"]
+    objective: str = search["config"]["objective"]
     done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
     verdict = reach_verdict(record, TASKS[facts["task"]], kind)
     figures = {"progress": search_progress(trials, objective)}
@@ -68,7 +68,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
         repeats=repeats,
         gain=gain_text(search["gain"], objective) if search["gain"] else None,
         nouns=kind.nouns,
-        objective=OBJECTIVES[objective],
+        objective=objective_title(objective),
         has_score=objective not in MEASURED,
         score_text=functools.partial(score_text, objective=objective),
         trials=len(trials),
@@ -84,7 +84,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
     )
 
 
-def gain_text(gain: dict[str, Any], objective: Objective) -> str:
+def gain_text(gain: dict[str, Any], objective: str) -> str:
     """Says what a search gained on the test split over `train.py` by itself.
 
     Args:
@@ -100,13 +100,8 @@ def gain_text(gain: dict[str, Any], objective: Objective) -> str:
     if objective == "val_accuracy":
         return text
     metric = metric_of(objective)
-    title = METRICS[metric].title
+    title = all_metrics()[metric].title
     return f"{text}; test {title} {number(gain[metric]['best'], 4)} and {number(gain[metric]['default'], 4)}"
-
-
-def metric_of(objective: Objective) -> str:
-    """Returns the name in `metrics.json` of what is optimised on val."""
-    return "log_loss" if objective == "val_loss" else objective.removeprefix("val_")
 
 
 def _of_search(verdict: Verdict, trials: int) -> Verdict:

@@ -85,8 +85,13 @@ def test_every_command_uses_what_is_in_the_file(copy, tmp_path):
     assert any("dark" in json.dumps(entry) for entry in stored)
 
     quick = ["--max-trials", "3", "--head-epochs", "1", "--fine-tune-epochs", "1", "--trainable-layers", "0", "6"]
+    quick += ["--objective", "val_sensitivity_at_95_specificity"]
     printed = run_in(copy, ("tune", [*data, "--output", found, *quick]))
     assert "3 trials, 0 failures" in printed
+    search = json.loads((tmp_path / "found" / "search.json").read_text())
+    measured = json.loads((tmp_path / "found" / "best" / "metrics.json").read_text())["val"]
+    assert search["best"]["score"] == pytest.approx(measured["sensitivity_at_95_specificity"], abs=1e-6)
+    assert "validation sensitivity at 95 specificity" in (tmp_path / "found" / "report.html").read_text()
     best = json.loads((tmp_path / "found" / "best" / "config.json").read_text())
     assert [best[name] for name in ("head", "pooling", "vary", "loss")] == ["norm_gelu", "attention", "dark", "focal"]
 

@@ -18,9 +18,8 @@ from features.cuts import Cut, find_cuts, part_of
 from features.forward_pass import apply_model
 from models.freezing import set_trainable
 from models.heads import is_linear
-from reports.search_plots import MEASURED
-from reports.search_report import metric_of
-from tasks.metrics import METRICS
+from reports.search_plots import MEASURED, metric_of
+from tasks.metrics import all_metrics
 from training.begun import CHOSEN_WITH_DATA
 from training.cuts import check_learns, cuts_at, show_whole_network
 from training.frozen import build_frozen, examples, features_sample, frozen_inputs, vary_of, whole_network
@@ -101,7 +100,7 @@ class Network:
         """What `train.py` would do by itself; as a trial, without its `deeper` phase."""
         self._shapes: dict[tuple[int, ...], HeadShape] = {}
         self._objective = search.search.objective
-        self._metric = None if self._objective in MEASURED else METRICS[metric_of(self._objective)]
+        self._metric = None if self._objective in MEASURED else all_metrics()[metric_of(self._objective)]
         self._rules = sorted({UPDATE_RULES[name] for name in search.space["optimizer"]})
         self._stacks: dict[HeadShape, dict[tuple, StackedHeads]] = defaultdict(dict)
         self._tails: dict[tuple, Tail] = {}

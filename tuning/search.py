@@ -15,7 +15,7 @@ from app.files import read_json
 from app.terminal import counted, progress_bar, show_stage
 from cluster.pool import Lost
 from devices.strategy import make_strategy
-from reports.search_plots import MEASURED, OBJECTIVES, ranked, score_text
+from reports.search_plots import MEASURED, objective_title, ranked, score_text
 from reports.search_report import write_search_report
 from reports.writer import write_table
 from training.folder import alone_in
@@ -156,7 +156,7 @@ def _outcomes(run: Search, batch: Sequence[Numbered], advance: Callable[..., Non
             text += f" with val accuracy {outcome.val_accuracy:.2%}, val loss {outcome.val_loss:.4f}"
             objective = run.config.search.objective
             if objective not in MEASURED:
-                text += f", {OBJECTIVES[objective]} {score_text(outcome.score, objective)}"
+                text += f", {objective_title(objective)} {score_text(outcome.score, objective)}"
             show_stage("trials", text)
     return outcomes
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 
 from annotated_types import Gt
 
-from app.config import Objective, RunConfig, TrainableLayers, TrainConfig
+from app.config import RunConfig, TrainableLayers, TrainConfig
+from app.custom_parts import check_objective
 from app.errors import UsageError
-from app.fields import Positive, Settings, flag_of, settings
+from app.fields import Positive, Settings, Text, flag_of, settings
 from app.flags import given_flags
 
 if TYPE_CHECKING:
@@ -75,9 +76,10 @@ class SearchConfig(Settings):
     one; where most trials fine-tune, bayesian is worth its second or two. hyperband chooses the epochs itself. grid
     takes the values of every flag as choices, those of rates as well, and tries all, the last flags first."""
 
-    objective: Objective = "val_accuracy"
-    """Metric of the val split that the search optimises; equals are told apart by val_loss. Where one class is rare,
-    val_balanced_accuracy counts every class alike."""
+    objective: Text = "val_accuracy"
+    """Metric of the val split that the search optimises: val_accuracy, val_loss, val_balanced_accuracy (every class
+    counts alike), val_macro_f1, val_roc_auc, or val_NAME of a metric of custom.py, the larger the better. Equals are
+    told apart by val_loss."""
 
     max_trials: Positive = 50
     """Most trials."""
@@ -261,6 +263,7 @@ def _check_values(name: str, values: tuple[Any, ...], oracle: str) -> None:
 def _check_run(flags: SearchFlags) -> None:
     """Raises a UsageError for settings of a run that a search cannot have."""
     run = flags.run
+    check_objective(flags.search.objective)
     if run.strategy == "multiworker":
         raise UsageError(
             "--strategy multiworker is for train.py. A search shares its trials among machines: see the README."

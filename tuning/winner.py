@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from app.config import Objective, TrainConfig
+from app.config import TrainConfig
 from app.files import as_read, read_json, write_json
 from app.terminal import counted, show_stage
 from inference.run_record import read_predictions
-from reports.search_plots import OBJECTIVES, score_text
-from reports.search_report import gain_text, metric_of
+from reports.search_plots import metric_of, objective_title, score_text
+from reports.search_report import gain_text
 from tasks.metrics import difference_interval
 from training.folder import CONFIG_FILE, is_finished
 from training.inputs import RunInputs
@@ -65,7 +65,7 @@ def train_again(inputs: RunInputs, config: TrainConfig, output: Path, strategy: 
     train(inputs._replace(config=config.replace(output=output), started=time.perf_counter()), strategy)
 
 
-def measure_gain(folder: Path, objective: Objective) -> dict[str, Any] | None:
+def measure_gain(folder: Path, objective: str) -> dict[str, Any] | None:
     """Compares the two runs of a search folder on the test split.
 
     Args:
@@ -95,7 +95,7 @@ def measure_gain(folder: Path, objective: Objective) -> dict[str, Any] | None:
     }
 
 
-def show_result(result: dict[str, Any], objective: Objective, nouns: str) -> None:
+def show_result(result: dict[str, Any], objective: str, nouns: str) -> None:
     """Shows how good the winner is, and what it gained.
 
     Args:
@@ -105,7 +105,7 @@ def show_result(result: dict[str, Any], objective: Objective, nouns: str) -> Non
     """
     best, default, gain = result["best"], result["default"], result["gain"]
     competed = counted(result["trials"]["done"], "trial", "trials")
-    text = f"{OBJECTIVES[objective]} {score_text(best['score'], objective)}, for which {competed} competed"
+    text = f"{objective_title(objective)} {score_text(best['score'], objective)}, for which {competed} competed"
     if default is not None:
         text += f"; of train.py by itself {score_text(default['score'], objective)}: the lead is optimistic"
     show_stage("", text)

@@ -108,3 +108,8 @@ def test_mistakes_are_one_sentence(flags, message):
         parse_search(flags.split())
     assert message in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+def test_an_objective_that_nothing_measures_is_told_at_once():
+    with pytest.raises(UsageError, match="--objective must be one of val_accuracy, .*; received 'val_acuracy'"):
+        TuneConfig.of(objective="val_acuracy")
