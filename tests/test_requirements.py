@@ -11,12 +11,15 @@ from packaging.utils import canonicalize_name
 
 REPOSITORY = Path(__file__).parent.parent
 LOCK = (REPOSITORY / "requirements.lock").read_text(encoding="utf-8")
-RANGES = [
-    Requirement(line)
-    for file in sorted(REPOSITORY.glob("requirements*.txt"))
-    for line in file.read_text(encoding="utf-8").splitlines()
-    if line and not line.startswith(("#", "-r "))
-]
+TPU = REPOSITORY / "requirements-tpu.txt"
+
+
+def ranges_of(file: Path) -> list[Requirement]:
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith(("#", "-r "))]
+
+
+RANGES = [each for file in sorted({*REPOSITORY.glob("requirements*.txt")} - {TPU}) for each in ranges_of(file)]
 
 
 @functools.cache
@@ -40,6 +43,11 @@ def test_every_range_has_a_lower_and_an_upper_bound():
     for requirement in RANGES:
         operators = {part.operator for part in requirement.specifier}
         assert operators >= {">=", "<"} or operators <= {"==", "~="}, requirement
+
+
+def test_machines_with_tpus_get_the_same_but_for_tensorflow():
+    others = {str(each) for each in ranges_of(TPU)} ^ {str(each) for each in ranges_of(REPOSITORY / "requirements.txt")}
+    assert others == {"tensorflow~=2.21.0", "tensorflow-tpu~=2.20.0", "animal_mnist==0.4"}
 
 
 def test_everything_that_is_locked_has_a_hash_and_comes_from_no_other_place():
