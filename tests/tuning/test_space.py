@@ -111,5 +111,5 @@ def test_mistakes_are_one_sentence(flags, message):
 
 
 def test_an_objective_that_nothing_measures_is_told_at_once():
-    with pytest.raises(UsageError, match="--objective must be one of val_accuracy, .*; received 'val_acuracy'"):
+    with pytest.raises(UsageError, match=r"--objective must be one of val_accuracy, .*; received 'val_acuracy'"):
         TuneConfig.of(objective="val_acuracy")
