@@ -35,8 +35,12 @@ class DataConfig(Settings):
     """The examples to learn from."""
 
     data: Text = "animals"
-    """Pictures to learn from: 'animals' (bundled), a folder of CLASS/picture files (with or without train/, val/ and
-    test/ above them), a .csv of path,label[,split], or 'tfds:NAME'."""
+    """Pictures or texts to learn from: 'animals' (bundled), a folder of CLASS/file (with or without train/, val/ and
+    test/ above them), a .csv of path,label[,split][,group] or text,label[,split][,group], or 'tfds:NAME'."""
+
+    kind: Literal["image", "text"] | None = None
+    """What the examples are: 'image' or 'text'. Default: by the endings of the files, and 'text' for a .csv with a
+    column text."""
 
     outside: bool = False
     """Also use pictures outside the folder of --data: through links, and by paths of a CSV that lead out of its
@@ -68,16 +72,21 @@ class DataConfig(Settings):
     image_size: Annotated[int, Ge(1), Le(4096)] | None = None
     """Height and width of the network's input, pixels. Default: the backbone's own, or less for small pictures."""
 
+    max_tokens: Annotated[int, Ge(8), Le(8192)] | None = None
+    """Most tokens of a text that the network gets, its first ones; a token is a word or a part of one. Default: the
+    backbone's own, 256 for minilm."""
+
     positive: Text | None = None
     """The one of two classes to find: sensitivity is the share of its pictures that is found, and a threshold is on
     its probability. Default: the class with fewer pictures; of equals, the second in alphabetical order."""
 
     @property
     def chosen_size(self) -> int:
-        """The image size, once it is chosen."""
-        if self.image_size is None:
-            raise ValueError("the image size is still open: see training.inputs.load_inputs")
-        return self.image_size
+        """The size of inputs, in the unit of their kind, once it is chosen."""
+        size = self.image_size if self.max_tokens is None else self.max_tokens
+        if size is None:
+            raise ValueError("the size of inputs is still open: see training.inputs.load_inputs")
+        return size
 
 
 @settings
@@ -85,7 +94,8 @@ class ModelConfig(Settings):
     """The network."""
 
     backbone: Text = "efficientnet_lite0"
-    """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all. Or your own, one of
+    """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all. Texts get minilm in
+    place of the default. Or your own, one of
     custom.py or FILE.keras, with how its pixels were scaled in front of it: 'torch:FILE.keras', also caffe, tf (-1 to
     1), unit (0 to 1) and raw (0 to 255)."""
 

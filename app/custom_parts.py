@@ -25,7 +25,7 @@ class Choice(NamedTuple):
 
 CHOICES: dict[str, Choice] = {
     "head": Choice("HEADS", ("dense",)),
-    "pooling": Choice("POOLINGS", ("avg", "max")),
+    "pooling": Choice("POOLINGS", ("avg", "max", "first", "last")),
     "vary": Choice("AUGMENTATIONS", ("mild", "flip", "vertical", "rotate", "medical", "randaugment")),
     "loss": Choice("LOSSES", ("cross_entropy",)),
 }

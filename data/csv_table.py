@@ -1,6 +1,7 @@
-"""Examples named in a CSV file with the columns `path,label` and optionally `split`.
+"""Examples of a CSV file with the columns `path,label`, or `text,label`, and optionally `split` and `group`.
 
-Paths are relative to the file's folder. Several labels of one example are joined by `|`; the task is then multi-label.
+Paths are relative to the file's folder; a text is an example itself. Several labels of one example are joined by `|`;
+the task is then multi-label. Examples of one group stay on one side of a split.
 """
 
 import csv
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
 from app.errors import UsageError
-from data.kinds import kind_of
+from data.encoding import encoding_of
+from data.kinds import Kind, kind_of, kinds
 from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, is_within, printable
 
-COLUMNS = ("path", "label", "split")
+COLUMNS = ("path", "label", "split", "group")
 MOST_CHARACTERS = 2**20
-"""Longest line."""
+"""Longest line, and longest field."""
+csv.field_size_limit(MOST_CHARACTERS)
 
 
 class Row(NamedTuple):
@@ -27,6 +30,9 @@ class Row(NamedTuple):
     path: str = ""
     label: str = ""
     split: str = ""
+    group: str = ""
+    content: str | None = None
+    """Example itself, in a table without paths."""
 
 
 def accepts(data: str) -> bool:
@@ -41,13 +47,14 @@ def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = Tru
         data: the value of `--data`.
         cache_dir: not used: the files stay where they are.
         outside: whether paths and links may lead out of the file's folder.
-        labelled: whether labels are read; without them, any table with a column `path` will do.
+        labelled: whether labels are read; without them, any table with a column of paths or examples will do.
 
     Raises:
         UsageError: the file cannot be read, lacks a column, or has an impossible value; the message has the line.
     """
     path = Path(data)
-    rows = [row if labelled else row._replace(label="") for row in _read_rows(path, labelled)]
+    rows, kind = _read_rows(path, labelled)
+    rows = [row if labelled else row._replace(label="") for row in rows]
     multi_label = any("|" in row.label for row in rows)
     way_out = _find_way_out(path.parent)
     examples: list[Example] = []
@@ -56,14 +63,14 @@ def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = Tru
         if os.sep == "/" and "\\" in row.path and not os.path.exists(path.parent / row.path):  # of Windows
             row = row._replace(path=row.path.replace("\\", "/"))
         example = _example(path, row, multi_label or not labelled)
-        way = None if outside else way_out(row.path)
+        way = None if outside or kind else way_out(row.path)
         if way == "path":
             raise UsageError(
                 f"Line {row.line} of '{path}' names a {kind_of([example.path]).noun} outside the folder of that file: "
                 f"'{printable(row.path)}'. Move it into the folder, or allow such paths by --outside."
             )
         (examples if way is None else set_aside).append(example)
-    kind = kind_of(example.path for example in examples)
+    kind = kind or kind_of(example.path for example in examples)
     if not rows:
         raise UsageError(f"A CSV file needs a line for each example; '{path}' has none.")
     left = {label for example in examples for label in example.labels}
@@ -78,14 +85,19 @@ def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = Tru
 
 def _example(table: Path, row: Row, may_lack_labels: bool) -> Example:
     labels = tuple(sorted({printable(part.strip()) for part in row.label.split("|")} - {""}))
-    if not row.path or not (labels or may_lack_labels):
-        raise UsageError(f"Line {row.line} of '{table}' has no {'path' if not row.path else 'label'}.")
+    is_named = row.path or row.content is not None
+    if not is_named or not (labels or may_lack_labels):
+        raise UsageError(f"Line {row.line} of '{table}' has no {'label' if is_named else 'path'}.")
     split = row.split.lower()
     if split and split not in SPLIT_FOLDERS:
         raise UsageError(
             f"A split must be train, val, test or empty; line {row.line} of '{table}' has '{printable(row.split)}'."
         )
-    return Example(table.parent / row.path, labels, SPLIT_FOLDERS.get(split))
+    given = labels, SPLIT_FOLDERS.get(split)
+    if row.content is None:
+        return Example(table.parent / row.path, *given, group=row.group)
+    content = row.content.encode(errors="surrogateescape")
+    return Example(table.parent / f"{table.name}:{row.line}", *given, content, row.group)
 
 
 def _find_way_out(folder: Path) -> Callable[[str], Literal["path", "link"] | None]:
@@ -109,27 +121,41 @@ def _find_way_out(folder: Path) -> Callable[[str], Literal["path", "link"] | Non
     return way_out
 
 
-def _read_rows(path: Path, labelled: bool) -> list[Row]:
-    """Reads the rows that say something; columns of other names do not count."""
+def _read_rows(path: Path, labelled: bool) -> tuple[list[Row], Kind | None]:
+    """Reads the rows that say something, and the kind of the examples in them; None where they have paths.
+
+    Columns of other names do not count. Bytes that are no UTF-8 are told of the example that has them.
+    """
     if path.exists() and not path.is_file():
         raise UsageError(f"--data must be a CSV file; '{path}' is no file.")
     try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
+        with open(path, encoding=_encoding(path), errors="surrogateescape", newline="") as file:
             rows = _numbered_fields(path, file)
             names = [name.lower() for name in next(rows, (1, []))[1]]
-            _check_columns(path, names, ("path", "label") if labelled else ("path",))
+            kind = None if "path" in names else next((kind for kind in kinds() if kind.column in names), None)
+            what = kind.column if kind and kind.column else "path"
+            _check_columns(path, names, (what, "label") if labelled else (what,))
+            names = ["content" if name == what != "path" else name for name in names]
             found = [_row(path, line, names, fields) for line, fields in rows]
     except FileNotFoundError:
         raise UsageError(f"--data names '{path}', and there is no such file.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeError) as error:
         raise UsageError(f"'{path}' must be a CSV file in UTF-8; it cannot be read: {error}.") from None
-    return [row for row in found if any(row[1:])]
+    return [row for row in found if any(row[1:])], kind
+
+
+def _encoding(path: Path) -> str:
+    with open(path, "rb") as file:
+        return encoding_of(file.read(4))
 
 
 def _row(path: Path, line: int, names: list[str], fields: list[str]) -> Row:
     if any(fields[len(names) :]):
         raise UsageError(f"Line {line} of '{path}' has more fields than the first; quote what has a comma in it.")
-    return Row(line, **{name: field for name, field in zip(names, fields, strict=False) if name in COLUMNS})
+    known = {name: field for name, field in zip(names, fields, strict=False) if name in (*COLUMNS, "content")}
+    for name in known.keys() - {"content"}:
+        known[name].encode()  # raises for bytes that are no UTF-8
+    return Row(line, **known)
 
 
 def _numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
@@ -156,13 +182,17 @@ def _lines(path: Path, file: TextIO) -> Iterator[str]:
 
 def _check_columns(path: Path, names: list[str], needed: Sequence[str]) -> None:
     if not any(names):
-        raise UsageError(f"A CSV file of data needs the columns path and label; the first line of '{path}' is empty.")
+        raise UsageError(f"A CSV file of data needs the columns {_wanted()}; the first line of '{path}' is empty.")
     missing = [column for column in needed if column not in names]
     if missing or any(names.count(column) > 1 for column in COLUMNS):
         problem = f"lacks {' and '.join(missing)}" if missing else "repeats one"
         found = printable(", ".join(names))
         hint = " Put commas between the columns." if len(names) == 1 and set(";\t") & set(names[0]) else ""
         raise UsageError(
-            f"A CSV file of data needs the columns path and label once each (and may have split); '{path}' {problem}: "
-            f"it has {found[:200]}.{hint}"
+            f"A CSV file of data needs the columns {_wanted()} once each (and may have split and group); '{path}' "
+            f"{problem}: it has {found[:200]}.{hint}"
         )
+
+
+def _wanted() -> str:
+    return f"{' or '.join(['path', *(kind.column for kind in kinds() if kind.column)])}, and label,"

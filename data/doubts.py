@@ -5,6 +5,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.config import TrainConfig
 from data.kinds import Kind
 from data.sources import SPLIT_FOLDERS, Example, natural_order
 
@@ -55,12 +56,12 @@ def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
     )
 
 
-def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int]) -> list[str]:
+def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int], config: TrainConfig) -> list[str]:
     """Says why hardly anything can be learnt from so many training examples of each class, in sentences.
 
-    The sizes are those of some examples, in the unit of their kind.
+    The sizes are those that `Kind.cautions` takes.
     """
-    found = kind.cautions(sizes)
+    found = kind.cautions(sizes, config)
     few = {name: count for name, count in train_counts.items() if count < FEW_TRAIN_EXAMPLES}
     if few:
         least = sorted(few, key=lambda name: (few[name], natural_order(name)))

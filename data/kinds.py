@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -19,13 +19,17 @@ from app.config import TrainConfig
 if TYPE_CHECKING:
     import numpy as np  # --help is shown without it
 
-KINDS = {"image": "data.images.kind"}
+    from data.arrays import Tensor
+
+KINDS = {"image": "data.images.kind", "text": "data.texts.kind"}
 """The name of each kind, and the module that has its record as `KIND`. The first is taken where files tell nothing."""
 
 Content = Path | bytes
 """A file, or the bytes of an example that has none."""
 Inputs: TypeAlias = "tuple[np.ndarray, ...]"
 """The tensors of one example, or of several (n, ...), in the order of the network's inputs."""
+ManyInputs: TypeAlias = "tuple[Tensor, ...]"
+"""The tensors of many examples, ragged where their rows differ in length."""
 
 
 class Reader(NamedTuple):
@@ -36,13 +40,24 @@ class Reader(NamedTuple):
     title: str
     """Names this reading among others of the same data, such as '224 px', for the model and what is stored."""
     inputs: tuple[np.dtype, ...]
-    """Type and shape of each tensor of an example."""
+    """Type and shape of each tensor of an example; if it is ragged, that of the longest."""
     signature: np.dtype
     """Type and shape of what tells how alike two examples are."""
     read: Callable[[bytes], Inputs]
     """Reads an example from its bytes; raises `data.content.UnreadableError` with the reason."""
     read_with_signature: Callable[[bytes], tuple[Inputs, np.ndarray]]
     """Reads an example, and computes its signature."""
+    ragged: bool = False
+    """Whether the tensors of an example differ from those of others in their first length, and are all of one."""
+    files: Mapping[str, bytes] = {}
+    """Files that reading needs, by name; a run keeps them in its folder."""
+
+    @property
+    def model_inputs(self) -> list[tuple[int | None, ...]]:
+        """Shapes of what a network takes of an example; ragged ones come with their mask."""
+        if not self.ragged:
+            return [dtype.shape for dtype in self.inputs]
+        return [*((None, *dtype.shape[1:]) for dtype in self.inputs), (None,)]
 
 
 class Vary(NamedTuple):
@@ -67,8 +82,14 @@ class Baseline(NamedTuple):
 
     name: str
     """Key in `metrics.json`; with blanks for `_`, it completes 'Logistic regression on'."""
-    values: Callable[[Inputs, np.ndarray], np.ndarray]
-    """Turns the examples at some positions of all inputs into float32 (n, values)."""
+    values: Callable[[ManyInputs, Sequence[Content], np.ndarray], Any]
+    """Turns the examples at some positions, int (n,), of all tensors and contents into what `transform` takes."""
+    transform: Callable[[], Any]
+    """Makes the transformer of scikit-learn in front of the regression."""
+    strength: float
+    """`C` of the regression."""
+    most_examples: int
+    """Most training examples; more are thinned out."""
 
 
 class GraphReader(NamedTuple):
@@ -80,6 +101,19 @@ class GraphReader(NamedTuple):
     """Turns the bytes of a file, string (), into the tensors of an example, under the settings of a run."""
 
 
+class Explain(NamedTuple):
+    """Explanations of answers."""
+
+    compute: Callable[[Any, Reader, ManyInputs, Sequence[Content], np.ndarray], list[Shown]]
+    """Shows what spoke for a class each, int (n,), to a Keras model: of examples as tensors and as contents."""
+    name: str
+    """Names it in a message."""
+    hint: str
+    """Says in a sentence how to read it."""
+    replaces: bool = False
+    """Whether it shows the example as well, which is then not shown beside it."""
+
+
 class Kind(NamedTuple):
     """A kind of input."""
 
@@ -89,25 +123,32 @@ class Kind(NamedTuple):
     nouns: str
     endings: tuple[str, ...]
     """Endings of file names that promise an example, in lower case; reading finds out what a file really is."""
-    reader: Callable[[TrainConfig], Reader]
-    """Makes the reader for the settings of a run."""
+    size_setting: str
+    """Setting that fixes the size of inputs."""
+    reader: Callable[[TrainConfig, Path | None], Reader]
+    """Makes the reader for the settings of a run, and the folder that holds its files once it is finished."""
     compared_values: Callable[[np.ndarray], np.ndarray]
     """Turns signatures (n, ...) into float32 (n, values) of length 1 each, or 0 for what is compared with nothing."""
     comparison: str
     """SHA-256 of the code of `compared_values`, part of stored keys."""
     size: Callable[[Content], int | None]
-    """Measures an example in the unit of the setting that fixes the size of inputs; None if it cannot."""
+    """Measures an example in the unit of that setting; None if it cannot, without much work."""
     useful_size: Callable[[int], int]
     """Returns the largest size of inputs that is worth computing for examples of a median size."""
-    cautions: Callable[[Sequence[int]], list[str]]
-    """Says, from the sizes of some examples, why hardly anything can be learnt from them, in sentences."""
+    cautions: Callable[[Sequence[int], TrainConfig], list[str]]
+    """Says, from the sizes of some examples, what to be careful about, in sentences. Of ragged ones, it gets all, as
+    they were read."""
     show: Callable[[Inputs, Content, str], Shown]
     """Shows one example under a title."""
     vary: Callable[..., Vary] | None = None
     """Random variation for training, by the setting `vary`; needs TensorFlow. None for a kind that is not varied."""
-    explain: Callable[[Any, Inputs, np.ndarray], list[Shown]] | None = None
-    """Shows for some examples what spoke for a class each, int (n,), to a Keras model; needs TensorFlow."""
+    explain: Explain | None = None
+    """Shows for some examples what spoke for a class each; needs TensorFlow. None for a kind that is not explained."""
     baseline: Baseline | None = None
+    backbone: str = ""
+    """Network that is taken where none is named."""
+    column: str | None = None
+    """Column of a CSV file that holds examples themselves; None where they are files alone."""
     has_mirror: bool = False
     """Whether an example is a picture, which mirrored left to right is one of the same class."""
     graph_reader: Callable[[], GraphReader] | None = None
@@ -120,12 +161,17 @@ def find_kind(name: str) -> Kind:
     return importlib.import_module(KINDS[name]).KIND
 
 
+def kinds() -> list[Kind]:
+    """Returns the records of all kinds."""
+    return [find_kind(name) for name in KINDS]
+
+
 def kind_of(files: Iterable[PurePath]) -> Kind:
     """Returns the kind of most files, by the endings of their names."""
     endings = Counter(path.suffix.lower() for path in files)
-    return max(map(find_kind, KINDS), key=lambda kind: sum(endings[ending] for ending in kind.endings))
+    return max(kinds(), key=lambda kind: sum(endings[ending] for ending in kind.endings))
 
 
 def promised_kind(path: PurePath) -> Kind | None:
     """Returns the kind of which the name of a file promises an example."""
-    return next((kind for kind in map(find_kind, KINDS) if path.suffix.lower() in kind.endings), None)
+    return next((kind for kind in kinds() if path.suffix.lower() in kind.endings), None)

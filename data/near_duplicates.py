@@ -73,14 +73,14 @@ def group_near_duplicates(signatures: np.ndarray, compared_values: Values) -> Gr
                 rows, columns = np.nonzero(
                     values[start : start + BLOCK] @ values[other : other + BLOCK].T >= least_score
                 )
-                groups = _merged(groups, rows + start, columns + other)
+                groups = merged(groups, rows + start, columns + other)
         return Groups(groups, least_score)
     for seed in range(FORESTS):
         pairs = [
             _connected(compared_values(signatures[rows]), rows, least_score)
             for rows in _divided(signatures, compared_values, np.random.default_rng(seed))
         ]
-        groups = _merged(groups, *np.concatenate(pairs, axis=1))
+        groups = merged(groups, *np.concatenate(pairs, axis=1))
     return Groups(groups, least_score)
 
 
@@ -115,7 +115,7 @@ def _connected(values: np.ndarray, rows: np.ndarray, least_score: float) -> np.n
     return np.stack([rows, rows[first[numbers]]])
 
 
-def _merged(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def merged(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Joins the groups of pairs of examples, and whatever they are connected with."""
     first, second = groups[first], groups[second]
     new = first != second

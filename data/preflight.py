@@ -18,10 +18,10 @@ from joblib import cpu_count
 
 from app.errors import RunError
 from cluster.pool import SHARD_BYTES, Pool
-from data.arrays import temporary_array
+from data.arrays import Ragged, temporary_array
 from data.code_digest import code_digest
 from data.content import UnreadableError, UnreadableNowError, content_of
-from data.kinds import Inputs, Reader
+from data.kinds import Inputs, ManyInputs, Reader
 from data.rows import ArrayWriter, Writer
 from data.sources import Example, Source
 from data.store import Description, Store, Stored
@@ -45,8 +45,8 @@ class Preflight(NamedTuple):
     """The examples that can be read, in the order they came, and those that cannot."""
 
     examples: list[Example]
-    inputs: Inputs
-    """Tensors (num_examples, ...) as the reader has them; files mapped to memory."""
+    inputs: ManyInputs
+    """Tensors (num_examples, ...) as the reader has them: files mapped to memory, or ragged in memory."""
     signatures: np.ndarray
     """(num_examples, ...), to recognise look-alikes."""
     digests: list[str]
@@ -102,7 +102,9 @@ def check_examples(
     set_aside, values = {index: reason for index, reason, _ in stored.notes["set_aside"]}, stored.values
     readable = [example for index, example in enumerate(examples) if index not in set_aside]
     quarantine = [SetAside(examples[index].path, reason) for index, reason in set_aside.items()]
-    inputs = tuple(values[f"input_{index}"] for index in range(len(reader.inputs)))
+    inputs: ManyInputs = tuple(values[f"input_{index}"] for index in range(len(reader.inputs)))
+    if reader.ragged:
+        inputs = tuple(Ragged.from_padded(rows, values["length"]) for rows in inputs)  # type: ignore[arg-type]
     return Preflight(readable, inputs, values["signature"], stored.notes["digests"], quarantine)
 
 
@@ -112,9 +114,10 @@ def reading(reader: Reader) -> Description:
 
 
 def _row(reader: Reader) -> np.dtype:
-    """Type of what is kept of an example."""
+    """Type of what is kept of an example; ragged tensors are filled up."""
     inputs = [(f"input_{index}", dtype) for index, dtype in enumerate(reader.inputs)]
-    return np.dtype([*inputs, ("signature", reader.signature)])
+    lengths = [("length", np.int32)] if reader.ragged else []
+    return np.dtype([*inputs, *lengths, ("signature", reader.signature)])
 
 
 def _read_all(
@@ -170,9 +173,20 @@ def _read(example: Example, reader: Reader, row: np.dtype, within: Path | None) 
     try:
         with content_of(example.place, within) as content:
             inputs, signature = reader.read_with_signature(content)
-            return np.array([(*inputs, signature)], row), hashlib.sha256(content).hexdigest()
+            return _kept(inputs, signature, reader.ragged, row), hashlib.sha256(content).hexdigest()
     except UnreadableError as error:
         return error
+
+
+def _kept(inputs: Inputs, signature: np.ndarray, ragged: bool, row: np.dtype) -> np.ndarray:
+    """Returns what is kept of an example, (1,)."""
+    if not ragged:
+        return np.array([(*inputs, signature)], row)
+    kept = np.zeros(1, row)
+    for index, values in enumerate(inputs):
+        kept[f"input_{index}"][0, : len(values)] = values
+    kept["length"], kept["signature"] = len(inputs[0]), signature
+    return kept
 
 
 def _readable_now(examples: Sequence[Example], within: Path | None) -> bool:

@@ -12,11 +12,12 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from app.terminal import show_stage
 from cluster.pool import Pool
+from data.arrays import Ragged, row_of
 from data.code_digest import code_digest
 from data.doubts import find_cautions
-from data.kinds import Inputs, Kind, Reader, Shown
+from data.kinds import Content, Kind, ManyInputs, Reader, Shown
 from data.labels import check_class_names, order_classes
-from data.near_duplicates import Groups, group_near_duplicates
+from data.near_duplicates import Groups, group_near_duplicates, merged
 from data.preflight import Preflight, SetAside, check_examples, reading
 from data.sources import SPLITS, Example, Source, Split, printable
 from data.splits import Splits, assign_splits, check_classes
@@ -39,7 +40,7 @@ class Data(NamedTuple):
     reader: Reader
     """Reader that read the examples."""
     examples: list[Example]
-    inputs: Inputs
+    inputs: ManyInputs
     """Tensors (num_examples, ...), as the reader has them."""
     signatures: np.ndarray
     """(num_examples, ...), by which look-alikes are found."""
@@ -57,7 +58,8 @@ class Data(NamedTuple):
     least_score: float
     """Score from which two of these examples are taken to look the same."""
     groups: np.ndarray
-    """int32 (num_examples,): the same number for copies, and for examples that look the same."""
+    """int32 (num_examples,): the same number for copies, for examples that look the same, and for those of one group
+    that the source names."""
     digests: list[str]
     """SHA-256 of each example's bytes."""
     cautions: Sequence[str] = ()
@@ -79,8 +81,13 @@ class Data(NamedTuple):
 
     def show(self, position: int, title: str) -> Shown:
         """Shows an example for pages and figures."""
-        one = tuple(values[position] for values in self.inputs)
+        one = tuple(row_of(values, position) for values in self.inputs)
         return self.kind.show(one, self.examples[position].place, title)
+
+    @property
+    def contents(self) -> list[Content]:
+        """Files or bytes of the examples."""
+        return [example.place for example in self.examples]
 
     def display_path(self, path: Path) -> str:
         """Returns the path of an example as tables show it: relative to the data's folder."""
@@ -144,15 +151,21 @@ def prepare_data(
     class_names = order_classes(source, config.data.positive)
     check_class_names(class_names)
     task = choose_task(len(class_names), source.multi_label)
-    data = prepare_to_evaluate(source, config, class_names, task, split=True, on_progress=on_progress, pool=pool)
+    reader = source.kind.reader(config, None)
+    data = prepare_to_evaluate(
+        source, config, reader, class_names, task, split=True, on_progress=on_progress, pool=pool
+    )
     check_classes(source.kind, data.examples, data.splits, class_names, data.quarantine)
     counts = Counter(label for position in data.splits["train"] for label in data.examples[position].labels)
-    return data._replace(cautions=find_cautions(source.kind, counts, _some_sizes(source)))
+    lengths = [tensor.lengths.tolist() for tensor in data.inputs if isinstance(tensor, Ragged)]
+    sizes = lengths[0] if lengths else _some_sizes(source)
+    return data._replace(cautions=find_cautions(source.kind, counts, sizes, config))
 
 
 def prepare_to_evaluate(
     source: Source,
     config: TrainConfig,
+    reader: Reader,
     class_names: tuple[str, ...],
     task: Task,
     *,
@@ -164,7 +177,8 @@ def prepare_to_evaluate(
 
     Args:
         source: from `load_source`; its labels must be among the model's, see `check_labels`.
-        config: of the run, for how they are read and, where it is split, for the fractions and the seed of the split.
+        config: of the run, for the cache and, where it is split, for the fractions and the seed of the split.
+        reader: reads them as the model's were read.
         class_names: those of the model, in its order.
         task: of the model.
         split: whether to split as `prepare_data` does; if not, all examples are in test.
@@ -175,7 +189,6 @@ def prepare_to_evaluate(
         UsageError: no example can be read, or they are too few to be split.
     """
     store, kind = open_store(config.run.cache_dir, config.run.cache_gb), source.kind
-    reader = kind.reader(config)
     retry = config.run.resume is None
     read = check_examples(source, reader, store, config.run.cache_dir / "scratch", retry, on_progress, pool)
     if not read.examples:
@@ -248,7 +261,15 @@ def _group(read: Preflight, store: Store, source: Source) -> Groups:
                 with store.writing(description, title, found.numbers.shape, np.int32) as writer:
                     writer.notes |= stored.notes
                     writer.append(found.numbers)
-    return Groups(stored.values[numbers], stored.notes["least_score"])
+    return Groups(_with_given(stored.values[numbers], read.examples), stored.notes["least_score"])
+
+
+def _with_given(numbers: np.ndarray, examples: Sequence[Example]) -> np.ndarray:
+    """Joins the groups of examples that the source puts into one."""
+    names = [example.group or index for index, example in enumerate(examples)]
+    first: dict[str | int, int] = {}
+    firsts = [first.setdefault(name, index) for index, name in enumerate(names)]
+    return merged(numbers, np.array(firsts), np.arange(len(names)))
 
 
 _CODE = code_digest(group_near_duplicates)

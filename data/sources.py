@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from app.errors import UsageError, did_you_mean
 from app.escapes import visible
-from data.kinds import Content, Kind, promised_kind
+from data.kinds import Content, Kind, find_kind, promised_kind
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -53,6 +53,8 @@ class Example(NamedTuple):
     """The split the source itself puts it in; None lets `splits.py` decide."""
     content: bytes | None = None
     """The example itself where it has no file."""
+    group: str = ""
+    """Examples of one group stay on one side of a split; '' is none."""
 
     @property
     def place(self) -> Content:
@@ -78,13 +80,14 @@ class Source(NamedTuple):
     """Sentence that says why its labels are hardly the classes that are meant; `train.py` refuses such data."""
 
 
-def load_source(data: str, cache_dir: Path, outside: bool = False) -> Source:
+def load_source(data: str, cache_dir: Path, outside: bool = False, kind: str | None = None) -> Source:
     """Finds the examples and labels that `--data` means.
 
     Args:
         data: the value of `--data`.
         cache_dir: where data that does not come as files is unpacked.
         outside: whether files outside its folder may be used, through links or by paths.
+        kind: of the examples; None where the source tells.
 
     Raises:
         UsageError: there is no such data, or its shape is not one of the supported.
@@ -93,12 +96,13 @@ def load_source(data: str, cache_dir: Path, outside: bool = False) -> Source:
         module = importlib.import_module(module_name)
         if module.accepts(data):
             source = module.load(data, cache_dir, outside)
-            return source._replace(within=None if outside else Path(os.path.realpath(source.root)))
+            within = None if outside else Path(os.path.realpath(source.root))
+            return source._replace(kind=find_kind(kind) if kind else source.kind, within=within)
     path = Path(data)
     if path.suffix.lower() in ARCHIVE_ENDINGS and path.exists():
         problem = "which is an archive. Unpack it first, and name the folder that comes out."
-    elif (kind := promised_kind(path)) and path.exists():
-        problem = f"which is one {kind.noun}. Name the folder that has a folder of {kind.nouns} for each class."
+    elif (promised := promised_kind(path)) and path.exists():
+        problem = f"which is one {promised.noun}. Name the folder that has a folder of {promised.nouns} for each class."
     elif path.exists():
         problem = "which is neither a folder nor a .csv file."
     else:

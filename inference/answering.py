@@ -69,7 +69,7 @@ def of_run(run: TrainedRun, unknown: bool = False) -> AnsweringModel:
 
         return Predictor(load_model(run), run.cut, features=unknown)
 
-    return AnsweringModel(run.class_names, run.task, run.kind, run.kind.reader(run.config), load, familiar)
+    return AnsweringModel(run.class_names, run.task, run.kind, run.reader, load, familiar)
 
 
 def of_backbone(name: str, weights: str, resize: Resize = "crop") -> AnsweringModel:

@@ -9,7 +9,7 @@ from app.custom_parts import custom_file
 from app.errors import UsageError
 from app.escapes import visible
 from app.files import newest_beside, read_json
-from data.kinds import KINDS, Kind, find_kind
+from data.kinds import KINDS, Kind, Reader, find_kind
 from models import backbones
 from models.model_file import check_config, check_model_file
 from models.weight_file import RefusedFileError, check_finite, first_line, most_bytes
@@ -41,6 +41,11 @@ class TrainedRun(NamedTuple):
     temperature: float
     """Divisor of the logits, already in the model's weights."""
 
+    @property
+    def reader(self) -> Reader:
+        """Reads examples as the run did."""
+        return self.kind.reader(self.config, self.folder)
+
 
 def read_run(folder: Path) -> TrainedRun:
     """Reads a run folder, or the best run of a search folder; loads no weights.
@@ -60,13 +65,14 @@ def read_run(folder: Path) -> TrainedRun:
         raise UsageError(f"RUN must be the folder of a finished run; '{folder}' has no {' and no '.join(missing)}.")
     config = TrainConfig.from_file(folder / "config.json")
     backbones.find_of_run(config.model.backbone)
-    if config.data.image_size is None:
-        raise UsageError(f"'{folder / 'config.json'}' is not from a finished run: it has no image_size.")
     try:
         record = read_json(folder / RECORD_FILE)
         _check_record(record)
     except (OSError, ValueError) as error:
         raise UsageError(f"'{folder / RECORD_FILE}' is damaged ({error}).") from None
+    kind = find_kind(record.get("kind", OLD_KIND))
+    if config.flat()[kind.size_setting] is None:
+        raise UsageError(f"'{folder / 'config.json'}' is not from a finished run: it has no {kind.size_setting}.")
     temperature = float(record["temperature"])
     class_names = tuple(map(visible, record["classes"]))
     thresholds = {visible(name): value for name, value in record.get("thresholds", {}).items()}
@@ -75,7 +81,7 @@ def read_run(folder: Path) -> TrainedRun:
         config,
         class_names,
         TASKS[record["task"]].with_thresholds(class_names, thresholds),
-        find_kind(record.get("kind", OLD_KIND)),
+        kind,
         record["cut"],
         temperature,
     )
@@ -109,7 +115,7 @@ def load_model(run: TrainedRun) -> "keras.Model":
         raise UsageError(
             f"'{path}' cannot be loaded, it is damaged or of another version of Keras ({first_line(error)})."
         ) from error
-    read = [dtype.shape for dtype in run.kind.reader(run.config).inputs]
+    read = run.reader.model_inputs
     expected = run.task.num_outputs(len(run.class_names))
     if inputs != read or outputs != (None, expected) or run.cut not in {None, *names}:
         raise UsageError(f"'{path}' is not the model that '{run.folder / RECORD_FILE}' tells of.")

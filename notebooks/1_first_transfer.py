@@ -103,7 +103,8 @@ pd.DataFrame({split: pd.Series(labels[some.splits[split]]).value_counts() for sp
 results = {}
 started = time.perf_counter()
 baseline, splits = some.kind.baseline, some.splits
-accuracy = simple_accuracy(baseline, some.inputs, some.targets, splits["train"], splits["val"], some.task)
+examples = (some.inputs, some.contents, some.targets)
+accuracy = simple_accuracy(baseline, *examples, splits["train"], splits["val"], some.task)
 results["raw pixels,\nlinear model"] = {"accuracy": accuracy, "seconds": time.perf_counter() - started}
 print(f"val accuracy {accuracy:.1%}")
 

@@ -1,31 +1,36 @@
 """The accuracy of a simple method on the same examples: a result means little without one."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from data.kinds import Baseline, Inputs
+from data.kinds import Baseline, Content, ManyInputs
 from tasks.table import Task
 
-MOST_EXAMPLES = 5_000
-"""Most training examples; more are thinned out."""
 MOST_ITERATIONS = 100
 
 
 def simple_accuracy(
-    baseline: Baseline, inputs: Inputs, targets: np.ndarray, train: np.ndarray, measured: np.ndarray, task: Task
+    baseline: Baseline,
+    inputs: ManyInputs,
+    contents: Sequence[Content],
+    targets: np.ndarray,
+    train: np.ndarray,
+    measured: np.ndarray,
+    task: Task,
 ) -> float | None:
     """Measures a logistic regression on what a simple method sees of examples, without any pretrained network.
 
     Args:
         baseline: of the kind of input.
         inputs: tensors (num_examples, ...).
+        contents: files or bytes of the examples.
         targets: float32 (num_examples, num_outputs).
-        train: positions of the training examples; of more than `MOST_EXAMPLES`, every k-th of each class is used.
+        train: positions of the training examples; of more than it takes, every k-th of each class is used.
         measured: positions of the examples it is measured on.
         task: a multi-label example counts as right if all its labels are.
 
@@ -34,18 +39,20 @@ def simple_accuracy(
     """
     if len(measured) == 0:
         return None
-    train = _thin_out(train, targets)
+    train = _thin_out(train, targets, baseline.most_examples)
     answers = targets if task.multi_label else task.truth(targets).argmax(axis=1)
-    regression = LogisticRegression(C=0.01, max_iter=MOST_ITERATIONS)
-    classifier = make_pipeline(StandardScaler(), OneVsRestClassifier(regression) if task.multi_label else regression)
+    regression = LogisticRegression(C=baseline.strength, max_iter=MOST_ITERATIONS)
+    classifier = make_pipeline(
+        baseline.transform(), OneVsRestClassifier(regression) if task.multi_label else regression
+    )
     with warnings.catch_warnings(action="ignore"):  # not converged, or a label that all or none have: so be it
-        classifier.fit(baseline.values(inputs, train), answers[train])
-    right = classifier.predict(baseline.values(inputs, measured)) == answers[measured]
+        classifier.fit(baseline.values(inputs, contents, train), answers[train])
+    right = classifier.predict(baseline.values(inputs, contents, measured)) == answers[measured]
     return float(right.reshape(len(measured), -1).all(axis=1).mean())
 
 
-def _thin_out(train: np.ndarray, targets: np.ndarray) -> np.ndarray:
+def _thin_out(train: np.ndarray, targets: np.ndarray, most: int) -> np.ndarray:
     """Keeps every k-th example of each class."""
-    step = -(-len(train) // MOST_EXAMPLES)
+    step = -(-len(train) // most)
     _, kinds = np.unique(targets[train], axis=0, return_inverse=True)
     return np.concatenate([train[kinds == kind][::step] for kind in range(kinds.max() + 1)])

@@ -61,7 +61,7 @@ def load_evaluation(
         config = config.replace(val_fraction=0.0, test_fraction=0.0)
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:
         prepared = prepare_to_evaluate(
-            source, config, run.class_names, run.task, split=not together, on_progress=advance
+            source, config, run.reader, run.class_names, run.task, split=not together, on_progress=advance
         )
     found = {split: prepared.splits[split] for split in SPLITS}
     if together:
@@ -94,7 +94,7 @@ def _own_source(run: TrainedRun, config: TrainConfig) -> Source:
             f"The {run.kind.nouns} of this run, '{config.data.data}', are not found; a relative path starts in the "
             f"folder where train.py was called. Name them with --data."
         )
-    source = load_source(config.data.data, config.run.cache_dir, config.data.outside)
+    source = load_source(config.data.data, config.run.cache_dir, config.data.outside, config.data.kind)
     return draw_part(source, config.data.max_pictures, config.seed_of_split)
 
 

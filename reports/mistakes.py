@@ -6,6 +6,7 @@ import keras
 import numpy as np
 
 from app.terminal import attempt
+from data.arrays import take_rows
 from data.kinds import Shown
 from data.prepare import Data
 from data.sources import Split
@@ -67,7 +68,9 @@ def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras
         path = data.display_path(data.examples[positions[row]].path)
         said = f"{denied}{data.class_names[decided]}, {percent(float(certainty[row]))} sure"
         label = labels[index] or NO_LABEL
-        sides = [data.show(positions[row], label), *looked[index : index + 1]]
+        sides = looked[index : index + 1]
+        if data.kind.explain is None or not (sides and data.kind.explain.replaces):
+            sides = [data.show(positions[row], label), *sides]
         shown.append(Explained(path, label, said, float(certainty[row]), sides))
     return Mistakes(len(wrong), shown, unexplained)
 
@@ -79,8 +82,9 @@ def _explain(
     explain = data.kind.explain
     if explain is None:
         return [], None
-    inputs = tuple(values[positions] for values in data.inputs)
-    found = attempt("Where it looked (Grad-CAM)", lambda: explain(model, inputs, classes))
+    inputs = tuple(take_rows(values, positions) for values in data.inputs)
+    contents = [data.examples[position].place for position in positions]
+    found = attempt(explain.name, lambda: explain.compute(model, data.reader, inputs, contents, classes))
     return ([], found) if isinstance(found, str) else (found, None)
 
 

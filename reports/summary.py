@@ -119,7 +119,8 @@ def _simple(data: Data, train: np.ndarray, measured: np.ndarray) -> dict[str, fl
     baseline = data.kind.baseline
     if baseline is None:
         return {}
-    return {baseline.name: simple_accuracy(baseline, data.inputs, data.targets, train, measured, data.task)}
+    about = baseline, data.inputs, data.contents
+    return {baseline.name: simple_accuracy(*about, data.targets, train, measured, data.task)}
 
 
 def _calibration(

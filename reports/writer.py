@@ -86,6 +86,13 @@ def write_quarantine(folder: Path, data: Data) -> None:
     write_table(folder / "quarantine.csv", pd.DataFrame(rows, columns=["path", "reason"]))
 
 
+def write_reader_files(folder: Path, data: Data) -> None:
+    """Writes the files that reading the examples needs, such as a tokenizer."""
+    for name, content in data.reader.files.items():
+        with written_aside(folder / name) as temporary:
+            temporary.write_bytes(content)
+
+
 def write_learnt_from(folder: Path, data: Data) -> None:
     """Writes `learnt_from.txt`, the SHA-256 of each training picture, for `inference.run_record.count_copies`."""
     digests = {data.digests[position] for position in data.splits["train"]}

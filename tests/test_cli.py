@@ -58,7 +58,7 @@ def test_help_is_in_paragraphs_and_speaks_of_no_none(capsys):
     with pytest.raises(SystemExit):
         parse_config(["--help"])
     text = " ".join(capsys.readouterr().out.split())
-    assert "a folder of CLASS/picture files (with or without train/, val/ and test/ above them), a .csv" in text
+    assert "a folder of CLASS/file (with or without train/, val/ and test/ above them), a .csv" in text
     assert "None" not in text
     assert "(default: )" not in text
     titles = re.findall(r"(\w+) options", text)
@@ -128,7 +128,7 @@ def test_a_mistake_is_answered_without_loading_tensorflow():
     command = [sys.executable, "-X", "importtime", "train.py", "--backbone", "resnet5"]
     finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert finished.returncode == 2
-    error = "error: --backbone must be one of 41 names; received 'resnet5'. Did you mean 'resnet50'?"
+    error = "error: --backbone must be one of 42 names; received 'resnet5'. Did you mean 'resnet50'?"
     assert finished.stderr.splitlines()[-1] == error
     assert not re.search(r"\| +(tensorflow|keras)$", finished.stderr, re.MULTILINE)
 

@@ -21,7 +21,7 @@ from data.prepare import Data, draw_part, prepare_data, useful_size
 from data.sources import load_source
 from models.backbones import Backbone, check_kind, check_size, find
 from models.weights import check_available
-from training.recipe import choose_size
+from training.recipe import choose_size, with_backbone_of
 
 UNEVEN = 10
 """Times as many training examples in one class as in another that are worth a warning."""
@@ -58,10 +58,12 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     """
     started = time.perf_counter()
     uses_custom(config.flat())
+    find(config.model.backbone)  # a wrong name is told at once
+    source = load_source(config.data.data, config.run.cache_dir, config.data.outside, config.data.kind)
+    config = with_backbone_of(config, source.kind)
     backbone = find(config.model.backbone)
     check_size(backbone, config)
     check_available(backbone, config.model.weights)
-    source = load_source(config.data.data, config.run.cache_dir, config.data.outside)
     source = draw_part(source, config.data.max_pictures, config.seed_of_split)
     check_kind(backbone, source.kind.name, source.kind.nouns)
     sized = choose_size(config, backbone, useful_size(source))
@@ -87,6 +89,8 @@ def inputs_digest(inputs: RunInputs) -> str:
         if file is not None and file.is_file():
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())
+    for kept in data.reader.files.values():
+        digest.update(kept)
     own_function = inputs.backbone.is_own and inputs.backbone.file is None
     if own_function or uses_custom(inputs.config.flat()):
         digest.update(custom_file().digest.encode())
@@ -111,7 +115,9 @@ def _show(data: Data, class_weights: bool) -> None:
         )
     if data.near_duplicates:
         side = "of a split as well" if made == {None} else f"of {' and '.join(carved)}"
-        show_stage("", f"{data.near_duplicates:,} {data.kind.nouns} look like another; they stay on one side {side}")
+        grouped = " or are of its group" if any(example.group for example in data.examples) else ""
+        alike = f"{data.near_duplicates:,} {data.kind.nouns} look like another{grouped}"
+        show_stage("", f"{alike}; they stay on one side {side}")
     for warning in (*data.split_warnings, *data.cautions):
         show_stage("warning", warning)
     if data.quarantine:

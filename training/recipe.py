@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.config import HeadSolver, Optimizer, TrainableLayers, TrainConfig
+from app.config import HeadSolver, ModelConfig, Optimizer, TrainableLayers, TrainConfig
 from app.errors import UsageError
+from app.fields import flag_of
 from app.terminal import show_stage
+from data.kinds import Kind, find_kind, kinds
 from models.backbones import Backbone
 from training.plan import EPOCHS_TO_FIT, Phase, Plan
 
@@ -70,20 +72,33 @@ FROM_SCRATCH_LEARNING_RATE = 1e-3
 """Without pretrained weights there is nothing to keep: no head phase on random features, and Adam's usual rate."""
 
 
+def with_backbone_of(config: TrainConfig, kind: Kind) -> TrainConfig:
+    """Takes the network that a kind of input has as default in place of that of all.
+
+    Raises:
+        UsageError: the size of inputs of another kind is given.
+    """
+    for other in kinds():
+        if other.size_setting != kind.size_setting and config.flat()[other.size_setting] is not None:
+            raise UsageError(f"{flag_of(other.size_setting)} is for {other.nouns}; the data are {kind.nouns}.")
+    return config.replace(backbone=kind.backbone) if config.model.backbone == ModelConfig().backbone else config
+
+
 def choose_size(config: TrainConfig, backbone: Backbone, useful_size: int | None) -> TrainConfig:
-    """Sets `image_size`: the backbone's own, but no more than is useful for the examples. Sets `split_seed` as well.
+    """Sets the size of inputs: the backbone's own, but no more than is useful. Sets `split_seed` as well.
 
     Args:
         config: as the user gave it; a size in it stays.
         backbone: the backbone.
         useful_size: largest that is worth computing, if known; see `Kind`.
     """
-    size = config.data.image_size
+    setting = find_kind(backbone.kind).size_setting
+    size = config.flat()[setting]
     if size is None:
         size = backbone.image_size
         if useful_size is not None and not backbone.is_own:
             size = min(size, max(useful_size, backbone.family.smallest_size))
-    return config.replace(image_size=size, split_seed=config.seed_of_split)
+    return config.replace(**{setting: size}, split_seed=config.seed_of_split)
 
 
 def make_plan(

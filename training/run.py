@@ -207,6 +207,7 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     run = Run(folder, plan, data, backbone, classifier, strategy, precision, store, cuts, [], clock, board)
     writer.write_environment(run.folder)
     writer.write_quarantine(run.folder, data)
+    writer.write_reader_files(run.folder, data)
     writer.write_learnt_from(run.folder, data)
     writer.write_table(run.folder / "history.csv", run.history)
     return run

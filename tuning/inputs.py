@@ -58,7 +58,8 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
     """
     folder = _check_folder(config, "ranking.csv")
     backbones = [find(name) for name in _names(config)]
-    source = load_source(config.fixed.data.data, config.fixed.run.cache_dir, config.fixed.data.outside)
+    data = config.fixed.data
+    source = load_source(data.data, config.fixed.run.cache_dir, data.outside, data.kind)
     useful = useful_size(source)
     candidates = []
     for backbone in backbones:

@@ -4,7 +4,8 @@ import base64
 import io
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from markupsafe import Markup
@@ -16,7 +17,7 @@ from data.arrays import release
 from data.code_digest import code_digest
 from data.images.decode import SIGNATURE_SIDE, decode_picture, decode_with_signature, read_size
 from data.images.look_alikes import compared_values
-from data.kinds import Baseline, Content, GraphReader, Inputs, Kind, Reader, Shown, Vary
+from data.kinds import Baseline, Content, Explain, GraphReader, Inputs, Kind, ManyInputs, Reader, Shown, Vary
 
 TINY_SIDE = 8
 """Pixels; a smaller picture shows hardly anything."""
@@ -48,7 +49,7 @@ def picture_reader(image_size: int, resize: Resize = "crop") -> Reader:
     )
 
 
-def _reader(config: TrainConfig) -> Reader:
+def _reader(config: TrainConfig, folder: Path | None = None) -> Reader:
     return picture_reader(config.data.chosen_size, config.data.resize)
 
 
@@ -62,7 +63,7 @@ def useful_size(shorter_side: int) -> int:
     return -(-LARGEST_ENLARGEMENT * shorter_side // SIZE_STEP) * SIZE_STEP
 
 
-def _cautions(shorter_sides: Sequence[int]) -> list[str]:
+def _cautions(shorter_sides: Sequence[int], config: TrainConfig) -> list[str]:
     tiny = sum(side < TINY_SIDE for side in shorter_sides)
     if not tiny:
         return []
@@ -91,10 +92,13 @@ def _vary(name: str = "mild") -> Vary:
     return POLICIES[name] if own is None else Vary(CUSTOM_DRAWS, own)
 
 
-def _explain(model: Any, inputs: Inputs, classes: np.ndarray) -> list[Shown]:
+def _explain(
+    model: Any, reader: Reader, inputs: ManyInputs, contents: Sequence[Content], classes: np.ndarray
+) -> list[Shown]:
     from data.images.explain import grad_cam, overlay
 
-    looked = map(overlay, inputs[0], grad_cam(model, inputs[0], classes))
+    (pictures,) = cast(Inputs, inputs)
+    looked = map(overlay, pictures, grad_cam(model, pictures, classes))
     return [_shown(each, "what it looked at") for each in looked]
 
 
@@ -107,9 +111,9 @@ def _graph_reader() -> GraphReader:
     )
 
 
-def _grid_means(inputs: Inputs, positions: np.ndarray) -> np.ndarray:
+def _grid_means(inputs: ManyInputs, contents: Sequence[Content], positions: np.ndarray) -> np.ndarray:
     """Averages each picture over a grid of GRID x GRID cells."""
-    pixels = inputs[0]
+    (pixels,) = cast(Inputs, inputs)
     edges = np.linspace(0, pixels.shape[1], GRID + 1).astype(int)[:-1]
     cells = np.diff([*edges, pixels.shape[1]])
     area = cells[:, None, None] * cells[None, :, None]
@@ -121,11 +125,18 @@ def _grid_means(inputs: Inputs, positions: np.ndarray) -> np.ndarray:
     return np.stack(means).reshape(len(positions), -1)
 
 
+def _scaler() -> Any:
+    from sklearn.preprocessing import StandardScaler
+
+    return StandardScaler()
+
+
 KIND = Kind(
     "image",
     noun="picture",
     nouns="pictures",
     endings=(".jpg", ".jpeg", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".jp2", ".heic"),
+    size_setting="image_size",
     reader=_reader,
     compared_values=compared_values,
     comparison=code_digest(compared_values),
@@ -134,8 +145,14 @@ KIND = Kind(
     cautions=_cautions,
     show=_show,
     vary=_vary,
-    explain=_explain,
-    baseline=Baseline("raw_pixels", _grid_means),
+    explain=Explain(
+        _explain,
+        "Where it looked (Grad-CAM)",
+        "On the right, bright areas spoke for the answer (Grad-CAM). If they lie beside the object, the model looks at "
+        "the wrong thing.",
+    ),
+    baseline=Baseline("raw_pixels", _grid_means, _scaler, strength=0.01, most_examples=5_000),
+    backbone="efficientnet_lite0",
     has_mirror=True,
     graph_reader=_graph_reader,
 )

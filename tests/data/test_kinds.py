@@ -29,7 +29,7 @@ def read_numbers(content: bytes) -> tuple[np.ndarray, np.ndarray]:
     return numbers, np.array([np.sum(numbers < 0)], np.int32)
 
 
-def numbers_reader(config) -> Reader:
+def numbers_reader(config, folder=None) -> Reader:
     return Reader(
         {"width": WIDTH},
         title=f"{WIDTH} numbers",
@@ -45,12 +45,13 @@ NUMBERS = Kind(
     noun="row",
     nouns="rows",
     endings=(".numbers",),
+    size_setting="image_size",
     reader=numbers_reader,
     compared_values=lambda signatures: signatures / np.linalg.norm(signatures, axis=1, keepdims=True),
     comparison="",
     size=lambda place: None,
     useful_size=lambda size: size,
-    cautions=lambda sizes: [],
+    cautions=lambda sizes, config: [],
     show=lambda inputs, place, title: Shown(Markup("<code>{}</code>").format(inputs[0].tolist()), None),
 )
 
@@ -79,7 +80,7 @@ def test_most_files_decide_the_kind(numbers):
     assert kind_of(files[:1]) == IMAGE
     assert kind_of([]) == IMAGE
     assert promised_kind(Path("d.NUMBERS")) == numbers
-    assert promised_kind(Path("d.txt")) is None
+    assert promised_kind(Path("d.pdf")) is None
 
 
 def test_files_of_another_kind_are_found_and_named_by_its_nouns(numbers, tmp_path):

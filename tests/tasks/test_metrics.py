@@ -141,7 +141,7 @@ def test_raw_pixels_tell_colours_apart(task):
     targets = one_hot(list(classes), count)
     targets = targets[:, 1:] if task.two_classes else targets
     positions = np.arange(36)
-    assert simple_accuracy(KIND.baseline, (pixels,), targets, positions[:24], positions[24:], task) == 1.0
+    assert simple_accuracy(KIND.baseline, (pixels,), [], targets, positions[:24], positions[24:], task) == 1.0
 
 
 def test_an_area_of_all_is_one_wherever_it_is_shown():

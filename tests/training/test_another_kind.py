@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.preprocessing import StandardScaler
 
 import demo
 import predict
@@ -36,7 +37,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     return Source("rows", cache_dir, [row._replace(path=cache_dir / row.path) for row in rows_of(120)], KIND)
 
 
-def one_tensor(config):
+def one_tensor(config, folder=None):
     reader = numbers_reader(config)
     return reader._replace(
         inputs=reader.inputs[:1],
@@ -48,7 +49,9 @@ def one_tensor(config):
 KIND = NUMBERS._replace(
     reader=one_tensor,
     compared_values=lambda signatures: np.zeros((len(signatures), 1), np.float32),
-    baseline=Baseline("raw_numbers", lambda inputs, positions: inputs[0][positions]),
+    baseline=Baseline(
+        "raw_numbers", lambda inputs, contents, positions: inputs[0][positions], StandardScaler, 0.01, 5_000
+    ),
 )
 
 

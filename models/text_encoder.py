@@ -1,0 +1,168 @@
+"""Encoders of texts as BERT (Devlin et al., 2019) is one: MiniLM, the default for texts, and networks of its form.
+
+A block is one layer, so that the network can be cut between any two, and `--trainable-layers 2` means its last two.
+"""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from models.backbones import Backbone
+from models.own_layers import own_part
+from models.parts import Parts
+from models.text_weights import Architecture, Weights, read_minilm
+
+MASKED = -3e4
+"""Score of what is not attended to; float16 has numbers up to 65,504."""
+
+
+def exact_gelu(x):
+    """GELU (Hendrycks and Gimpel, 2016) by Erf, which every format of an export has; that of Keras uses Erfc."""
+    return 0.5 * x * (1 + ops.erf(x * 0.7071067811865476))
+
+
+def _tanh_gelu(x):
+    return keras.activations.gelu(x, approximate=True)
+
+
+ACTIVATIONS = {"gelu": exact_gelu, "gelu_new": _tanh_gelu, "relu": keras.activations.relu}
+"""By the names that Hugging Face has for them; 'gelu_new' is the approximation by tanh."""
+
+
+@own_part
+class Positions(layers.Layer):
+    """Adds a vector for each place to those of tokens: (n, length, width)."""
+
+    def __init__(self, most: int, **about):
+        super().__init__(**about)
+        self.most = most
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=(self.most, shape[-1]), name="table")
+
+    def call(self, vectors):
+        return vectors + ops.convert_to_tensor(self.table)[: ops.shape(vectors)[1]]
+
+    def get_config(self):
+        return {**super().get_config(), "most": self.most}
+
+
+@own_part
+class EncoderBlock(layers.Layer):
+    """Self-attention and two dense layers, each with a residual and a norm: vectors (n, length, width) and their mask,
+    bool (n, length), to vectors."""
+
+    def __init__(self, heads: int, hidden: int, epsilon: float, activation: str, **about):
+        super().__init__(**about)
+        self.heads, self.hidden, self.epsilon, self.activation = heads, hidden, epsilon, activation
+
+    def build(self, shapes):
+        width = shapes[0][-1]
+        parts = {"attend": 3 * width, "project": width, "widen": self.hidden, "narrow": width}
+        for name, units in parts.items():
+            layer = layers.Dense(units, name=name, dtype=self.dtype_policy)
+            layer.build((None, None, self.hidden if name == "narrow" else width))
+            setattr(self, name, layer)
+        for name in ("attention_norm", "norm"):
+            layer = layers.LayerNormalization(epsilon=self.epsilon, name=name, dtype=self.dtype_policy)
+            layer.build((None, None, width))
+            setattr(self, name, layer)
+
+    def call(self, inputs):
+        vectors, mask = inputs
+        length, width = ops.shape(vectors)[1], vectors.shape[-1]
+        size = width // self.heads
+        together = ops.reshape(self.attend(vectors), (-1, length, 3, self.heads, size))
+        query, key, value = ops.unstack(ops.transpose(together, (2, 0, 3, 1, 4)), axis=0)
+        scores = ops.matmul(query * size**-0.5, ops.swapaxes(key, -1, -2))
+        scores = ops.where(mask[:, None, None, :], scores, ops.cast(MASKED, scores.dtype))
+        attended = ops.swapaxes(ops.matmul(ops.softmax(scores), value), 1, 2)
+        vectors = self.attention_norm(vectors + self.project(ops.reshape(attended, (-1, length, width))))
+        return self.norm(vectors + self.narrow(ACTIVATIONS[self.activation](self.widen(vectors))))
+
+    def compute_output_shape(self, shapes):
+        return shapes[0]
+
+    def get_config(self):
+        settings = ("heads", "hidden", "epsilon", "activation")
+        return {**super().get_config(), **{name: getattr(self, name) for name in settings}}
+
+
+@own_part
+class MeanOfTokens(layers.Layer):
+    """Mean of the vectors that a mask marks: (n, length, width) and bool (n, length) to (n, width)."""
+
+    def call(self, inputs):
+        vectors, mask = inputs
+        weights = ops.cast(mask, vectors.dtype)[..., None]
+        return ops.sum(vectors * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
+
+    def compute_output_shape(self, shapes):
+        return (shapes[0][0], shapes[0][-1])
+
+
+@own_part
+class MaxOfTokens(MeanOfTokens):
+    """Largest of each value over the vectors that a mask marks."""
+
+    def call(self, inputs):
+        vectors, mask = inputs
+        return ops.max(ops.where(mask[..., None], vectors, ops.cast(MASKED, vectors.dtype)), axis=1)
+
+
+@own_part
+class FirstToken(MeanOfTokens):
+    """Vector of the first token, by which BERT was trained to answer."""
+
+    def call(self, inputs):
+        return inputs[0][:, 0]
+
+
+@own_part
+class LastToken(MeanOfTokens):
+    """Vector of the last token that a mask marks, the only one that has seen all others where each sees those before
+    it."""
+
+    def call(self, inputs):
+        vectors, mask = inputs
+        number = ops.sum(ops.cast(mask, "int32"), axis=1)
+        last = ops.cast(ops.arange(ops.shape(mask)[1])[None] == number[:, None] - 1, vectors.dtype)
+        return ops.sum(vectors * last[..., None], axis=1)
+
+
+POOLING = {"avg": MeanOfTokens, "max": MaxOfTokens, "first": FirstToken, "last": LastToken}
+
+
+def build(backbone: Backbone, image_size: int, weights: str | None, include_top: bool) -> Parts:
+    """Builds an encoder; see `models.backbones.build`. It has no top.
+
+    Its inputs are the numbers of tokens, int32 (n, length), and their mask, bool (n, length).
+    """
+    architecture, values = read_minilm()
+    parts = build_encoder(architecture)
+    if weights is not None:
+        set_weights(parts.model, values)
+    return parts
+
+
+def build_encoder(architecture: Architecture) -> Parts:
+    """Builds an encoder with random weights."""
+    tokens = keras.Input((None,), dtype="int32", name="tokens")
+    mask = keras.Input((None,), dtype="bool", name="mask")
+    words = layers.Embedding(architecture.vocabulary, architecture.width, name="words")
+    positions = Positions(architecture.positions, name="positions")
+    norm = layers.LayerNormalization(epsilon=architecture.epsilon, name="embedding_norm")
+    vectors, blocks = norm(positions(words(tokens))), [[words, positions, norm]]
+    for number in range(architecture.depth):
+        about = architecture.heads, architecture.hidden, architecture.epsilon, architecture.activation
+        block = EncoderBlock(*about, name=f"block_{number + 1}")
+        vectors = block([vectors, mask])
+        blocks.append([block])
+    return Parts(keras.Model([tokens, mask], vectors), blocks, POOLING)
+
+
+def set_weights(model: keras.Model, values: Weights) -> None:
+    """Gives an encoder weights by the names of its layers and of what is in them."""
+    for layer in model.layers:
+        for variable in layer.weights:
+            variable.assign(np.asarray(values[variable.path], np.float32))
