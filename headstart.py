@@ -50,12 +50,18 @@ class Run:
         return read_metrics(self.trained)
 
     def predict(
-        self, paths: str | Path | Sequence[str | Path], *, unknown_below: float | None = None, outside: bool = False
+        self,
+        paths: str | Path | Sequence[str | Path],
+        *,
+        unknown: bool = False,
+        unknown_below: float | None = None,
+        outside: bool = False,
     ) -> "pd.DataFrame":
         """Answers for files, as `predict.py` does; the model stays loaded for the next call.
 
         Args:
             paths: files, folders, patterns, or a .csv with a column `path`.
+            unknown: what is further from the training examples than 95 % of val is answered with 'unknown'.
             unknown_below: where no class is as likely as this, the answer is 'unknown'.
             outside: follow what leads out of a folder.
 
@@ -75,7 +81,7 @@ class Run:
 
         with tempfile.TemporaryDirectory() as folder, quiet_console():
             table = Path(folder) / "answers.csv"
-            predict_files(self._network, files, csv=table, unknown_below=unknown_below)
+            predict_files(self._network(unknown), files, csv=table, unknown_below=unknown_below)
             answers = read_table(table)
         numbers = [name for name in answers if name == "probability" or name.startswith("probability_")]
         return answers.assign(**{name: answers[name].replace("", "nan").astype(float) for name in numbers})
@@ -139,11 +145,11 @@ class Run:
         export_run(self.trained, self.metrics, read_sample(self.trained, sample, 128, cache_dir), folders)
         return folders
 
-    @functools.cached_property
-    def _network(self) -> "AnsweringModel":
+    @functools.cache  # noqa: B019 (a run is opened for as long as the process lasts)
+    def _network(self, unknown: bool) -> "AnsweringModel":
         from inference.answering import of_run
 
-        network = of_run(self.trained)
+        network = of_run(self.trained, unknown)
         return network._replace(load=functools.cache(network.load))
 
 

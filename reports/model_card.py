@@ -86,6 +86,8 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
         measured=measured[1] if measured else None,
         parity=export.parity if export else {},
         thresholds=run.task.thresholds_of(run.class_names),
+        chosen=_chosen(metrics.get("decision")),
+        unknown=_unknown(metrics.get("unknown"), measured[0]) if measured else None,
         inputs=inputs,
         figures=_figures(metrics),
         classes=_classes(measured[1], run.class_names) if measured else [],
@@ -136,6 +138,19 @@ def _classes(figures: dict[str, Any], names: Sequence[str]) -> list[tuple[str, i
             shown = f"{100 * recall:.1f} % ({_interval_text(share_interval(recall, support))})"
             rows.append((name, int(support), shown))
     return rows
+
+
+def _chosen(decision: Any) -> str:
+    """Returns how the threshold was chosen, as the end of a sentence; '' where no rule chose it."""
+    flag = decision.get("flag") if isinstance(decision, dict) else None
+    return f", chosen on val by {_as_code(flag)}" if isinstance(flag, str) else ""
+
+
+def _unknown(record: Any, split: str) -> dict[str, int] | None:
+    """Returns how many examples of a split `--unknown` is wrong about, and `n`, of how many."""
+    alarms = record.get(split) if isinstance(record, dict) else None
+    known = {name: alarms.get(name) for name in ("false_alarms", "n")} if isinstance(alarms, dict) else {}
+    return known if known and all(map(is_number, known.values())) else None
 
 
 def _baselines(baseline: Any) -> list[str]:

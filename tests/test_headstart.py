@@ -42,9 +42,9 @@ def test_answers_are_those_of_the_run_and_nothing_is_printed(binary_run, capsys)
     found = answers.assign(path=[os.path.relpath(path, binary_run.parent / "photos") for path in answers["path"]])
     found = found.set_index("path")["probability_dog"].loc[recorded.index]
     assert found.to_list() == recorded.to_list()
-    model = run._network.load()
+    model = run._network(False).load()
     run.predict([binary_run.parent / "photos" / "cat" / "0.jpg"])
-    assert run._network.load() is model
+    assert run._network(False).load() is model
 
 
 def test_mistakes_are_sentences(binary_run, tmp_path):

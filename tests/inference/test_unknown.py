@@ -61,6 +61,9 @@ def test_a_run_says_unknown_when_asked_and_answers_as_before_when_not(tmp_path):
     run = read_run(train(load_inputs(config)))
     record = json.loads((run.folder / "metrics.json").read_text())["unknown"]
     assert record["val"]["false_alarms"] <= record["val"]["n"] * 0.05
+    told = f"wrongly for {record['test']['false_alarms']} of the {record['test']['n']}"
+    for page in ("MODEL_CARD.md", "report.html"):
+        assert told in (run.folder / page).read_text()
     plain, asked = of_run(run), of_run(run, unknown=True)
     stripes = np.where(np.arange(32) // 4 % 2, 255, 0).astype(np.uint8)
     pictures = np.broadcast_to(stripes[None, :, None, None], (8, 32, 32, 3))

@@ -27,6 +27,7 @@ def test_a_run_is_trained_with_a_threshold_for_each_label(tmp_path):
         said = table["predicted"].str.split("|").apply(lambda labels, name=name: name in labels)
         assert (said == (table[f"probability_{name}"].astype(np.float32) >= np.float32(threshold))).all()
     assert "The threshold of this model" in (folder / "report.html").read_text()
+    assert "chosen on val by `--sensitivity 0.98`" in (folder / "MODEL_CARD.md").read_text()
 
 
 def test_evaluate_chooses_a_threshold_that_every_command_obeys(copied_run, run_evaluate):  # noqa: F811
