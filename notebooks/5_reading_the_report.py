@@ -49,16 +49,16 @@ from data.images.decode import read_picture
 from data.images.explain import grad_cam, overlay
 from data.labels import order_classes
 from data.sources import load_source
-from inference.load import load_model, read_run
+from headstart import train
+from inference.load import load_model
 from inference.predictor import Predictor
-from notebooks.beginning import locate, make_work_folder, shown_without, some_pictures
+from notebooks.beginning import locate, make_work_folder, quietly, shown_without, some_pictures
 from notebooks.smears import write_smears
 from reports.curves import class_curves, draw_reliability, draw_roc, draw_thresholds
 from reports.mistakes import explain_mistakes
 from tasks.classification import BINARY
 from tasks.metrics import measure_threshold
 from training.inputs import load_inputs
-from training.run import train
 
 # %matplotlib inline
 plt.rcParams["figure.dpi"] = 80
@@ -88,12 +88,12 @@ print(f"{len(changed)} of {len(table):,} labels are wrong now")
 # %% [markdown]
 # ## A run
 #
-# These two calls, `load_inputs` and `train`, are all that `train.py` does. The backbone stays frozen, to be quick.
+# `train` of `headstart` does what `train.py` does, and returns the run. The backbone stays frozen, to be quick.
 
 
 # %%
 def run(name, **settings):
-    """Trains a head, prints what train.py prints, and returns the inputs and the run folder."""
+    """Trains a head, prints what train.py prints, and returns the examples and the run."""
     config = TrainConfig.of(
         output=work / name,
         image_size=image_size,
@@ -102,19 +102,19 @@ def run(name, **settings):
         cache_dir=work / "cache",
         **settings,
     )
+    with quietly():
+        examples = load_inputs(config).data
     with shown_without(work):
-        inputs = load_inputs(config)
-        folder = train(inputs)
-    return inputs, folder
+        return examples, train(config)
 
 
-inputs, folder = run("animals", data=str(some), outside=True, val_fraction=0.25, test_fraction=0.25)
+examples, finished = run("animals", data=str(some), outside=True, val_fraction=0.25, test_fraction=0.25)
 
 # %% [markdown]
 # The page begins with a verdict in a sentence and, where there is reason, with what to be careful about:
 
 # %%
-verdict = json.loads((folder / "report.json").read_text())["verdict"]
+verdict = json.loads((finished.folder / "report.json").read_text())["verdict"]
 print(verdict["sentence"], *verdict["cautions"], sep="\n- ")
 
 # %% [markdown]
@@ -127,13 +127,13 @@ print(verdict["sentence"], *verdict["cautions"], sep="\n- ")
 # better on test. Small dots stand for few answers, and their intervals are wide.
 
 # %%
-metrics = json.loads((folder / "metrics.json").read_text())
+metrics = finished.metrics
 calibration = metrics["calibration"]
 print(f"temperature {calibration['temperature']:.2f}; on test")
 for name, title in (("ece", "calibration error"), ("log_loss", "log loss")):
     before, after = (calibration["test"][f"{name}_{when}"] for when in ("before", "after"))
     print(f"{title}: {before:.3f} before, {after:.3f} after")
-bins = pd.read_csv(folder / "reliability.csv").groupby("temperature_scaling")
+bins = pd.read_csv(finished.folder / "reliability.csv").groupby("temperature_scaling")
 draw_reliability(before=bins.get_group("before"), after=bins.get_group("after"))
 
 # %% [markdown]
@@ -163,10 +163,9 @@ def show_pictures(pictures, titles, columns=6, colours=None):
     display(Image(content.getvalue()))
 
 
-trained = read_run(folder)
-model = load_model(trained)
-outputs = Predictor(model, trained.cut)(inputs.data.inputs[0][inputs.data.splits["test"]])
-mistakes = explain_mistakes(inputs.data, outputs, "test", model)
+model = load_model(finished.trained)
+outputs = Predictor(model, finished.trained.cut)(examples.inputs[0][examples.splits["test"]])
+mistakes = explain_mistakes(examples, outputs, "test", model)
 shown = mistakes.shown[:6]
 print(f"{mistakes.num_mistakes} mistakes; the most confident:")
 show_pictures(
@@ -183,9 +182,9 @@ show_pictures(
 # change.
 
 # %%
-suspects = pd.read_csv(folder / "suspects.csv").query("kind == 'label_error'")
-row_of = {inputs.data.display_path(Path(path)): row for row, path in table["path"].items()}
-judged = pd.read_csv(folder / "predictions.csv")["path"].map(row_of)
+suspects = pd.read_csv(finished.folder / "suspects.csv").query("kind == 'label_error'")
+row_of = {examples.display_path(Path(path)): row for row, path in table["path"].items()}
+judged = pd.read_csv(finished.folder / "predictions.csv")["path"].map(row_of)
 named = suspects["path"].map(row_of)
 wrong_judged, found = set(judged) & set(changed), set(named) & set(changed)
 print(f"{len(wrong_judged)} wrong labels are in val and test: {len(found)} of them are suspected")
@@ -249,7 +248,7 @@ show_pictures(
 
 # %%
 settings = {"data": place, "resize": "pad", "val_fraction": 0.3, "test_fraction": 0.3}
-inputs, folder = run("medical", **settings)
+examples, finished = run("medical", **settings)
 
 # %% [markdown]
 # Compare the accuracy on test with that of the last line, *majority*: the program that calls everyone healthy. It
@@ -259,8 +258,8 @@ inputs, folder = run("medical", **settings)
 # - **specificity**: of the healthy, how many are left alone?
 
 # %%
-metrics = json.loads((folder / "metrics.json").read_text())
-predictions = pd.read_csv(folder / "predictions.csv")
+metrics = finished.metrics
+predictions = pd.read_csv(finished.folder / "predictions.csv")
 scores, truths = {}, {}
 for split, rows in predictions.groupby("split"):
     scores[split] = rows[[f"probability_{infected}"]].to_numpy(np.float32)
@@ -332,7 +331,7 @@ pd.DataFrame(rows).T
 
 # %%
 _, weighted = run("weighted", class_weights=True, **settings)
-both = {"plain": metrics, "class weights": json.loads((weighted / "metrics.json").read_text())}
+both = {"plain": metrics, "class weights": weighted.metrics}
 rows = {}
 for name, each in both.items():
     test, at_chosen = each["test"], each["operating_point"]["test"]
@@ -359,8 +358,8 @@ pd.DataFrame(rows)
 # %%
 order = np.argsort(np.where(truths["test"] == 1, scores["test"], np.nan)[:, 0])[: int(truths["test"].sum())]
 chosen = [*order[::-1][:3], *order[:3]]
-pixels = inputs.data.inputs[0][inputs.data.splits["test"][chosen]]
-heatmaps = grad_cam(load_model(read_run(folder)), pixels, np.ones(len(chosen), int))
+pixels = examples.inputs[0][examples.splits["test"][chosen]]
+heatmaps = grad_cam(load_model(finished.trained), pixels, np.ones(len(chosen), int))
 show_pictures(
     [*pixels, *(overlay(*pair) for pair in zip(pixels, heatmaps, strict=True))],
     [f"{infected}: {scores['test'][row, 0]:.1%}" for row in chosen] + [""] * len(chosen),

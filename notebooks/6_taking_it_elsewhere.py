@@ -47,19 +47,12 @@ import pandas as pd
 import tensorflow as tf
 
 from app.config import TrainConfig
-from app.errors import RunError
 from data.images.decode import read_picture
 from exports.litert import open_litert
-from exports.run import export_run
-from inference.answering import of_run
-from inference.files import find_files
-from inference.load import load_model, read_run
-from inference.predict_files import predict_files
+from headstart import train
+from inference.load import load_model
 from inference.predictor import Predictor
-from inference.run_record import read_metrics, read_sample
 from notebooks.beginning import ROOT, make_work_folder, quietly, shown_without, some_pictures
-from training.inputs import load_inputs
-from training.run import train
 
 # %matplotlib inline
 plt.rcParams["figure.dpi"] = 80
@@ -89,21 +82,29 @@ config = TrainConfig.of(
     output=work / "model",
 )
 with shown_without(work):
-    folder = train(load_inputs(config))
+    run = train(config)
 
 # %% [markdown]
 # ## Ask it from Python
 #
-# `read_run` reads what a run folder says of its model, `load_model` loads the weights, and `Predictor` computes.
-# `read_picture` reads a file as in training: upright, RGB, a square. This is all that another program needs of the
-# project.
+# `Run("runs/NAME")` of `headstart` opens the folder of a run; `train` returned one as well. Its `predict` takes files,
+# folders and patterns, as `predict.py` does: it reads ahead in threads, and needs no more memory for thousands than for
+# a few. What cannot be read gets a row with the reason.
 
 # %%
-run = read_run(folder)
-predict = Predictor(load_model(run), run.cut)
-size, resize = run.config.data.image_size, run.config.data.resize
+(work / "broken.jpg").write_bytes(b"no picture")
+with quietly():
+    answers = run.predict([*kept_back["path"], work / "broken.jpg"])
+answers.iloc[:, :5].assign(path=[Path(path).name for path in answers["path"]])
+
+# %% [markdown]
+# All probabilities are in that table. `read_picture` reads a file as in training: upright, RGB, a square.
+
+# %%
+classes = run.trained.class_names
+probabilities = answers.set_index("path").loc[kept_back["path"], [f"probability_{name}" for name in classes]].to_numpy()
+size, resize = run.trained.config.data.image_size, run.trained.config.data.resize
 pixels = np.stack([read_picture(path, size, resize) for path in kept_back["path"]])
-probabilities = predict(pixels)
 
 figure, axes = plt.subplots(2, len(pixels), figsize=(2.1 * len(pixels), 3.6), layout="constrained")
 for column, picture, label, row in zip(axes.T, pixels, kept_back["label"], probabilities, strict=True):
@@ -111,35 +112,21 @@ for column, picture, label, row in zip(axes.T, pixels, kept_back["label"], proba
     column[0].set_title(f"label: {label}", fontsize=9)
     column[0].axis("off")
     best = np.argsort(row)[-3:]
-    column[1].barh([run.class_names[index] for index in best], row[best], color="#5b7c99")
+    column[1].barh([classes[index] for index in best], row[best], color="#5b7c99")
     column[1].set(xlim=(0, 1), xticks=[0, 1])
     column[1].tick_params(labelsize=8)
 plt.show()
 
 # %% [markdown]
-# For many files there is `predict_files`, which is `predict.py`: it reads ahead in threads, and needs no more memory
-# for thousands than for a few. What cannot be read gets a row with the reason.
-
-# %%
-(work / "broken.jpg").write_bytes(b"no picture")
-files = find_files([*kept_back["path"], str(work / "broken.jpg")])
-with quietly():
-    predict_files(of_run(run), files, csv=work / "answers.csv")
-answers = pd.read_csv(work / "answers.csv").iloc[:, :5]
-answers.assign(path=[Path(path).name for path in answers["path"]]).fillna({"predicted": "", "reason": ""})
-
-# %% [markdown]
 # ## Export
 #
-# `export_run` is `export.py`. Preprocessing and calibration are inside each file: pictures in [0, 255] go in,
+# `export` does what `export.py` does. Preprocessing and calibration are inside each file: pictures in [0, 255] go in,
 # probabilities come out. An export that was never run is a guess. So each file is opened by its own runtime, answers
 # pictures that the run has measured itself on, and is kept only if it answers as the model does.
 
 # %%
-sample = read_sample(run, (), 64, work / "cache")
-folders = {name: work / "export" / name for name in ("saved_model", "litert", "onnx")}
 with shown_without(work):
-    export_run(run, read_metrics(run), sample, folders, quantize=False)
+    folders = run.export(cache_dir=work / "cache")
 
 # %% [markdown]
 # `parity.json` keeps what that comparison has found:
@@ -152,16 +139,9 @@ for name, place in folders.items():
 pd.DataFrame(routes).T[["n", "largest_difference", "same_labels"]]
 
 # %% [markdown]
-# `export.py` also writes a LiteRT file with weights of 8 bits, a quarter of the size. That rounds, and how many
-# answers it changes depends on the model: probabilities may differ, but nearly all labels must stay. If they do not,
-# the export is refused, as anything is that does not answer as the model does.
-
-# %%
-with shown_without(work):
-    try:
-        export_run(run, read_metrics(run), sample, {"litert": work / "export" / "quantised"})
-    except RunError as error:
-        print("error:", error)
+# Beside `model.tflite` there are smaller LiteRT files: numbers of 16 bits, weights of 8 bits, and all of it in 8 bits.
+# They round, and how many answers that changes depends on the model: probabilities may differ, but nearly all labels
+# must stay. One that changes more is left out, as any export is that does not answer as the model does.
 
 # %% [markdown]
 # Each folder also has `labels.txt`, and a `MODEL_CARD.md` for whoever gets the file. Its headings:
@@ -206,7 +186,7 @@ print("largest difference from the model:", f"{difference:.1g}")
 
 # %%
 answering = {
-    "model.keras": (run.folder / "model.keras", predict),
+    "model.keras": (run.folder / "model.keras", Predictor(load_model(run.trained), run.trained.cut)),
     "model.onnx": (folders["onnx"] / "model.onnx", lambda each: session.run(None, {"pictures": each})),
 }
 for path in sorted(work.glob("export/*/*.tflite")):

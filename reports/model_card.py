@@ -149,8 +149,8 @@ def _chosen(decision: Any) -> str:
 def _unknown(record: Any, split: str) -> dict[str, int] | None:
     """Returns how many examples of a split `--unknown` is wrong about, and `n`, of how many."""
     alarms = record.get(split) if isinstance(record, dict) else None
-    known = {name: alarms.get(name) for name in ("false_alarms", "n")} if isinstance(alarms, dict) else {}
-    return known if known and all(map(is_number, known.values())) else None
+    is_known = isinstance(alarms, dict) and all(is_number(alarms.get(name)) for name in ("false_alarms", "n"))
+    return alarms if is_known else None
 
 
 def _baselines(baseline: Any) -> list[str]:
