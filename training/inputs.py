@@ -19,7 +19,8 @@ from app.terminal import common_reasons, counted, progress_bar, show_stage
 from cluster.pool import Pool
 from data.prepare import Data, draw_part, prepare_data, useful_size
 from data.sources import load_source
-from models.backbones import Backbone, check_kind, check_size, find
+from models.backbones import Backbone, check_fits, check_kind, find
+from models.preset_folder import weight_files
 from models.weights import check_available
 from training.recipe import choose_size, with_backbone_of
 
@@ -62,7 +63,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     source = load_source(config.data.data, config.run.cache_dir, config.data.outside, config.data.kind)
     config = with_backbone_of(config, source.kind)
     backbone = find(config.model.backbone)
-    check_size(backbone, config)
+    check_fits(backbone, config)
     check_available(backbone, config.model.weights)
     source = draw_part(source, config.data.max_pictures, config.seed_of_split)
     check_kind(backbone, source.kind.name, source.kind.nouns)
@@ -85,7 +86,7 @@ def inputs_digest(inputs: RunInputs) -> str:
     digest = hashlib.sha256()
     digest.update(repr([[data.digests[position] for position in rows] for rows in data.splits.values()]).encode())
     digest.update(np.concatenate([data.targets[positions] for positions in data.splits.values()]).tobytes())
-    for file in (Path(inputs.config.model.weights), inputs.backbone.file):
+    for file in (*weight_files(Path(inputs.config.model.weights)), inputs.backbone.file):
         if file is not None and file.is_file():
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())

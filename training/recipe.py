@@ -85,7 +85,7 @@ def with_backbone_of(config: TrainConfig, kind: Kind) -> TrainConfig:
 
 
 def choose_size(config: TrainConfig, backbone: Backbone, useful_size: int | None) -> TrainConfig:
-    """Sets the size of inputs: the backbone's own, but no more than is useful. Sets `split_seed` as well.
+    """Sets the size of inputs: the backbone's own, but no more than is useful. Sets `pooling` and `split_seed` as well.
 
     Args:
         config: as the user gave it; a size in it stays.
@@ -97,8 +97,10 @@ def choose_size(config: TrainConfig, backbone: Backbone, useful_size: int | None
     if size is None:
         size = backbone.image_size
         if useful_size is not None and not backbone.is_own:
-            size = min(size, max(useful_size, backbone.family.smallest_size))
-    return config.replace(**{setting: size}, split_seed=config.seed_of_split)
+            step = backbone.step
+            size = min(size, max(-(-useful_size // step) * step, backbone.family.smallest_size))
+    pooling = config.model.pooling or backbone.family.pooling[0]
+    return config.replace(**{setting: size}, pooling=pooling, split_seed=config.seed_of_split)
 
 
 def make_plan(

@@ -11,7 +11,7 @@ from cluster.pool import Pool
 from data.folder import check_outside
 from data.prepare import Data, useful_size
 from data.sources import load_source
-from models.backbones import TABLE, check_kind, check_size, find
+from models.backbones import HUB, TABLE, check_fits, check_kind, find
 from models.weights import at_hand, check_available
 from training.folder import RUNS, backbone_name, check_output, data_name
 from training.inputs import RunInputs, load_inputs
@@ -66,7 +66,7 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
         candidate = choose_size(config.of_run(backbone=backbone.name), backbone, useful)
         try:
             check_kind(backbone, source.kind.name, source.kind.nouns)
-            check_size(backbone, candidate)
+            check_fits(backbone, candidate)
             check_available(backbone, config.fixed.model.weights)
             candidates.append(candidate)
         except UsageError as error:
@@ -118,5 +118,5 @@ def _names(config: TuneConfig) -> list[str]:
     if weights != "imagenet" and len(names) > 1:
         raise UsageError(f"--weights FILE fits one backbone; received {len(names)}. Choose one by --backbone.")
     if weights == "imagenet" and config.space["backbone"] == SPACE["backbone"].values:
-        return [backbone.name for backbone in TABLE if at_hand(backbone)]
+        return [backbone.name for backbone in (*TABLE, *HUB) if at_hand(backbone)]
     return names

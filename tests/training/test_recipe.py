@@ -53,6 +53,7 @@ OPEN = {
     "image_size",
     "max_tokens",
     "kind",
+    "pooling",
     "learning_rate",
     "fine_tune_augment",
     "split_seed",

@@ -1,0 +1,290 @@
+"""Networks of KerasHub: vision transformers and others that `keras.applications` has not.
+
+KerasHub hides all blocks of most of them in one layer. Here they are called one by one, so that a network can be cut
+between any two; saved is the network as KerasHub builds it, which it can load again.
+"""
+
+import importlib
+import json
+import math
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import keras
+import keras_hub
+import numpy as np
+from scipy import ndimage
+
+from app.errors import UsageError
+from models.applications import POOLING, split_into_blocks
+from models.backbones import Backbone
+from models.hub_table import CHECKPOINTS, NETWORKS, SCALING
+from models.own_backbones import TAKEN
+from models.own_layers import TokenPooling
+from models.parts import Parts
+from models.preset_folder import KERAS_WEIGHTS, Arrays, Preset, read_preset
+from models.weight_file import check_finite, first_line, most_bytes
+
+CONVERTERS = "keras_hub.src.utils.{}.convert_{}"
+"""Modules of KerasHub that read the checkpoints of others."""
+LARGEST_SIDE = 1024
+"""Pixels; for more, the positions of a preset would take gigabytes."""
+KEPT = {"layer_norm_epsilon", "layer_norm_eps", "layer_scale_init_value", "rope_theta", "use_mask_token"}
+KEPT |= {"intermediate_activation", "antialias_in_interpolation", "qkv_bias", "use_mha_bias"}
+"""Arguments that a folder may set otherwise than the table: they change no size."""
+
+
+def build(backbone: Backbone, image_size: int, weights: str | None, include_top: bool) -> Parts:
+    """Builds a network of KerasHub; see `models.backbones.build`. Weights are None, or the folder of a preset.
+
+    Raises:
+        UsageError: the folder holds another network.
+    """
+    network = _network(backbone, image_size) if weights is None else _pretrained(backbone, image_size, Path(weights))
+    pictures = keras.Input((image_size, image_size, 3), name="pictures")
+    mean, stddev = (np.array(values) for values in SCALING[backbone.module])
+    scaled = keras.layers.Rescaling((1 / 255 / stddev).tolist(), (-mean / stddev).tolist(), name="preprocessing")(
+        pictures
+    )
+    model = keras.Model(pictures, unroll(network, scaled))
+    whole = keras.Model(pictures, _last(network(keras.tree.pack_sequence_as(network.input, [scaled]))))
+    blocks = split_into_blocks(model.layers, backbone.family.block)
+    if not any(len(weight.shape) > 1 for layer in blocks[-1] for weight in layer.weights):
+        blocks[-2:] = [blocks[-2] + blocks[-1]]  # a normalization alone is no block
+    return Parts(model, blocks, _pooling(network, model.output), whole)
+
+
+def unroll(network: keras.Model, inputs: keras.KerasTensor) -> keras.KerasTensor:
+    """Calls the layers of a network on other inputs, and those that hide blocks block by block.
+
+    Args:
+        network: of KerasHub.
+        inputs: its only input.
+
+    Returns:
+        Its last output.
+    """
+    for operation in (*network.operations, *network._flatten_layers()):
+        # A layer tells of its first call alone, which must not be the one within the network.
+        operation._inbound_nodes.clear()
+
+    def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
+        if operation.name in TAKEN:
+            operation.name += "_of_backbone"
+        expand = HIDDEN.get(type(operation).__name__)
+        return expand(operation, *args, **kwargs) if expand else operation(*args, **kwargs)
+
+    return _last(network._run_through_graph(inputs, call_fn=call))
+
+
+class Wrapped(keras.layers.Layer):
+    """A layer that tells something else of its outputs than what they are: their number, or their shape."""
+
+    def __init__(self, layer: keras.Layer, **settings: Any):
+        """Args:
+
+        layer: is shared.
+        """
+        super().__init__(**settings)
+        self.layer = layer
+
+    def call(self, x: Any) -> Any:
+        outputs = self.layer(x)
+        return outputs[0] if isinstance(outputs, tuple) else outputs
+
+
+def _wrapped(layer: Any, x: Any) -> Any:
+    return Wrapped(layer, name=layer.name)(x)
+
+
+def _encoder(encoder: Any, x: Any) -> Any:
+    for block in encoder.encoder_layers:
+        x = block(x)
+    return encoder.layer_norm(x)
+
+
+def _deit_encoder(encoder: Any, x: Any) -> Any:
+    for block in encoder.encoder_layers:
+        x = _wrapped(block, x)
+    x = encoder.layer_norm(x)
+    return x, x, x
+
+
+def _dino_encoder(encoder: Any, x: Any, **kwargs: Any) -> Any:
+    for block in encoder.layers:
+        x = block(x, **kwargs)
+    return x, dict.fromkeys((f"stage{number}" for number in range(1, len(encoder.layers) + 1)), x)
+
+
+def _constant(layer: Any, pictures: Any) -> Any:
+    """Positions that depend on the size of the pictures alone."""
+    return layer(np.zeros((1, *pictures.shape[1:]), np.float32))
+
+
+def _swin_stage(stage: Any, x: Any) -> Any:
+    for number, block in enumerate(stage.blocks):
+        block.name = f"{stage.name}_block_{number}"  # they have the same names in every stage
+        x = block(x)
+    if stage.downsample is None:
+        return x
+    stage.downsample.name = f"{stage.name}_downsample"
+    height, width = stage.input_resolution
+    return stage.downsample(x, H=height, W=width)
+
+
+def _hgnet_encoder(encoder: Any, x: Any) -> Any:
+    outputs = [x]
+    for stage in encoder.stages_list:
+        x = stage.downsample_layer(x)
+        for block in stage.blocks_list:
+            x = block(x)
+        outputs.append(x)
+    return tuple(outputs)
+
+
+HIDDEN: dict[str, Callable[..., Any]] = {
+    "ViTEncoder": _encoder,
+    "DeiTEncoder": _deit_encoder,
+    "DINOV2Encoder": _dino_encoder,
+    "DINOV3Encoder": _dino_encoder,
+    "DINOV3RopePositionEmbedding": _constant,
+    "SigLIPVisionEmbedding": _wrapped,
+    "SwinTransformerStage": _swin_stage,
+    "HGNetV2Encoder": _hgnet_encoder,
+}
+"""Layers of KerasHub that hide blocks, by class, and how these are called one by one, with the same outputs."""
+
+
+def _last(outputs: Any) -> Any:
+    return keras.tree.flatten(list(outputs.values()) if isinstance(outputs, dict) else outputs)[-1]
+
+
+def _pooling(network: Any, features: keras.KerasTensor) -> Mapping[str, Callable[..., Any]]:
+    if len(features.shape) == 4:
+        return POOLING
+    if len(features.shape) == 2:
+        return {"own": keras.layers.Identity}
+    ahead = {"ViTBackbone": 1, "DeiTBackbone": 2, "DINOV2Backbone": 1, "DINOV3Backbone": 1, "CLIPVisionEncoder": 1}
+    first = ahead.get(type(network).__name__, 0) + getattr(network, "num_register_tokens", 0)
+    ways = ("first", "avg", "both") if first else ("avg",)
+    return {way: lambda way=way, **settings: TokenPooling(way, first, **settings) for way in ways}
+
+
+def _network(backbone: Backbone, image_size: int, settings: Mapping[str, Any] | None = None) -> Any:
+    """Builds a network as KerasHub does, with random weights."""
+    arguments = _arguments(backbone) | dict(settings or {}) | {"image_shape": (image_size, image_size, 3)}
+    if backbone.module == "dinov2":
+        arguments["position_embedding_shape"] = (image_size, image_size)
+    network = getattr(keras_hub.models, backbone.builder)(**arguments)
+    for variable in network.weights:
+        if variable.path.endswith("position_ids"):  # which CLIP leaves 0
+            variable.assign(np.arange(variable.shape[1])[None])
+    return network
+
+
+def _arguments(backbone: Backbone) -> dict[str, Any]:
+    settings = dict(NETWORKS[backbone.name])
+    return _converter("timm", backbone).convert_backbone_config(settings) if "architecture" in settings else settings
+
+
+def _converter(form: str, backbone: Backbone) -> Any:
+    return importlib.import_module(CONVERTERS.format(form, backbone.module))
+
+
+def _pretrained(backbone: Backbone, image_size: int, folder: Path) -> Any:
+    """Builds a network with the weights of a folder."""
+    preset = read_preset(folder, most_bytes(backbone.parameters))
+    try:
+        settings = _settings(backbone, preset)
+        side = (settings.get("position_embedding_shape") or settings.get("image_shape") or [None])[0] or image_size
+        if not isinstance(side, int) or not 0 < side <= LARGEST_SIDE or side % backbone.step:
+            raise ValueError(f"it is for {side} px")
+        network = _network(backbone, side, {key: settings[key] for key in KEPT & settings.keys()})
+        _load(network, backbone, preset)
+        check_finite(network)
+    except Exception as error:  # KerasHub raises anything on what does not fit
+        raise UsageError(
+            f"--weights must be weights of {backbone.name}; those of '{folder}' do not fit it ({_reason(error)})."
+        ) from error
+    return network if side == image_size else _resized(network, _network(backbone, image_size, settings), side)
+
+
+def _settings(backbone: Backbone, preset: Preset) -> dict[str, Any]:
+    """Returns the arguments of the network in a folder; raises a ValueError if it is another one."""
+    config, expected = preset.config, _arguments(backbone)
+    if preset.form == "timm":
+        found = config["architecture"]
+        if found != NETWORKS[backbone.name].get("architecture"):
+            raise ValueError(f"they are those of {found}")
+        return expected
+    if preset.form == "transformers":
+        if config["model_type"] not in CHECKPOINTS.get(backbone.module, ()) or config.get("hidden_act") != "gelu":
+            raise ValueError(f"they are those of {config['model_type']} with {config.get('hidden_act')}")
+        settings = _converter("transformers", backbone).convert_backbone_config(config)
+    else:
+        part = config
+        if config["registered_name"].endswith("Backbone") and not backbone.builder.endswith("Backbone"):
+            part = config["config"]["vision_encoder"]  # of one for pictures and texts
+        if part["registered_name"] != f"keras_hub>{backbone.builder}":
+            raise ValueError(f"they are those of {part['registered_name']}")
+        settings = part["config"]
+    for key in expected.keys() - KEPT:
+        if _plain(settings.get(key, expected[key])) != _plain(expected[key]):
+            raise ValueError(f"their {key} is {settings[key]}, and not {expected[key]}")
+    return settings
+
+
+def _plain(value: Any) -> Any:
+    """Makes arguments comparable: JSON has no tuples, and a square patch has one side or two."""
+    value = json.loads(json.dumps(value))
+    return value[0] if isinstance(value, list) and len(value) == 2 and value[0] == value[1] else value
+
+
+def _load(network: Any, backbone: Backbone, preset: Preset) -> None:
+    if preset.form != "keras":
+        _converter(preset.form, backbone).convert_weights(network, Arrays(preset.weights), preset.config)
+    elif preset.config["registered_name"] == f"keras_hub>{backbone.builder}":
+        network.load_weights(preset.weights)
+    else:
+        tower = "layers/" + re.sub("(?<=[a-z])(?=[A-Z])", "_", backbone.builder.replace("LIP", "lip")).lower()
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / KERAS_WEIGHTS
+            with h5py.File(preset.weights) as file, h5py.File(copy, "w") as part:
+                for name in file[tower]:
+                    file.copy(f"{tower}/{name}", part)
+            network.load_weights(copy)
+
+
+def _resized(network: Any, target: Any, side: int) -> Any:
+    """Gives a network for pictures of another size the weights of one for `side` pixels, positions interpolated."""
+    for old, new in zip(network.weights, target.weights, strict=True):
+        if old.shape == new.shape:
+            new.assign(old)
+        elif isinstance(target, keras_hub.models.DINOV2Backbone):
+            sides = (side, side), target.image_shape[:2]
+            new.assign(target.embeddings._interpolate_position_embeddings(old, target.patch_size, *sides))
+        elif not old.path.endswith("position_ids"):
+            new.assign(interpolate_positions(np.array(old), new.shape[-2]).reshape(new.shape))
+    return target
+
+
+def interpolate_positions(positions: np.ndarray, count: int) -> np.ndarray:
+    """Interpolates position embeddings (..., positions, width) to `count` positions.
+
+    Bilinearly between the outermost patches, as the authors of ViT do (google-research/vision_transformer); those of
+    tokens that are no patches stay.
+    """
+    table = positions.reshape(-1, positions.shape[-1])
+    ahead = len(table) - math.isqrt(len(table)) ** 2
+    old, new = math.isqrt(len(table)), math.isqrt(count - ahead)
+    grid = table[ahead:].reshape(old, old, -1)
+    grid = ndimage.zoom(grid, (new / old, new / old, 1), order=1)
+    return np.concatenate([table[:ahead], grid.reshape(new * new, -1)])
+
+
+def _reason(error: Exception) -> str:
+    return f"they have no {error}" if isinstance(error, KeyError) else first_line(error)
