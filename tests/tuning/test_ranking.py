@@ -109,7 +109,7 @@ def config(make_folder, tmp_path) -> TuneConfig:
 def no_downloads(monkeypatch, tmp_path):
     """A machine without a network, on which nothing has been downloaded."""
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    monkeypatch.setattr("models.weights._server_answers", lambda: False)
+    monkeypatch.setattr("models.weights._server_answers", lambda host: False)
     monkeypatch.setattr("models.weights.getproxies", dict)
     (tmp_path / "keras" / "models").mkdir(parents=True)
     return tmp_path / "keras" / "models"
