@@ -19,7 +19,7 @@ class PredictFlags(AskFlags):
 
     places: Annotated[tuple[Text, ...], Positional("[RUN] PATH...")] = ()
     """RUN: a run folder, or a search folder, whose best run is taken. PATH: files, folders, patterns in quotes such as
-    'photos/*.jpg', or a .csv file with a column path."""
+    'photos/*.jpg', or a .csv file with a column path or text; or a text in quotes."""
 
     csv: Path | None = None
     """Write every answer to this file: path, predicted, probability, status, reason, probability of each class.
@@ -51,12 +51,12 @@ def main() -> None:
 
     folder, *places = flags.places if flags.backbone is None else ("", *flags.places)
     network, run = flags.find_network(Path(folder))
-    files = find_files(places, flags.outside)
+    files = find_files(places, flags.outside, network.kind)
     check_output_file("--csv", flags.csv)
     show_stage("files", counted(len(files), "file", "files"))
     known = count_learnt_from(run, files) if run else 0
     if known:
-        warned = "of them are of the folder that the model learnt from; expect it to do worse on new ones"
+        warned = "of them are of what the model learnt from; expect it to do worse on new ones"
         show_stage("warning", f"{known:,} {warned}")
     import_tensorflow()
     from inference.predict_files import predict_files

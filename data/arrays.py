@@ -13,6 +13,9 @@ import numpy as np
 
 from app.errors import RunError, cannot_write
 
+LENGTH_STEP = 16
+"""Ragged rows are filled up to the longest of their batch, rounded up to a multiple of this: few shapes, few graphs."""
+
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
@@ -34,6 +37,10 @@ class Ragged:
         values = np.concatenate([rows[:0].reshape(0, *rows.shape[2:]), *map(_first, rows, lengths)])
         release(rows)
         return cls(values, np.cumsum([0, *lengths], dtype=np.int64))
+
+    def without_last(self) -> "Ragged":
+        """Leaves out the last row."""
+        return Ragged(self.values[: self.offsets[-2]], self.offsets[:-1])
 
     @property
     def lengths(self) -> np.ndarray:
@@ -94,6 +101,30 @@ def padded(tensor: Ragged, longest: int) -> np.ndarray:
 
 def _first(row: np.ndarray, length: int) -> np.ndarray:
     return row[:length]
+
+
+def joined(tensors: Sequence[Tensor]) -> Tensor:
+    """Puts the rows of tensors of one form one behind the other."""
+    if isinstance(tensors[0], Ragged):
+        ragged = [tensor for tensor in tensors if isinstance(tensor, Ragged)]
+        lengths = np.concatenate([tensor.lengths for tensor in ragged])
+        return Ragged(np.concatenate([tensor.values for tensor in ragged]), np.cumsum([0, *lengths]))
+    return np.concatenate([np.asarray(tensor) for tensor in tensors])
+
+
+def rounded_up(lengths: np.ndarray) -> int:
+    """Returns the length to which rows of some lengths are filled up."""
+    return -(-max(1, lengths.max(initial=0)) // LENGTH_STEP) * LENGTH_STEP
+
+
+def filled(tensors: Sequence[Tensor]) -> tuple[np.ndarray, ...]:
+    """Returns what a network takes of some examples: ragged tensors are filled up, and their mask comes last."""
+    ragged = [tensor.lengths for tensor in tensors if isinstance(tensor, Ragged)]
+    if not ragged:
+        return tuple(np.asarray(tensor) for tensor in tensors)
+    longest = rounded_up(ragged[0])
+    dense = (padded(tensor, longest) if isinstance(tensor, Ragged) else tensor for tensor in tensors)
+    return (*dense, mask_of(ragged[0], longest))
 
 
 def temporary_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np.ndarray:

@@ -9,15 +9,13 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import tensorflow as tf
 
-from data.arrays import Ragged, Tensor, mask_of, padded, take_rows
+from data.arrays import Ragged, Tensor, mask_of, padded, rounded_up, take_rows
 from devices.replicas import Part
 
 MOST_IN_MEMORY = 2**30
 """Bytes of vectors that are kept in memory to pick from: Python takes longer to read them than a step on them takes."""
 LARGE = 2**24
 """Bytes of vectors that are worth the tenth of a second in which Python looks for those no longer used."""
-LENGTH_STEP = 16
-"""Ragged rows are filled up to the longest of their batch, rounded up to a multiple of this: few shapes, few graphs."""
 AS_FLOAT32 = ("uint8", "float16", "float64")
 """Dtypes in which numbers are kept that networks take as float32; whole numbers of other dtypes stay what they are."""
 
@@ -106,7 +104,7 @@ def _read(
     """Reads a batch by Python, so that no array becomes a constant of the graph, which may not exceed 2 GB."""
     first, lengths = examples.views[0], [view.lengths for view in examples.views]
     # Replicas share batches of static shapes.
-    longest = max(map(_rounded_up, lengths)) if part is not None and first.is_ragged else None
+    longest = max(map(rounded_up, lengths)) if part is not None and first.is_ragged else None
     versions = zip(*(view.inputs for view in examples.views), strict=True)
     dtypes = [np.result_type(*(tensor.dtype for tensor in tensors)) for tensors in versions]
     shapes = [[longest if size is None else size for size in tensor.shape[1:]] for tensor in first.inputs]
@@ -120,7 +118,7 @@ def _read(
             (of_views == number, View(view.inputs, view.rows[chosen[of_views == number]]))
             for number, view in enumerate(examples.views)
         ]
-        batch_length = longest or max(_rounded_up(view.lengths) for _, view in parts)
+        batch_length = longest or max(rounded_up(view.lengths) for _, view in parts)
         batch = [
             np.empty((len(chosen), *(batch_length if size is None else size for size in shape)), dtype)
             for shape, dtype in zip(shapes, dtypes, strict=True)
@@ -152,8 +150,3 @@ def _batch_dtype(tensor: Tensor | tf.Tensor) -> tf.DType:
     """Dtype in which a network gets what is kept in another."""
     dtype = tf.as_dtype(tensor.dtype)
     return tf.float32 if dtype.name in AS_FLOAT32 else dtype
-
-
-def _rounded_up(lengths: np.ndarray) -> int:
-    """The length to which rows are filled up."""
-    return -(-max(1, lengths.max(initial=0)) // LENGTH_STEP) * LENGTH_STEP

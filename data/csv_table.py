@@ -141,7 +141,7 @@ def _read_rows(path: Path, labelled: bool) -> tuple[list[Row], Kind | None]:
         raise UsageError(f"--data names '{path}', and there is no such file.") from None
     except (OSError, UnicodeError) as error:
         raise UsageError(f"'{path}' must be a CSV file in UTF-8; it cannot be read: {error}.") from None
-    return [row for row in found if any(row[1:])], kind
+    return [row for row in found if any(row[1:]) or (row.content is not None and not labelled)], kind
 
 
 def _encoding(path: Path) -> str:

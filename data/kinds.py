@@ -59,6 +59,18 @@ class Reader(NamedTuple):
             return [dtype.shape for dtype in self.inputs]
         return [*((None, *dtype.shape[1:]) for dtype in self.inputs), (None,)]
 
+    def join(self, examples: Sequence[Inputs]) -> ManyInputs:
+        """Joins any number of examples to tensors."""
+        import numpy as np
+
+        from data.arrays import Ragged
+
+        # Zeros beside them give tensors of no example their type and shape.
+        columns = zip(*examples, [np.zeros(1, dtype)[0] for dtype in self.inputs], strict=True)
+        if self.ragged:
+            return tuple(Ragged.from_rows([*column[:-1], column[-1][:0]]).without_last() for column in columns)
+        return tuple(np.stack(column)[:-1] for column in columns)
+
 
 class Vary(NamedTuple):
     """Random variation of examples."""

@@ -16,6 +16,8 @@ from data.kinds import Vary
 from devices.replicas import Part
 
 PARALLEL_READS = 2
+BATCHES_SORTED = 16
+"""Batches of examples that differ in length which are sorted by it together."""
 PREFETCHED = 2
 """Batches that wait. Left to itself, TensorFlow keeps gigabytes of examples waiting for a slow network."""
 
@@ -57,9 +59,19 @@ def training_batches(
         sample weight over the examples of the batch.
     """
     count, read = len(examples.targets), reader(examples, part)
+    lengths = examples.views[0].lengths if examples.views[0].is_ragged else None
 
     def load(epoch: tf.Tensor, positions: tf.Tensor, shares: tf.Tensor) -> tuple[Batch, tf.Tensor, tf.Tensor]:
-        indices = tf.random.experimental.index_shuffle(positions, tf.stack([seed, epoch]), count - 1)
+        if lengths is None:
+            indices = tf.random.experimental.index_shuffle(positions, tf.stack([seed, epoch]), count - 1)
+        else:
+            indices = tf.numpy_function(
+                lambda number, chosen: _alike_in_length(lengths, batch_size, seed, int(number))[chosen],
+                [epoch, positions],
+                tf.int64,
+                stateful=False,
+            )
+            indices = tf.ensure_shape(indices, positions.shape)
         batch, targets, sample_weights = read(indices, epoch)
         if vary is not None:
             draws = tf.numpy_function(
@@ -121,6 +133,25 @@ def input_batches(
         return batches.map(lambda batch, *_: batch)
     # Varied while the network computes the batch before.
     return _prefetched(batches.map(lambda batch, draws, _: varied.apply(batch, draws)))
+
+
+def _alike_in_length(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """Returns a shuffled order, int64 (n,), in which the examples of a batch are about as long as each other.
+
+    They are sorted within chunks of a few batches, whose batches are then shuffled: what fills batches up is computed
+    for nothing, and is half of all for texts in any order.
+    """
+    random = np.random.default_rng((seed, epoch))
+    order = random.permutation(len(lengths))
+    chunk = batch_size * BATCHES_SORTED
+    pieces = []
+    for start in range(0, len(order), chunk):
+        part = order[start : start + chunk]
+        part = part[np.argsort(lengths[part], kind="stable")]
+        batches = [part[first : first + batch_size] for first in range(0, len(part), batch_size)]
+        full, rest = (batches, []) if len(batches[-1]) == batch_size else (batches[:-1], batches[-1:])
+        pieces += [full[number] for number in random.permutation(len(full))] + rest
+    return np.concatenate(pieces)
 
 
 @functools.lru_cache(maxsize=2)

@@ -75,9 +75,7 @@ class Reference(NamedTuple):
 
     def every_second(self, first: int) -> "Reference":
         """Returns half of it, from the example `first`, 0 or 1, on."""
-        half = slice(first, None, 2)
-        sample = Sample(self.sample.paths[half], tuple(values[half] for values in self.sample.inputs))
-        return Reference(sample, self.probabilities[half], self.labels[half])
+        return Reference(self.sample.half(first), self.probabilities[first::2], self.labels[first::2])
 
 
 class Parity(NamedTuple):
@@ -157,7 +155,7 @@ def make_reference(model: keras.Model, run: TrainedRun, sample: Sample) -> Refer
     """Computes the model's answers for a sample, in the steps in which the run measured itself."""
     predictor = Predictor(model, run.cut)
     batches = _batches(sample, BATCH_SIZE)
-    outputs = [predictor(tuple(values[rows] for values in sample.inputs)) for rows in batches]
+    outputs = [predictor(sample.take(rows)) for rows in batches]
     probabilities = run.task.probabilities(np.concatenate(outputs))
     return Reference(sample, probabilities, _labels(probabilities, run))
 
@@ -197,6 +195,8 @@ def export_format(
             for route_name, parity in found.items():
                 show_stage("", f"{route_name}: {parity}")
         write_text(aside / LABELS_FILE, "".join(f"{visible(name)}\n" for name in run.class_names))
+        for file_name, content in run.reader.files.items():
+            (aside / file_name).write_bytes(content)
         if thresholds := run.task.thresholds_of(run.class_names):
             write_json(aside / THRESHOLDS_FILE, thresholds)
         record = {"format": name, "routes": {route: parity._asdict() for route, parity in parities.items()}}
@@ -215,7 +215,8 @@ def _write(
     """Writes an artifact, and compares each way to ask it with the model."""
     started, more = time.perf_counter(), {}
     if artifact.calibrated:
-        more["calibration"] = reference.every_second(0).sample.inputs
+        half = reference.every_second(0).sample
+        more["calibration"] = half.take(np.arange(len(half.paths)))
         reference = reference.every_second(1)
     routes = artifact.write(compute, run, path, **more)
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
@@ -238,8 +239,8 @@ def _compare(route: Route, compute: ClassFunction, run: TrainedRun, reference: R
     def ask(batch: np.ndarray) -> dict[str, np.ndarray]:
         if route.encoded:
             return answer(encoded=[sample.paths[row].read_bytes() for row in batch])
-        specs = zip(compute.input_signature, sample.inputs, strict=True)
-        return answer(**{spec.name: each[batch].astype(spec.dtype.as_numpy_dtype) for spec, each in specs})
+        specs = zip(compute.input_signature, sample.take(batch), strict=True)
+        return answer(**{spec.name: each.astype(spec.dtype.as_numpy_dtype) for spec, each in specs})
 
     for batch in _batches(sample, 1 if route.encoded else BATCH_SIZE):  # any single file may be refused
         try:

@@ -123,6 +123,10 @@ def part_of(
     inputs: Sequence[keras.KerasTensor], outputs: Sequence[keras.KerasTensor], name: str | None = None
 ) -> keras.Model:
     """Returns the layers between some tensors as a model that shares them; a single tensor is passed without a list."""
+    # Keras spoils an input that it finds beside computed tensors, so that its network cannot be saved any more.
+    if len(inputs) > 1 and any(is_ragged(tensor) for tensor in inputs):
+        fresh = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in inputs]
+        inputs, outputs = fresh, keras.Function(list(inputs), list(outputs)).call(fresh)
     ends = (tensors[0] if len(tensors) == 1 else list(tensors) for tensors in (inputs, outputs))
     return keras.Model(*ends, name=name)
 

@@ -14,8 +14,8 @@ import tensorflow as tf
 from app.errors import RunError, UsageError
 from app.terminal import show_stage
 from cluster.pool import Pool
-from data.arrays import Ragged, Tensor, mask_of
-from data.batches import LENGTH_STEP, View
+from data.arrays import LENGTH_STEP, Ragged, Tensor, mask_of
+from data.batches import View
 from data.code_digest import code_digest
 from data.pipeline import Varied, input_batches
 from data.rows import ArrayWriter, Writer

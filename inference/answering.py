@@ -5,16 +5,17 @@ All that their examples and answers need is known before TensorFlow is loaded.
 
 import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from app.config import Resize
 from app.errors import UsageError
+from data.arrays import filled
 from data.images.kind import KIND as IMAGE
 from data.images.kind import picture_reader
-from data.kinds import Kind, Reader
+from data.kinds import Kind, ManyInputs, Reader
 from inference.load import TrainedRun, load_model
 from inference.unknown import Familiar, read_familiar
 from models.backbones import find
@@ -39,13 +40,14 @@ class AnsweringModel(NamedTuple):
     familiar: Familiar | None = None
     """What is not unknown; None where nothing is."""
 
-    def ask(self, predictor: "Predictor", inputs: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray | None]:
-        """Answers for a batch of each input.
+    def ask(self, predictor: "Predictor", inputs: ManyInputs) -> tuple[np.ndarray, np.ndarray | None]:
+        """Answers for a batch of examples, as the reader joins them.
 
         Returns:
             Probabilities, float32 (n, num_outputs), and which examples are unknown, bool (n,), or None.
         """
-        batch = inputs[0] if len(inputs) == 1 else tuple(inputs)
+        tensors = filled(inputs)
+        batch = tensors[0] if len(tensors) == 1 else tensors
         if self.familiar is None:
             return predictor(batch), None
         outputs, features = predictor.with_features(batch)

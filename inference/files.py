@@ -10,16 +10,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 from joblib import cpu_count
 
 from app.errors import UsageError, did_you_mean
 from data import csv_table
 from data.content import UnreadableError, content_of
 from data.folder import files_below, is_leftover
-from data.kinds import Content, Inputs, Reader
+from data.kinds import Content, Inputs, Kind, ManyInputs, Reader, promised_kind
 from data.sources import natural_order
 
+MOST_OF_NAME = 80
+"""Characters of an example typed in that name it."""
 BATCHES_AHEAD = 2
 """Batches that are read while one is computed."""
 Item = TypeVar("Item")
@@ -47,17 +48,18 @@ class Batch(NamedTuple):
     """Some files, in order, and what was read of them."""
 
     files: list[FoundFile]
-    inputs: Inputs
+    inputs: ManyInputs
     """Tensors (n, ...) of the files that could be read."""
 
 
-def find_files(places: Sequence[str], outside: bool = False) -> list[FoundFile]:
+def find_files(places: Sequence[str], outside: bool = False, kind: Kind | None = None) -> list[FoundFile]:
     """Finds files.
 
     Args:
-        places: files, folders (all their files but leftovers), patterns such as 'photos/*.jpg', and CSV files with a
-            column `path`.
+        places: files, folders (all their files but leftovers), patterns such as 'photos/*.jpg', CSV files with a
+            column `path` or of examples; and examples themselves, of a kind that can be typed.
         outside: whether paths and links out of a folder are followed.
+        kind: of the examples.
 
     Returns:
         Every file once; a place without files is listed with the reason.
@@ -65,8 +67,8 @@ def find_files(places: Sequence[str], outside: bool = False) -> list[FoundFile]:
     Raises:
         UsageError: there is no file at all, or a CSV file names none.
     """
-    found = {os.path.abspath(file.path): file for place in places for file in _files_of(place, outside)}
-    files = list(found.values())
+    found = [file for place in places for file in _files_of(place, outside, kind)]
+    files = list({(os.path.abspath(file.path), file.content): file for file in found}.values())
     if all(file.reason for file in files):
         path, reason = files[0].path, files[0].reason
         siblings = [entry.name for entry in os.scandir(path.parent)] if path.parent.is_dir() else []
@@ -97,9 +99,7 @@ def read_batches(files: Iterable[FoundFile], reader: Reader, batch_size: int) ->
     with contextlib.closing(map_ahead(read, files, cpu_count(), 1 + BATCHES_AHEAD * batch_size)) as results:
         while batch := list(itertools.islice(results, batch_size)):
             found = [inputs for _, inputs in batch if inputs is not None]
-            # An example of zeros beside them gives a batch of none its type and shape.
-            columns = zip(*found, [np.zeros(1, dtype)[0] for dtype in reader.inputs], strict=True)
-            yield Batch([file for file, _ in batch], tuple(np.stack(column)[:-1] for column in columns))
+            yield Batch([file for file, _ in batch], reader.join(found))
 
 
 def map_ahead(compute: Callable[[Item], Made], items: Iterable[Item], threads: int, ahead: int) -> Generator[Made]:
@@ -118,13 +118,23 @@ def map_ahead(compute: Callable[[Item], Made], items: Iterable[Item], threads: i
             workers.shutdown(cancel_futures=True)
 
 
-def _files_of(place: str, outside: bool) -> list[FoundFile]:
+def _files_of(place: str, outside: bool, kind: Kind | None) -> list[FoundFile]:
+    if kind is not None and kind.column and not _may_be_path(place):
+        return [FoundFile(Path(place[:MOST_OF_NAME]), content=place.encode(errors="surrogateescape"))]
     if not (csv_table.accepts(place) and os.path.exists(place)):
         return _files_at(place, outside)
     source = csv_table.load(place, Path(), outside, labelled=False)
     within = None if outside else Path(os.path.realpath(source.root))
     found = [FoundFile(example.path, None, within, example.content) for example in source.examples]
     return found + [FoundFile(*item) for item in source.set_aside]
+
+
+def _may_be_path(place: str) -> bool:
+    """Says whether a place is no example typed in: there is such a file, or its name promises one."""
+    with contextlib.suppress(ValueError, OSError):  # a name that no file can have
+        if os.path.lexists(place) or (glob.has_magic(place) and glob.glob(place, recursive=True)):
+            return True
+    return csv_table.accepts(place) or promised_kind(Path(place)) is not None
 
 
 def _files_at(place: str, outside: bool) -> list[FoundFile]:

@@ -1,5 +1,6 @@
 """Opens a run folder, and checks all that needs no TensorFlow before it is loaded."""
 
+import importlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -100,9 +101,11 @@ def load_model(run: TrainedRun) -> "keras.Model":
     import tensorflow as tf
 
     custom_file()  # whose layers the model may have
+    backbone = backbones.find_of_run(run.config.model.backbone)
+    importlib.import_module(backbone.family.builder)  # likewise
     path = run.folder / MODEL_FILE
     try:
-        check_model_file(path, most_bytes(backbones.find_of_run(run.config.model.backbone).parameters))
+        check_model_file(path, most_bytes(backbone.parameters))
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         check_finite(model)
         inputs = [tuple(tensor.shape[1:]) for tensor in model.inputs]

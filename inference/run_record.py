@@ -1,5 +1,6 @@
 """Records of a run: measured figures, and the examples it measured itself on. Needs no TensorFlow."""
 
+import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,8 +12,9 @@ import pandas as pd
 from app.errors import UsageError
 from app.files import read_json
 from data import tfds
+from data.arrays import filled, joined, take_rows
 from data.csv_cells import read_table
-from data.kinds import Inputs
+from data.kinds import ManyInputs
 from data.sources import SPLITS, Split, choose_measured, file_name, load_source
 from inference.files import FoundFile, find_files, read_batches
 from inference.load import METRICS_FILE, TrainedRun
@@ -33,8 +35,17 @@ class Sample(NamedTuple):
     """Examples to try a model on."""
 
     paths: list[Path]
-    inputs: Inputs
+    inputs: ManyInputs
     """Tensors (n, ...), as the run reads them."""
+
+    def take(self, rows: np.ndarray) -> "tuple[np.ndarray, ...]":
+        """Returns what a network takes of some of them."""
+        return filled([take_rows(values, rows) for values in self.inputs])
+
+    def half(self, first: int) -> "Sample":
+        """Returns every second one, from the first or the second on."""
+        rows = np.arange(first, len(self.paths), 2)
+        return Sample(self.paths[first::2], tuple(take_rows(values, rows) for values in self.inputs))
 
 
 def read_metrics(run: TrainedRun) -> dict[str, Any]:
@@ -109,7 +120,7 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
         raise UsageError(
             f"None of the {len(read)} files to compare on is a readable {run.kind.noun}; {read[0].reason}."
         )
-    return Sample(paths, tuple(map(np.concatenate, zip(*(batch.inputs for batch in batches), strict=True))))
+    return Sample(paths, tuple(map(joined, zip(*(batch.inputs for batch in batches), strict=True))))
 
 
 def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
@@ -121,16 +132,20 @@ def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
 
 
 def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
-    """Counts the files in the folder that a run learnt from, without those it kept to measure on."""
+    """Counts the files in the folder that a run learnt from, without those it kept to measure on; of examples without
+    files, the copies of those it learnt from."""
+    contents = [hashlib.sha256(file.content).hexdigest() for file in files if file.content is not None]
+    copies = count_copies(run.folder, contents) or 0
+    files = [file for file in files if file.content is None]
     data = Path(run.config.data.data)
     if not data.exists():
-        return 0
+        return copies
     root = Path(os.path.realpath(data if data.is_dir() else data.parent))
     inside = [path for file in files if (path := Path(os.path.realpath(file.path))).is_relative_to(root)]
     if not inside or not (run.folder / PREDICTIONS_FILE).is_file():
-        return len(inside)
+        return len(inside) + copies
     measured = {root / file_name(text) for text in read_predictions(run.folder)["path"]}
-    return sum(path not in measured for path in inside)
+    return copies + sum(path not in measured for path in inside)
 
 
 def count_copies(folder: Path, digests: Sequence[str]) -> int | None:

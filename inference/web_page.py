@@ -82,7 +82,7 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
     def ask(pixels: np.ndarray) -> dict[str, Any]:
         nonlocal explains
         with alone:
-            outputs, far = network.ask(predict, [pixels[None]])
+            outputs, far = network.ask(predict, (pixels[None],))
             probabilities = network.task.probabilities(outputs)[0]
             likeliest = probabilities.argmax(keepdims=True)
             heatmap = None

@@ -75,7 +75,7 @@ class EncoderBlock(layers.Layer):
         together = ops.reshape(self.attend(vectors), (-1, length, 3, self.heads, size))
         query, key, value = ops.unstack(ops.transpose(together, (2, 0, 3, 1, 4)), axis=0)
         scores = ops.matmul(query * size**-0.5, ops.swapaxes(key, -1, -2))
-        scores = ops.where(mask[:, None, None, :], scores, ops.cast(MASKED, scores.dtype))
+        scores = ops.where(ops.expand_dims(ops.expand_dims(mask, 1), 1), scores, ops.cast(MASKED, scores.dtype))
         attended = ops.swapaxes(ops.matmul(ops.softmax(scores), value), 1, 2)
         vectors = self.attention_norm(vectors + self.project(ops.reshape(attended, (-1, length, width))))
         return self.norm(vectors + self.narrow(ACTIVATIONS[self.activation](self.widen(vectors))))
@@ -94,7 +94,7 @@ class MeanOfTokens(layers.Layer):
 
     def call(self, inputs):
         vectors, mask = inputs
-        weights = ops.cast(mask, vectors.dtype)[..., None]
+        weights = ops.expand_dims(ops.cast(mask, vectors.dtype), -1)
         return ops.sum(vectors * weights, axis=1) / ops.maximum(ops.sum(weights, axis=1), 1)
 
     def compute_output_shape(self, shapes):
@@ -107,7 +107,7 @@ class MaxOfTokens(MeanOfTokens):
 
     def call(self, inputs):
         vectors, mask = inputs
-        return ops.max(ops.where(mask[..., None], vectors, ops.cast(MASKED, vectors.dtype)), axis=1)
+        return ops.max(ops.where(ops.expand_dims(mask, -1), vectors, ops.cast(MASKED, vectors.dtype)), axis=1)
 
 
 @own_part
@@ -125,9 +125,9 @@ class LastToken(MeanOfTokens):
 
     def call(self, inputs):
         vectors, mask = inputs
-        number = ops.sum(ops.cast(mask, "int32"), axis=1)
-        last = ops.cast(ops.arange(ops.shape(mask)[1])[None] == number[:, None] - 1, vectors.dtype)
-        return ops.sum(vectors * last[..., None], axis=1)
+        numbers = ops.cumsum(ops.cast(mask, vectors.dtype), axis=1)
+        last = ops.logical_and(mask, ops.equal(numbers, ops.max(numbers, axis=1, keepdims=True)))
+        return ops.sum(vectors * ops.expand_dims(ops.cast(last, vectors.dtype), -1), axis=1)
 
 
 POOLING = {"avg": MeanOfTokens, "max": MaxOfTokens, "first": FirstToken, "last": LastToken}

@@ -40,7 +40,8 @@ def weights_licence(backbone: str, weights: str) -> str:
             f"Your own: they came from the file {_as_code(Path(weights).name)}, and have the licence that you got it "
             f"under. {IMAGENET_TERMS}"
         )
-    return f"{backbones.find_of_run(backbone).family.licence}. {IMAGENET_TERMS}"
+    row = backbones.find_of_run(backbone)
+    return f"{row.family.licence}. {IMAGENET_TERMS}" if row.kind == "image" else f"{row.family.licence}."
 
 
 class Export(NamedTuple):
@@ -73,7 +74,7 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
     )
     environment.filters["code"] = _as_code
     environment.filters["last_part"] = lambda place: Path(place).name  # where it was is nobody's business
-    shapes = {each.name: ", ".join(map(str, each.shape[1:])) for each in inputs}
+    shapes = {each.name: ", ".join(str(size or "length") for size in each.shape[1:]) for each in inputs}
     zeros = (
         f"{each.name} = np.zeros((1, {shapes[each.name]}), np.{each.dtype.name})  # put yours here" for each in inputs
     )

@@ -152,7 +152,7 @@ def load_answer(
     predict = network.load()
 
     def answer(examples: Sequence[Inputs]) -> list[Answer]:
-        outputs, unknown = network.ask(predict, [np.stack(column) for column in zip(*examples, strict=True)])
+        outputs, unknown = network.ask(predict, network.reader.join(examples))
         files = [FoundFile(Path())] * len(examples)
         table = answer_table(files, outputs, network.class_names, network.task, unknown_below, unknown)
         probabilities = table[[f"{PROBABILITY}{name}" for name in network.class_names]].to_numpy().tolist()

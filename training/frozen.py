@@ -213,6 +213,11 @@ def by_length(data: Data, positions: np.ndarray) -> np.ndarray:
     return positions[np.argsort(View(data.inputs, positions).lengths, kind="stable")]
 
 
+def longest_of(data: Data) -> int:
+    """Returns the length of the longest training example, where they differ in it; else 0."""
+    return int(View(data.inputs, data.splits["train"]).lengths.max(initial=0))
+
+
 def places_of(wanted: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Returns where positions are among others, int64."""
     order = np.argsort(positions)

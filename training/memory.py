@@ -20,7 +20,7 @@ from training.cuts import Use, unique_cuts
 from training.frozen import kept_examples
 
 
-def lacks_memory(model: keras.Model, batch_size: int) -> str | None:
+def lacks_memory(model: keras.Model, batch_size: int, longest: int) -> str | None:
     """Says so if a step may exceed memory: the system then kills the process without a word.
 
     A step keeps what each layer makes of the batch: MobileNet takes 19 MiB more for each photo of 128 px, and its
@@ -29,8 +29,10 @@ def lacks_memory(model: keras.Model, batch_size: int) -> str | None:
     Args:
         model: what is trained.
         batch_size: examples per step.
+        longest: length of the longest example, where they differ in it.
     """
-    needed = 4 * batch_size * sum(math.prod(layer.output.shape[1:]) for layer in model.layers)
+    shapes = [layer.output.shape[1:] for layer in model.layers]
+    needed = 4 * batch_size * sum(math.prod(longest if size is None else size for size in shape) for shape in shapes)
     present = _physical_memory()
     if present is not None and needed > present and not tf.config.list_physical_devices("GPU"):
         return (

@@ -17,7 +17,7 @@ from training import checkpoint
 from training.budget import in_time
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of
-from training.frozen import PhaseInputs, phase_examples, vary_of, whole_network
+from training.frozen import PhaseInputs, longest_of, phase_examples, vary_of, whole_network
 from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState
 from training.memory import lacks_memory
 from training.optimizers import layer_decay_factors
@@ -59,7 +59,7 @@ def _why_no_deeper(run: Run) -> str | None:
         return "without a val split nothing shows whether that helps"
     if best.val_accuracy >= ENOUGH:
         return f"{best.val_accuracy:.1%} are right on val already; --effort best does it all the same"
-    return lacks_memory(run.classifier.model, run.plan.batch_size)
+    return lacks_memory(run.classifier.model, run.plan.batch_size, longest_of(run.data))
 
 
 def train_phase(
@@ -86,7 +86,7 @@ def train_phase(
         done = counted(len(state.epochs), "epoch", "epochs"), counted(state.step, "step", "steps")
         show_stage(title(phase), f"goes on after {done[0]} and {done[1]} of the next")
     check_alike(run.strategy, state and (state.epochs, state.step))
-    too_large = lacks_memory(chosen.model, run.plan.batch_size)
+    too_large = lacks_memory(chosen.model, run.plan.batch_size, longest_of(run.data))
     if too_large:
         show_stage("warning", f"{too_large}: if the process is killed, choose a smaller --batch-size")
     saver = checkpoint.Saver(path, run.config.run.checkpoint_seconds)

@@ -1,5 +1,7 @@
 """Order and augmentation depend on the seed, the epoch and the picture, and on nothing else."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -233,3 +235,25 @@ def test_rows_of_ragged_tensors_are_taken_in_any_order():
     assert [
         taken.values[start:end].tolist() for start, end in zip(taken.offsets[:-1], taken.offsets[1:], strict=True)
     ] == [TEXTS[row].tolist() for row in (5, 1, 0, 5)]
+
+
+def test_batches_have_texts_of_about_one_length_and_are_the_same_from_any_step():
+    lengths = np.random.default_rng(0).integers(1, 200, 1_000)
+    texts = Ragged.from_rows([np.full(length, 1, np.int32) for length in lengths])
+    numbers = np.arange(1_000, dtype=np.float32)
+    examples = Examples([View((texts,), np.arange(1_000))], numbers[:, None], np.ones_like(numbers))
+
+    def epoch(number: int, first_step: int = 0) -> list[list[int]]:
+        epochs = range(number, number + 1)
+        batches = training_batches(examples, batch_size=8, seed=3, epochs=epochs, first_step=first_step)
+        return [targets.numpy()[:, 0].astype(int).tolist() for _, targets, _ in batches]
+
+    first, second = epoch(0), epoch(1)
+    assert sorted(itertools.chain(*first)) == list(range(1_000))
+    assert first != second
+    assert first[5:] == epoch(0, first_step=5)
+    filled = sum(len(batch) * lengths[batch].max() for batch in first) / lengths.sum()
+    assert (
+        filled < 1.2 < 1.5 < sum(8 * lengths[start : start + 8].max() for start in range(0, 1_000, 8)) / lengths.sum()
+    )
+    assert abs(np.corrcoef(np.arange(125), [lengths[batch].mean() for batch in first])[0, 1]) < 0.3

@@ -11,7 +11,7 @@ from data.arrays import Ragged
 from data.batches import Examples, View
 from data.pipeline import input_batches
 from data.store import Store
-from features.cuts import find_cuts
+from features.cuts import find_cuts, part_of
 from features.forward_pass import apply_model
 from features.frozen_part import FrozenPart
 from inference.predictor import Predictor
@@ -73,12 +73,12 @@ def inputs_at_cuts(classifier: Classifier, data, store: Store) -> dict[str, Phas
     return frozen_inputs(classifier, cuts, {"head": 1, "fine_tune": 1}, config, data, store, precision="float32")
 
 
-def curve(inputs: PhaseInputs, data) -> list[float]:
+def curve(inputs: PhaseInputs, data, batch_size: int) -> list[float]:
     examples = [
         Examples([view], data.targets[SPLITS[split]], np.ones(len(view.rows), np.float32))
         for split, view in (("train", inputs.train[0]), ("val", inputs.evaluated["val"]))
     ]
-    plan = Plan.of(TrainConfig.of(batch_size=8, seed=0))
+    plan = Plan.of(TrainConfig.of(batch_size=batch_size, seed=0))
     result = Learner(inputs.model, BINARY, "adam").train("head", *examples, plan, epochs=3, learning_rate=0.01)
     return [epoch.val_loss for epoch in result.epochs]
 
@@ -93,15 +93,19 @@ def test_a_mask_crosses_every_cut_before_the_pooling():
     assert not cuts["block_1"].has_vectors
 
 
-def test_a_head_learns_from_stored_vectors_what_it_learns_from_the_whole_network(data, tmp_path):
-    classifier = build()
-    classifier.backbone.trainable = False
-    expected = curve(whole_network(classifier, data), data)
-    classifier = build()
-    classifier.backbone.trainable = False
-    inputs = inputs_at_cuts(classifier, data, Store(tmp_path, 10**9))
-    assert inputs["head"].train[0].has_vectors
-    got = curve(inputs["head"], data)
+@pytest.mark.parametrize(("use", "batch_size"), [("head", COUNT), ("fine_tune", 8)])
+def test_layers_learn_from_the_store_what_they_learn_from_the_whole_network(data, tmp_path, use, batch_size):
+    def prepared() -> Classifier:
+        classifier = build()
+        classifier.backbone.trainable = False
+        classifier.backbone.get_layer("block_2").trainable = use == "fine_tune"
+        return classifier
+
+    expected = curve(whole_network(prepared(), data), data, batch_size)
+    inputs = inputs_at_cuts(classifier := prepared(), data, Store(tmp_path, 10**9))[use]
+    classifier.backbone.get_layer("block_2").trainable = use == "fine_tune"
+    assert inputs.train[0].has_vectors == (use == "head")
+    got = curve(inputs, data, batch_size)
     np.testing.assert_allclose(got, expected, rtol=1e-4)
     assert len({round(loss, 6) for loss in got}) > 1
 
@@ -127,6 +131,14 @@ def test_predictions_in_two_parts_are_those_of_the_whole_network(data):
     (batch,) = input_batches(View(data.inputs, SPLITS["val"]), COUNT)
     whole, parts = (Predictor(classifier.model, cut)(batch) for cut in (None, "block_1"))
     np.testing.assert_allclose(parts, whole, atol=1e-6)
+
+
+def test_a_network_of_which_a_part_was_made_can_still_be_saved(tmp_path):
+    classifier = build()
+    cuts = {cut.layer: cut for cut in find_cuts(classifier.model)}
+    part_of(cuts["block_1"].inputs, classifier.model.outputs)
+    classifier.model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").count_params() == classifier.model.count_params()
 
 
 def test_a_pass_over_ragged_rows_that_was_interrupted_goes_on(data, tmp_path):

