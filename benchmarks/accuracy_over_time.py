@@ -2,7 +2,8 @@
 
 `python -m benchmarks.accuracy_over_time --data FOLDER --backbone mobilenet --weights FILE` runs, for every seed and in
 turn, `train.py` at each effort with an empty cache, and the recipes of `keras_recipe.py`, each as a process of its own,
-timed as a whole, on one split. It prints a table with the mean of all seeds and its 95 % interval, and draws it.
+timed as a whole, on one split. It prints a table of the mean accuracy of all seeds, with its 95 % interval, and the
+median seconds, and draws it.
 """
 
 import json
@@ -81,7 +82,8 @@ def _mean(values: list[float]) -> tuple[float, float]:
 def _show(outcomes: dict[str, list[Outcome]]) -> None:
     print("\n| | right on test | seconds |\n|---|---|---|")
     for name, runs in outcomes.items():
-        (accuracy, width), (seconds, _) = (_mean(list(values)) for values in zip(*runs, strict=True))
+        accuracy, width = _mean([run.accuracy for run in runs])
+        seconds = statistics.median(run.seconds for run in runs)
         print(f"| {name} | {100 * accuracy:.1f} ± {100 * width:.1f} % | {seconds:.0f} |")
 
 
@@ -91,7 +93,8 @@ def _draw(outcomes: dict[str, list[Outcome]], path: Path) -> None:
 
     figure, axes = make_panel()
     for name, runs in outcomes.items():
-        (accuracy, width), (seconds, _) = (_mean(list(values)) for values in zip(*runs, strict=True))
+        accuracy, width = _mean([run.accuracy for run in runs])
+        seconds = statistics.median(run.seconds for run in runs)
         colour = "C1" if name in OURS else "0.5"
         axes.errorbar(seconds, 100 * accuracy, 100 * width, fmt="o", color=colour, capsize=3)
         axes.annotate(name, (seconds, 100 * accuracy), (6, 4), textcoords="offset points", color=colour)

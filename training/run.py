@@ -67,10 +67,11 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
     """
     if strategy is None:
         strategy = make_strategy(inputs.config.run.strategy, inputs.config.run.devices)
+    clock = Clock(inputs.started, inputs.seconds)
     while True:
         try:
             with heed_lost_workers(strategy):
-                return _train(inputs, strategy)
+                return _train(inputs, strategy, clock)
         except _BatchHalvedError as halved:
             inputs = inputs._replace(config=halved.config)
             forget(folder_of(inputs.config))
@@ -90,10 +91,11 @@ class _BatchHalvedError(Exception):
         self.config = config
 
 
-def _train(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Path:
+def _train(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) -> Path:
     """Trains with one batch size."""
     make_deterministic(inputs.config.training.seed)
-    run = _start(inputs, strategy)
+    with clock.timed("build"):
+        run = _start(inputs, strategy, clock)
     try:
         return _finish(run, inputs.pool)
     except BatchTooLargeError:
@@ -144,7 +146,7 @@ def _write(
     """Saves the model, and writes what the run found; no drawing of it can keep the figures from being written."""
     data, outputs = with_out_of_fold(run.data, predicted, run.out_of_fold)
     data = decide_on_val(data, outputs, run.config.decision.rule)
-    with run.clock.timed("evaluate"):
+    with run.clock.timed("save"):
         model = _save(run, predicted, temperature, data.task.thresholds_of(data.class_names))
     if familiar is not None:
         write_familiar(run.folder, familiar[0])
@@ -166,7 +168,7 @@ def _write(
     summary.show_record(record, run.folder, run.data.kind.nouns)
 
 
-def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
+def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) -> Run:
     """Builds the network, sets what the user left open, and only then begins with the run folder."""
     folder, backbone, data = folder_of(inputs.config), inputs.backbone, inputs.data
     with strategy.scope():
@@ -203,7 +205,6 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Run:
     if begun is None:
         begin(config, digest, versions, positions)
     board = Board(folder) if config.run.tensorboard else None
-    clock = Clock(inputs.started, inputs.seconds)
     run = Run(folder, plan, data, backbone, classifier, strategy, precision, store, cuts, [], clock, board)
     writer.write_environment(run.folder)
     writer.write_quarantine(run.folder, data)

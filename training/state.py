@@ -21,20 +21,23 @@ from reports.tensorboard import Board
 from training.learner import EpochResult
 from training.plan import Phase, Plan
 
+STAGES = ("prepare", "import", "build", "features", "head", "fine_tune", "evaluate", "save")
+"""What a run does, one after the other; `metrics.json` has the seconds of each."""
+
 
 class Clock:
     """Seconds that each stage of a run takes, in this process and in those before."""
 
     def __init__(self, started: float, prepare: float):
-        """Starts with the preparation, which is over.
+        """Starts when the examples are prepared and TensorFlow is imported.
 
         Args:
             started: value of `time.perf_counter` when this process began with the run.
             prepare: duration of the preparation, seconds.
         """
         self._running = {"total": started}
-        self._own = dict.fromkeys(("total", "prepare", "features", "head", "fine_tune", "evaluate"), 0.0)
-        self._own["prepare"] = prepare
+        self._own = dict.fromkeys(("total", *STAGES), 0.0)
+        self._own |= {"prepare": prepare, "import": time.perf_counter() - started - prepare}
         self._earlier: dict[str, float] = {}
 
     @contextlib.contextmanager
@@ -49,7 +52,7 @@ class Clock:
         self._earlier = seconds
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each stage until now; 'other' is loading TensorFlow, building the network, and what is short."""
+        """Seconds of each stage until now, of 'other', which is what is short, and in total."""
         now = time.perf_counter()
         running = {stage: now - started for stage, started in self._running.items()}
         counts = self._own, self._earlier, running

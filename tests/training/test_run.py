@@ -106,7 +106,7 @@ def test_the_record_has_every_key_of_the_contract(finished):
     }
     assert set(record["baseline"]) == {"majority", "raw_pixels"}
     assert record["baseline"]["majority"] == pytest.approx(1 / 3)
-    stages = {"prepare", "features", "head", "fine_tune", "evaluate", "report", "other"}
+    stages = {"prepare", "import", "build", "features", "head", "fine_tune", "evaluate", "save", "report", "other"}
     assert set(record["seconds"]) == {"total", *stages}
     assert sum(record["seconds"][stage] for stage in stages) == pytest.approx(record["seconds"]["total"], abs=0.01)
     assert record["epochs"] == {"head": 8, "fine_tune": 2}
