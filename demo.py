@@ -50,12 +50,12 @@ def main() -> None:
     from inference.web_server import open_port
 
     network, run = flags.find_network(flags.run)
-    if network.kind.name != "image":
+    if network.kind.name not in ("image", "text"):
         raise UsageError(
-            f"demo.py shows pictures only; '{flags.run}' learnt from {network.kind.nouns}. Use predict.py."
+            f"demo.py shows pictures and texts only; '{flags.run}' learnt from {network.kind.nouns}. Use predict.py."
         )
     listener = open_port(flags.port)
-    examples = find_examples(run, EXAMPLES, flags.cache_dir) if run else []
+    examples = find_examples(run, EXAMPLES, flags.cache_dir) if run and network.kind.column is None else []
     name = str(flags.backbone) if flags.run is None else flags.run.resolve().name
     import_tensorflow()
     from inference.web_page import show_page

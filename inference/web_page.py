@@ -1,4 +1,4 @@
-"""The page of demo.py: a picture goes in; the answer, and where the network looked, comes out.
+"""The page of demo.py: a picture or a text goes in; the answer, and what spoke for it, comes out.
 
 The page loads nothing from elsewhere, and forbids its browser to. Pictures are decoded by `data.images.decode`, as
 in training, and not by the browser or the web library.
@@ -20,6 +20,7 @@ from PIL import Image
 from app.terminal import attempt
 from data.content import MAX_BYTES, UnreadableError, content_of
 from data.images.explain import grad_cam, overlay
+from data.kinds import Inputs
 from data.sources import printable
 from inference.answer_table import answer_table, labels_of
 from inference.answering import AnsweringModel
@@ -45,8 +46,8 @@ class Example(NamedTuple):
     """uint8 (image_size, image_size, 3)."""
 
 
-Ask = Callable[[np.ndarray], dict[str, Any]]
-"""Answers a picture, uint8 (image_size, image_size, 3), by the variables of the template `answer.html`."""
+Ask = Callable[[Inputs, bytes], dict[str, Any]]
+"""Answers an example, as tensors and as bytes, by the variables of the template `answer.html`."""
 
 
 def show_page(
@@ -70,23 +71,32 @@ def show_page(
     """
     ask = load_ask(network, unknown_below)
     (dtype,) = network.reader.inputs
-    ask(np.zeros(1, dtype)[0])  # the first answer is slow
+    ask((np.zeros(1, dtype)[0],), b"-")  # the first answer is slow
     serve(make_app(network, name, examples, ask), listener, open_browser)
 
 
 def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask:
-    """Loads a model as a function that answers one picture at a time, whatever the thread; see `show_page`."""
+    """Loads a model as a function that answers one example at a time, whatever the thread; see `show_page`."""
     predict, alone = network.load(), threading.Lock()
     explains = {"pooling", "head"} <= {layer.name for layer in predict.model.layers}
 
-    def ask(pixels: np.ndarray) -> dict[str, Any]:
+    is_picture, explain = network.kind.column is None, network.kind.explain
+
+    def ask(inputs: Inputs, content: bytes = b"") -> dict[str, Any]:
         nonlocal explains
+        joined, pixels = network.reader.join([inputs]), inputs[0]
         with alone:
-            outputs, far = network.ask(predict, (pixels[None],))
+            outputs, far = network.ask(predict, joined)
             probabilities = network.task.probabilities(outputs)[0]
             likeliest = probabilities.argmax(keepdims=True)
-            heatmap = None
-            if explains:
+            heatmap = text = None
+            if not is_picture:
+                text = network.kind.show(inputs, content, "").html
+            if explains and explain is not None and not is_picture:
+                asked = predict.model, network.reader, joined, [content], likeliest
+                shown = attempt(explain.name, lambda: explain.compute(*asked))
+                text = text if isinstance(shown, str) else shown[0].html
+            elif explains:
                 found = attempt("Where it looks (Grad-CAM)", lambda: grad_cam(predict.model, pixels[None], likeliest))
                 heatmap = None if isinstance(found, str) else found[0]
                 explains = heatmap is not None  # another picture would fail alike
@@ -100,6 +110,8 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
             "bars": [(name := network.class_names[i], float(probabilities[i]), name in labels) for i in order],
             "others": len(probabilities) - len(order),
             "likeliest": network.class_names[likeliest[0]],
+            "text": text,
+            "hint": explain.hint if explain else "",
             "picture": pixels,
             "looked": None if heatmap is None else overlay(pixels, heatmap),
             "nowhere": heatmap is not None and not heatmap.any(),
@@ -129,14 +141,14 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
 
     @app.post("/answer")
     def answer_upload() -> str:
-        (pixels,) = network.reader.read(flask.request.get_data())
-        return flask.render_template("answer.html", **ask(pixels))
+        content = flask.request.get_data()
+        return flask.render_template("answer.html", **ask(network.reader.read(content), content))
 
     @app.post("/examples/<int:index>")
     def answer_example(index: int) -> str:
         if index >= len(offered):
             flask.abort(404)
-        return flask.render_template("answer.html", **ask(offered[index].pixels))
+        return flask.render_template("answer.html", **ask((offered[index].pixels,), b""))
 
     @app.errorhandler(UnreadableError)
     def refuse_picture(error: UnreadableError) -> str:

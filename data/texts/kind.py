@@ -10,6 +10,7 @@ import numpy as np
 from markupsafe import Markup
 
 from app.config import TrainConfig
+from data.arrays import row_of
 from data.code_digest import code_digest
 from data.kinds import Baseline, Content, Explain, Inputs, Kind, ManyInputs, Reader, Shown
 from data.texts.decode import decode_text, texts_of
@@ -73,13 +74,20 @@ def _show(inputs: Inputs, place: Content, title: str) -> Shown:
 def _explain(
     model: Any, reader: Reader, inputs: ManyInputs, contents: Sequence[Content], classes: np.ndarray
 ) -> list[Shown]:
-    from data.texts.explain import marked, token_scores
+    from data.texts.explain import marked, piece_scores, word_spans
 
-    tokenizer = make_tokenizer(reader.files[FILE], reader.inputs[0].shape[0])
+    (tokens,), longest = inputs, reader.inputs[0].shape[0]
+    tokenizer = make_tokenizer(reader.files[FILE], longest)
+
+    def predict(batch: Sequence[np.ndarray]) -> np.ndarray:
+        return np.asarray(model(list(batch), training=False))
+
     shown = []
-    for text, scores in zip(texts_of(contents), token_scores(model, inputs, classes), strict=True):
-        part = shortened(text, reader.inputs[0].shape[0])
-        shown.append(Shown(marked(part[:MOST_SHOWN], tokenizer.encode(part).offsets, scores), None))
+    for row, (text, chosen) in enumerate(zip(texts_of(contents), classes, strict=True)):
+        spans = tokenizer.encode(shortened(text, longest)).offsets
+        words = word_spans(text[: max((end for _, end in spans), default=0)])
+        scores = piece_scores(predict, reader, row_of(tokens, row), spans, words, int(chosen))
+        shown.append(Shown(marked(text[:MOST_SHOWN], [each for each in scores if each[0][1] <= MOST_SHOWN]), None))
     return shown
 
 
@@ -108,8 +116,9 @@ KIND = Kind(
     show=_show,
     explain=Explain(
         _explain,
-        "Words that decided (gradient × input)",
-        "Marked words spoke for the answer, the darker the more; underlined ones against it (gradient × input).",
+        "Words that decided",
+        "Marked words spoke for the answer, the darker the more, and underlined ones against it: without them, it "
+        "would be less or more sure.",
         replaces=True,
     ),
     baseline=Baseline(

@@ -104,7 +104,7 @@ def test_rows_without_files_are_trained_on_evaluated_reported_and_exported(rows,
     assert evaluate(inputs)["test"]["accuracy"] == read_metrics(run)["test"]["accuracy"]
     assert "identical to metrics.json" in capsys.readouterr().out
     ask_from_the_command_line(run.folder, tmp_path, monkeypatch)
-    assert "demo.py shows pictures only" in capsys.readouterr().err
+    assert "demo.py shows pictures and texts only" in capsys.readouterr().err
     sample = read_sample(run, (), 20, tmp_path / "cache")
     assert sample.inputs[0].shape == (20, WIDTH)
     folders = {name: tmp_path / name for name in ("saved_model", "onnx")}

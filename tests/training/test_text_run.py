@@ -16,8 +16,10 @@ from app.cli import run_command
 from app.config import TrainConfig
 from app.wheels import MINILM_TOKENIZER, read_wheel_file
 from exports.run import export_run
+from inference.answering import of_run
 from inference.load import TrainedRun, read_run
 from inference.run_record import read_metrics, read_sample
+from inference.web_page import load_ask, make_app
 from models import text_encoder
 from models.text_weights import Architecture
 from reports.evaluation import evaluate
@@ -121,6 +123,20 @@ def test_texts_files_and_tables_are_answered(run, table, tmp_path, monkeypatch, 
     with pytest.raises(SystemExit):
         run_command(predict.main)
     assert "no such file" in capsys.readouterr().err
+
+
+def test_the_page_answers_what_is_typed_and_marks_its_words(run):
+    network = of_run(run)
+    client = make_app(network, "name", (), load_ask(network)).test_client()
+    page = client.get("/").get_data(as_text=True)
+    assert '<textarea id="written"' in page
+    assert "picture" not in page
+    answer = client.post("/answer", data=b"a <i>lovely</i> film").get_data(as_text=True)
+    assert re.search(r'<mark class="(for|against)-5">', answer)
+    assert "&lt;" in answer
+    assert "<i>" not in answer
+    assert answer.count("<data value=") == 2
+    assert "control characters" in client.post("/answer", data=b"a\0b").get_data(as_text=True)
 
 
 def test_exports_take_tokens_and_mask_and_their_cards_run(run, table):

@@ -1,10 +1,10 @@
-// Sends pictures to the server that this page came from, and shows what it answers, the newest first.
+// Sends pictures or texts to the server that this page came from, and shows what it answers, the newest first.
 "use strict";
 
 const picker = document.querySelector("#picker");
 const mostBytes = Number(picker.dataset.mostBytes);
 const drop = document.querySelector(".drop");
-const FAILED = "The server failed at this picture; the terminal of demo.py may say why.";
+const FAILED = "The server failed at this; the terminal of demo.py may say why.";
 const NOT_SENT = "This could not be sent. Is it a file, and is demo.py still running?";
 
 function addCard(name) {
@@ -20,10 +20,10 @@ function refuse(card, reason) {
   card.removeAttribute("aria-busy");
 }
 
-async function ask(name, url, picture) {
+async function ask(name, url, content) {
   const card = addCard(name);
   try {
-    const response = await fetch(url, { method: "POST", body: picture });
+    const response = await fetch(url, { method: "POST", body: content });
     if (response.ok) card.querySelector(".body").innerHTML = await response.text();
     else refuse(card, FAILED);
   } catch {
@@ -48,6 +48,13 @@ picker.addEventListener("change", () => {
   askAbout(picker.files);
   picker.value = "";
 });
+const writer = document.querySelector("#writer");
+if (writer) {
+  writer.addEventListener("submit", (event) => {
+    event.preventDefault();
+    askAbout([new File([document.querySelector("#written").value], "written")]);
+  });
+}
 for (const button of document.querySelectorAll("button[data-url]")) {
   button.addEventListener("click", () => ask(button.title, button.dataset.url));
 }

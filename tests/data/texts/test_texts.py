@@ -13,6 +13,7 @@ from app.errors import UsageError
 from data.arrays import Ragged, row_of
 from data.prepare import Data, prepare_data
 from data.sources import load_source
+from data.texts.explain import marked, piece_scores, word_spans
 from data.texts.kind import KIND
 from data.texts.look_alikes import compared_values, signature
 from training.recipe import with_backbone_of
@@ -169,3 +170,29 @@ def test_a_line_without_end_is_refused(tmp_path):
     path = write_csv(tmp_path / "mail.csv", [("x" * 2**20, "a"), ("y", "b")])
     with pytest.raises(UsageError, match="has more than 1,048,576 characters"):
         load_source(str(path), tmp_path)
+
+
+def test_the_words_that_decided_are_those_without_which_the_answer_changes():
+    text = "not <b>good</b> at all"
+    words = word_spans(text)
+    assert [text[start:end] for start, end in words] == ["not", "<", "b", ">", "good", "<", "/", "b", ">", "at", "all"]
+    spans = [(0, 0), *words, (0, 0)]
+    tokens = np.arange(1, 1 + len(spans), dtype=np.int32)
+
+    def predict(batch):
+        kept, mask = batch
+        good, no = (((kept == number) & mask).any(axis=1) for number in (6, 2))
+        return 1 / (1 + np.exp(-(2.0 * good - no)))[:, None]
+
+    reader = KIND.reader(TrainConfig.of(max_tokens=16), None)
+    scores = piece_scores(predict, reader, tokens, spans, words, 1)
+    assert {text[start:end]: round(score, 5) for (start, end), score in scores if score} == {"not": -1.0, "good": 2.0}
+    page = marked(text, scores)
+    assert '<mark class="against-2">not</mark> &lt;b&gt;<mark class="for-5">good</mark>&lt;/b&gt; at all' in page
+    opposite = piece_scores(predict, reader, tokens, spans, words, 0)
+    assert [-score for _, score in opposite] == pytest.approx([score for _, score in scores])
+    long = "word " * 500
+    pieces = piece_scores(
+        lambda batch: np.ones((len(batch[0]), 1)), reader, tokens, [(0, 2_500)] * 13, word_spans(long), 1
+    )
+    assert len(pieces) == 32
