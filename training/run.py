@@ -151,12 +151,12 @@ def _write(
     if familiar is not None:
         write_familiar(run.folder, familiar[0])
     writer.write_predictions(run.folder, data, outputs)
-    if run.epochs:
-        path = run.folder / "figures" / "learning_curves.png"
-        attempt("The learning curves", lambda: writer.write_figure(path, plots.learning_curves(run.history)))
-    record = summary.build_record(data, run.config, outputs, model, run.history, temperature)
-    record["unknown"] = familiar and familiar[1]
     with run.clock.timed("report"):
+        if run.epochs:
+            path = run.folder / "figures" / "learning_curves.png"
+            attempt("The learning curves", lambda: writer.write_figure(path, plots.learning_curves(run.history)))
+        record = summary.build_record(data, run.config, outputs, model, run.history, temperature)
+        record["unknown"] = familiar and familiar[1]
         record["seconds"] = run.clock.seconds()
         about = (run.folder, data, outputs, record, model, run.config, run.history)
         attempt("The report", lambda: write_report(*about))
