@@ -66,24 +66,31 @@ class Run:
             outside: follow what leads out of a folder.
 
         Returns:
-            A row per file: path, predicted, probability, status, reason, and probability_CLASS of each class.
+            A row per file: path, predicted, probability, status, reason, and probability_CLASS of each class. A model
+            that finds boxes has a row per box instead, with x1, y1, x2 and y2 in pixels.
 
         Raises:
             UsageError: none of the files can be read.
         """
+        from data.boxes.csv_boxes import CORNERS
         from data.csv_cells import read_table
         from inference.files import find_files
 
         given = [paths] if isinstance(paths, str | Path) else paths
         files = find_files([str(path) for path in given], outside)
         import_tensorflow()
+        from inference.predict_boxes import predict_boxes
         from inference.predict_files import predict_files
+        from tasks.detection import Detection
 
         with tempfile.TemporaryDirectory() as folder, quiet_console():
             table = Path(folder) / "answers.csv"
-            predict_files(self._network(unknown), files, csv=table, unknown_below=unknown_below)
+            if isinstance(self.trained.task, Detection):
+                predict_boxes(self._network(unknown), files, csv=table)
+            else:
+                predict_files(self._network(unknown), files, csv=table, unknown_below=unknown_below)
             answers = read_table(table)
-        numbers = [name for name in answers if name == "probability" or name.startswith("probability_")]
+        numbers = [name for name in answers if name in ("probability", *CORNERS) or name.startswith("probability_")]
         return answers.assign(**{name: answers[name].replace("", "nan").astype(float) for name in numbers})
 
     def evaluate(

@@ -22,8 +22,11 @@ class PredictFlags(AskFlags):
     'photos/*.jpg', or a .csv file with a column path or text; or a text in quotes."""
 
     csv: Path | None = None
-    """Write every answer to this file: path, predicted, probability, status, reason, probability of each class.
-    Ctrl-C keeps the rows so far. Default: no file."""
+    """Write every answer to this file: path, predicted, probability, status, reason, probability of each class; or for
+    each box that is found its corners x1, y1, x2, y2 in pixels. Ctrl-C keeps the rows so far. Default: no file."""
+
+    draw: Path | None = None
+    """Write copies of the pictures into this folder, with the boxes that the model finds. Default: none."""
 
     top: Positive = 3
     """Classes that the terminal shows for each example."""
@@ -48,17 +51,28 @@ def main() -> None:
     from app.terminal import counted, import_tensorflow, show_stage
     from inference.files import find_files
     from inference.run_record import count_learnt_from
+    from tasks.detection import Detection
 
     folder, *places = flags.places if flags.backbone is None else ("", *flags.places)
     network, run = flags.find_network(Path(folder))
     files = find_files(places, flags.outside, network.kind)
     check_output_file("--csv", flags.csv)
+    finds_boxes = isinstance(network.task, Detection)
+    if finds_boxes and (flags.unknown_below or flags.unknown):
+        raise UsageError("A model that finds boxes answers from its thresholds on. Leave --unknown and its like out.")
+    if flags.draw and not finds_boxes:
+        raise UsageError("--draw is for a model that finds boxes; this one gives classes to whole pictures.")
     show_stage("files", counted(len(files), "file", "files"))
     known = count_learnt_from(run, files) if run else 0
     if known:
         warned = "of them are of what the model learnt from; expect it to do worse on new ones"
         show_stage("warning", f"{known:,} {warned}")
     import_tensorflow()
+    if finds_boxes:
+        from inference.predict_boxes import predict_boxes
+
+        predict_boxes(network, files, csv=flags.csv, draw=flags.draw)
+        return
     from inference.predict_files import predict_files
 
     predict_files(network, files, csv=flags.csv, top=flags.top, unknown_below=flags.unknown_below)

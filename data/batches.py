@@ -33,6 +33,8 @@ class View(NamedTuple):
     """Inputs of a network, or what a part of it makes of them; those that are ragged have the same offsets."""
     rows: np.ndarray
     """Rows of the inputs, in order, int64 (n,)."""
+    targets: np.ndarray | None = None
+    """Targets of this version, (n, ...), where they have changed with it; None where they are those of the examples."""
 
     @property
     def is_ragged(self) -> bool:
@@ -63,7 +65,7 @@ class Examples(NamedTuple):
     views: Sequence[View]
     """Versions of the same n examples, in dtypes that may differ; an epoch takes one of each example."""
     targets: np.ndarray
-    """float32 (n, num_outputs)."""
+    """float32 (n, ...), as the task has them."""
     sample_weights: np.ndarray
     """float32 (n,)."""
 
@@ -118,6 +120,10 @@ def _read(
             (of_views == number, View(view.inputs, view.rows[chosen[of_views == number]]))
             for number, view in enumerate(examples.views)
         ]
+        targets = examples.targets[chosen]
+        for number, view in enumerate(examples.views):
+            if view.targets is not None:
+                targets[of_views == number] = view.targets[chosen[of_views == number]]
         batch_length = longest or max(rounded_up(view.lengths) for _, view in parts)
         batch = [
             np.empty((len(chosen), *(batch_length if size is None else size for size in shape)), dtype)
@@ -126,7 +132,7 @@ def _read(
         for of_view, view in parts:
             for values, rows in zip(batch, view.read(batch_length), strict=True):
                 values[of_view] = rows
-        return [*batch, examples.targets[chosen], examples.sample_weights[chosen]]
+        return [*batch, targets, examples.sample_weights[chosen]]
 
     *batch, targets, sample_weights = tf.numpy_function(
         read, [indices, epoch], [*dtypes, tf.float32, tf.float32], stateful=False

@@ -56,7 +56,7 @@ def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = Tru
     rows, kind = _read_rows(path, labelled)
     rows = [row if labelled else row._replace(label="") for row in rows]
     multi_label = any("|" in row.label for row in rows)
-    way_out = _find_way_out(path.parent)
+    way_out = find_way_out(path.parent)
     examples: list[Example] = []
     set_aside: list[Example] = []
     for row in rows:
@@ -100,7 +100,7 @@ def _example(table: Path, row: Row, may_lack_labels: bool) -> Example:
     return Example(table.parent / f"{table.name}:{row.line}", *given, content, row.group)
 
 
-def _find_way_out(folder: Path) -> Callable[[str], Literal["path", "link"] | None]:
+def find_way_out(folder: Path) -> Callable[[str], Literal["path", "link"] | None]:
     """Returns a function that says how a path leads out of a folder: by itself, by a link, or not at all."""
     absolute, real = os.path.abspath(folder), os.path.realpath(folder)
     is_inside = functools.cache(functools.partial(is_within, real_folder=real))
@@ -130,7 +130,7 @@ def _read_rows(path: Path, labelled: bool) -> tuple[list[Row], Kind | None]:
         raise UsageError(f"--data must be a CSV file; '{path}' is no file.")
     try:
         with open(path, encoding=_encoding(path), errors="surrogateescape", newline="") as file:
-            rows = _numbered_fields(path, file)
+            rows = numbered_fields(path, file)
             names = [name.lower() for name in next(rows, (1, []))[1]]
             kind = None if "path" in names else next((kind for kind in kinds() if kind.column in names), None)
             what = kind.column if kind and kind.column else "path"
@@ -158,7 +158,7 @@ def _row(path: Path, line: int, names: list[str], fields: list[str]) -> Row:
     return Row(line, **known)
 
 
-def _numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+def numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
     """Yields the fields of each row, and the line on which it begins."""
     line = 1
     reader = csv.reader(_lines(path, file), skipinitialspace=True, strict=True)

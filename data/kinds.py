@@ -79,6 +79,9 @@ class Vary(NamedTuple):
     """Random numbers that decide how one example is varied."""
     apply: Callable[[Any, Any], Any]
     """Varies a float32 batch by its draws, float32 (n, draws) in [0, 1); both are tensors of TensorFlow."""
+    move: Callable[[Any, Any], Any] | None = None
+    """Moves targets that are boxes, see `data.boxes.targets.encode`, as `apply` moves what is in them; None where
+    targets stay what they are."""
 
 
 class Shown(NamedTuple):

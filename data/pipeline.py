@@ -80,7 +80,9 @@ def training_batches(
                 tf.float32,
                 stateful=False,
             )
-            batch = vary.apply(batch, tf.ensure_shape(draws, (positions.shape[0], vary.draws)))
+            draws = tf.ensure_shape(draws, (positions.shape[0], vary.draws))
+            batch = vary.apply(batch, draws)
+            targets = targets if vary.move is None else vary.move(targets, draws)
         return batch, targets, sample_weights * shares
 
     def batches_of(epoch: tf.Tensor) -> tf.data.Dataset:

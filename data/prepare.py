@@ -13,6 +13,7 @@ from app.errors import UsageError
 from app.terminal import show_stage
 from cluster.pool import Pool
 from data.arrays import Ragged, row_of
+from data.boxes.targets import encode, frames
 from data.code_digest import code_digest
 from data.doubts import find_cautions
 from data.kinds import Content, Kind, ManyInputs, Reader, Shown
@@ -22,6 +23,7 @@ from data.preflight import Preflight, SetAside, check_examples, reading
 from data.sources import SPLITS, Example, Source, Split, printable
 from data.splits import Splits, assign_splits, check_classes
 from data.store import Store, Stored, open_store
+from tasks.detection import Detection
 from tasks.table import Task, choose_task
 
 SIZES_PROBED = 200
@@ -45,7 +47,7 @@ class Data(NamedTuple):
     signatures: np.ndarray
     """(num_examples, ...), by which look-alikes are found."""
     targets: np.ndarray
-    """float32 (num_examples, num_outputs): 0 or 1; for two classes one column, 1 for the second."""
+    """float32 (num_examples, ...), as the task has them."""
     splits: dict[Split, np.ndarray]
     """Positions of the examples of each split, int64, in order; empty where there is no such split."""
     quarantine: list[SetAside]
@@ -64,6 +66,9 @@ class Data(NamedTuple):
     """SHA-256 of each example's bytes."""
     cautions: Sequence[str] = ()
     """Sentences that say why hardly anything can be learnt from these examples."""
+    frames: np.ndarray | None = None
+    """Place of each picture in the network's input, float64 (num_examples, 6), see `data.boxes.targets.frames`; None
+    where there are no boxes to find."""
 
     @property
     def positive(self) -> str | None:
@@ -150,12 +155,13 @@ def prepare_data(
         raise UsageError(source.doubt)
     class_names = order_classes(source, config.data.positive)
     check_class_names(class_names)
-    task = choose_task(len(class_names), source.multi_label)
+    task = choose_task(len(class_names), source.multi_label, source.has_boxes)
     reader = source.kind.reader(config, None)
     data = prepare_to_evaluate(
         source, config, reader, class_names, task, split=True, on_progress=on_progress, pool=pool
     )
-    check_classes(source.kind, data.examples, data.splits, class_names, data.quarantine)
+    least = 1 if source.has_boxes else 2
+    check_classes(source.kind, data.examples, data.splits, class_names, data.quarantine, least)
     counts = Counter(label for position in data.splits["train"] for label in data.examples[position].labels)
     lengths = [tensor.lengths.tolist() for tensor in data.inputs if isinstance(tensor, Ragged)]
     sizes = lengths[0] if lengths else _some_sizes(source)
@@ -215,6 +221,7 @@ def prepare_to_evaluate(
     assigned = np.array([each or "" for each in splits.assigned])
     if config.data.folds is not None:
         assigned[assigned == "val"] = "train"
+    places = _frames(read.examples, config) if source.has_boxes else None
     return Data(
         name=source.name,
         root=source.root,
@@ -225,7 +232,7 @@ def prepare_to_evaluate(
         examples=read.examples,
         inputs=read.inputs,
         signatures=read.signatures,
-        targets=task.encode([example.labels for example in read.examples], class_names),
+        targets=_encode(read.examples, class_names, task, places),
         splits={each: np.flatnonzero(assigned == each) for each in SPLITS},
         quarantine=[SetAside(*item) for item in source.set_aside] + read.quarantine + splits.set_aside,
         duplicates=splits.duplicates,
@@ -234,7 +241,24 @@ def prepare_to_evaluate(
         least_score=groups.least_score,
         groups=groups.numbers,
         digests=read.digests,
+        frames=places,
     )
+
+
+def _frames(examples: Sequence[Example], config: TrainConfig) -> np.ndarray:
+    sizes = np.array([(0, 0) if example.boxes is None else example.boxes.size for example in examples])
+    return frames(sizes, config.data.chosen_size, config.data.resize)
+
+
+def _encode(
+    examples: Sequence[Example], class_names: tuple[str, ...], task: Task, places: np.ndarray | None
+) -> np.ndarray:
+    """Turns labels or boxes into targets."""
+    if isinstance(task, Detection):
+        if places is None:
+            raise ValueError("boxes are measured on examples that have some")
+        return encode(examples, class_names, places)
+    return task.encode([example.labels for example in examples], class_names)
 
 
 def _some_sizes(source: Source) -> list[int]:

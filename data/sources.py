@@ -30,7 +30,12 @@ SPLIT_FOLDERS: dict[str, Split] = {
 
 SOURCES = {
     "animals": "data.images.animals",
+    "canvases": "data.boxes.canvases",
     "tfds:NAME": "data.tfds",
+    "FILE.json": "data.boxes.coco",
+    "data.yaml": "data.boxes.yolo",
+    "Annotations/": "data.boxes.voc",
+    "path,label,x1,y1,x2,y2": "data.boxes.csv_boxes",
     "FILE.csv": "data.csv_table",
     "FOLDER": "data.folder",
 }
@@ -40,6 +45,19 @@ Those whose value is a name and no path say `IS_NAME = True`.
 """
 ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 LINK_OUT = "a link out of the folder, which --outside would follow"
+
+
+class Boxes(NamedTuple):
+    """Boxes in a picture."""
+
+    labels: tuple[str, ...]
+    """Name of the class of each."""
+    corners: tuple[tuple[float, ...], ...]
+    """x1, y1, x2, y2 of each, pixels of the upright picture, inside it."""
+    ignored: tuple[bool, ...]
+    """Whether each is a crowd, or difficult: neither learnt nor measured."""
+    size: tuple[int, int]
+    """Width and height of the upright picture, pixels; (0, 0) for one that cannot be read."""
 
 
 class Example(NamedTuple):
@@ -55,6 +73,8 @@ class Example(NamedTuple):
     """The example itself where it has no file."""
     group: str = ""
     """Examples of one group stay on one side of a split; '' is none."""
+    boxes: Boxes | None = None
+    """Boxes in a picture, for detection; `labels` are their classes."""
 
     @property
     def place(self) -> Content:
@@ -76,6 +96,8 @@ class Source(NamedTuple):
     """Files that are not used, known before any is read, with the reason."""
     within: Path | None = None
     """Folder, named without links, that links may not lead out of; None where they may. `load_source` sets it."""
+    has_boxes: bool = False
+    """Whether its examples are pictures with boxes, which are to be found."""
     doubt: str = ""
     """Sentence that says why its labels are hardly the classes that are meant; `train.py` refuses such data."""
 

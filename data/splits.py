@@ -120,12 +120,13 @@ def check_classes(
     splits: Mapping[Split, Iterable[int]],
     classes: Sequence[str],
     set_aside: Sequence[SetAside],
+    least: int = 2,
 ) -> None:
-    """Raises a UsageError where one of all classes has nothing to learn from, or there are not two.
+    """Raises a UsageError where one of all classes has nothing to learn from, or there are fewer than `least`.
 
     Splits are positions among the readable examples; the reasons of files that are set aside end the message.
     """
-    if len(classes) < 2:
+    if len(classes) < least:
         raise UsageError(
             f"A classifier needs at least two classes; the data has {len(classes)}"
             f"{f' ({classes[0]})' if classes else ''}. Add a folder or a label for each class."

@@ -28,6 +28,7 @@ from inference.predictor import Predictor
 from inference.run_record import Sample
 from reports.model_card import CARD_FILE, Export, write_card
 from tasks.answers import label_texts
+from tasks.table import classes_of
 
 LABELS_FILE = "labels.txt"
 THRESHOLDS_FILE = "thresholds.json"
@@ -156,7 +157,7 @@ def make_reference(model: keras.Model, run: TrainedRun, sample: Sample) -> Refer
     predictor = Predictor(model, run.cut)
     batches = _batches(sample, BATCH_SIZE)
     outputs = [predictor(sample.take(rows)) for rows in batches]
-    probabilities = run.task.probabilities(np.concatenate(outputs))
+    probabilities = classes_of(run.task).probabilities(np.concatenate(outputs))
     return Reference(sample, probabilities, _labels(probabilities, run))
 
 
@@ -287,5 +288,5 @@ def _batches(sample: Sample, batch_size: int) -> list[np.ndarray]:
 
 
 def _labels(probabilities: np.ndarray, run: TrainedRun) -> np.ndarray:
-    texts = label_texts(run.task.predicted(probabilities), run.class_names)
+    texts = label_texts(classes_of(run.task).predicted(probabilities), run.class_names)
     return np.array(texts, dtype=object)

@@ -99,7 +99,7 @@ def apply_model(
     """Computes a model's output, in inference mode and float32.
 
     Args:
-        model: with one output.
+        model: with one output, or several (n, rows, ...) that are put side by side, see `joined`.
         view: the examples, or what another network made of them.
         on_progress: called with the number of examples done since the last call.
         strategy: whose replicas compute; None for one device.
@@ -107,11 +107,18 @@ def apply_model(
     Returns:
         float32 (number of examples, ...).
     """
-    outputs = [np.zeros((0, *model.output.shape[1:]), np.float32)]
-    for (output,) in Spread(frozen_function(model), strategy or tf.distribute.get_strategy()).outputs(view):
-        outputs.append(output)
-        on_progress(len(output))
+    outputs = [joined([np.zeros((0, *output.shape[1:]), np.float32) for output in model.outputs])]
+    for of_batch in Spread(frozen_function(model), strategy or tf.distribute.get_strategy()).outputs(view):
+        outputs.append(joined(of_batch))
+        on_progress(len(outputs[-1]))
     return np.concatenate(outputs)
+
+
+def joined(outputs: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns the output of a network; of several, such as boxes (n, rows, 4) and scores (n, rows), one array."""
+    if len(outputs) == 1:
+        return outputs[0]
+    return np.concatenate([each if each.ndim == 3 else each[..., None] for each in map(np.asarray, outputs)], axis=-1)
 
 
 def inputs_of(batch: Batch | np.ndarray) -> Sequence[tf.Tensor]:

@@ -15,7 +15,7 @@ from data.csv_cells import table_text
 from data.sources import printable
 from inference.files import FoundFile
 from tasks.answers import NO_LABEL, label_texts
-from tasks.table import Task
+from tasks.classification import Classification
 
 PROBABILITY = "probability_"
 """Prefix of a class name in the name of its column."""
@@ -25,7 +25,7 @@ def answer_table(
     files: Sequence[FoundFile],
     outputs: np.ndarray,
     class_names: Sequence[str],
-    task: Task,
+    task: Classification,
     unknown_below: float | None = None,
     is_unknown: np.ndarray | None = None,
 ) -> pd.DataFrame:
@@ -67,7 +67,7 @@ def answer_table(
     return table[["path", "predicted", "probability", "status", "reason", *columns]]
 
 
-def labels_of(predicted: str, task: Task) -> list[str]:
+def labels_of(predicted: str, task: Classification) -> list[str]:
     """Returns the classes of an answer, as it stands in a table; at least `NO_LABEL`."""
     return [name for name in predicted.split("|") if name] or [NO_LABEL] if task.multi_label else [predicted]
 

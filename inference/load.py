@@ -102,14 +102,16 @@ def load_model(run: TrainedRun) -> "keras.Model":
 
     custom_file()  # whose layers the model may have
     backbone = backbones.find_of_run(run.config.model.backbone)
-    importlib.import_module(backbone.family.builder)  # likewise
+    for module in (backbone.family.builder, "models.detector"):  # likewise
+        importlib.import_module(module)
     path = run.folder / MODEL_FILE
     try:
         check_model_file(path, most_bytes(backbone.parameters))
         model = keras.saving.load_model(path, compile=False, safe_mode=True)
         check_finite(model)
         inputs = [tuple(tensor.shape[1:]) for tensor in model.inputs]
-        outputs, names = model.output_shape, {part.name for part in model.operations}
+        outputs = [tuple(tensor.shape) for tensor in model.outputs]
+        names = {part.name for part in model.operations}
     except RefusedFileError as error:
         raise UsageError(f"'{path}' cannot be loaded, it {error}.") from None
     except (MemoryError, tf.errors.ResourceExhaustedError):
@@ -119,8 +121,7 @@ def load_model(run: TrainedRun) -> "keras.Model":
             f"'{path}' cannot be loaded, it is damaged or of another version of Keras ({first_line(error)})."
         ) from error
     read = run.reader.model_inputs
-    expected = run.task.num_outputs(len(run.class_names))
-    if inputs != read or outputs != (None, expected) or run.cut not in {None, *names}:
+    if inputs != read or not run.task.gives(outputs, len(run.class_names)) or run.cut not in {None, *names}:
         raise UsageError(f"'{path}' is not the model that '{run.folder / RECORD_FILE}' tells of.")
     return model
 

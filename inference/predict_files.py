@@ -18,7 +18,8 @@ from features.forward_pass import BATCH_SIZE
 from inference.answer_table import PROBABILITY, answer_table, csv_writer, labels_of
 from inference.answering import AnsweringModel
 from inference.files import Batch, FoundFile, map_ahead, read_batches
-from tasks.table import Task
+from tasks.classification import Classification
+from tasks.table import classes_of
 
 ROWS_SHOWN = 20
 CLASSES_SHOWN = 10
@@ -48,15 +49,16 @@ def predict_files(
     Raises:
         UsageError: none of the files is a picture; the answers, which say why, are shown and written all the same.
     """
+    task = classes_of(network.task)
     model = network.load()
-    nothing = np.zeros((0, network.task.num_outputs(len(network.class_names))), np.float32)
+    nothing = np.zeros((0, task.num_outputs(len(network.class_names))), np.float32)
 
     def predict(batch: Batch) -> tuple[Batch, np.ndarray, np.ndarray | None]:
         found = network.ask(model, batch.inputs) if len(batch.inputs[0]) else (nothing, None)
         return batch, *found
 
     kind = network.kind
-    summary = Summary(network.task, kind, top)
+    summary = Summary(task, kind, top)
     started = time.perf_counter()
     with (
         csv_writer(csv) as write,
@@ -66,7 +68,7 @@ def predict_files(
         contextlib.closing(map_ahead(predict, batches, threads=1, ahead=2)) as computed,
     ):
         for batch, outputs, unknown in computed:
-            table = answer_table(batch.files, outputs, network.class_names, network.task, unknown_below, unknown)
+            table = answer_table(batch.files, outputs, network.class_names, task, unknown_below, unknown)
             write(table)
             summary.add(table)
             advance(len(table))
@@ -83,7 +85,7 @@ def predict_files(
 class Summary:
     """The first answers and counts of all, collected while they come, for the terminal."""
 
-    def __init__(self, task: Task, kind: Kind, top: int):
+    def __init__(self, task: Classification, kind: Kind, top: int):
         """Starts without answers; `top` is how many classes are shown for a file, the answer included."""
         self._task = task
         self._kind = kind

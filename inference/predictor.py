@@ -6,8 +6,11 @@ import tensorflow as tf
 
 from data.batches import Batch
 from features.cuts import find_cuts, part_of
-from features.forward_pass import compute_rows, frozen_function, inputs_of
+from features.forward_pass import compute_rows, frozen_function, inputs_of, joined
 from inference.unknown import features_of
+
+MOST_TENSORS = 8
+"""Tensors that cross a cut at most: the levels of a pyramid."""
 
 
 class Predictor:
@@ -26,7 +29,7 @@ class Predictor:
             features: whether `with_features` is asked as well.
         """
         self.model = model
-        cuts = {each.layer: each for each in find_cuts(model)} if cut else {}
+        cuts = {each.layer: each for each in find_cuts(model, MOST_TENSORS)} if cut else {}
         self._cut = cuts.get(cut) if cut else None
         vectors = features_of(model) if features else None
         outputs = [*model.outputs, *([] if vectors is None else [vectors])]
@@ -47,7 +50,7 @@ class Predictor:
         Returns:
             float32 (n, num_outputs).
         """
-        return self._compute(batch)[0].numpy()
+        return joined([output.numpy() for output in self._compute(batch)])
 
     def with_features(self, batch: Batch | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Computes probabilities as a call does, and what the head made them from, float32 (n, num_features)."""

@@ -6,9 +6,11 @@ in training, and not by the browser or the web library.
 
 import base64
 import contextlib
+import functools
 import io
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,8 +26,12 @@ from data.kinds import Inputs
 from data.sources import printable
 from inference.answer_table import answer_table, labels_of
 from inference.answering import AnsweringModel
+from inference.drawing import COLOURS, Drawn, draw_boxes
 from inference.files import FoundFile
+from inference.predict_boxes import boxes_of
+from inference.predictor import Predictor
 from inference.web_server import HOST, serve
+from tasks.detection import Detection
 
 CLASSES_SHOWN = 10
 """Likeliest classes that are shown."""
@@ -78,6 +84,9 @@ def show_page(
 def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask:
     """Loads a model as a function that answers one example at a time, whatever the thread; see `show_page`."""
     predict, alone = network.load(), threading.Lock()
+    if isinstance(network.task, Detection):
+        return functools.partial(_ask_for_boxes, network, predict, alone)
+    task = network.task
     explains = {"pooling", "head"} <= {layer.name for layer in predict.model.layers}
 
     is_picture, explain = network.kind.column is None, network.kind.explain
@@ -87,7 +96,7 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
         joined, pixels = network.reader.join([inputs]), inputs[0]
         with alone:
             outputs, far = network.ask(predict, joined)
-            probabilities = network.task.probabilities(outputs)[0]
+            probabilities = task.probabilities(outputs)[0]
             likeliest = probabilities.argmax(keepdims=True)
             heatmap = text = None
             if not is_picture:
@@ -100,9 +109,9 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
                 found = attempt("Where it looks (Grad-CAM)", lambda: grad_cam(predict.model, pixels[None], likeliest))
                 heatmap = None if isinstance(found, str) else found[0]
                 explains = heatmap is not None  # another picture would fail alike
-        about = network.class_names, network.task, unknown_below, far
+        about = network.class_names, task, unknown_below, far
         row = answer_table([FoundFile(Path())], outputs, *about).iloc[0]
-        labels = labels_of(row["predicted"], network.task)
+        labels = labels_of(row["predicted"], task)
         order = np.argsort(-probabilities, kind="stable")[:CLASSES_SHOWN]
         return {
             "answer": ", ".join(labels),
@@ -118,6 +127,31 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
         }
 
     return ask
+
+
+def _ask_for_boxes(
+    network: AnsweringModel, predict: Predictor, alone: threading.Lock, pixels: np.ndarray
+) -> dict[str, Any]:
+    """Answers a picture with the boxes drawn on it, and how many of each class there are."""
+    with alone:
+        (found,) = boxes_of(network, predict(pixels[None]))
+    names = network.class_names
+    drawn = [
+        Drawn(box[:4] * len(pixels), COLOURS[int(box[5]) % len(COLOURS)], f"{names[int(box[5])]} {box[4]:.0%}")
+        for box in found
+    ]
+    counts = Counter(names[int(box[5])] for box in found)
+    surest = {name: max(float(box[4]) for box in found if names[int(box[5])] == name) for name in counts}
+    return {
+        "answer": ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found",
+        "unknown_below": None,
+        "bars": [(name, score, True) for name, score in surest.items()],
+        "others": len(names) - len(counts),
+        "likeliest": "",
+        "picture": np.asarray(draw_boxes(pixels, drawn)),
+        "looked": None,
+        "nowhere": False,
+    }
 
 
 def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: Ask) -> flask.Flask:

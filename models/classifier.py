@@ -13,7 +13,7 @@ from models.heads import build_head
 from models.own_layers import MeanOfMirrored, WithMirrored
 from models.parts import Parts
 from models.weights import build_backbone
-from tasks.table import Task
+from tasks.table import Task, classes_of
 
 
 class Classifier(NamedTuple):
@@ -29,13 +29,22 @@ class Classifier(NamedTuple):
     """Layers of the backbone by block, from input to output."""
     whole: keras.Model | None = None
     """The model with the backbone as it was before it was unrolled; None where nothing was."""
+    decode: keras.layers.Layer | None = None
+    """Layer that turns what the model learns to give into its answers; None where they are the same."""
     build_head: Callable[..., keras.Sequential] = build_head
     """Builds another head for the same features, of `head_units`, `dropout` and `seed`."""
 
     @property
     def saved(self) -> keras.Model:
         """The model that is written to a file."""
-        return self.whole or self.model
+        return self.answering(self.whole or self.model)
+
+    def answering(self, model: keras.Model) -> keras.Model:
+        """Returns a model, this one or its layers behind a cut, that gives the answers."""
+        if self.decode is None:
+            return model
+        inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+        return keras.Model(inputs, self.decode(model.output), name=model.name)
 
 
 def build_classifier(
@@ -62,7 +71,7 @@ def build_classifier(
     pool, learns = make_pool(name="pooling"), None
     if _learns(make_pool(), parts):
         pool, learns = keras.layers.Identity(name="pooling"), make_pool
-    make_head = functools.partial(build_head, task=task, num_classes=num_classes, head=head, pool=learns)
+    make_head = functools.partial(build_head, task=classes_of(task), num_classes=num_classes, head=head, pool=learns)
 
     def first_head(features: tuple[int, ...]) -> keras.Model:
         return make_head(features, head_units=head_units, dropout=dropout, seed=seed)

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from app.custom_parts import find_custom
 from devices.precision import OUTPUT_LAYER
-from tasks.table import Task
+from tasks.classification import Classification
 
 MakeLayers: TypeAlias = Callable[[Sequence[int], float, int], list[keras.Layer]]
 """Makes the layers before the output of units, dropout and seed; see `build_head`."""
@@ -32,7 +32,7 @@ HEADS: dict[str, MakeLayers] = {"dense": dense_layers}
 
 def build_head(
     features: int | tuple[int, ...],
-    task: Task,
+    task: Classification,
     num_classes: int,
     head_units: Sequence[int] = (),
     dropout: float = 0.0,

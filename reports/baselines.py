@@ -9,7 +9,7 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.pipeline import make_pipeline
 
 from data.kinds import Baseline, Content, ManyInputs
-from tasks.table import Task
+from tasks.classification import Classification
 
 MOST_ITERATIONS = 100
 
@@ -21,7 +21,7 @@ def simple_accuracy(
     targets: np.ndarray,
     train: np.ndarray,
     measured: np.ndarray,
-    task: Task,
+    task: Classification,
 ) -> float | None:
     """Measures a logistic regression on what a simple method sees of examples, without any pretrained network.
 

@@ -11,8 +11,8 @@ from sklearn import metrics
 
 from reports.page import number
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR, make_panel, shorten, tidy
+from tasks.classification import Classification
 from tasks.metrics import CALIBRATION_BINS, accuracy_interval, calibration_bins
-from tasks.table import Task
 
 LINE_COLOURS = (VAL_COLOUR, TRAIN_COLOUR, "#5c9a72", "#8d6cab", "#bf9433", "#3f95a6")
 """Colours of the classes, readable on white and on black. There are as many lines; more classes leave out the best."""
@@ -34,7 +34,7 @@ class ClassCurves(NamedTuple):
 
 
 def class_curves(
-    targets: np.ndarray, outputs: np.ndarray, class_names: Sequence[str], task: Task
+    targets: np.ndarray, outputs: np.ndarray, class_names: Sequence[str], task: Classification
 ) -> dict[int, ClassCurves]:
     """Computes the curves of every class, by its number; of two classes only the second has one.
 
@@ -84,7 +84,7 @@ def curves_table(lines: Sequence[ClassCurves], which: str, columns: Sequence[str
 
 
 def reliability_table(
-    targets: np.ndarray, outputs: np.ndarray, task: Task, groups: np.ndarray | None = None
+    targets: np.ndarray, outputs: np.ndarray, task: Classification, groups: np.ndarray | None = None
 ) -> pd.DataFrame:
     """Compares confidence with accuracy, in the bins of the expected calibration error.
 

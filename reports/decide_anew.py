@@ -17,6 +17,7 @@ from reports.decision import decide_on_val, decision_record
 from reports.evaluation_inputs import EvaluationInputs
 from reports.model_card import CARD_FILE, write_card
 from reports.report import write_report
+from reports.summary import measure_split
 from reports.writer import write_predictions
 
 
@@ -36,8 +37,7 @@ def decide_anew(inputs: EvaluationInputs, model: keras.Model, outputs: dict[Spli
     folder, thresholds = run.folder, data.task.thresholds_of(data.class_names)
     record: dict[str, Any] = read_metrics(run)
     for split, each in outputs.items():
-        rows = data.splits[split]
-        record[split] = data.task.measure(data.targets[rows], each, data.class_names, data.groups[rows])
+        record[split] = measure_split(data, split, each)
     record["decision"] = decision_record(data, outputs, rule)
     write_json(folder / RECORD_FILE, {**read_json(folder / RECORD_FILE), "thresholds": thresholds})
     write_json(folder / METRICS_FILE, record)

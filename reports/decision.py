@@ -8,20 +8,25 @@ from app.decision import Rule
 from data.kinds import Kind
 from data.prepare import Data
 from data.sources import Split
+from reports import detection
 from reports.page import SPACE, interval, percent
 from tasks.decision import decide, measure_decision
+from tasks.detection import Detection
+from tasks.table import classes_of
 
 CLASSES_TOLD = 5
 """Most classes of a multi-label task whose promise is told by name."""
 
 
 def decide_on_val(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> Data:
-    """Returns the data with a task that decides by thresholds, chosen on val; as it is without a rule."""
+    """Returns the data with a task that decides by thresholds, chosen on val; of classes, as it is without a rule."""
+    if isinstance(data.task, Detection):
+        return detection.choose_on_val(data, outputs)
     if rule is None:
         return data
     positions = data.splits["val"] if "val" in outputs else np.zeros(0, np.int64)
     val = outputs.get("val", np.zeros((0, data.targets.shape[1]), np.float32))
-    return data._replace(task=decide(rule, data.task, data.targets[positions], val))
+    return data._replace(task=decide(rule, classes_of(data.task), data.targets[positions], val))
 
 
 def decision_record(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> dict[str, Any] | None:
@@ -32,7 +37,7 @@ def decision_record(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | N
         split: (data.targets[data.splits[split]], each, data.groups[data.splits[split]])
         for split, each in outputs.items()
     }
-    return measure_decision(rule, data.task, data.class_names, of_splits)
+    return measure_decision(rule, classes_of(data.task), data.class_names, of_splits)
 
 
 def promise_sentences(decision: dict[str, Any] | None, split: Split, kind: Kind) -> list[str]:

@@ -22,7 +22,7 @@ from inference.predictor import Predictor
 from inference.run_record import is_number, read_metrics, read_predictions
 from reports.decide_anew import decide_anew
 from reports.evaluation_inputs import ALL, EvaluationInputs
-from reports.summary import results_table
+from reports.summary import measure_split, results_table
 from reports.writer import predictions_table, write_table
 
 
@@ -51,7 +51,7 @@ def evaluate(
     if rule is not None:
         data = decide_anew(inputs, model, outputs, rule)
     measured: dict[str, dict[str, Any]] = {
-        split: found for split in data.splits if (found := _measure(data, split, outputs[split])) is not None
+        split: found for split in data.splits if (found := measure_split(data, split, outputs[split])) is not None
     }
     console.print(results_table(measured, data.kind.nouns))
     table = predictions_table(data, outputs)
@@ -108,11 +108,6 @@ def _predict(model: keras.Model, run: TrainedRun, data: Data) -> dict[Split, np.
                 outputs[split].append(predictor(batch))
                 advance(len(outputs[split][-1]))
     return {split: np.concatenate(parts) for split, parts in outputs.items()}
-
-
-def _measure(data: Data, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
-    positions = data.splits[split]
-    return data.task.measure(data.targets[positions], outputs, data.class_names, data.groups[positions])
 
 
 def _show_record(run: TrainedRun, measured: dict[str, dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ from data.prepare import Data
 from data.sources import Split
 from reports.page import percent
 from tasks.answers import NO_LABEL, Answers, label_texts
+from tasks.table import classes_of
 
 MOST_SHOWN = 12
 LEAST_SURE_SHOWN = 4
@@ -52,7 +53,7 @@ def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras
         model: the model that gave the outputs.
     """
     positions = data.splits[split]
-    answers = data.task.answers(data.targets[positions], outputs)
+    answers = classes_of(data.task).answers(data.targets[positions], outputs)
     wrong = np.flatnonzero(~answers.right)
     classes, certainty = _decisions(answers)
     if len(wrong):

@@ -78,7 +78,7 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
     zeros = (
         f"{each.name} = np.zeros((1, {shapes[each.name]}), np.{each.dtype.name})  # put yours here" for each in inputs
     )
-    text = environment.select_template([f"{run.kind.name}_card.md.j2", TEMPLATE]).render(
+    text = environment.select_template([f"{run.task.name}_card.md.j2", f"{run.kind.name}_card.md.j2", TEMPLATE]).render(
         format=export and export.format,
         run=run,
         config=run.config,

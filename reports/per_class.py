@@ -1,6 +1,6 @@
 """Figures of each class, and confusions between classes, as tables."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,10 @@ from sklearn.metrics import confusion_matrix
 from data.prepare import Data
 from data.sources import Split
 from reports.curves import ClassCurves
+from tasks.answers import label_texts
+from tasks.detection import Detection
 from tasks.metrics import accuracy_interval
+from tasks.table import classes_of
 
 
 def per_class_table(
@@ -30,7 +33,7 @@ def per_class_table(
         pictures of a class, made `taken_for_count` times; a multi-label task has `missed` and `false_alarms` instead.
     """
     truth, predicted = truth_and_answers(data, outputs, split)
-    train = data.task.truth(data.targets[data.splits["train"]]).sum(axis=0)
+    train = classes_of(data.task).truth(data.targets[data.splits["train"]]).sum(axis=0)
     groups = data.groups[data.splits[split]]
     rows = []
     for number, name in enumerate(data.class_names):
@@ -61,9 +64,16 @@ def per_class_table(
     return table.assign(taken_for=names, taken_for_count=wrong.max(axis=1))
 
 
+def true_labels(data: Data, positions: Sequence[int] | np.ndarray) -> list[str]:
+    """Returns the names of the true classes of examples, joined by `|`; of pictures with boxes, those of the boxes."""
+    if isinstance(data.task, Detection):
+        return ["|".join(data.examples[position].labels) for position in positions]
+    return label_texts(data.task.truth(data.targets[positions]), data.class_names)
+
+
 def truth_and_answers(data: Data, outputs: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
     """Returns the true and the predicted classes of a split, bool (n, num_classes) each."""
-    answers = data.task.answers(data.targets[data.splits[split]], outputs)
+    answers = classes_of(data.task).answers(data.targets[data.splits[split]], outputs)
     return answers.truth, answers.predicted
 
 

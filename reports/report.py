@@ -13,11 +13,13 @@ from data.near_duplicates import NearDuplicate, find_near_duplicates
 from data.prepare import Data
 from data.sources import Split, choose_measured
 from reports.curves import class_curves
+from reports.detection_sections import TILES, detection_verdict
 from reports.page import write_page
 from reports.per_class import truth_and_answers
 from reports.sections import Facts, make_sections
 from reports.suspects import find_label_errors
 from reports.verdict import Leaks, Verdict, baseline_bars, reach_verdict
+from tasks.detection import Detection
 from tasks.metrics import all_metrics
 
 
@@ -48,14 +50,17 @@ def write_report(
     compared_values, train = data.kind.compared_values, data.splits["train"]
     measured = np.concatenate([np.zeros(0, int), *(np.setdiff1d(data.splits[each], train) for each in outputs)])
     copies = find_near_duplicates(data.signatures, compared_values, data.groups, measured, train, data.least_score)
-    errors = {
-        each: find_label_errors(data.targets[data.splits[each]], found, data.task) for each, found in outputs.items()
-    }
-    curves = {}
-    if split is not None:
-        curves = class_curves(data.targets[data.splits[split]], outputs[split], data.class_names, data.task)
-    leaks = _find_leaks(data, outputs, split, copies)
-    verdict = reach_verdict(record, data.task, data.kind, leaks, data.cautions)
+    leaks, errors, curves = _find_leaks(data, outputs, split, copies), {}, {}
+    if isinstance(data.task, Detection):
+        verdict = detection_verdict(record, data, split, outputs, leaks)
+    else:
+        task = data.task
+        errors = {
+            each: find_label_errors(data.targets[data.splits[each]], found, task) for each, found in outputs.items()
+        }
+        if split is not None:
+            curves = class_curves(data.targets[data.splits[split]], outputs[split], data.class_names, task)
+        verdict = reach_verdict(record, task, data.kind, leaks, data.cautions)
     summary = {"verdict": verdict._asdict(), **leaks._asdict(), "label_errors": sum(map(len, errors.values()))}
     write_json(folder / "report.json", summary)
     facts = Facts(folder, data, outputs, record, model, config, history, split or "val", curves, copies, errors)
@@ -71,8 +76,9 @@ def write_report(
         noun=data.kind.noun,
         nouns=data.kind.nouns,
         record=record,
-        metrics=all_metrics(),
-        bars=_bars(verdict, record),
+        metrics=TILES if isinstance(data.task, Detection) else all_metrics(),
+        leading="ap50" if isinstance(data.task, Detection) else "accuracy",
+        bars=[] if isinstance(data.task, Detection) else _bars(verdict, record),
         sections=sections,
         tables=sorted(path.name for path in folder.glob("*.csv")),
     )
@@ -85,10 +91,11 @@ def _find_leaks(
     if split is None:
         return Leaks()
     alike = [pair.evaluated for pair in copies]
-    suspected = np.isin(data.splits[split], alike)
-    truth, predicted = truth_and_answers(data, outputs[split], split)
-    right = (truth == predicted).all(axis=1)[~suspected]
-    without = float(right.mean()) if suspected.any() and len(right) else None
+    suspected, without = np.isin(data.splits[split], alike), None
+    if not isinstance(data.task, Detection):
+        truth, predicted = truth_and_answers(data, outputs[split], split)
+        right = (truth == predicted).all(axis=1)[~suspected]
+        without = float(right.mean()) if suspected.any() and len(right) else None
     in_val = int(np.isin(data.splits["val"], alike).sum()) if split == "test" else 0
     return Leaks(int(suspected.sum()), without, in_val)
 

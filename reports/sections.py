@@ -18,13 +18,16 @@ from data.near_duplicates import NearDuplicate
 from data.prepare import Data
 from data.sources import Split
 from reports import curves, plots
+from reports.detection_sections import DETECTION_SECTIONS
 from reports.mistakes import explain_mistakes
 from reports.more_data import MORE_DATA_FILE, draw, forecast
 from reports.page import inline_svg, png_uri
-from reports.per_class import confusion_counts, frequent_confusions, per_class_table, truth_and_answers
+from reports.per_class import confusion_counts, frequent_confusions, per_class_table, true_labels, truth_and_answers
 from reports.suspects import LabelError, suspects_table
 from reports.writer import write_figure, write_table
 from tasks.answers import NO_LABEL, label_texts
+from tasks.detection import Detection
+from tasks.table import classes_of
 
 SUSPECTS_SHOWN = 12
 """Most examples shown of each kind of suspects."""
@@ -56,6 +59,15 @@ class Facts(NamedTuple):
     near_duplicates: list[NearDuplicate]
     label_errors: dict[Split, list[LabelError]]
 
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Writes a table into the folder."""
+        write_table(self.folder / name, table)
+
+    def draw(self, name: str, figure: Figure) -> Markup:
+        """Writes a figure into the folder, and returns it as a part of the page."""
+        write_figure(self.folder / "figures" / f"{name}.png", figure)
+        return inline_svg(figure, name.replace("_", " "))
+
 
 Content = dict[str, Any] | None
 
@@ -77,7 +89,7 @@ def more_data(facts: Facts) -> Content:
     if table is None or line is None:
         return None
     measured, expected = table["val_accuracy"].iloc[-1], 1 - line.errors[-1]
-    figure = _figure(facts, "more_data", draw(table, line, facts.data.kind.nouns))
+    figure = facts.draw("more_data", draw(table, line, facts.data.kind.nouns))
     return {"figure": figure, "measured": measured, "expected": expected, "gain": expected - measured}
 
 
@@ -123,13 +135,13 @@ def thresholds(facts: Facts) -> Content:
     if chosen:
         others = facts.data.class_names[0]
         figures["thresholds"] = curves.draw_thresholds(all_curves[0], point["threshold"], others)
-    shown = {name: _figure(facts, name, figure) for name, figure in figures.items()}
+    shown = {name: facts.draw(name, figure) for name, figure in figures.items()}
     return {"decision": decision, "operating_point": point, "num_curves": len(all_curves), **shown}
 
 
 def certainty(facts: Facts) -> Content:
     """Confidence against accuracy, before and after temperature scaling."""
-    task, positions, outputs = facts.data.task, facts.data.splits[facts.split], facts.outputs[facts.split]
+    task, positions, outputs = classes_of(facts.data.task), facts.data.splits[facts.split], facts.outputs[facts.split]
     uncalibrated = task.apply_temperature(outputs, 1 / facts.record["calibration"]["temperature"])
     tables = {
         stage: curves.reliability_table(facts.data.targets[positions], each, task, facts.data.groups[positions])
@@ -137,7 +149,7 @@ def certainty(facts: Facts) -> Content:
     }
     joined = pd.concat([table.assign(temperature_scaling=stage) for stage, table in tables.items()])
     write_table(facts.folder / "reliability.csv", joined)
-    return {"reliability": _figure(facts, "reliability", curves.draw_reliability(**tables))}
+    return {"reliability": facts.draw("reliability", curves.draw_reliability(**tables))}
 
 
 def mistakes(facts: Facts) -> Content:
@@ -173,7 +185,7 @@ def suspects(facts: Facts) -> Content:
     return {
         "num_copies": len(copies),
         "copies": [(_example(data, pair.evaluated), _example(data, pair.train)) for pair in copies[:SUSPECTS_SHOWN]],
-        "num_errors": len(errors),
+        "num_errors": None if isinstance(data.task, Detection) else len(errors),
         "errors": [
             {
                 **_example(data, data.splits[split][error.row]),
@@ -209,6 +221,7 @@ SECTIONS = {
     "mistakes": Section("Mistakes", mistakes),
     "aside": Section("Set aside", set_aside),
     "suspects": Section("Suspects", suspects),
+    **{name: Section(*section) for name, section in DETECTION_SECTIONS.items()},
     "settings": Section("Settings", settings),
 }
 """Sections by the name of their template and their anchor. Those about the measured split stand in `Task.sections`."""
@@ -224,14 +237,9 @@ def make_sections(facts: Facts) -> list[dict[str, Any]]:
     return [section for section in made if section["content"] is not None]
 
 
-def _figure(facts: Facts, name: str, figure: Figure) -> Markup:
-    write_figure(facts.folder / "figures" / f"{name}.png", figure)
-    return inline_svg(figure, name.replace("_", " "))
-
-
 def _example(data: Data, position: int) -> dict[str, str]:
     """An example as the page shows it."""
-    label = label_texts(data.task.truth(data.targets[[position]]), data.class_names)[0] or NO_LABEL
+    label = true_labels(data, [position])[0] or NO_LABEL
     return {
         "shown": data.show(position, label).html,
         "path": data.display_path(data.examples[position].path),

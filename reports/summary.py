@@ -14,9 +14,11 @@ from app.terminal import console, make_table, show_stage
 from data.folds import folds_of
 from data.prepare import Data
 from data.sources import Split
+from reports import detection
 from reports.baselines import simple_accuracy
 from reports.decision import decision_record
 from reports.page import SPACE, number, percent
+from tasks.detection import Detection
 from tasks.metrics import (
     METRICS,
     all_metrics,
@@ -24,6 +26,7 @@ from tasks.metrics import (
     majority_accuracy,
     measure_threshold,
 )
+from tasks.table import classes_of
 
 TABLE_COLUMNS = ("", "accuracy", "95 % interval", "precision", "recall", "F1")
 """Columns of the table on the terminal, followed by the number of examples; it fits into 80 characters."""
@@ -51,13 +54,14 @@ def build_record(
     """
 
     def measured(split: Split) -> dict[str, Any] | None:
-        if split not in outputs:
-            return None
-        positions = data.splits[split]
-        return data.task.measure(data.targets[positions], outputs[split], data.class_names, data.groups[positions])
+        return measure_split(data, split, outputs[split]) if split in outputs else None
 
-    train, is_head, folds = data.splits["train"], history["phase"] == "head", folds_of(data, config)
-    compared = data.splits["test"] if len(data.splits["test"]) or folds is not None else data.splits["val"]
+    is_head = history["phase"] == "head"
+    if isinstance(data.task, Detection):
+        folds, about = None, detection.NO_CLASSES
+    else:
+        folds = folds_of(data, config)
+        about = _about_classes(data, config, outputs, temperature, folds)
     return {
         "data": {
             "classes": list(data.class_names),
@@ -75,6 +79,29 @@ def build_record(
         },
         "val": measured("val"),
         "test": measured("test"),
+        **about,
+        "epochs": {"head": int(is_head.sum()), "fine_tune": int((~is_head).sum())},
+        "phases": _phases(history, config),
+        "diverged": history.loc[~np.isfinite(history["loss"].astype(float)), "phase"].tolist(),
+    }
+
+
+def measure_split(data: Data, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
+    """Returns the record M of `metrics.json` for a split; None for no examples."""
+    if isinstance(data.task, Detection):
+        measured = detection.measure(data, split, outputs)
+        return measured and measured.figures
+    positions = data.splits[split]
+    return data.task.measure(data.targets[positions], outputs, data.class_names, data.groups[positions])
+
+
+def _about_classes(
+    data: Data, config: TrainConfig, outputs: dict[Split, np.ndarray], temperature: float, folds: np.ndarray | None
+) -> dict[str, Any]:
+    """Returns the part of the record that is about classes of whole examples."""
+    train = data.splits["train"]
+    compared = data.splits["test"] if len(data.splits["test"]) or folds is not None else data.splits["val"]
+    return {
         "calibration": {
             "temperature": temperature,
             **{split: _calibration(data, outputs, split, temperature) for split in ("val", "test")},
@@ -86,15 +113,12 @@ def build_record(
             "majority": majority_accuracy(data.targets[train], data.targets[compared]),
             **_simple(data, train, compared),
         },
-        "epochs": {"head": int(is_head.sum()), "fine_tune": int((~is_head).sum())},
-        "phases": _phases(history, config),
-        "diverged": history.loc[~np.isfinite(history["loss"].astype(float)), "phase"].tolist(),
     }
 
 
 def _folds(data: Data, outputs: np.ndarray, folds: np.ndarray) -> dict[str, Any]:
     """Returns the accuracy of each fold, their mean, and their standard deviation."""
-    right = data.task.answers(data.targets[data.splits["val"]], outputs).right
+    right = classes_of(data.task).answers(data.targets[data.splits["val"]], outputs).right
     accuracies = [float(right[folds == fold].mean()) for fold in np.unique(folds)]
     return {"accuracy": accuracies, "mean": np.mean(accuracies), "deviation": np.std(accuracies, ddof=1)}
 
@@ -120,7 +144,7 @@ def _simple(data: Data, train: np.ndarray, measured: np.ndarray) -> dict[str, fl
     if baseline is None:
         return {}
     about = baseline, data.inputs, data.contents
-    return {baseline.name: simple_accuracy(*about, data.targets, train, measured, data.task)}
+    return {baseline.name: simple_accuracy(*about, data.targets, train, measured, classes_of(data.task))}
 
 
 def _calibration(
@@ -132,8 +156,8 @@ def _calibration(
     targets = data.targets[data.splits[split]]
     found: dict[str, float | None] = {}
     for name, exponent in (("before", 1 / temperature), ("after", 1.0)):
-        scaled = data.task.apply_temperature(outputs[split], exponent)
-        answers = data.task.answers(targets, scaled)
+        scaled = classes_of(data.task).apply_temperature(outputs[split], exponent)
+        answers = classes_of(data.task).answers(targets, scaled)
         found |= {f"{metric}_{name}": METRICS[metric].compute(answers) for metric in ("ece", "log_loss")}
     return found
 
@@ -171,6 +195,8 @@ def show_record(record: dict[str, Any], folder: Path, nouns: str) -> None:
 def results_table(measured: Mapping[str, dict[str, Any] | None], nouns: str) -> Table:
     """Makes a table with a row for each measured split, from what `tasks.metrics.measure` returns."""
     known = {split: figures for split, figures in measured.items() if figures is not None}
+    if any("ap" in figures for figures in known.values()):
+        return detection.results_table(known, nouns)
     below = [f"{split}: {_others(figures)}" for split, figures in known.items()]
     caption = "\n".join(["precision, recall and F1: mean over the classes", *below])
     columns = (Column(name, no_wrap=True) for name in (*TABLE_COLUMNS, nouns))

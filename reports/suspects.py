@@ -8,9 +8,9 @@ import pandas as pd
 from data.near_duplicates import NearDuplicate
 from data.prepare import Data
 from data.sources import Split
+from reports.per_class import true_labels
 from tasks.answers import label_texts
-from tasks.classification import BINARY
-from tasks.table import Task
+from tasks.classification import BINARY, Classification
 
 COLUMNS = ("kind", "path", "split", "label", "other_path", "other_label", "score")
 """Columns of `suspects.csv`."""
@@ -27,7 +27,7 @@ class LabelError(NamedTuple):
     """Probability of the suggested label minus that of the given one."""
 
 
-def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Task) -> list[LabelError]:
+def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Classification) -> list[LabelError]:
     """Finds labels that confident predictions contradict, by confident learning (Northcutt et al., 2021).
 
     The model is confident of a class if its probability reaches the mean over that class's own pictures. A label is
@@ -72,7 +72,7 @@ def suspects_table(
         near_duplicates: pairs of positions in `data`.
         label_errors: label errors by split.
     """
-    names = label_texts(data.task.truth(data.targets), data.class_names)
+    names = true_labels(data, np.arange(len(data.targets)))
     split_of = {position: split for split, positions in data.splits.items() for position in positions.tolist()}
     rows = []
     for pair in near_duplicates:

@@ -177,10 +177,10 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leak
     if leaks.near_duplicates:
         without = leaks.accuracy_without
         rest = "" if without is None else f" Without them, the accuracy is {percent(without)}."
-        found.append(f"{_alike(leaks.near_duplicates, split, kind)}.{rest}")
+        found.append(f"{alike(leaks.near_duplicates, split, kind)}.{rest}")
     if leaks.val_near_duplicates:
-        alike = _alike(leaks.val_near_duplicates, "val", kind)
-        found.append(f"{alike}: the epoch was chosen by {kind.nouns} that are too easy.")
+        in_val = alike(leaks.val_near_duplicates, "val", kind)
+        found.append(f"{in_val}: the epoch was chosen by {kind.nouns} that are too easy.")
     found += _class_cautions(measured, split, kind)
     balanced = measured["balanced_accuracy"]
     if not task.multi_label and not _is_unbalanced(record, task) and abs(balanced - measured["accuracy"]) > UNEVEN:
@@ -188,7 +188,8 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leak
     return found
 
 
-def _alike(count: int, split: Split, kind: Kind) -> str:
+def alike(count: int, split: Split, kind: Kind) -> str:
+    """Says that measured examples look like training examples."""
     looks = f"{kind.noun} looks" if count == 1 else f"{kind.nouns} look"
     return f"{count:,} {split} {looks} the same as a training {kind.noun} (see below)"
 
@@ -205,7 +206,7 @@ def _class_cautions(measured: dict[str, Any], split: Split, kind: Kind) -> list[
     found, classes = [], measured["per_class"]
     missing = [name for name, row in classes.items() if row["support"] == 0]
     if missing:
-        found.append(f"No {split} {kind.noun} is of {_listed(missing)}, so nothing is known about that.")
+        found.append(f"No {split} {kind.noun} is of {listed(missing)}, so nothing is known about that.")
     few = [f"{name} ({row['support']})" for name, row in classes.items() if 0 < row["support"] < FEW_PICTURES]
     if len(few) > max(NAMES_SHOWN, len(classes) / 2):
         found.append(
@@ -213,11 +214,11 @@ def _class_cautions(measured: dict[str, Any], split: Split, kind: Kind) -> list[
             "figures of single classes are rough."
         )
     elif few:
-        found.append(f"Few {split} {kind.nouns} are of {_listed(few)}: figures of single classes are rough.")
+        found.append(f"Few {split} {kind.nouns} are of {listed(few)}: figures of single classes are rough.")
     return found
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
     """Lists names in a sentence, the first few of many."""
     shown = list(names[:NAMES_SHOWN])
     if len(names) > NAMES_SHOWN:

@@ -18,9 +18,11 @@ from data.csv_cells import table_text
 from data.prepare import Data
 from data.sources import Split, choose_measured
 from inference.run_record import LEARNT_FROM_FILE
-from reports import plots
+from reports import detection, plots
 from reports.per_class import confusion_counts, truth_and_answers
 from tasks.answers import label_texts
+from tasks.detection import Detection
+from tasks.table import classes_of
 
 VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
 
@@ -63,17 +65,19 @@ def predictions_table(data: Data, outputs: dict[Split, np.ndarray]) -> pd.DataFr
         data: examples, labels and splits.
         outputs: float32 (n, num_outputs) for each measured split, in the order of `data.splits`.
     """
+    if isinstance(data.task, Detection):
+        return detection.predictions_table(data, outputs)
     columns = [f"probability_{name}" for name in data.class_names]
     tables = [pd.DataFrame(columns=["path", "split", "label", "predicted", *columns])]
     for split, split_outputs in outputs.items():
         positions = data.splits[split]
-        probabilities = data.task.probabilities(split_outputs)
+        probabilities = classes_of(data.task).probabilities(split_outputs)
         table = pd.DataFrame(
             {
                 "path": [data.display_path(data.examples[position].path) for position in positions],
                 "split": split,
-                "label": label_texts(data.task.truth(data.targets[positions]), data.class_names),
-                "predicted": label_texts(data.task.predicted(probabilities), data.class_names),
+                "label": label_texts(classes_of(data.task).truth(data.targets[positions]), data.class_names),
+                "predicted": label_texts(classes_of(data.task).predicted(probabilities), data.class_names),
             }
         )
         tables.append(table.join(pd.DataFrame(probabilities, columns=columns, dtype=np.float32)))

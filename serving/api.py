@@ -27,6 +27,7 @@ from serving.batcher import Batcher
 from serving.guard import Guard, too_busy
 from serving.limits import Limits
 from tasks.answers import NO_LABEL
+from tasks.table import classes_of
 
 MOST_WAITING = 1024
 """Files of all requests that may wait for their answers at a time."""
@@ -149,18 +150,18 @@ def load_answer(
     network: AnsweringModel, unknown_below: float | None = None
 ) -> Callable[[Sequence[Inputs]], list[Answer]]:
     """Loads a model as a function that answers a batch, its files without names."""
-    predict = network.load()
+    predict, task = network.load(), classes_of(network.task)
 
     def answer(examples: Sequence[Inputs]) -> list[Answer]:
         outputs, unknown = network.ask(predict, network.reader.join(examples))
         files = [FoundFile(Path())] * len(examples)
-        table = answer_table(files, outputs, network.class_names, network.task, unknown_below, unknown)
+        table = answer_table(files, outputs, network.class_names, task, unknown_below, unknown)
         probabilities = table[[f"{PROBABILITY}{name}" for name in network.class_names]].to_numpy().tolist()
         return [
             Answer(
                 file="",
                 status=status,
-                predicted=[label for label in labels_of(predicted, network.task) if label != NO_LABEL]
+                predicted=[label for label in labels_of(predicted, task) if label != NO_LABEL]
                 if status == "answered"
                 else [],
                 probability=probability,

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
@@ -41,9 +41,18 @@ class Classification:
     """Probability of each output from which it is answered, as numbers of float32; None for the likelier answer. See
     `tasks.decision`."""
 
+    choices: ClassVar[Mapping[str, Any]] = {}
+    """Settings in place of those that the recipe takes where they are open."""
+    measure_of_learning: ClassVar[str] = "accuracy"
+    """Name of what `is_right` gives."""
+
     def num_outputs(self, num_classes: int) -> int:
         """Returns the number of outputs: one per class, but one for two classes."""
         return 1 if self.two_classes else num_classes
+
+    def gives(self, shapes: Sequence[tuple[int | None, ...]], num_classes: int) -> bool:
+        """Returns whether a model with outputs of such shapes is for the task."""
+        return shapes == [(None, self.num_outputs(num_classes))]
 
     def allows(self, num_classes: int) -> bool:
         """Returns whether the task can have so many classes."""

@@ -30,7 +30,9 @@ from features.frozen_part import FrozenPart
 from features.runtimes import Runtime, choose_runtime
 from inference.load import check_can_be_loaded
 from models.classifier import Classifier, build_classifier
+from models.detector import build_detector
 from models.freezing import set_trainable
+from tasks.detection import Detection
 from training.cuts import Use, unique_cuts
 from training.inputs import RunInputs
 
@@ -57,6 +59,17 @@ def build_frozen(inputs: RunInputs) -> Classifier:
         UsageError: the weights cannot be had, or what is trained could not be opened again.
     """
     config, data = inputs.config, inputs.data
+    if isinstance(data.task, Detection):
+        detector = build_detector(
+            inputs.backbone,
+            weights=config.model.weights,
+            image_size=config.data.chosen_size,
+            num_classes=len(data.class_names),
+            seed=config.training.seed,
+        )
+        check_can_be_loaded(detector.saved)
+        set_trainable(detector.backbone.layers, 0)
+        return detector
     classifier = build_classifier(
         inputs.backbone,
         weights=config.model.weights,
@@ -111,6 +124,10 @@ def whole_network(classifier: Classifier, data: Data, vary: Vary | None = None) 
 
 def vary_of(data: Data, config: TrainConfig) -> Vary | None:
     """Returns how examples are varied; None for a kind that is not."""
+    if data.frames is not None:
+        from data.boxes.vary import policy
+
+        return policy(config.training.vary)
     return data.kind.vary and data.kind.vary(config.training.vary)
 
 
@@ -192,7 +209,10 @@ def frozen_inputs(
             part_of(cut.inputs, classifier.model.outputs),
             [
                 View(plain, places_of(learnt_from, plain_positions)),
-                *(View(tensors, varied_rows) for tensors in varied),
+                *(
+                    View(tensors, varied_rows, moved_targets(data, config, number, learnt_from, train))
+                    for number, tensors in enumerate(varied, 1)
+                ),
             ],
             {
                 split: View(evaluated[cut.layer], places_of(data.splits[split], evaluated_positions))
@@ -201,6 +221,25 @@ def frozen_inputs(
             vary=None,
         )
     return inputs
+
+
+def moved_targets(
+    data: Data, config: TrainConfig, number: int, wanted: np.ndarray, varied: np.ndarray
+) -> np.ndarray | None:
+    """Returns the targets of a view in which boxes have moved; None where targets stay what they are.
+
+    Args:
+        data: the examples.
+        config: for the seed, and the variation.
+        number: of the view.
+        wanted: positions of the examples, in order.
+        varied: the same as they were varied, in that order.
+    """
+    vary = vary_of(data, config)
+    if vary is None or vary.move is None:
+        return None
+    draws = variation(vary, config.training.seed, number, len(varied)).draws
+    return vary.move(data.targets[varied], draws).numpy()[places_of(wanted, varied)]
 
 
 def kept_examples(data: Data) -> np.ndarray:
@@ -274,5 +313,5 @@ def load_or_compute(
 
 def features_sample(head: PhaseInputs) -> np.ndarray:
     """Features of some training examples, float32 (n, num_features), from the inputs of a head."""
-    (features,), rows = head.train[0]
+    (features,), rows = head.train[0].inputs, head.train[0].rows
     return np.asarray(take_rows(features, rows[:: max(1, len(rows) // FEATURES_SAMPLED)]))

@@ -5,6 +5,7 @@ A head of random weights would send large, meaningless gradients into the pretra
 """
 
 import functools
+import math
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from devices.replicas import chief_decides, is_chief
 from models.heads import set_output
 from reports import plots, writer
 from reports.more_data import MORE_DATA_FILE
+from tasks.table import classes_of
 from training import checkpoint
 from training.folder import checkpoints_of
 from training.frozen import PhaseInputs, examples, features_sample, phase_examples
@@ -41,7 +43,8 @@ def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
         with run.clock.timed("find"):
             run.plan = run.plan.replace(learning_rate=_find_learning_rate(run, inputs))
     else:
-        features = features_sample(inputs["head"]) if "head" in inputs else None
+        is_open = "head" in inputs and math.isnan(run.plan.learning_rate)
+        features = features_sample(inputs["head"]) if is_open else None
         run.plan = choose_head_learning_rate(run.plan, features)
 
 
@@ -101,12 +104,12 @@ def _solve_head(run: Run, inputs: PhaseInputs) -> None:
     folds = folds_of(run.data, run.config)
     if folds is not None:
         with progress_bar("folds", len(np.unique(folds))) as advance:
-            validate = functools.partial(cross_validate, train, folds, run.data.task, advance)
+            validate = functools.partial(cross_validate, train, folds, classes_of(run.data.task), advance)
             strength, outputs = chief_decides(run.strategy, validate)
         run.out_of_fold = np.array(outputs, np.float32)
         out_of_fold = [run.out_of_fold]
     with progress_bar("head", 1 if val is None else len(STRENGTHS)) as advance:
-        solved = chief_decides(run.strategy, lambda: solve(train, val, run.data.task, advance, strength))
+        solved = chief_decides(run.strategy, lambda: solve(train, val, classes_of(run.data.task), advance, strength))
         solution = Solution(*solved)
     if val is not None and is_chief(run.strategy):
         _write_more_data(run, train, val, solution)
@@ -119,6 +122,6 @@ def _solve_head(run: Run, inputs: PhaseInputs) -> None:
 def _write_more_data(run: Run, train: Examples, val: Examples, solution: Solution) -> None:
     """Writes how right a head is on val that was solved on parts of the training examples, and on all of them."""
     with progress_bar("more data", len(PARTS)) as advance:
-        points = solve_on_parts(train, val, run.data.task, run.config.training.seed, advance)
+        points = solve_on_parts(train, val, classes_of(run.data.task), run.config.training.seed, advance)
     points.append((len(train.targets), Measured(*(solution.val or ())).accuracy))
     writer.write_table(run.folder / MORE_DATA_FILE, pd.DataFrame(points, columns=["examples", "val_accuracy"]))

@@ -15,6 +15,7 @@ from app.config import TrainConfig
 from app.custom_parts import custom_file, uses_custom
 from app.decision import check_rule
 from app.errors import UsageError
+from app.fields import flag_of
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from cluster.pool import Pool
 from data.prepare import Data, draw_part, prepare_data, useful_size
@@ -22,10 +23,19 @@ from data.sources import load_source
 from models.backbones import Backbone, check_fits, check_kind, find
 from models.preset_folder import weight_files
 from models.weights import check_available
+from tasks.classification import Classification
+from tasks.detection_metrics import check_pycocotools
 from training.recipe import choose_size, with_backbone_of
 
 UNEVEN = 10
 """Times as many training examples in one class as in another that are worth a warning."""
+FOR_CLASSES = (
+    *("pooling", "head", "head_units", "loss", "class_weights", "folds", "positive"),
+    *("sensitivity", "specificity", "precision_at_least", "cost", "threshold"),
+)
+"""Settings that mean nothing for boxes."""
+DETECTION_SIZE = 320
+"""Height and width of the network's input where boxes are found, pixels: classes are known from fewer."""
 SET_ASIDE_SHOWN = 20
 """Files that --strict names."""
 
@@ -67,10 +77,13 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     check_available(backbone, config.model.weights)
     source = draw_part(source, config.data.max_pictures, config.seed_of_split)
     check_kind(backbone, source.kind.name, source.kind.nouns)
+    if source.has_boxes:
+        config = settings_for_boxes(config)
     sized = choose_size(config, backbone, useful_size(source))
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:
         data = prepare_data(source, sized, advance, pool)
-    data = data._replace(task=data.task.with_loss(config.training.loss))
+    if isinstance(data.task, Classification):
+        data = data._replace(task=data.task.with_loss(config.training.loss))
     sized = sized.replace(positive=data.positive)
     num_val = len(data.splits["train" if config.data.folds else "val"])
     check_rule(config.decision.rule, len(data.class_names), data.task.multi_label, num_val)
@@ -78,6 +91,24 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     if config.run.strict:
         _check_nothing_set_aside(data)
     return RunInputs(sized, backbone, data, started, time.perf_counter() - started, pool)
+
+
+def settings_for_boxes(config: TrainConfig) -> TrainConfig:
+    """Returns the settings with which boxes are found: pictures are padded, as their middle alone would lose some.
+
+    Raises:
+        UsageError: a setting is for the classes of whole pictures, or the package that measures is not there.
+    """
+    check_pycocotools()
+    given, plain = config.flat(), TrainConfig().flat()
+    for name in FOR_CLASSES:
+        if given[name] != plain[name]:
+            raise UsageError(
+                f"{flag_of(name)} is for classes of whole pictures, and this data has boxes. Leave it out."
+            )
+    size = config.data.image_size or DETECTION_SIZE
+    resize = "pad" if config.data.resize == "crop" else config.data.resize
+    return config.replace(image_size=size, resize=resize)
 
 
 def inputs_digest(inputs: RunInputs) -> str:
@@ -129,7 +160,8 @@ def _show(data: Data, class_weights: bool) -> None:
 def _show_imbalance(data: Data, class_weights: bool) -> None:
     """Says which classes are so uneven that the larger one may drown the other."""
     train = [label for position in data.splits["train"] for label in data.examples[position].labels]
-    (most, many), *_, (least, few) = Counter(train).most_common()
+    counts = Counter(train).most_common()
+    (most, many), (least, few) = counts[0], counts[-1]
     if many >= UNEVEN * few and not class_weights:
         show_stage(
             "warning",

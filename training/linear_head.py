@@ -16,7 +16,7 @@ from scipy.optimize import minimize
 
 from data.arrays import take_rows
 from data.batches import MOST_IN_MEMORY, Examples, View, float32_bytes
-from tasks.table import Task
+from tasks.classification import Classification
 from training.steps import Measured
 
 STRENGTHS = tuple(10.0 ** (-exponent / 2) for exponent in range(-1, 8))
@@ -68,7 +68,7 @@ class Solution(NamedTuple):
 def solve(
     train: Examples,
     val: Examples | None,
-    task: Task,
+    task: Classification,
     on_step: Callable[[], None] = lambda: None,
     strength: float = STRENGTH,
 ) -> Solution:
@@ -95,7 +95,7 @@ def solve(
 
 
 def cross_validate(
-    examples: Examples, folds: np.ndarray, task: Task, on_step: Callable[[], None] = lambda: None
+    examples: Examples, folds: np.ndarray, task: Classification, on_step: Callable[[], None] = lambda: None
 ) -> tuple[float, list[list[float]]]:
     """Predicts every example by a regression on those of the other folds.
 
@@ -132,7 +132,7 @@ def _some(examples: Examples, rows: np.ndarray) -> Examples:
 
 
 def solve_on_parts(
-    train: Examples, val: Examples, task: Task, seed: int, on_step: Callable[[], None] = lambda: None
+    train: Examples, val: Examples, task: Classification, seed: int, on_step: Callable[[], None] = lambda: None
 ) -> list[tuple[int, float]]:
     """Solves on random parts of the training examples, each within the next, to see what more of them bring.
 
@@ -195,7 +195,7 @@ def _measure(read: Read, add: Add, fit: _Fit) -> Measured:
     return Measured(float(loss / total), float(right / count))
 
 
-def _make_add(task: Task) -> Add:
+def _make_add(task: Classification) -> Add:
     """Makes the graph that sums over examples: weights, losses, right answers, their number, gradients of the fit."""
     activation = keras.activations.get(task.activation)
 
@@ -234,7 +234,8 @@ def _reader(examples: Examples) -> Read:
 
 def _chunks(examples: Examples) -> Iterator[Chunk]:
     """Reads some examples at a time: features, targets and sample weights; one view after the other."""
-    for (features,), rows in examples.views:
+    for view in examples.views:
+        (features,), rows = view.inputs, view.rows
         for start in range(0, len(rows), CHUNK):
             chosen = slice(start, start + CHUNK)
             values = np.asarray(take_rows(features, rows[chosen]), np.float32)

@@ -1,7 +1,8 @@
 """The settings a user leaves open: chosen from the backbone, the examples and their number, each with its reason."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -104,7 +105,12 @@ def choose_size(config: TrainConfig, backbone: Backbone, useful_size: int | None
 
 
 def make_plan(
-    config: TrainConfig, cuts: "Sequence[Cut]", num_train: int, varies: bool = True, is_linear: bool = True
+    config: TrainConfig,
+    cuts: "Sequence[Cut]",
+    num_train: int,
+    varies: bool = True,
+    is_linear: bool = True,
+    of_task: Mapping[str, Any] = MappingProxyType({}),
 ) -> Plan:
     """Decides what is open: layers to fine-tune, views, epochs, learning rate of fine-tuning and batch size.
 
@@ -114,6 +120,7 @@ def make_plan(
         num_train: training examples.
         varies: whether examples of this kind can be varied; of others, there is one view.
         is_linear: whether only the output layer of the head has weights, so that it can be solved.
+        of_task: what a task takes in place of these choices, for a pretrained network.
 
     Raises:
         UsageError: the backbone has fewer layers than are to be trained, settings do not go together, or nothing would
@@ -122,7 +129,7 @@ def make_plan(
     model, training = config.model, config.training
     check_trainable_layers(model.trainable_layers, cuts, model.backbone)
     check_trainable_layers(training.deeper_layers, cuts, model.backbone, "--deeper-layers")
-    batch_size = BATCH_SIZE if training.batch_size is None else training.batch_size
+    batch_size = training.batch_size or of_task.get("batch_size", BATCH_SIZE)
     factor = batch_factor(training.optimizer, batch_size)
     trainable_layers: TrainableLayers
     deeper_layers: TrainableLayers = 0
@@ -162,6 +169,8 @@ def make_plan(
         "deeper_epochs": DEEPER_EPOCHS[training.effort] if deeper_layers or training.deeper_layers else 0,
         "fine_tune_learning_rate": fine_tune_learning_rate,
     }
+    if model.weights != "none":
+        choices |= of_task
     if in_time:
         choices |= {name: None for name in EPOCHS_TO_FIT.values() if choices[name]}
     given = config.flat()

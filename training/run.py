@@ -21,7 +21,7 @@ from data.store import open_store
 from devices.replicas import check_alike, chief_decides, has_workers, is_chief, wait_for_workers
 from devices.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 from features.cuts import find_cuts
-from features.forward_pass import apply_model
+from features.forward_pass import apply_model, joined
 from features.runtimes import choose_runtime
 from inference.load import MODEL_FILE, RECORD_FILE, TrainedRun
 from inference.unknown import Familiar, write_familiar
@@ -32,6 +32,7 @@ from reports.decision import decide_on_val
 from reports.model_card import CARD_FILE, write_card
 from reports.report import write_report
 from reports.tensorboard import Board
+from tasks.detection import Detection
 from training.begun import as_asked, begin, forget, read_begun_with
 from training.cuts import choose_cuts, show_whole_network
 from training.familiar import learn_from_run
@@ -130,7 +131,7 @@ def _finish(run: Run, pool: Pool | None) -> Path:
     with run.clock.timed("evaluate"):
         temperature = _calibrate(run, inputs)
         outputs = _predict(run, inputs, EVALUATED)
-        if run.out_of_fold is not None:
+        if run.out_of_fold is not None and not isinstance(run.data.task, Detection):
             run.out_of_fold = run.data.task.apply_temperature(run.out_of_fold, temperature)
     if is_chief(run.strategy):
         with run.clock.timed("evaluate"):
@@ -179,7 +180,8 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) ->
     precise = inputs.config.replace(precision=precision, runtime=runtime)
     varies = data.kind.vary is not None
     can_solve = is_linear(classifier.head)
-    plan = make_plan(precise, find_cuts(classifier.backbone), num_train, varies, can_solve)
+    cuts_of_backbone = find_cuts(classifier.backbone, len(classifier.backbone.outputs))
+    plan = make_plan(precise, cuts_of_backbone, num_train, varies, can_solve, data.task.choices)
     cuts = choose_cuts(classifier, plan)
     plan = choose_fine_tune_augment(plan, has_cut="fine_tune" in cuts)
     config = plan.config
@@ -264,11 +266,14 @@ def _final_inputs(run: Run, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
 
 def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     """Makes the model as sure as it is right on val; returns the temperature."""
+    task = run.data.task
+    if isinstance(task, Detection):
+        return 1.0
     data, outputs = with_out_of_fold(run.data, _predict(run, inputs, ("val",)), run.out_of_fold)
     if not outputs:
         return 1.0
     val = examples(data, "val", [], run.config.training.class_weights)
-    temperature = data.task.fit_temperature(outputs["val"], val.targets, val.sample_weights)
+    temperature = task.fit_temperature(outputs["val"], val.targets, val.sample_weights)
     calibrate_head(run.classifier.head, temperature)
     return temperature
 
@@ -276,6 +281,7 @@ def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
 def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]) -> dict[Split, np.ndarray]:
     """Predicts splits, but for empty ones, from what the frozen layers made of them where the last phase has that."""
     model, _, views, _ = _final_inputs(run, inputs)
+    model = run.classifier.answering(model)
     evaluated = {split: views[split] for split in splits if len(views[split].rows)}
     # For a TPU, the processor beside it measures.
     strategy = None if isinstance(run.strategy, tf.distribute.TPUStrategy) else run.strategy
@@ -297,6 +303,7 @@ def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float, thresh
         for split, predicted in outputs.items():
             few = View(run.data.inputs, run.data.splits[split][:EXAMPLES_CHECKED])
             (batch,) = input_batches(few, EXAMPLES_CHECKED)
-            if not np.allclose(reloaded(batch, training=False), predicted[: len(few.rows)], atol=LARGEST_DIFFERENCE):
+            found = joined([np.asarray(each) for each in keras.tree.flatten(reloaded(batch, training=False))])
+            if not np.allclose(found, predicted[: len(few.rows)], atol=LARGEST_DIFFERENCE):
                 raise RuntimeError(f"'{temporary}' does not predict what was measured on the {split} split")
     return reloaded

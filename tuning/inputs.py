@@ -13,6 +13,7 @@ from data.prepare import Data, useful_size
 from data.sources import load_source
 from models.backbones import HUB, TABLE, check_fits, check_kind, find
 from models.weights import at_hand, check_available
+from tasks.detection import Detection
 from training.folder import RUNS, backbone_name, check_output, data_name
 from training.inputs import RunInputs, load_inputs
 from training.recipe import choose_size
@@ -40,7 +41,15 @@ def load_search_inputs(config: TuneConfig, pool: Pool | None = None) -> tuple[Pa
 
 def load_all(config: TuneConfig, pool: Pool | None = None) -> list[RunInputs]:
     """Returns examples and settings for each backbone."""
-    return [load_inputs(config.of_run(backbone=name), pool) for name in config.space["backbone"]]
+    loaded = [load_inputs(config.of_run(backbone=name), pool) for name in config.space["backbone"]]
+    _check_classes(isinstance(loaded[0].data.task, Detection))
+    return loaded
+
+
+def _check_classes(has_boxes: bool) -> None:
+    """Raises a UsageError for pictures with boxes."""
+    if has_boxes:
+        raise UsageError("tune.py searches for models of classes, and this data has boxes: train.py finds boxes.")
 
 
 def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
@@ -60,6 +69,7 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
     backbones = [find(name) for name in _names(config)]
     data = config.fixed.data
     source = load_source(data.data, config.fixed.run.cache_dir, data.outside, data.kind)
+    _check_classes(source.has_boxes)
     useful = useful_size(source)
     candidates = []
     for backbone in backbones:

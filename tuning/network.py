@@ -20,6 +20,7 @@ from models.freezing import set_trainable
 from models.heads import is_linear
 from reports.search_plots import MEASURED, metric_of
 from tasks.metrics import all_metrics
+from tasks.table import classes_of
 from training.begun import CHOSEN_WITH_DATA
 from training.cuts import check_learns, cuts_at, show_whole_network
 from training.frozen import build_frozen, examples, features_sample, frozen_inputs, vary_of, whole_network
@@ -181,7 +182,7 @@ class Network:
         train, val = self._examples(0, plans[0], plans[0].views)
         if plans[0].head_solver == "lbfgs":
             if plans[0].views not in self._linear:
-                solution = solve(train, val, self._data.task)
+                solution = solve(train, val, classes_of(self._data.task))
                 weights = [np.array(each, np.float32) for each in (solution.kernel, solution.bias)]
                 self._linear[plans[0].views] = SolvedHead([Measured(*(solution.val or ()))], weights)
             return [self._linear[plans[0].views]] * len(plans)
@@ -241,7 +242,7 @@ class Network:
         if self._metric is None:
             return None
         outputs = apply_model(model, val.views[0], strategy=self._strategy)
-        return self._metric.compute(self._data.task.answers(val.targets, outputs))
+        return self._metric.compute(classes_of(self._data.task).answers(val.targets, outputs))
 
     def _outcome(self, curve: Sequence[Measured], score: float | None, seconds: float) -> Outcome:
         """The epoch that the trial would keep."""

@@ -30,8 +30,9 @@ from devices.strategy import make_strategy
 from models.backbones import find
 from reports.search_plots import backbone_ranking
 from reports.writer import write_figure, write_table
+from tasks.classification import Classification
 from tasks.metrics import accuracy_interval
-from tasks.table import Task
+from tasks.table import classes_of
 from training.cuts import cuts_at
 from training.frozen import build_frozen, frozen_part, kept_examples, load_or_compute, places_of
 from training.inputs import RunInputs, load_inputs
@@ -127,7 +128,7 @@ def ranking_table(ranking: pd.DataFrame) -> Table:
     return table
 
 
-def predict_by_ridge(train: np.ndarray, train_targets: np.ndarray, val: np.ndarray, task: Task) -> np.ndarray:
+def predict_by_ridge(train: np.ndarray, train_targets: np.ndarray, val: np.ndarray, task: Classification) -> np.ndarray:
     """Predicts by a ridge regression, whose penalty is chosen by leave-one-out cross-validation.
 
     Args:
@@ -161,8 +162,8 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     features, pictures_per_second = _pooled_features(inputs, strategy)
     kept, train, val = kept_examples(data), data.splits["train"], data.splits["val"]
     of_train, of_val = (features[places_of(positions, kept)] for positions in (train, val))
-    predicted = predict_by_ridge(of_train, data.targets[train], of_val, data.task)
-    right = (predicted == data.task.truth(data.targets[val])).all(axis=1)
+    predicted = predict_by_ridge(of_train, data.targets[train], of_val, classes_of(data.task))
+    right = (predicted == classes_of(data.task).truth(data.targets[val])).all(axis=1)
     low, high = accuracy_interval(right, data.groups[val])
     text = f"ridge {right.mean():.1%} of {len(val):,} val {data.kind.nouns}"
     show_stage("scored", f"{backbone.name}: {text}; {pictures_per_second:,.0f} {data.kind.nouns} per second")

@@ -32,14 +32,14 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
 
 
 def _write_files(root: Path) -> None:
-    images, labels = _read_array(ANIMALS_IMAGES), _read_array(ANIMALS_LABELS)
+    images, labels = read_array(ANIMALS_IMAGES), read_array(ANIMALS_LABELS)
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         encoded = io.BytesIO()
         Image.fromarray(image).save(encoded, "PNG")
         write_picture(root / CLASS_NAMES[label], number, encoded.getvalue())
 
 
-def _read_array(file: WheelFile) -> np.ndarray:
+def read_array(file: WheelFile) -> np.ndarray:
     """Reads a gzipped pickle of one NumPy array; images are uint8 (10000, 28, 28), labels int64 (10000,)."""
     allowed = {
         "numpy.core.multiarray._reconstruct": np.empty(0).__reduce__()[0],

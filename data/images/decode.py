@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from app.config import Resize
@@ -109,10 +109,19 @@ def _square(rgb: Image.Image, image_size: int, resize: Resize) -> np.ndarray:
 
 def read_size(place: Path | bytes) -> tuple[int, int] | None:
     """Returns (width, height) in pixels as the header has them, or None for what is no picture."""
+    return _of_header(place, lambda picture: picture.size)
+
+
+def read_orientation(place: Path | bytes) -> tuple[int, int, int] | None:
+    """Returns width and height as they are stored, and the orientation of EXIF, 1 to 8; None for what is no picture."""
+    return _of_header(place, lambda picture: (*picture.size, picture.getexif().get(ExifTags.Base.Orientation, 1)))
+
+
+def _of_header(place: Path | bytes, read: Callable[[Image.Image], Converted]) -> Converted | None:
     try:
         timed = _TimedBytes(place) if isinstance(place, bytes) else _TimedFile(open_regular(place).detach())
         with timed as stream, Image.open(stream, formats=_formats()) as picture:
-            return picture.size
+            return read(picture)
     except Exception:  # a decoder may raise anything on a hostile file
         return None
 

@@ -90,8 +90,9 @@ def move(
     scale: Amount = 1.0,
     mirror: Amount = 1.0,
     upside_down: Amount = 1.0,
+    fill: str = "REFLECT",
 ) -> tf.Tensor:
-    """Moves the pixels of pictures around their middle; what comes in from outside is the mirrored inside.
+    """Moves the pixels of pictures around their middle.
 
     Args:
         pictures: float32 (n, height, width, 3).
@@ -103,6 +104,7 @@ def move(
         scale: factor on their size.
         mirror: -1 to mirror them.
         upside_down: -1 to turn them upside down.
+        fill: what comes in from outside: 'REFLECT' for the mirrored inside, 'CONSTANT' for black.
     """
     size = tf.shape(pictures)
     count, height, width = size[0], tf.cast(size[1], tf.float32), tf.cast(size[2], tf.float32)
@@ -122,7 +124,7 @@ def move(
         output_shape=size[1:3],
         fill_value=0.0,
         interpolation="BILINEAR",
-        fill_mode="REFLECT",
+        fill_mode=fill,
     )
     return tf.ensure_shape(moved, pictures.shape)
 

@@ -1,0 +1,86 @@
+"""Pictures with boxes in a COCO file: `instances.json` with `images`, `annotations` and `categories`.
+
+Pictures are looked for beside the file, in `images/` beside it, and in the folder above. A file in a folder `train/`
+whose neighbours `valid/` or `test/` have one of the same name is read with them, as Roboflow writes it.
+"""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from app.errors import UsageError
+from data.boxes.annotated import Annotated, Box, find_folder, make_source, read_annotations
+from data.sources import SPLIT_FOLDERS, Source, Split
+
+PARTS = ("images", "annotations", "categories")
+
+
+def accepts(data: str) -> bool:
+    """Says whether `--data` names a JSON file, there or not."""
+    return Path(data).suffix.lower() == ".json" and not Path(data).is_dir()
+
+
+def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
+    """Reads the file; whether its pictures exist is found out by reading them.
+
+    Args:
+        data: the value of `--data`.
+        cache_dir: not used: the files stay where they are.
+        outside: not used: pictures outside the folder are set aside when they are read, unless it is set.
+
+    Raises:
+        UsageError: the file is damaged, or not of this form.
+    """
+    path = Path(data)
+    files: list[tuple[Path, Split | None]] = [(path, None)]
+    if path.parent.name.lower() in SPLIT_FOLDERS:
+        around = [(folder / path.name, SPLIT_FOLDERS.get(folder.name.lower())) for folder in _folders(path)]
+        around = [(file, split) for file, split in around if split and file.is_file()]
+        files = around if len(around) > 1 else files
+    annotated: list[Annotated] = []
+    set_aside: list[tuple[Path, str]] = []
+    for file, split in files:
+        _read(file, split, annotated, set_aside)
+    root = path.parent if len(files) == 1 else path.parent.parent
+    if annotated and not annotated[0].path.is_relative_to(root):
+        root = root.parent
+    return make_source(path.stem if len(files) == 1 else root.resolve().name, root, annotated, set_aside)
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(folder for folder in path.parent.parent.iterdir() if folder.is_dir())
+
+
+def _read(file: Path, split: Split | None, annotated: list[Annotated], set_aside: list[tuple[Path, str]]) -> None:
+    content = read_annotations(file, json.loads, "a COCO file")
+    parts: list[Any] = [content.get(name) if isinstance(content, dict) else None for name in PARTS]
+    if not all(isinstance(part, list) and all(isinstance(each, dict) for each in part) for part in parts):
+        raise UsageError(f"'{file}' must be a COCO file with the lists {', '.join(PARTS)}.")
+    images, annotations, categories = parts
+    names = {_key(each.get("id")): each.get("name") for each in categories}
+    boxes: dict[Any, list[Box]] = defaultdict(list)
+    known = {_key(each.get("id")) for each in images}
+    for number, each in enumerate(annotations, 1):
+        corners, picture = each.get("bbox"), _key(each.get("image_id"))
+        if picture not in known:
+            set_aside.append((file, f"annotation {number} is of a picture that is not listed"))
+            continue
+        if isinstance(corners, list) and len(corners) == 4 and all(isinstance(one, int | float) for one in corners):
+            corners = [corners[0], corners[1], corners[0] + corners[2], corners[1] + corners[3]]
+        crowd = each.get("iscrowd") in (1, True)
+        name = names.get(_key(each.get("category_id")))
+        boxes[picture].append(Box(name, corners if isinstance(corners, list) else [], crowd))
+    listed = [str(each.get("file_name", "")) for each in images]
+    above = file.parent.parent
+    folder = find_folder(listed, [file.parent, file.parent / "images", above, above / "images"])
+    for name, each in zip(listed, images, strict=True):
+        size: Any = (each.get("width"), each.get("height"))
+        known_size = all(isinstance(one, int | float) and 1 < one < 1e6 for one in size)
+        mine = boxes.get(_key(each.get("id")), [])
+        annotated.append(Annotated(folder / name, mine, split, size if known_size else None))
+
+
+def _key(value: Any) -> Any:
+    """An id as a key: numbers and texts are, and nothing else."""
+    return value if isinstance(value, int | str) else repr(value)

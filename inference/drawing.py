@@ -1,0 +1,36 @@
+"""Boxes drawn on pictures."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+COLOURS = ("#d1603d", "#3e6a94", "#5c9a72", "#8d6cab", "#bf9433", "#3f95a6")
+"""Colours of classes, by their number."""
+
+
+class Drawn(NamedTuple):
+    """A box to draw."""
+
+    corners: np.ndarray
+    """x1, y1, x2, y2, pixels of the picture."""
+    colour: str
+    text: str = ""
+
+
+def draw_boxes(picture: Image.Image | np.ndarray, boxes: Sequence[Drawn]) -> Image.Image:
+    """Returns a copy of a picture, in RGB, with boxes and their texts on it."""
+    drawn = Image.fromarray(np.ascontiguousarray(picture)) if isinstance(picture, np.ndarray) else picture
+    drawn = drawn.convert("RGB")
+    canvas = ImageDraw.Draw(drawn)
+    line = max(1, round(max(drawn.size) / 300))
+    font = ImageFont.load_default(max(10, round(max(drawn.size) / 40)))
+    for box in boxes:
+        canvas.rectangle([*box.corners], outline=box.colour, width=line)
+        if box.text:
+            left, top, right, bottom = canvas.textbbox((box.corners[0], box.corners[1]), box.text, font=font)
+            up = min(bottom - top + 2 * line, box.corners[1])
+            canvas.rectangle([left, top - up, right, bottom - up], fill=box.colour)
+            canvas.text((box.corners[0], box.corners[1] - up), box.text, fill="white", font=font)
+    return drawn

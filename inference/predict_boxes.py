@@ -1,0 +1,170 @@
+"""Boxes for picture files: found, drawn and written in batches, so that any number of files fits into memory."""
+
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from PIL import Image, ImageOps
+from rich.table import Column
+from rich.text import Text
+
+from app.errors import UsageError
+from app.files import written_aside
+from app.terminal import common_reasons, console, counted, make_table, progress_bar, show_stage
+from data.boxes.targets import frames, to_pixels
+from data.images.decode import read_orientation
+from data.sources import printable
+from features.forward_pass import BATCH_SIZE
+from inference.answer_table import csv_writer
+from inference.answering import AnsweringModel
+from inference.drawing import COLOURS, Drawn, draw_boxes
+from inference.files import Batch, FoundFile, map_ahead, read_batches
+from tasks.detection import Detection
+
+COLUMNS = ("path", "predicted", "probability", "status", "reason", "x1", "y1", "x2", "y2")
+ROWS_SHOWN = 20
+
+
+def boxes_of(network: AnsweringModel, outputs: np.ndarray) -> list[np.ndarray]:
+    """Returns the answers for each picture, from the thresholds of the model on, (boxes, 6): corners as fractions of
+    the network's input, probability, number of the class."""
+    task = network.task
+    if not isinstance(task, Detection):
+        raise ValueError("the model gives classes, and no boxes")
+    return [each[is_answer] for each, is_answer in zip(outputs, task.answered(outputs), strict=True)]
+
+
+def predict_boxes(
+    network: AnsweringModel, files: Sequence[FoundFile], *, csv: Path | None = None, draw: Path | None = None
+) -> float:
+    """Finds boxes in every file, on the terminal, in a CSV file, and on copies of the pictures.
+
+    Args:
+        network: the model that answers.
+        files: from `inference.files.find_files`.
+        csv: file of all boxes: a row per box with its corners in pixels of the upright picture; a file in which nothing
+            is found has one row, whose status says so.
+        draw: folder for copies of the pictures with their boxes.
+
+    Returns:
+        Seconds that the pictures took, without those of loading the model.
+
+    Raises:
+        UsageError: none of the files is a picture; the table, which says why, is shown and written all the same.
+    """
+    model, kind = network.load(), network.kind
+    size, resize = (network.reader.description[name] for name in ("image_size", "resize"))
+
+    def predict(batch: Batch) -> tuple[Batch, list[np.ndarray]]:
+        pictures = [file for file in batch.files if not file.reason]
+        if not pictures:
+            return batch, []
+        places = frames(np.array([_upright_size(file) for file in pictures]), size, resize)
+        found = boxes_of(network, model(batch.inputs[0]))
+        return batch, [
+            np.hstack([to_pixels(each[:, :4], place), each[:, 4:]]) for each, place in zip(found, places, strict=True)
+        ]
+
+    counts: Counter[str] = Counter()
+    reasons: Counter[str] = Counter()
+    shown: list[pd.DataFrame] = []
+    pictures = 0
+    started = time.perf_counter()
+    with (
+        csv_writer(csv) as write,
+        progress_bar("predict", len(files)) as advance,
+        contextlib.closing(read_batches(files, network.reader, BATCH_SIZE)) as batches,
+        contextlib.closing(map_ahead(predict, batches, threads=1, ahead=2)) as computed,
+    ):
+        for batch, boxes in computed:
+            table = boxes_table(batch.files, boxes, network.class_names)
+            write(table)
+            if draw is not None:
+                _draw_all(draw, batch.files, boxes, network.class_names)
+            counts.update(table["predicted"][table["status"] == "found"])
+            reasons.update(table["reason"][table["status"] == "unreadable"])
+            shown += [table[: ROWS_SHOWN - sum(map(len, shown))]]
+            pictures += len(boxes)
+            advance(len(batch.files))
+    seconds = time.perf_counter() - started
+    _show(pd.concat(shown), counts, reasons)
+    rate = f", {pictures / seconds:,.0f} per second" if pictures > 1 else ""
+    show_stage("done", f"{counted(pictures, kind.noun, kind.nouns)} in {seconds:.1f} seconds{rate}")
+    for name, place in (("table", csv), ("pictures", draw)):
+        if place is not None:
+            show_stage(name, str(place))
+    if not pictures:
+        files_are = "The file is no" if len(files) == 1 else f"None of the {len(files):,} files is a"
+        raise UsageError(f"{files_are} readable {kind.noun}. Name {kind.nouns}, or folders of them.")
+    return seconds
+
+
+def boxes_table(files: Sequence[FoundFile], boxes: Sequence[np.ndarray], class_names: Sequence[str]) -> pd.DataFrame:
+    """Makes a table with `COLUMNS`, a row per box.
+
+    Args:
+        files: in order.
+        boxes: of those that are pictures, (boxes, 6) each: corners in pixels, probability, number of the class.
+        class_names: in the order of their numbers.
+    """
+    rows: list[Sequence[object]] = []
+    of_pictures = iter(boxes)
+    for file in files:
+        path = printable(str(file.path))
+        if file.reason:
+            rows.append((path, "", np.nan, "unreadable", file.reason, *[np.nan] * 4))
+            continue
+        found = next(of_pictures)
+        rows += [
+            (path, class_names[int(box[5])], float(box[4]), "found", "", *box[:4].round(2).tolist()) for box in found
+        ]
+        if not len(found):
+            rows.append((path, "", np.nan, "nothing found", "", *[np.nan] * 4))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _upright_size(file: FoundFile) -> tuple[int, int]:
+    width, height, orientation = read_orientation(file.place) or (1, 1, 1)
+    return (height, width) if orientation >= 5 else (width, height)
+
+
+def _draw_all(folder: Path, files: Sequence[FoundFile], boxes: Sequence[np.ndarray], names: Sequence[str]) -> None:
+    """Draws boxes on copies; files of one name get numbers."""
+    folder.mkdir(parents=True, exist_ok=True)
+    of_pictures = iter(boxes)
+    for file in files:
+        if file.reason:
+            continue
+        drawn = [
+            Drawn(box[:4], COLOURS[int(box[5]) % len(COLOURS)], f"{names[int(box[5])]} {box[4]:.0%}")
+            for box in next(of_pictures)
+        ]
+        with Image.open(file.path) as picture:
+            upright = draw_boxes(ImageOps.exif_transpose(picture), drawn)
+        path, number = folder / f"{file.path.stem}.png", 1
+        while path.exists():
+            number += 1
+            path = folder / f"{file.path.stem}_{number}.png"
+        with written_aside(path) as temporary:
+            upright.save(temporary, "PNG")
+
+
+def _show(table: pd.DataFrame, counts: Counter[str], reasons: Counter[str]) -> None:
+    columns = [Column(name, overflow="fold") for name in ("file", "answer", "probability", "x1, y1, x2, y2")]
+    shown = make_table(*columns)
+    for _, row in table.iterrows():
+        if row["status"] == "found":
+            corners = ", ".join(f"{row[name]:.0f}" for name in ("x1", "y1", "x2", "y2"))
+            cells = row["path"], row["predicted"], f"{row['probability']:.1%}", corners
+        else:
+            cells = row["path"], row["status"], "", row["reason"]
+        shown.add_row(*map(Text, cells))
+    console.print(shown)
+    if counts:
+        show_stage("answers", ", ".join(f"{count:,} {name}" for name, count in counts.most_common(10)))
+    if reasons:
+        show_stage("unreadable", f"{counted(reasons.total(), 'file', 'files')}: {common_reasons(reasons)}")

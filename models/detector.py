@@ -1,0 +1,141 @@
+"""A detector as one Keras model: pictures -> backbone -> feature pyramid -> maps, and boxes decoded from these.
+
+The pyramid is a light FPN (Lin et al., 2017): the last tensors of the backbone at strides of 8, 16 and 32 pixels, each
+brought to the same width and added from the coarsest to the finest. Boxes are peaks of a heatmap, as in CenterNet.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import ops
+
+from devices.precision import OUTPUT_LAYER
+from models.backbones import Backbone
+from models.classifier import Classifier
+from models.own_layers import own_part
+from models.parts import Parts
+from models.weights import build_backbone
+from tasks.detection_maps import SIDES, cell_boxes, paired_overlap
+
+STRIDES = (8, 16, 32)
+"""Pixels of the input to a cell of each tensor that is taken; a network that has none of them gives its last."""
+WIDTH = 64
+"""Channels of pyramid and head."""
+RARE = 0.01
+"""Probability that an untrained heatmap says everywhere, so that the many empty cells do not drown the rest (Lin et
+al., 2017)."""
+MOST_BOXES = 100
+"""Boxes that a picture is answered with, as many as COCO counts."""
+OVERLAP = 0.6
+"""Overlap from which the likelier of two boxes of a class takes the place of the other."""
+ROUNDS = 10
+"""Rounds of Cluster-NMS; after as many as boxes suppress each other in a row, it is greedy NMS."""
+
+
+@own_part
+class DecodeBoxes(keras.layers.Layer):
+    """Turns maps into boxes, the likeliest first, by peaks and Cluster-NMS (Zheng et al., 2021), in plain operations.
+
+    Returns:
+        boxes: float32 (n, MOST_BOXES, 4), x1, y1, x2, y2 as fractions of the network's input.
+        scores: float32 (n, MOST_BOXES), probabilities; 0 where there is no box.
+        classes: float32 (n, MOST_BOXES), numbers of classes.
+    """
+
+    def call(self, maps: Any) -> tuple[Any, Any, Any]:
+        rows, columns, num_classes = maps.shape[1], maps.shape[2], maps.shape[3] - SIDES
+        heat = ops.sigmoid(maps[..., :num_classes])
+        peaks = ops.where(ops.max_pool(heat, 3, 1, padding="same") == heat, heat, 0)
+        most = min(MOST_BOXES, rows * columns * num_classes)
+        scores, places = ops.top_k(ops.reshape(peaks, (-1, rows * columns * num_classes)), most)
+        size = ops.convert_to_tensor([columns, rows, columns, rows], "float32")
+        boxes = ops.clip(cell_boxes(maps) / size, 0, 1)
+        cells = ops.floor_divide(places, num_classes)
+        boxes = ops.take_along_axis(ops.reshape(boxes, (-1, rows * columns, 4)), cells[..., None], axis=1)
+        classes = ops.cast(places - cells * num_classes, "float32")
+        same = classes[:, :, None] == classes[:, None]
+        earlier = ops.arange(most)[:, None] < ops.arange(most)
+        rivals = same & earlier & (paired_overlap(boxes[:, :, None], boxes[:, None]) > OVERLAP)
+        rivals = ops.cast(rivals, "float32")
+        kept = ops.ones_like(scores)
+        for _ in range(ROUNDS):
+            kept = 1 - ops.max(rivals * kept[..., None], axis=1)
+        scores, order = ops.top_k(scores * kept, most)
+        boxes = ops.take_along_axis(boxes, order[..., None], axis=1)
+        return boxes, scores, ops.take_along_axis(classes, order, axis=1)
+
+
+def build_detector(backbone: Backbone, *, weights: str, image_size: int, num_classes: int, seed: int = 0) -> Classifier:
+    """Builds a detector; the arguments are settings, explained in `app/config.py`.
+
+    Raises:
+        UsageError: the weights cannot be had, or do not fit the backbone.
+    """
+    parts = build_backbone(backbone, image_size, weights)
+    inputs = parts.model.inputs
+    levels = take_pyramid(parts, image_size)
+    maps = add_head(levels, num_classes, seed)
+    name = f"{Path(backbone.name).stem}_detector"
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, maps, name=name)
+    pyramid, head = keras.Model(inputs, levels, name=parts.model.name), keras.Model(levels, maps, name="head")
+    return Classifier(model, pyramid, head, parts.blocks, decode=DecodeBoxes(name="boxes"))
+
+
+def take_pyramid(parts: Parts, image_size: int) -> list[keras.KerasTensor]:
+    """Returns what the last block at each of `STRIDES` gives, finest first; of a backbone without these, its last."""
+    found: dict[int, keras.KerasTensor] = {}
+    for block in parts.blocks:
+        tensor = block[-1].output
+        if isinstance(tensor, keras.KerasTensor) and len(tensor.shape) == 4:
+            found[round(image_size / tensor.shape[1])] = tensor
+    return [found[stride] for stride in STRIDES if stride in found] or list(parts.model.outputs)
+
+
+def add_head(levels: Sequence[keras.KerasTensor], num_classes: int, seed: int = 0) -> keras.KerasTensor:
+    """Adds feature pyramid and head to a backbone, as layers of the same model.
+
+    Args:
+        levels: tensors of the backbone, (n, rows, columns, channels), finest first.
+        num_classes: at least 1.
+        seed: of the weights it starts from.
+
+    Returns:
+        Maps, float32 (n, rows, columns, num_classes + SIDES) of the finest level, see `tasks.detection_maps`.
+    """
+    seeds = iter(range(1000 * seed, 1000 * seed + 100))
+
+    def convolve(x: Any, name: str, size: int = 3) -> Any:
+        start = keras.initializers.HeNormal(seed=next(seeds))
+        x = keras.layers.Conv2D(
+            WIDTH, size, padding="same", use_bias=False, kernel_initializer=start, name=f"{name}_conv"
+        )(x)
+        x = keras.layers.BatchNormalization(momentum=0.97, name=f"{name}_bn")(x)
+        return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+    x: Any = None
+    for number, tensor in reversed(list(enumerate(levels))):
+        lateral = convolve(tensor, f"lateral_{number}", 1)
+        if x is not None:
+            rows, columns = tensor.shape[1:3]
+            grown = keras.layers.UpSampling2D(2, name=f"grow_{number}")(x)
+            over = grown.shape[1] - rows, grown.shape[2] - columns
+            grown = keras.layers.Cropping2D(((0, over[0]), (0, over[1])), name=f"fit_{number}")(grown)
+            lateral = keras.layers.Add(name=f"add_{number}")([lateral, grown])
+        x = convolve(lateral, f"smooth_{number}")
+    ends = []
+    for name, filters, bias in (("heat", num_classes, keras.ops.log(RARE / (1 - RARE))), ("sides", SIDES, 1.0)):
+        y = convolve(convolve(x, f"{name}_1"), f"{name}_2")
+        start = keras.initializers.RandomNormal(stddev=0.01, seed=next(seeds))
+        ends.append(
+            keras.layers.Conv2D(
+                filters,
+                1,
+                kernel_initializer=start,
+                bias_initializer=keras.initializers.Constant(float(bias)),
+                dtype="float32",
+                name=name,
+            )(y)
+        )
+    return keras.layers.Concatenate(dtype="float32", name=OUTPUT_LAYER)(ends)

@@ -1,0 +1,162 @@
+"""What a run that finds boxes measured: figures, thresholds, and answers beside true boxes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.table import Column, Table
+
+from app.terminal import make_table
+from data.boxes.targets import to_pixels
+from data.prepare import Data
+from data.sources import Split
+from tasks.detection import LEAST_SCORE, Detection
+from tasks.detection_metrics import Measured, choose_thresholds, measure_boxes
+
+NO_CLASSES: dict[str, Any] = {
+    "calibration": None,
+    "folds": None,
+    "operating_point": None,
+    "decision": None,
+    "baseline": {},
+}
+"""Part of `metrics.json` that only classes of whole examples have."""
+RIGHT = 0.5
+"""Overlap from which an answer is a true box."""
+
+
+class Beside(NamedTuple):
+    """Answers of a picture beside its true boxes."""
+
+    truth: np.ndarray
+    """float64 (boxes, 6): corners in pixels, number of the class, 1 if it is ignored."""
+    answers: np.ndarray
+    """float64 (answers, 6): corners in pixels, probability, number of the class; from their thresholds on."""
+    found_by: np.ndarray
+    """int (boxes,): the answer that is each true box, -1 for one that is missed."""
+    is_right: np.ndarray
+    """bool (answers,): whether each is a true box."""
+    to_ignored: np.ndarray
+    """bool (answers,): whether each is at a box that is ignored, and counts for nothing."""
+
+    @property
+    def missed(self) -> np.ndarray:
+        """bool (boxes,)."""
+        return (self.found_by < 0) & (self.truth[:, 5] == 0)
+
+    @property
+    def false_alarms(self) -> np.ndarray:
+        """bool (answers,)."""
+        return ~self.is_right & ~self.to_ignored
+
+
+def true_boxes(data: Data, positions: np.ndarray) -> list[np.ndarray]:
+    """Returns the true boxes of pictures, float64 (boxes, 6) each: corners in pixels, class, ignored."""
+    found = []
+    for position in positions:
+        targets = data.targets[position]
+        known = targets[targets[:, 4] >= 0].astype(np.float64)
+        found.append(np.hstack([to_pixels(known[:, :4], _frame(data, position)), known[:, 4:]]))
+    return found
+
+
+def answered_boxes(data: Data, positions: np.ndarray, outputs: np.ndarray) -> list[np.ndarray]:
+    """Returns all answers for pictures, float64 (answers, 6) each: corners in pixels, probability, class."""
+    found = []
+    for position, each in zip(positions, outputs, strict=True):
+        some = each[each[:, 4] > 0].astype(np.float64)
+        found.append(np.hstack([to_pixels(some[:, :4], _frame(data, position)), some[:, 4:]]))
+    return found
+
+
+def measure(data: Data, split: Split, outputs: np.ndarray) -> Measured | None:
+    """Measures a split; see `tasks.detection_metrics.measure_boxes`."""
+    positions = data.splits[split]
+    truth, answers = true_boxes(data, positions), answered_boxes(data, positions, outputs)
+    return measure_boxes(truth, answers, data.class_names)
+
+
+def choose_on_val(data: Data, outputs: Mapping[Split, np.ndarray]) -> Data:
+    """Returns the data with a task that answers from thresholds on, chosen on val for each class."""
+    measured = measure(data, "val", outputs["val"]) if "val" in outputs else None
+    thresholds = choose_thresholds(measured.matched, LEAST_SCORE) if measured else (0.3,) * len(data.class_names)
+    return data._replace(task=Detection(thresholds=thresholds))
+
+
+def compare(data: Data, split: Split, outputs: np.ndarray) -> list[Beside]:
+    """Puts the answers of a split, from the thresholds of the task on, beside the true boxes of the same class."""
+    positions, task = data.splits[split], data.task
+    if not isinstance(task, Detection):
+        raise ValueError("boxes are compared for detection alone")
+    chosen = [each[is_answer] for each, is_answer in zip(outputs, task.answered(outputs), strict=True)]
+    truth = true_boxes(data, positions)
+    answers = [answered_boxes(data, positions[[row]], each[None])[0] for row, each in enumerate(chosen)]
+    return [beside(*pair) for pair in zip(truth, answers, strict=True)]
+
+
+def beside(truth: np.ndarray, answers: np.ndarray) -> Beside:
+    """Matches answers, the likeliest first, each with the true box of its class that it overlaps most."""
+    found_by = np.full(len(truth), -1)
+    is_right, to_ignored = np.zeros(len(answers), bool), np.zeros(len(answers), bool)
+    for number in np.argsort(-answers[:, 4], kind="stable"):
+        box, label = answers[number, :4], answers[number, 5]
+        overlaps = np.where(truth[:, 4] == label, overlap(box, truth[:, :4]), 0)
+        free = np.where((found_by < 0) & (truth[:, 5] == 0), overlaps, 0)
+        if free.max(initial=0) >= RIGHT:
+            is_right[number] = True
+            found_by[free.argmax()] = number
+        else:
+            to_ignored[number] = (overlaps[truth[:, 5] == 1] >= RIGHT).any()
+    return Beside(truth, answers, found_by, is_right, to_ignored)
+
+
+def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Returns intersection over union of a box (4,) and each of some (n, 4)."""
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    common = np.prod(np.maximum(sides, 0), axis=1)
+    areas = np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    return common / np.maximum(areas - common, 1e-9)
+
+
+def predictions_table(data: Data, outputs: Mapping[Split, np.ndarray]) -> pd.DataFrame:
+    """Makes a table with a row per box: path, split, label, predicted, score and corners in pixels.
+
+    A box that is missed has no `predicted`, a false alarm no `label`; a picture without either has one row.
+    """
+    columns = ["path", "split", "label", "predicted", "score", "x1", "y1", "x2", "y2"]
+    rows: list[Sequence[Any]] = []
+    for split, each in outputs.items():
+        for position, found in zip(data.splits[split], compare(data, split, each), strict=True):
+            path, name = data.display_path(data.examples[position].path), data.class_names
+            before = len(rows)
+            labels = {int(answer): box for box, answer in enumerate(found.found_by) if answer >= 0}
+            for number, answer in enumerate(found.answers):
+                label = name[int(found.truth[labels[number], 4])] if number in labels else ""
+                corners = answer[:4].round(2)
+                rows.append((path, split, label, name[int(answer[5])], round(float(answer[4]), 6), *corners))
+            rows += [
+                (path, split, name[int(box[4])], "", np.nan, *box[:4].round(2)) for box in found.truth[found.missed]
+            ]
+            if len(rows) == before:
+                rows.append((path, split, "", "", *[np.nan] * 5))
+    return pd.DataFrame(rows, columns=columns)
+
+
+def results_table(measured: Mapping[str, dict[str, Any]], nouns: str) -> Table:
+    """Makes a table for the terminal with a row for each measured split."""
+    columns = ("", "AP50", "95 % interval", "AP", "AP75", "boxes", nouns)
+    caption = "AP50: boxes are right from an overlap of 50 % on; AP: mean over overlaps of 50 to 95 %"
+    table = make_table(*(Column(name, no_wrap=True) for name in columns), caption=caption)
+    for split, figures in measured.items():
+        interval = figures["ap50_ci95"]
+        bounds = "" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"
+        shares = ["–" if figures[name] is None else f"{figures[name]:.1%}" for name in ("ap50", "ap", "ap75")]
+        table.add_row(split, shares[0], bounds, *shares[1:], f"{figures['boxes']:,}", f"{figures['n']:,}")
+    return table
+
+
+def _frame(data: Data, position: int) -> np.ndarray:
+    if data.frames is None:
+        raise ValueError("these examples have no boxes")
+    return data.frames[position]

@@ -1,0 +1,267 @@
+"""Sections of the page of a run that finds boxes, and its verdict; see `reports.sections`."""
+
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from data.arrays import row_of
+from data.prepare import Data
+from data.sources import Split
+from inference.drawing import Drawn, draw_boxes
+from reports.curves import LINE_COLOURS
+from reports.detection import Beside, compare, measure, overlap
+from reports.plots import VAL_COLOUR, make_panel, shorten, tidy
+from reports.verdict import DIVERGED, FEW_PICTURES, Leaks, Verdict, alike, listed
+from tasks.detection_metrics import RECALLS, SIZES
+
+SHOWN = 12
+"""Pictures, and mistakes of each kind, that the page shows."""
+RIGHT, TRUE, WRONG = "#2b8a4b", "#3b82c4", "#d1603d"
+"""Colours of an answer that is right, of a true box, and of a mistake."""
+MARGIN = 0.75
+"""Of a box, on each side, what is shown around a mistake."""
+SIZE_STEPS = (0, 16, 32, 64, 96, 128, 192, np.inf)
+"""Sides of boxes, pixels, between which recall is counted."""
+
+
+class Tile(NamedTuple):
+    """A figure at the head of the page."""
+
+    title: str
+    hint: str
+    is_share: bool = True
+
+
+TILES = {
+    "ap": Tile("AP", "mean over overlaps of 50 to 95 %"),
+    "ap75": Tile("AP75", "right from an overlap of 75 % on"),
+    "recall": Tile("AR", "recall, mean over these overlaps"),
+}
+"""Figures of `metrics.json` at the head of the page; AP50 is its headline."""
+
+
+def detection_verdict(record: dict[str, Any], data: Data, split: Split | None, outputs: Any, leaks: Leaks) -> Verdict:
+    """Sums up a run that finds boxes by its test split, or by val where there is no test."""
+    if split is None:
+        advice = f"Raise --val-fraction and --test-fraction, or add val and test {data.kind.nouns} to the data."
+        nothing = "Accuracy unknown: there is no val or test split."
+        return Verdict(None, nothing, None, None, "", "", [advice, *data.cautions])
+    measured, compared = record[split], compare(data, split, outputs[split])
+    found = sum(int((each.found_by >= 0).sum()) for each in compared)
+    alarms = sum(int(each.false_alarms.sum()) for each in compared)
+    unseen = "it had never seen" if split == "test" else "kept for validation"
+    cautions = [DIVERGED[phase] for phase in record["diverged"]]
+    if split == "val":
+        cautions.append("There is no test split. Epoch and thresholds were chosen on these pictures: AP is optimistic.")
+    if leaks.near_duplicates:
+        cautions.append(f"{alike(leaks.near_duplicates, split, data.kind)}.")
+    few = [f"{name} ({row['boxes']})" for name, row in measured["per_class"].items() if row["boxes"] < FEW_PICTURES]
+    if few:
+        cautions.append(f"Few {split} boxes are of {listed(few)}: figures of single classes are rough.")
+    return Verdict(
+        split,
+        f"Finds {found:,} of {measured['boxes']:,} boxes in {measured['n']:,} {data.kind.nouns} {unseen}, with "
+        f"{alarms:,} false {'alarm' if alarms == 1 else 'alarms'}",
+        measured["ap50"],
+        measured["ap50_ci95"] and tuple(measured["ap50_ci95"]),
+        "The large figure is AP50, the area under the curve of precision and recall, mean over the classes, where an "
+        "overlap of half is right.",
+        "",
+        [*cautions, *data.cautions],
+        measured["ap50"],
+    )
+
+
+def box_classes(facts: Any) -> dict[str, Any]:
+    """Figures of each class at its threshold, and what is taken for what."""
+    compared, measured = compare(facts.data, facts.split, facts.outputs[facts.split]), facts.record[facts.split]
+    names = facts.data.class_names
+    thresholds = facts.data.task.thresholds_of(names)
+    rows = []
+    for number, name in enumerate(names):
+        missed = sum(int(each.missed[each.truth[:, 4] == number].sum()) for each in compared)
+        alarms = sum(int(each.false_alarms[each.answers[:, 5] == number].sum()) for each in compared)
+        boxes = measured["per_class"][name]["boxes"]
+        right = boxes - missed
+        rows.append(
+            {
+                "class": name,
+                **measured["per_class"][name],
+                "threshold": thresholds.get(name, np.nan),
+                "precision": right / (right + alarms) if right + alarms else np.nan,
+                "recall": right / boxes if boxes else np.nan,
+                "missed": missed,
+                "false_alarms": alarms,
+            }
+        )
+    table = pd.DataFrame(rows)
+    facts.write_table("per_class.csv", table)
+    counts = confusion(compared, len(names))
+    matrix = pd.DataFrame(counts, columns=[*names, "(missed)"])
+    matrix.insert(0, "label", [*names, "(nothing there)"], allow_duplicates=True)
+    facts.write_table("confusion_matrix.csv", matrix)
+    few = len(names) <= 20
+    return {"rows": table.replace({np.nan: None}).to_dict("records"), "names": names, "counts": counts if few else None}
+
+
+def confusion(compared: Sequence[Beside], num_classes: int) -> np.ndarray:
+    """Counts true boxes by class and by what is answered there, whatever its class; (classes + 1, classes + 1).
+
+    The last column has boxes that are missed, the last row answers where nothing is.
+    """
+    counts = np.zeros((num_classes + 1, num_classes + 1), int)
+    for each in compared:
+        free = each.false_alarms.copy()
+        for box, answer in zip(each.truth, each.found_by, strict=True):
+            if box[5]:
+                continue
+            column = num_classes
+            if answer >= 0:
+                column = int(each.answers[answer, 5])
+            elif free.any():  # an answer of another class at its place
+                overlaps = np.where(free, overlap(box[:4], each.answers[:, :4]), 0)
+                if overlaps.max() >= 0.5:
+                    column = int(each.answers[overlaps.argmax(), 5])
+                    free[overlaps.argmax()] = False
+            counts[int(box[4]), column] += 1
+        for answer in each.answers[free]:
+            counts[num_classes, int(answer[5])] += 1
+    return counts
+
+
+def box_pictures(facts: Any) -> dict[str, Any]:
+    """Some pictures with all answers and true boxes: of every so many, ordered by how many mistakes there are."""
+    data, split = facts.data, facts.split
+    compared = compare(data, split, facts.outputs[split])
+    order = np.argsort([-int(each.missed.sum() + each.false_alarms.sum()) for each in compared], kind="stable")
+    rows = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int))]
+    shown = []
+    for row in rows:
+        each, position = compared[row], data.splits[split][row]
+        drawn = [Drawn(box[:4], TRUE) for box in each.truth[~each.missed]]
+        drawn += [Drawn(box[:4], WRONG, f"{data.class_names[int(box[4])]}?") for box in each.truth[each.missed]]
+        for answer, is_right in zip(each.answers, each.is_right, strict=True):
+            text = "" if is_right else f"{data.class_names[int(answer[5])]} {answer[4]:.0%}"
+            drawn.append(Drawn(answer[:4], RIGHT if is_right else WRONG, text))
+        title = f"{int((each.found_by >= 0).sum())} found, {int(each.missed.sum())} missed, "
+        title += f"{int(each.false_alarms.sum())} false alarms"
+        html = _show(data, position, drawn, title)
+        shown.append({"html": html, "title": title, "path": data.display_path(data.examples[position].path)})
+    return {"shown": shown}
+
+
+def box_curves(facts: Any) -> dict[str, Any]:
+    """Precision and recall of each class at all thresholds, and recall by the size of boxes."""
+    measured = measure(facts.data, facts.split, facts.outputs[facts.split])
+    names = facts.data.class_names
+    if measured is None:
+        raise ValueError("a section is about a split with examples")
+    figure, axes = make_panel()
+    known = [number for number in range(len(names)) if not np.isnan(measured.precision[number]).any()]
+    worst = sorted(known, key=lambda number: measured.precision[number].mean())[: len(LINE_COLOURS)]
+    for colour, number in zip(LINE_COLOURS, worst, strict=False):
+        mean = measured.precision[number].mean()
+        axes.plot(RECALLS, measured.precision[number], color=colour, label=f"{shorten(names[number])} {mean:.2f}")
+    axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    tidy(axes)
+    curves = pd.DataFrame(measured.precision.T, columns=names)
+    curves.insert(0, "recall", RECALLS, allow_duplicates=True)
+    facts.write_table("pr.csv", curves)
+    sides, is_found = _sides(compare(facts.data, facts.split, facts.outputs[facts.split]))
+    by_size, bars = make_panel()
+    steps = [
+        (low, high, inside)
+        for low, high in itertools.pairwise(SIZE_STEPS)
+        if (inside := (sides >= low) & (sides < high)).any()
+    ]
+    labels = [f"{low}–{high}" if high < np.inf else f"over {low}" for low, high, _ in steps]
+    bars.bar(labels, [is_found[inside].mean() for *_, inside in steps], color=VAL_COLOUR)
+    for place, (*_, inside) in enumerate(steps):
+        bars.text(place, 0.02, f"{inside.sum():,}", ha="center", color="white", fontsize=9)
+    bars.set(xlabel="side of the box, pixels", ylabel="recall", ylim=(0, 1.02))
+    tidy(bars)
+    figures = {"precision_recall": figure, "recall_by_size": by_size}
+    shown: dict[str, Any] = {name: facts.draw(name, each) for name, each in figures.items()}
+    rows = [(size, facts.record[facts.split]["by_size"][size]) for size in SIZES]
+    return {**shown, "sizes": rows, "num_curves": len(known)}
+
+
+def box_mistakes(facts: Any) -> dict[str, Any]:
+    """The surest false alarms, some of which are boxes that the labels lack, and the largest boxes that are missed."""
+    data, split = facts.data, facts.split
+    compared = compare(data, split, facts.outputs[split])
+    alarms = [(row, answer) for row, each in enumerate(compared) for answer in each.answers[each.false_alarms]]
+    missed = [(row, box) for row, each in enumerate(compared) for box in each.truth[each.missed]]
+    alarms.sort(key=lambda found: -found[1][4])
+    missed.sort(key=lambda found: -float(np.prod(found[1][2:4] - found[1][:2])))
+    names = data.class_names
+
+    def cut(row: int, box: np.ndarray, text: str) -> dict[str, Any]:
+        return _cut(data, data.splits[split][row], box, text, compared[row])
+
+    return {
+        "num_alarms": len(alarms),
+        "num_missed": len(missed),
+        "alarms": [cut(row, box, f"{names[int(box[5])]}, {box[4]:.0%} sure") for row, box in alarms[:SHOWN]],
+        "missed": [cut(row, box, names[int(box[4])]) for row, box in missed[:SHOWN]],
+    }
+
+
+def _sides(compared: Sequence[Beside]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns side in pixels (of a square of the same area), and whether it is found, of every true box."""
+    counted = [each.truth[:, 5] == 0 for each in compared]
+    boxes = np.concatenate([each.truth[keep] for each, keep in zip(compared, counted, strict=True)])
+    found = np.concatenate([each.found_by[keep] >= 0 for each, keep in zip(compared, counted, strict=True)])
+    return np.sqrt(np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)), found
+
+
+def _picture(data: Data, position: int) -> tuple[np.ndarray, float]:
+    """Returns a picture as the network sees it, without bars, and its pixels for a pixel of the original."""
+    if data.frames is None:
+        raise ValueError("these examples have no boxes")
+    pixels = row_of(data.inputs[0], position)
+    scale_x, scale_y, left, top, width, height = data.frames[position]
+    side = len(pixels)
+    columns, rows = round(scale_x * width * side), round(scale_y * height * side)
+    x, y = round(left * side), round(top * side)
+    return pixels[y : y + rows, x : x + columns], min(columns / width, rows / height)
+
+
+def _scaled(data: Data, position: int, drawn: Sequence[Drawn]) -> list[Drawn]:
+    picture, _ = _picture(data, position)
+    width, height = data.frames[position, 4:]  # type: ignore[index]  # pictures with boxes have them
+    factors = np.tile([picture.shape[1] / width, picture.shape[0] / height], 2)
+    return [each._replace(corners=np.asarray(each.corners) * factors) for each in drawn]
+
+
+def _show(data: Data, position: int, drawn: Sequence[Drawn], title: str) -> Markup:
+    picture, _ = _picture(data, position)
+    pixels = np.asarray(draw_boxes(picture, _scaled(data, position, drawn)))
+    return data.kind.show((pixels,), data.examples[position].place, title).html
+
+
+def _cut(data: Data, position: int, box: np.ndarray, text: str, beside: Beside) -> dict[str, Any]:
+    """Cuts a box and what is around it out of its picture."""
+    picture, _ = _picture(data, position)
+    drawn = [Drawn(each[:4], TRUE) for each in beside.truth] + [Drawn(box[:4], WRONG)]
+    scaled = _scaled(data, position, drawn)
+    x1, y1, x2, y2 = scaled[-1].corners
+    margin = MARGIN * max(x2 - x1, y2 - y1) + 8
+    left, top = max(0, round(x1 - margin)), max(0, round(y1 - margin))
+    pixels = np.asarray(draw_boxes(picture, scaled))[top : round(y2 + margin), left : round(x2 + margin)]
+    path = data.display_path(data.examples[position].path)
+    return {"html": data.kind.show((pixels,), data.examples[position].place, text).html, "text": text, "path": path}
+
+
+DETECTION_SECTIONS: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
+    "box_classes": ("Classes", box_classes),
+    "box_pictures": ("Pictures", box_pictures),
+    "box_curves": ("Precision and recall", box_curves),
+    "box_mistakes": ("Mistakes", box_mistakes),
+}
+"""Title and maker of each section, by the name of its template."""

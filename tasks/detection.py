@@ -1,0 +1,93 @@
+"""Detection: the boxes of things in a picture, with their classes."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+CHOICES: dict[str, Any] = {
+    "batch_size": 8,
+    "views": 4,
+    "head_epochs": 30,
+    "learning_rate": 2e-3,
+    "fine_tune_epochs": 0,
+}
+"""Settings that the recipe takes for detection where they are open, found on 233 photos of blood cells."""
+LEAST_SCORE = 0.05
+"""Lowest threshold: below it are boxes that nobody would look at."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """A task whose answers are boxes.
+
+    Targets are float32 (n, most boxes, 6): x1, y1, x2, y2 as fractions of the network's input, the number of the class
+    or -1 where there is no box, and whether it is ignored. What a network learns to give are maps, see
+    `tasks.detection_maps`; its answers are float32 (n, most answers, 6): corners, probability, number of the class, the
+    likeliest first, and rows of probability 0 after the last.
+    """
+
+    name: str = "detection"
+    sections: tuple[str, ...] = ("box_classes", "box_pictures", "box_curves", "box_mistakes")
+    """Sections of the report about the measured split, in order."""
+    thresholds: tuple[float, ...] | None = None
+    """Probability of each class from which a box is an answer; None before val has chosen it."""
+    choices: ClassVar[Mapping[str, Any]] = CHOICES
+    measure_of_learning: ClassVar[str] = "found"
+    """Name of what `is_right` gives."""
+    two_classes: ClassVar[bool] = False
+    multi_label: ClassVar[bool] = True
+
+    def gives(self, shapes: Sequence[tuple[int | None, ...]], num_classes: int) -> bool:
+        """Returns whether a model with outputs of such shapes is for the task: boxes, scores and classes."""
+        return [len(shape) for shape in shapes] == [3, 2, 2] and shapes[0][2] == 4
+
+    def allows(self, num_classes: int) -> bool:
+        """Returns whether the task can have so many classes."""
+        return num_classes >= 1
+
+    def thresholds_of(self, class_names: Sequence[str]) -> dict[str, float]:
+        """Returns the thresholds by class; empty where there are none."""
+        return dict(zip(class_names, self.thresholds, strict=True)) if self.thresholds else {}
+
+    def with_thresholds(self, class_names: Sequence[str], thresholds: Mapping[str, Any]) -> Self:
+        """Returns the task with what `thresholds_of` gave.
+
+        Raises:
+            ValueError: they are not those of its classes, or no numbers.
+        """
+        if not thresholds:
+            return self
+        values = [thresholds.get(name) for name in class_names]
+        numbers = [float(value) for value in values if isinstance(value, int | float) and 0 <= value < 2]
+        if thresholds.keys() != set(class_names) or len(numbers) < len(class_names):
+            raise ValueError("thresholds are no numbers for its classes")
+        return dataclasses.replace(self, thresholds=tuple(numbers))
+
+    def losses(self, targets: "tf.Tensor", outputs: "tf.Tensor") -> "tf.Tensor":
+        """Computes the loss of each example, float32 (n,), from maps."""
+        from tasks import detection_maps
+
+        return detection_maps.losses(targets, outputs)
+
+    def is_right(self, targets: "tf.Tensor", outputs: "tf.Tensor") -> "tf.Tensor":
+        """Computes the share of each example's boxes that is found, float32 (n,), from maps."""
+        from tasks import detection_maps
+
+        return detection_maps.found(targets, outputs)
+
+    def answered(self, outputs: np.ndarray) -> np.ndarray:
+        """Returns which boxes are answers, bool (n, most answers): those from the threshold of their class on."""
+        thresholds = np.array(self.thresholds or (LEAST_SCORE,) * (1 + int(outputs[..., 5].max(initial=0))), np.float32)
+        return outputs[..., 4] >= np.maximum(thresholds, LEAST_SCORE)[outputs[..., 5].astype(int)]
+
+    def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
+        """Returns weights of the examples, all 1: classes are balanced by no weight of a picture."""
+        return np.ones(len(targets), np.float32)
+
+
+DETECTION = Detection()

@@ -1,0 +1,141 @@
+"""Maps that a detector computes: what they should be for the true boxes of a picture, and the loss between the two.
+
+For every cell of a grid over the picture, a detector gives a logit for each class, the heatmap, and four numbers, from
+the middle of the cell to the sides of a box. The targets are those of TTFNet (Liu et al., AAAI 2020): Gaussians around
+the middles of boxes, as in CenterNet (Zhou et al., 2019), in which the sides are learnt as well, as in FCOS (Tian et
+al., 2019).
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+from keras import ops
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+SIDES = 4
+"""Numbers beside the classes: logarithms of the distances, in cells, to the left, top, right and bottom."""
+LONGEST = 7.0
+"""Largest logarithm of a distance: e^7 cells are wider than any picture."""
+SPREAD = 0.54
+"""Share of a box in which its Gaussian is above 0, three deviations to each side (TTFNet)."""
+SIDES_WEIGHT = 5.0
+"""Weight of the boxes beside that of the heatmap (TTFNet)."""
+FOUND = 0.3
+"""Probability in the middle of a box from which it counts as found while learning."""
+
+
+def losses(targets: "tf.Tensor", maps: "tf.Tensor") -> "tf.Tensor":
+    """Computes the loss of each picture, divided by the mean number of boxes in a picture of the batch.
+
+    Args:
+        targets: float32 (n, most boxes, 6), see `tasks.detection.Detection`.
+        maps: float32 (n, rows, columns, classes + SIDES).
+
+    Returns:
+        float32 (n,).
+    """
+    boxes, real, ignored = _read(targets, maps)
+    gaussians = _gaussians(boxes, maps) * real[..., None, None]
+    heat = _heatmap(gaussians, targets[..., 4], maps.shape[-1] - SIDES)
+    logits = maps[..., :-SIDES]
+    probability = ops.sigmoid(logits)
+    # The penalty-reduced focal loss of CenterNet: near a middle, a wrong answer costs less.
+    at_middle = -((1 - probability) ** 2) * ops.log_sigmoid(logits)
+    elsewhere = -((1 - heat) ** 4) * probability**2 * ops.log_sigmoid(-logits)
+    counted = 1 - ops.max(_inside(boxes, maps) * ignored[..., None, None], axis=1)
+    of_heatmap = ops.sum(ops.where(heat == 1, at_middle, elsewhere) * counted[..., None], axis=(1, 2, 3))
+    best = ops.max(gaussians, axis=1)
+    is_of = ops.cast(ops.arange(boxes.shape[1])[:, None, None] == ops.argmax(gaussians, axis=1)[:, None], "float32")
+    shares = gaussians * is_of  # of the cells that a box has to itself
+    shares = shares / ops.maximum(ops.sum(shares, axis=(2, 3), keepdims=True), 1e-6)
+    wanted = ops.einsum("nbrc,nbs->nrcs", is_of, boxes)
+    apart = 1 - keras.utils.bounding_boxes.compute_ciou(cell_boxes(maps), wanted, "xyxy")
+    of_sides = ops.sum(ops.where(best > 0, apart, 0) * ops.sum(shares, axis=1), axis=(1, 2))
+    return (of_heatmap + SIDES_WEIGHT * of_sides) / ops.maximum(ops.mean(ops.sum(real, axis=1)), 1)
+
+
+def found(targets: "tf.Tensor", maps: "tf.Tensor") -> "tf.Tensor":
+    """Computes the share of each picture's boxes that are found: their class is the likeliest in their middle, and the
+    box there overlaps by half.
+
+    Returns:
+        float32 (n,); 1 for a picture without boxes.
+    """
+    boxes, real, _ = _read(targets, maps)
+    rows, columns = maps.shape[1:3]
+    column, row = _middle_cells(boxes, rows, columns)
+    places = ops.cast(row * columns + column, "int32")[..., None]
+
+    def there(values: Any) -> Any:
+        return ops.take_along_axis(ops.reshape(values, (-1, rows * columns, values.shape[-1])), places, axis=1)
+
+    logits = there(maps[..., :-SIDES])
+    overlap = paired_overlap(there(cell_boxes(maps)), boxes)
+    is_class = ops.cast(ops.argmax(logits, axis=-1), "float32") == targets[..., 4]
+    right = is_class & (ops.sigmoid(ops.max(logits, axis=-1)) >= FOUND) & (overlap >= 0.5)
+    count = ops.sum(real, axis=1)
+    return ops.where(count > 0, ops.sum(ops.cast(right, "float32") * real, axis=1) / ops.maximum(count, 1), 1.0)
+
+
+def cell_boxes(maps: "tf.Tensor") -> "tf.Tensor":
+    """Returns the box that each cell answers with, in cells: float32 (n, rows, columns, 4), x1, y1, x2, y2."""
+    rows, columns = maps.shape[1:3]
+    distances = ops.exp(ops.minimum(maps[..., -SIDES:], LONGEST))
+    x = ops.broadcast_to(ops.arange(columns, dtype="float32") + 0.5, (rows, columns))
+    y = ops.broadcast_to((ops.arange(rows, dtype="float32") + 0.5)[:, None], (rows, columns))
+    first, last = ops.stack([x, y], axis=-1) - distances[..., :2], ops.stack([x, y], axis=-1) + distances[..., 2:]
+    return ops.concatenate([first, last], axis=-1)
+
+
+def paired_overlap(boxes: Any, others: Any) -> Any:
+    """Returns intersection over union of pairs of boxes, both (..., 4), with any shapes that broadcast."""
+    first, last = ops.maximum(boxes[..., :2], others[..., :2]), ops.minimum(boxes[..., 2:], others[..., 2:])
+    common = ops.prod(ops.maximum(last - first, 0), axis=-1)
+    area = ops.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) + ops.prod(others[..., 2:] - others[..., :2], axis=-1)
+    return common / ops.maximum(area - common, 1e-9)
+
+
+def _read(targets: Any, maps: Any) -> tuple[Any, Any, Any]:
+    """Returns boxes in cells, and which of them are real, and which are ignored: 1 or 0."""
+    rows, columns = maps.shape[1:3]
+    boxes = targets[..., :4] * ops.convert_to_tensor([columns, rows, columns, rows], "float32")
+    known, ignored = ops.cast(targets[..., 4] >= 0, "float32"), targets[..., 5]
+    return boxes, known * (1 - ignored), known * ignored
+
+
+def _middle_cells(boxes: Any, rows: int, columns: int) -> tuple[Any, Any]:
+    """Returns column and row of the cell in which the middle of each box is."""
+    middle = ops.floor((boxes[..., :2] + boxes[..., 2:]) / 2)
+    return ops.clip(middle[..., 0], 0, columns - 1), ops.clip(middle[..., 1], 0, rows - 1)
+
+
+def _gaussians(boxes: Any, maps: Any) -> Any:
+    """Returns a Gaussian for each box, float32 (n, boxes, rows, columns): 1 in its middle cell, 0 far from it."""
+    rows, columns = maps.shape[1:3]
+    column, row = _middle_cells(boxes, rows, columns)
+
+    def along(count: int, middle: Any, size: Any) -> Any:
+        away = ops.arange(count, dtype="float32") - middle[..., None]
+        reach = ops.maximum(SPREAD / 2 * size, 1e-3)[..., None]
+        return ops.where(ops.abs(away) <= reach, ops.exp(-((3 * away / reach) ** 2) / 2), 0)
+
+    x = along(columns, column, boxes[..., 2] - boxes[..., 0])
+    y = along(rows, row, boxes[..., 3] - boxes[..., 1])
+    return y[..., :, None] * x[..., None, :]
+
+
+def _heatmap(gaussians: Any, classes: Any, num_classes: int) -> Any:
+    """Returns the largest Gaussian of each class, float32 (n, rows, columns, classes)."""
+    of_class = [ops.cast(classes == number, "float32")[..., None, None] for number in range(num_classes)]
+    return ops.stack([ops.max(gaussians * chosen, axis=1) for chosen in of_class], axis=-1)
+
+
+def _inside(boxes: Any, maps: Any) -> Any:
+    """Returns which cells have their middle in each box, 1 or 0 (n, boxes, rows, columns)."""
+    rows, columns = maps.shape[1:3]
+    x, y = ops.arange(columns, dtype="float32") + 0.5, ops.arange(rows, dtype="float32") + 0.5
+    in_x = (x > boxes[..., :1]) & (x < boxes[..., 2:3])
+    in_y = (y > boxes[..., 1:2]) & (y < boxes[..., 3:4])
+    return ops.cast(in_y[..., :, None] & in_x[..., None, :], "float32")

@@ -1,0 +1,222 @@
+"""Metrics of detection, by pycocotools: what COCO counts, and intervals from bootstrapping pictures."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from app.errors import UsageError
+
+OVERLAPS = np.linspace(0.5, 0.95, 10)
+"""Least intersection over union for which a box is right; AP is the mean over all, AP50 that at the first."""
+RECALLS = np.linspace(0, 1, 101)
+"""Recalls at which precision is averaged."""
+SIZES = ("small", "medium", "large")
+"""Sizes of COCO: up to 32, up to 96 and above 96 pixels to a side of a square of the same area."""
+DRAWS = 1_000
+"""Draws of pictures for an interval."""
+
+
+class Matched(NamedTuple):
+    """Answers and true boxes of one class beside each other, at an overlap of a half."""
+
+    scores: np.ndarray
+    """float64 (answers,), of all pictures, the likeliest first."""
+    right: np.ndarray
+    """bool (answers,): whether each is a true box that no likelier answer has found; ignored ones are left out."""
+    of_answers: np.ndarray
+    """int (answers,): the picture of each."""
+    truth: np.ndarray
+    """int (pictures,): true boxes in each picture."""
+
+
+class Measured(NamedTuple):
+    """A measured split."""
+
+    figures: dict[str, Any]
+    """Record M of `metrics.json`."""
+    matched: list[Matched]
+    """By class."""
+    precision: np.ndarray
+    """float64 (classes, recalls): precision at `RECALLS` for an overlap of a half; NaN for a class without boxes."""
+
+
+def check_pycocotools() -> None:
+    """Raises a UsageError if the package is not there."""
+    try:
+        import pycocotools.mask  # noqa: F401
+    except ImportError:
+        raise UsageError(
+            "Finding boxes is measured by pycocotools, which is not installed: pip install -r requirements-boxes.txt"
+        ) from None
+
+
+def measure_boxes(
+    truth: Sequence[np.ndarray], answers: Sequence[np.ndarray], class_names: Sequence[str], seed: int = 0
+) -> Measured | None:
+    """Measures answers against true boxes.
+
+    Args:
+        truth: for each picture float (boxes, 6): corners in pixels, number of the class, and 1 if it is ignored.
+        answers: for each picture float (answers, 6): corners in pixels, probability, number of the class.
+        class_names: in the order of their numbers.
+        seed: of the bootstrap.
+
+    Returns:
+        None for no pictures. Figures without true boxes of the class are None.
+    """
+    if not truth:
+        return None
+    evaluated = _evaluate(truth, answers, len(class_names))
+    # precision: (overlaps, recalls, classes, areas, answers per picture); -1 where a class has no true box.
+    precision = np.where(evaluated.eval["precision"] < 0, np.nan, evaluated.eval["precision"])[..., -1]
+    recall = np.where(evaluated.eval["recall"] < 0, np.nan, evaluated.eval["recall"])[..., -1]
+    matched = [_matched(evaluated, number, len(truth)) for number in range(len(class_names))]
+    figures = {
+        "n": len(truth),
+        "boxes": int(sum(each.truth.sum() for each in matched)),
+        "ap": _mean(precision[..., 0]),
+        "ap50": _mean(precision[0, ..., 0]),
+        "ap50_ci95": _interval(matched, len(truth), seed),
+        "ap75": _mean(precision[5, ..., 0]),
+        "recall": _mean(recall[..., 0]),
+        "by_size": {
+            size: {
+                "ap": _mean(precision[..., area]),
+                "recall50": _mean(recall[0, :, area]),
+                "boxes": _count_of_size(truth, area),
+            }
+            for area, size in enumerate(SIZES, 1)
+        },
+        "per_class": {
+            name: {
+                "ap": _mean(precision[:, :, number, 0]),
+                "ap50": _mean(precision[0, :, number, 0]),
+                "boxes": int(matched[number].truth.sum()),
+                "pictures": int((matched[number].truth > 0).sum()),
+            }
+            for number, name in enumerate(class_names)
+        },
+    }
+    return Measured(figures, matched, precision[0, :, :, 0].T)
+
+
+def choose_thresholds(matched: Sequence[Matched], least: float) -> tuple[float, ...]:
+    """Chooses for each class the probability from which answers are right and complete together: the highest F1.
+
+    Args:
+        matched: of val, by class.
+        least: lowest threshold, and that of a class without boxes.
+
+    Returns:
+        Numbers of float32, half-way between two answers.
+    """
+    chosen = []
+    for each in matched:
+        right = np.cumsum(each.right)
+        f1 = 2 * right / np.maximum(np.arange(1, len(right) + 1) + each.truth.sum(), 1)
+        last = np.flatnonzero(np.append(each.scores[1:] != each.scores[:-1], True)) if len(right) else np.array([], int)
+        if not right.any():
+            chosen.append(least)
+            continue
+        best = int(last[np.argmax(f1[last])])
+        below = each.scores[best + 1] if best + 1 < len(right) else 0.0
+        chosen.append(max(least, float(np.float32((each.scores[best] + below) / 2))))
+    return tuple(chosen)
+
+
+def _evaluate(truth: Sequence[np.ndarray], answers: Sequence[np.ndarray], num_classes: int) -> Any:
+    """Lets pycocotools compare; it prints, and counts annotations from 1."""
+    check_pycocotools()
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    annotations = [
+        {
+            "image_id": picture,
+            "category_id": int(box[4]),
+            "bbox": [*box[:2].tolist(), *(box[2:4] - box[:2]).tolist()],
+            "area": float(np.prod(box[2:4] - box[:2])),
+            "iscrowd": int(box[5]),
+        }
+        for picture, boxes in enumerate(truth)
+        for box in boxes
+    ]
+    found = [
+        [picture, *box[:2], *(box[2:4] - box[:2]), box[4], box[5]]
+        for picture, boxes in enumerate(answers)
+        for box in boxes
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        labelled = COCO()
+        labelled.dataset = {
+            "images": [{"id": picture} for picture in range(len(truth))],
+            "annotations": [{"id": number, **each} for number, each in enumerate(annotations, 1)],
+            "categories": [{"id": number} for number in range(num_classes)],
+        }
+        labelled.createIndex()
+        predicted = labelled.loadRes(np.array(found, np.float64).reshape(-1, 7))
+        evaluated = COCOeval(labelled, predicted, "bbox")
+        evaluated.evaluate()
+        evaluated.accumulate()
+    return evaluated
+
+
+def _matched(evaluated: Any, number: int, pictures: int) -> Matched:
+    """Gathers what was matched of a class, in all sizes, at the least overlap."""
+    scores, right, of_answers, counts = [], [], [], np.zeros(pictures, int)
+    areas = len(evaluated.params.areaRng)
+    for picture in range(pictures):
+        one = evaluated.evalImgs[number * areas * pictures + picture]
+        if one is None:
+            continue
+        kept = ~one["dtIgnore"][0].astype(bool)
+        scores.append(np.array(one["dtScores"])[kept])
+        right.append(one["dtMatches"][0][kept] > 0)
+        of_answers.append(np.full(kept.sum(), picture))
+        counts[picture] = int((~one["gtIgnore"].astype(bool)).sum())
+    joined = [
+        np.concatenate([np.zeros(0, dtype), *parts])
+        for dtype, parts in ((float, scores), (bool, right), (int, of_answers))
+    ]
+    order = np.argsort(-joined[0], kind="mergesort")
+    return Matched(joined[0][order], joined[1][order].astype(bool), joined[2][order].astype(int), counts)
+
+
+def _interval(matched: Sequence[Matched], pictures: int, seed: int) -> list[float] | None:
+    """Returns the 95 % interval of AP50 over draws of as many pictures, with replacement."""
+    known = [each for each in matched if each.truth.any()]
+    if not known:
+        return None
+    draws = np.random.default_rng(seed).multinomial(pictures, np.full(pictures, 1 / pictures), DRAWS)
+    found = np.full((len(known), DRAWS), np.nan)
+    for row, each in enumerate(known):
+        total = draws @ each.truth
+        for draw, weights in enumerate(draws):
+            if total[draw]:
+                found[row, draw] = _average_precision(each, weights, total[draw])
+    means = np.nanmean(found, axis=0)
+    return [float(bound) for bound in np.quantile(means, [0.025, 0.975])]
+
+
+def _average_precision(matched: Matched, weights: np.ndarray, total: int) -> float:
+    """Returns the average precision as COCO computes it, where a picture counts several times."""
+    counts = weights[matched.of_answers]
+    right = np.cumsum(counts * matched.right)
+    precision = right / np.maximum(np.cumsum(counts), 1)
+    precision = np.maximum.accumulate(precision[::-1])[::-1]
+    places = np.searchsorted(right / total, RECALLS, side="left")
+    return float(np.append(precision, 0.0)[np.minimum(places, len(precision))].mean())
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else None
+
+
+def _count_of_size(truth: Sequence[np.ndarray], area: int) -> int:
+    low, high = [(0, 32**2), (32**2, 96**2), (96**2, np.inf)][area - 1]
+    areas = np.concatenate([np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)[boxes[:, 5] == 0] for boxes in truth])
+    return int(((areas > low) & (areas <= high)).sum())
