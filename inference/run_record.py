@@ -18,6 +18,7 @@ from data.kinds import ManyInputs
 from data.sources import SPLITS, Split, choose_measured, file_name, load_source
 from inference.files import FoundFile, find_files, read_batches
 from inference.load import METRICS_FILE, TrainedRun
+from tasks.table import Task
 
 PREDICTIONS_FILE = "predictions.csv"
 LEARNT_FROM_FILE = "learnt_from.txt"
@@ -25,8 +26,6 @@ LEARNT_FROM_FILE = "learnt_from.txt"
 MOST_DIGEST_BYTES = 100
 """Longest line of it that is read; a run folder may come from anyone."""
 READ_AT_ONCE = 32
-FIGURES = ("n", "accuracy", "macro_f1", "log_loss", "ece")
-"""Figures that every measured split must have."""
 LARGEST = 1e15
 """Largest figure; JSON has numbers of any size."""
 
@@ -57,7 +56,7 @@ def read_metrics(run: TrainedRun) -> dict[str, Any]:
     path = run.folder / METRICS_FILE
     try:
         metrics = read_json(path)
-        _check_metrics(metrics)
+        _check_metrics(metrics, run.task)
     except (OSError, ValueError) as error:
         raise UsageError(f"'{path}' is missing or damaged ({error}). Take the folder of a finished run.") from None
     return metrics
@@ -92,9 +91,10 @@ def check_accuracy(metrics: dict[str, Any], required: float | None) -> None:
     if measured is None:
         raise UsageError(f"--require-accuracy {required:g} cannot be checked: this run measured no test or val split.")
     split, figures = measured
-    if figures["accuracy"] < required:
+    leading = "accuracy" if "accuracy" in figures else "ap50"
+    if figures[leading] < required:
         raise UsageError(
-            f"The accuracy on {split} is {figures['accuracy']:.4f}, less than --require-accuracy {required:g}. "
+            f"The {leading} on {split} is {figures[leading]:.4f}, less than --require-accuracy {required:g}. "
             "Nothing was exported."
         )
 
@@ -186,7 +186,7 @@ def _some(files: Sequence[FoundFile], most: int) -> list[FoundFile]:
     return [files[row] for row in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
 
 
-def _check_metrics(metrics: Any) -> None:
+def _check_metrics(metrics: Any, task: Task) -> None:
     """Raises a ValueError if no run writes such a `metrics.json`."""
     if not isinstance(metrics, dict):
         raise ValueError("no object")
@@ -197,11 +197,12 @@ def _check_metrics(metrics: Any) -> None:
         figures = metrics.get(split)
         if figures is None:
             continue
-        if not isinstance(figures, dict) or not all(is_number(figures.get(name)) for name in FIGURES):
-            raise ValueError(f"{split} has no {', '.join(FIGURES)}")
-        interval = figures.get("accuracy_ci95")
+        known, leading = task.figures, task.leading_figure
+        if not isinstance(figures, dict) or not all(is_number(figures.get(name)) for name in known):
+            raise ValueError(f"{split} has no {', '.join(known)}")
+        interval = figures.get(f"{leading}_ci95")
         if not isinstance(interval, list) or list(map(is_number, interval)) != [True, True]:
-            raise ValueError(f"{split} has no accuracy_ci95")
+            raise ValueError(f"{split} has no {leading}_ci95")
 
 
 def is_number(value: Any) -> TypeGuard[float]:

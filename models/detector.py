@@ -111,7 +111,7 @@ def add_head(levels: Sequence[keras.KerasTensor], num_classes: int, seed: int = 
         x = keras.layers.Conv2D(
             WIDTH, size, padding="same", use_bias=False, kernel_initializer=start, name=f"{name}_conv"
         )(x)
-        x = keras.layers.BatchNormalization(momentum=0.97, name=f"{name}_bn")(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
         return keras.layers.ReLU(name=f"{name}_relu")(x)
 
     x: Any = None

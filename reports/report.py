@@ -77,7 +77,7 @@ def write_report(
         nouns=data.kind.nouns,
         record=record,
         metrics=TILES if isinstance(data.task, Detection) else all_metrics(),
-        leading="ap50" if isinstance(data.task, Detection) else "accuracy",
+        leading=data.task.leading_figure,
         bars=[] if isinstance(data.task, Detection) else _bars(verdict, record),
         sections=sections,
         tables=sorted(path.name for path in folder.glob("*.csv")),

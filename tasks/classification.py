@@ -43,6 +43,10 @@ class Classification:
 
     choices: ClassVar[Mapping[str, Any]] = {}
     """Settings in place of those that the recipe takes where they are open."""
+    figures: ClassVar[tuple[str, ...]] = ("n", "accuracy", "macro_f1", "log_loss", "ece")
+    """Figures that every measured split has."""
+    leading_figure: ClassVar[str] = "accuracy"
+    """Figure by which a model is judged."""
     measure_of_learning: ClassVar[str] = "accuracy"
     """Name of what `is_right` gives."""
 

@@ -37,6 +37,8 @@ class Detection:
     thresholds: tuple[float, ...] | None = None
     """Probability of each class from which a box is an answer; None before val has chosen it."""
     choices: ClassVar[Mapping[str, Any]] = CHOICES
+    figures: ClassVar[tuple[str, ...]] = ("n", "ap", "ap50")
+    leading_figure: ClassVar[str] = "ap50"
     measure_of_learning: ClassVar[str] = "found"
     """Name of what `is_right` gives."""
     two_classes: ClassVar[bool] = False

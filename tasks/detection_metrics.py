@@ -65,9 +65,9 @@ def measure_boxes(
         seed: of the bootstrap.
 
     Returns:
-        None for no pictures. Figures without true boxes of the class are None.
+        None for pictures without any box. Figures without true boxes of the class are None.
     """
-    if not truth:
+    if not any((boxes[:, 5] == 0).any() for boxes in truth):
         return None
     evaluated = _evaluate(truth, answers, len(class_names))
     # precision: (overlaps, recalls, classes, areas, answers per picture); -1 where a class has no true box.

@@ -1,0 +1,247 @@
+"""Annotations in four forms become the same boxes, and what is broken in them is set aside by name and reason."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.errors import UsageError
+from data.boxes.annotated import FRACTIONS, Annotated, Box, MisfitError, fit_boxes
+from data.boxes.targets import encode, frames, to_pixels
+from data.images.decode import decode_picture
+from data.sources import load_source
+from tests.conftest import make_picture
+
+SIZE = (60, 40)
+CAT, DOG = ("cat", (10.0, 5.0, 30.0, 25.0)), ("dog", (0.0, 0.0, 12.0, 40.0))
+WANTED = {"a.jpg": [CAT, DOG], "b.jpg": [CAT], "c.jpg": []}
+
+
+def draw(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for number, name in enumerate(WANTED):
+        make_picture(number, size=SIZE).save(folder / name)
+
+
+def as_coco(root: Path) -> str:
+    draw(root / "images")
+    images = [{"id": name, "file_name": name, "width": 60, "height": 40} for name in WANTED]
+    annotations = [
+        {"image_id": name, "category_id": 7 if label == "cat" else 9, "bbox": [x1, y1, x2 - x1, y2 - y1]}
+        for name, boxes in WANTED.items()
+        for label, (x1, y1, x2, y2) in boxes
+    ]
+    categories = [{"id": 7, "name": "cat"}, {"id": 9, "name": "dog"}]
+    path = root / "instances.json"
+    path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+    return str(path)
+
+
+def as_yolo(root: Path) -> str:
+    draw(root / "images")
+    (root / "labels").mkdir()
+    (root / "data.yaml").write_text("names: [cat, dog]\n")
+    for name, boxes in WANTED.items():
+        lines = [
+            f"{('cat', 'dog').index(label)} {(x1 + x2) / 120} {(y1 + y2) / 80} {(x2 - x1) / 60} {(y2 - y1) / 40}"
+            for label, (x1, y1, x2, y2) in boxes
+        ]
+        if lines:
+            (root / "labels" / name).with_suffix(".txt").write_text("\n".join(lines))
+    return str(root)
+
+
+def as_voc(root: Path) -> str:
+    draw(root / "JPEGImages")
+    (root / "Annotations").mkdir()
+    for name, boxes in WANTED.items():
+        objects = [
+            f"<object><name>{label}</name><bndbox><xmin>{x1 + 1}</xmin><ymin>{y1 + 1}</ymin><xmax>{x2}</xmax>"
+            f"<ymax>{y2}</ymax></bndbox></object>"
+            for label, (x1, y1, x2, y2) in boxes
+        ]
+        text = f"<annotation><size><width>60</width><height>40</height></size>{''.join(objects)}</annotation>"
+        (root / "Annotations" / name).with_suffix(".xml").write_text(text)
+    return str(root)
+
+
+def as_csv(root: Path) -> str:
+    draw(root / "images")
+    rows = ["path,label,x1,y1,x2,y2"]
+    for name, boxes in WANTED.items():
+        rows += [f"images/{name},{label},{','.join(map(str, corners))}" for label, corners in boxes]
+        rows += [] if boxes else [f"images/{name},,,,,"]
+    (root / "boxes.csv").write_text("\n".join(rows))
+    return str(root / "boxes.csv")
+
+
+@pytest.mark.parametrize("form", [as_coco, as_yolo, as_voc, as_csv])
+def test_every_form_gives_the_same_boxes(tmp_path, form):
+    source = load_source(form(tmp_path / "data"), tmp_path)
+    assert source.has_boxes
+    assert source.set_aside == []
+    found = {each.path.name: each for each in source.examples}
+    assert found.keys() == WANTED.keys()
+    for name, wanted in WANTED.items():
+        boxes = found[name].boxes
+        assert boxes.size == SIZE
+        assert list(boxes.labels) == [label for label, _ in wanted]
+        np.testing.assert_allclose(np.reshape(boxes.corners, (-1, 4)), np.reshape([box for _, box in wanted], (-1, 4)))
+        assert found[name].labels == tuple(sorted({label for label, _ in wanted}))
+
+
+BROKEN = {
+    "outside": ((70, 0, 80, 10), "is outside the picture"),
+    "no width": ((5, 5, 5, 20), "has no area"),
+    "turned around": ((20, 5, 5, 20), "has no area"),
+    "tiny": ((59.8, 5, 80, 20), "is smaller than half a pixel"),
+    "text": (("a", 0, 1, 1), "is no four numbers: a, 0, 1, 1"),
+    "NaN": ((float("nan"), 0, 1, 1), "is no four numbers: nan, 0, 1, 1"),
+    "infinite": ((0, 0, float("inf"), 1), "is no four numbers: 0, 0, inf, 1"),
+    "three": ((0, 0, 1), "is no four numbers: 0, 0, 1"),
+    "nothing": ((), "is no four numbers: "),
+    "none": ((None, 0, 1, 1), "is no four numbers: None, 0, 1, 1"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_broken_box_is_named_with_its_reason(name):
+    corners, reason = BROKEN[name]
+    boxes, reasons = fit_boxes(Annotated(Path("a.jpg"), [Box("cat", CAT[1]), Box("cat", corners)]), (*SIZE, 1))
+    assert boxes.corners == (CAT[1],)
+    assert reasons == [f"box 2 {reason}"]
+
+
+@pytest.mark.parametrize("label", [None, "", "  "])
+def test_a_box_without_a_class_is_named(label):
+    assert fit_boxes(Annotated(Path("a.jpg"), [Box(label, CAT[1])]), (*SIZE, 1))[1] == ["box 1 is of an unknown class"]
+
+
+def test_a_box_that_crosses_the_border_is_cut():
+    boxes, reasons = fit_boxes(Annotated(Path("a.jpg"), [Box("cat", (-5, 30, 100, 90))]), (*SIZE, 1))
+    assert boxes.corners == ((0.0, 30.0, 60.0, 40.0),)
+    assert reasons == []
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_boxes_turn_with_their_picture(tmp_path, orientation):
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    pixels[5:25, 10:30] = 255
+    picture, exif = Image.fromarray(pixels), Image.Exif()
+    exif[0x0112] = orientation
+    picture.save(tmp_path / "a.png", exif=exif)
+    (tmp_path / "boxes.csv").write_text("path,label,x1,y1,x2,y2\na.png,cat,10,5,30,25\n")
+    (example,) = load_source(str(tmp_path / "boxes.csv"), tmp_path).examples
+    places = frames(np.array([example.boxes.size]), 60, "pad")
+    (target,) = encode([example], ["cat"], places)
+    read = decode_picture(example.path.read_bytes(), 60, "pad")[..., 0] > 128
+    rows, columns = np.flatnonzero(read.any(axis=1)), np.flatnonzero(read.any(axis=0))
+    seen = columns[0], rows[0], columns[-1] + 1, rows[-1] + 1
+    np.testing.assert_allclose(target[0, :4] * 60, seen, atol=0.01)
+
+
+def test_boxes_measured_in_the_upright_picture_stay():
+    upright = Annotated(Path("a.jpg"), [Box("cat", (1, 2, 3, 4))], size=(40, 60))
+    assert fit_boxes(upright, (60, 40, 6))[0].corners == ((1.0, 2.0, 3.0, 4.0),)
+    stored = upright._replace(size=(60, 40))
+    assert fit_boxes(stored, (60, 40, 6))[0].corners == ((36.0, 1.0, 38.0, 3.0),)
+
+
+def test_boxes_of_the_same_picture_at_another_size_are_scaled():
+    boxes, _ = fit_boxes(Annotated(Path("a.jpg"), [Box("cat", (20, 10, 60, 50))], size=(120, 80)), (*SIZE, 1))
+    assert boxes.corners == (CAT[1],)
+
+
+def test_boxes_of_another_picture_set_it_aside():
+    with pytest.raises(MisfitError, match=r"^annotated as 100 x 100 pixels, and the picture has 60 x 40$"):
+        fit_boxes(Annotated(Path("a.jpg"), [Box("cat", CAT[1])], size=(100, 100)), (*SIZE, 1))
+
+
+def test_fractions_are_of_the_picture():
+    boxes, _ = fit_boxes(Annotated(Path("a.jpg"), [Box("cat", (0.5, 0.5, 1, 1))], size=FRACTIONS), (*SIZE, 1))
+    assert boxes.corners == ((30.0, 20.0, 60.0, 40.0),)
+
+
+def test_crowds_and_difficult_boxes_are_ignored(tmp_path):
+    path = Path(as_coco(tmp_path / "coco"))
+    content = json.loads(path.read_text())
+    content["annotations"][1]["iscrowd"] = 1
+    path.write_text(json.dumps(content))
+    found = load_source(str(path), tmp_path).examples[0].boxes
+    assert found.ignored == (False, True)
+    voc = Path(as_voc(tmp_path / "voc"))
+    file = voc / "Annotations" / "b.xml"
+    file.write_text(file.read_text().replace("<bndbox>", "<difficult>1</difficult><bndbox>"))
+    assert load_source(str(voc), tmp_path).examples[1].boxes.ignored == (True,)
+
+
+def test_what_a_coco_file_lacks_is_named(tmp_path):
+    path = Path(as_coco(tmp_path / "data"))
+    content = json.loads(path.read_text())
+    content["annotations"] += [
+        {"image_id": "no such", "category_id": 7, "bbox": [0, 0, 1, 1]},
+        {"image_id": "b.jpg", "category_id": 1, "bbox": [0, 0, 1, 1]},
+        {"image_id": "b.jpg", "category_id": 7},
+        {"image_id": "b.jpg", "category_id": 7, "bbox": "all"},
+    ]
+    path.write_text(json.dumps(content))
+    assert [reason for _, reason in load_source(str(path), tmp_path).set_aside] == [
+        "annotation 4 is of a picture that is not listed",
+        "box 2 is of an unknown class",
+        "box 3 is no four numbers: ",
+        "box 4 is no four numbers: ",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("{", "must be a COCO file; it cannot be read: Expecting property name"),
+        ("[]", "must be a COCO file with the lists images, annotations, categories"),
+        ('{"images": [1], "annotations": [], "categories": []}', "must be a COCO file with the lists"),
+        ('{"images": [], "annotations": [], "categories": []}', "must have pictures with boxes"),
+    ],
+)
+def test_a_file_that_is_no_coco_file_is_refused(tmp_path, content, problem):
+    (tmp_path / "boxes.json").write_text(content)
+    with pytest.raises(UsageError, match=problem):
+        load_source(str(tmp_path / "boxes.json"), tmp_path)
+
+
+def test_a_missing_file_is_told(tmp_path):
+    with pytest.raises(UsageError, match=r"nothing\.json', and there is no such file\.$"):
+        load_source(str(tmp_path / "nothing.json"), tmp_path)
+
+
+def test_yolo_takes_splits_outlines_and_what_roboflow_writes(tmp_path):
+    for split in ("train", "valid"):
+        draw(tmp_path / split / "images")
+        (tmp_path / split / "labels").mkdir()
+        (tmp_path / split / "labels" / "a.txt").write_text("1 0.5 0.5 1 0.5 0.75 1\n0 0.5\nx\n5 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: {0: cat, 1: dog}\n")
+    source = load_source(str(tmp_path), tmp_path)
+    first = source.examples[0]
+    assert first.boxes.corners == ((30.0, 20.0, 60.0, 40.0),)
+    assert [each.split for each in source.examples] == ["train"] * 3 + ["val"] * 3
+    reasons = [reason for path, reason in source.set_aside if "train" in path.parts]
+    assert reasons == ["box 2 is no four numbers: 0.5", "box 3 is no four numbers: x", "box 4 is of an unknown class"]
+
+
+def test_a_damaged_xml_file_is_set_aside(tmp_path):
+    root = Path(as_voc(tmp_path / "voc"))
+    (root / "Annotations" / "b.xml").write_text("<annotation>")
+    (root / "Annotations" / "lost.xml").write_text("<annotation></annotation>")
+    found = {path.name: reason for path, reason in load_source(str(root), tmp_path).set_aside}
+    assert found["lost.xml"] == "has no picture beside it"
+    assert found["b.xml"].startswith("is damaged")
+
+
+def test_pixels_come_back_from_fractions_of_the_input():
+    for resize in ("pad", "stretch"):
+        (frame,) = frames(np.array([[640, 480]]), 320, resize)
+        scale, start = np.tile(frame[:2], 2), np.tile(frame[2:4], 2)
+        box = np.array([10.0, 20.0, 630.0, 470.0])
+        np.testing.assert_allclose(to_pixels(box * scale + start, frame), box)
+        np.testing.assert_allclose(to_pixels(np.array([-1.0, -1.0, 2.0, 2.0]), frame), [0, 0, 640, 480])

@@ -1,0 +1,157 @@
+"""Maps, losses and decoding of a detector agree with each other, and figures with what a person would count."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data.boxes.vary import POLICIES, policy
+from models.detector import MOST_BOXES, DecodeBoxes
+from tasks.detection import DETECTION
+from tasks.detection_maps import SIDES, found, losses
+from tasks.detection_metrics import choose_thresholds, measure_boxes
+
+BOXES = np.array(
+    [[[0.1, 0.1, 0.3, 0.35, 0, 0], [0.5, 0.4, 0.9, 0.8, 1, 0], [0.55, 0.1, 0.7, 0.3, 0, 0], [0, 0, 0, 0, -1, 0]]],
+    np.float32,
+)
+
+
+def maps_of(targets: np.ndarray, size: int = 20, num_classes: int = 2) -> np.ndarray:
+    """Maps that answer with exactly these boxes."""
+    maps = np.full((len(targets), size, size, num_classes + SIDES), -8, np.float32)
+    maps[..., -SIDES:] = 0
+    for row, boxes in enumerate(targets):
+        for x1, y1, x2, y2, label, _ in boxes[boxes[:, 4] >= 0]:
+            x1, y1, x2, y2 = (size * each for each in (x1, y1, x2, y2))
+            column, line = int((x1 + x2) / 2), int((y1 + y2) / 2)
+            maps[row, line, column, int(label)] = 8
+            distances = column + 0.5 - x1, line + 0.5 - y1, x2 - column - 0.5, y2 - line - 0.5
+            maps[row, line, column, -SIDES:] = np.log(distances)
+    return maps
+
+
+def test_maps_are_decoded_to_the_boxes_they_were_made_of():
+    boxes, scores, classes = (np.asarray(each) for each in DecodeBoxes()(tf.constant(maps_of(BOXES))))
+    assert boxes.shape == (1, MOST_BOXES, 4)
+    order = np.lexsort((boxes[0, :3, 0], classes[0, :3]))
+    np.testing.assert_allclose(boxes[0, :3][order], BOXES[0, [0, 2, 1], :4], atol=1e-5)
+    assert classes[0, :3][order].tolist() == [0, 0, 1]
+    assert scores[0, 2] > 0.99
+    assert scores[0, 3] < 0.01
+
+
+def test_the_less_likely_of_two_boxes_at_one_place_is_suppressed():
+    maps = maps_of(BOXES[:, :1])
+    column, line = 4, 4
+    maps[0, line, column + 2, 0] = 4  # no neighbour, so it is a peak of its own
+    maps[0, line, column + 2, -SIDES:] = np.log([4.5, 2.5, 0.01, 2.5])
+    maps[0, line, column, -SIDES:] = np.log([2.5, 2.5, 2.01, 2.5])
+    _, scores, _ = DecodeBoxes()(tf.constant(maps))
+    assert np.sum(np.asarray(scores)[0] > 0.5) == 1
+    other = maps.copy()
+    other[0, line, column + 2, :2] = -8, 4  # of another class, it stays
+    assert np.sum(np.asarray(DecodeBoxes()(tf.constant(other))[1])[0] > 0.5) == 2
+
+
+def test_the_loss_is_least_for_the_right_maps_and_ignored_boxes_cost_nothing():
+    right, wrong = maps_of(BOXES), maps_of(BOXES[:, ::-1] * [1, 1, 1, 1, 1, 1])
+    wrong[..., :2] = -wrong[..., :2]
+    assert losses(tf.constant(BOXES), tf.constant(right)) < losses(tf.constant(BOXES), tf.constant(wrong))
+    assert np.asarray(found(tf.constant(BOXES), tf.constant(right))).tolist() == [1.0]
+    assert np.asarray(found(tf.constant(BOXES), tf.constant(wrong))).tolist() == [0.0]
+    ignored, without = BOXES.copy(), BOXES.copy()
+    ignored[0, 1, 5] = 1
+    without[0, 1, 4] = -1
+    answered = tf.constant(right)
+    assert losses(tf.constant(ignored), answered) < losses(tf.constant(without), answered)
+
+
+def test_losses_have_gradients_and_no_boxes_are_no_division_by_zero():
+    maps, none = tf.Variable(maps_of(BOXES) * 0), np.full_like(BOXES, -1)
+    none[..., 5] = 0
+    for targets in (BOXES, none):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(losses(tf.constant(targets), maps))
+        assert np.isfinite(np.asarray(tape.gradient(loss, maps))).all()
+    assert np.asarray(found(tf.constant(none), maps)).tolist() == [1.0]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_boxes_move_with_what_is_in_them(name):
+    side, random, vary = 200, np.random.default_rng(0), policy(name)
+    pictures, targets = np.zeros((16, side, side, 3), np.float32), np.zeros((16, 2, 6), np.float32)
+    targets[:, 1, 4] = -1
+    for picture, (target, _) in zip(pictures, targets, strict=True):
+        x, y, width, height = *random.integers(70, 110, 2), *random.integers(20, 40, 2)
+        picture[y : y + height, x : x + width] = 200
+        target[:4] = np.array([x, y, x + width, y + height]) / side
+    draws = tf.constant(random.random((16, vary.draws)), tf.float32)
+    varied, moved = np.asarray(vary.apply(tf.constant(pictures), draws)), np.asarray(vary.move(targets, draws))
+    for picture, box in zip(varied.max(axis=-1), moved[:, 0], strict=True):
+        rows, columns = np.nonzero(picture > picture.min() + 60)
+        seen = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / side
+        np.testing.assert_allclose(box[:4], seen, atol=0.012)
+    assert (moved[:, 1, 4] == -1).all()
+
+
+def test_what_is_moved_out_of_the_picture_is_no_box_any_more():
+    vary, targets = policy("mild"), np.array([[[0.0, 0.0, 0.05, 0.05, 1, 0]]], np.float32)
+    draws = np.full((1, vary.draws), 0.99, np.float32)
+    draws[0, :2], draws[0, 3:5] = 0, 0
+    assert vary.move(targets, tf.constant(draws))[0, 0, 4] == -1
+
+
+TRUTH = [np.array([[0, 0, 10, 10, 0, 0], [20, 20, 40, 40, 1, 0]], float), np.array([[5, 5, 25, 25, 0, 0]], float)]
+
+
+def answers(*rows: tuple[int, list[float]]) -> list[np.ndarray]:
+    return [np.array([box for picture, box in rows if picture == number], float).reshape(-1, 6) for number in (0, 1)]
+
+
+def test_perfect_answers_measure_one():
+    found = answers((0, [0, 0, 10, 10, 0.9, 0]), (0, [20, 20, 40, 40, 0.8, 1]), (1, [5, 5, 25, 25, 0.7, 0]))
+    figures = measure_boxes(TRUTH, found, ("a", "b")).figures
+    assert figures["n"] == 2
+    assert figures["boxes"] == 3
+    assert [figures[name] for name in ("ap", "ap50", "ap75")] == pytest.approx([1, 1, 1])
+    assert figures["ap50_ci95"] == pytest.approx([1, 1])
+    assert figures["by_size"]["small"]["boxes"] == 3
+
+
+def test_ap_counts_what_is_missed_and_what_is_not_there():
+    half = answers((0, [0, 0, 10, 10, 0.9, 0]), (1, [60, 60, 80, 80, 0.95, 1]))
+    measured = measure_boxes(TRUTH, half, ("a", "b"))
+    assert measured.figures["per_class"]["a"]["ap50"] == pytest.approx(51 / 101)  # recalls up to a half
+    assert measured.figures["per_class"]["b"]["ap50"] == 0
+    assert choose_thresholds(measured.matched, 0.05) == (pytest.approx(0.45), 0.05)
+
+
+def test_an_ignored_box_is_neither_missed_nor_a_false_alarm():
+    ignored = [TRUTH[0].copy(), TRUTH[1]]
+    ignored[0][0, 5] = 1
+    found = answers((0, [0, 0, 10, 10, 0.9, 0]), (0, [20, 20, 40, 40, 0.8, 1]), (1, [5, 5, 25, 25, 0.7, 0]))
+    figures = measure_boxes(ignored, found, ("a", "b")).figures
+    assert figures["boxes"] == 2
+    assert figures["ap50"] == pytest.approx(1)
+
+
+def test_without_boxes_nothing_is_measured():
+    assert measure_boxes([np.zeros((0, 6))], [np.zeros((0, 6))], ("a",)) is None
+
+
+def test_answers_begin_at_the_threshold_of_their_class():
+    outputs = np.zeros((1, 3, 6), np.float32)
+    outputs[0, :, 4], outputs[0, :, 5] = [0.6, 0.4, 0.0], [0, 1, 0]
+    task = DETECTION.with_thresholds(("a", "b"), {"a": 0.7, "b": 0.3})
+    assert task.answered(outputs).tolist() == [[False, True, False]]
+    assert task.thresholds_of(("a", "b")) == {"a": 0.7, "b": 0.3}
+    with pytest.raises(ValueError, match="no numbers for its classes"):
+        DETECTION.with_thresholds(("a", "b"), {"a": 0.7})
+
+
+def test_the_decoder_can_be_written_and_read():
+    inputs = keras.Input((8, 8, 2 + SIDES))
+    model = keras.Model(inputs, DecodeBoxes()(inputs))
+    again = keras.Model.from_config(model.get_config())
+    assert [tuple(each.shape) for each in again.outputs] == [(None, 100, 4), (None, 100), (None, 100)]

@@ -1,0 +1,157 @@
+"""Boxes are found in a run of the same loop, store and folder as classes: trained, measured, resumed, asked, told."""
+
+import json
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import predict
+from app.cli import run_command
+from app.config import TrainConfig
+from app.errors import UsageError
+from headstart import Run
+from inference.load import load_model, read_run
+from inference.predictor import Predictor
+from reports.evaluation import evaluate
+from reports.evaluation_inputs import load_evaluation
+from training.inputs import load_inputs
+from training.run import train
+from tuning.inputs import load_search_inputs
+from tuning.space import TuneConfig
+
+PICTURES = 24
+COLOURS = {"blue": (30, 40, 220), "red": (220, 40, 30)}
+
+
+def draw_squares(root: Path) -> Path:
+    """Draws squares of two colours on noise, 96 x 64 pixels, and names their boxes in a CSV file; one picture has
+    none."""
+    root.mkdir()
+    random, rows = np.random.default_rng(0), ["path,label,x1,y1,x2,y2"]
+    for number in range(PICTURES):
+        pixels = random.integers(90, 160, (64, 96, 3), dtype=np.uint8)
+        for index, (label, colour) in enumerate(COLOURS.items()):
+            side, x, y = random.integers(20, 32), 48 * index + random.integers(0, 16), random.integers(0, 32)
+            if number:
+                pixels[y : y + side, x : x + side] = colour
+                rows.append(f"{number}.png,{label},{x},{y},{x + side},{y + side}")
+        rows += [] if number else ["0.png,,,,,"]
+        Image.fromarray(pixels).save(root / f"{number}.png")
+    (root / "boxes.csv").write_text("\n".join(rows))
+    return root / "boxes.csv"
+
+
+def settings(root: Path, **changes) -> TrainConfig:
+    places = {"data": str(root / "squares" / "boxes.csv"), "cache_dir": root / "cache", "output": root / "run"}
+    return TrainConfig.of(**places | {"image_size": 96, "head_epochs": 6, "learning_rate": 5e-3} | changes)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("detection")
+    draw_squares(root / "squares")
+    return train(load_inputs(settings(root)))
+
+
+def test_the_folder_of_a_run_has_what_the_contract_says(run):
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["data"]["classes"] == ["blue", "red"]
+    assert metrics["test"].keys() >= {"n", "ap", "ap50", "ap50_ci95", "per_class"}
+    assert metrics["test"]["n"] == metrics["data"]["test"]
+    assert metrics["test"]["ap50"] > 0.5
+    assert metrics["epochs"] == {"head": 6, "fine_tune": 0}
+    files = ("predictions.csv", "confusion_matrix.csv", "quarantine.csv", "history.csv", "report.html", "MODEL_CARD.md")
+    assert all((run / name).is_file() for name in files)
+    table = pd.read_csv(run / "predictions.csv")
+    assert list(table.columns) == ["path", "split", "label", "predicted", "score", "x1", "y1", "x2", "y2"]
+    assert set(table["label"].dropna()) == {"blue", "red"}
+    page = (run / "report.html").read_text()
+    assert all(f'id="{name}"' in page for name in ("box_classes", "box_pictures", "box_curves", "box_mistakes"))
+
+
+def test_the_model_gives_boxes_scores_and_classes_and_reloads_in_safe_mode(run):
+    model = keras.saving.load_model(run / "model.keras", compile=False, safe_mode=True)
+    pixels = np.asarray(Image.open(run.parent / "squares" / "3.png").resize((96, 96)), np.float32)
+    boxes, scores, classes = (np.asarray(each) for each in model(pixels[None], training=False))
+    assert boxes.shape[::2] == (1, 4)
+    assert boxes.min() >= 0
+    assert boxes.max() <= 1
+    assert (np.diff(scores[0]) <= 0).all()
+    assert set(classes[0]) <= {0, 1}
+
+
+def test_evaluate_reproduces_the_figures(run, capsys):
+    measured = evaluate(load_evaluation(read_run(run), None, (), run.parent / "cache"))
+    assert measured["test"] == json.loads((run / "metrics.json").read_text())["test"]
+    assert "val and test: identical to metrics.json" in capsys.readouterr().out
+
+
+def test_predict_writes_boxes_in_pixels_and_draws_them(run, tmp_path, monkeypatch):
+    squares, table, drawn = run.parent / "squares", tmp_path / "boxes.csv", tmp_path / "drawn"
+    (tmp_path / "no.png").write_text("no picture")
+    given = ["predict.py", str(run), str(squares / "5.png"), str(squares / "0.png"), str(tmp_path / "no.png")]
+    monkeypatch.setattr(sys, "argv", [*given, "--csv", str(table), "--draw", str(drawn)])
+    run_command(predict.main)
+    answers = pd.read_csv(table)
+    assert list(answers["status"].unique()) == ["found", "nothing found", "unreadable"] or "found" in set(
+        answers["status"]
+    )
+    found = answers[answers["status"] == "found"]
+    assert found[["x1", "x2"]].to_numpy().max() <= 96
+    assert found[["y1", "y2"]].to_numpy().max() <= 64
+    assert sorted(path.name for path in drawn.iterdir()) == ["0.png", "5.png"]
+    assert Image.open(drawn / "5.png").size == (96, 64)
+    assert list(Run(run).predict(squares / "5.png")["predicted"]) == list(
+        found[found["path"].str.contains("5.png")]["predicted"]
+    )
+
+
+def test_a_resumed_run_ends_the_same_to_the_bit(run, tmp_path, monkeypatch):
+    from training import phases
+
+    root = run.parent
+    interrupted = settings(root, output=tmp_path / "again")
+
+    class StoppedError(Exception):
+        pass
+
+    epochs = []
+
+    def record(run, results, kept=phases.record_epochs):
+        kept(run, results)
+        epochs.extend(results)
+        if len(epochs) == 3:
+            raise StoppedError
+
+    monkeypatch.setattr(phases, "record_epochs", record)
+    with pytest.raises(StoppedError):
+        train(load_inputs(interrupted.replace(checkpoint_seconds=0)))
+    monkeypatch.undo()
+    train(load_inputs(interrupted.replace(checkpoint_seconds=0)))
+    for name in ("history.csv", "predictions.csv"):
+        assert (tmp_path / "again" / name).read_text() == (run / name).read_text()
+
+
+def test_the_pyramid_that_is_cached_is_that_of_the_whole_network(run):
+    read = read_run(run)
+    model = load_model(read)
+    pixels = np.stack([np.asarray(Image.open(run.parent / "squares" / "3.png").resize((96, 96)))] * 2)
+    np.testing.assert_allclose(Predictor(model, read.cut)(pixels), Predictor(model)(pixels), atol=1e-4)
+
+
+@pytest.mark.parametrize("flag", ["folds", "head_units", "positive", "class_weights", "sensitivity"])
+def test_settings_for_classes_are_refused(run, flag):
+    value = {"folds": 3, "head_units": (8,), "positive": "red", "class_weights": True, "sensitivity": 0.9}[flag]
+    with pytest.raises(UsageError, match=f"^--{flag.replace('_', '-')} is for classes of whole pictures"):
+        load_inputs(settings(run.parent, **{flag: value}))
+
+
+def test_the_search_says_that_it_is_for_classes(run, tmp_path):
+    config = TuneConfig.of(data=str(run.parent / "squares" / "boxes.csv"), cache_dir=run.parent / "cache")
+    with pytest.raises(UsageError, match=r"^tune\.py searches for models of classes"):
+        load_search_inputs(config)
