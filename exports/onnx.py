@@ -43,7 +43,8 @@ def open_onnx(path: Path) -> Callable[..., dict[str, np.ndarray]]:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return lambda **inputs: {"probabilities": session.run(["probabilities"], inputs)[0]}
+    names = [output.name for output in session.get_outputs()]
+    return lambda **inputs: dict(zip(names, session.run(names, inputs), strict=True))
 
 
 def _teach_erfc() -> None:
@@ -100,7 +101,7 @@ def _plain(compute: ClassFunction) -> ClassFunction:
     def plain(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         names = [spec.name for spec in compute.input_signature]
         given = dict(zip(names, inputs, strict=True)) | {name: tf.constant(value) for name, value in kept.items()}
-        wanted = [concrete.structured_outputs["probabilities"].name]
-        return {"probabilities": tf.graph_util.import_graph_def(definition, given, wanted)[0]}
+        wanted = {name: tensor.name for name, tensor in concrete.structured_outputs.items()}
+        return dict(zip(wanted, tf.graph_util.import_graph_def(definition, given, [*wanted.values()]), strict=True))
 
     return plain

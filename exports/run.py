@@ -17,6 +17,7 @@ from app.errors import RunError
 from app.escapes import visible
 from app.files import write_json, write_text
 from app.terminal import show_stage
+from exports.answers import answers_of, differences, texts_of
 from exports.class_function import ClassFunction, Route, class_function
 from exports.folder import PARITY_FILE, complete_folder
 from exports.litert import write_litert
@@ -27,8 +28,7 @@ from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import Sample
 from reports.model_card import CARD_FILE, Export, write_card
-from tasks.answers import label_texts
-from tasks.table import classes_of
+from tasks.detection import Detection
 
 LABELS_FILE = "labels.txt"
 THRESHOLDS_FILE = "thresholds.json"
@@ -69,14 +69,14 @@ class Reference(NamedTuple):
     """Answers of the model itself."""
 
     sample: Sample
-    probabilities: np.ndarray
-    """float32 (n, num_classes)."""
+    answers: np.ndarray
+    """float32 (n, ...), see `exports.answers.answers_of`."""
     labels: np.ndarray
-    """object (n,), as in `predictions.csv`."""
+    """object (n,), see `exports.answers.texts_of`."""
 
     def every_second(self, first: int) -> "Reference":
         """Returns half of it, from the example `first`, 0 or 1, on."""
-        return Reference(self.sample.half(first), self.probabilities[first::2], self.labels[first::2])
+        return Reference(self.sample.half(first), self.answers[first::2], self.labels[first::2])
 
 
 class Parity(NamedTuple):
@@ -87,7 +87,7 @@ class Parity(NamedTuple):
     refused: int
     """Files that the format's own decoder does not read."""
     largest_difference: float
-    """Largest difference of any probability."""
+    """Largest difference of any probability, or of a corner of a box."""
     allowed_difference: float
     same_labels: float
     """Share of the examples compared."""
@@ -157,8 +157,10 @@ def make_reference(model: keras.Model, run: TrainedRun, sample: Sample) -> Refer
     predictor = Predictor(model, run.cut)
     batches = _batches(sample, BATCH_SIZE)
     outputs = [predictor(sample.take(rows)) for rows in batches]
-    probabilities = classes_of(run.task).probabilities(np.concatenate(outputs))
-    return Reference(sample, probabilities, _labels(probabilities, run))
+    answers = np.concatenate(outputs)
+    if not isinstance(run.task, Detection):
+        answers = run.task.probabilities(answers)
+    return Reference(sample, answers, texts_of(answers, run))
 
 
 def export_format(
@@ -234,7 +236,7 @@ def _compare(route: Route, compute: ClassFunction, run: TrainedRun, reference: R
     """Compares the answers of an exported file, in its own runtime, with those of the model."""
     answer, sample = route.open(), reference.sample
     rows: list[int] = []
-    probabilities = [reference.probabilities[:0]]
+    answers = [reference.answers[:0]]
     labels: list[str] = []
 
     def ask(batch: np.ndarray) -> dict[str, np.ndarray]:
@@ -249,13 +251,13 @@ def _compare(route: Route, compute: ClassFunction, run: TrainedRun, reference: R
         except tf.errors.InvalidArgumentError:  # a file that TensorFlow cannot decode
             continue
         rows.extend(batch)
-        probabilities.append(found["probabilities"])
-        labels.extend(found.get("labels", _labels(found["probabilities"], run)))
-    n, differences = len(rows), np.abs(np.concatenate(probabilities) - reference.probabilities[rows])
+        answers.append(answers_of(found, run))
+        labels.extend(found.get("labels", texts_of(answers[-1], run)))
+    n, apart = len(rows), differences(np.concatenate(answers), reference.answers[rows], run)
     return Parity(
         n=n,
         refused=len(reference.labels) - n,
-        largest_difference=float(differences.max(initial=0.0)),
+        largest_difference=float(apart.max(initial=0.0)),
         allowed_difference=route.largest_difference,
         same_labels=float(np.sum(np.array(labels, dtype=object) == reference.labels[rows])) / max(n, 1),
         allowed_same_labels=min(SAME_LABELS, 1 - 1 / n) if n >= BY_CHANCE else SAME_LABELS,
@@ -285,8 +287,3 @@ def _batches(sample: Sample, batch_size: int) -> list[np.ndarray]:
     """Positions in a sample, batch by batch."""
     rows = np.arange(len(sample.paths))
     return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
-
-
-def _labels(probabilities: np.ndarray, run: TrainedRun) -> np.ndarray:
-    texts = label_texts(classes_of(run.task).predicted(probabilities), run.class_names)
-    return np.array(texts, dtype=object)

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from exports.class_function import ClassFunction, Route
 from inference.load import TrainedRun
-from tasks.table import Task
+from tasks.classification import Classification
+from tasks.detection import Detection
 
 ENCODED = "serving_default"
 """Signature that takes files as they are, so that a server has nothing to prepare."""
@@ -18,11 +19,15 @@ DECODED_AT_ONCE = 4
 
 
 def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> dict[str, Route]:
-    """Writes the SavedModel: all signatures return 'labels', string (n,), and 'probabilities', (n, num_classes)."""
+    """Writes the SavedModel: all signatures return 'labels', string (n,), and 'probabilities', (n, num_classes); or
+    boxes as `compute` does."""
 
     @tf.function(input_signature=compute.input_signature, autograph=False)
     def answer(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = compute(*inputs)["probabilities"]
+        found = compute(*inputs)
+        if isinstance(run.task, Detection):
+            return found
+        probabilities = found["probabilities"]
         return {"labels": name_labels(probabilities, run.class_names, run.task), "probabilities": probabilities}
 
     signatures, routes = {run.kind.nouns: answer}, {}
@@ -46,7 +51,7 @@ def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> 
     return routes | {run.kind.nouns: Route(functools.partial(open_signature, folder, run.kind.nouns))}
 
 
-def name_labels(probabilities: tf.Tensor, class_names: tuple[str, ...], task: Task) -> tf.Tensor:
+def name_labels(probabilities: tf.Tensor, class_names: tuple[str, ...], task: Classification) -> tf.Tensor:
     """Returns the answers as text, string (n,): the likeliest class, or all classes from their thresholds on, joined by
     '|'."""
     thresholds = tf.constant(0.5 if task.thresholds is None else task.thresholds, tf.float32)
@@ -69,7 +74,9 @@ def open_signature(folder: Path, signature: str = ENCODED) -> Callable[..., dict
 
     def call(**inputs: np.ndarray | list[bytes]) -> dict[str, np.ndarray]:
         found = answer(**{name: tf.constant(values) for name, values in inputs.items()})
-        labels = [label.decode() for label in found["labels"].numpy()]
-        return {"labels": np.array(labels, dtype=object), "probabilities": found["probabilities"].numpy()}
+        arrays = {name: values.numpy() for name, values in found.items()}
+        if "labels" in arrays:
+            arrays["labels"] = np.array([label.decode() for label in arrays["labels"]], dtype=object)
+        return arrays
 
     return call
