@@ -64,7 +64,7 @@ def predict_boxes(
         if not pictures:
             return batch, []
         places = frames(np.array([_upright_size(file) for file in pictures]), size, resize)
-        found = boxes_of(network, model(batch.inputs[0]))
+        found = boxes_of(network, network.ask(model, batch.inputs)[0])
         return batch, [
             np.hstack([to_pixels(each[:, :4], place), each[:, 4:]]) for each, place in zip(found, places, strict=True)
         ]

@@ -130,9 +130,10 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
 
 
 def _ask_for_boxes(
-    network: AnsweringModel, predict: Predictor, alone: threading.Lock, pixels: np.ndarray
+    network: AnsweringModel, predict: Predictor, alone: threading.Lock, inputs: Inputs, content: bytes = b""
 ) -> dict[str, Any]:
     """Answers a picture with the boxes drawn on it, and how many of each class there are."""
+    (pixels,) = inputs
     with alone:
         (found,) = boxes_of(network, predict(pixels[None]))
     names = network.class_names
@@ -148,6 +149,7 @@ def _ask_for_boxes(
         "bars": [(name, score, True) for name, score in surest.items()],
         "others": len(names) - len(counts),
         "likeliest": "",
+        "text": None,
         "picture": np.asarray(draw_boxes(pixels, drawn)),
         "looked": None,
         "nowhere": False,
