@@ -60,7 +60,7 @@ class Run:
         """Answers for files, as `predict.py` does; the model stays loaded for the next call.
 
         Args:
-            paths: files, folders, patterns, or a .csv with a column `path`.
+            paths: files, folders, patterns, a .csv with a column `path` or `text`, or texts.
             unknown: what is further from the training examples than 95 % of val is answered with 'unknown'.
             unknown_below: where no class is as likely as this, the answer is 'unknown'.
             outside: follow what leads out of a folder.
@@ -77,7 +77,7 @@ class Run:
         from inference.files import find_files
 
         given = [paths] if isinstance(paths, str | Path) else paths
-        files = find_files([str(path) for path in given], outside)
+        files = find_files([str(path) for path in given], outside, self.trained.kind)
         import_tensorflow()
         from inference.predict_boxes import predict_boxes
         from inference.predict_files import predict_files

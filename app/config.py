@@ -36,8 +36,9 @@ class DataConfig(Settings):
 
     data: Text = "animals"
     """Pictures or texts to learn from: 'animals' (bundled), a folder of CLASS/file (with or without train/, val/ and
-    test/ above them), a .csv of path,label[,split][,group] or text,label[,split][,group], or 'tfds:NAME'. With boxes to
-    find: 'canvases' (made here), a COCO .json, a folder of YOLO or Pascal VOC, a .csv of path,label,x1,y1,x2,y2."""
+    test/ above them), a .csv of path,label[,split][,group] or text,label[,split][,group], 'tfds:NAME', or 'docstrings'
+    (texts out of installed packages). With boxes to find: 'canvases' (made here), a COCO .json, a folder of YOLO or
+    Pascal VOC, a .csv of path,label,x1,y1,x2,y2."""
 
     kind: Literal["image", "text"] | None = None
     """What the examples are: 'image' or 'text'. Default: by the endings of the files, and 'text' for a .csv with a

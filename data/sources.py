@@ -31,6 +31,7 @@ SPLIT_FOLDERS: dict[str, Split] = {
 SOURCES = {
     "animals": "data.images.animals",
     "canvases": "data.boxes.canvases",
+    "docstrings": "data.texts.docstrings",
     "tfds:NAME": "data.tfds",
     "FILE.json": "data.boxes.coco",
     "data.yaml": "data.boxes.yolo",
@@ -129,8 +130,10 @@ def load_source(data: str, cache_dir: Path, outside: bool = False, kind: str | N
         problem = "which is neither a folder nor a .csv file."
     else:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        problem = f"and there is no such file or folder.{did_you_mean(path.name, ['animals', *siblings])}"
-    raise UsageError(f"--data must be 'animals', a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}")
+        problem = f"and there is no such file or folder.{did_you_mean(path.name, ['animals', 'docstrings', *siblings])}"
+    raise UsageError(
+        f"--data must be 'animals', 'docstrings', a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}"
+    )
 
 
 def is_name(data: str) -> bool:

@@ -10,7 +10,7 @@ from keras import layers, ops
 from models.backbones import Backbone
 from models.own_layers import own_part
 from models.parts import Parts
-from models.text_weights import Architecture, Weights, read_minilm
+from models.text_weights import MINILM, Architecture, Weights, read_minilm
 
 MASKED = -3e4
 """Score of what is not attended to; float16 has numbers up to 65,504."""
@@ -138,10 +138,11 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
 
     Its inputs are the numbers of tokens, int32 (n, length), and their mask, bool (n, length).
     """
+    if weights is None:
+        return build_encoder(MINILM)
     architecture, values = read_minilm()
     parts = build_encoder(architecture)
-    if weights is not None:
-        set_weights(parts.model, values)
+    set_weights(parts.model, values)
     return parts
 
 

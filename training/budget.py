@@ -63,7 +63,7 @@ def in_time(
         if phase == "fine_tune" and run.plan.deeper_layers != 0:
             seconds *= SHARE_BEFORE_DEEPER
         epoch = math.ceil(len(train.targets) / run.plan.batch_size) * step + evaluation
-        fitting = min(most_epochs(run.plan, phase), round(seconds / epoch, 2))
+        fitting = min(most_epochs(run.plan, phase, run.data.kind.name), round(seconds / epoch, 2))
         if fitting < LEAST_EPOCHS:
             fitting = 0 if run.epochs else LEAST_EPOCHS
         epochs = chief_decides(run.strategy, lambda: fitting)

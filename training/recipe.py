@@ -13,6 +13,7 @@ from app.fields import flag_of
 from app.terminal import show_stage
 from data.kinds import Kind, find_kind, kinds
 from models.backbones import Backbone
+from training.fine_tuning import fine_tuning_of
 from training.plan import EPOCHS_TO_FIT, Phase, Plan
 
 if TYPE_CHECKING:
@@ -34,22 +35,9 @@ weights for the same effect: Adam moves every weight by about the learning rate.
 and 3e-3 ends an eighth above it on CIFAR-10, after learning the examples by heart. So do more steps."""
 LEAST_SPREAD = 0.1
 """A network of which hardly anything gets through is not mended by a learning rate of 1."""
-
-FINE_TUNED_SHARE = (0.08, 0.2)
-"""Share of the network's work that is fine-tuned; within it the cut is where the fewest numbers cross, the first of
-equals: on the animals, a fifth of the work gets 0.2 points more right than an eighth. Earlier layers see edges and
-textures, which are the same everywhere: on CIFAR-10, a third ends at the accuracy of a seventh, in three times the
-time."""
-DEEPER_EPOCHS = {"quick": 0, "standard": 4, "best": 20}
-"""Epochs of the whole network, after its last layers. On 5,000 pictures of CIFAR-10, MobileNet's head ends at 76 % on
-val, its last 14 % at 78 % after three epochs, its last 64 % at 81 % after three and the whole at 82 % after four, which
-takes a third longer. Of 1,600 pictures of val and test, 84.0 % are right after twelve epochs, 84.5 % after twenty, and
-85.7 % with mirror images. Twice the rate and mixup end there as well, cutmix with tighter crops below. Of the test
-pictures of the animals, 99.3 % are right after four and 99.4 % after six epochs, and 98.4 % without."""
 ENOUGH = 0.97
 """Share of the val split that is right from which 'standard' goes no deeper: of the animals, 98 % are after the last
 layers, and every epoch of the whole network takes as long as all that came before."""
-FINE_TUNE_EPOCHS = 2
 FINE_TUNE_LEAST_EXAMPLES = 1_000
 """With fewer to train on, only the head learns, unless layers to train are asked for. On 245 photos and on 250 and 500
 examples of CIFAR-10, rates from 1e-5 to 3e-4 lowered the head's validation loss by less than 4 %, or not at all. What
@@ -111,6 +99,7 @@ def make_plan(
     varies: bool = True,
     is_linear: bool = True,
     of_task: Mapping[str, Any] = MappingProxyType({}),
+    kind: str = "image",
 ) -> Plan:
     """Decides what is open: layers to fine-tune, views, epochs, learning rate of fine-tuning and batch size.
 
@@ -121,12 +110,13 @@ def make_plan(
         varies: whether examples of this kind can be varied; of others, there is one view.
         is_linear: whether only the output layer of the head has weights, so that it can be solved.
         of_task: what a task takes in place of these choices, for a pretrained network.
+        kind: name of the kind of input.
 
     Raises:
         UsageError: the backbone has fewer layers than are to be trained, settings do not go together, or nothing would
             learn.
     """
-    model, training = config.model, config.training
+    model, training, recipe = config.model, config.training, fine_tuning_of(kind)
     check_trainable_layers(model.trainable_layers, cuts, model.backbone)
     check_trainable_layers(training.deeper_layers, cuts, model.backbone, "--deeper-layers")
     batch_size = training.batch_size or of_task.get("batch_size", BATCH_SIZE)
@@ -142,7 +132,7 @@ def make_plan(
         steps_per_epoch = -(-num_train // batch_size)
         enough = num_train >= FINE_TUNE_LEAST_EXAMPLES or model.trainable_layers is not None
         enough = enough and config.data.folds is None
-        trainable_layers = _layers_to_fine_tune(cuts)
+        trainable_layers = _layers_to_fine_tune(cuts, recipe.share)
         if trainable_layers == 0 and model.trainable_layers is None:
             show_stage(
                 "warning",
@@ -150,8 +140,9 @@ def make_plan(
                 f"network: --trainable-layers all",
             )
         head_epochs = 0 if solver == "lbfgs" else _epochs(HEAD_STEPS, steps_per_epoch, *HEAD_EPOCHS)
-        fine_tune_epochs = FINE_TUNE_EPOCHS if enough and training.effort != "quick" else 0
-        if fine_tune_epochs and model.trainable_layers is None and training.fine_tune_epochs is None:
+        fine_tune_epochs = recipe.epochs if enough and training.effort != "quick" else 0
+        left_open = model.trainable_layers is None and training.fine_tune_epochs is None
+        if fine_tune_epochs and left_open and training.effort in recipe.goes_deeper:
             deeper_layers = "all"
         epochs = fine_tune_epochs if training.fine_tune_epochs is None else training.fine_tune_epochs
         steps = max(1, epochs * steps_per_epoch)
@@ -166,7 +157,7 @@ def make_plan(
         "head_epochs": head_epochs,
         "fine_tune_epochs": fine_tune_epochs,
         "deeper_layers": deeper_layers,
-        "deeper_epochs": DEEPER_EPOCHS[training.effort] if deeper_layers or training.deeper_layers else 0,
+        "deeper_epochs": recipe.deeper_epochs[training.effort] if deeper_layers or training.deeper_layers else 0,
         "fine_tune_learning_rate": fine_tune_learning_rate,
     }
     if model.weights != "none":
@@ -235,11 +226,12 @@ def choose_fine_tune_augment(plan: Plan, has_cut: bool) -> Plan:
     return plan.replace(fine_tune_augment=chosen)
 
 
-def most_epochs(plan: Plan, phase: Phase) -> int:
+def most_epochs(plan: Plan, phase: Phase, kind: str = "image") -> int:
     """Returns the epochs of a phase that `max_minutes` may shorten."""
     if plan.config.model.weights == "none":
         return FROM_SCRATCH_EPOCHS
-    return DEEPER_EPOCHS["best"] if phase == "deeper" else FINE_TUNE_EPOCHS
+    recipe = fine_tuning_of(kind)
+    return recipe.deeper_epochs["best"] if phase == "deeper" else recipe.epochs
 
 
 def check_trainable_layers(
@@ -276,9 +268,9 @@ def batch_factor(optimizer: Optimizer, batch_size: int) -> float:
     return ratio if optimizer == "sgd" else ratio**0.5
 
 
-def _layers_to_fine_tune(cuts: "Sequence[Cut]") -> int:
+def _layers_to_fine_tune(cuts: "Sequence[Cut]", share: tuple[float, float]) -> int:
     """Number of layers behind the best cut."""
-    least, most = FINE_TUNED_SHARE
+    least, most = share
     late = [cut for cut in cuts if cut.share_after <= most]
     good = [cut for cut in late if cut.share_after >= least] or [max(late, key=lambda cut: cut.share_after)]
     return min(good, key=lambda cut: (cut.values, cut.position)).layers_after

@@ -181,7 +181,7 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) ->
     varies = data.kind.vary is not None
     can_solve = is_linear(classifier.head)
     cuts_of_backbone = find_cuts(classifier.backbone, len(classifier.backbone.outputs))
-    plan = make_plan(precise, cuts_of_backbone, num_train, varies, can_solve, data.task.choices)
+    plan = make_plan(precise, cuts_of_backbone, num_train, varies, can_solve, data.task.choices, data.kind.name)
     cuts = choose_cuts(classifier, plan)
     plan = choose_fine_tune_augment(plan, has_cut="fine_tune" in cuts)
     config = plan.config

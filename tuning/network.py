@@ -128,7 +128,8 @@ class Network:
 
     def _plan(self, config: TrainConfig) -> Plan:
         can_solve = self._is_linear(config.model.head_units)
-        plan = make_plan(config, self._cuts, len(self._data.splits["train"]), self._varies, can_solve)
+        num_train = len(self._data.splits["train"])
+        plan = make_plan(config, self._cuts, num_train, self._varies, can_solve, kind=self._data.kind.name)
         return plan if plan.fine_tunes else plan.replace(trainable_layers=0)
 
     def _augment(self, plan: Plan) -> Plan:

@@ -31,6 +31,7 @@ PARAMETERS: dict[str, dict] = {
     "4_searching_hyperparameters": {"pictures": 200, "image_size": 32, "max_trials": 4, "head_epochs": (1, 2)},
     "5_reading_the_report": {"pictures": 200, "num_smears": 200, "image_size": 32, "head_epochs": 2},
     "6_taking_it_elsewhere": {"pictures": 100, "image_size": 32, "head_epochs": 1, "devices": 1, "workers": 0},
+    "7_texts": {"texts": 120, "max_tokens": 16},
 }
 """Of each notebook, the parameters with which it is executed here: small ones. Without a row it takes its own."""
 MOST_BYTES = 300_000

@@ -297,3 +297,12 @@ def test_a_network_without_a_cut_before_its_last_blocks_is_said_to_learn_the_hea
     assert "cannot be cut before its last blocks: only the head learns" in said
     whole = recipe.make_plan(TrainConfig.of(trainable_layers="all"), cuts, 5_000)
     assert whole.trainable_layers == "all"
+
+
+def test_texts_fine_tune_half_of_their_network_and_go_no_deeper():
+    found = find_cuts(backbones.build(find("minilm"), 256).model)
+    plan = recipe.make_plan(TrainConfig.of(backbone="minilm"), found, 3_000, varies=False, kind="text")
+    assert (plan.trainable_layers, plan.fine_tune_epochs, plan.deeper_layers, plan.views) == (3, 3, 0, 1)
+    assert recipe.make_plan(plan.config, found, 3_000, varies=False, kind="text") == plan
+    best = recipe.make_plan(TrainConfig.of(backbone="minilm", effort="best"), found, 3_000, varies=False, kind="text")
+    assert (best.deeper_layers, best.deeper_epochs) == ("all", 4)

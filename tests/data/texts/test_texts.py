@@ -13,6 +13,7 @@ from app.errors import UsageError
 from data.arrays import Ragged, row_of
 from data.prepare import Data, prepare_data
 from data.sources import load_source
+from data.texts.docstrings import LIBRARIES, NAMED
 from data.texts.explain import marked, piece_scores, word_spans
 from data.texts.kind import KIND
 from data.texts.look_alikes import compared_values, signature
@@ -196,3 +197,14 @@ def test_the_words_that_decided_are_those_without_which_the_answer_changes():
         lambda batch: np.ones((len(batch[0]), 1)), reader, tokens, [(0, 2_500)] * 13, word_spans(long), 1
     )
     assert len(pieces) == 32
+
+
+def test_the_texts_of_a_first_run_are_of_libraries_that_are_installed_and_name_none_of_them(tmp_path):
+    source = load_source("docstrings", tmp_path)
+    assert (source.name, source.kind) == ("docstrings", KIND)
+    assert {label for example in source.examples for label in example.labels} == set(LIBRARIES)
+    assert len(source.examples) == 4 * 400
+    assert len({example.content for example in source.examples}) > 1_500
+    assert not [example for example in source.examples if NAMED.search(example.content.decode())]
+    assert all(example.group.split("/")[0] == LIBRARIES[example.labels[0]] for example in source.examples)
+    assert load_source("docstrings", tmp_path).examples == source.examples

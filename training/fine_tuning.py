@@ -1,0 +1,43 @@
+"""What is fine-tuned by itself: a row for each kind of input."""
+
+from typing import NamedTuple
+
+from app.config import Effort
+
+
+class FineTuning(NamedTuple):
+    """What of a network is fine-tuned, and for how long, where that is left open."""
+
+    share: tuple[float, float]
+    """Share of the network's work that the last layers have."""
+    epochs: int
+    """Epochs of those."""
+    deeper_epochs: dict[Effort, int]
+    """Epochs of the whole network after that, by effort."""
+    goes_deeper: tuple[Effort, ...]
+    """Efforts that train it."""
+
+
+FINE_TUNING = {
+    "image": FineTuning((0.08, 0.2), 2, {"quick": 0, "standard": 4, "best": 20}, ("standard", "best")),
+    "text": FineTuning((0.4, 0.55), 3, {"quick": 0, "standard": 4, "best": 4}, ("best",)),
+}
+"""By the kind of input; another kind is treated as the first.
+
+Pictures: the cut is where the fewest numbers cross within the share, the first of equals: on the animals, a fifth of
+the work gets 0.2 points more right than an eighth. Earlier layers see edges and textures, which are the same
+everywhere: on CIFAR-10, a third ends at the accuracy of a seventh, in three times the time. On 5,000 pictures of
+CIFAR-10, MobileNet's head ends at 76 % on val, its last 14 % at 78 % after three epochs, its last 64 % at 81 % after
+three and the whole at 82 % after four, which takes a third longer. Of 1,600 pictures of val and test, 84.0 % are right
+after twelve epochs, 84.5 % after twenty, and 85.7 % with mirror images. Twice the rate and mixup end there as well,
+cutmix with tighter crops below. Of the test pictures of the animals, 99.3 % are right after four and 99.4 % after six
+epochs, and 98.4 % without.
+
+Texts: on 3,210 sentences of film reviews, 80.4 % of val are right with the solved head of MiniLM, 83.7 % with its
+last two of six blocks and 84.7 % with three, each after three epochs; at twice the rate, or in four epochs, it
+learns them by heart. The whole network, after the last block, ends at 83.4 %, in four times the time."""
+
+
+def fine_tuning_of(kind: str) -> FineTuning:
+    """Returns what of a network is fine-tuned for a kind of input."""
+    return FINE_TUNING.get(kind, FINE_TUNING["image"])
