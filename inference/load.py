@@ -14,6 +14,7 @@ from data.kinds import KINDS, Kind, Reader, find_kind
 from models import backbones
 from models.model_file import check_config, check_model_file
 from models.weight_file import RefusedFileError, check_finite, first_line, most_bytes
+from models.weights import check_installed
 from tasks.table import TASKS, Task
 
 if TYPE_CHECKING:
@@ -102,12 +103,13 @@ def load_model(run: TrainedRun) -> "keras.Model":
 
     custom_file()  # whose layers the model may have
     backbone = backbones.find_of_run(run.config.model.backbone)
+    check_installed(backbone)
     for module in (backbone.family.builder, "models.detector"):  # likewise
         importlib.import_module(module)
     path = run.folder / MODEL_FILE
     try:
         check_model_file(path, most_bytes(backbone.parameters))
-        model = keras.saving.load_model(path, compile=False, safe_mode=True)
+        model = open_model(path, backbone)
         check_finite(model)
         inputs = [tuple(tensor.shape[1:]) for tensor in model.inputs]
         outputs = [tuple(tensor.shape) for tensor in model.outputs]
@@ -124,6 +126,18 @@ def load_model(run: TrainedRun) -> "keras.Model":
     if inputs != read or not run.task.gives(outputs, len(run.class_names)) or run.cut not in {None, *names}:
         raise UsageError(f"'{path}' is not the model that '{run.folder / RECORD_FILE}' tells of.")
     return model
+
+
+def open_model(path: Path, backbone: backbones.Backbone) -> "keras.Model":
+    """Opens a model file that was checked, or was written just now, with all layers of its backbone at hand."""
+    import keras
+
+    model = keras.saving.load_model(path, compile=False, safe_mode=True)
+    if backbone.family.library != "keras_hub":
+        return model
+    from models.hub import unrolled
+
+    return unrolled(model)
 
 
 def check_can_be_loaded(model: "keras.Model") -> None:

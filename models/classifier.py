@@ -87,12 +87,13 @@ def assemble(
     """Joins a backbone, a layer that pools its features, and their mask if any, and a head for that many features."""
     pooled = pool(_pool_inputs(parts.model, parts.mask))
     head = make_head(pooled.shape[1:])
+    outputs = head(pooled)  # first, as a layer tells of its first call alone
     whole = None
     if parts.whole is not None:
         mask = None if parts.mask is None else parts.whole.inputs[-1]
         whole = keras.Model(parts.whole.inputs, head(pool(_pool_inputs(parts.whole, mask))), name=name)
     inputs = parts.model.inputs
-    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, head(pooled), name=name)
+    model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=name)
     return Classifier(model, parts.model, head, parts.blocks, whole)
 
 

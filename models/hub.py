@@ -68,17 +68,29 @@ def unroll(network: keras.Model, inputs: keras.KerasTensor) -> keras.KerasTensor
     Returns:
         Its last output.
     """
-    for operation in (*network.operations, *network._flatten_layers()):
+    return _last(_run(network, inputs))
+
+
+def unrolled(model: keras.Model) -> keras.Model:
+    """Returns a model that was loaded with the layers of the networks of KerasHub within it among its own."""
+    inputs = [keras.Input(each.shape[1:], name=each.name, dtype=each.dtype) for each in model.inputs]
+    return keras.Model(inputs[0] if len(inputs) == 1 else inputs, _run(model, inputs), name=model.name)
+
+
+def _run(network: keras.Model, inputs: Any) -> Any:
+    for operation in network.operations:
         # A layer tells of its first call alone, which must not be the one within the network.
         operation._inbound_nodes.clear()
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if operation.name in TAKEN:
+        if isinstance(operation, keras_hub.models.Backbone):
+            return _run(operation, args)
+        if operation.name in TAKEN and isinstance(network, keras_hub.models.Backbone):
             operation.name += "_of_backbone"
         expand = HIDDEN.get(type(operation).__name__)
         return expand(operation, *args, **kwargs) if expand else operation(*args, **kwargs)
 
-    return _last(network._run_through_graph(inputs, call_fn=call))
+    return network._run_through_graph(inputs, call_fn=call)
 
 
 class Wrapped(keras.layers.Layer):

@@ -48,9 +48,8 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
         raise UsageError(f"--backbone must be a network that knows ImageNet's classes; {backbone.name} has no top.")
     if backbone.is_own:
         check_file(backbone)
+    check_installed(backbone)
     library = backbone.family.library
-    if library and importlib.util.find_spec(library) is None:
-        raise UsageError(f"--backbone {backbone.name} needs more packages: pip install -r requirements-hub.txt")
     if weights == "none" or (weights == "imagenet" and backbone.is_own):
         return
     if weights != "imagenet" and library:
@@ -63,6 +62,13 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
         raise UsageError(f"--weights must be 'none' or a weight file: {backbone.name} has no published weights.")
     elif not (at_hand(backbone, include_top) or getproxies().get("https") or _server_answers(_host(backbone))):
         raise _no_download(backbone, include_top)
+
+
+def check_installed(backbone: Backbone) -> None:
+    """Raises a UsageError if the optional library of a backbone is missing."""
+    library = backbone.family.library
+    if library and importlib.util.find_spec(library) is None:
+        raise UsageError(f"--backbone {backbone.name} needs more packages: pip install -r requirements-hub.txt")
 
 
 def at_hand(backbone: Backbone, include_top: bool = False) -> bool:

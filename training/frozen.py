@@ -82,7 +82,7 @@ def build_frozen(inputs: RunInputs) -> Classifier:
         dropout=config.model.dropout,
         seed=config.training.seed,
     )
-    check_can_be_loaded(classifier.model)
+    check_can_be_loaded(classifier.saved)
     set_trainable(classifier.backbone.layers, 0)
     return classifier
 

@@ -23,7 +23,7 @@ from devices.strategy import chosen_precision, describe_batch, heed_lost_workers
 from features.cuts import find_cuts
 from features.forward_pass import apply_model, joined
 from features.runtimes import choose_runtime
-from inference.load import MODEL_FILE, RECORD_FILE, TrainedRun
+from inference.load import MODEL_FILE, RECORD_FILE, TrainedRun, open_model
 from inference.unknown import Familiar, write_familiar
 from models.classifier import with_mirrored
 from models.heads import calibrate_head, is_linear
@@ -292,14 +292,15 @@ def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]
 def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float, thresholds: dict[str, float]) -> keras.Model:
     """Saves the model, makes sure that the file predicts what the run says it does, and returns what the file has."""
     phase = _exact_phase(run)
-    data, cut = run.data, run.cuts[phase].layer if phase and run.classifier.whole is None else None
+    is_flat = run.classifier.whole is None or run.backbone.family.library == "keras_hub"
+    data, cut = run.data, run.cuts[phase].layer if phase and is_flat else None
     record = {"classes": list(data.class_names), "task": data.task.name, "kind": data.kind.name}
     decided = {"thresholds": thresholds} if thresholds else {}
     write_json(run.folder / RECORD_FILE, {**record, "temperature": temperature, "cut": cut, **decided})
     path = run.folder / MODEL_FILE
     with written_aside(path) as temporary:
         run.classifier.saved.save(temporary)
-        reloaded = keras.saving.load_model(temporary, compile=False, safe_mode=True)
+        reloaded = open_model(temporary, run.backbone)
         for split, predicted in outputs.items():
             few = View(run.data.inputs, run.data.splits[split][:EXAMPLES_CHECKED])
             (batch,) = input_batches(few, EXAMPLES_CHECKED)

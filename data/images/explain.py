@@ -1,8 +1,11 @@
 """Shows where a network looked: Grad-CAM (Selvaraju et al., 2017).
 
 The classifiers here are flat, with the layers of a backbone among their own, so the last feature map is at hand as the
-input of the layer 'pooling'.
+input of the layer 'pooling'. Of a transformer, it is the tokens of patches before the last layer of attention: behind
+that, a class token depends on them no more.
 """
+
+import math
 
 import keras
 import numpy as np
@@ -29,12 +32,12 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
         float32 (n, height, width) in [0, 1], the largest value of each picture 1; all 0 where nothing speaks for it.
 
     Raises:
-        ValueError: the layer 'pooling' has no feature map to look at. Other networks raise anything.
+        ValueError: there is no feature map to look at. Other networks raise anything.
     """
     pooling, head = model.get_layer("pooling"), model.get_layer("head")
-    if not isinstance(pooling.input, keras.KerasTensor) or len(pooling.input.shape) != 4:
-        raise ValueError("the layer 'pooling' takes no single feature map (n, height, width, channels)")
-    to_maps = keras.Model(model.inputs[0], pooling.input)
+    source = _last_maps(model, pooling)
+    to_maps, to_pooled = keras.Model(model.inputs[0], source), keras.Model(source, pooling.output)
+    ahead = 0 if len(source.shape) == 4 else getattr(pooling, "ahead", 0)
     output = head.get_layer(OUTPUT_LAYER)
     to_hidden = keras.Model(head.inputs[0], output.input)
     kernel, bias = output.kernel, output.bias
@@ -43,12 +46,15 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
         maps = to_maps(batch, training=False)[: tf.shape(batch)[0]]  # of mirrored pictures, if it has them as well
         with tf.GradientTape() as tape:
             tape.watch(maps)
-            logits = tf.matmul(to_hidden(pooling(maps), training=False), kernel) + bias
+            logits = tf.matmul(to_hidden(to_pooled(maps, training=False), training=False), kernel) + bias
             if logits.shape[-1] == 1:  # one output for two classes speaks for the second
                 scores = tf.where(chosen == 1, logits[:, 0], -logits[:, 0])
             else:
                 scores = tf.gather(logits, chosen, axis=1, batch_dims=1)
-        weights = tf.reduce_mean(tape.gradient(scores, maps), axis=(1, 2), keepdims=True)
+        gradients = tape.gradient(scores, maps)
+        if len(maps.shape) == 3:
+            maps, gradients = _as_grid(maps, ahead), _as_grid(gradients, ahead)
+        weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
         relevance = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1, keepdims=True))
         relevance = tf.image.resize(relevance, tf.shape(batch)[1:3])[..., 0]
         return tf.math.divide_no_nan(relevance, tf.reduce_max(relevance, axis=(1, 2), keepdims=True))
@@ -58,6 +64,28 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
         rows = slice(start, start + BATCH_SIZE)
         heatmaps[rows] = compute(tf.cast(pictures[rows], tf.float32), tf.cast(classes[rows], tf.int32))
     return heatmaps
+
+
+def _last_maps(model: keras.Model, pooling: keras.Layer) -> keras.KerasTensor:
+    """Returns what to look at: maps (n, height, width, channels), or tokens (n, tokens, width)."""
+    source = pooling.input
+    if isinstance(source, keras.KerasTensor) and len(source.shape) == 4:
+        return source
+    attention = [layer for layer in model.layers if _attends(layer)]
+    source = attention[-1].input if attention else source
+    if not isinstance(source, keras.KerasTensor) or len(source.shape) != 3:
+        raise ValueError("the layer 'pooling' takes no feature map (n, height, width, channels), and no tokens")
+    return source
+
+
+def _attends(layer: keras.Layer) -> bool:
+    return any("Attention" in type(part).__name__ for part in layer._flatten_layers())
+
+
+def _as_grid(tokens: tf.Tensor, ahead: int) -> tf.Tensor:
+    """Lays the tokens of patches where these are: (n, tokens, width) -> (n, height, width, width of a token)."""
+    side = math.isqrt(tokens.shape[1] - ahead)
+    return tf.reshape(tokens[:, ahead:], (-1, side, side, tokens.shape[2]))
 
 
 def overlay(picture: np.ndarray, heatmap: np.ndarray) -> np.ndarray:
