@@ -98,7 +98,6 @@ def load_model(run: TrainedRun) -> "keras.Model":
     Raises:
         UsageError: the file is damaged, not what Keras writes, or of another run.
     """
-    import keras
     import tensorflow as tf
 
     custom_file()  # whose layers the model may have

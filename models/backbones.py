@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 __all__ = ["FAMILIES", "HUB", "TABLE", "TEXT_TABLE", "Backbone", "Family", "build", "find"]
 
 # Accuracies: https://keras.io/api/applications, for MobileNetV3 and ConvNeXt the docstrings of their modules, for
-# EfficientNet-Lite0 its authors.
+# EfficientNet-Lite0 its authors, for AlexNet torchvision.
 TABLE: tuple[Backbone, ...] = (
     Backbone("efficientnet_lite0", "EfficientNetLite0", "efficientnet_lite", 224, 3.4, 0.751),
+    Backbone("alexnet", "AlexNet", "alexnet", 224, 2.5, 0.565),
     Backbone("vgg16", "VGG16", "vgg16", 224, 14.7, 0.713),
     Backbone("vgg19", "VGG19", "vgg19", 224, 20.0, 0.713),
     Backbone("resnet50", "ResNet50", "resnet", 224, 23.6, 0.749),

