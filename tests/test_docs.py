@@ -18,7 +18,7 @@ from benchmarks.processes import comparison_parser
 from demo import DemoFlags
 from evaluate import EvaluateFlags
 from export import ExportFlags
-from models.backbones import TABLE, Backbone
+from models.backbones import HUB, TABLE, Backbone
 from predict import PredictFlags
 from serve import ServeFlags
 from training.flags import parse_config
@@ -95,12 +95,22 @@ def families_table() -> str:
     return table("| `--backbone` | pixels | M parameters | ImageNet top-1 | pictures per second | larger ones |", rows)
 
 
+def hub_table() -> str:
+    rows = []
+    for row in HUB:
+        accuracy = "–" if row.imagenet_accuracy is None else f"{row.imagenet_accuracy:.1%}"
+        about = f"{accuracy} | {', '.join(row.family.pooling)} | {re.split('[,:]', row.family.licence)[0]}"
+        rows.append(f"| `{row.name}` | {row.image_size} | {row.parameters:.1f} | {about} |")
+    return table("| `--backbone` | pixels | M parameters | ImageNet top-1 | `--pooling` | licence |", rows)
+
+
 def backbones_table() -> str:
     return table("| `--backbone` | pixels | M parameters | ImageNet top-1 | pictures per second |", map(cells, TABLE))
 
 
 @pytest.mark.parametrize(
-    ("document", "generate"), [("README.md", families_table), ("benchmarks/README.md", backbones_table)]
+    ("document", "generate"),
+    [("README.md", families_table), ("benchmarks/README.md", backbones_table), ("benchmarks/README.md", hub_table)],
 )
 def test_the_table_of_backbones_is_that_of_the_code(document, generate):
     assert generate() in TEXTS[document], f"put this into {document}:\n{generate()}"
