@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
+from app.errors import UsageError
 from app.terminal import silent_stderr
 from data.kinds import Inputs
 from exports.class_function import ROUNDING, ClassFunction, Route
@@ -50,7 +51,15 @@ def write_litert(
             converter.representative_dataset = examples
             # The few operations without a form in 8 bits stay in float32.
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
-        path.write_bytes(converter.convert())
+        try:
+            path.write_bytes(converter.convert())
+        except Exception as error:  # of a private module
+            if "TF Select ops" not in str(error):
+                raise
+            missing = str(error).partition("TF Select ops: ")[2].partition("\n")[0]
+            raise UsageError(
+                f"LiteRT cannot compute {missing}, which this network needs; export it to saved_model or onnx."
+            ) from None
     return {path.name: Route(functools.partial(open_litert, path), LARGEST_DIFFERENCE[numbers])}
 
 
