@@ -78,14 +78,19 @@ class DataConfig(Settings):
     """Most tokens of a text that the network gets, its first ones; a token is a word or a part of one. Default: the
     backbone's own, 256 for minilm."""
 
+    clip_seconds: Annotated[float, Ge(0.1), Le(30)] | None = None
+    """Seconds of a recording that the network hears, its middle. Default: twice the median of the recordings, in whole
+    seconds."""
+
     positive: Text | None = None
     """The one of two classes to find: sensitivity is the share of its pictures that is found, and a threshold is on
     its probability. Default: the class with fewer pictures; of equals, the second in alphabetical order."""
 
     @property
     def chosen_size(self) -> int:
-        """The size of inputs, in the unit of their kind, once it is chosen."""
+        """The size of inputs, once it is chosen: pixels, tokens or milliseconds."""
         size = self.image_size if self.max_tokens is None else self.max_tokens
+        size = size if self.clip_seconds is None else round(1000 * self.clip_seconds)
         if size is None:
             raise ValueError("the size of inputs is still open: see training.inputs.load_inputs")
         return size

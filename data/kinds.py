@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from data.arrays import Tensor
 
-KINDS = {"image": "data.images.kind", "text": "data.texts.kind"}
+KINDS = {"image": "data.images.kind", "text": "data.texts.kind", "sound": "data.sounds.kind"}
 """The name of each kind, and the module that has its record as `KIND`. The first is taken where files tell nothing."""
 
 Content = Path | bytes

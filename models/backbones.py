@@ -69,10 +69,13 @@ TABLE: tuple[Backbone, ...] = (
 TEXT_TABLE: tuple[Backbone, ...] = (Backbone("minilm", "", "text_encoder", 256, 22.6, kind="text"),)
 """Networks for texts."""
 
+SOUND_TABLE: tuple[Backbone, ...] = (Backbone("whisper_tiny_en", "", "sound_encoder", 30, 7.6, kind="sound"),)
+"""Networks for recordings."""
+
 
 def all_backbones() -> tuple[Backbone, ...]:
     """Returns the rows of all tables."""
-    return (*TABLE, *HUB, *TEXT_TABLE)
+    return (*TABLE, *HUB, *TEXT_TABLE, *SOUND_TABLE)
 
 
 def find(name: str) -> Backbone:

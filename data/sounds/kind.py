@@ -1,0 +1,160 @@
+"""Recordings as a kind of input."""
+
+import base64
+import io
+import wave
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+from PIL import Image
+
+from app.config import TrainConfig
+from app.errors import UsageError
+from data.code_digest import code_digest
+from data.content import content_of
+from data.kinds import Baseline, Content, Explain, Inputs, Kind, ManyInputs, Reader, Shown
+from data.sounds.decode import RATE, read_milliseconds, read_sound
+from data.sounds.look_alikes import SLICE_BANDS, SLICES, compared_values, signature
+from data.sounds.mel import HOP, grey_levels, heard_samples, log_mel
+
+SCALE = 2
+"""Pixels of a page for a band of the spectrogram."""
+_CODE = code_digest(read_sound, log_mel, signature)
+
+
+def _reader(config: TrainConfig, folder: Path | None = None) -> Reader:
+    try:
+        versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("soundfile", "soxr"))
+    except metadata.PackageNotFoundError as error:
+        raise UsageError(
+            f"Recordings need the package '{error.name}': run 'pip install -r requirements-sounds.txt'."
+        ) from None
+    milliseconds = config.data.chosen_size
+    samples = milliseconds * RATE // 1000
+
+    def read_with_signature(content: bytes) -> tuple[Inputs, np.ndarray]:
+        sound = read_sound(content, samples)
+        return (sound,), signature(sound)
+
+    return Reader(
+        {"milliseconds": milliseconds, "decoder": f"{_CODE}, {versions}"},
+        title=f"{milliseconds / 1000:g} s",
+        inputs=(np.dtype((np.int16, (samples,))),),
+        signature=np.dtype((np.uint8, (SLICES, SLICE_BANDS))),
+        read=lambda content: (read_sound(content, samples),),
+        read_with_signature=read_with_signature,
+    )
+
+
+def _milliseconds(place: Content) -> int | None:
+    try:
+        with content_of(place) as content:
+            return read_milliseconds(content)
+    except Exception:  # reading says what is wrong with it
+        return None
+
+
+def useful_seconds(milliseconds: int) -> int:
+    """Returns the window for recordings of a median length: twice that, so that few are longer, in whole seconds."""
+    return -(-2 * milliseconds // 1000)
+
+
+def _cautions(lengths: Sequence[int], config: TrainConfig) -> list[str]:
+    cut = sum(length > config.data.chosen_size for length in lengths)
+    if not cut:
+        return []
+    seconds = config.data.chosen_size / 1000
+    looked_at = f"{cut:,} of {len(lengths):,} recordings looked at"
+    return [f"{looked_at} are longer than {seconds:g} seconds: only their middle is heard. See --clip-seconds."]
+
+
+def _show(inputs: Inputs, place: Content, title: str) -> Shown:
+    return _shown(inputs[0], title)
+
+
+def _shown(sound: np.ndarray, title: str, attention: np.ndarray | None = None) -> Shown:
+    """Makes of a recording its spectrogram, low bands below, over a player.
+
+    Args:
+        sound: int16 (samples,).
+        title: says what it is.
+        attention: float32 (parts of the window,), 0 to 1: how much each part counted; it is drawn as a line.
+    """
+    levels = log_mel(sound)[: max(1, heard_samples(sound) // HOP)]
+    grey = grey_levels(levels).T[::-1]
+    pixels = np.repeat(np.stack([grey // 2, grey, 255 - grey // 3 * 2], axis=-1), SCALE, axis=0)
+    if attention is not None:
+        per_frame = np.repeat(attention, -(-len(sound) // HOP // len(attention)))[: grey.shape[1]]
+        heights = ((1 - per_frame) * (len(pixels) - 1)).astype(int)
+        for column, height in enumerate(heights):
+            pixels[height : height + 2, column] = (255, 80, 0)
+    picture = Image.fromarray(pixels).resize((max(160, grey.shape[1] * SCALE), len(pixels)), Image.Resampling.BOX)
+    written, played = io.BytesIO(), io.BytesIO()
+    picture.save(written, "PNG")
+    with wave.open(played, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(RATE)
+        file.writeframes(sound[: heard_samples(sound)].astype("<i2").tobytes())
+    uris = (
+        f"data:{form};base64,{base64.b64encode(data.getvalue()).decode()}"
+        for form, data in (("image/png", written), ("audio/wav", played))
+    )
+    html = Markup('<img src="{}" alt="{}" loading="lazy"><audio controls preload="none" src="{}"></audio>')
+    image, player = uris
+    return Shown(html.format(image, title, player), np.asarray(picture))
+
+
+def _explain(
+    model: Any, reader: Reader, inputs: ManyInputs, contents: Sequence[Content], classes: np.ndarray
+) -> list[Shown]:
+    from data.sounds.explain import heard_parts
+
+    sounds = np.asarray(inputs[0])
+    return [
+        _shown(sound, "what it listened to", parts)
+        for sound, parts in zip(sounds, heard_parts(model, sounds, classes), strict=True)
+    ]
+
+
+def _level_statistics(inputs: ManyInputs, contents: Sequence[Content], positions: np.ndarray) -> np.ndarray:
+    """Mean and spread of each band of the spectrogram."""
+    rows = []
+    for position in positions:
+        sound = np.asarray(inputs[0][position])
+        levels = log_mel(sound)[: max(1, heard_samples(sound) // HOP)]
+        rows.append(np.concatenate([levels.mean(axis=0), levels.std(axis=0)]))
+    return np.stack(rows)
+
+
+def _standardized() -> Any:
+    from sklearn.preprocessing import StandardScaler
+
+    return StandardScaler()
+
+
+KIND = Kind(
+    "sound",
+    noun="recording",
+    nouns="recordings",
+    endings=(".wav", ".flac", ".ogg", ".oga", ".mp3", ".aif", ".aiff"),
+    size_setting="clip_seconds",
+    reader=_reader,
+    compared_values=compared_values,
+    comparison=code_digest(compared_values),
+    size=_milliseconds,
+    useful_size=useful_seconds,
+    cautions=_cautions,
+    show=_show,
+    explain=Explain(
+        _explain,
+        "What it listened to",
+        "The line is high where a moment of the recording spoke for the answer (gradient × activation).",
+    ),
+    baseline=Baseline("spectrogram_statistics", _level_statistics, _standardized, strength=1.0, most_examples=50_000),
+    backbone="whisper_tiny_en",
+)

