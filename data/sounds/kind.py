@@ -154,6 +154,7 @@ KIND = Kind(
         _explain,
         "What it listened to",
         "The line is high where a moment of the recording spoke for the answer (gradient × activation).",
+        replaces=True,
     ),
     baseline=Baseline("spectrogram_statistics", _level_statistics, _standardized, strength=1.0, most_examples=50_000),
     backbone="whisper_tiny_en",
