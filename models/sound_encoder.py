@@ -10,9 +10,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from app.spectrogram import FLOOR, HOP, RANGE, RATE, WINDOW, fourier, mel_filters
 from app.wheels import WHISPER_TINY_EN, read_wheel_file
-from data.sounds.decode import RATE
-from data.sounds.mel import FLOOR, HOP, RANGE, WINDOW, fourier, mel_filters
 from models.backbones import Backbone
 from models.own_layers import own_part
 from models.parts import Parts
@@ -26,7 +25,7 @@ TINY_EN = Architecture(width=384, depth=4, heads=6, hidden=1536, positions=1500)
 
 @own_part
 class LogMel(layers.Layer):
-    """Spectrogram of recordings, samples (n, samples) in [-32768, 32767] to (n, frames, bands); see `data.sounds.mel`.
+    """Spectrogram of recordings, samples (n, samples) in [-32768, 32767] to (n, frames, bands); see `app.spectrogram`.
 
     By a convolution, which every format of an export has, in place of a Fourier transform.
     """

@@ -4,10 +4,9 @@ import io
 
 import numpy as np
 
+from app.spectrogram import RATE
 from data.content import UnreadableError
 
-RATE = 16_000
-"""Samples per second that networks take."""
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 LEAST_SECONDS = 0.025
 """A frame of the spectrogram; what is shorter holds no sound."""

@@ -14,12 +14,13 @@ from PIL import Image
 
 from app.config import TrainConfig
 from app.errors import UsageError
+from app.spectrogram import HOP, RATE
 from data.code_digest import code_digest
 from data.content import content_of
 from data.kinds import Baseline, Content, Explain, Inputs, Kind, ManyInputs, Reader, Shown
-from data.sounds.decode import RATE, read_milliseconds, read_sound
+from data.sounds.decode import read_milliseconds, read_sound
 from data.sounds.look_alikes import SLICE_BANDS, SLICES, compared_values, signature
-from data.sounds.mel import HOP, grey_levels, heard_samples, log_mel
+from data.sounds.mel import grey_levels, heard_samples, log_mel
 
 SCALE = 2
 """Pixels of a page for a band of the spectrogram."""
@@ -123,9 +124,9 @@ def _explain(
 
 def _level_statistics(inputs: ManyInputs, contents: Sequence[Content], positions: np.ndarray) -> np.ndarray:
     """Mean and spread of each band of the spectrogram."""
-    rows = []
-    for position in positions:
-        sound = np.asarray(inputs[0][position])
+    rows, (sounds,) = [], inputs
+    assert isinstance(sounds, np.ndarray)
+    for sound in sounds[positions]:
         levels = log_mel(sound)[: max(1, heard_samples(sound) // HOP)]
         rows.append(np.concatenate([levels.mean(axis=0), levels.std(axis=0)]))
     return np.stack(rows)

@@ -7,7 +7,8 @@ file at 0.90 or more, as OGG at 0.94, half as loud at 1.00.
 
 import numpy as np
 
-from data.sounds.mel import BANDS, HOP, grey_levels, heard_samples, log_mel
+from app.spectrogram import BANDS, HOP
+from data.sounds.mel import grey_levels, heard_samples, log_mel
 
 SLICES, SLICE_BANDS = 32, BANDS // 2
 """Parts of a recording, and of its bands, that are compared."""

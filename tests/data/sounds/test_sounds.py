@@ -7,11 +7,12 @@ import pytest
 import soundfile
 
 from app.config import TrainConfig
+from app.spectrogram import BANDS, HOP, RANGE, RATE
 from data.content import UnreadableError
-from data.sounds.decode import RATE, read_milliseconds, read_sound
+from data.sounds.decode import read_milliseconds, read_sound
 from data.sounds.kind import KIND, useful_seconds
 from data.sounds.look_alikes import compared_values, signature
-from data.sounds.mel import BANDS, HOP, RANGE, heard_samples, log_mel
+from data.sounds.mel import heard_samples, log_mel
 
 
 def tone(seconds: float = 0.5, rate: int = RATE, hertz: float = 440.0, channels: int = 1) -> np.ndarray:
