@@ -89,7 +89,7 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
     task = network.task
     explains = {"pooling", "head"} <= {layer.name for layer in predict.model.layers}
 
-    is_picture, explain = network.kind.column is None, network.kind.explain
+    is_picture, explain = network.kind.has_mirror, network.kind.explain
 
     def ask(inputs: Inputs, content: bytes = b"") -> dict[str, Any]:
         nonlocal explains

@@ -41,7 +41,7 @@ def read_sound(content: bytes, samples: int) -> np.ndarray:
             file.seek((length - window) // 2)
             values = file.read(window, dtype="float32", always_2d=True).mean(axis=1)
     except soundfile.LibsndfileError as error:
-        raise UnreadableError("no recording" if "unknown" in str(error).lower() else "damaged") from None
+        raise UnreadableError("no recording" if "not recognised" in str(error) else "damaged") from None
     if len(values) < LEAST_SECONDS * rate:
         raise UnreadableError("cut short")
     if not np.isfinite(values).all():

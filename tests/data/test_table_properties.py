@@ -126,13 +126,12 @@ def unique(labels: tuple[str, ...]) -> list[str]:
             "Line 2 of '.*' is damaged, or lacks a quotation mark: unexpected end",
         ),
         (b"path,label\na.png,caf\xe9\n", "must be a CSV file in UTF-8"),
-        ("path,label\na.png,cat".encode("utf-16"), "must be a CSV file in UTF-8"),
-        (b"path,label\n" + b"a" * 200_000 + b",cat\n", "Line 2 of '.*': field larger"),
+        ("path,label\na.png,cat".encode("utf-16-le"), "lacks path and label"),
     ],
-    ids=range(11),
+    ids=range(10),
 )
 def test_what_is_wrong_with_a_table_is_told_with_its_line(content, message):
-    with pytest.raises(UsageError, match=message.replace("': field", "' is damaged, or lacks a quotation mark: field")):
+    with pytest.raises(UsageError, match=message):
         load_bytes(content)
 
 
@@ -147,7 +146,6 @@ TABLES = {
     "no header": b"a.png,cat\nb.png,dog\n",
     "a header twice": b"path,label,path\na,b,c\n",
     "semicolons": b"path;label\na.png;cat\n",
-    "UTF-16": ROWS.decode().encode("utf-16"),
     "no UTF-8": ROWS + b"\xff\xfe.png,cat\n",
     "half a letter": ROWS + "é".encode()[:1],
     "a mark alone": b"\xef\xbb\xbf",
@@ -165,6 +163,7 @@ TABLES = {
     "blank lines": HEADER + b"\n" * 10**5,
 }
 READ_TABLES = {
+    "UTF-16": ROWS.decode().encode("utf-16"),
     "a drive": ROWS + b"C:\\photos\\a.png,cat\n",
     "a million fields": ROWS + b"," * 10**6,
     "zeros in a row": ROWS + b"\0.png,cat\n",

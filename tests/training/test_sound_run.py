@@ -12,8 +12,10 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from exports.run import export_run
 from headstart import Run
+from inference.answering import of_run
 from inference.load import TrainedRun, read_run
 from inference.run_record import read_metrics, read_sample
+from inference.web_page import load_ask, make_app
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
 from training.inputs import load_inputs
@@ -94,3 +96,12 @@ def test_a_run_that_was_cached_is_one_that_was_not(run, sounds, tmp_path):
 def test_sizes_of_other_kinds_are_refused(sounds):
     with pytest.raises(UsageError, match="--image-size is for pictures; the data are recordings"):
         load_inputs(config_of(sounds, "none", image_size=32))
+
+
+def test_the_page_answers_a_recording_with_a_player(run, sounds):
+    network = of_run(run)
+    client = make_app(network, "name", (), load_ask(network)).test_client()
+    answer = client.post("/answer", data=(sounds / "up" / "0.wav").read_bytes()).get_data(as_text=True)
+    assert "<audio" in answer
+    assert answer.count("<data value=") == 2
+    assert "no recording" in client.post("/answer", data=b"none at all").get_data(as_text=True)

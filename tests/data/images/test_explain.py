@@ -112,7 +112,7 @@ def test_a_pooling_that_it_does_not_understand_costs_no_run_and_no_answer(tmp_pa
     assert "Where it looked (Grad-CAM) could not be made: " in page
     assert "warning    Where it looked (Grad-CAM) could not be made: " in capsys.readouterr().out
     ask = load_ask(of_run(read_run(run)))
-    shown = [ask(np.zeros((32, 32, 3), np.uint8)) for _ in range(2)]
+    shown = [ask((np.zeros((32, 32, 3), np.uint8),)) for _ in range(2)]
     assert [each["looked"] for each in shown] == [None, None]
     assert shown[0]["answer"] in ("cat", "dog")
     assert capsys.readouterr().out.count("could not be made") == 1

@@ -57,8 +57,8 @@ def test_a_tone_is_the_same_in_every_form(form):
 
 
 UNREADABLE = {
-    "nothing": (lambda: b"", "no recording|damaged"),
-    "text": (lambda: b"no recording at all" * 100, "no recording|damaged"),
+    "nothing": (lambda: b"", "no recording"),
+    "text": (lambda: b"no recording at all" * 100, "no recording"),
     "no samples": (lambda: written(np.zeros((0, 1))), "empty"),
     "silence": (lambda: written(np.zeros((8_000, 1))), "silent"),
     "a constant": (lambda: written(np.full((8_000, 1), 0.4)), "silent"),
