@@ -50,7 +50,8 @@ class Predictor:
         Returns:
             float32 (n, num_outputs).
         """
-        return joined([output.numpy() for output in self._compute(batch)])
+        outputs = self._compute(batch)[: len(self.model.outputs)]  # without the features, which may be asked for
+        return joined([output.numpy() for output in outputs])
 
     def with_features(self, batch: Batch | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Computes probabilities as a call does, and what the head made them from, float32 (n, num_features)."""

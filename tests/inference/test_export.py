@@ -95,7 +95,7 @@ def untrained(
     features = keras.Model(model.input, model.layers[-2].output)(pictures, training=False).numpy()
     kernel = generator.normal(size=output.kernel.shape) / np.linalg.norm(features.std(axis=0))
     output.set_weights([kernel, -features.mean(axis=0) @ kernel])
-    config = TrainConfig.of(backbone=backbone, weights="none", image_size=image_size)
+    config = TrainConfig.of(backbone=backbone, weights="none", image_size=image_size, pooling="avg")
     run = TrainedRun(folder, config, NAMES[task], task, KIND, None, 1.0)
     folder.mkdir(exist_ok=True)
     paths = []
@@ -284,7 +284,7 @@ def test_an_earlier_export_outlives_a_failed_one_and_not_a_good_one(finished, tm
     compute, metrics, folder = class_function(model, finished), read_metrics(finished), tmp_path / "litert"
     export_format("litert", compute, finished, metrics, reference, folder, quantize=False)
     (folder / "mark").touch()
-    wrong = reference._replace(probabilities=1 - reference.probabilities)
+    wrong = reference._replace(answers=1 - reference.answers)
     with pytest.raises(RunError, match="largest difference"):
         export_format("litert", compute, finished, metrics, wrong, folder, quantize=False)
     assert (folder / "mark").exists()
@@ -351,7 +351,7 @@ def test_a_multi_label_model_is_exported(tmp_path):
 def test_families_of_networks_are_exported_for_batches_of_any_size(backbone, tmp_path):
     run, model, sample = untrained(tmp_path / "run", backbone, MULTICLASS, image_size=64)
     reference = make_reference(model, run, sample)
-    assert np.ptp(reference.probabilities, axis=0).max() > 1e-3
+    assert np.ptp(reference.answers, axis=0).max() > 1e-3
     compute = class_function(model, run)
     for name in FORMATS:
         export_format(name, compute, run, {}, reference, tmp_path / name, quantize=False)
@@ -359,7 +359,7 @@ def test_families_of_networks_are_exported_for_batches_of_any_size(backbone, tmp
     for opened in (open_litert(tmp_path / "litert/model.tflite"), open_onnx(tmp_path / "onnx/model.onnx")):
         for number in (1, 5):
             found = opened(pictures=pictures[:number])["probabilities"]
-            np.testing.assert_allclose(found, reference.probabilities[:number], atol=1e-3)
+            np.testing.assert_allclose(found, reference.answers[:number], atol=1e-3)
 
 
 def test_every_family_has_a_licence_of_its_weights():

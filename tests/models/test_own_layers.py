@@ -51,7 +51,7 @@ def copy(tmp_path) -> Path:
     for path in REPOSITORY.glob("*/__init__.py"):
         if path.parent.name != "tests":
             shutil.copytree(path.parent, tmp_path / "copy" / path.parent.name)
-    pooling, task = "from models.parts", "from tasks.table import Task\n"
+    pooling, task = "from models.parts", "from tasks.classification import Classification\n"
     for name, old, new in (
         ("models/own_layers.py", "", ATTENTION),
         ("models/applications.py", '"avg": keras.layers.GlobalAveragePooling2D', '"avg": AttentionPooling'),

@@ -52,6 +52,7 @@ OPEN = {
     "weight_decay",
     "image_size",
     "max_tokens",
+    "clip_seconds",
     "kind",
     "pooling",
     "learning_rate",
