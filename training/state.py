@@ -22,7 +22,7 @@ from training.learner import EpochResult
 from training.plan import Phase, Plan
 
 STAGES = ("prepare", "import", "build", "features", "head", "fine_tune", "evaluate", "save")
-"""What a run does, one after the other; `metrics.json` has the seconds of each."""
+"""Stages of a run, one after the other; `metrics.json` has the seconds of each."""
 
 
 class Clock:
@@ -37,7 +37,7 @@ class Clock:
         """
         self._running = {"total": started}
         self._own = dict.fromkeys(("total", *STAGES), 0.0)
-        self._own |= {"prepare": prepare, "import": time.perf_counter() - started - prepare}
+        self._own |= {"prepare": prepare, "import": max(0.0, time.perf_counter() - started - prepare)}
         self._earlier: dict[str, float] = {}
 
     @contextlib.contextmanager

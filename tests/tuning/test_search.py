@@ -218,6 +218,7 @@ def test_a_search_optimises_what_a_run_of_the_winner_measures(make_folder, tmp_p
     assert table["score"].nunique() > 1
     metrics = json.loads((folder / "best" / "metrics.json").read_text())
     assert metrics["val"][objective.removeprefix("val_")] == pytest.approx(best["score"], abs=1e-6)
+    assert min(metrics["seconds"].values()) >= 0
 
 
 def test_a_score_is_that_of_the_weights_that_are_kept(make_folder, tmp_path):
