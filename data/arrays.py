@@ -34,7 +34,8 @@ class Ragged:
     @classmethod
     def from_padded(cls, rows: np.ndarray, lengths: np.ndarray) -> "Ragged":
         """Copies rows that are filled up, (n, longest, ...), without what they are filled up with."""
-        values = np.concatenate([rows[:0].reshape(0, *rows.shape[2:]), *map(_first, rows, lengths)])
+        cut = (row[:length] for row, length in zip(rows, lengths, strict=True))
+        values = np.concatenate([rows[:0].reshape(0, *rows.shape[2:]), *cut])
         release(rows)
         return cls(values, np.cumsum([0, *lengths], dtype=np.int64))
 
@@ -97,10 +98,6 @@ def padded(tensor: Ragged, longest: int) -> np.ndarray:
     dense = np.zeros((len(tensor), longest, *tensor.values.shape[1:]), tensor.dtype)
     dense[mask_of(tensor.lengths, longest)] = tensor.values
     return dense
-
-
-def _first(row: np.ndarray, length: int) -> np.ndarray:
-    return row[:length]
 
 
 def joined(tensors: Sequence[Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple, TextIO
 from app.errors import UsageError
 from data.encoding import encoding_of
 from data.kinds import Kind, kind_of, kinds
-from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, is_within, printable
+from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, Split, is_within, printable
 
 COLUMNS = ("path", "label", "split", "group")
 MOST_CHARACTERS = 2**20
@@ -65,10 +65,7 @@ def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = Tru
         example = _example(path, row, multi_label or not labelled)
         way = None if outside or kind else way_out(row.path)
         if way == "path":
-            raise UsageError(
-                f"Line {row.line} of '{path}' names a {kind_of([example.path]).noun} outside the folder of that file: "
-                f"'{printable(row.path)}'. Move it into the folder, or allow such paths by --outside."
-            )
+            raise outside_error(path, row.line, row.path, kind_of([example.path]).noun)
         (examples if way is None else set_aside).append(example)
     kind = kind or kind_of(example.path for example in examples)
     if not rows:
@@ -88,16 +85,33 @@ def _example(table: Path, row: Row, may_lack_labels: bool) -> Example:
     is_named = row.path or row.content is not None
     if not is_named or not (labels or may_lack_labels):
         raise UsageError(f"Line {row.line} of '{table}' has no {'label' if is_named else 'path'}.")
-    split = row.split.lower()
-    if split and split not in SPLIT_FOLDERS:
-        raise UsageError(
-            f"A split must be train, val, test or empty; line {row.line} of '{table}' has '{printable(row.split)}'."
-        )
-    given = labels, SPLIT_FOLDERS.get(split)
+    given = labels, split_of(table, row.line, row.split)
     if row.content is None:
         return Example(table.parent / row.path, *given, group=row.group)
     content = row.content.encode(errors="surrogateescape")
     return Example(table.parent / f"{table.name}:{row.line}", *given, content, row.group)
+
+
+def split_of(table: Path, line: int, name: str) -> Split | None:
+    """Returns the split that a line of a table names; None if it names none.
+
+    Raises:
+        UsageError: there is no such split.
+    """
+    split = SPLIT_FOLDERS.get(name.lower())
+    if name and split is None:
+        raise UsageError(
+            f"A split must be train, val, test or empty; line {line} of '{table}' has '{printable(name)}'."
+        )
+    return split
+
+
+def outside_error(table: Path, line: int, path: str, noun: str) -> UsageError:
+    """Makes the error for a line whose path leads out of the folder of its table."""
+    return UsageError(
+        f"Line {line} of '{table}' names a {noun} outside the folder of that file: '{printable(path)}'. Move it into "
+        f"the folder, or allow such paths by --outside."
+    )
 
 
 def find_way_out(folder: Path) -> Callable[[str], Literal["path", "link"] | None]:

@@ -1,6 +1,5 @@
 """Boxes for picture files: found, drawn and written in batches, so that any number of files fits into memory."""
 
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -12,17 +11,16 @@ from PIL import Image, ImageOps
 from rich.table import Column
 from rich.text import Text
 
-from app.errors import UsageError
 from app.files import written_aside
 from app.terminal import common_reasons, console, counted, make_table, progress_bar, show_stage
 from data.boxes.targets import frames, to_pixels
 from data.images.decode import read_orientation
 from data.sources import printable
-from features.forward_pass import BATCH_SIZE
 from inference.answer_table import csv_writer
 from inference.answering import AnsweringModel
+from inference.batches import check_readable, computed_batches, show_rate
 from inference.drawing import COLOURS, Drawn, draw_boxes
-from inference.files import Batch, FoundFile, map_ahead, read_batches
+from inference.files import Batch, FoundFile
 from tasks.detection import Detection
 
 COLUMNS = ("path", "predicted", "probability", "status", "reason", "x1", "y1", "x2", "y2")
@@ -35,7 +33,7 @@ def boxes_of(network: AnsweringModel, outputs: np.ndarray) -> list[np.ndarray]:
     task = network.task
     if not isinstance(task, Detection):
         raise ValueError("the model gives classes, and no boxes")
-    return [each[is_answer] for each, is_answer in zip(outputs, task.answered(outputs), strict=True)]
+    return task.chosen(outputs)
 
 
 def predict_boxes(
@@ -56,7 +54,7 @@ def predict_boxes(
     Raises:
         UsageError: none of the files is a picture; the table, which says why, is shown and written all the same.
     """
-    model, kind = network.load(), network.kind
+    model = network.load()
     size, resize = (network.reader.description[name] for name in ("image_size", "resize"))
 
     def predict(batch: Batch) -> tuple[Batch, list[np.ndarray]]:
@@ -77,8 +75,7 @@ def predict_boxes(
     with (
         csv_writer(csv) as write,
         progress_bar("predict", len(files)) as advance,
-        contextlib.closing(read_batches(files, network.reader, BATCH_SIZE)) as batches,
-        contextlib.closing(map_ahead(predict, batches, threads=1, ahead=2)) as computed,
+        computed_batches(files, network.reader, predict) as computed,
     ):
         for batch, boxes in computed:
             table = boxes_table(batch.files, boxes, network.class_names)
@@ -92,14 +89,11 @@ def predict_boxes(
             advance(len(batch.files))
     seconds = time.perf_counter() - started
     _show(pd.concat(shown), counts, reasons)
-    rate = f", {pictures / seconds:,.0f} per second" if pictures > 1 else ""
-    show_stage("done", f"{counted(pictures, kind.noun, kind.nouns)} in {seconds:.1f} seconds{rate}")
+    show_rate(pictures, seconds, network.kind)
     for name, place in (("table", csv), ("pictures", draw)):
         if place is not None:
             show_stage(name, str(place))
-    if not pictures:
-        files_are = "The file is no" if len(files) == 1 else f"None of the {len(files):,} files is a"
-        raise UsageError(f"{files_are} readable {kind.noun}. Name {kind.nouns}, or folders of them.")
+    check_readable(pictures, files, network.kind)
     return seconds
 
 

@@ -1,6 +1,5 @@
 """Answers for picture files: reads, computes and tells in batches, so that any number of files fits into memory."""
 
-import contextlib
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -11,13 +10,12 @@ import pandas as pd
 from rich.table import Column
 from rich.text import Text
 
-from app.errors import UsageError
 from app.terminal import common_reasons, console, counted, make_table, progress_bar, show_stage
 from data.kinds import Kind
-from features.forward_pass import BATCH_SIZE
 from inference.answer_table import PROBABILITY, answer_table, csv_writer, labels_of
 from inference.answering import AnsweringModel
-from inference.files import Batch, FoundFile, map_ahead, read_batches
+from inference.batches import check_readable, computed_batches, show_rate
+from inference.files import Batch, FoundFile
 from tasks.classification import Classification
 from tasks.table import classes_of
 
@@ -63,9 +61,7 @@ def predict_files(
     with (
         csv_writer(csv) as write,
         progress_bar("predict", len(files)) as advance,
-        contextlib.closing(read_batches(files, network.reader, BATCH_SIZE)) as batches,
-        # The next batch is computed while this one is written.
-        contextlib.closing(map_ahead(predict, batches, threads=1, ahead=2)) as computed,
+        computed_batches(files, network.reader, predict) as computed,
     ):
         for batch, outputs, unknown in computed:
             table = answer_table(batch.files, outputs, network.class_names, task, unknown_below, unknown)
@@ -76,9 +72,7 @@ def predict_files(
     summary.show(seconds)
     if csv is not None:
         show_stage("table", str(csv))
-    if not summary.answered:
-        files_are = "The file is no" if len(files) == 1 else f"None of the {len(files):,} files is a"
-        raise UsageError(f"{files_are} readable {kind.noun}. Name {kind.nouns}, or folders of them.")
+    check_readable(summary.answered, files, kind)
     return seconds
 
 
@@ -129,10 +123,7 @@ class Summary:
         if self._reasons:
             unreadable = counted(self._reasons.total(), "file", "files")
             show_stage("unreadable", f"{unreadable}: {common_reasons(self._reasons)}")
-        rate = f", {self.answered / seconds:,.0f} per second" if self.answered > 1 else ""
-        show_stage(
-            "done", f"{counted(self.answered, self._kind.noun, self._kind.nouns)} in {seconds:.1f} seconds{rate}"
-        )
+        show_rate(self.answered, seconds, self._kind)
 
     def _cells(self, row: pd.Series) -> Iterator[str]:
         """Yields file, answer, probability and runners-up as text."""

@@ -4,7 +4,6 @@ The page loads nothing from elsewhere, and forbids its browser to. Pictures are 
 in training, and not by the browser or the web library.
 """
 
-import base64
 import contextlib
 import functools
 import io
@@ -19,10 +18,11 @@ import flask
 import numpy as np
 from PIL import Image
 
+from app.data_uri import data_uri
 from app.terminal import attempt
 from data.content import MAX_BYTES, UnreadableError, content_of
 from data.images.explain import grad_cam, overlay
-from data.kinds import Inputs
+from data.kinds import Inputs, Shown
 from data.sources import printable
 from inference.answer_table import answer_table, labels_of
 from inference.answering import AnsweringModel
@@ -100,11 +100,12 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
             likeliest = probabilities.argmax(keepdims=True)
             heatmap = text = None
             if not is_picture:
-                text = network.kind.show(inputs, content, "").html
-            if explains and explain is not None and not is_picture:
-                asked = predict.model, network.reader, joined, [content], likeliest
-                shown = attempt(explain.name, lambda: explain.compute(*asked))
-                text = text if isinstance(shown, str) else shown[0].html
+                shown: list[Shown] | str = ""
+                if explains and explain is not None:
+                    asked = predict.model, network.reader, joined, [content], likeliest
+                    shown = attempt(explain.name, lambda: explain.compute(*asked))
+                answered = network.kind.show(inputs, content, "") if isinstance(shown, str) else shown[0]
+                text = answered.html
             elif explains:
                 found = attempt("Where it looks (Grad-CAM)", lambda: grad_cam(predict.model, pixels[None], likeliest))
                 heatmap = None if isinstance(found, str) else found[0]
@@ -210,4 +211,4 @@ def _picture_uri(pixels: np.ndarray) -> str:
     """Returns a picture, uint8 (height, width, 3), as a data URI."""
     written = io.BytesIO()
     Image.fromarray(pixels).save(written, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(written.getvalue()).decode()}"
+    return data_uri("image/png", written.getvalue())

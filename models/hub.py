@@ -7,7 +7,6 @@ between any two; saved is the network as KerasHub builds it, which it can load a
 import functools
 import importlib
 import json
-import math
 import re
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -18,11 +17,11 @@ import h5py
 import keras
 import keras_hub
 import numpy as np
-from scipy import ndimage
 
 from app.errors import UsageError
 from models.applications import POOLING, split_into_blocks
 from models.backbones import Backbone
+from models.hub_positions import resized
 from models.hub_table import CHECKPOINTS, NETWORKS, SCALING
 from models.own_layers import TokenPooling
 from models.parts import Parts
@@ -243,7 +242,7 @@ def _pretrained(backbone: Backbone, image_size: int, folder: Path) -> Any:
         raise UsageError(
             f"--weights must be weights of {backbone.name}; those of '{folder}' do not fit it ({_reason(error)})."
         ) from error
-    return network if side == image_size else _resized(network, _network(backbone, image_size, kept), side)
+    return network if side == image_size else resized(network, _network(backbone, image_size, kept), side)
 
 
 def _settings(backbone: Backbone, preset: Preset) -> dict[str, Any]:
@@ -290,33 +289,6 @@ def _load(network: Any, backbone: Backbone, preset: Preset) -> None:
                 for name in file[tower]:
                     file.copy(f"{tower}/{name}", part)
             network.load_weights(copy)
-
-
-def _resized(network: Any, target: Any, side: int) -> Any:
-    """Gives a network for pictures of another size the weights of one for `side` pixels, positions interpolated."""
-    for old, new in zip(network.weights, target.weights, strict=True):
-        if old.shape == new.shape:
-            new.assign(old)
-        elif isinstance(target, keras_hub.models.DINOV2Backbone):
-            sides = (side, side), target.image_shape[:2]
-            new.assign(target.embeddings._interpolate_position_embeddings(old, target.patch_size, *sides))
-        elif not old.path.endswith("position_ids"):
-            new.assign(interpolate_positions(np.array(old), new.shape[-2]).reshape(new.shape))
-    return target
-
-
-def interpolate_positions(positions: np.ndarray, count: int) -> np.ndarray:
-    """Interpolates position embeddings (..., positions, width) to `count` positions.
-
-    Bilinearly between the outermost patches, as the authors of ViT do (google-research/vision_transformer); those of
-    tokens that are no patches stay.
-    """
-    table = positions.reshape(-1, positions.shape[-1])
-    ahead = len(table) - math.isqrt(len(table)) ** 2
-    old, new = math.isqrt(len(table)), math.isqrt(count - ahead)
-    grid = table[ahead:].reshape(old, old, -1)
-    grid = ndimage.zoom(grid, (new / old, new / old, 1), order=1)
-    return np.concatenate([table[:ahead], grid.reshape(new * new, -1)])
 
 
 def _reason(error: Exception) -> str:

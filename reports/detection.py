@@ -1,4 +1,4 @@
-"""What a run that finds boxes measured: figures, thresholds, and answers beside true boxes."""
+"""Measurements of a run that finds boxes: figures, thresholds, and answers beside true boxes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -89,9 +89,8 @@ def compare(data: Data, split: Split, outputs: np.ndarray) -> list[Beside]:
     positions, task = data.splits[split], data.task
     if not isinstance(task, Detection):
         raise ValueError("boxes are compared for detection alone")
-    chosen = [each[is_answer] for each, is_answer in zip(outputs, task.answered(outputs), strict=True)]
     truth = true_boxes(data, positions)
-    answers = [answered_boxes(data, positions[[row]], each[None])[0] for row, each in enumerate(chosen)]
+    answers = [answered_boxes(data, positions[[row]], each[None])[0] for row, each in enumerate(task.chosen(outputs))]
     return [beside(*pair) for pair in zip(truth, answers, strict=True)]
 
 

@@ -13,7 +13,7 @@ from data.prepare import Data
 from data.sources import Split
 from inference.drawing import Drawn, draw_boxes
 from reports.curves import LINE_COLOURS
-from reports.detection import Beside, compare, measure, overlap
+from reports.detection import Beside, measure, overlap
 from reports.plots import VAL_COLOUR, make_panel, shorten, tidy
 from reports.verdict import DIVERGED, FEW_PICTURES, Leaks, Verdict, alike, listed
 from tasks.detection_metrics import RECALLS, SIZES
@@ -23,7 +23,7 @@ SHOWN = 12
 RIGHT, TRUE, WRONG = "#2b8a4b", "#3b82c4", "#d1603d"
 """Colours of an answer that is right, of a true box, and of a mistake."""
 MARGIN = 0.75
-"""Of a box, on each side, what is shown around a mistake."""
+"""Share of a box that is shown on each side of a mistake."""
 SIZE_STEPS = (0, 16, 32, 64, 96, 128, 192, np.inf)
 """Sides of boxes, pixels, between which recall is counted."""
 
@@ -44,13 +44,15 @@ TILES = {
 """Figures of `metrics.json` at the head of the page; AP50 is its headline."""
 
 
-def detection_verdict(record: dict[str, Any], data: Data, split: Split | None, outputs: Any, leaks: Leaks) -> Verdict:
+def detection_verdict(
+    record: dict[str, Any], data: Data, split: Split | None, compared: Sequence[Beside], leaks: Leaks
+) -> Verdict:
     """Sums up a run that finds boxes by its test split, or by val where there is no test."""
     if split is None:
         advice = f"Raise --val-fraction and --test-fraction, or add val and test {data.kind.nouns} to the data."
         nothing = "Accuracy unknown: there is no val or test split."
         return Verdict(None, nothing, None, None, "", "", [advice, *data.cautions])
-    measured, compared = record[split], compare(data, split, outputs[split])
+    measured = record[split]
     found = sum(int((each.found_by >= 0).sum()) for each in compared)
     alarms = sum(int(each.false_alarms.sum()) for each in compared)
     unseen = "it had never seen" if split == "test" else "kept for validation"
@@ -78,7 +80,7 @@ def detection_verdict(record: dict[str, Any], data: Data, split: Split | None, o
 
 def box_classes(facts: Any) -> dict[str, Any]:
     """Figures of each class at its threshold, and what is taken for what."""
-    compared, measured = compare(facts.data, facts.split, facts.outputs[facts.split]), facts.record[facts.split]
+    compared, measured = facts.compared, facts.record[facts.split]
     names = facts.data.class_names
     thresholds = facts.data.task.thresholds_of(names)
     rows = []
@@ -136,7 +138,7 @@ def confusion(compared: Sequence[Beside], num_classes: int) -> np.ndarray:
 def box_pictures(facts: Any) -> dict[str, Any]:
     """Some pictures with all answers and true boxes: of every so many, ordered by how many mistakes there are."""
     data, split = facts.data, facts.split
-    compared = compare(data, split, facts.outputs[split])
+    compared = facts.compared
     order = np.argsort([-int(each.missed.sum() + each.false_alarms.sum()) for each in compared], kind="stable")
     rows = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int))]
     shown = []
@@ -172,7 +174,7 @@ def box_curves(facts: Any) -> dict[str, Any]:
     curves = pd.DataFrame(measured.precision.T, columns=names)
     curves.insert(0, "recall", RECALLS, allow_duplicates=True)
     facts.write_table("pr.csv", curves)
-    sides, is_found = _sides(compare(facts.data, facts.split, facts.outputs[facts.split]))
+    sides, is_found = _sides(facts.compared)
     by_size, bars = make_panel()
     steps = [
         (low, high, inside)
@@ -194,7 +196,7 @@ def box_curves(facts: Any) -> dict[str, Any]:
 def box_mistakes(facts: Any) -> dict[str, Any]:
     """The surest false alarms, some of which are boxes that the labels lack, and the largest boxes that are missed."""
     data, split = facts.data, facts.split
-    compared = compare(data, split, facts.outputs[split])
+    compared = facts.compared
     alarms = [(row, answer) for row, each in enumerate(compared) for answer in each.answers[each.false_alarms]]
     missed = [(row, box) for row, each in enumerate(compared) for box in each.truth[each.missed]]
     alarms.sort(key=lambda found: -found[1][4])

@@ -18,6 +18,7 @@ import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
+from app.data_uri import data_uri
 from app.escapes import visible
 from app.files import write_text
 
@@ -115,7 +116,7 @@ def inline_svg(figure: Figure, description: str) -> Markup:
 
 def png_uri(path: Path) -> str | None:
     """Encodes a PNG file as a data URI; None if there is no file."""
-    return f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if path.is_file() else None
+    return data_uri("image/png", path.read_bytes()) if path.is_file() else None
 
 
 @functools.cache

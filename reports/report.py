@@ -13,6 +13,7 @@ from data.near_duplicates import NearDuplicate, find_near_duplicates
 from data.prepare import Data
 from data.sources import Split, choose_measured
 from reports.curves import class_curves
+from reports.detection import Beside, compare
 from reports.detection_sections import TILES, detection_verdict
 from reports.page import write_page
 from reports.per_class import truth_and_answers
@@ -51,8 +52,10 @@ def write_report(
     measured = np.concatenate([np.zeros(0, int), *(np.setdiff1d(data.splits[each], train) for each in outputs)])
     copies = find_near_duplicates(data.signatures, compared_values, data.groups, measured, train, data.least_score)
     leaks, errors, curves = _find_leaks(data, outputs, split, copies), {}, {}
+    compared: list[Beside] = []
     if isinstance(data.task, Detection):
-        verdict = detection_verdict(record, data, split, outputs, leaks)
+        compared = [] if split is None else compare(data, split, outputs[split])
+        verdict = detection_verdict(record, data, split, compared, leaks)
     else:
         task = data.task
         errors = {
@@ -63,7 +66,9 @@ def write_report(
         verdict = reach_verdict(record, task, data.kind, leaks, data.cautions)
     summary = {"verdict": verdict._asdict(), **leaks._asdict(), "label_errors": sum(map(len, errors.values()))}
     write_json(folder / "report.json", summary)
-    facts = Facts(folder, data, outputs, record, model, config, history, split or "val", curves, copies, errors)
+    facts = Facts(
+        folder, data, outputs, record, model, config, history, split or "val", curves, copies, errors, compared
+    )
     sections = make_sections(facts)
     return write_page(
         folder / "report.html",

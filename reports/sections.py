@@ -18,6 +18,7 @@ from data.near_duplicates import NearDuplicate
 from data.prepare import Data
 from data.sources import Split
 from reports import curves, plots
+from reports.detection import Beside
 from reports.detection_sections import DETECTION_SECTIONS
 from reports.mistakes import explain_mistakes
 from reports.more_data import MORE_DATA_FILE, draw, forecast
@@ -58,6 +59,8 @@ class Facts(NamedTuple):
     """Curves of that split, by the number of the class."""
     near_duplicates: list[NearDuplicate]
     label_errors: dict[Split, list[LabelError]]
+    compared: list[Beside]
+    """Answers of that split beside its true boxes; empty where there are no boxes to find."""
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Writes a table into the folder."""

@@ -87,6 +87,10 @@ class Detection:
         thresholds = np.array(self.thresholds or (LEAST_SCORE,) * (1 + int(outputs[..., 5].max(initial=0))), np.float32)
         return outputs[..., 4] >= np.maximum(thresholds, LEAST_SCORE)[outputs[..., 5].astype(int)]
 
+    def chosen(self, outputs: np.ndarray) -> list[np.ndarray]:
+        """Returns the boxes of each example that are answers, (boxes, 6) each."""
+        return [each[is_answer] for each, is_answer in zip(outputs, self.answered(outputs), strict=True)]
+
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
         """Returns weights of the examples, all 1: classes are balanced by no weight of a picture."""
         return np.ones(len(targets), np.float32)

@@ -8,7 +8,7 @@ import functools
 import itertools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -35,6 +35,7 @@ from models.freezing import set_trainable
 from tasks.detection import Detection
 from training.cuts import Use, unique_cuts
 from training.inputs import RunInputs
+from training.variation import moved_targets, vary_of
 
 FEATURES_SAMPLED = 1_000
 EVALUATED: tuple[Split, ...] = ("val", "test")
@@ -59,29 +60,24 @@ def build_frozen(inputs: RunInputs) -> Classifier:
         UsageError: the weights cannot be had, or what is trained could not be opened again.
     """
     config, data = inputs.config, inputs.data
+    settings: dict[str, Any] = {
+        "weights": config.model.weights,
+        "image_size": config.data.chosen_size,
+        "num_classes": len(data.class_names),
+        "seed": config.training.seed,
+    }
     if isinstance(data.task, Detection):
-        detector = build_detector(
+        classifier = build_detector(inputs.backbone, **settings)
+    else:
+        classifier = build_classifier(
             inputs.backbone,
-            weights=config.model.weights,
-            image_size=config.data.chosen_size,
-            num_classes=len(data.class_names),
-            seed=config.training.seed,
+            **settings,
+            task=data.task,
+            pooling=config.model.pooling,
+            head=config.model.head,
+            head_units=config.model.head_units,
+            dropout=config.model.dropout,
         )
-        check_can_be_loaded(detector.saved)
-        set_trainable(detector.backbone.layers, 0)
-        return detector
-    classifier = build_classifier(
-        inputs.backbone,
-        weights=config.model.weights,
-        image_size=config.data.chosen_size,
-        task=data.task,
-        num_classes=len(data.class_names),
-        pooling=config.model.pooling,
-        head=config.model.head,
-        head_units=config.model.head_units,
-        dropout=config.model.dropout,
-        seed=config.training.seed,
-    )
     check_can_be_loaded(classifier.saved)
     set_trainable(classifier.backbone.layers, 0)
     return classifier
@@ -120,15 +116,6 @@ def whole_network(classifier: Classifier, data: Data, vary: Vary | None = None) 
     train = View(data.inputs, data.splits["train"])
     evaluated = {split: View(data.inputs, data.splits[split]) for split in EVALUATED}
     return PhaseInputs(classifier.model, [train], evaluated, vary)
-
-
-def vary_of(data: Data, config: TrainConfig) -> Vary | None:
-    """Returns how examples are varied; None for a kind that is not."""
-    if data.frames is not None:
-        from data.boxes.vary import policy
-
-        return policy(config.training.vary)
-    return data.kind.vary and data.kind.vary(config.training.vary)
 
 
 def frozen_inputs(
@@ -200,19 +187,18 @@ def frozen_inputs(
         text += f"; fine-tuning computes the {max(behind):.0%} behind them"
     show_stage("features", text)
 
+    learnt_from = data.splits["train"]
+    varied_rows = places_of(learnt_from, train)
+    moved = [moved_targets(data, config, number, train) for number in range(1, most)]
+    targets = [None if each is None else each[varied_rows] for each in moved]
     inputs = {}
     for use, cut in cuts.items():
         plain, *varied = [tensors[cut.layer] for tensors in computed[: views[use]]]
-        learnt_from = data.splits["train"]
-        varied_rows = places_of(learnt_from, train)
         inputs[use] = PhaseInputs(
             part_of(cut.inputs, classifier.model.outputs),
             [
                 View(plain, places_of(learnt_from, plain_positions)),
-                *(
-                    View(tensors, varied_rows, moved_targets(data, config, number, learnt_from, train))
-                    for number, tensors in enumerate(varied, 1)
-                ),
+                *(View(tensors, varied_rows, targets[number]) for number, tensors in enumerate(varied)),
             ],
             {
                 split: View(evaluated[cut.layer], places_of(data.splits[split], evaluated_positions))
@@ -221,25 +207,6 @@ def frozen_inputs(
             vary=None,
         )
     return inputs
-
-
-def moved_targets(
-    data: Data, config: TrainConfig, number: int, wanted: np.ndarray, varied: np.ndarray
-) -> np.ndarray | None:
-    """Returns the targets of a view in which boxes have moved; None where targets stay what they are.
-
-    Args:
-        data: the examples.
-        config: for the seed, and the variation.
-        number: of the view.
-        wanted: positions of the examples, in order.
-        varied: the same as they were varied, in that order.
-    """
-    vary = vary_of(data, config)
-    if vary is None or vary.move is None:
-        return None
-    draws = variation(vary, config.training.seed, number, len(varied)).draws
-    return vary.move(data.targets[varied], draws).numpy()[places_of(wanted, varied)]
 
 
 def kept_examples(data: Data) -> np.ndarray:

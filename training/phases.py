@@ -17,7 +17,7 @@ from training import checkpoint
 from training.budget import in_time
 from training.checkpoint import Checkpoint
 from training.folder import checkpoints_of
-from training.frozen import PhaseInputs, longest_of, phase_examples, vary_of, whole_network
+from training.frozen import PhaseInputs, longest_of, phase_examples, whole_network
 from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState
 from training.memory import lacks_memory
 from training.optimizers import layer_decay_factors
@@ -25,6 +25,7 @@ from training.plan import Phase, title
 from training.recipe import ENOUGH
 from training.state import Run
 from training.steps import assign
+from training.variation import vary_of
 
 
 def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:

@@ -10,20 +10,18 @@ import tensorflow as tf
 
 from app.config import TrainConfig
 from app.errors import RunError
-from app.files import write_json, written_aside
+from app.files import write_json
 from app.terminal import attempt, progress_bar, show_stage
 from cluster.pool import Pool
-from data.batches import View
 from data.folds import with_out_of_fold
-from data.pipeline import input_batches
 from data.sources import Split
 from data.store import open_store
 from devices.replicas import check_alike, chief_decides, has_workers, is_chief, wait_for_workers
 from devices.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 from features.cuts import find_cuts
-from features.forward_pass import apply_model, joined
+from features.forward_pass import apply_model
 from features.runtimes import choose_runtime
-from inference.load import MODEL_FILE, RECORD_FILE, TrainedRun, open_model
+from inference.load import TrainedRun
 from inference.unknown import Familiar, write_familiar
 from models.classifier import with_mirrored
 from models.heads import calibrate_head, is_linear
@@ -45,11 +43,8 @@ from training.memory import check_disk, check_room
 from training.phases import fine_tune
 from training.plan import Phase, Plan
 from training.recipe import choose_fine_tune_augment, make_plan
+from training.saving import exact_phase, save_model
 from training.state import Clock, Run
-
-EXAMPLES_CHECKED = 4
-LARGEST_DIFFERENCE = 1e-3
-"""Between the probabilities that were measured and those of the saved file: rounding, in another order of steps."""
 
 
 def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> Path:
@@ -148,7 +143,7 @@ def _write(
     data, outputs = with_out_of_fold(run.data, predicted, run.out_of_fold)
     data = decide_on_val(data, outputs, run.config.decision.rule)
     with run.clock.timed("save"):
-        model = _save(run, predicted, temperature, data.task.thresholds_of(data.class_names))
+        model = save_model(run, predicted, temperature, data.task.thresholds_of(data.class_names))
     if familiar is not None:
         write_familiar(run.folder, familiar[0])
     writer.write_predictions(run.folder, data, outputs)
@@ -251,16 +246,9 @@ def _views(cuts: Iterable[Phase], plan: Plan) -> dict[Phase, int]:
     return {phase: plan.views if plan.augment_of(phase) == "views" else 1 for phase in cuts}
 
 
-def _exact_phase(run: Run) -> Phase | None:
-    """The last phase, if it has exactly what the frozen layers made of the examples; None if not."""
-    last = run.epochs[-1].phase if run.epochs else "head"
-    exact = not isinstance(run.strategy, tf.distribute.TPUStrategy)  # which multiplies float32 in bfloat16
-    return next((phase for phase in run.cuts if phase == last and exact), None)
-
-
 def _final_inputs(run: Run, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
-    """Inputs of the network as it is now: what the frozen layers made of the examples where `_exact_phase` has that."""
-    phase = _exact_phase(run)
+    """Inputs of the network as it is now: what the frozen layers made of the examples where `exact_phase` has that."""
+    phase = exact_phase(run)
     return inputs[phase] if phase else whole_network(run.classifier, run.data)
 
 
@@ -287,24 +275,3 @@ def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]
     strategy = None if isinstance(run.strategy, tf.distribute.TPUStrategy) else run.strategy
     with progress_bar("evaluate", sum(len(view.rows) for view in evaluated.values())) as advance:
         return {split: apply_model(model, view, advance, strategy) for split, view in evaluated.items()}
-
-
-def _save(run: Run, outputs: dict[Split, np.ndarray], temperature: float, thresholds: dict[str, float]) -> keras.Model:
-    """Saves the model, makes sure that the file predicts what the run says it does, and returns what the file has."""
-    phase = _exact_phase(run)
-    is_flat = run.classifier.whole is None or run.backbone.family.library == "keras_hub"
-    data, cut = run.data, run.cuts[phase].layer if phase and is_flat else None
-    record = {"classes": list(data.class_names), "task": data.task.name, "kind": data.kind.name}
-    decided = {"thresholds": thresholds} if thresholds else {}
-    write_json(run.folder / RECORD_FILE, {**record, "temperature": temperature, "cut": cut, **decided})
-    path = run.folder / MODEL_FILE
-    with written_aside(path) as temporary:
-        run.classifier.saved.save(temporary)
-        reloaded = open_model(temporary, run.backbone)
-        for split, predicted in outputs.items():
-            few = View(run.data.inputs, run.data.splits[split][:EXAMPLES_CHECKED])
-            (batch,) = input_batches(few, EXAMPLES_CHECKED)
-            found = joined([np.asarray(each) for each in keras.tree.flatten(reloaded(batch, training=False))])
-            if not np.allclose(found, predicted[: len(few.rows)], atol=LARGEST_DIFFERENCE):
-                raise RuntimeError(f"'{temporary}' does not predict what was measured on the {split} split")
-    return reloaded

@@ -1,4 +1,4 @@
-"""What all forms of annotation have in common: boxes as they are written, checked against their pictures, and made a
+"""Parts that all forms of annotation share: boxes as they are written, checked against their pictures, and made a
 source."""
 
 import math

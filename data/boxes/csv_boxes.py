@@ -5,8 +5,9 @@ from pathlib import Path
 
 from app.errors import UsageError
 from data.boxes.annotated import Annotated, Box, make_source
-from data.csv_table import find_way_out, numbered_fields
-from data.sources import LINK_OUT, SPLIT_FOLDERS, Source, printable
+from data.csv_table import find_way_out, numbered_fields, outside_error, split_of
+from data.images.kind import KIND
+from data.sources import LINK_OUT, SPLIT_FOLDERS, Source
 
 CORNERS = ("x1", "y1", "x2", "y2")
 COLUMNS = ("path", "label", *CORNERS)
@@ -42,16 +43,12 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         path, split = row.get("path", ""), row.get("split", "").lower()
         if not path:
             raise UsageError(f"Line {line} of '{table}' has no path.")
-        if split and split not in SPLIT_FOLDERS:
-            raise UsageError(f"A split must be train, val, test or empty; line {line} of '{table}' has '{split}'.")
+        split_of(table, line, split)
         if splits.setdefault(path, split) != split:
             raise UsageError(f"All lines of a picture must have one split; line {line} of '{table}' has another.")
         if not outside and (way := way_out(path)):
             if way == "path":
-                raise UsageError(
-                    f"Line {line} of '{table}' names a picture outside the folder of that file: '{printable(path)}'. "
-                    f"Move it into the folder, or allow such paths by --outside."
-                )
+                raise outside_error(table, line, path, KIND.noun)
             set_aside.append((table.parent / path, LINK_OUT))
             continue
         mine = boxes.setdefault(path, [])

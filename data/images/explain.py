@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from matplotlib import colormaps
 
-from devices.precision import OUTPUT_LAYER
+from data.class_scores import make_class_scores
 
 BATCH_SIZE = 16
 """Gradients take more memory than predictions."""
@@ -38,19 +38,13 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
     source = _last_maps(model, pooling)
     to_maps, to_pooled = keras.Model(model.inputs[0], source), keras.Model(source, pooling.output)
     ahead = 0 if len(source.shape) == 4 else getattr(pooling, "ahead", 0)
-    output = head.get_layer(OUTPUT_LAYER)
-    to_hidden = keras.Model(head.inputs[0], output.input)
-    kernel, bias = output.kernel, output.bias
+    class_scores = make_class_scores(head)
 
     def compute(batch: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
         maps = to_maps(batch, training=False)[: tf.shape(batch)[0]]  # of mirrored pictures, if it has them as well
         with tf.GradientTape() as tape:
             tape.watch(maps)
-            logits = tf.matmul(to_hidden(to_pooled(maps, training=False), training=False), kernel) + bias
-            if logits.shape[-1] == 1:  # one output for two classes speaks for the second
-                scores = tf.where(chosen == 1, logits[:, 0], -logits[:, 0])
-            else:
-                scores = tf.gather(logits, chosen, axis=1, batch_dims=1)
+            scores = class_scores(to_pooled(maps, training=False), chosen)
         gradients = tape.gradient(scores, maps)
         if len(maps.shape) == 3:
             maps, gradients = _as_grid(maps, ahead), _as_grid(gradients, ahead)

@@ -1,6 +1,5 @@
 """Pictures as a kind of input."""
 
-import base64
 import io
 from collections.abc import Sequence
 from importlib import metadata
@@ -13,6 +12,7 @@ from PIL import Image
 
 from app.config import Resize, TrainConfig
 from app.custom_parts import find_custom
+from app.data_uri import data_uri
 from data.arrays import release
 from data.code_digest import code_digest
 from data.images.decode import SIGNATURE_SIDE, decode_picture, decode_with_signature, read_size
@@ -81,7 +81,7 @@ def _shown(pixels: np.ndarray, title: str) -> Shown:
     picture.thumbnail((LONGEST_SHOWN, LONGEST_SHOWN), Image.Resampling.BOX)
     written = io.BytesIO()
     picture.save(written, "JPEG", quality=85)
-    uri = f"data:image/jpeg;base64,{base64.b64encode(written.getvalue()).decode()}"
+    uri = data_uri("image/jpeg", written.getvalue())
     return Shown(Markup('<img src="{}" alt="{}" loading="lazy">').format(uri, title), pixels)
 
 

@@ -51,7 +51,8 @@ def read_sound(content: bytes, samples: int) -> np.ndarray:
     peak = float(np.abs(values).max())
     if peak < SILENCE:
         raise UnreadableError("silent")
-    heard = soxr.resample(values / max(peak, 1), rate, RATE) if rate != RATE else values / max(peak, 1)
+    values /= max(peak, 1)
+    heard = soxr.resample(values, rate, RATE) if rate != RATE else values
     window = np.zeros(samples, np.int16)
     heard = np.round(np.clip(heard[:samples], -1, 1) * 32767).astype(np.int16)
     window[: len(heard)] = heard

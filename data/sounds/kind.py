@@ -1,6 +1,5 @@
 """Recordings as a kind of input."""
 
-import base64
 import io
 import wave
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from app.config import TrainConfig
+from app.data_uri import data_uri
 from app.errors import UsageError
 from app.spectrogram import HOP, RATE
 from data.code_digest import code_digest
@@ -20,7 +20,7 @@ from data.content import content_of
 from data.kinds import Baseline, Content, Explain, Inputs, Kind, ManyInputs, Reader, Shown
 from data.sounds.decode import read_milliseconds, read_sound
 from data.sounds.look_alikes import SLICE_BANDS, SLICES, compared_values, signature
-from data.sounds.mel import grey_levels, heard_samples, log_mel
+from data.sounds.mel import grey_levels, heard_levels, heard_samples, log_mel
 
 SCALE = 2
 """Pixels of a page for a band of the spectrogram."""
@@ -85,7 +85,7 @@ def _shown(sound: np.ndarray, title: str, attention: np.ndarray | None = None) -
         title: says what it is.
         attention: float32 (parts of the window,), 0 to 1: how much each part counted; it is drawn as a line.
     """
-    levels = log_mel(sound)[: max(1, heard_samples(sound) // HOP)]
+    levels = heard_levels(sound)
     grey = grey_levels(levels).T[::-1]
     pixels = np.repeat(np.stack([grey // 2, grey, 255 - grey // 3 * 2], axis=-1), SCALE, axis=0)
     if attention is not None:
@@ -101,12 +101,8 @@ def _shown(sound: np.ndarray, title: str, attention: np.ndarray | None = None) -
         file.setsampwidth(2)
         file.setframerate(RATE)
         file.writeframes(sound[: heard_samples(sound)].astype("<i2").tobytes())
-    uris = (
-        f"data:{form};base64,{base64.b64encode(data.getvalue()).decode()}"
-        for form, data in (("image/png", written), ("audio/wav", played))
-    )
+    image, player = data_uri("image/png", written.getvalue()), data_uri("audio/wav", played.getvalue())
     html = Markup('<img src="{}" alt="{}" loading="lazy"><audio controls preload="none" src="{}"></audio>')
-    image, player = uris
     return Shown(html.format(image, title, player), np.asarray(picture))
 
 
@@ -127,7 +123,7 @@ def _level_statistics(inputs: ManyInputs, contents: Sequence[Content], positions
     rows, (sounds,) = [], inputs
     assert isinstance(sounds, np.ndarray)
     for sound in sounds[positions]:
-        levels = log_mel(sound)[: max(1, heard_samples(sound) // HOP)]
+        levels = heard_levels(sound)
         rows.append(np.concatenate([levels.mean(axis=0), levels.std(axis=0)]))
     return np.stack(rows)
 

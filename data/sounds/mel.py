@@ -22,6 +22,11 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
     return ((np.maximum(levels, levels.max() - RANGE) + 4) / 4).astype(np.float32)
 
 
+def heard_levels(samples: np.ndarray) -> np.ndarray:
+    """Computes the spectrogram of one recording as far as it sounds, at least one frame; see `log_mel`."""
+    return log_mel(samples)[: max(1, heard_samples(samples) // HOP)]
+
+
 def grey_levels(levels: np.ndarray) -> np.ndarray:
     """Turns a spectrogram into grey levels, uint8 of the same shape."""
     return np.clip((levels + 1) / 2.5 * 255, 0, 255).astype(np.uint8)

@@ -289,7 +289,7 @@ def test_an_interrupted_csv_keeps_the_rows_so_far(tmp_path, monkeypatch, capsys,
     for index in range(24):
         make_picture(index).save(tmp_path / f"{index}.png")
     files, path = find_files([str(tmp_path)]), tmp_path / "answers.csv"
-    monkeypatch.setattr("inference.predict_files.BATCH_SIZE", 4)
+    monkeypatch.setattr("inference.batches.BATCH_SIZE", 4)
     batches = itertools.count(1)
 
     def answer(pixels: np.ndarray) -> np.ndarray:

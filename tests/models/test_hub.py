@@ -15,7 +15,7 @@ from models import hub_table  # noqa: E402
 from models.backbones import Backbone, build, check_fits, find  # noqa: E402
 from models.classifier import build_classifier  # noqa: E402
 from models.freezing import set_trainable  # noqa: E402
-from models.hub import interpolate_positions  # noqa: E402
+from models.hub_positions import interpolate_positions  # noqa: E402
 from models.hub_table import HUB, NETWORKS, SCALING  # noqa: E402
 from models.model_file import HUB_NETWORKS, check_model_file  # noqa: E402
 from models.weights import build_backbone, check_available  # noqa: E402

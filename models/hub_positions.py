@@ -1,0 +1,35 @@
+"""Networks of KerasHub for pictures of another size than they were trained on: position embeddings, interpolated."""
+
+import math
+from typing import Any
+
+import keras_hub
+import numpy as np
+from scipy import ndimage
+
+
+def resized(network: Any, target: Any, side: int) -> Any:
+    """Gives a network for pictures of another size the weights of one for `side` pixels, positions interpolated."""
+    for old, new in zip(network.weights, target.weights, strict=True):
+        if old.shape == new.shape:
+            new.assign(old)
+        elif isinstance(target, keras_hub.models.DINOV2Backbone):
+            sides = (side, side), target.image_shape[:2]
+            new.assign(target.embeddings._interpolate_position_embeddings(old, target.patch_size, *sides))
+        elif not old.path.endswith("position_ids"):
+            new.assign(interpolate_positions(np.array(old), new.shape[-2]).reshape(new.shape))
+    return target
+
+
+def interpolate_positions(positions: np.ndarray, count: int) -> np.ndarray:
+    """Interpolates position embeddings (..., positions, width) to `count` positions.
+
+    Bilinearly between the outermost patches, as the authors of ViT do (google-research/vision_transformer); those of
+    tokens that are no patches stay.
+    """
+    table = positions.reshape(-1, positions.shape[-1])
+    ahead = len(table) - math.isqrt(len(table)) ** 2
+    old, new = math.isqrt(len(table)), math.isqrt(count - ahead)
+    grid = table[ahead:].reshape(old, old, -1)
+    grid = ndimage.zoom(grid, (new / old, new / old, 1), order=1)
+    return np.concatenate([table[:ahead], grid.reshape(new * new, -1)])
