@@ -41,7 +41,7 @@ class DataConfig(Settings):
     Pascal VOC, a .csv of path,label,x1,y1,x2,y2."""
 
     kind: Literal["image", "text"] | None = None
-    """What the examples are: 'image' or 'text'. Default: by the endings of the files, and 'text' for a .csv with a
+    """Kind of the examples: 'image' or 'text'. Default: by the endings of the files, and 'text' for a .csv with a
     column text."""
 
     outside: bool = False

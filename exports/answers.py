@@ -11,7 +11,7 @@ from tasks.detection import Detection
 from tasks.table import classes_of
 
 OUTPUTS = ("boxes", "scores", "classes")
-"""What an export that finds boxes returns, see `models.detector.DecodeBoxes`."""
+"""Outputs of an export that finds boxes, see `models.detector.DecodeBoxes`."""
 
 
 def outputs_of(run: TrainedRun) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ def _tanh_gelu(x):
 
 
 ACTIVATIONS = {"gelu": exact_gelu, "gelu_new": _tanh_gelu, "relu": keras.activations.relu}
-"""By the names that Hugging Face has for them; 'gelu_new' is the approximation by tanh."""
+"""Activations by the names that Hugging Face has for them; 'gelu_new' is the approximation by tanh."""
 
 
 @own_part

@@ -1,4 +1,4 @@
-"""What is fine-tuned by itself: a row for each kind of input."""
+"""Table of what is fine-tuned by itself: a row for each kind of input."""
 
 from typing import NamedTuple
 
@@ -6,7 +6,7 @@ from app.config import Effort
 
 
 class FineTuning(NamedTuple):
-    """What of a network is fine-tuned, and for how long, where that is left open."""
+    """Part of a network that is fine-tuned, and for how long, where that is left open."""
 
     share: tuple[float, float]
     """Share of the network's work that the last layers have."""
@@ -22,7 +22,7 @@ FINE_TUNING = {
     "image": FineTuning((0.08, 0.2), 2, {"quick": 0, "standard": 4, "best": 20}, ("standard", "best")),
     "text": FineTuning((0.4, 0.55), 3, {"quick": 0, "standard": 4, "best": 4}, ("best",)),
 }
-"""By the kind of input; another kind is treated as the first.
+"""Rows by the kind of input; another kind is treated as the first.
 
 Pictures: the cut is where the fewest numbers cross within the share, the first of equals: on the animals, a fifth of
 the work gets 0.2 points more right than an eighth. Earlier layers see edges and textures, which are the same

@@ -18,7 +18,7 @@ FILE = "tokenizer.json"
 MOST_BYTES = 100_000_000
 """Size of a tokenizer; XLM-R's has 17 million."""
 CHARACTERS_PER_TOKEN = 50
-"""Of a text, no more characters than these for each token that may stay are looked at."""
+"""Most characters of a text that are looked at, for each token that may stay."""
 
 
 class Span(NamedTuple):
