@@ -4,6 +4,7 @@ The pyramid is a light FPN (Lin et al., 2017): the last tensors of the backbone 
 brought to the same width and added from the coarsest to the finest. Boxes are peaks of a heatmap, as in CenterNet.
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -80,17 +81,40 @@ def build_detector(backbone: Backbone, *, weights: str, image_size: int, num_cla
     name = f"{Path(backbone.name).stem}_detector"
     model = keras.Model(inputs[0] if len(inputs) == 1 else inputs, maps, name=name)
     pyramid, head = keras.Model(inputs, levels, name=parts.model.name), keras.Model(levels, maps, name="head")
-    return Classifier(model, pyramid, head, parts.blocks, decode=DecodeBoxes(name="boxes"))
+    whole = None
+    if parts.whole is not None:
+        whole = keras.Model(parts.whole.inputs, head(as_map(parts.whole.output)), name=name)
+    return Classifier(model, pyramid, head, parts.blocks, whole, DecodeBoxes(name="boxes"))
 
 
 def take_pyramid(parts: Parts, image_size: int) -> list[keras.KerasTensor]:
-    """Returns what the last block at each of `STRIDES` gives, finest first; of a backbone without these, its last."""
+    """Returns what the last block at each of `STRIDES` gives, finest first.
+
+    A backbone without these gives its last tensor, as one does that is saved as it was before it was unrolled.
+    """
     found: dict[int, keras.KerasTensor] = {}
-    for block in parts.blocks:
+    for block in parts.blocks if parts.whole is None else ():
         tensor = block[-1].output
         if isinstance(tensor, keras.KerasTensor) and len(tensor.shape) == 4:
             found[round(image_size / tensor.shape[1])] = tensor
-    return [found[stride] for stride in STRIDES if stride in found] or list(parts.model.outputs)
+    return [found[stride] for stride in STRIDES if stride in found] or [as_map(parts.model.output)]
+
+
+def as_map(tensor: keras.KerasTensor) -> keras.KerasTensor:
+    """Arranges the tokens of a transformer as a map of its patches; returns a map as it is.
+
+    Args:
+        tensor: (n, tokens, channels), whose first tokens may stand for the whole picture, or (n, rows, columns,
+            channels).
+
+    Returns:
+        (n, rows, columns, channels).
+    """
+    if len(tensor.shape) == 4:
+        return tensor
+    side = math.isqrt(tensor.shape[1])
+    patches = keras.layers.Cropping1D((tensor.shape[1] - side**2, 0), name="patches")(tensor)
+    return keras.layers.Reshape((side, side, tensor.shape[2]), name="map")(patches)
 
 
 def add_head(levels: Sequence[keras.KerasTensor], num_classes: int, seed: int = 0) -> keras.KerasTensor:

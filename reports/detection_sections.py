@@ -1,5 +1,6 @@
 """Sections of the page of a run that finds boxes, and its verdict; see `reports.sections`."""
 
+import io
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -7,7 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from markupsafe import Markup
+from PIL import Image
 
+from app.data_uri import data_uri
 from data.arrays import row_of
 from data.prepare import Data
 from data.sources import Split
@@ -24,6 +27,8 @@ RIGHT, TRUE, WRONG = "#2b8a4b", "#3b82c4", "#d1603d"
 """Colours of an answer that is right, of a true box, and of a mistake."""
 MARGIN = 0.75
 """Share of a box that is shown on each side of a mistake."""
+SHOWN_WIDTH = 480
+"""Width of a picture on the page, pixels."""
 SIZE_STEPS = (0, 16, 32, 64, 96, 128, 192, np.inf)
 """Sides of boxes, pixels, between which recall is counted."""
 
@@ -222,8 +227,8 @@ def _sides(compared: Sequence[Beside]) -> tuple[np.ndarray, np.ndarray]:
     return np.sqrt(np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)), found
 
 
-def _picture(data: Data, position: int) -> tuple[np.ndarray, float]:
-    """Returns a picture as the network sees it, without bars, and its pixels for a pixel of the original."""
+def _picture(data: Data, position: int) -> Image.Image:
+    """Returns a picture as the network sees it, without bars, large enough to write on."""
     if data.frames is None:
         raise ValueError("these examples have no boxes")
     pixels = row_of(data.inputs[0], position)
@@ -231,33 +236,40 @@ def _picture(data: Data, position: int) -> tuple[np.ndarray, float]:
     side = len(pixels)
     columns, rows = round(scale_x * width * side), round(scale_y * height * side)
     x, y = round(left * side), round(top * side)
-    return pixels[y : y + rows, x : x + columns], min(columns / width, rows / height)
+    picture = Image.fromarray(np.ascontiguousarray(pixels[y : y + rows, x : x + columns]))
+    return picture.resize((SHOWN_WIDTH, max(1, round(SHOWN_WIDTH * rows / columns))), Image.Resampling.BICUBIC)
 
 
 def _scaled(data: Data, position: int, drawn: Sequence[Drawn]) -> list[Drawn]:
-    picture, _ = _picture(data, position)
     width, height = data.frames[position, 4:]  # type: ignore[index]  # pictures with boxes have them
-    factors = np.tile([picture.shape[1] / width, picture.shape[0] / height], 2)
+    shown = _picture(data, position).size
+    factors = np.tile([shown[0] / width, shown[1] / height], 2)
     return [each._replace(corners=np.asarray(each.corners) * factors) for each in drawn]
 
 
 def _show(data: Data, position: int, drawn: Sequence[Drawn], title: str) -> Markup:
-    picture, _ = _picture(data, position)
-    pixels = np.asarray(draw_boxes(picture, _scaled(data, position, drawn)))
-    return data.kind.show((pixels,), data.examples[position].place, title).html
+    return _element(draw_boxes(_picture(data, position), _scaled(data, position, drawn)), title)
 
 
 def _cut(data: Data, position: int, box: np.ndarray, text: str, beside: Beside) -> dict[str, Any]:
     """Cuts a box and what is around it out of its picture."""
-    picture, _ = _picture(data, position)
     drawn = [Drawn(each[:4], TRUE) for each in beside.truth] + [Drawn(box[:4], WRONG)]
     scaled = _scaled(data, position, drawn)
     x1, y1, x2, y2 = scaled[-1].corners
     margin = MARGIN * max(x2 - x1, y2 - y1) + 8
     left, top = max(0, round(x1 - margin)), max(0, round(y1 - margin))
-    pixels = np.asarray(draw_boxes(picture, scaled))[top : round(y2 + margin), left : round(x2 + margin)]
+    whole = draw_boxes(_picture(data, position), scaled)
+    part = whole.crop((left, top, min(whole.width, round(x2 + margin)), min(whole.height, round(y2 + margin))))
     path = data.display_path(data.examples[position].path)
-    return {"html": data.kind.show((pixels,), data.examples[position].place, text).html, "text": text, "path": path}
+    return {"html": _element(part, text), "text": text, "path": path}
+
+
+def _element(picture: Image.Image, title: str) -> Markup:
+    """Makes of a picture an element of a page that loads nothing."""
+    written = io.BytesIO()
+    picture.save(written, "JPEG", quality=80)
+    uri = data_uri("image/jpeg", written.getvalue())
+    return Markup('<img src="{}" alt="{}" loading="lazy">').format(uri, title)
 
 
 DETECTION_SECTIONS: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {

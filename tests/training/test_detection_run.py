@@ -14,9 +14,13 @@ import predict
 from app.cli import run_command
 from app.config import TrainConfig
 from app.errors import UsageError
+from exports.answers import differences, texts_of
+from exports.onnx import open_onnx
+from exports.run import export_run
 from headstart import Run
 from inference.load import load_model, read_run
 from inference.predictor import Predictor
+from inference.run_record import read_metrics, read_sample
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
 from training.inputs import load_inputs
@@ -155,3 +159,34 @@ def test_the_search_says_that_it_is_for_classes(run, tmp_path):
     config = TuneConfig.of(data=str(run.parent / "squares" / "boxes.csv"), cache_dir=run.parent / "cache")
     with pytest.raises(UsageError, match=r"^tune\.py searches for models of classes"):
         load_search_inputs(config)
+
+
+def test_exports_find_the_same_boxes(run, tmp_path):
+    read = read_run(run)
+    sample = read_sample(read, [], 12, run.parent / "cache")
+    folders = {name: tmp_path / name for name in ("saved_model", "onnx")}
+    export_run(read, read_metrics(read), sample, folders)
+    for name, folder in folders.items():
+        routes = json.loads((folder / "parity.json").read_text())["routes"]
+        assert {route["n"] for route in routes.values()} == {len(sample.paths)}, name
+    pixels = np.zeros((2, 96, 96, 3), np.float32)
+    found = open_onnx(folders["onnx"] / "model.onnx")(pictures=pixels)
+    assert {name: values.shape for name, values in found.items()} == {
+        "boxes": (2, 100, 4),
+        "scores": (2, 100),
+        "classes": (2, 100),
+    }
+
+
+def test_boxes_that_moved_are_another_answer(run):
+    read = read_run(run)
+    answers = np.zeros((1, 3, 6), np.float32)
+    answers[0, 0] = 0.2, 0.2, 0.4, 0.4, 1.0, 1  # above any threshold
+    moved, other = answers.copy(), answers.copy()
+    moved[0, 0, 0] += 0.1
+    other[0, 0, 5] = 0
+    assert differences(answers, answers, read).tolist() == [0]
+    assert differences(moved, answers, read).tolist() == pytest.approx([0.1])
+    assert differences(other, answers, read).tolist() == [1]
+    assert list(texts_of(answers, read)) == ["0 1"]
+    assert list(texts_of(other, read)) == ["1 0"]

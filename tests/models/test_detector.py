@@ -1,0 +1,58 @@
+"""The same head finds boxes on any backbone for pictures: it learns behind its cut, and is written and read."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from features.cuts import cut_before_trainable, find_cuts, part_of
+from models.backbones import Backbone, find
+from models.detector import build_detector
+from models.freezing import set_trainable
+from tasks.detection import DETECTION
+
+SIZE = 96
+TARGETS = np.array([[[0.1, 0.2, 0.6, 0.7, 1, 0], [0, 0, 0, 0, -1, 0]]] * 2, np.float32)
+
+
+@pytest.fixture(autouse=True)
+def _forget_models():
+    yield
+    keras.backend.clear_session()
+
+
+def check(backbone: Backbone, size: int, grid: int, levels: int, tmp_path) -> None:
+    detector = build_detector(backbone, weights="none", image_size=size, num_classes=2)
+    set_trainable(detector.backbone.layers, 0)
+    assert detector.model.output_shape == (None, grid, grid, 6)
+    cut = cut_before_trainable(find_cuts(detector.model, len(detector.backbone.outputs)), detector.model)
+    assert len(cut.tensors) == levels
+    pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+    before = part_of(detector.model.inputs, cut.tensors)(pictures)
+    behind = part_of(cut.inputs, detector.model.outputs)
+    np.testing.assert_allclose(behind(before), detector.model(pictures), rtol=1e-4, atol=1e-4)
+    optimizer, losses = keras.optimizers.Adam(1e-3), []
+    for _ in range(4):
+        with tf.GradientTape() as tape:
+            losses.append(tf.reduce_sum(DETECTION.losses(TARGETS, behind(before, training=True))))
+        optimizer.apply(
+            tape.gradient(losses[-1], [each.value for each in behind.trainable_variables]), behind.trainable_variables
+        )
+    assert losses[-1] < losses[0]
+    path = tmp_path / "model.keras"
+    detector.saved.save(path)
+    again = keras.saving.load_model(path, compile=False, safe_mode=True)
+    for one, other in zip(detector.saved(pictures), again(pictures), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["mobilenet", "resnet50", "efficientnetb0"])
+def test_a_convolutional_network_gives_three_levels(name, tmp_path):
+    check(find(name), SIZE, SIZE // 8, 3, tmp_path)
+
+
+def test_a_transformer_gives_its_patches_alone(tmp_path, monkeypatch):
+    pytest.importorskip("keras_hub")
+    from tests.tiny_hub import shrink
+
+    check(shrink("vit_tiny_patch16_224", monkeypatch), 32, 4, 1, tmp_path)
