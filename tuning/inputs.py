@@ -11,7 +11,7 @@ from cluster.pool import Pool
 from data.folder import check_outside
 from data.prepare import Data, useful_size
 from data.sources import load_source
-from models.backbones import HUB, TABLE, check_fits, check_kind, find
+from models.backbones import all_backbones, check_fits, check_kind, find
 from models.weights import at_hand, check_available
 from tasks.detection import Detection
 from training.folder import RUNS, backbone_name, check_output, data_name
@@ -66,10 +66,10 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
         UsageError: for a mistake that concerns all of them.
     """
     folder = _check_folder(config, "ranking.csv")
-    backbones = [find(name) for name in _names(config)]
-    data = config.fixed.data
+    data, named = config.fixed.data, [find(name) for name in _named(config)]
     source = load_source(data.data, config.fixed.run.cache_dir, data.outside, data.kind)
     _check_classes(source.has_boxes)
+    backbones = named or [each for each in all_backbones() if each.kind == source.kind.name and at_hand(each)]
     useful = useful_size(source)
     candidates = []
     for backbone in backbones:
@@ -120,13 +120,13 @@ def _check_folder(config: TuneConfig, record: str) -> Path:
     return folder
 
 
-def _names(config: TuneConfig) -> list[str]:
-    """Names of the backbones to rank, each once."""
+def _named(config: TuneConfig) -> list[str]:
+    """Names of the backbones to rank; none where all that are at hand are meant."""
     weights, names = config.fixed.model.weights, list(config.space["backbone"])
     if weights == "none":
         raise UsageError("--rank-backbones compares pretrained networks: --weights none has nothing to compare.")
     if weights != "imagenet" and len(names) > 1:
         raise UsageError(f"--weights FILE fits one backbone; received {len(names)}. Choose one by --backbone.")
     if weights == "imagenet" and config.space["backbone"] == SPACE["backbone"].values:
-        return [backbone.name for backbone in (*TABLE, *HUB) if at_hand(backbone)]
+        return []
     return names

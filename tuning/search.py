@@ -81,6 +81,9 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
         UsageError: the folder holds something else.
         RunError: every trial failed, or the workers died.
     """
+    # Texts and recordings have networks of their own where none is named.
+    backbones = tuple(each.config.model.backbone for each in inputs)
+    config = config._replace(space={**config.space, "backbone": backbones})
     devices = config.fixed.run
     # The devices are for the workers, if there are any.
     strategy = make_strategy("one" if devices.has_workers else devices.strategy, devices.devices)

@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,9 @@ from training.folder import open_folder
 from training.inputs import load_inputs
 from training.learner import Learner
 from training.run import train
+from tuning.inputs import load_candidates, load_search_inputs
+from tuning.search import search
+from tuning.space import TuneConfig
 
 SMALL = Architecture(30522, width=32, depth=3, heads=2, hidden=32, positions=512, epsilon=1e-12)
 GOOD, BAD = ["lovely", "great", "wonderful", "superb"], ["awful", "boring", "dreadful", "clumsy"]
@@ -180,3 +184,15 @@ def test_a_run_that_was_stopped_ends_as_if_it_never_was(run, table, monkeypatch)
         train(load_inputs(config))
     for name in ("predictions.csv", "history.csv"):
         assert (folder / name).read_text() == (run.folder / name).read_text()
+
+
+@pytest.mark.usefixtures("_small_encoder")
+def test_a_search_and_a_ranking_take_the_network_of_texts_by_themselves(table, tmp_path):
+    places = {"data": str(table), "cache_dir": table.parent / "cache"}
+    config = TuneConfig.of(**places, output=tmp_path / "search", max_trials=2, max_tokens=32, fine_tune_epochs=(1,))
+    folder, inputs = load_search_inputs(config)
+    search(config, inputs, folder, time.perf_counter())
+    assert pd.read_csv(folder / "trials.csv")["backbone"].tolist() == ["minilm"] * 2
+    assert json.loads((folder / "best_config.json").read_text())["backbone"] == "minilm"
+    _, candidates = load_candidates(TuneConfig.of(**places, output=tmp_path / "ranking", rank_backbones=True))
+    assert [each.model.backbone for each in candidates] == ["minilm"]
