@@ -7,10 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from exports.answers import OUTPUTS
 from features.forward_pass import frozen_function
 from inference.load import TrainedRun
-from tasks.detection import Detection
 
 ClassFunction: TypeAlias = tf.types.experimental.PolymorphicFunction
 """TensorFlow function of what the run's reader makes of examples, such as float32 'pictures' (n, image_size,
@@ -39,18 +37,11 @@ def class_function(model: keras.Model, run: TrainedRun) -> ClassFunction:
     names = [run.kind.nouns] if len(model.inputs) == 1 else [each.name for each in model.inputs]
     specs = [tf.TensorSpec(each.shape, each.dtype, name) for each, name in zip(model.inputs, names, strict=True)]
 
-    if isinstance(run.task, Detection):
-
-        @tf.function(input_signature=specs, autograph=False)
-        def find_boxes(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return dict(zip(OUTPUTS, compute(*inputs), strict=True))
-
-        return find_boxes
-    two_classes = run.task.two_classes
-
     @tf.function(input_signature=specs, autograph=False)
-    def probabilities(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        (outputs,) = compute(*inputs)
-        return {"probabilities": tf.concat([1 - outputs, outputs], axis=1) if two_classes else outputs}
+    def answers(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = compute(*inputs)
+        if run.task.two_classes:
+            outputs = [tf.concat([1 - outputs[0], outputs[0]], axis=1)]
+        return dict(zip(run.task.outputs, outputs, strict=True))
 
-    return probabilities
+    return answers

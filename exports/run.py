@@ -17,18 +17,16 @@ from app.errors import RunError
 from app.escapes import visible
 from app.files import write_json, write_text
 from app.terminal import show_stage
-from exports.answers import answers_of, differences, texts_of
 from exports.class_function import ClassFunction, Route, class_function
 from exports.folder import PARITY_FILE, complete_folder
 from exports.litert import write_litert
 from exports.onnx import write_onnx
 from exports.saved_model import write_saved_model
-from features.forward_pass import BATCH_SIZE
+from features.forward_pass import BATCH_SIZE, joined
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import Sample
 from reports.model_card import CARD_FILE, Export, write_card
-from tasks.detection import Detection
 
 LABELS_FILE = "labels.txt"
 THRESHOLDS_FILE = "thresholds.json"
@@ -70,9 +68,9 @@ class Reference(NamedTuple):
 
     sample: Sample
     answers: np.ndarray
-    """float32 (n, ...), see `exports.answers.answers_of`."""
+    """float32 (n, ...): probabilities of classes, or boxes; several outputs joined."""
     labels: np.ndarray
-    """object (n,), see `exports.answers.texts_of`."""
+    """Each answer as text: its classes, or how many boxes of each there are."""
 
     def every_second(self, first: int) -> "Reference":
         """Returns half of it, from the example `first`, 0 or 1, on."""
@@ -158,9 +156,8 @@ def make_reference(model: keras.Model, run: TrainedRun, sample: Sample) -> Refer
     batches = _batches(sample, BATCH_SIZE)
     outputs = [predictor(sample.take(rows)) for rows in batches]
     answers = np.concatenate(outputs)
-    if not isinstance(run.task, Detection):
-        answers = run.task.probabilities(answers)
-    return Reference(sample, answers, texts_of(answers, run))
+    answers = run.task.exported(answers)
+    return Reference(sample, answers, np.array(run.task.texts(answers, run.class_names), dtype=object))
 
 
 def export_format(
@@ -251,9 +248,9 @@ def _compare(route: Route, compute: ClassFunction, run: TrainedRun, reference: R
         except tf.errors.InvalidArgumentError:  # a file that TensorFlow cannot decode
             continue
         rows.extend(batch)
-        answers.append(answers_of(found, run))
-        labels.extend(found.get("labels", texts_of(answers[-1], run)))
-    n, apart = len(rows), differences(np.concatenate(answers), reference.answers[rows], run)
+        answers.append(joined([found[name] for name in run.task.outputs]))
+        labels.extend(found.get("labels", run.task.texts(answers[-1], run.class_names)))
+    n, apart = len(rows), run.task.differences(np.concatenate(answers), reference.answers[rows])
     return Parity(
         n=n,
         refused=len(reference.labels) - n,

@@ -10,7 +10,7 @@ import tensorflow as tf
 from exports.class_function import ClassFunction, Route
 from inference.load import TrainedRun
 from tasks.classification import Classification
-from tasks.detection import Detection
+from tasks.table import classes_of
 
 ENCODED = "serving_default"
 """Signature that takes files as they are, so that a server has nothing to prepare."""
@@ -25,10 +25,11 @@ def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> 
     @tf.function(input_signature=compute.input_signature, autograph=False)
     def answer(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
         found = compute(*inputs)
-        if isinstance(run.task, Detection):
+        if "probabilities" not in found:
             return found
         probabilities = found["probabilities"]
-        return {"labels": name_labels(probabilities, run.class_names, run.task), "probabilities": probabilities}
+        labels = name_labels(probabilities, run.class_names, classes_of(run.task))
+        return {"labels": labels, "probabilities": probabilities}
 
     signatures, routes = {run.kind.nouns: answer}, {}
     if run.kind.graph_reader is not None:

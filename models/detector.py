@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from devices.precision import OUTPUT_LAYER
@@ -54,7 +55,7 @@ class DecodeBoxes(keras.layers.Layer):
         size = ops.convert_to_tensor([columns, rows, columns, rows], "float32")
         boxes = ops.clip(cell_boxes(maps) / size, 0, 1)
         cells = ops.floor_divide(places, num_classes)
-        boxes = ops.take_along_axis(ops.reshape(boxes, (-1, rows * columns, 4)), cells[..., None], axis=1)
+        boxes = tf.gather(ops.reshape(boxes, (-1, rows * columns, 4)), cells, batch_dims=1)
         classes = ops.cast(places - cells * num_classes, "float32")
         same = classes[:, :, None] == classes[:, None]
         earlier = ops.arange(most)[:, None] < ops.arange(most)
@@ -64,8 +65,7 @@ class DecodeBoxes(keras.layers.Layer):
         for _ in range(ROUNDS):
             kept = 1 - ops.max(rivals * kept[..., None], axis=1)
         scores, order = ops.top_k(scores * kept, most)
-        boxes = ops.take_along_axis(boxes, order[..., None], axis=1)
-        return boxes, scores, ops.take_along_axis(classes, order, axis=1)
+        return tf.gather(boxes, order, batch_dims=1), scores, tf.gather(classes, order, batch_dims=1)
 
 
 def build_detector(backbone: Backbone, *, weights: str, image_size: int, num_classes: int, seed: int = 0) -> Classifier:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from app.custom_parts import find_custom
-from tasks.answers import Answers
+from tasks.answers import Answers, label_texts
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -49,6 +49,8 @@ class Classification:
     """Figure by which a model is judged."""
     measure_of_learning: ClassVar[str] = "accuracy"
     """Name of what `is_right` gives."""
+    outputs: ClassVar[tuple[str, ...]] = ("probabilities",)
+    """Names of what an exported model gives."""
 
     def num_outputs(self, num_classes: int) -> int:
         """Returns the number of outputs: one per class, but one for two classes."""
@@ -126,6 +128,18 @@ class Classification:
     def probabilities(self, outputs: np.ndarray) -> np.ndarray:
         """Returns one probability per class (n, num_classes); for targets, 0 or 1."""
         return np.hstack([1 - outputs, outputs]) if self.two_classes else outputs
+
+    def exported(self, outputs: np.ndarray) -> np.ndarray:
+        """Returns outputs of a model as an export gives them."""
+        return self.probabilities(outputs)
+
+    def texts(self, answers: np.ndarray, class_names: Sequence[str]) -> list[str]:
+        """Returns each answer of an export as text, to be compared."""
+        return label_texts(self.predicted(answers), class_names)
+
+    def differences(self, answers: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Returns the largest difference of a probability in each answer, (n,)."""
+        return np.abs(answers - reference).max(axis=1, initial=0.0)
 
     def predicted(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns the predicted classes, bool (n, num_classes): by the thresholds, if there are any; else the

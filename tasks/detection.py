@@ -43,6 +43,8 @@ class Detection:
     """Name of what `is_right` gives."""
     two_classes: ClassVar[bool] = False
     multi_label: ClassVar[bool] = True
+    outputs: ClassVar[tuple[str, ...]] = ("boxes", "scores", "classes")
+    """Names of what an exported model gives, see `models.detector.DecodeBoxes`."""
 
     def gives(self, shapes: Sequence[tuple[int | None, ...]], num_classes: int) -> bool:
         """Returns whether a model with outputs of such shapes is for the task: boxes, scores and classes."""
@@ -90,6 +92,33 @@ class Detection:
     def chosen(self, outputs: np.ndarray) -> list[np.ndarray]:
         """Returns the boxes of each example that are answers, (boxes, 6) each."""
         return [each[is_answer] for each, is_answer in zip(outputs, self.answered(outputs), strict=True)]
+
+    def exported(self, outputs: np.ndarray) -> np.ndarray:
+        """Returns outputs of a model as an export gives them: as they are."""
+        return outputs
+
+    def texts(self, answers: np.ndarray, class_names: Sequence[str]) -> list[str]:
+        """Returns how many boxes of each class are in each answer as text, to be compared."""
+        classes = np.where(self.answered(answers), answers[..., 5].astype(int), -1)
+        counts = (classes[..., None] == np.arange(len(class_names))).sum(axis=1)
+        return [" ".join(map(str, row)) for row in counts]
+
+    def differences(self, answers: np.ndarray, reference: np.ndarray) -> np.ndarray:
+        """Returns how far the boxes of each answer are from those of another, whatever their order, (n,).
+
+        Returns:
+            Differences of a probability or, as a fraction of the picture, of a corner; at most 1, for a box that has
+            no counterpart of its class.
+        """
+        pairs = zip(answers, reference, strict=True)
+        return np.array([max(self._farthest(one, other), self._farthest(other, one)) for one, other in pairs])
+
+    def _farthest(self, boxes: np.ndarray, others: np.ndarray) -> float:
+        """Returns how far the boxes that are answers are from the nearest other boxes of their classes."""
+        found = boxes[self.answered(boxes[None])[0]]
+        away = np.abs(found[:, None, :5] - others[None, :, :5]).max(axis=2)
+        away = np.where(found[:, None, 5] == others[None, :, 5], away, 1.0)
+        return float(away.min(axis=1).max(initial=0.0))
 
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
         """Returns weights of the examples, all 1: classes are balanced by no weight of a picture."""

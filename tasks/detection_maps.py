@@ -6,13 +6,11 @@ the middles of boxes, as in CenterNet (Zhou et al., 2019), in which the sides ar
 al., 2019).
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 SIDES = 4
 """Numbers beside the classes: logarithms of the distances, in cells, to the left, top, right and bottom."""
@@ -26,7 +24,7 @@ FOUND = 0.3
 """Probability in the middle of a box from which it counts as found while learning."""
 
 
-def losses(targets: "tf.Tensor", maps: "tf.Tensor") -> "tf.Tensor":
+def losses(targets: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
     """Computes the loss of each picture, divided by the mean number of boxes in a picture of the batch.
 
     Args:
@@ -56,7 +54,7 @@ def losses(targets: "tf.Tensor", maps: "tf.Tensor") -> "tf.Tensor":
     return (of_heatmap + SIDES_WEIGHT * of_sides) / ops.maximum(ops.mean(ops.sum(real, axis=1)), 1)
 
 
-def found(targets: "tf.Tensor", maps: "tf.Tensor") -> "tf.Tensor":
+def found(targets: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
     """Computes the share of each picture's boxes that are found: their class is the likeliest in their middle, and the
     box there overlaps by half.
 
@@ -66,10 +64,10 @@ def found(targets: "tf.Tensor", maps: "tf.Tensor") -> "tf.Tensor":
     boxes, real, _ = _read(targets, maps)
     rows, columns = maps.shape[1:3]
     column, row = _middle_cells(boxes, rows, columns)
-    places = ops.cast(row * columns + column, "int32")[..., None]
+    places = ops.cast(row * columns + column, "int32")
 
     def there(values: Any) -> Any:
-        return ops.take_along_axis(ops.reshape(values, (-1, rows * columns, values.shape[-1])), places, axis=1)
+        return tf.gather(ops.reshape(values, (-1, rows * columns, values.shape[-1])), places, batch_dims=1)
 
     logits = there(maps[..., :-SIDES])
     overlap = paired_overlap(there(cell_boxes(maps)), boxes)
@@ -79,7 +77,7 @@ def found(targets: "tf.Tensor", maps: "tf.Tensor") -> "tf.Tensor":
     return ops.where(count > 0, ops.sum(ops.cast(right, "float32") * real, axis=1) / ops.maximum(count, 1), 1.0)
 
 
-def cell_boxes(maps: "tf.Tensor") -> "tf.Tensor":
+def cell_boxes(maps: tf.Tensor) -> tf.Tensor:
     """Returns the box that each cell answers with, in cells: float32 (n, rows, columns, 4), x1, y1, x2, y2."""
     rows, columns = maps.shape[1:3]
     distances = ops.exp(ops.minimum(maps[..., -SIDES:], LONGEST))

@@ -43,6 +43,7 @@ def save_model(
             few = View(run.data.inputs, run.data.splits[split][:EXAMPLES_CHECKED])
             (batch,) = input_batches(few, EXAMPLES_CHECKED)
             found = joined([np.asarray(each) for each in keras.tree.flatten(reloaded(batch, training=False))])
-            if not np.allclose(found, predicted[: len(few.rows)], atol=LARGEST_DIFFERENCE):
+            apart = run.data.task.differences(found, predicted[: len(few.rows)])
+            if not (apart <= LARGEST_DIFFERENCE).all():
                 raise RuntimeError(f"'{temporary}' does not predict what was measured on the {split} split")
     return reloaded

@@ -155,3 +155,12 @@ def test_the_decoder_can_be_written_and_read():
     model = keras.Model(inputs, DecodeBoxes()(inputs))
     again = keras.Model.from_config(model.get_config())
     assert [tuple(each.shape) for each in again.outputs] == [(None, 100, 4), (None, 100), (None, 100)]
+
+
+def test_answers_are_compared_whatever_their_order():
+    one = np.zeros((1, 3, 6), np.float32)
+    one[0, :2] = [[0.1, 0.1, 0.3, 0.3, 0.9, 0], [0.5, 0.5, 0.8, 0.9, 0.9, 0]]
+    assert DETECTION.differences(one, one[:, [1, 0, 2]]).tolist() == [0]
+    less = one.copy()
+    less[0, 1] = 0
+    assert DETECTION.differences(one, less)[0] > 0.2

@@ -14,7 +14,6 @@ import predict
 from app.cli import run_command
 from app.config import TrainConfig
 from app.errors import UsageError
-from exports.answers import differences, texts_of
 from exports.onnx import open_onnx
 from exports.run import export_run
 from headstart import Run
@@ -185,8 +184,8 @@ def test_boxes_that_moved_are_another_answer(run):
     moved, other = answers.copy(), answers.copy()
     moved[0, 0, 0] += 0.1
     other[0, 0, 5] = 0
-    assert differences(answers, answers, read).tolist() == [0]
-    assert differences(moved, answers, read).tolist() == pytest.approx([0.1])
-    assert differences(other, answers, read).tolist() == [1]
-    assert list(texts_of(answers, read)) == ["0 1"]
-    assert list(texts_of(other, read)) == ["1 0"]
+    assert read.task.differences(answers, answers[:, ::-1]).tolist() == [0]
+    assert read.task.differences(moved, answers).tolist() == pytest.approx([0.1])
+    assert read.task.differences(other, answers).tolist() == [1]
+    assert read.task.texts(answers, read.class_names) == ["0 1"]
+    assert read.task.texts(other, read.class_names) == ["1 0"]
