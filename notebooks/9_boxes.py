@@ -1,0 +1,136 @@
+# ---
+# jupyter:
+#   jupytext:
+#     formats: ipynb,py:percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 9. Finding things in pictures
+#
+# Where the data has boxes, `train.py` learns to find them. Here it does so on canvases with bundled animals. Your own:
+# a COCO `.json`, a folder of YOLO or Pascal VOC, or a `.csv` with the columns `path,label,x1,y1,x2,y2`.
+#
+# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`.
+
+# %% tags=["parameters"]
+data = "canvases"  # pictures with boxes; or your own, see above
+pictures = 200  # about how many of them are used; None for all
+image_size = 320  # height and width of the network's input, pixels: more for smaller things
+head_epochs = 15  # most epochs of the head
+
+# %%
+import sys
+
+sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
+from app.terminal import console, import_tensorflow, silent_stderr
+
+import_tensorflow()  # without its chatter: before anything else that needs it
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from app.config import TrainConfig
+from data.sources import load_source
+from headstart import train
+from inference.drawing import COLOURS, Drawn, draw_boxes
+from notebooks.beginning import locate, make_work_folder, quietly, shown_without
+
+# %matplotlib inline
+plt.rcParams["figure.dpi"] = 60
+pd.options.display.float_format = "{:.3g}".format
+console.width = 100
+work = make_work_folder()  # gone when the notebook is closed
+
+# %% [markdown]
+# ## The boxes
+#
+# A source names pictures and their boxes, in pixels of the upright picture. Boxes that cross the border are cut; those
+# without area, outside the picture or of an unknown class are set aside, each with its reason.
+
+# %%
+source = load_source(locate(data), work / "cache")
+class_names = sorted({label for example in source.examples for label in example.labels})
+print(f"{len(source.examples)} pictures, {len(source.set_aside)} boxes or files set aside")
+
+
+def show(rows: list[tuple[Image.Image, list[Drawn]]]) -> None:
+    """Shows pictures with boxes in a row."""
+    _, axes = plt.subplots(1, len(rows), figsize=(3.2 * len(rows), 3.2), layout="constrained")
+    for ax, (picture, boxes) in zip(np.atleast_1d(axes), rows, strict=True):
+        ax.imshow(draw_boxes(picture, boxes))
+        ax.axis("off")
+
+
+def true_boxes(example) -> list[Drawn]:
+    named = zip(example.boxes.labels, example.boxes.corners, strict=True)
+    return [
+        Drawn(np.array(corners), COLOURS[class_names.index(label) % len(COLOURS)], label) for label, corners in named
+    ]
+
+
+show([(Image.open(example.path), true_boxes(example)) for example in source.examples[:3]])
+
+# %% [markdown]
+# ## Learn to find them
+#
+# The frozen backbone is computed once for four views of each picture, boxes moved along with them. What is kept are its
+# last maps at 8, 16 and 32 pixels to a cell. On these a feature pyramid and a head learn: for each cell the probability
+# that the middle of a thing is there (CenterNet), and how far its sides are (FCOS, TTFNet).
+
+# %%
+config = TrainConfig.of(
+    data=locate(data),
+    max_pictures=pictures,
+    image_size=image_size,
+    head_epochs=head_epochs,
+    cache_dir=work / "cache",
+    output=work / "run",
+)
+with shown_without(work), silent_stderr():  # oneDNN tells of what it leaves to TensorFlow
+    run = train(config)
+
+# %% [markdown]
+# ## What the figures mean
+#
+# An answer is right if it overlaps a true box of its class by half, and no surer answer has found that one. Taken from
+# the surest down, precision falls while recall rises: AP50 is the area under that curve, AP the mean over overlaps from
+# 50 to 95 %. The threshold of each class, from which its boxes are answers, was chosen on val.
+
+# %%
+measured = run.metrics["test"]
+table = pd.DataFrame(measured["per_class"]).T
+print(f"AP50 {measured['ap50']:.3f}, AP {measured['ap']:.3f} on {measured['n']} pictures")
+table.assign(threshold=pd.Series(run.trained.task.thresholds_of(run.trained.class_names)))
+
+# %% [markdown]
+# ## Ask it
+#
+# `Run.predict` and `predict.py RUN photos --csv boxes.csv --draw folder` give a row for each box.
+
+# %%
+predictions = pd.read_csv(work / "run" / "predictions.csv", dtype={"path": str})
+asked = [source.root / path for path in predictions.loc[predictions["split"] == "test", "path"].unique()[:3]]
+with quietly():
+    answers = run.predict(asked)
+answers.drop(columns=["reason"]).assign(path=[str(path)[-8:] for path in answers["path"]])
+
+# %%
+rows = []
+for path in asked:
+    of_picture = answers[(answers["path"] == str(path)) & (answers["status"] == "found")]
+    boxes = [
+        Drawn(
+            row[["x1", "y1", "x2", "y2"]].to_numpy(float),
+            COLOURS[class_names.index(row["predicted"]) % len(COLOURS)],
+            f"{row['predicted']} {row['probability']:.0%}",
+        )
+        for _, row in of_picture.iterrows()
+    ]
+    rows.append((Image.open(path), boxes))
+show(rows)
