@@ -66,8 +66,16 @@ TABLE: tuple[Backbone, ...] = (
 )
 """Networks for pictures; those of KerasHub are in `models.hub_table`."""
 
-TEXT_TABLE: tuple[Backbone, ...] = (Backbone("minilm", "", "text_encoder", 256, 22.6, kind="text"),)
-"""Networks for texts."""
+TEXT_TABLE: tuple[Backbone, ...] = (
+    Backbone("minilm", "", "text_encoder", 256, 22.6, kind="text"),
+    Backbone("bert", "", "text_folder", 256, 335.0, kind="text", published=False),
+    Backbone("distilbert", "", "text_folder", 256, 135.0, kind="text", published=False),
+    Backbone("roberta", "", "text_folder", 256, 355.0, kind="text", published=False),
+    Backbone("xlm_roberta", "", "text_folder", 256, 560.0, kind="text", published=False),
+    Backbone("electra", "", "text_folder", 256, 335.0, kind="text", published=False),
+    Backbone("albert", "", "text_folder", 256, 335.0, kind="text", published=False),
+)
+"""Networks for texts. Of those with weights of a folder, the parameters are those of the largest that is known."""
 
 SOUND_TABLE: tuple[Backbone, ...] = (Backbone("whisper_tiny_en", "", "sound_encoder", 30, 7.6, kind="sound"),)
 """Networks for recordings."""

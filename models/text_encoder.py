@@ -3,14 +3,18 @@
 A block is one layer, so that the network can be cut between any two, and `--trainable-layers 2` means its last two.
 """
 
+from pathlib import Path
+
 import keras
 import numpy as np
 from keras import layers, ops
 
-from models.backbones import Backbone
+from app.errors import UsageError
+from models.families import Backbone
 from models.own_layers import own_part
 from models.parts import Parts
-from models.text_weights import MINILM, Architecture, Weights, read_minilm
+from models.text_weights import MINILM, Architecture, Weights, read_folder, read_minilm
+from models.weight_file import RefusedFileError, check_finite, most_bytes
 
 MASKED = -3e4
 """Score of what is not attended to; float16 has numbers up to 65,504."""
@@ -136,6 +140,8 @@ class LastToken(MeanOfTokens):
         return ops.sum(vectors * ops.expand_dims(ops.cast(last, vectors.dtype), -1), axis=1)
 
 
+BERT_BASE = Architecture(30522, width=768, depth=12, heads=12, hidden=3072, positions=512, epsilon=1e-12)
+"""Form of a network that learns from random weights."""
 POOLING = {"avg": MeanOfTokens, "max": MaxOfTokens, "first": FirstToken, "last": LastToken}
 
 
@@ -145,10 +151,19 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
     Its inputs are the numbers of tokens, int32 (n, length), and their mask, bool (n, length).
     """
     if weights is None:
-        return build_encoder(MINILM)
-    architecture, values = read_minilm()
+        return build_encoder(MINILM if backbone.name == "minilm" else BERT_BASE)
+    is_file = weights != "imagenet"
+    architecture, values = read_folder(Path(weights), most_bytes(backbone.parameters)) if is_file else read_minilm()
+    if image_size > architecture.positions:
+        raise UsageError(f"--max-tokens must be at most {architecture.positions} for '{weights}'; it is {image_size}.")
+    if architecture.activation not in ACTIVATIONS:
+        raise UsageError(f"Encoders have one of {', '.join(ACTIVATIONS)}; '{weights}' has {architecture.activation}.")
     parts = build_encoder(architecture)
-    set_weights(parts.model, values)
+    try:
+        set_weights(parts.model, values)
+        check_finite(parts.model)
+    except (ValueError, RefusedFileError) as error:
+        raise UsageError(f"--weights must be those of the form in config.json; '{weights}': {error}.") from None
     return parts
 
 
@@ -156,10 +171,13 @@ def build_encoder(architecture: Architecture) -> Parts:
     """Builds an encoder with random weights."""
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     mask = keras.Input((None,), dtype="bool", name="mask")
-    words = layers.Embedding(architecture.vocabulary, architecture.width, name="words")
+    words = layers.Embedding(architecture.vocabulary, architecture.embedded or architecture.width, name="words")
     positions = Positions(architecture.positions, name="positions")
     norm = layers.LayerNormalization(epsilon=architecture.epsilon, name="embedding_norm")
     vectors, blocks = norm(positions(words(tokens))), [[words, positions, norm]]
+    if architecture.embedded is not None:
+        blocks[0].append(layers.Dense(architecture.width, name="embedded"))
+        vectors = blocks[0][-1](vectors)
     for number in range(architecture.depth):
         about = architecture.heads, architecture.hidden, architecture.epsilon, architecture.activation
         block = EncoderBlock(*about, name=f"block_{number + 1}")

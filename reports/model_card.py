@@ -35,13 +35,12 @@ def weights_licence(backbone: str, weights: str) -> str:
     file."""
     if weights == "none":
         return "None but your own: the network was trained from random weights."
-    if weights != "imagenet":
-        return (
-            f"Your own: they came from the file {_as_code(Path(weights).name)}, and have the licence that you got it "
-            f"under. {IMAGENET_TERMS}"
-        )
     row = backbones.find_of_run(backbone)
-    return f"{row.family.licence}. {IMAGENET_TERMS}" if row.kind == "image" else f"{row.family.licence}."
+    licence = row.family.licence
+    if weights != "imagenet":
+        file = _as_code(Path(weights).name)
+        licence = f"Your own: they came from the file {file}, and have the licence that you got it under"
+    return f"{licence}. {IMAGENET_TERMS}" if row.kind == "image" else f"{licence}."
 
 
 class Export(NamedTuple):

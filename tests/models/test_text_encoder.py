@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+from safetensors.numpy import load
 from scipy.special import erf
 
 from app.config import TrainConfig
@@ -12,7 +13,6 @@ from data.texts.kind import KIND
 from features.cuts import find_cuts
 from models.backbones import build, find
 from models.text_encoder import POOLING
-from models.text_weights import read_safetensors
 
 ODD_TEXTS = [
     "Hello world",
@@ -90,7 +90,7 @@ def test_minilm_is_its_authors_network(minilm):
     rows, tokens, mask = batch_of(ODD_TEXTS)
     assert len(rows) == 50
     vectors = minilm.model([tokens, mask]).numpy()
-    found = read_safetensors(read_wheel_file(MINILM_WEIGHTS))
+    found = load(read_wheel_file(MINILM_WEIGHTS))
     state = {name: values.astype(np.float64) for name, values in found.items()}
     pooled = POOLING["avg"]()([vectors, mask]).numpy()
     for index, expected in enumerate(reference(state, rows)):

@@ -1,0 +1,179 @@
+"""Encoders of Hugging Face folders compute what KerasHub makes of the same folders, which reads them by itself."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from app.errors import UsageError
+from models.backbones import TEXT_TABLE, build, find
+from models.text_weights import FAMILIES
+from models.weights import build_backbone, check_available
+
+WORDS, PLACES, WIDTH, HIDDEN, DEPTH, HEADS = 60, 24, 16, 32, 2, 2
+CONFIG = {
+    "vocab_size": WORDS,
+    "max_position_embeddings": PLACES,
+    "hidden_size": WIDTH,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": HEADS,
+    "intermediate_size": HIDDEN,
+    "hidden_act": "gelu_new",  # as KerasHub computes BERT and ALBERT, whatever is asked for
+    "layer_norm_eps": 1e-12,
+    "type_vocab_size": 2,
+    "pad_token_id": 0,
+    "hidden_dropout_prob": 0.1,
+    "attention_probs_dropout_prob": 0.1,
+}
+DISTILLED = {
+    "dim": WIDTH,
+    "n_layers": DEPTH,
+    "n_heads": HEADS,
+    "hidden_dim": HIDDEN,
+    "activation": "gelu",
+    "vocab_size": WORDS,
+    "max_position_embeddings": PLACES,
+    "dropout": 0.1,
+    "attention_dropout": 0.1,
+    "sinusoidal_pos_embds": False,
+}
+ROBERTA = {
+    **CONFIG,
+    "hidden_act": "gelu",
+    "layer_norm_eps": 1e-5,  # the only one that KerasHub has
+    "max_position_embeddings": PLACES + 2,
+    "pad_token_id": 1,
+    "type_vocab_size": 1,
+}
+CONFIGS = {
+    "bert": CONFIG,
+    "roberta": ROBERTA,
+    "xlm-roberta": ROBERTA,
+    "distilbert": DISTILLED,
+    "electra": {**CONFIG, "embedding_size": 8},
+    "albert": {**CONFIG, "embedding_size": 8, "num_hidden_groups": 1, "inner_group_num": 1},
+}
+CLASSES = {"bert": "BertBackbone", "roberta": "RobertaBackbone", "distilbert": "DistilBertBackbone"}
+CLASSES |= {"xlm-roberta": "XLMRobertaBackbone", "albert": "AlbertBackbone"}
+PREFIXES = {"roberta": "roberta.", "xlm-roberta": "roberta.", "distilbert": "distilbert.", "albert": "albert."}
+
+
+def write_folder(folder: Path, family: str, **changes) -> Path:
+    """Writes a small checkpoint of random weights, with the names that Hugging Face has for them."""
+    draw, names = np.random.default_rng(0), FAMILIES[family]
+    embedded = CONFIGS[family].get("embedding_size", WIDTH)
+    places = CONFIGS[family]["max_position_embeddings"]
+    shapes = {
+        "embeddings.word_embeddings.weight": (WORDS, embedded),
+        "embeddings.position_embeddings.weight": (places, embedded),
+        "embeddings.LayerNorm.weight": (embedded,),
+        "embeddings.LayerNorm.bias": (embedded,),
+    }
+    if names.types:
+        shapes["embeddings.token_type_embeddings.weight"] = (CONFIGS[family]["type_vocab_size"], embedded)
+    dense = {} if names.embedded is None else {names.embedded: (WIDTH, embedded)}
+    for number in range(1 if family == "albert" else DEPTH):
+        layer = names.layer.format(number)
+        dense |= {layer + part: (WIDTH, WIDTH) for part in (*names.attend, names.project)}
+        dense |= {layer + names.widen: (HIDDEN, WIDTH), layer + names.narrow: (WIDTH, HIDDEN)}
+        for norm in (names.attention_norm, names.norm):
+            shapes |= {f"{layer}{norm}.weight": (WIDTH,), f"{layer}{norm}.bias": (WIDTH,)}
+    shapes |= {f"{part}.weight": shape for part, shape in dense.items()}
+    shapes |= {f"{part}.bias": shape[:1] for part, shape in dense.items()}
+    prefix = PREFIXES.get(family, "")
+    state = {prefix + name: draw.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
+    if family == "roberta":  # which KerasHub leaves out
+        state[f"{prefix}embeddings.token_type_embeddings.weight"][:] = 0
+    pooler = {"albert": ("pooler.weight", "pooler.bias")}.get(family, ("pooler.dense.weight", "pooler.dense.bias"))
+    state |= {prefix + pooler[0]: np.eye(WIDTH, dtype=np.float32), prefix + pooler[1]: np.zeros(WIDTH, np.float32)}
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps({"model_type": family, **CONFIGS[family], **changes}))
+    save_file(state, folder / "model.safetensors")
+    return folder
+
+
+def batch() -> tuple[np.ndarray, np.ndarray]:
+    tokens = np.random.default_rng(1).integers(2, WORDS, (3, 12)).astype(np.int32)
+    mask = np.arange(12) < np.array([12, 5, 9])[:, None]
+    return np.where(mask, tokens, 0).astype(np.int32), mask
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_an_encoder_of_a_folder_is_that_of_keras_hub(family, tmp_path):
+    hub = pytest.importorskip("keras_hub")
+    folder, (tokens, mask) = write_folder(tmp_path / "folder", family), batch()
+    name = family.replace("-", "_")
+    check_available(find(name), str(folder))
+    found = build_backbone(find(name), 16, str(folder)).model([tokens, mask]).numpy()
+    inputs = {"token_ids": tokens, "padding_mask": mask.astype(np.int32), "segment_ids": np.zeros_like(tokens)}
+    backbone = getattr(hub.models, CLASSES[family]).from_preset(str(folder))
+    expected = backbone({name: values for name, values in inputs.items() if name in backbone.input})
+    expected = expected["sequence_output"] if isinstance(expected, dict) else expected
+    np.testing.assert_allclose(found[mask], np.asarray(expected)[mask], atol=1e-5)
+
+
+def test_electra_is_an_albert_of_one_block_with_other_names(tmp_path):
+    """KerasHub reads no ELECTRA of Hugging Face."""
+    albert = write_folder(tmp_path / "albert", "albert", num_hidden_layers=1)
+    arrays = {name.removeprefix("albert."): values for name, values in load_file(albert / "model.safetensors").items()}
+    layer, names = (
+        "encoder.albert_layer_groups.0.albert_layers.0.",
+        {"encoder.embedding_hidden_mapping_in": "embeddings_project"},
+    )
+    names |= {
+        f"{layer}attention.{part}.": f"encoder.layer.0.attention.self.{part}." for part in ("query", "key", "value")
+    }
+    names |= {
+        f"{layer}attention.": "encoder.layer.0.attention.output.",
+        f"{layer}ffn.": "encoder.layer.0.intermediate.dense.",
+    }
+    names |= {f"{layer}ffn_output.": "encoder.layer.0.output.dense."}
+    names |= {f"{layer}full_layer_layer_norm.": "encoder.layer.0.output.LayerNorm."}
+    renamed = {}
+    for name, values in arrays.items():
+        start = next((each for each in names if name.startswith(each)), "")
+        renamed[f"electra.{names.get(start, '')}{name.removeprefix(start)}"] = values
+    electra = write_folder(tmp_path / "electra", "electra", num_hidden_layers=1)
+    save_file(renamed, electra / "model.safetensors")
+    first, second = (
+        build_backbone(find(folder.name), 16, str(folder)).model(list(batch())) for folder in (albert, electra)
+    )
+    np.testing.assert_allclose(first, second, atol=1e-6)
+
+
+def test_every_family_has_a_row_and_can_be_saved(tmp_path):
+    rows = {backbone.name for backbone in TEXT_TABLE if backbone.family.library}
+    assert rows == {family.replace("-", "_") for family in FAMILIES} == {name.replace("-", "_") for name in CONFIGS}
+    folder, (tokens, mask) = write_folder(tmp_path / "electra", "electra"), batch()
+    model = build_backbone(find("electra"), 16, str(folder)).model
+    model.save(tmp_path / "electra.keras")
+    again = keras.saving.load_model(tmp_path / "electra.keras", safe_mode=True)
+    np.testing.assert_array_equal(again([tokens, mask]), model([tokens, mask]))
+    assert build(find("minilm"), 16).model.count_params() > 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model_type": "gpt2"}, "must be a folder of Hugging Face of bert, .*is of none"),
+        ({"hidden_size": 12}, "must be those of the form in config.json"),
+        ({"num_hidden_layers": 9}, "lacks what its config.json says it has"),
+        ({"position_embedding_type": "relative_key"}, "relative places"),
+        ({"hidden_act": "selu"}, "Encoders have one of gelu, gelu_new, relu; .*has selu"),
+    ],
+)
+def test_a_folder_that_is_not_what_it_says_is_refused(changes, message, tmp_path):
+    folder = write_folder(tmp_path / "folder", "bert", **changes)
+    with pytest.raises(UsageError, match=message):
+        build_backbone(find("bert"), 16, str(folder))
+
+
+def test_more_tokens_than_places_are_refused_and_weights_have_to_be_given(tmp_path):
+    folder = write_folder(tmp_path / "folder", "bert")
+    with pytest.raises(UsageError, match="--max-tokens must be at most 24"):
+        build_backbone(find("bert"), 25, str(folder))
+    with pytest.raises(UsageError, match="must be 'none' or a folder of weights: bert has no published weights"):
+        check_available(find("bert"), "imagenet")
