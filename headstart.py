@@ -81,11 +81,10 @@ class Run:
         import_tensorflow()
         from inference.predict_boxes import predict_boxes
         from inference.predict_files import predict_files
-        from tasks.detection import Detection
 
         with tempfile.TemporaryDirectory() as folder, quiet_console():
             table = Path(folder) / "answers.csv"
-            if isinstance(self.trained.task, Detection):
+            if self.trained.task.has_boxes:
                 predict_boxes(self._network(unknown), files, csv=table)
             else:
                 predict_files(self._network(unknown), files, csv=table, unknown_below=unknown_below)

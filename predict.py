@@ -25,6 +25,10 @@ class PredictFlags(AskFlags):
     """Write every answer to this file: path, predicted, probability, status, reason, probability of each class; or for
     each box that is found its corners x1, y1, x2, y2 in pixels. Ctrl-C keeps the rows so far. Default: no file."""
 
+    coco: Path | None = None
+    """Write the boxes that the model finds to this file as COCO has them, which labelling tools and --data read.
+    Default: no file."""
+
     draw: Path | None = None
     """Write copies of the pictures into this folder, with the boxes that the model finds. Default: none."""
 
@@ -51,17 +55,18 @@ def main() -> None:
     from app.terminal import counted, import_tensorflow, show_stage
     from inference.files import find_files
     from inference.run_record import count_learnt_from
-    from tasks.detection import Detection
 
     folder, *places = flags.places if flags.backbone is None else ("", *flags.places)
     network, run = flags.find_network(Path(folder))
     files = find_files(places, flags.outside, network.kind)
     check_output_file("--csv", flags.csv)
-    finds_boxes = isinstance(network.task, Detection)
+    check_output_file("--coco", flags.coco)
+    finds_boxes = network.task.has_boxes
     if finds_boxes and (flags.unknown_below or flags.unknown):
         raise UsageError("A model that finds boxes answers from its thresholds on. Leave --unknown and its like out.")
-    if flags.draw and not finds_boxes:
-        raise UsageError("--draw is for a model that finds boxes; this one gives classes to whole pictures.")
+    if (flags.draw or flags.coco) and not finds_boxes:
+        flag = "--draw" if flags.draw else "--coco"
+        raise UsageError(f"{flag} is for a model that finds boxes; this one gives classes to whole pictures.")
     show_stage("files", counted(len(files), "file", "files"))
     known = count_learnt_from(run, files) if run else 0
     if known:
@@ -71,7 +76,7 @@ def main() -> None:
     if finds_boxes:
         from inference.predict_boxes import predict_boxes
 
-        predict_boxes(network, files, csv=flags.csv, draw=flags.draw)
+        predict_boxes(network, files, csv=flags.csv, coco=flags.coco, draw=flags.draw)
         return
     from inference.predict_files import predict_files
 

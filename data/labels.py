@@ -7,7 +7,6 @@ from collections.abc import Iterable, Sequence
 from app.errors import UsageError, did_you_mean, unknown_choice
 from app.terminal import counted
 from data.sources import Source, natural_order
-from tasks.detection import Detection
 from tasks.table import Task
 
 LABELS_SHOWN = 5
@@ -61,10 +60,10 @@ def check_labels(source: Source, class_names: Sequence[str], task: Task) -> None
         UsageError: it has labels that the model does not know, or several per example where the model gives one.
     """
     labels = {label for example in source.examples for label in example.labels}
-    if source.has_boxes != isinstance(task, Detection):
+    if source.has_boxes != task.has_boxes:
         raise UsageError(
             f"The model finds boxes, and '{source.name}' has none to measure it by."
-            if isinstance(task, Detection)
+            if task.has_boxes
             else f"The model gives classes to whole pictures, and '{source.name}' has boxes in them."
         )
     unknown = sorted(labels - set(class_names), key=natural_order)

@@ -23,8 +23,7 @@ from data.preflight import Preflight, SetAside, check_examples, reading
 from data.sources import SPLITS, Example, Source, Split, printable
 from data.splits import Splits, assign_splits, check_classes
 from data.store import Store, Stored, open_store
-from tasks.detection import Detection
-from tasks.table import Task, choose_task
+from tasks.table import Task, choose_task, classes_of
 
 SIZES_PROBED = 200
 """Examples that tell how large those of a source are."""
@@ -254,11 +253,9 @@ def _encode(
     examples: Sequence[Example], class_names: tuple[str, ...], task: Task, places: np.ndarray | None
 ) -> np.ndarray:
     """Turns labels or boxes into targets."""
-    if isinstance(task, Detection):
-        if places is None:
-            raise ValueError("boxes are measured on examples that have some")
+    if places is not None:
         return encode(examples, class_names, places)
-    return task.encode([example.labels for example in examples], class_names)
+    return classes_of(task).encode([example.labels for example in examples], class_names)
 
 
 def _some_sizes(source: Source) -> list[int]:

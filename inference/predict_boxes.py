@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from PIL import Image, ImageOps
 from rich.table import Column
 from rich.text import Text
 
-from app.files import written_aside
+from app.files import write_json, written_aside
 from app.terminal import common_reasons, console, counted, make_table, progress_bar, show_stage
 from data.boxes.targets import frames, to_pixels
 from data.images.decode import read_orientation
@@ -37,7 +38,12 @@ def boxes_of(network: AnsweringModel, outputs: np.ndarray) -> list[np.ndarray]:
 
 
 def predict_boxes(
-    network: AnsweringModel, files: Sequence[FoundFile], *, csv: Path | None = None, draw: Path | None = None
+    network: AnsweringModel,
+    files: Sequence[FoundFile],
+    *,
+    csv: Path | None = None,
+    coco: Path | None = None,
+    draw: Path | None = None,
 ) -> float:
     """Finds boxes in every file, on the terminal, in a CSV file, and on copies of the pictures.
 
@@ -46,6 +52,7 @@ def predict_boxes(
         files: from `inference.files.find_files`.
         csv: file of all boxes: a row per box with its corners in pixels of the upright picture; a file in which nothing
             is found has one row, whose status says so.
+        coco: file of all boxes in the form of COCO, with their probabilities as `score`.
         draw: folder for copies of the pictures with their boxes.
 
     Returns:
@@ -57,19 +64,23 @@ def predict_boxes(
     model = network.load()
     size, resize = (network.reader.description[name] for name in ("image_size", "resize"))
 
-    def predict(batch: Batch) -> tuple[Batch, list[np.ndarray]]:
+    def predict(batch: Batch) -> tuple[Batch, np.ndarray, list[np.ndarray]]:
         pictures = [file for file in batch.files if not file.reason]
+        sizes = np.array([_upright_size(file) for file in pictures])
         if not pictures:
-            return batch, []
-        places = frames(np.array([_upright_size(file) for file in pictures]), size, resize)
+            return batch, sizes, []
+        places = frames(sizes, size, resize)
         found = boxes_of(network, network.ask(model, batch.inputs)[0])
-        return batch, [
+        boxes = [
             np.hstack([to_pixels(each[:, :4], place), each[:, 4:]]) for each, place in zip(found, places, strict=True)
         ]
+        return batch, sizes, boxes
 
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     shown: list[pd.DataFrame] = []
+    categories = [{"id": number, "name": name} for number, name in enumerate(network.class_names, 1)]
+    content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
     pictures = 0
     started = time.perf_counter()
     with (
@@ -77,9 +88,11 @@ def predict_boxes(
         progress_bar("predict", len(files)) as advance,
         computed_batches(files, network.reader, predict) as computed,
     ):
-        for batch, boxes in computed:
+        for batch, sizes, boxes in computed:
             table = boxes_table(batch.files, boxes, network.class_names)
             write(table)
+            if coco is not None:
+                _add_coco(content, coco.parent, batch.files, sizes, boxes)
             if draw is not None:
                 _draw_all(draw, batch.files, boxes, network.class_names)
             counts.update(table["predicted"][table["status"] == "found"])
@@ -87,10 +100,12 @@ def predict_boxes(
             shown += [table[: ROWS_SHOWN - sum(map(len, shown))]]
             pictures += len(boxes)
             advance(len(batch.files))
+    if coco is not None:
+        write_json(coco, content)
     seconds = time.perf_counter() - started
     _show(pd.concat(shown), counts, reasons)
     show_rate(pictures, seconds, network.kind)
-    for name, place in (("table", csv), ("pictures", draw)):
+    for name, place in (("table", csv), ("boxes", coco), ("pictures", draw)):
         if place is not None:
             show_stage(name, str(place))
     check_readable(pictures, files, network.kind)
@@ -119,6 +134,35 @@ def boxes_table(files: Sequence[FoundFile], boxes: Sequence[np.ndarray], class_n
         if not len(found):
             rows.append((path, "", np.nan, "nothing found", "", *[np.nan] * 4))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _add_coco(
+    content: dict[str, list[dict[str, Any]]],
+    folder: Path,
+    files: Sequence[FoundFile],
+    sizes: np.ndarray,
+    boxes: Sequence[np.ndarray],
+) -> None:
+    """Adds pictures and their boxes to the content of a COCO file in a folder."""
+    pictures = [file for file in files if not file.reason]
+    for file, (width, height), found in zip(pictures, sizes.tolist(), boxes, strict=True):
+        number, path = len(content["images"]) + 1, file.path.absolute()
+        name = path.relative_to(folder.absolute()) if path.is_relative_to(folder.absolute()) else path
+        content["images"].append(
+            {"id": number, "file_name": printable(name.as_posix()), "width": width, "height": height}
+        )
+        for x1, y1, x2, y2, score, label in found.tolist():
+            content["annotations"].append(
+                {
+                    "id": len(content["annotations"]) + 1,
+                    "image_id": number,
+                    "category_id": int(label) + 1,
+                    "bbox": [round(each, 2) for each in (x1, y1, x2 - x1, y2 - y1)],
+                    "area": round((x2 - x1) * (y2 - y1), 2),
+                    "iscrowd": 0,
+                    "score": round(score, 6),
+                }
+            )
 
 
 def _upright_size(file: FoundFile) -> tuple[int, int]:

@@ -11,7 +11,6 @@ from data.sources import Split
 from reports import detection
 from reports.page import SPACE, interval, percent
 from tasks.decision import decide, measure_decision
-from tasks.detection import Detection
 from tasks.table import classes_of
 
 CLASSES_TOLD = 5
@@ -20,7 +19,7 @@ CLASSES_TOLD = 5
 
 def decide_on_val(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> Data:
     """Returns the data with a task that decides by thresholds, chosen on val; of classes, as it is without a rule."""
-    if isinstance(data.task, Detection):
+    if data.task.has_boxes:
         return detection.choose_on_val(data, outputs)
     if rule is None:
         return data

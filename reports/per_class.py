@@ -11,7 +11,6 @@ from data.prepare import Data
 from data.sources import Split
 from reports.curves import ClassCurves
 from tasks.answers import label_texts
-from tasks.detection import Detection
 from tasks.metrics import accuracy_interval
 from tasks.table import classes_of
 
@@ -66,9 +65,9 @@ def per_class_table(
 
 def true_labels(data: Data, positions: Sequence[int] | np.ndarray) -> list[str]:
     """Returns the names of the true classes of examples, joined by `|`; of pictures with boxes, those of the boxes."""
-    if isinstance(data.task, Detection):
+    if data.task.has_boxes:
         return ["|".join(data.examples[position].labels) for position in positions]
-    return label_texts(data.task.truth(data.targets[positions]), data.class_names)
+    return label_texts(classes_of(data.task).truth(data.targets[positions]), data.class_names)
 
 
 def truth_and_answers(data: Data, outputs: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:

@@ -20,8 +20,8 @@ from reports.per_class import truth_and_answers
 from reports.sections import Facts, make_sections
 from reports.suspects import find_label_errors
 from reports.verdict import Leaks, Verdict, baseline_bars, reach_verdict
-from tasks.detection import Detection
 from tasks.metrics import all_metrics
+from tasks.table import classes_of
 
 
 def write_report(
@@ -53,11 +53,11 @@ def write_report(
     copies = find_near_duplicates(data.signatures, compared_values, data.groups, measured, train, data.least_score)
     leaks, errors, curves = _find_leaks(data, outputs, split, copies), {}, {}
     compared: list[Beside] = []
-    if isinstance(data.task, Detection):
+    if data.task.has_boxes:
         compared = [] if split is None else compare(data, split, outputs[split])
         verdict = detection_verdict(record, data, split, compared, leaks)
     else:
-        task = data.task
+        task = classes_of(data.task)
         errors = {
             each: find_label_errors(data.targets[data.splits[each]], found, task) for each, found in outputs.items()
         }
@@ -81,9 +81,9 @@ def write_report(
         noun=data.kind.noun,
         nouns=data.kind.nouns,
         record=record,
-        metrics=TILES if isinstance(data.task, Detection) else all_metrics(),
+        metrics=TILES if data.task.has_boxes else all_metrics(),
         leading=data.task.leading_figure,
-        bars=[] if isinstance(data.task, Detection) else _bars(verdict, record),
+        bars=[] if data.task.has_boxes else _bars(verdict, record),
         sections=sections,
         tables=sorted(path.name for path in folder.glob("*.csv")),
     )
@@ -97,7 +97,7 @@ def _find_leaks(
         return Leaks()
     alike = [pair.evaluated for pair in copies]
     suspected, without = np.isin(data.splits[split], alike), None
-    if not isinstance(data.task, Detection):
+    if not data.task.has_boxes:
         truth, predicted = truth_and_answers(data, outputs[split], split)
         right = (truth == predicted).all(axis=1)[~suspected]
         without = float(right.mean()) if suspected.any() and len(right) else None

@@ -27,7 +27,6 @@ from reports.per_class import confusion_counts, frequent_confusions, per_class_t
 from reports.suspects import LabelError, suspects_table
 from reports.writer import write_figure, write_table
 from tasks.answers import NO_LABEL, label_texts
-from tasks.detection import Detection
 from tasks.table import classes_of
 
 SUSPECTS_SHOWN = 12
@@ -188,7 +187,7 @@ def suspects(facts: Facts) -> Content:
     return {
         "num_copies": len(copies),
         "copies": [(_example(data, pair.evaluated), _example(data, pair.train)) for pair in copies[:SUSPECTS_SHOWN]],
-        "num_errors": None if isinstance(data.task, Detection) else len(errors),
+        "num_errors": None if data.task.has_boxes else len(errors),
         "errors": [
             {
                 **_example(data, data.splits[split][error.row]),

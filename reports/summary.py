@@ -18,7 +18,6 @@ from reports import detection
 from reports.baselines import simple_accuracy
 from reports.decision import decision_record
 from reports.page import SPACE, number, percent
-from tasks.detection import Detection
 from tasks.metrics import (
     METRICS,
     all_metrics,
@@ -57,7 +56,7 @@ def build_record(
         return measure_split(data, split, outputs[split]) if split in outputs else None
 
     is_head = history["phase"] == "head"
-    if isinstance(data.task, Detection):
+    if data.task.has_boxes:
         folds, about = None, detection.NO_CLASSES
     else:
         folds = folds_of(data, config)
@@ -88,11 +87,11 @@ def build_record(
 
 def measure_split(data: Data, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
     """Returns the record M of `metrics.json` for a split; None for no examples."""
-    if isinstance(data.task, Detection):
+    if data.task.has_boxes:
         measured = detection.measure(data, split, outputs)
         return measured and measured.figures
     positions = data.splits[split]
-    return data.task.measure(data.targets[positions], outputs, data.class_names, data.groups[positions])
+    return classes_of(data.task).measure(data.targets[positions], outputs, data.class_names, data.groups[positions])
 
 
 def _about_classes(

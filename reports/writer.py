@@ -21,7 +21,6 @@ from inference.run_record import LEARNT_FROM_FILE
 from reports import detection, plots
 from reports.per_class import confusion_counts, truth_and_answers
 from tasks.answers import label_texts
-from tasks.detection import Detection
 from tasks.table import classes_of
 
 VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
@@ -65,7 +64,7 @@ def predictions_table(data: Data, outputs: dict[Split, np.ndarray]) -> pd.DataFr
         data: examples, labels and splits.
         outputs: float32 (n, num_outputs) for each measured split, in the order of `data.splits`.
     """
-    if isinstance(data.task, Detection):
+    if data.task.has_boxes:
         return detection.predictions_table(data, outputs)
     columns = [f"probability_{name}" for name in data.class_names]
     tables = [pd.DataFrame(columns=["path", "split", "label", "predicted", *columns])]

@@ -43,6 +43,7 @@ class Detection:
     """Name of what `is_right` gives."""
     two_classes: ClassVar[bool] = False
     multi_label: ClassVar[bool] = True
+    has_boxes: ClassVar[bool] = True
     outputs: ClassVar[tuple[str, ...]] = ("boxes", "scores", "classes")
     """Names of what an exported model gives, see `models.detector.DecodeBoxes`."""
 
@@ -119,6 +120,16 @@ class Detection:
         away = np.abs(found[:, None, :5] - others[None, :, :5]).max(axis=2)
         away = np.where(found[:, None, 5] == others[None, :, 5], away, 1.0)
         return float(away.min(axis=1).max(initial=0.0))
+
+    def fit_temperature(
+        self, outputs: np.ndarray, targets: np.ndarray, sample_weights: np.ndarray | None = None
+    ) -> float:
+        """Returns 1: thresholds are chosen on val instead."""
+        return 1.0
+
+    def apply_temperature(self, outputs: np.ndarray, temperature: float) -> np.ndarray:
+        """Returns boxes as they are."""
+        return outputs
 
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
         """Returns weights of the examples, all 1: classes are balanced by no weight of a picture."""

@@ -30,7 +30,6 @@ from reports.decision import decide_on_val
 from reports.model_card import CARD_FILE, write_card
 from reports.report import write_report
 from reports.tensorboard import Board
-from tasks.detection import Detection
 from training.begun import as_asked, begin, forget, read_begun_with
 from training.cuts import choose_cuts, show_whole_network
 from training.familiar import learn_from_run
@@ -126,7 +125,7 @@ def _finish(run: Run, pool: Pool | None) -> Path:
     with run.clock.timed("evaluate"):
         temperature = _calibrate(run, inputs)
         outputs = _predict(run, inputs, EVALUATED)
-        if run.out_of_fold is not None and not isinstance(run.data.task, Detection):
+        if run.out_of_fold is not None:
             run.out_of_fold = run.data.task.apply_temperature(run.out_of_fold, temperature)
     if is_chief(run.strategy):
         with run.clock.timed("evaluate"):
@@ -255,8 +254,6 @@ def _final_inputs(run: Run, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
 def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     """Makes the model as sure as it is right on val; returns the temperature."""
     task = run.data.task
-    if isinstance(task, Detection):
-        return 1.0
     data, outputs = with_out_of_fold(run.data, _predict(run, inputs, ("val",)), run.out_of_fold)
     if not outputs:
         return 1.0

@@ -13,7 +13,6 @@ from data.prepare import Data, useful_size
 from data.sources import load_source
 from models.backbones import all_backbones, check_fits, check_kind, find
 from models.weights import at_hand, check_available
-from tasks.detection import Detection
 from training.folder import RUNS, backbone_name, check_output, data_name
 from training.inputs import RunInputs, load_inputs
 from training.recipe import choose_size
@@ -42,7 +41,7 @@ def load_search_inputs(config: TuneConfig, pool: Pool | None = None) -> tuple[Pa
 def load_all(config: TuneConfig, pool: Pool | None = None) -> list[RunInputs]:
     """Returns examples and settings for each backbone."""
     loaded = [load_inputs(config.of_run(backbone=name), pool) for name in config.space["backbone"]]
-    _check_classes(isinstance(loaded[0].data.task, Detection))
+    _check_classes(loaded[0].data.task.has_boxes)
     return loaded
 
 

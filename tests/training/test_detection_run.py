@@ -14,6 +14,7 @@ import predict
 from app.cli import run_command
 from app.config import TrainConfig
 from app.errors import UsageError
+from data.sources import load_source
 from exports.onnx import open_onnx
 from exports.run import export_run
 from headstart import Run
@@ -98,7 +99,8 @@ def test_predict_writes_boxes_in_pixels_and_draws_them(run, tmp_path, monkeypatc
     squares, table, drawn = run.parent / "squares", tmp_path / "boxes.csv", tmp_path / "drawn"
     (tmp_path / "no.png").write_text("no picture")
     given = ["predict.py", str(run), str(squares / "5.png"), str(squares / "0.png"), str(tmp_path / "no.png")]
-    monkeypatch.setattr(sys, "argv", [*given, "--csv", str(table), "--draw", str(drawn)])
+    coco = tmp_path / "boxes.json"
+    monkeypatch.setattr(sys, "argv", [*given, "--csv", str(table), "--coco", str(coco), "--draw", str(drawn)])
     run_command(predict.main)
     answers = pd.read_csv(table)
     assert list(answers["status"].unique()) == ["found", "nothing found", "unreadable"] or "found" in set(
@@ -107,6 +109,10 @@ def test_predict_writes_boxes_in_pixels_and_draws_them(run, tmp_path, monkeypatc
     found = answers[answers["status"] == "found"]
     assert found[["x1", "x2"]].to_numpy().max() <= 96
     assert found[["y1", "y2"]].to_numpy().max() <= 64
+    again = load_source(str(coco), tmp_path, outside=True)
+    corners = [box for each in again.examples for box in each.boxes.corners]
+    np.testing.assert_allclose(corners, found[["x1", "y1", "x2", "y2"]], atol=0.02)
+    assert [label for each in again.examples for label in each.boxes.labels] == list(found["predicted"])
     assert sorted(path.name for path in drawn.iterdir()) == ["0.png", "5.png"]
     assert Image.open(drawn / "5.png").size == (96, 64)
     assert list(Run(run).predict(squares / "5.png")["predicted"]) == list(
