@@ -91,6 +91,17 @@ def _hub(block: str, licence: str, pooling: tuple[str, ...] = ("avg", "max")) ->
     return Family(block, "", licence, builder="models.hub", pooling=pooling, library="keras_hub")
 
 
+_TEXT_FOLDER = Family(
+    r"^(block_\d+)$",
+    "",
+    "Your own: the folder of weights has the licence that you got it under",
+    smallest_size=8,
+    builder="models.text_encoder",
+    pooling=("avg", "max", "first", "last"),
+    library="safetensors",
+)
+
+
 FAMILIES: dict[str, Family] = {
     "efficientnet_lite": Family(
         r"^(block\d[a-z])_",
@@ -140,15 +151,8 @@ FAMILIES: dict[str, Family] = {
         builder="models.sound_encoder",
         pooling=("avg",),
     ),
-    "text_folder": Family(
-        r"^(block_\d+)$",
-        "",
-        "Your own: the folder of weights has the licence that you got it under",
-        smallest_size=8,
-        builder="models.text_encoder",
-        pooling=("avg", "max", "first", "last"),
-        library="safetensors",
-    ),
+    "text_folder": _TEXT_FOLDER,
+    "causal_text_folder": _TEXT_FOLDER._replace(pooling=("last", "avg", "max")),
     "vit": _hub(r"^(transformer_block_\d+)$", f"Apache-2.0, Google, {_HUB}", _TOKENS),
     "deit": _hub(r"^(transformer_block_\d+)$", f"Apache-2.0, Meta, {_HUB}", _TOKENS),
     "dinov2": _hub(r"(layers_\d+)$", f"Apache-2.0, Meta, {_HUB}", _TOKENS),

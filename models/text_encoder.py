@@ -1,4 +1,4 @@
-"""Encoders of texts as BERT (Devlin et al., 2019) is one: MiniLM, the default for texts, and networks of its form.
+"""Encoders of texts as BERT (Devlin et al., 2019) is one: MiniLM, the default for texts, others of its form, and GPT-2.
 
 A block is one layer, so that the network can be cut between any two, and `--trainable-layers 2` means its last two.
 """
@@ -55,11 +55,12 @@ class Positions(layers.Layer):
 @own_part
 class EncoderBlock(layers.Layer):
     """Self-attention and two dense layers, each with a residual and a norm: vectors (n, length, width) and their mask,
-    bool (n, length), to vectors."""
+    bool (n, length), to vectors. In a causal one, as of GPT-2, each place sees those before it, and norms come first.
+    """
 
-    def __init__(self, heads: int, hidden: int, epsilon: float, activation: str, **about):
+    def __init__(self, heads: int, hidden: int, epsilon: float, activation: str, causal: bool = False, **about):
         super().__init__(**about)
-        self.heads, self.hidden, self.epsilon, self.activation = heads, hidden, epsilon, activation
+        self.heads, self.hidden, self.epsilon, self.activation, self.causal = heads, hidden, epsilon, activation, causal
 
     def build(self, shapes):
         width = shapes[0][-1]
@@ -75,8 +76,15 @@ class EncoderBlock(layers.Layer):
 
     def call(self, inputs):
         vectors, mask = inputs
+        if self.causal:
+            vectors = vectors + self.attended(self.attention_norm(vectors), mask)
+            return vectors + self.transformed(self.norm(vectors))
         vectors = self.attention_norm(vectors + self.attended(vectors, mask))
-        return self.norm(vectors + self.narrow(ACTIVATIONS[self.activation](self.widen(vectors))))
+        return self.norm(vectors + self.transformed(vectors))
+
+    def transformed(self, vectors):
+        """Computes the two dense layers."""
+        return self.narrow(ACTIVATIONS[self.activation](self.widen(vectors)))
 
     def attended(self, vectors, mask=None):
         """Computes what all places, or those that a mask marks, say to each place."""
@@ -86,7 +94,11 @@ class EncoderBlock(layers.Layer):
         query, key, value = ops.unstack(ops.transpose(together, (2, 0, 3, 1, 4)), axis=0)
         scores = ops.matmul(query * size**-0.5, ops.swapaxes(key, -1, -2))
         if mask is not None:
-            scores = ops.where(ops.expand_dims(ops.expand_dims(mask, 1), 1), scores, ops.cast(MASKED, scores.dtype))
+            seen = ops.expand_dims(ops.expand_dims(mask, 1), 1)
+            if self.causal:
+                places = ops.arange(length)
+                seen = ops.logical_and(seen, ops.expand_dims(places, -1) >= places)
+            scores = ops.where(seen, scores, ops.cast(MASKED, scores.dtype))
         attended = ops.swapaxes(ops.matmul(ops.softmax(scores), value), 1, 2)
         return self.project(ops.reshape(attended, (-1, length, width)))
 
@@ -94,7 +106,7 @@ class EncoderBlock(layers.Layer):
         return shapes[0]
 
     def get_config(self):
-        settings = ("heads", "hidden", "epsilon", "activation")
+        settings = ("heads", "hidden", "epsilon", "activation", "causal")
         return {**super().get_config(), **{name: getattr(self, name) for name in settings}}
 
 
@@ -141,7 +153,8 @@ class LastToken(MeanOfTokens):
 
 
 BERT_BASE = Architecture(30522, width=768, depth=12, heads=12, hidden=3072, positions=512, epsilon=1e-12)
-"""Form of a network that learns from random weights."""
+"""Form of a network that learns from random weights, where it is none of these."""
+FORMS = {"minilm": MINILM, "gpt2": BERT_BASE._replace(activation="gelu_new", causal=True)}
 POOLING = {"avg": MeanOfTokens, "max": MaxOfTokens, "first": FirstToken, "last": LastToken}
 
 
@@ -151,7 +164,7 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
     Its inputs are the numbers of tokens, int32 (n, length), and their mask, bool (n, length).
     """
     if weights is None:
-        return build_encoder(MINILM if backbone.name == "minilm" else BERT_BASE)
+        return build_encoder(FORMS.get(backbone.name, BERT_BASE))
     is_file = weights != "imagenet"
     architecture, values = read_folder(Path(weights), most_bytes(backbone.parameters)) if is_file else read_minilm()
     if image_size > architecture.positions:
@@ -173,16 +186,24 @@ def build_encoder(architecture: Architecture) -> Parts:
     mask = keras.Input((None,), dtype="bool", name="mask")
     words = layers.Embedding(architecture.vocabulary, architecture.embedded or architecture.width, name="words")
     positions = Positions(architecture.positions, name="positions")
-    norm = layers.LayerNormalization(epsilon=architecture.epsilon, name="embedding_norm")
-    vectors, blocks = norm(positions(words(tokens))), [[words, positions, norm]]
+    norm = layers.LayerNormalization(
+        epsilon=architecture.epsilon, name="last_norm" if architecture.causal else "embedding_norm"
+    )
+    vectors, blocks = positions(words(tokens)), [[words, positions]]
+    if not architecture.causal:
+        vectors = norm(vectors)
+        blocks[0].append(norm)
     if architecture.embedded is not None:
         blocks[0].append(layers.Dense(architecture.width, name="embedded"))
         vectors = blocks[0][-1](vectors)
     for number in range(architecture.depth):
         about = architecture.heads, architecture.hidden, architecture.epsilon, architecture.activation
-        block = EncoderBlock(*about, name=f"block_{number + 1}")
+        block = EncoderBlock(*about, architecture.causal, name=f"block_{number + 1}")
         vectors = block([vectors, mask])
         blocks.append([block])
+    if architecture.causal:
+        vectors = norm(vectors)
+        blocks[-1].append(norm)
     return Parts(keras.Model([tokens, mask], vectors), blocks, POOLING)
 
 

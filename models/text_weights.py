@@ -30,6 +30,8 @@ class Architecture(NamedTuple):
     activation: str = "gelu"
     embedded: int | None = None
     """Width of the vectors of words, where a dense layer brings them to that of the blocks."""
+    causal: bool = False
+    """Whether each place sees only those before it; norms then come before layers, and one behind the last block."""
 
 
 MINILM = Architecture(30522, width=384, depth=6, heads=12, hidden=1536, positions=512, epsilon=1e-12)
@@ -38,8 +40,12 @@ MINILM = Architecture(30522, width=384, depth=6, heads=12, hidden=1536, position
 class Names(NamedTuple):
     """Names that a family has for its arrays and for the numbers of its `config.json`."""
 
+    words: str = "embeddings.word_embeddings"
+    places: str = "embeddings.position_embeddings"
+    outer_norm: str = "embeddings.LayerNorm"
+    """Norm before all blocks, or behind those of a causal network."""
     layer: str = "encoder.layer.{}."
-    attend: tuple[str, str, str] = ("attention.self.query", "attention.self.key", "attention.self.value")
+    attend: tuple[str, ...] = ("attention.self.query", "attention.self.key", "attention.self.value")
     project: str = "attention.output.dense"
     attention_norm: str = "attention.output.LayerNorm"
     widen: str = "intermediate.dense"
@@ -56,6 +62,10 @@ class Names(NamedTuple):
     heads: str = "num_attention_heads"
     hidden: str = "intermediate_size"
     activation: str = "hidden_act"
+    positions: str = "max_position_embeddings"
+    epsilon: str = "layer_norm_eps"
+    causal: bool = False
+    """Whether it is of the form of GPT-2, whose kernels are (in, out)."""
 
 
 BERT = Names()
@@ -88,6 +98,27 @@ FAMILIES: dict[str, Names] = {
         narrow="ffn_output",
         norm="full_layer_layer_norm",
         embedded="encoder.embedding_hidden_mapping_in",
+    ),
+    "gpt2": Names(
+        words="wte",
+        places="wpe",
+        outer_norm="ln_f",
+        layer="h.{}.",
+        attend=("attn.c_attn",),
+        project="attn.c_proj",
+        attention_norm="ln_1",
+        widen="mlp.c_fc",
+        narrow="mlp.c_proj",
+        norm="ln_2",
+        types=False,
+        width="n_embd",
+        depth="n_layer",
+        heads="n_head",
+        hidden="n_inner",
+        activation="activation_function",
+        positions="n_positions",
+        epsilon="layer_norm_epsilon",
+        causal=True,
     ),
 }
 """By the `model_type` of a `config.json`."""
@@ -135,29 +166,31 @@ def _read_architecture(config: Mapping[str, Any], names: Names) -> Architecture:
         width,
         int(config[names.depth]),
         int(config[names.heads]),
-        int(config[names.hidden]),
-        int(config["max_position_embeddings"]) - names.unused_positions,
-        float(config.get("layer_norm_eps", 1e-12)),
+        4 * width if names.causal and config.get(names.hidden) is None else int(config[names.hidden]),
+        int(config[names.positions]) - names.unused_positions,
+        float(config.get(names.epsilon, 1e-12)),
         str(config.get(names.activation, "gelu")),
         embedded if names.embedded and (embedded != width or config["model_type"] == "albert") else None,
+        names.causal,
     )
 
 
 def name_weights(take: Take, architecture: Architecture, names: Names) -> Weights:
-    """Names the arrays of a checkpoint as here; its kernels are (out, in)."""
+    """Names the arrays of a checkpoint as here; its kernels are (out, in), unless it is causal."""
 
     def dense(path: str, *parts: str) -> Weights:
         kernels, biases = ([take(f"{part}.{name}") for part in parts] for name in ("weight", "bias"))
-        return {f"{path}/kernel": np.concatenate(kernels).T, f"{path}/bias": np.concatenate(biases)}
+        kernel = np.concatenate(kernels)
+        return {f"{path}/kernel": kernel if names.causal else kernel.T, f"{path}/bias": np.concatenate(biases)}
 
     def norm(path: str, part: str) -> Weights:
         return {f"{path}/gamma": take(f"{part}.weight"), f"{path}/beta": take(f"{part}.bias")}
 
-    places = take("embeddings.position_embeddings.weight")[names.unused_positions :]
+    places = take(f"{names.places}.weight")[names.unused_positions :]
     if names.types:  # every text is a first sentence, so that its vector can be added to those of all places
         places = places + take("embeddings.token_type_embeddings.weight")[:1]
-    values = {"words/embeddings": take("embeddings.word_embeddings.weight"), "positions/table": places}
-    values |= norm("embedding_norm", "embeddings.LayerNorm")
+    values = {"words/embeddings": take(f"{names.words}.weight"), "positions/table": places}
+    values |= norm("last_norm" if names.causal else "embedding_norm", names.outer_norm)
     if architecture.embedded is not None and names.embedded:
         values |= dense("embedded", names.embedded)
     for number in range(architecture.depth):

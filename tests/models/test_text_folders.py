@@ -9,6 +9,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from app.errors import UsageError
+from features.cuts import find_cuts
 from models.backbones import TEXT_TABLE, build, find
 from models.text_weights import FAMILIES
 from models.weights import build_backbone, check_available
@@ -55,33 +56,45 @@ CONFIGS = {
     "distilbert": DISTILLED,
     "electra": {**CONFIG, "embedding_size": 8},
     "albert": {**CONFIG, "embedding_size": 8, "num_hidden_groups": 1, "inner_group_num": 1},
+    "gpt2": {
+        "vocab_size": WORDS,
+        "n_positions": PLACES,
+        "n_embd": WIDTH,
+        "n_layer": DEPTH,
+        "n_head": HEADS,
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "resid_pdrop": 0.1,
+    },
 }
 CLASSES = {"bert": "BertBackbone", "roberta": "RobertaBackbone", "distilbert": "DistilBertBackbone"}
-CLASSES |= {"xlm-roberta": "XLMRobertaBackbone", "albert": "AlbertBackbone"}
+CLASSES |= {"xlm-roberta": "XLMRobertaBackbone", "albert": "AlbertBackbone", "gpt2": "GPT2Backbone"}
 PREFIXES = {"roberta": "roberta.", "xlm-roberta": "roberta.", "distilbert": "distilbert.", "albert": "albert."}
 
 
 def write_folder(folder: Path, family: str, **changes) -> Path:
     """Writes a small checkpoint of random weights, with the names that Hugging Face has for them."""
     draw, names = np.random.default_rng(0), FAMILIES[family]
+    hidden = 4 * WIDTH if family == "gpt2" else HIDDEN
     embedded = CONFIGS[family].get("embedding_size", WIDTH)
-    places = CONFIGS[family]["max_position_embeddings"]
+    places = CONFIGS[family][names.positions]
     shapes = {
-        "embeddings.word_embeddings.weight": (WORDS, embedded),
-        "embeddings.position_embeddings.weight": (places, embedded),
-        "embeddings.LayerNorm.weight": (embedded,),
-        "embeddings.LayerNorm.bias": (embedded,),
+        f"{names.words}.weight": (WORDS, embedded),
+        f"{names.places}.weight": (places, embedded),
+        f"{names.outer_norm}.weight": (embedded,),
+        f"{names.outer_norm}.bias": (embedded,),
     }
     if names.types:
         shapes["embeddings.token_type_embeddings.weight"] = (CONFIGS[family]["type_vocab_size"], embedded)
     dense = {} if names.embedded is None else {names.embedded: (WIDTH, embedded)}
     for number in range(1 if family == "albert" else DEPTH):
         layer = names.layer.format(number)
-        dense |= {layer + part: (WIDTH, WIDTH) for part in (*names.attend, names.project)}
-        dense |= {layer + names.widen: (HIDDEN, WIDTH), layer + names.narrow: (WIDTH, HIDDEN)}
+        dense |= {layer + part: (3 * WIDTH // len(names.attend), WIDTH) for part in names.attend}
+        dense |= {layer + names.project: (WIDTH, WIDTH)}
+        dense |= {layer + names.widen: (hidden, WIDTH), layer + names.narrow: (WIDTH, hidden)}
         for norm in (names.attention_norm, names.norm):
             shapes |= {f"{layer}{norm}.weight": (WIDTH,), f"{layer}{norm}.bias": (WIDTH,)}
-    shapes |= {f"{part}.weight": shape for part, shape in dense.items()}
+    shapes |= {f"{part}.weight": shape[:: -1 if names.causal else 1] for part, shape in dense.items()}
     shapes |= {f"{part}.bias": shape[:1] for part, shape in dense.items()}
     prefix = PREFIXES.get(family, "")
     state = {prefix + name: draw.normal(0, 0.2, shape).astype(np.float32) for name, shape in shapes.items()}
@@ -147,18 +160,20 @@ def test_electra_is_an_albert_of_one_block_with_other_names(tmp_path):
 def test_every_family_has_a_row_and_can_be_saved(tmp_path):
     rows = {backbone.name for backbone in TEXT_TABLE if backbone.family.library}
     assert rows == {family.replace("-", "_") for family in FAMILIES} == {name.replace("-", "_") for name in CONFIGS}
-    folder, (tokens, mask) = write_folder(tmp_path / "electra", "electra"), batch()
-    model = build_backbone(find("electra"), 16, str(folder)).model
-    model.save(tmp_path / "electra.keras")
-    again = keras.saving.load_model(tmp_path / "electra.keras", safe_mode=True)
-    np.testing.assert_array_equal(again([tokens, mask]), model([tokens, mask]))
+    for family in ("electra", "gpt2"):
+        folder, (tokens, mask) = write_folder(tmp_path / family, family), batch()
+        model = build_backbone(find(family), 16, str(folder)).model
+        assert {"block_1", "block_2"} <= {cut.layer for cut in find_cuts(model)}
+        model.save(tmp_path / "saved.keras")
+        again = keras.saving.load_model(tmp_path / "saved.keras", safe_mode=True)
+        np.testing.assert_array_equal(again([tokens, mask]), model([tokens, mask]))
     assert build(find("minilm"), 16).model.count_params() > 20_000_000
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "gpt2"}, "must be a folder of Hugging Face of bert, .*is of none"),
+        ({"model_type": "t5"}, "must be a folder of Hugging Face of bert, .*is of none"),
         ({"hidden_size": 12}, "must be those of the form in config.json"),
         ({"num_hidden_layers": 9}, "lacks what its config.json says it has"),
         ({"position_embedding_type": "relative_key"}, "relative places"),
