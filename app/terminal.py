@@ -164,11 +164,17 @@ def progress_bar(stage: str, total: int) -> Iterator[Callable[..., None]]:
 
 def import_tensorflow() -> None:
     """Imports TensorFlow without its start-up chatter, part of which ignores every log level it has."""
-    with quiet_tensorflow():
-        import keras  # noqa: F401
-        import tensorflow as tf
+    collects = gc.isenabled()
+    gc.disable()  # a quarter of an import goes by looking for garbage, of which an import leaves none
+    try:
+        with quiet_tensorflow():
+            import keras  # noqa: F401
+            import tensorflow as tf
 
-        tf.config.list_physical_devices()  # not the logical ones: they could not be split any more
+            tf.config.list_physical_devices()  # not the logical ones: they could not be split any more
+    finally:
+        if collects:
+            gc.enable()
     if not gc.get_freeze_count():
         gc.freeze()  # the garbage collector would look at a million objects of the libraries each time
     tf.get_logger().setLevel("ERROR")
