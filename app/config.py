@@ -35,14 +35,13 @@ class DataConfig(Settings):
     """The examples to learn from."""
 
     data: Text = "animals"
-    """Pictures or texts to learn from: 'animals' (bundled), a folder of CLASS/file (with or without train/, val/ and
+    """Examples to learn from: 'animals' (bundled), a folder of CLASS/file (with or without train/, val/ and
     test/ above them), a .csv of path,label[,split][,group] or text,label[,split][,group], 'tfds:NAME', or 'docstrings'
     (texts out of installed packages). With boxes to find: 'canvases' (made here), a COCO .json, a folder of YOLO or
     Pascal VOC, a .csv of path,label,x1,y1,x2,y2."""
 
-    kind: Literal["image", "text"] | None = None
-    """Kind of the examples: 'image' or 'text'. Default: by the endings of the files, and 'text' for a .csv with a
-    column text."""
+    kind: Literal["image", "text", "sound"] | None = None
+    """Kind of the examples. Default: by the endings of the files, and 'text' for a .csv with a column text."""
 
     outside: bool = False
     """Also use pictures outside the folder of --data: through links, and by paths of a CSV that lead out of its
