@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from app.config import TrainConfig
+from data.images.kind import KIND
+from exports.class_function import class_function
+from exports.onnx import open_onnx, write_onnx
 from features.cuts import cut_before_trainable, find_cuts, part_of
+from features.forward_pass import joined
+from inference.load import TrainedRun
 from models.backbones import Backbone, find
 from models.detector import build_detector
 from models.freezing import set_trainable
@@ -56,3 +62,28 @@ def test_a_transformer_gives_its_patches_alone(tmp_path, monkeypatch):
     from tests.tiny_hub import shrink
 
     check(shrink("vit_tiny_patch16_224", monkeypatch), 32, 4, 1, tmp_path)
+
+
+def check_export(backbone: Backbone, size: int, tmp_path) -> None:
+    saved = build_detector(backbone, weights="none", image_size=size, num_classes=2).saved
+    run = TrainedRun(tmp_path, TrainConfig(), ("cat", "dog"), DETECTION, KIND, None, 1.0)
+    write_onnx(class_function(saved, run), run, tmp_path / "model.onnx")
+    pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
+    found = open_onnx(tmp_path / "model.onnx")(pictures=pictures)
+    wanted = joined([np.asarray(each) for each in saved(pictures)])
+    assert wanted[..., 4].max() > 0
+    np.testing.assert_allclose(joined([found[name] for name in DETECTION.outputs])[..., 4], wanted[..., 4], atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mobilenet", "resnet50", "efficientnetb0"])
+def test_a_convolutional_network_is_exported_with_its_boxes(name, tmp_path):
+    check_export(find(name), SIZE, tmp_path)
+
+
+@pytest.mark.slow
+def test_a_transformer_is_exported_with_its_boxes(tmp_path, monkeypatch):
+    pytest.importorskip("keras_hub")
+    from tests.tiny_hub import shrink
+
+    check_export(shrink("vit_tiny_patch16_224", monkeypatch), 32, tmp_path)
