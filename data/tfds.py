@@ -18,6 +18,7 @@ from typing import Any
 from app.errors import UsageError
 from app.terminal import console, import_tensorflow
 from data import folder
+from data.boxes import coco, tfds_boxes
 from data.sources import SPLIT_FOLDERS, Source
 from data.unpack import folder_names, unpack_once, write_picture
 
@@ -37,20 +38,23 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Prepares a named data set, writes its pictures below `cache_dir`, the first time, and reads them as a folder.
 
     Raises:
-        UsageError: no such data set, it cannot be downloaded, or it has no picture with one class label.
+        UsageError: no such data set, it cannot be downloaded, or it has no picture with one class label or boxes.
     """
     name = data.removeprefix("tfds:")
     builder = _prepared_builder(name)
-    image_key, label_key = _image_and_label(name, builder.info.features)
+    boxes = tfds_boxes.find_keys(builder.info.features)
+    keys = boxes or _image_and_label(name, builder.info.features)
     title = re.sub(r"\W+", "-", builder.info.full_name)
 
     def write_files(target: Path) -> None:
         # In a process of its own: reading them starts TensorFlow, and a run has to choose its devices before that.
         with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-            process.submit(_read_and_write, name, image_key, label_key, target).result()
+            process.submit(_read_and_write, name, keys, target).result()
 
     root = unpack_once(cache_dir / "data" / f"tfds-{title}", write_files)
-    return folder.load(str(root), cache_dir, outside=False)._replace(name=re.sub(r"\W+", "-", name))
+    path = next(root.glob("*/instances.json"), None) or root
+    source = folder.load(str(root), cache_dir) if boxes is None else coco.load(str(path), cache_dir)
+    return source._replace(name=re.sub(r"\W+", "-", name))
 
 
 def _prepared_builder(name: str) -> Any:
@@ -89,23 +93,28 @@ def _image_and_label(name: str, features: Any) -> tuple[str, str]:
     label_keys = ["label"] if "label" in label_keys else label_keys
     if len(image_keys) != 1 or len(label_keys) != 1:
         raise UsageError(
-            f"A data set needs one picture and one class label per example; '{name}' has {', '.join(features)}."
+            f"A data set needs a picture and a class label, or boxes, per example; '{name}' has {', '.join(features)}."
         )
     return image_keys[0], label_keys[0]
 
 
-def _read_and_write(name: str, image_key: str, label_key: str, root: Path) -> None:
+def _read_and_write(name: str, keys: tuple[str, str] | tfds_boxes.BoxKeys, root: Path) -> None:
     builder = _prepared_builder(name)
     import tensorflow_datasets
 
-    class_folders = folder_names(builder.info.features[label_key].names)
     splits = [split for split in builder.info.splits if split in SPLIT_FOLDERS]
     number = itertools.count()
     for split in splits or ["all"]:
         # Without splits everything goes below train/ as well: a class may have the name of a split.
         target = root / (SPLIT_FOLDERS[split] if "train" in splits else "train")
-        decoders = {image_key: tensorflow_datasets.decode.SkipDecoding()}
+        decoders = {keys[0]: tensorflow_datasets.decode.SkipDecoding()}
         examples = tensorflow_datasets.as_numpy(builder.as_dataset(split=split, decoders=decoders))
+        if isinstance(keys, tfds_boxes.BoxKeys):
+            names = builder.info.features[keys.boxes].feature[keys.label].names
+            tfds_boxes.write_coco(examples, keys, names, target)
+            continue
+        image_key, label_key = keys
+        class_folders = folder_names(builder.info.features[label_key].names)
         for example in examples:
             label = int(example[label_key])
             if label >= 0:  # a test split whose labels are kept secret has -1

@@ -62,11 +62,13 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
     return names
 
 
-def write_picture(folder: Path, number: int, encoded: bytes) -> None:
-    """Writes one encoded picture as `folder/NUMBER`, with the ending of its kind."""
+def write_picture(folder: Path, number: int, encoded: bytes) -> str:
+    """Writes one encoded picture as `folder/NUMBER`, with the ending of its kind; returns its name."""
     folder.mkdir(parents=True, exist_ok=True)
     ending = next((ending for magic, ending in _ENDINGS.items() if encoded.startswith(magic)), "")
-    (folder / f"{number:06d}{ending}").write_bytes(encoded)
+    name = f"{number:06d}{ending}"
+    (folder / name).write_bytes(encoded)
+    return name
 
 
 def _as_macos_sees(name: str) -> str:

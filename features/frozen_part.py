@@ -113,11 +113,14 @@ class FrozenPart:
         self._strategy = strategy or tf.distribute.get_strategy()
         name = f"{precision}, rewritten" if is_rewritten(precision) else precision
         common = {"precision": name, "code": _CODE, **VERSIONS}
+        crossing = [(cut.layer, tensor) for cut in cuts for tensor in cut.tensors]
         self._kept = [
-            Kept(cut.layer, tensor, {"network": fingerprint(part_of(model.inputs, [tensor])), **common})
-            for cut in cuts
-            for tensor in cut.tensors
+            Kept(layer, tensor, {"network": fingerprint(part_of(model.inputs, [tensor])), **common})
+            for layer, tensor in {id(tensor): (layer, tensor) for layer, tensor in crossing}.values()
         ]
+        """Each tensor once, although it may cross several cuts, as those of a feature pyramid do."""
+        numbers = {id(kept.tensor): number for number, kept in enumerate(self._kept)}
+        self._of_cuts = [numbers[id(tensor)] for _, tensor in crossing]
         self._until = part_of(model.inputs, [kept.tensor for kept in self._kept])
         self._pool = pool
         self._store = store
@@ -200,7 +203,7 @@ class FrozenPart:
             on_progress(len(view.rows))
         arrays = dict(zip(missing, computed, strict=True)) | {index: entry.values for index, entry in found.items()}
         saved = 0.0 if missing else max(entry.seconds for entry in found.values())
-        return [work.whole(kept.tensor, arrays[index]) for index, kept in enumerate(self._kept)], saved
+        return [work.whole(self._kept[index].tensor, arrays[index]) for index in self._of_cuts], saved
 
     def _run(
         self,

@@ -152,10 +152,47 @@ def test_a_prepared_tfds_data_set_is_written_to_files_as_it_is(prepared_tfds, tm
     assert unpacked == {make_picture(seed).tobytes() for seed in (1, 3, 5)}
 
 
+def test_a_tfds_data_set_with_boxes_gives_them_in_pixels(prepared_tfds, tmp_path):
+    import tensorflow_datasets
+    from tensorflow_datasets.core.features import BBox, BBoxFeature, ClassLabel, FeaturesDict, Image, Sequence
+
+    boxes = Sequence({"bbox": BBoxFeature(), "label": ClassLabel(names=["cat", "dog"]), "is_difficult": np.bool_})
+    pixels = np.asarray(make_picture(0))
+    height, width = pixels.shape[:2]
+    objects = {
+        "bbox": [BBox(0.25, 0.0, 1.0, 0.5), BBox(0.0, 0.0, 0.5, 1.0)],
+        "label": [1, 0],
+        "is_difficult": [False, True],
+    }
+    empty = {"bbox": np.zeros((0, 4), np.float32), "label": [], "is_difficult": []}
+    tensorflow_datasets.dataset_builders.store_as_tfds_dataset(
+        name="tiny_boxes",
+        version="1.0.0",
+        features=FeaturesDict({"image": Image(shape=(None, None, 3)), "objects": boxes}),
+        split_datasets={
+            "train": [(0, {"image": pixels, "objects": objects}), (1, {"image": pixels, "objects": empty})],
+            "validation": [(2, {"image": pixels, "objects": objects})],
+        },
+        data_dir=prepared_tfds,
+    )
+    source = load_source("tfds:tiny_boxes", tmp_path / "cache")
+    assert source.has_boxes
+    assert source.set_aside == []
+    assert sorted((each.split, len(each.boxes.labels)) for each in source.examples) == [
+        ("train", 0),
+        ("train", 2),
+        ("val", 2),
+    ]
+    found = next(each.boxes for each in source.examples if each.split == "val")
+    assert found.labels == ("dog", "cat")
+    assert found.corners == ((0, height / 4, width / 2, height), (0, 0, width, height / 2))
+    assert found.ignored == (False, True)
+
+
 def test_examples_without_a_label_are_left_out(prepared_tfds, tmp_path, monkeypatch):
     examples = [{"image": b"secret", "label": -1}, {"image": b"rose", "label": 1}]
     monkeypatch.setattr("tensorflow_datasets.as_numpy", lambda dataset: iter(examples))
-    tfds._read_and_write("tiny_flowers", "image", "label", tmp_path)
+    tfds._read_and_write("tiny_flowers", ("image", "label"), tmp_path)
     assert [path.read_bytes() for path in sorted((tmp_path / "train").rglob("0*"))] == [b"rose"]
 
 

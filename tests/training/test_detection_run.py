@@ -146,6 +146,14 @@ def test_a_resumed_run_ends_the_same_to_the_bit(run, tmp_path, monkeypatch):
         assert (tmp_path / "again" / name).read_text() == (run / name).read_text()
 
 
+def test_the_last_layers_are_fine_tuned_behind_a_cut_that_shares_tensors_with_that_of_the_head(run, tmp_path):
+    changes = {"head_epochs": 1, "trainable_layers": 30, "fine_tune_epochs": 1}
+    tuned = train(load_inputs(settings(run.parent, output=tmp_path / "run", **changes)))
+    metrics = json.loads((tuned / "metrics.json").read_text())
+    assert metrics["epochs"] == {"head": 1, "fine_tune": 1}
+    assert metrics["model"]["trainable_parameters"] > 400_000
+
+
 def test_the_pyramid_that_is_cached_is_that_of_the_whole_network(run):
     read = read_run(run)
     model = load_model(read)

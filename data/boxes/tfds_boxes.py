@@ -1,0 +1,66 @@
+"""Pictures with boxes of a data set of TensorFlow Datasets, written as COCO files."""
+
+import io
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from PIL import Image
+
+from data.unpack import write_picture
+
+IGNORED = ("is_crowd", "is_difficult")
+"""Flags of boxes that are neither learnt nor measured."""
+
+
+class BoxKeys(NamedTuple):
+    """Names under which an example has its picture and its boxes."""
+
+    image: str
+    boxes: str
+    corners: str
+    label: str
+
+
+def find_keys(features: Any) -> BoxKeys | None:
+    """Returns where examples with such features have their boxes; None if they have none."""
+    from tensorflow_datasets.core.features import BBoxFeature, ClassLabel, FeaturesDict, Image, Sequence
+
+    images = [key for key, each in features.items() if isinstance(each, Image)]
+    for key, each in features.items():
+        if not isinstance(each, Sequence) or not isinstance(each.feature, FeaturesDict) or len(images) != 1:
+            continue
+        corners = [name for name, part in each.feature.items() if isinstance(part, BBoxFeature)]
+        labels = [name for name, part in each.feature.items() if isinstance(part, ClassLabel)]
+        labels = ["label"] if "label" in labels else labels
+        if len(corners) == len(labels) == 1:
+            return BoxKeys(images[0], key, corners[0], labels[0])
+    return None
+
+
+def write_coco(examples: Any, keys: BoxKeys, class_names: list[str], folder: Path) -> None:
+    """Writes encoded pictures and an `instances.json` into a folder."""
+    content: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    content["categories"] = [{"id": number, "name": name} for number, name in enumerate(class_names)]
+    for number, example in enumerate(examples):
+        encoded = example[keys.image]
+        with Image.open(io.BytesIO(encoded)) as picture:
+            width, height = picture.size
+        name = write_picture(folder / "images", number, encoded)
+        content["images"].append({"id": number, "file_name": f"images/{name}", "width": width, "height": height})
+        boxes = example[keys.boxes]
+        flags = [boxes[flag] for flag in IGNORED if flag in boxes]
+        for row, (top, left, bottom, right) in enumerate(boxes[keys.corners].tolist()):
+            label = int(boxes[keys.label][row])
+            if label < 0:  # kept secret
+                continue
+            content["annotations"].append(
+                {
+                    "image_id": number,
+                    "category_id": label,
+                    "bbox": [left * width, top * height, (right - left) * width, (bottom - top) * height],
+                    "iscrowd": int(any(flag[row] for flag in flags)),
+                }
+            )
+    (folder / "instances.json").write_text(json.dumps({"annotations": [], **content}), encoding="utf-8")
