@@ -34,7 +34,7 @@ def test_impossible_settings_are_refused_with_the_flag_and_the_value(settings, m
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_can_be_named(kind):
-    assert TrainConfig.of(kind=kind).kind == kind
+    assert TrainConfig.of(kind=kind).data.kind == kind
 
 
 def test_a_config_that_is_a_pipe_is_refused_at_once(tmp_path):
