@@ -58,6 +58,11 @@ class DataConfig(Settings):
     learnt from the other folds, which is what the run then calls val; the head that is kept learns from all of them.
     Nothing is fine-tuned. Default: none; a val split."""
 
+    group_by: Text | None = None
+    """Groups of examples that stay on one side of a split, such as recordings of one speaker: a column of the .csv, or
+    a regular expression that finds the name of the group in a path, in parentheses, such as '_(.+)_'. Default: the
+    column group, if there is one."""
+
     split_seed: Natural | None = None
     """Seed of the splits that the data does not make, so that runs of other seeds can share one test split.
     Default: --seed."""

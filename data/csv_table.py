@@ -7,7 +7,7 @@ the task is then multi-label. Examples of one group stay on one side of a split.
 import csv
 import functools
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
@@ -33,6 +33,8 @@ class Row(NamedTuple):
     group: str = ""
     content: str | None = None
     """Example itself, in a table without paths."""
+    others: Mapping[str, str] = {}
+    """Fields of columns that have no meaning here."""
 
 
 def accepts(data: str) -> bool:
@@ -59,6 +61,7 @@ def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = Tru
     way_out = find_way_out(path.parent)
     examples: list[Example] = []
     set_aside: list[Example] = []
+    used: list[Row] = []
     for row in rows:
         if os.sep == "/" and "\\" in row.path and not os.path.exists(path.parent / row.path):  # of Windows
             row = row._replace(path=row.path.replace("\\", "/"))
@@ -67,6 +70,7 @@ def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = Tru
         if way == "path":
             raise outside_error(path, row.line, row.path, kind_of([example.path]).noun)
         (examples if way is None else set_aside).append(example)
+        used += [row] if way is None else []
     kind = kind or kind_of(example.path for example in examples)
     if not rows:
         raise UsageError(f"A CSV file needs a line for each example; '{path}' has none.")
@@ -77,7 +81,10 @@ def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = Tru
                 f"Every class needs {kind.nouns}; '{min(missing)}' of '{path}' has none: '{lost.path}' is {LINK_OUT}."
             )
     links = [(example.path, LINK_OUT) for example in set_aside]
-    return Source(path.stem, path.parent, examples, kind, multi_label, links)
+    columns = {name: [row.others.get(name, "") for row in used] for name in (rows[0].others if labelled else ())}
+    if labelled:
+        columns["group"] = [row.group for row in used]
+    return Source(path.stem, path.parent, examples, kind, multi_label, links, columns=columns)
 
 
 def _example(table: Path, row: Row, may_lack_labels: bool) -> Example:
@@ -155,7 +162,7 @@ def _read_rows(path: Path, labelled: bool) -> tuple[list[Row], Kind | None]:
         raise UsageError(f"--data names '{path}', and there is no such file.") from None
     except (OSError, UnicodeError) as error:
         raise UsageError(f"'{path}' must be a CSV file in UTF-8; it cannot be read: {error}.") from None
-    return [row for row in found if any(row[1:]) or (row.content is not None and not labelled)], kind
+    return [row for row in found if any(row[1:-1]) or (row.content is not None and not labelled)], kind
 
 
 def _encoding(path: Path) -> str:
@@ -169,7 +176,8 @@ def _row(path: Path, line: int, names: list[str], fields: list[str]) -> Row:
     known = {name: field for name, field in zip(names, fields, strict=False) if name in (*COLUMNS, "content")}
     for name in known.keys() - {"content"}:
         known[name].encode()  # raises for bytes that are no UTF-8
-    return Row(line, **known)
+    others = {name: field for name, field in zip(names, fields, strict=False) if name and name not in known}
+    return Row(line, **known, others=others)
 
 
 def numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:

@@ -7,7 +7,7 @@ bundled animals, TensorFlow Datasets) are unpacked to files once.
 import importlib
 import os
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -95,6 +95,8 @@ class Source(NamedTuple):
     multi_label: bool = False
     set_aside: Sequence[tuple[Path, str]] = ()
     """Files that are not used, known before any is read, with the reason."""
+    columns: Mapping[str, Sequence[str]] = {}
+    """What a table says of each example beside its path and labels, by the names of the columns in lower case."""
     within: Path | None = None
     """Folder, named without links, that links may not lead out of; None where they may. `load_source` sets it."""
     has_boxes: bool = False
@@ -103,7 +105,9 @@ class Source(NamedTuple):
     """Sentence that says why its labels are hardly the classes that are meant; `train.py` refuses such data."""
 
 
-def load_source(data: str, cache_dir: Path, outside: bool = False, kind: str | None = None) -> Source:
+def load_source(
+    data: str, cache_dir: Path, outside: bool = False, kind: str | None = None, group_by: str | None = None
+) -> Source:
     """Finds the examples and labels that `--data` means.
 
     Args:
@@ -111,15 +115,18 @@ def load_source(data: str, cache_dir: Path, outside: bool = False, kind: str | N
         cache_dir: where data that does not come as files is unpacked.
         outside: whether files outside its folder may be used, through links or by paths.
         kind: of the examples; None where the source tells.
+        group_by: what tells their groups, see `DataConfig`; None where the source does.
 
     Raises:
-        UsageError: there is no such data, or its shape is not one of the supported.
+        UsageError: there is no such data, its shape is not one of the supported, or it has no such groups.
     """
     for module_name in SOURCES.values():
         module = importlib.import_module(module_name)
         if module.accepts(data):
             source = module.load(data, cache_dir, outside)
             within = None if outside else Path(os.path.realpath(source.root))
+            if group_by is not None:
+                source = source._replace(examples=_grouped(source, group_by))
             return source._replace(kind=find_kind(kind) if kind else source.kind, within=within)
     path = Path(data)
     if path.suffix.lower() in ARCHIVE_ENDINGS and path.exists():
@@ -134,6 +141,31 @@ def load_source(data: str, cache_dir: Path, outside: bool = False, kind: str | N
     raise UsageError(
         f"--data must be 'animals', 'docstrings', a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}"
     )
+
+
+def _grouped(source: Source, group_by: str) -> list[Example]:
+    """Returns the examples with the groups that a column, or a pattern in their paths, gives them."""
+    column = source.columns.get(group_by.lower())
+    if column is not None:
+        return [each._replace(group=group) for each, group in zip(source.examples, column, strict=True)]
+    try:
+        pattern = re.compile(group_by)
+    except re.error as error:
+        raise UsageError(f"--group-by must be a regular expression; received '{group_by}': {error}.") from None
+    if pattern.groups != 1:
+        known = f" (it has {', '.join(source.columns)})" if source.columns else ""
+        raise UsageError(
+            f"--group-by must be a column of the .csv{known}, or a pattern with one pair of parentheses, such as "
+            f"'_(.+)_'; received '{group_by}'."
+        )
+    grouped = []
+    for example in source.examples:
+        name = os.path.relpath(example.path, source.root).replace(os.sep, "/")
+        found = pattern.search(name)
+        if found is None or not found[1]:
+            raise UsageError(f"--group-by '{group_by}' finds no group in '{printable(name)}'. Change the pattern.")
+        grouped.append(example._replace(group=found[1]))
+    return grouped
 
 
 def is_name(data: str) -> bool:

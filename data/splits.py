@@ -89,7 +89,10 @@ def assign_splits(
     labels = {digest: examples[members[0]].labels for digest, members in copies.items()}
     carved: dict[str, Split] = {}
     warnings: list[str] = []
-    for class_name, stratum in _strata(units.values(), labels, len(fractions) + 1 if multi_label else 0).items():
+    fewest = len(fractions) + 1 if multi_label else 0
+    grouped = {digest for digest, example in zip(digests, examples, strict=True) if example.group}
+    in_groups = [(example.group, example.labels[:1]) for example in examples if example.group]
+    for class_name, stratum in _joined(_strata(units.values(), labels, fewest), in_groups).items():
         count = sum(map(len, stratum))
         sizes = {split: max(1, round(share * count)) for split, share in fractions.items()}
         if count <= sum(sizes.values()):
@@ -98,7 +101,10 @@ def assign_splits(
                 f"The class '{class_name}' has too few readable {kind.nouns}: {count}, not counting copies, where "
                 f"{' and '.join(['train', *sizes])} need at least one each. Add {kind.nouns}, or set {flags}."
             )
-        dealt, problem = _deal(stratum, sizes, seed)
+        keep_whole = any(digest in grouped for unit in stratum for digest in unit)
+        if keep_whole and len(stratum) <= len(sizes):
+            raise _too_few_groups(kind, class_name, len(stratum), sizes)
+        dealt, problem = _deal(stratum, sizes, seed, keep_whole)
         carved |= dealt
         warnings += [f"so many {kind.nouns} of '{class_name}' look the same that {problem}"] if problem else []
     for digest, split in carved.items():
@@ -200,24 +206,62 @@ def _strata(units: Collection[Unit], labels: Mapping[str, tuple[str, ...]], fewe
     return strata
 
 
-def _deal(units: Sequence[Unit], sizes: dict[Split, int], seed: int) -> tuple[dict[str, Split], str]:
+def _too_few_groups(kind: Kind, class_name: str, count: int, sizes: Collection[Split]) -> UsageError:
+    return UsageError(
+        f"Groups of {kind.nouns} stay on one side of a split, and those with '{class_name}' are {count}, where "
+        f"{' and '.join(['train', *sizes])} need at least one each. Set "
+        f"{' or '.join(f'--{split}-fraction 0' for split in sizes)}."
+    )
+
+
+def _joined(strata: dict[str, list[Unit]], in_groups: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, list[Unit]]:
+    """Joins the strata of classes that are in one group of the data, as those that one speaker says."""
+    first_of_group: dict[str, str] = {}
+    joined = {name: name for name in strata}
+
+    def found(name: str) -> str:
+        while joined[name] != name:
+            name = joined[name]
+        return name
+
+    for group, labels in in_groups:
+        for name in labels:
+            if name in joined:
+                joined[found(name)] = found(first_of_group.setdefault(group, name))
+    together: dict[str, list[Unit]] = defaultdict(list)
+    for name, units in strata.items():
+        together[found(name)] += units
+    return together
+
+
+def _deal(
+    units: Sequence[Unit], sizes: dict[Split, int], seed: int, keep_whole: bool = False
+) -> tuple[dict[str, Split], str]:
     """Deals the units of a class, and says what could not be done as it was asked for.
 
     In the order of their hashes, the first are test, the next val, the rest train; a unit on a border is where its
     middle is. A unit that is larger than a split is train.
     """
+
+    def place(unit: Unit) -> bytes:
+        return min(hashlib.sha256(f"{seed}:{digest}".encode()).digest() for digest in unit)
+
     most, problem = min(sizes.values(), default=0), ""
     small, large = [unit for unit in units if len(unit) <= most], [unit for unit in units if len(unit) > most]
     room, wanted = sum(map(len, small)), sum(sizes.values())
+    if room < len(sizes) and keep_whole:  # by groups larger than a split: one for each
+        typical = sorted(map(len, units))[len(units) // 2]
+        ordered = sorted(units, key=lambda unit: (len(unit) > typical, place(unit)))
+        whole: dict[str, Split] = dict.fromkeys((digest for unit in units for digest in unit), "train")
+        for chosen, unit in zip(sizes, ordered, strict=False):
+            whole.update(dict.fromkeys(unit, chosen))
+        return whole, ""
     if room < len(sizes):
         problem = "they are on both sides of the split"
         small, large = small + [[digest] for unit in large for digest in unit], []
     elif large and room < wanted:
         problem = "the other splits get fewer than they should"
         sizes = {split: max(1, size * room // wanted) for split, size in sizes.items()}
-
-    def place(unit: Unit) -> bytes:
-        return min(hashlib.sha256(f"{seed}:{digest}".encode()).digest() for digest in unit)
 
     dealt: dict[str, Split] = dict.fromkeys((digest for unit in large for digest in unit), "train")
     borders = list(itertools.accumulate(sizes.values()))

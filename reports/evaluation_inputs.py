@@ -94,7 +94,8 @@ def _own_source(run: TrainedRun, config: TrainConfig) -> Source:
             f"The {run.kind.nouns} of this run, '{config.data.data}', are not found; a relative path starts in the "
             f"folder where train.py was called. Name them with --data."
         )
-    source = load_source(config.data.data, config.run.cache_dir, config.data.outside, config.data.kind)
+    about = config.data
+    source = load_source(about.data, config.run.cache_dir, about.outside, about.kind, about.group_by)
     return draw_part(source, config.data.max_pictures, config.seed_of_split)
 
 

@@ -70,7 +70,8 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     started = time.perf_counter()
     uses_custom(config.flat())
     find(config.model.backbone)  # a wrong name is told at once
-    source = load_source(config.data.data, config.run.cache_dir, config.data.outside, config.data.kind)
+    about = config.data
+    source = load_source(about.data, config.run.cache_dir, about.outside, about.kind, about.group_by)
     config = with_backbone_of(config, source.kind)
     backbone = find(config.model.backbone)
     check_fits(backbone, config)

@@ -66,7 +66,7 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
     """
     folder = _check_folder(config, "ranking.csv")
     data, named = config.fixed.data, [find(name) for name in _named(config)]
-    source = load_source(data.data, config.fixed.run.cache_dir, data.outside, data.kind)
+    source = load_source(data.data, config.fixed.run.cache_dir, data.outside, data.kind, data.group_by)
     _check_classes(source.has_boxes)
     backbones = named or [each for each in all_backbones() if each.kind == source.kind.name and at_hand(each)]
     useful = useful_size(source)

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -243,3 +244,38 @@ def test_a_table_without_labels_names_examples_to_predict(make_folder, tmp_path)
 )
 def test_only_sources_that_look_for_no_file_are_names(data, expected):
     assert is_name(data) == expected
+
+
+@pytest.fixture
+def spoken(tmp_path) -> Path:
+    for name in ("yes/1_anna.png", "yes/2_ben.png", "no/3_anna.png"):
+        (tmp_path / "words" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "words" / name).write_bytes(b"0")
+    return tmp_path / "words"
+
+
+def test_groups_follow_from_paths_and_columns(spoken, tmp_path):
+    source = load_source(str(spoken), tmp_path, group_by=r"_(\w+)\.png")
+    assert {each.path.name: each.group for each in source.examples} == {
+        "1_anna.png": "anna",
+        "2_ben.png": "ben",
+        "3_anna.png": "anna",
+    }
+    table = spoken / "table.csv"
+    table.write_text("path,label,Speaker,group\nyes/1_anna.png,yes,anna,1\nno/3_anna.png,no,ben,2\n")
+    for column, groups in {"speaker": ["anna", "ben"], "group": ["1", "2"], None: ["1", "2"]}.items():
+        found = load_source(str(table), tmp_path, group_by=column)
+        assert [each.group for each in found.examples] == groups
+
+
+@pytest.mark.parametrize(
+    ("group_by", "message"),
+    [
+        ("speaker", "a column of the .csv, or a pattern with one pair of parentheses"),
+        ("(", "must be a regular expression"),
+        (r"(\d\d)", "finds no group in 'no/3_anna.png'"),
+    ],
+)
+def test_groups_that_are_none_are_refused(spoken, tmp_path, group_by, message):
+    with pytest.raises(UsageError, match=message):
+        load_source(str(spoken), tmp_path, group_by=group_by)

@@ -233,3 +233,20 @@ def test_look_alikes_are_kept_together_only_where_splits_are_carved():
     carved = assign(pictures, digests, looks=looks, test_fraction=0.2)
     assert carved.near_duplicates == 2
     assert carved.assigned[10] == carved.assigned[11]
+
+
+def test_few_groups_that_cross_classes_stay_whole():
+    pictures, digests = make_pictures({"a": 40, "b": 40})
+    pictures = [each._replace(group=f"speaker {index % 4}") for index, each in enumerate(pictures)]
+    looks = [index % 4 for index in range(80)]
+    splits = assign(pictures, digests, looks=looks)
+    sides = {(each.group, split) for each, split in zip(pictures, splits.assigned, strict=True)}
+    assert Counter(split for _, split in sides) == {"train": 2, "val": 1, "test": 1}
+    assert not splits.warnings
+    assert assign(pictures, digests, looks=looks, seed=2).assigned != splits.assigned
+    with pytest.raises(UsageError, match="Groups of pictures stay on one side of a split, and those with 'a' are 2"):
+        assign(
+            [each._replace(group=f"speaker {index % 2}") for index, each in enumerate(pictures)],
+            digests,
+            looks=[index % 2 for index in range(80)],
+        )

@@ -58,6 +58,7 @@ OPEN = {
     "learning_rate",
     "fine_tune_augment",
     "split_seed",
+    "group_by",
     "positive",
 }
 OPEN |= {
