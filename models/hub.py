@@ -248,11 +248,6 @@ def _pretrained(backbone: Backbone, image_size: int, folder: Path) -> Any:
 def _settings(backbone: Backbone, preset: Preset) -> dict[str, Any]:
     """Returns the arguments of the network in a folder; raises a ValueError if it is another one."""
     config, expected = preset.config, _arguments(backbone)
-    if preset.form == "timm":
-        found = config["architecture"]
-        if found != NETWORKS[backbone.name].get("architecture"):
-            raise ValueError(f"they are those of {found}")
-        return expected
     if preset.form == "transformers":
         if config["model_type"] not in CHECKPOINTS.get(backbone.module, ()) or config.get("hidden_act") != "gelu":
             raise ValueError(f"they are those of {config['model_type']} with {config.get('hidden_act')}")

@@ -46,18 +46,18 @@ CHECKPOINTS: dict[str, tuple[str, ...]] = {
 }
 """`model_type` of the checkpoints of Hugging Face that KerasHub converts, by family."""
 
-# Accuracies: fine-tuned on ImageNet as published for ViT (Dosovitskiy et al., 2021, table 5), DeiT, Swin and CSPNet
-# (timm); by a linear layer for DINOv2 (its repository) and CLIP (Radford et al., 2021, table 10). The others publish
-# none that compares.
+# Accuracies, as published: of the whole network for DeiT (README_deit.md of facebookresearch/deit) and Swin (MODELHUB
+# of microsoft/Swin-Transformer; Swin-L from ImageNet-22k); by a linear layer for DINOv2 (README.md of
+# facebookresearch/dinov2) and CLIP (README.md of lavinal712/linear-probing). Left out where no source was found.
 HUB: tuple[Backbone, ...] = (
     Backbone("vit_tiny_patch16_224", "ViTBackbone", "vit", 224, 5.5, step=16, published=False),
     Backbone("vit_small_patch16_224", "ViTBackbone", "vit", 224, 21.7, step=16, published=False),
     Backbone("vit_base_patch16_224_imagenet", "ViTBackbone", "vit", 224, 85.8, step=16),
     Backbone("vit_base_patch16_224_imagenet21k", "ViTBackbone", "vit", 224, 85.8, step=16),
-    Backbone("vit_base_patch16_384_imagenet", "ViTBackbone", "vit", 384, 86.1, 0.840, step=16),
-    Backbone("vit_base_patch32_384_imagenet", "ViTBackbone", "vit", 384, 87.5, 0.813, step=32),
+    Backbone("vit_base_patch16_384_imagenet", "ViTBackbone", "vit", 384, 86.1, step=16),
+    Backbone("vit_base_patch32_384_imagenet", "ViTBackbone", "vit", 384, 87.5, step=32),
     Backbone("vit_large_patch16_224_imagenet", "ViTBackbone", "vit", 224, 303.3, step=16),
-    Backbone("vit_large_patch16_384_imagenet", "ViTBackbone", "vit", 384, 303.7, 0.852, step=16),
+    Backbone("vit_large_patch16_384_imagenet", "ViTBackbone", "vit", 384, 303.7, step=16),
     Backbone("deit_tiny_distilled_patch16_224_imagenet", "DeiTBackbone", "deit", 224, 5.5, 0.745, step=16),
     Backbone("deit_small_distilled_patch16_224_imagenet", "DeiTBackbone", "deit", 224, 21.7, 0.812, step=16),
     Backbone("deit_base_distilled_patch16_224_imagenet", "DeiTBackbone", "deit", 224, 85.8, 0.834, step=16),
@@ -71,8 +71,8 @@ HUB: tuple[Backbone, ...] = (
     Backbone("dinov3_vit_small_lvd1689m", "DINOV3Backbone", "dinov3", 224, 21.6, step=16),
     Backbone("dinov3_vit_base_lvd1689m", "DINOV3Backbone", "dinov3", 224, 85.7, step=16),
     Backbone("dinov3_vit_large_lvd1689m", "DINOV3Backbone", "dinov3", 224, 303.1, step=16),
-    Backbone("clip_vit_base_patch32", "CLIPVisionEncoder", "clip", 224, 87.5, 0.761, step=32),
-    Backbone("clip_vit_base_patch16", "CLIPVisionEncoder", "clip", 224, 85.8, 0.802, step=16),
+    Backbone("clip_vit_base_patch32", "CLIPVisionEncoder", "clip", 224, 87.5, step=32),
+    Backbone("clip_vit_base_patch16", "CLIPVisionEncoder", "clip", 224, 85.8, step=16),
     Backbone("clip_vit_large_patch14", "CLIPVisionEncoder", "clip", 224, 303.2, 0.839, step=14),
     Backbone("siglip_base_patch16_224", "SigLIPVisionEncoder", "siglip", 224, 92.9, step=16),
     Backbone("siglip_large_patch16_256", "SigLIPVisionEncoder", "siglip", 256, 315.9, step=16),

@@ -1,4 +1,4 @@
-"""Folders of pretrained weights, as KerasHub, Hugging Face and timm publish them, read as data.
+"""Folders of pretrained weights, as KerasHub and Hugging Face publish them, read as data.
 
 Of a folder, two files are read: `config.json` and one file of weights, HDF5 or safetensors. Neither can hold code, and
 both are checked before any library makes a network of them. Nothing else in the folder is opened.
@@ -16,16 +16,17 @@ from app.files import open_regular, parse_json
 from models.weight_file import LONGEST_NAME, RefusedFileError, check_weights, first_line
 
 CONFIG, KERAS_WEIGHTS, SAFETENSORS = "config.json", "model.weights.h5", "model.safetensors"
+SHARDS = f"{SAFETENSORS}.index.json"
+"""File that says which of several files of weights has which arrays."""
 CONFIG_BYTES = 2**20
 LARGEST_NUMBER = 2**20
 """Largest number in a `config.json`: a vocabulary has fewer words."""
 DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32"}
 
-Form = Literal["keras", "transformers", "timm"]
+Form = Literal["keras", "transformers"]
 FORMS: dict[str, tuple[Form, str]] = {
     "registered_name": ("keras", KERAS_WEIGHTS),
     "model_type": ("transformers", SAFETENSORS),
-    "architecture": ("timm", SAFETENSORS),
 }
 """Who published a folder, and its file of weights, by the key of `config.json` that tells."""
 
@@ -55,7 +56,7 @@ def read_preset(folder: Path, most: int) -> Preset:
     except (ValueError, RecursionError) as error:
         reason = f"its {CONFIG} is damaged ({first_line(error)})"
     raise UsageError(
-        f"--weights must be the folder of a preset (KerasHub, Hugging Face, timm) with {CONFIG} and {KERAS_WEIGHTS} "
+        f"--weights must be the folder of a preset (KerasHub, Hugging Face) with {CONFIG} and {KERAS_WEIGHTS} "
         f"or {SAFETENSORS}; '{folder}': {reason}."
     )
 
@@ -110,6 +111,8 @@ def _read(folder: Path, most: int) -> Preset:
     for key, (form, name) in FORMS.items():
         if isinstance(config, dict) and isinstance(config.get(key), str):
             weights = folder / name
+            if name == SAFETENSORS and not weights.exists() and (folder / SHARDS).exists():
+                raise RefusedFileError(f"its weights are in several files; join them into one {SAFETENSORS}")
             with open_regular(weights, follow_links=False) as file:
                 size = file.seek(0, 2)
             try:
@@ -117,6 +120,8 @@ def _read(folder: Path, most: int) -> Preset:
             except RefusedFileError as error:
                 raise RefusedFileError(f"its {name} {error}") from None
             return Preset(form, config, weights)
+    if isinstance(config, dict) and "architecture" in config:
+        raise RefusedFileError("it is one of timm, which cannot be read; take the same network's of KerasHub")
     raise RefusedFileError(f"its {CONFIG} has none of {', '.join(FORMS)}, which say what it is")
 
 

@@ -150,7 +150,9 @@ def _write(
         if run.epochs:
             path = run.folder / "figures" / "learning_curves.png"
             attempt("The learning curves", lambda: writer.write_figure(path, plots.learning_curves(run.history)))
-        record = summary.build_record(data, run.config, outputs, model, run.history, temperature)
+        # A file does not keep which layers learn within a layer that hides blocks.
+        network = run.classifier.whole or run.classifier.model
+        record = summary.build_record(data, run.config, outputs, network, run.history, temperature)
         record["unknown"] = familiar and familiar[1]
         record["seconds"] = run.clock.seconds()
         about = (run.folder, data, outputs, record, model, run.config, run.history)

@@ -14,7 +14,7 @@ pytest.importorskip("safetensors")
 from safetensors.numpy import save_file
 
 from app.errors import UsageError
-from models.preset_folder import CONFIG, KERAS_WEIGHTS, SAFETENSORS, Arrays, read_preset
+from models.preset_folder import CONFIG, KERAS_WEIGHTS, SAFETENSORS, SHARDS, Arrays, read_preset
 
 MOST = 10**6
 
@@ -45,8 +45,6 @@ def test_arrays_are_found_with_and_without_the_first_part_of_their_name(folder):
 
 
 def test_the_form_follows_from_the_file_of_settings(folder):
-    (folder / CONFIG).write_text(json.dumps({"architecture": "hgnetv2_b0"}))
-    assert read_preset(folder, MOST).form == "timm"
     (folder / CONFIG).write_text(json.dumps({"registered_name": "keras_hub>ViTBackbone"}))
     with h5py.File(folder / KERAS_WEIGHTS, "w") as file:
         file["a"] = np.ones(2)
@@ -69,6 +67,11 @@ def linked(name: str):
         (folder / name).symlink_to(folder / "elsewhere")
 
     return link
+
+
+def sharded(folder: Path) -> None:
+    shutil.move(folder / SAFETENSORS, folder / "model-00001-of-00001.safetensors")
+    (folder / SHARDS).write_text("{}")
 
 
 def piped(folder: Path) -> None:
@@ -99,7 +102,9 @@ def configured(text: str):
         (piped, "its config.json cannot be read"),
         (configured("{"), "its config.json is damaged"),
         (configured("[" * 10**5), "its config.json is damaged"),
-        (configured("[1]"), "has none of registered_name, model_type, architecture"),
+        (configured("[1]"), "has none of registered_name, model_type"),
+        (configured('{"architecture": "hgnetv2_b4"}'), "it is one of timm, which cannot be read"),
+        (sharded, "its weights are in several files; join them into one model.safetensors"),
         (configured("{}" + " " * 2**20), "has more than 1,048,576 bytes"),
         (configured('{"model_type": "vit", "hidden_size": 100000000000}'), "has the number 100000000000"),
         (configured('{"model_type": "vit", "hidden_size": NaN}'), "is damaged"),

@@ -45,6 +45,9 @@ def test_a_run_fine_tunes_predicts_explains_and_is_exported(name, tmp_path, monk
     pictures = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), dtype=np.uint8)
     heatmaps = grad_cam(load_model(run), pictures, np.array([0, 1]))
     assert heatmaps.shape == (2, SIZE, SIZE)
+    if name == "vit_tiny_patch16_224":  # the last block, the normalization behind it, and the head
+        trainable = json.loads((folder / "metrics.json").read_text())["model"]["trainable_parameters"]
+        assert trainable == (4 * 17 * 16 + 33 * 16 + 17 * 32 + 4 * 16) + 2 * 16 + 17
     assert "Grad-CAM" in (folder / "report.html").read_text()
     formats = [each for each in FORMATS if (name, each) != ("swin_tiny_patch4_window7_224", "litert")]
     export_run(run, read_metrics(run), sample, {each: folder / each for each in formats})
