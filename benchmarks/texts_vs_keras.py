@@ -110,7 +110,8 @@ def run_peer(folder: Path, blocks: int, seed: int) -> dict[str, Any]:
     found = np.load(folder / "texts.npz")
     texts, labels = tf.RaggedTensor.from_row_splits(found["values"], found["offsets"]), found["labels"]
 
-    def fill(tokens: tf.Tensor, label: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    def fill(rows: tf.RaggedTensor, label: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        tokens = rows.to_tensor()
         tokens = tf.pad(tokens, [[0, 0], [0, -tf.shape(tokens)[1] % LENGTH_STEP]])
         mask = tf.cast(tokens != 0, tf.int32)
         return {"token_ids": tokens, "segment_ids": tf.zeros_like(tokens), "padding_mask": mask}, label
@@ -119,7 +120,7 @@ def run_peer(folder: Path, blocks: int, seed: int) -> dict[str, Any]:
         rows = found[f"rows_{split}"]
         examples = tf.data.Dataset.from_tensor_slices((tf.gather(texts, rows), labels[rows]))
         examples = examples.shuffle(len(rows), seed=seed) if split == "train" else examples
-        return examples.padded_batch(BATCH_SIZE, ([None], [])).map(fill).prefetch(tf.data.AUTOTUNE)
+        return examples.batch(BATCH_SIZE).map(fill).prefetch(tf.data.AUTOTUNE)
 
     backbone = keras_hub.models.BertBackbone.from_preset(str(folder))
     for layer in backbone.layers:

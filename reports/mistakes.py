@@ -7,6 +7,7 @@ import numpy as np
 
 from app.terminal import attempt
 from data.arrays import take_rows
+from data.batches import View
 from data.kinds import Shown
 from data.prepare import Data
 from data.sources import Split
@@ -74,6 +75,37 @@ def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras
             sides = [data.show(positions[row], label), *sides]
         shown.append(Explained(path, label, said, float(certainty[row]), sides))
     return Mistakes(len(wrong), shown, unexplained)
+
+
+class LengthGroup(NamedTuple):
+    """Examples of about one length."""
+
+    shortest: int
+    longest: int
+    num_examples: int
+    num_mistakes: int
+
+
+def mistakes_by_length(data: Data, outputs: np.ndarray, split: Split) -> list[LengthGroup]:
+    """Counts the mistakes of a split by quarters of its lengths; none where examples have one length.
+
+    Args:
+        data: the examples.
+        outputs: float32 (n, num_outputs) for the split.
+        split: the measured split.
+    """
+    positions = data.splits[split]
+    lengths = View(data.inputs, positions).lengths
+    wrong = ~classes_of(data.task).answers(data.targets[positions], outputs).right
+    borders = np.unique(np.quantile(lengths, [0.25, 0.5, 0.75], method="nearest"))
+    numbers = np.searchsorted(borders, lengths)
+    groups = [numbers == number for number in np.unique(numbers)]
+    if len(groups) < 2:
+        return []
+    return [
+        LengthGroup(int(lengths[each].min()), int(lengths[each].max()), int(each.sum()), int(wrong[each].sum()))
+        for each in groups
+    ]
 
 
 def _explain(

@@ -20,7 +20,7 @@ from data.sources import Split
 from reports import curves, plots
 from reports.detection import Beside
 from reports.detection_sections import DETECTION_SECTIONS
-from reports.mistakes import explain_mistakes
+from reports.mistakes import explain_mistakes, mistakes_by_length
 from reports.more_data import MORE_DATA_FILE, draw, forecast
 from reports.page import inline_svg, png_uri
 from reports.per_class import confusion_counts, frequent_confusions, per_class_table, true_labels, truth_and_answers
@@ -162,7 +162,8 @@ def mistakes(facts: Facts) -> Content:
         titles = [f"{each.said}\nlabel: {each.label}" for each in found.shown]
         sheet = plots.picture_sheet([np.concatenate(pair, axis=1) for pair in sides], titles)
         write_figure(facts.folder / "figures" / "mistakes.png", sheet)
-    return {"count": found.num_mistakes, "shown": found.shown, "unexplained": found.unexplained}
+    lengths = mistakes_by_length(facts.data, facts.outputs[facts.split], facts.split)
+    return {"count": found.num_mistakes, "shown": found.shown, "unexplained": found.unexplained, "lengths": lengths}
 
 
 def set_aside(facts: Facts) -> Content:

@@ -13,6 +13,9 @@ from data.texts.kind import KIND
 from features.cuts import find_cuts
 from models.backbones import build, find
 from models.text_encoder import POOLING
+from tests.minilm import needs_minilm
+
+pytestmark = needs_minilm
 
 ODD_TEXTS = [
     "Hello world",

@@ -10,6 +10,7 @@ import nbformat
 import pytest
 
 from notebooks.execute import FOLDER, execute, notebooks, parameters_cell, read_script
+from tests.minilm import needs_minilm
 
 PARAMETERS: dict[str, dict] = {
     "1_first_transfer": {
@@ -38,7 +39,11 @@ PARAMETERS: dict[str, dict] = {
 MOST_BYTES = 300_000
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])(?:/(?:home|root|tmp|usr|opt|var|work|mnt|private|Users)/|[A-Z]:\\)")
 
-every_notebook = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+every_notebook = pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, marks=[needs_minilm] if path.stem == "7_texts" else []) for path in notebooks()],
+    ids=lambda path: path.stem,
+)
 
 
 @every_notebook

@@ -25,6 +25,7 @@ from models import text_encoder
 from models.text_weights import Architecture
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
+from tests.minilm import needs_minilm
 from training.begun import read_begun
 from training.folder import open_folder
 from training.inputs import load_inputs
@@ -33,6 +34,8 @@ from training.run import train
 from tuning.inputs import load_candidates, load_search_inputs
 from tuning.search import search
 from tuning.space import TuneConfig
+
+pytestmark = needs_minilm
 
 SMALL = Architecture(30522, width=32, depth=3, heads=2, hidden=32, positions=512, epsilon=1e-12)
 GOOD, BAD = ["lovely", "great", "wonderful", "superb"], ["awful", "boring", "dreadful", "clumsy"]
@@ -62,7 +65,7 @@ def table(tmp_path_factory) -> Path:
     for number in range(160):
         words = draw.choices(OTHERS, k=draw.randint(1, 12)) + draw.choices(GOOD if number % 2 else BAD, k=3)
         draw.shuffle(words)
-        rows.append((" ".join([*words, str(number)]), "good" if number % 2 else "bad"))
+        rows.append((" ".join([*words, str(number)]), "good" if number % 2 else "=1+1 <i>bad</i>"))
     pd.DataFrame(rows, columns=["text", "label"]).to_csv(path, index=False)
     return path
 
@@ -94,9 +97,17 @@ def test_the_page_shows_the_words_that_decided_and_nothing_of_pictures(run):
     assert re.search(r'<mark class="for-5">\w+</mark>', body)
     assert "&lt;b&gt;" in body
     assert "<b>bold" not in body
+    assert "=1+1 &lt;i&gt;bad&lt;/i&gt;" in body
+    assert "<i>bad" not in page
+    assert "'=1+1 <i>bad</i>" in set(pd.read_csv(run.folder / "predictions.csv")["label"])
     assert "{{ 7*7 }}" in body
     assert not re.search("picture|Grad-CAM|pixel", body.replace('class="pictures', ""))
     assert not (run.folder / "figures" / "mistakes.png").exists()
+    _, table = page.split("Mistakes by length; at most 32 tokens are read.")
+    rows = re.findall(r"<tr><td.*?>(\d+)–(\d+)<.*?>(\d+)<.*?>(\d+)<.*?>([\d.]+)\s*%<", table.split("</table>")[0])
+    counts = np.array(rows, float)
+    assert counts[:, 2:4].sum(axis=0).tolist() == [24, round(24 * (1 - read_metrics(run)["test"]["accuracy"]))]
+    assert (counts[1:, 0] > counts[:-1, 1]).all()
 
 
 def test_a_run_is_evaluated_to_the_same_figures(run, table, capsys):

@@ -17,7 +17,10 @@ from data.texts.docstrings import LIBRARIES, NAMED
 from data.texts.explain import marked, piece_scores, word_spans
 from data.texts.kind import KIND
 from data.texts.look_alikes import compared_values, signature
+from tests.minilm import needs_minilm
 from training.recipe import with_backbone_of
+
+pytestmark = needs_minilm
 
 WORDS = ["sun", "rain", "wind", "snow", "field", "river", "stone", "bread", "lamp", "door", "clock", "horse", "paper"]
 
@@ -171,6 +174,14 @@ def test_a_line_without_end_is_refused(tmp_path):
     path = write_csv(tmp_path / "mail.csv", [("x" * 2**20, "a"), ("y", "b")])
     with pytest.raises(UsageError, match="has more than 1,048,576 characters"):
         load_source(str(path), tmp_path)
+
+
+def test_a_line_of_100_megabytes_is_cut_and_marks_of_direction_are_no_words():
+    content = b"word " * 20_000_000
+    (values,), _ = (reader := KIND.reader(TrainConfig.of(max_tokens=16), None)).read_with_signature(content)
+    np.testing.assert_array_equal(values, reader.read(content[:1_000])[0])
+    reversed_words = "\u202eone\u202c \u200ftwo"
+    assert len(reader.read(reversed_words.encode())[0]) == len(reader.read(b"one two")[0])
 
 
 def test_the_words_that_decided_are_those_without_which_the_answer_changes():
