@@ -35,10 +35,10 @@ class DataConfig(Settings):
     """The examples to learn from."""
 
     data: Text = "animals"
-    """Examples to learn from: 'animals' (bundled), a folder of CLASS/file (with or without train/, val/ and
-    test/ above them), a .csv of path,label[,split][,group] or text,label[,split][,group], 'tfds:NAME', or 'docstrings'
-    (texts out of installed packages). With boxes to find: 'canvases' (made here), a COCO .json, a folder of YOLO or
-    Pascal VOC, a .csv of path,label,x1,y1,x2,y2."""
+    """Examples to learn from: a folder of CLASS/file (with or without train/, val/ and test/ above them), a .csv of
+    path,label[,split][,group] or text,label[,split][,group], or 'tfds:NAME'. With boxes to find: a COCO .json, a folder
+    of YOLO or Pascal VOC, a .csv of path,label,x1,y1,x2,y2. To try: 'animals' (bundled pictures), 'docstrings' (texts
+    out of installed packages), and made here, 'notes' (recordings) and 'canvases' (boxes)."""
 
     kind: Literal["image", "text", "sound"] | None = None
     """Kind of the examples. Default: by the endings of the files, and 'text' for a .csv with a column text."""

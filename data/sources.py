@@ -32,6 +32,7 @@ SOURCES = {
     "animals": "data.images.animals",
     "canvases": "data.boxes.canvases",
     "docstrings": "data.texts.docstrings",
+    "notes": "data.sounds.notes",
     "tfds:NAME": "data.tfds",
     "FILE.json": "data.boxes.coco",
     "data.yaml": "data.boxes.yolo",
@@ -44,6 +45,8 @@ SOURCES = {
 
 Those whose value is a name and no path say `IS_NAME = True`.
 """
+MADE_HERE = [name for name in SOURCES if name.isalpha() and name.islower()]
+"""Values of `--data` that need no files of the user."""
 ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 LINK_OUT = "a link out of the folder, which --outside would follow"
 
@@ -137,10 +140,9 @@ def load_source(
         problem = "which is neither a folder nor a .csv file."
     else:
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        problem = f"and there is no such file or folder.{did_you_mean(path.name, ['animals', 'docstrings', *siblings])}"
-    raise UsageError(
-        f"--data must be 'animals', 'docstrings', a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}"
-    )
+        problem = f"and there is no such file or folder.{did_you_mean(path.name, [*MADE_HERE, *siblings])}"
+    made_here = ", ".join(f"'{name}'" for name in MADE_HERE)
+    raise UsageError(f"--data must be {made_here}, a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}")
 
 
 def _grouped(source: Source, group_by: str) -> list[Example]:

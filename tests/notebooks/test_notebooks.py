@@ -33,6 +33,7 @@ PARAMETERS: dict[str, dict] = {
     "5_reading_the_report": {"pictures": 200, "num_smears": 200, "image_size": 32, "head_epochs": 2},
     "6_taking_it_elsewhere": {"pictures": 100, "image_size": 32, "head_epochs": 1, "devices": 1, "workers": 0},
     "7_texts": {"texts": 120, "max_tokens": 16},
+    "8_sounds": {"recordings": 60},
     "9_boxes": {"pictures": 40, "image_size": 96, "head_epochs": 2},
 }
 """Of each notebook, the parameters with which it is executed here: small ones. Without a row it takes its own."""

@@ -1,6 +1,7 @@
 """Recordings of every form become the same window of samples, and what is none is set aside with a reason."""
 
 import io
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from data.sounds.decode import read_milliseconds, read_sound
 from data.sounds.kind import KIND, useful_seconds
 from data.sounds.look_alikes import compared_values, signature
 from data.sounds.mel import heard_samples, log_mel
+from data.sources import load_source
 
 
 def tone(seconds: float = 0.5, rate: int = RATE, hertz: float = 440.0, channels: int = 1) -> np.ndarray:
@@ -136,3 +138,15 @@ def test_a_reader_says_all_that_decides_what_is_read():
     readers = [KIND.reader(TrainConfig.of(clip_seconds=seconds), None) for seconds in (1, 1.5)]
     assert readers[0].description != readers[1].description
     assert [reader.inputs[0].shape for reader in readers] == [(16_000,), (24_000,)]
+
+
+def test_the_notes_made_here_are_the_same_each_time_and_of_six_instruments(tmp_path):
+    first, second = (load_source("notes", tmp_path / name) for name in ("one", "two"))
+    assert Counter(example.labels[0] for example in first.examples) == dict.fromkeys(
+        ("bell", "drum", "flute", "horn", "organ", "string"), 60
+    )
+    assert first.kind is KIND
+    contents = [[example.path.read_bytes() for example in source.examples] for source in (first, second)]
+    assert contents[0] == contents[1]
+    assert len(set(contents[0])) == 360
+    assert all(0.05 < np.abs(read_sound(content, RATE)).max() / 32_768 <= 1 for content in contents[0])

@@ -1,0 +1,118 @@
+"""The recordings for a first run without a network: notes of six instruments that are computed here.
+
+They sound alike enough to be told apart by ear, and are easier than anything that a microphone hears: each note differs
+in pitch, length, loudness and noise, and in nothing else.
+"""
+
+import wave
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from scipy.signal import lfilter
+
+from app.spectrogram import RATE
+from data import folder
+from data.sources import Source
+from data.unpack import unpack_once
+
+IS_NAME = True
+OF_EACH = 60
+"""Notes of an instrument."""
+LOWEST, HIGHEST = 110.0, 660.0
+"""Pitch, hertz."""
+SHORTEST, LONGEST = 0.5, 1.0
+"""Length of a note, seconds."""
+
+
+def accepts(data: str) -> bool:
+    """Says whether `--data` means this source."""
+    return data == "notes"
+
+
+def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
+    """Makes the recordings in `cache_dir`, the first time, and reads them as a folder.
+
+    Raises:
+        UsageError: the place cannot be written.
+    """
+    return folder.load(str(unpack_once(cache_dir / "data" / "notes-1", _write_files)), cache_dir)._replace(name="notes")
+
+
+def _write_files(root: Path) -> None:
+    for number, (name, instrument) in enumerate(_INSTRUMENTS.items()):
+        (root / name).mkdir()
+        for take in range(OF_EACH):
+            random = np.random.default_rng((number, take))
+            times = np.arange(int(random.uniform(SHORTEST, LONGEST) * RATE)) / RATE
+            hertz = LOWEST * (HIGHEST / LOWEST) ** random.random()
+            note = instrument(times, hertz, random)
+            note *= np.minimum(1, (times[-1] - times) / 0.03) / np.abs(note).max()  # ends without a click
+            heard = random.uniform(0.2, 0.9) * note + random.normal(0, random.uniform(0.001, 0.02), len(note))
+            with wave.open(str(root / name / f"{take:02d}.wav"), "wb") as file:
+                file.setnchannels(1)
+                file.setsampwidth(2)
+                file.setframerate(RATE)
+                file.writeframes((np.clip(heard, -1, 1) * 32_767).astype("<i2").tobytes())
+
+
+def _partials(times: np.ndarray, hertz: float, ratios: np.ndarray, strengths: np.ndarray) -> np.ndarray:
+    """Returns the sum of sines, float64 (samples,), without those that the rate cannot hold."""
+    waves = np.sin(2 * np.pi * hertz * ratios[:, None] * times) * strengths[:, None]
+    return waves[hertz * ratios < RATE / 2].sum(axis=0)
+
+
+def _bell(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
+    """Partials that are no multiples of each other, the higher the sooner gone."""
+    ratios = np.array([1, 2, 2.76, 5.4, 8.93])
+    return sum(
+        np.exp(-times * (2 + ratio)) * _partials(times, hertz, np.array([ratio]), np.array([1 / ratio]))
+        for ratio in ratios
+    )
+
+
+def _drum(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
+    """A tone that falls, and a burst of noise."""
+    falling = np.sin(2 * np.pi * np.cumsum(hertz / 4 * (1 + np.exp(-times * 30))) / RATE)
+    return np.exp(-times * 9) * falling + 0.5 * np.exp(-times * 25) * random.normal(size=len(times))
+
+
+def _flute(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
+    """Nearly a sine, which trembles, and breath."""
+    trembling = times + 0.003 / hertz * 100 * np.sin(2 * np.pi * 5 * times)
+    breath = lfilter([0.2], [1, -0.8], random.normal(size=len(times)))
+    return np.minimum(1, times / 0.08) * (
+        _partials(trembling, hertz, np.array([1, 2, 3]), np.array([1, 0.2, 0.05])) + 0.05 * breath
+    )
+
+
+def _horn(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
+    """All harmonics, of which the higher come later."""
+    ratios = np.arange(1, 16)
+    return sum(
+        np.minimum(1, times / (0.02 * ratio)) * _partials(times, hertz, np.array([ratio]), np.array([1 / ratio]))
+        for ratio in ratios
+    )
+
+
+def _organ(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
+    """Octaves and fifths, at once and steady."""
+    return _partials(times, hertz, np.array([0.5, 1, 1.5, 2, 3, 4]), np.array([0.6, 1, 0.5, 0.7, 0.4, 0.4]))
+
+
+def _string(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
+    """A plucked string: noise that goes round and is averaged each time (Karplus and Strong 1983)."""
+    period = int(RATE / hertz)
+    plucked = np.zeros(len(times))
+    plucked[:period] = random.uniform(-1, 1, period)
+    return lfilter([1.0], np.concatenate([[1.0], np.zeros(period - 1), [-0.498, -0.498]]), plucked)
+
+
+_INSTRUMENTS: dict[str, Callable[[np.ndarray, float, np.random.Generator], np.ndarray]] = {
+    "bell": _bell,
+    "drum": _drum,
+    "flute": _flute,
+    "horn": _horn,
+    "organ": _organ,
+    "string": _string,
+}
