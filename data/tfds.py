@@ -1,10 +1,11 @@
 """Named data sets of TensorFlow Datasets: `tfds:NAME`, `tfds:NAME/CONFIG` or `tfds:NAME:VERSION`.
 
-The encoded pictures are written to files once, as they are. A data set that is not prepared yet is downloaded by
-TensorFlow Datasets; where it keeps its data is decided by its own TFDS_DATA_DIR.
+Its pictures, texts or recordings are written to files once, as they are. A data set that is not prepared yet is
+downloaded by TensorFlow Datasets; where it keeps its data is decided by its own TFDS_DATA_DIR.
 """
 
 import concurrent.futures
+import io
 import itertools
 import logging
 import multiprocessing
@@ -12,19 +13,24 @@ import os
 import re
 import socket
 import textwrap
+import wave
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from app.errors import UsageError
 from app.terminal import console, import_tensorflow
 from data import folder
 from data.boxes import coco, tfds_boxes
 from data.sources import SPLIT_FOLDERS, Source
-from data.unpack import folder_names, unpack_once, write_picture
+from data.unpack import ending_of, folder_names, unpack_once, write_example
 
 IS_NAME = True
 STALL_SECONDS = 10.0
 """Seconds that a download may stand still before it is tried again."""
+USUAL_RATE = 16_000
+"""Samples per second of recordings of data sets that do not say."""
 RETRIES = 3
 """Times that a download is tried again; TensorFlow Datasets would go on for three and a half minutes."""
 
@@ -35,15 +41,16 @@ def accepts(data: str) -> bool:
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
-    """Prepares a named data set, writes its pictures below `cache_dir`, the first time, and reads them as a folder.
+    """Prepares a named data set, writes its examples below `cache_dir`, the first time, and reads them as a folder.
 
     Raises:
-        UsageError: no such data set, it cannot be downloaded, or it has no picture with one class label or boxes.
+        UsageError: no such data set, it cannot be downloaded, or its examples are neither one picture, text or
+            recording with one class label, nor one picture with boxes.
     """
     name = data.removeprefix("tfds:")
     builder = _prepared_builder(name)
     boxes = tfds_boxes.find_keys(builder.info.features)
-    keys = boxes or _image_and_label(name, builder.info.features)
+    keys = boxes or _example_and_label(name, builder.info.features)
     title = re.sub(r"\W+", "-", builder.info.full_name)
 
     def write_files(target: Path) -> None:
@@ -84,38 +91,65 @@ def _prepared_builder(name: str) -> Any:
         socket.setdefaulttimeout(None)
 
 
-def _image_and_label(name: str, features: Any) -> tuple[str, str]:
-    """Returns the keys of the one picture and the one class label of each example."""
-    from tensorflow_datasets.core.features import ClassLabel, Image
+def _example_and_label(name: str, features: Any) -> tuple[str, str]:
+    """Returns the key of what is classified, a picture before a recording before a text, and of the class label."""
+    from tensorflow_datasets.core.features import Audio, ClassLabel, Image, Text
 
-    image_keys = [key for key, feature in features.items() if isinstance(feature, Image)]
-    label_keys = [key for key, feature in features.items() if isinstance(feature, ClassLabel)]
-    label_keys = ["label"] if "label" in label_keys else label_keys
-    if len(image_keys) != 1 or len(label_keys) != 1:
+    keys = {of: [key for key, each in features.items() if isinstance(each, of)] for of in (Image, Audio, Text)}
+    examples = keys[Image] or keys[Audio] or keys[Text]
+    examples = ["text"] if "text" in examples else examples  # beside a title, say
+    labels = [key for key, each in features.items() if isinstance(each, ClassLabel)]
+    labels = ["label"] if "label" in labels else labels
+    if len(examples) != 1 or len(labels) != 1:
         raise UsageError(
-            f"A data set needs a picture and a class label, or boxes, per example; '{name}' has {', '.join(features)}."
+            f"A data set needs one picture, recording or text and one class label per example, or boxes; '{name}' has "
+            f"{', '.join(features)}."
         )
-    return image_keys[0], label_keys[0]
+    return examples[0], labels[0]
+
+
+def _wave(samples: np.ndarray, rate: int) -> bytes:
+    """Writes a recording as WAV of 16 bits.
+
+    Args:
+        samples: (samples,) or (samples, channels); whole numbers of 16 bits, or floats from -1 to 1.
+        rate: samples per second.
+    """
+    whole = samples if samples.dtype.kind == "i" else np.clip(samples, -1, 1) * 32_767
+    written = io.BytesIO()
+    with wave.open(written, "wb") as file:
+        file.setnchannels(samples.shape[1] if samples.ndim == 2 else 1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(whole.astype("<i2").tobytes())
+    return written.getvalue()
 
 
 def _read_and_write(name: str, keys: tuple[str, str] | tfds_boxes.BoxKeys, root: Path) -> None:
     builder = _prepared_builder(name)
     import tensorflow_datasets
+    from tensorflow_datasets.core.features import Audio, Image
 
+    feature = builder.info.features[keys[0]]
+    decoders = {keys[0]: tensorflow_datasets.decode.SkipDecoding()} if isinstance(feature, Image) else None
     splits = [split for split in builder.info.splits if split in SPLIT_FOLDERS]
     number = itertools.count()
     for split in splits or ["all"]:
         # Without splits everything goes below train/ as well: a class may have the name of a split.
         target = root / (SPLIT_FOLDERS[split] if "train" in splits else "train")
-        decoders = {keys[0]: tensorflow_datasets.decode.SkipDecoding()}
         examples = tensorflow_datasets.as_numpy(builder.as_dataset(split=split, decoders=decoders))
         if isinstance(keys, tfds_boxes.BoxKeys):
             names = builder.info.features[keys.boxes].feature[keys.label].names
             tfds_boxes.write_coco(examples, keys, names, target)
             continue
-        image_key, label_key = keys
+        key, label_key = keys
         class_folders = folder_names(builder.info.features[label_key].names)
         for example in examples:
             label = int(example[label_key])
             if label >= 0:  # a test split whose labels are kept secret has -1
-                write_picture(target / class_folders[label], next(number), example[image_key])
+                content = example[key]
+                if isinstance(feature, Audio):
+                    content, ending = _wave(content, feature.sample_rate or USUAL_RATE), ".wav"
+                else:
+                    ending = ending_of(content) if isinstance(feature, Image) else ".txt"
+                write_example(target / class_folders[label], next(number), content, ending)

@@ -1,4 +1,4 @@
-"""Writes pictures that do not come as files into a folder of class folders, once: complete or absent, never half."""
+"""Writes examples that do not come as files into a folder of class folders, once: complete or absent, never half."""
 
 import os
 import re
@@ -62,13 +62,17 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
     return names
 
 
-def write_picture(folder: Path, number: int, encoded: bytes) -> str:
-    """Writes one encoded picture as `folder/NUMBER`, with the ending of its kind; returns its name."""
+def write_example(folder: Path, number: int, content: bytes, ending: str) -> str:
+    """Writes one example as `folder/NUMBER` with an ending; returns its name."""
     folder.mkdir(parents=True, exist_ok=True)
-    ending = next((ending for magic, ending in _ENDINGS.items() if encoded.startswith(magic)), "")
     name = f"{number:06d}{ending}"
-    (folder / name).write_bytes(encoded)
+    (folder / name).write_bytes(content)
     return name
+
+
+def ending_of(picture: bytes) -> str:
+    """Returns the ending of an encoded picture's name, by its first bytes; '' if they tell none."""
+    return next((ending for magic, ending in _ENDINGS.items() if picture.startswith(magic)), "")
 
 
 def _as_macos_sees(name: str) -> str:

@@ -61,7 +61,7 @@ OTHER_FLAGS = {"help", "config", "clear", "no-quantize", "logdir"}
 NAMES = {
     "models.backbones": ("TABLE", "FAMILIES"),
     "data.kinds": ("KINDS", "Kind", "Reader"),
-    "data.unpack": ("unpack_once", "write_picture", "folder_names"),
+    "data.unpack": ("unpack_once", "write_example", "folder_names"),
     "data.sources": ("SOURCES", "load_source"),
     "reports.sections": ("Facts", "SECTIONS", "ABOUT_RUN"),
     "app.config": ("ModelConfig", "TrainingConfig"),

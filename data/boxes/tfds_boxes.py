@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from data.unpack import write_picture
+from data.unpack import ending_of, write_example
 
 IGNORED = ("is_crowd", "is_difficult")
 """Flags of boxes that are neither learnt nor measured."""
@@ -47,7 +47,7 @@ def write_coco(examples: Any, keys: BoxKeys, class_names: list[str], folder: Pat
         encoded = example[keys.image]
         with Image.open(io.BytesIO(encoded)) as picture:
             width, height = picture.size
-        name = write_picture(folder / "images", number, encoded)
+        name = write_example(folder / "images", number, encoded, ending_of(encoded))
         content["images"].append({"id": number, "file_name": f"images/{name}", "width": width, "height": height})
         boxes = example[keys.boxes]
         flags = [boxes[flag] for flag in IGNORED if flag in boxes]

@@ -10,7 +10,7 @@ from PIL import Image
 from app.wheels import ANIMALS_IMAGES, ANIMALS_LABELS, RestrictedUnpickler, WheelFile, read_wheel_file
 from data import folder
 from data.sources import Source
-from data.unpack import unpack_once, write_picture
+from data.unpack import unpack_once, write_example
 
 IS_NAME = True
 CLASS_NAMES = ("bear", "bird", "cat", "cow", "dog", "elephant", "giraffe", "horse", "sheep", "zebra")
@@ -36,7 +36,7 @@ def _write_files(root: Path) -> None:
     for number, (image, label) in enumerate(zip(images, labels, strict=True)):
         encoded = io.BytesIO()
         Image.fromarray(image).save(encoded, "PNG")
-        write_picture(root / CLASS_NAMES[label], number, encoded.getvalue())
+        write_example(root / CLASS_NAMES[label], number, encoded.getvalue(), ".png")
 
 
 def read_array(file: WheelFile) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Each source finds its pictures, labels and splits."""
 
+import io
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
 from app.errors import UsageError
@@ -188,6 +190,61 @@ def test_a_tfds_data_set_with_boxes_gives_them_in_pixels(prepared_tfds, tmp_path
     assert found.labels == ("dog", "cat")
     assert found.corners == ((0, height / 4, width / 2, height), (0, 0, width, height / 2))
     assert found.ignored == (False, True)
+
+
+@pytest.fixture
+def prepare_words(prepared_tfds):
+    """Returns a function that prepares a data set of some features and of the class label, in two classes."""
+    import tensorflow_datasets
+    from tensorflow_datasets.core.features import ClassLabel, FeaturesDict
+
+    def prepare(name, features, examples):
+        tensorflow_datasets.dataset_builders.store_as_tfds_dataset(
+            name=name,
+            version="1.0.0",
+            features=FeaturesDict({**features, "label": ClassLabel(names=["bad", "a|b"])}),
+            split_datasets={"train": [(i, {**each, "label": i % 2}) for i, each in enumerate(examples)]},
+            data_dir=prepared_tfds,
+        )
+        return f"tfds:{name}"
+
+    return prepare
+
+
+def test_texts_of_a_tfds_data_set_are_what_they_are(prepare_words, tmp_path):
+    from tensorflow_datasets.core.features import Text
+
+    texts = ["=1+1, <b>ünï</b>\n|", "two", "\u202ethree", "four"]
+    examples = [{"text": text, "title": "a title"} for text in texts]
+    source = load_source(prepare_words("tiny_reviews", {"text": Text(), "title": Text()}, examples), tmp_path / "cache")
+    assert source.kind.name == "text"
+    found = {example.path.read_bytes().decode(): example.labels for example in source.examples}
+    assert found == {text: (("bad",), ("a|b",))[number % 2] for number, text in enumerate(texts)}
+
+
+def test_recordings_of_a_tfds_data_set_keep_their_samples_rate_and_channels(prepare_words, tmp_path):
+    from tensorflow_datasets.core.features import Audio
+
+    samples = [np.array([0, 100, -32_768, 32_767]), np.array([5, 6])]
+    name = prepare_words("tiny_words", {"audio": Audio(sample_rate=8_000)}, [{"audio": each} for each in samples])
+    source = load_source(name, tmp_path / "cache")
+    assert source.kind.name == "sound"
+    read = [
+        soundfile.read(each.path, dtype="int16") for each in sorted(source.examples, key=lambda each: each.path.name)
+    ]
+    assert sorted((values.tolist(), rate) for values, rate in read) == sorted(
+        (values.tolist(), 8_000) for values in samples
+    )
+    floats = tfds._wave(np.array([[0.0, 1.0], [-1.0, 2.0]], np.float32), 16_000)
+    assert soundfile.read(io.BytesIO(floats), dtype="int16")[0].tolist() == [[0, 32_767], [-32_767, 32_767]]
+
+
+def test_a_tfds_data_set_of_which_nothing_tells_what_is_classified_is_refused(prepare_words, tmp_path):
+    from tensorflow_datasets.core.features import Text
+
+    name = prepare_words("tiny_mails", {"subject": Text(), "body": Text()}, [{"subject": "a", "body": "b"}])
+    with pytest.raises(UsageError, match=r"one picture, recording or text .*'tiny_mails' has .*body"):
+        load_source(name, tmp_path / "cache")
 
 
 def test_examples_without_a_label_are_left_out(prepared_tfds, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 
 from data import folder
-from data.unpack import folder_names, write_picture
+from data.unpack import folder_names, write_example
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_a_class_name_becomes_a_folder_that_is_found(tmp_path, class_name, expec
     names = folder_names([class_name, "other class"])
     assert names == [expected, "other class"]
     for number, name in enumerate(names):
-        write_picture(tmp_path / "data" / name, number, b"\x89PNG")
+        write_example(tmp_path / "data" / name, number, b"\x89PNG", ".png")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
     found = folder.load(str(tmp_path / "data"), tmp_path, outside=False).examples
     assert {(picture.labels[0], picture.path.name) for picture in found} == {
