@@ -16,7 +16,7 @@ def folds_of(data: Data, config: TrainConfig) -> np.ndarray | None:
         The fold of each, int64 (n,); None where there is no cross-validation.
 
     Raises:
-        UsageError: a class has too few examples.
+        UsageError: a class has too few examples, or all have too few groups.
     """
     folds, train = config.data.folds, data.splits["train"]
     if folds is None:
@@ -25,6 +25,10 @@ def folds_of(data: Data, config: TrainConfig) -> np.ndarray | None:
     if counts.min() < folds:
         few = f"the rarest class has {counts.min()} {data.kind.nouns} to learn from"
         raise UsageError(f"--folds must be at most {counts.min()}, as {few}; received {folds}.")
+    groups = len(np.unique(data.groups[train]))
+    if groups < folds:
+        few = f"the {data.kind.nouns} to learn from are in {groups} groups, each of which is in one fold"
+        raise UsageError(f"--folds must be at most {groups}, as {few}; received {folds}.")
     numbers = np.zeros(len(train), np.int64)
     dealer = StratifiedGroupKFold(folds, shuffle=True, random_state=config.seed_of_split)
     for number, (_, held_out) in enumerate(dealer.split(codes, codes, data.groups[train])):

@@ -37,3 +37,8 @@ def test_every_fold_has_the_classes_of_all_and_copies_are_in_one(data):
 def test_more_folds_than_a_class_has_pictures_are_refused(data):
     with pytest.raises(UsageError, match="--folds must be at most"):
         folds_of(data._replace(splits={"train": data.splits["train"][:3]}), TrainConfig.of(folds=4))
+
+
+def test_more_folds_than_groups_are_refused(data):
+    with pytest.raises(UsageError, match=r"--folds must be at most 3, as the pictures .* are in 3 groups"):
+        folds_of(data._replace(groups=np.arange(len(data.groups)) % 3), TrainConfig.of(folds=4))
