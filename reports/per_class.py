@@ -1,4 +1,4 @@
-"""Figures of each class, and confusions between classes, as tables."""
+"""Figures of each class and of each group of examples, and confusions between classes, as tables."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -61,6 +61,29 @@ def per_class_table(
     np.fill_diagonal(wrong, 0)
     names = np.where(wrong.any(axis=1), np.array(data.class_names, dtype=object)[wrong.argmax(axis=1)], "")
     return table.assign(taken_for=names, taken_for_count=wrong.max(axis=1))
+
+
+def per_group_table(data: Data, outputs: np.ndarray, split: Split) -> pd.DataFrame:
+    """Makes the table of `per_group.csv`: how many examples of each group that the data names are answered rightly.
+
+    Args:
+        data: the examples.
+        outputs: float32 (n, num_outputs) for the split.
+        split: the measured split.
+
+    Returns:
+        A table with the lowest accuracy first; empty where the data names no groups.
+    """
+    truth, predicted = truth_and_answers(data, outputs, split)
+    names = [data.examples[position].group for position in data.splits[split]]
+    right = pd.Series((truth == predicted).all(axis=1)).groupby(names)
+    rows = [
+        {"group": name, "count": len(each), "right": int(each.sum()), "accuracy": each.mean()}
+        | dict(zip(("accuracy_low", "accuracy_high"), accuracy_interval(each.to_numpy()), strict=True))
+        for name, each in right
+        if name
+    ]
+    return pd.DataFrame(rows).sort_values("accuracy", kind="stable") if rows else pd.DataFrame()
 
 
 def true_labels(data: Data, positions: Sequence[int] | np.ndarray) -> list[str]:

@@ -23,7 +23,14 @@ from reports.detection_sections import DETECTION_SECTIONS
 from reports.mistakes import explain_mistakes, mistakes_by_length
 from reports.more_data import MORE_DATA_FILE, draw, forecast
 from reports.page import inline_svg, png_uri
-from reports.per_class import confusion_counts, frequent_confusions, per_class_table, true_labels, truth_and_answers
+from reports.per_class import (
+    confusion_counts,
+    frequent_confusions,
+    per_class_table,
+    per_group_table,
+    true_labels,
+    truth_and_answers,
+)
 from reports.suspects import LabelError, suspects_table
 from reports.writer import write_figure, write_table
 from tasks.answers import NO_LABEL, label_texts
@@ -113,6 +120,15 @@ def classes(facts: Facts) -> Content:
     outputs, measured = facts.outputs[facts.split], facts.record[facts.split]
     table = per_class_table(facts.data, outputs, facts.split, facts.class_curves, measured)
     write_table(facts.folder / "per_class.csv", table)
+    return {"rows": table.to_dict("records")}
+
+
+def groups(facts: Facts) -> Content:
+    """Accuracy of each group that the data names, such as a speaker, where several are measured."""
+    table = per_group_table(facts.data, facts.outputs[facts.split], facts.split)
+    if len(table) < 2:
+        return None
+    facts.write_table("per_group.csv", table)
     return {"rows": table.to_dict("records")}
 
 
@@ -219,6 +235,7 @@ SECTIONS = {
     "more_data": Section("More data", more_data),
     "confusion": Section("Confusion matrix", confusion),
     "classes": Section("Classes", classes),
+    "groups": Section("Groups", groups),
     "thresholds": Section("Thresholds", thresholds),
     "certainty": Section("Calibration", certainty),
     "mistakes": Section("Mistakes", mistakes),

@@ -223,7 +223,7 @@ class Classification:
         return 1 / (1 + np.exp(-logits / temperature))
 
 
-SECTIONS = ("confusion", "classes", "thresholds", "certainty", "mistakes")
+SECTIONS = ("confusion", "classes", "groups", "thresholds", "certainty", "mistakes")
 BINARY = Classification("binary", "sigmoid", "binary_crossentropy", SECTIONS, two_classes=True)
 MULTICLASS = Classification("multiclass", "softmax", "categorical_crossentropy", SECTIONS)
 MULTILABEL = Classification("multilabel", "sigmoid", "binary_crossentropy", SECTIONS[1:], multi_label=True)

@@ -18,6 +18,7 @@ from data.prepare import Data
 from models.heads import build_head
 from reports import plots
 from reports.page import FOLDER
+from reports.per_class import truth_and_answers
 from reports.report import write_report
 from reports.sections import SECTIONS
 from reports.summary import build_record, show_record
@@ -116,6 +117,25 @@ def test_the_interval_of_pictures_that_look_alike_is_wider_and_says_so(tmp_path)
     assert "independent ones" not in text_of(plain)
     recall = [pd.read_csv(tmp_path / name / "per_class.csv")["recall_low"].sum() for name in ("alone", "alike")]
     assert recall[1] < recall[0]
+
+
+def test_groups_that_the_data_names_have_their_accuracy_the_lowest_first(tmp_path):
+    data = make_data()
+    plain, _ = report(tmp_path / "plain", data)
+    outputs = make_outputs(data)
+    answers = truth_and_answers(data, outputs["test"], "test")
+    wrong = int(np.flatnonzero((answers[0] != answers[1]).any(axis=1))[0])
+    examples = list(data.examples)
+    for number, position in enumerate(data.splits["test"]):
+        group = "<b>ann</b>" if number in (wrong, (wrong + 1) % 6) else "bob"
+        examples[position] = examples[position]._replace(group=group)
+    page, _ = report(tmp_path / "grouped", data._replace(examples=examples))
+    table = pd.read_csv(tmp_path / "grouped" / "per_group.csv")
+    assert table[["group", "count", "right"]].to_numpy().tolist() == [["<b>ann</b>", 2, 1], ["bob", 4, 4]]
+    assert "<b>ann" not in page
+    assert 'id="groups"' in page
+    assert 'id="groups"' not in plain
+    assert not (tmp_path / "plain" / "per_group.csv").exists()
 
 
 def test_the_verdict_is_a_sentence_with_its_interval_and_what_simple_methods_reach(tmp_path):
