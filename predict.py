@@ -19,7 +19,8 @@ class PredictFlags(AskFlags):
 
     places: Annotated[tuple[Text, ...], Positional("[RUN] PATH...")] = ()
     """RUN: a run folder, or a search folder, whose best run is taken. PATH: files, folders, patterns in quotes such as
-    'photos/*.jpg', or a .csv file with a column path or text; or a text in quotes."""
+    'photos/*.jpg', or a .csv file with a column path or text; or a text in quotes. A recording that is much longer than
+    what the model hears at once is answered in parts, such as 'talk.wav#t=1,2', seconds 1 to 2."""
 
     csv: Path | None = None
     """Write every answer to this file: path, predicted, probability, status, reason, probability of each class; or for

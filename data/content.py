@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.files import open_regular
+from data.kinds import Content, Part
 from data.sources import LINK_OUT, is_within
 
 LOOP = "a link that leads to itself"
@@ -50,11 +51,11 @@ _content = Budget(MAX_BYTES)
 
 
 @contextlib.contextmanager
-def content_of(place: Path | str | bytes, within: Path | str | None = None) -> Iterator[bytes]:
+def content_of(place: Content | str, within: Path | str | None = None) -> Iterator[bytes]:
     """Yields the bytes of a file, which may wait until other threads have let go of theirs.
 
     Args:
-        place: path of the file; bytes that are at hand are yielded as they are.
+        place: path of the file, or a part of one; bytes that are at hand are yielded as they are.
         within: folder, named without links, that links may not lead out of, not even those put there after the folder
             was walked; None follows all links.
 
@@ -63,6 +64,10 @@ def content_of(place: Path | str | bytes, within: Path | str | None = None) -> I
     """
     if isinstance(place, bytes):
         yield place
+        return
+    if isinstance(place, Part):
+        with _open(place.path, within) as file:
+            yield place.cut(file, place.start, place.end)
         return
     with _open(place, within) as file:
         size = os.fstat(file.fileno()).st_size

@@ -1,11 +1,13 @@
 """Examples of a CSV file with the columns `path,label`, or `text,label`, and optionally `split` and `group`.
 
 Paths are relative to the file's folder; a text is an example itself. Several labels of one example are joined by `|`;
-the task is then multi-label. Examples of one group stay on one side of a split.
+the task is then multi-label. Examples of one group stay on one side of a split. A recording may have `start` and `end`,
+seconds of the part of the file that is the example.
 """
 
 import csv
 import functools
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Literal, NamedTuple, TextIO
 
 from app.errors import UsageError
 from data.encoding import encoding_of
-from data.kinds import Kind, kind_of, kinds
+from data.kinds import Kind, Part, kind_of, kinds
 from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, Split, is_within, printable
 
 COLUMNS = ("path", "label", "split", "group")
@@ -84,6 +86,7 @@ def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = Tru
     columns = {name: [row.others.get(name, "") for row in used] for name in (rows[0].others if labelled else ())}
     if labelled:
         columns["group"] = [row.group for row in used]
+    examples = [_part(path, row, example, kind) for row, example in zip(used, examples, strict=True)]
     return Source(path.stem, path.parent, examples, kind, multi_label, links, columns=columns)
 
 
@@ -97,6 +100,24 @@ def _example(table: Path, row: Row, may_lack_labels: bool) -> Example:
         return Example(table.parent / row.path, *given, group=row.group)
     content = row.content.encode(errors="surrogateescape")
     return Example(table.parent / f"{table.name}:{row.line}", *given, content, row.group)
+
+
+def _part(table: Path, row: Row, example: Example, kind: Kind) -> Example:
+    """Returns the example of a row, which is a part of a file where the row has a start or an end."""
+    start, end = (row.others.get(name, "") for name in ("start", "end"))
+    if kind.cut is None or not (start or end):
+        return example
+    try:
+        seconds = float(start), float(end)
+    except ValueError:
+        seconds = math.nan, math.nan
+    if not 0 <= seconds[0] < seconds[1] < math.inf:
+        raise UsageError(
+            f"A part of a {kind.noun} is from start to end, in seconds; line {row.line} of '{table}' has "
+            f"'{printable(start)}' and '{printable(end)}'."
+        )
+    part = Part(example.path, *seconds, kind.cut)
+    return example._replace(path=part.name, content=part)
 
 
 def split_of(table: Path, line: int, name: str) -> Split | None:

@@ -10,7 +10,7 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
 
 from markupsafe import Markup
 
@@ -24,8 +24,25 @@ if TYPE_CHECKING:
 KINDS = {"image": "data.images.kind", "text": "data.texts.kind", "sound": "data.sounds.kind"}
 """The name of each kind, and the module that has its record as `KIND`. The first is taken where files tell nothing."""
 
-Content = Path | bytes
-"""A file, or the bytes of an example that has none."""
+
+class Part(NamedTuple):
+    """A part of a file that holds more than one example, such as some seconds of a recording."""
+
+    path: Path
+    start: float
+    end: float
+    """Where it begins and ends, seconds."""
+    cut: Callable[[BinaryIO, float, float], bytes]
+    """Makes of the open file a content of the part alone; raises `data.content.UnreadableError`."""
+
+    @property
+    def name(self) -> Path:
+        """Path that names the part: that of the file with a media fragment of W3C, such as 'talk.wav#t=1.5,3'."""
+        return self.path.with_name(f"{self.path.name}#t={self.start:g},{self.end:g}")
+
+
+Content = Path | bytes | Part
+"""A file, the bytes of an example that has none, or a part of a file."""
 Inputs: TypeAlias = "tuple[np.ndarray, ...]"
 """The tensors of one example, or of several (n, ...), in the order of the network's inputs."""
 ManyInputs: TypeAlias = "tuple[Tensor, ...]"
@@ -166,6 +183,10 @@ class Kind(NamedTuple):
     """Column of a CSV file that holds examples themselves; None where they are files alone."""
     has_mirror: bool = False
     """Whether an example is a picture, which mirrored left to right is one of the same class."""
+    cut: Callable[[BinaryIO, float, float], bytes] | None = None
+    """Cuts a part out of a file, see `Part`; None for a kind whose files are one example each."""
+    windows: Callable[[Path, Reader], list[tuple[float, float]]] | None = None
+    """Returns start and end of the parts, each as long as an input, of a file that is much longer; none of another."""
     graph_reader: Callable[[], GraphReader] | None = None
     """Reader for exports that take the bytes of files; needs TensorFlow. None for a kind whose exports take tensors."""
 

@@ -21,7 +21,7 @@ from cluster.pool import SHARD_BYTES, Pool
 from data.arrays import Ragged, temporary_array
 from data.code_digest import code_digest
 from data.content import UnreadableError, UnreadableNowError, content_of
-from data.kinds import Inputs, ManyInputs, Reader
+from data.kinds import Inputs, ManyInputs, Part, Reader
 from data.rows import ArrayWriter, Writer
 from data.sources import Example, Source
 from data.store import Description, Store, Stored
@@ -201,15 +201,17 @@ def _digest_of_files(examples: Sequence[Example]) -> str:
     """SHA-256 of what tells, without reading them, whether files are those of before: path, size, and times."""
     digest = hashlib.sha256()
     for example in examples:
-        if example.content is not None:
-            digest.update(hashlib.sha256(example.content).digest())
+        place = example.place
+        if isinstance(place, bytes):
+            digest.update(hashlib.sha256(place).digest())
             continue
+        path, times = (place.path, (place.start, place.end)) if isinstance(place, Part) else (place, ())
         try:
-            status = os.stat(example.path)
+            status = os.stat(path)
             state: tuple[int, ...] | str = status.st_size, status.st_mtime_ns, status.st_ctime_ns
         except (OSError, ValueError) as error:
             state = type(error).__name__
-        digest.update(repr((os.path.abspath(example.path), state)).encode(errors="surrogateescape"))
+        digest.update(repr((os.path.abspath(path), state, *times)).encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from app.errors import UsageError, did_you_mean
 from app.escapes import visible
-from data.kinds import Content, Kind, find_kind, promised_kind
+from data.kinds import Content, Kind, Part, find_kind, promised_kind
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -73,8 +73,8 @@ class Example(NamedTuple):
     """Names of its classes: one, or in a multi-label task any number."""
     split: Split | None = None
     """The split the source itself puts it in; None lets `splits.py` decide."""
-    content: bytes | None = None
-    """The example itself where it has no file."""
+    content: bytes | Part | None = None
+    """The example itself where it has no file, or is a part of one."""
     group: str = ""
     """Examples of one group stay on one side of a split; '' is none."""
     boxes: Boxes | None = None

@@ -16,7 +16,7 @@ from app.errors import UsageError, did_you_mean
 from data import csv_table
 from data.content import UnreadableError, content_of
 from data.folder import files_below, is_leftover
-from data.kinds import Content, Inputs, Kind, ManyInputs, Reader, promised_kind
+from data.kinds import Content, Inputs, Kind, ManyInputs, Part, Reader, promised_kind
 from data.sources import natural_order
 
 MOST_OF_NAME = 80
@@ -35,8 +35,8 @@ class FoundFile(NamedTuple):
     """Why it holds no example; None as long as it may hold one."""
     within: Path | None = None
     """Folder, named without links, that a link may not lead out of; None where the user named the file itself."""
-    content: bytes | None = None
-    """The example itself where a source has it without a file; `path` only names it then."""
+    content: bytes | Part | None = None
+    """The example itself where it has no file, or is a part of one; `path` only names it then."""
 
     @property
     def place(self) -> Content:
@@ -75,6 +75,18 @@ def find_files(places: Sequence[str], outside: bool = False, kind: Kind | None =
         hint = "" if path.exists() else did_you_mean(path.name, siblings)
         raise UsageError(f"Files are named by their paths, folders, patterns or a .csv file; '{path}': {reason}.{hint}")
     return files
+
+
+def in_windows(files: Sequence[FoundFile], kind: Kind, reader: Reader) -> list[FoundFile]:
+    """Replaces files that are much longer than an input, such as an hour of sound, by their parts one after another."""
+    if kind.windows is None or kind.cut is None:
+        return list(files)
+    found = []
+    for file in files:
+        whole = file.reason is None and file.content is None
+        parts = [Part(file.path, *times, kind.cut) for times in (kind.windows(file.path, reader) if whole else ())]
+        found += [file._replace(path=part.name, content=part) for part in parts] or [file]
+    return found
 
 
 def read_batches(files: Iterable[FoundFile], reader: Reader, batch_size: int) -> Generator[Batch]:

@@ -15,7 +15,7 @@ from data.kinds import Kind
 from inference.answer_table import PROBABILITY, answer_table, csv_writer, labels_of
 from inference.answering import AnsweringModel
 from inference.batches import check_readable, computed_batches, show_rate
-from inference.files import Batch, FoundFile
+from inference.files import Batch, FoundFile, in_windows
 from tasks.classification import Classification
 from tasks.table import classes_of
 
@@ -36,7 +36,7 @@ def predict_files(
 
     Args:
         network: the model that answers.
-        files: from `find_files`.
+        files: from `find_files`; of one that is much longer than an input, each part is answered.
         csv: file of all answers; see `inference.answer_table.answer_table`.
         top: how many classes the terminal shows for a picture.
         unknown_below: where no class is as likely as this, the answer is 'unknown'.
@@ -56,6 +56,7 @@ def predict_files(
         return batch, *found
 
     kind = network.kind
+    files = in_windows(files, kind, network.reader)
     summary = Summary(task, kind, top)
     started = time.perf_counter()
     with (

@@ -134,7 +134,7 @@ def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
 def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
     """Counts the files in the folder that a run learnt from, without those it kept to measure on; of examples without
     files, the copies of those it learnt from."""
-    contents = [hashlib.sha256(file.content).hexdigest() for file in files if file.content is not None]
+    contents = [hashlib.sha256(file.content).hexdigest() for file in files if isinstance(file.content, bytes)]
     copies = count_copies(run.folder, contents) or 0
     files = [file for file in files if file.content is None]
     data = Path(run.config.data.data)

@@ -19,6 +19,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from app.config import Resize
 from app.files import open_regular
 from data.content import Budget, UnreadableError, content_of
+from data.kinds import Content, Part
 
 MAX_PIXELS = 100_000_000
 """Pictures of more pixels are refused by their header."""
@@ -107,17 +108,18 @@ def _square(rgb: Image.Image, image_size: int, resize: Resize) -> np.ndarray:
     return np.asarray(_RESIZE[resize](rgb, (image_size, image_size)))
 
 
-def read_size(place: Path | bytes) -> tuple[int, int] | None:
+def read_size(place: Content) -> tuple[int, int] | None:
     """Returns (width, height) in pixels as the header has them, or None for what is no picture."""
     return _of_header(place, lambda picture: picture.size)
 
 
-def read_orientation(place: Path | bytes) -> tuple[int, int, int] | None:
+def read_orientation(place: Content) -> tuple[int, int, int] | None:
     """Returns width and height as they are stored, and the orientation of EXIF, 1 to 8; None for what is no picture."""
     return _of_header(place, lambda picture: (*picture.size, picture.getexif().get(ExifTags.Base.Orientation, 1)))
 
 
-def _of_header(place: Path | bytes, read: Callable[[Image.Image], Converted]) -> Converted | None:
+def _of_header(place: Content, read: Callable[[Image.Image], Converted]) -> Converted | None:
+    assert not isinstance(place, Part)  # a file holds one picture
     try:
         timed = _TimedBytes(place) if isinstance(place, bytes) else _TimedFile(open_regular(place).detach())
         with timed as stream, Image.open(stream, formats=_formats()) as picture:

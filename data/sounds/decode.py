@@ -1,11 +1,15 @@
 """Reads one recording: any rate, depth and number of channels become a window of 16 kHz mono."""
 
 import io
+import math
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
 from app.spectrogram import RATE
 from data.content import UnreadableError
+from data.kinds import Reader
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 LEAST_SECONDS = 0.025
@@ -57,6 +61,58 @@ def read_sound(content: bytes, samples: int) -> np.ndarray:
     heard = np.round(np.clip(heard[:samples], -1, 1) * 32767).astype(np.int16)
     window[: len(heard)] = heard
     return window
+
+
+def cut_sound(file: BinaryIO, start: float, end: float) -> bytes:
+    """Cuts a part out of a recording, which may be hours long: no more than the part is in memory.
+
+    Args:
+        file: an open WAV, FLAC, OGG, MP3 or AIFF file.
+        start: seconds.
+        end: seconds; less where the recording ends before.
+
+    Returns:
+        A file of one channel at the same rate, in floats.
+
+    Raises:
+        UnreadableError: it is no recording, or there is nothing at `start`.
+    """
+    import soundfile
+
+    if end - start > MOST_SECONDS:
+        raise UnreadableError(f"longer than {MOST_SECONDS:.0f} seconds: cut it into clips")
+    written = io.BytesIO()
+    try:
+        with soundfile.SoundFile(file) as sound:
+            rate = sound.samplerate
+            check_form(rate, min(sound.frames, rate), sound.channels)
+            first, last = round(start * rate), min(round(end * rate), sound.frames)
+            if first >= last:
+                raise UnreadableError(f"ends at {sound.frames / rate:.1f} seconds")
+            sound.seek(first)
+            blocks = sound.blocks(rate, frames=last - first, dtype="float32", always_2d=True)
+            values = np.concatenate([block.mean(axis=1) for block in blocks])
+    except soundfile.LibsndfileError as error:
+        raise UnreadableError("no recording" if "not recognised" in str(error) else "damaged") from None
+    soundfile.write(written, values, rate, "FLOAT", format="AU")  # WAV would note the time of writing
+    return written.getvalue()
+
+
+def windows(path: Path, reader: Reader) -> list[tuple[float, float]]:
+    """Returns start and end, seconds, of the windows one after another of a recording that is longer than two."""
+    import soundfile
+
+    seconds = reader.description["milliseconds"] / 1000
+    try:
+        length = soundfile.info(path).duration
+    except (soundfile.LibsndfileError, OSError, ValueError):  # reading says what is wrong with it
+        return []
+    if length <= 2 * seconds:
+        return []
+    starts = [number * seconds for number in range(math.ceil(length / seconds))]
+    if length - starts[-1] < seconds / 2:  # too little to be answered by itself
+        del starts[-1]
+    return [(start, min(start + seconds, length)) for start in starts]
 
 
 def check_form(rate: int, length: int, channels: int) -> None:

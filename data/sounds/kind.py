@@ -18,13 +18,13 @@ from app.spectrogram import HOP, RATE
 from data.code_digest import code_digest
 from data.content import content_of
 from data.kinds import Baseline, Content, Explain, Inputs, Kind, ManyInputs, Reader, Shown
-from data.sounds.decode import read_milliseconds, read_sound
+from data.sounds.decode import cut_sound, read_milliseconds, read_sound, windows
 from data.sounds.look_alikes import SLICE_BANDS, SLICES, compared_values, signature
 from data.sounds.mel import grey_levels, heard_levels, heard_samples, log_mel
 
 SCALE = 2
 """Pixels of a page for a band of the spectrogram."""
-_CODE = code_digest(read_sound, log_mel, signature)
+_CODE = code_digest(read_sound, cut_sound, log_mel, signature)
 
 
 def _reader(config: TrainConfig, folder: Path | None = None) -> Reader:
@@ -155,4 +155,6 @@ KIND = Kind(
     ),
     baseline=Baseline("spectrogram_statistics", _level_statistics, _standardized, strength=1.0, most_examples=50_000),
     backbone="whisper_tiny_en",
+    cut=cut_sound,
+    windows=windows,
 )

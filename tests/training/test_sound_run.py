@@ -59,6 +59,14 @@ def test_the_window_and_the_network_follow_from_the_recordings(run):
     assert Path(set_aside["path"]).name == "silent.wav"
 
 
+def test_a_long_recording_is_answered_part_by_part(run, tmp_path):
+    times = np.arange(3 * RATE) / RATE
+    soundfile.write(tmp_path / "long.wav", 0.4 * np.sin(2 * np.pi * 440 * times), RATE)
+    answers = Run(run.folder).predict(tmp_path / "long.wav")
+    assert [Path(path).name for path in answers["path"]] == [f"long.wav#t={start},{start + 1}" for start in range(3)]
+    assert set(answers["status"]) == {"answered"}
+
+
 def test_the_page_shows_what_was_heard_and_nothing_of_pictures(run):
     body = (run.folder / "report.html").read_text().split("<main")[-1]
     assert "recordings" in body

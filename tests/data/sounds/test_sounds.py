@@ -1,20 +1,26 @@
 """Recordings of every form become the same window of samples, and what is none is set aside with a reason."""
 
 import io
+import itertools
+import tracemalloc
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
 from app.config import TrainConfig
+from app.errors import UsageError
 from app.spectrogram import BANDS, HOP, RANGE, RATE
-from data.content import UnreadableError
-from data.sounds.decode import read_milliseconds, read_sound
+from data.content import UnreadableError, content_of
+from data.kinds import Part
+from data.sounds.decode import cut_sound, read_milliseconds, read_sound
 from data.sounds.kind import KIND, useful_seconds
 from data.sounds.look_alikes import compared_values, signature
 from data.sounds.mel import heard_samples, log_mel
 from data.sources import load_source
+from inference.files import FoundFile, in_windows, read_batches
 
 
 def tone(seconds: float = 0.5, rate: int = RATE, hertz: float = 440.0, channels: int = 1) -> np.ndarray:
@@ -150,3 +156,76 @@ def test_the_notes_made_here_are_the_same_each_time_and_of_six_instruments(tmp_p
     assert contents[0] == contents[1]
     assert len(set(contents[0])) == 360
     assert all(0.05 < np.abs(read_sound(content, RATE)).max() / 32_768 <= 1 for content in contents[0])
+
+
+@pytest.fixture
+def talk(tmp_path) -> Path:
+    """Three seconds at 8 kHz in two channels: 300, 600 and 900 hertz."""
+    path = tmp_path / "talk.flac"
+    path.write_bytes(written(np.concatenate([tone(1, 8_000, hertz, 2) for hertz in (300, 600, 900)]), 8_000, "FLAC"))
+    return path
+
+
+def strongest_hertz(sound: np.ndarray) -> int:
+    return round(np.abs(np.fft.rfft(sound)).argmax() * RATE / len(sound))
+
+
+def test_parts_of_a_recording_are_examples_of_a_table(talk):
+    table = talk.parent / "words.csv"
+    rows = [
+        "path,label,start,end",
+        "talk.flac,low,0,1",
+        "talk.flac,high,1.5,1.75",
+        "talk.flac,high,2,9",
+        "talk.flac,low,,",
+    ]
+    table.write_text("\n".join(rows))
+    source = load_source(str(table), talk.parent, kind="sound")
+    names = ["talk.flac#t=0,1", "talk.flac#t=1.5,1.75", "talk.flac#t=2,9", "talk.flac"]
+    assert [example.path.name for example in source.examples] == names
+    heard = []
+    for example in source.examples:
+        with content_of(example.place) as content:
+            sound = read_sound(content, RATE)
+        heard.append((heard_samples(sound) / RATE, strongest_hertz(sound)))
+    assert heard == [(1, 300), (0.25, 600), (1, 900), (1, 600)]
+    with content_of(source.examples[0].place) as one, content_of(source.examples[0].place) as other:
+        assert one == other  # so a copy is one
+
+
+@pytest.mark.parametrize(("start", "end"), [("1", "1"), ("2", "1"), ("-1", "1"), ("0", ""), ("a", "1"), ("0", "inf")])
+def test_an_impossible_part_is_refused_with_its_line(talk, start, end):
+    table = talk.parent / "words.csv"
+    table.write_text(f"path,label,start,end\ntalk.flac,low,0,1\ntalk.flac,high,{start},{end}\n")
+    with pytest.raises(UsageError, match=r"in seconds; line 3 .*words.csv"):
+        load_source(str(table), talk.parent)
+
+
+@pytest.mark.parametrize(("times", "reason"), [((3, 4), "ends at 3.0 seconds"), ((0, 61), "longer than 60 seconds")])
+def test_a_part_that_is_not_there_is_set_aside(talk, times, reason):
+    with pytest.raises(UnreadableError, match=reason), content_of(Part(talk, *times, cut_sound)):
+        pass
+
+
+def test_a_long_recording_is_answered_in_windows_and_never_held_whole(talk, tmp_path):
+    reader = KIND.reader(TrainConfig.of(kind="sound", clip_seconds=1), None)
+    short, text = tmp_path / "short.wav", tmp_path / "text.wav"
+    short.write_bytes(written(tone(1.5)))
+    text.write_text("no recording")
+    files = [FoundFile(path) for path in (talk, short, text)]
+    found = in_windows(files, KIND, reader)
+    names = ["talk.flac#t=0,1", "talk.flac#t=1,2", "talk.flac#t=2,3", "short.wav", "text.wav"]
+    assert [file.path.name for file in found] == names
+    (batch,) = read_batches(found, reader, 8)
+    assert [strongest_hertz(sound) for sound in batch.inputs[0][:3]] == [300, 600, 900]
+    assert batch.files[-1].reason == "no recording"
+    hour = tmp_path / "hour.wav"
+    with soundfile.SoundFile(hour, "w", RATE, 1) as file:
+        for number in range(600):
+            file.write(tone(1, hertz=200 + number)[:, 0])
+    tracemalloc.start()
+    (batch,) = itertools.islice(read_batches(in_windows([FoundFile(hour)], KIND, reader)[-8:], reader, 8), 1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [strongest_hertz(sound) for sound in batch.inputs[0]] == list(range(792, 800))
+    assert peak < hour.stat().st_size / 2
