@@ -66,10 +66,10 @@ def content_of(place: Content | str, within: Path | str | None = None) -> Iterat
         yield place
         return
     if isinstance(place, Part):
-        with _open(place.path, within) as file:
+        with open_file(place.path, within) as file:
             yield place.cut(file, place.start, place.end)
         return
-    with _open(place, within) as file:
+    with open_file(place, within) as file:
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             raise UnreadableError("empty file")
@@ -83,7 +83,8 @@ def content_of(place: Content | str, within: Path | str | None = None) -> Iterat
             yield content
 
 
-def _open(path: Path | str, within: Path | str | None) -> io.BufferedReader:
+def open_file(path: Path | str, within: Path | str | None) -> io.BufferedReader:
+    """Opens a file, and nothing that waits, such as a pipe, or that a link leads away to; see `content_of`."""
     try:
         real = os.path.realpath(path)
         if within is not None and not is_within(real, str(within)) and os.path.exists(real):

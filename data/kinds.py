@@ -185,8 +185,9 @@ class Kind(NamedTuple):
     """Whether an example is a picture, which mirrored left to right is one of the same class."""
     cut: Callable[[BinaryIO, float, float], bytes] | None = None
     """Cuts a part out of a file, see `Part`; None for a kind whose files are one example each."""
-    windows: Callable[[Path, Reader], list[tuple[float, float]]] | None = None
-    """Returns start and end of the parts, each as long as an input, of a file that is much longer; none of another."""
+    windows: Callable[[BinaryIO, Reader], list[tuple[float, float]]] | None = None
+    """Returns start and end of the parts, each as long as an input, of an open file that is much longer; none of
+    another. Raises `data.content.UnreadableError`."""
     graph_reader: Callable[[], GraphReader] | None = None
     """Reader for exports that take the bytes of files; needs TensorFlow. None for a kind whose exports take tensors."""
 

@@ -14,7 +14,7 @@ from joblib import cpu_count
 
 from app.errors import UsageError, did_you_mean
 from data import csv_table
-from data.content import UnreadableError, content_of
+from data.content import UnreadableError, content_of, open_file
 from data.folder import files_below, is_leftover
 from data.kinds import Content, Inputs, Kind, ManyInputs, Part, Reader, promised_kind
 from data.sources import natural_order
@@ -83,8 +83,10 @@ def in_windows(files: Sequence[FoundFile], kind: Kind, reader: Reader) -> list[F
         return list(files)
     found = []
     for file in files:
-        whole = file.reason is None and file.content is None
-        parts = [Part(file.path, *times, kind.cut) for times in (kind.windows(file.path, reader) if whole else ())]
+        parts = []
+        if file.reason is None and file.content is None:
+            with contextlib.suppress(UnreadableError), open_file(file.path, file.within) as opened:  # told when read
+                parts = [Part(file.path, *times, kind.cut) for times in kind.windows(opened, reader)]
         found += [file._replace(path=part.name, content=part) for part in parts] or [file]
     return found
 

@@ -1,15 +1,21 @@
 """Reads one recording: any rate, depth and number of channels become a window of 16 kHz mono."""
 
+from __future__ import annotations
+
+import contextlib
 import io
 import math
-from pathlib import Path
-from typing import BinaryIO
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from app.spectrogram import RATE
 from data.content import UnreadableError
 from data.kinds import Reader
+
+if TYPE_CHECKING:
+    import soundfile
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 LEAST_SECONDS = 0.025
@@ -34,18 +40,14 @@ def read_sound(content: bytes, samples: int) -> np.ndarray:
     Raises:
         UnreadableError: it is no recording, or none to learn from.
     """
-    import soundfile
     import soxr
 
-    try:
-        with soundfile.SoundFile(io.BytesIO(content)) as file:
-            rate, length = file.samplerate, file.frames
-            check_form(rate, length, file.channels)
-            window = min(length, -(-samples * rate // RATE))
-            file.seek((length - window) // 2)
-            values = file.read(window, dtype="float32", always_2d=True).mean(axis=1)
-    except soundfile.LibsndfileError as error:
-        raise UnreadableError("no recording" if "not recognised" in str(error) else "damaged") from None
+    with _opened(io.BytesIO(content)) as file:
+        rate, length = file.samplerate, file.frames
+        check_form(rate, length, file.channels)
+        window = min(length, -(-samples * rate // RATE))
+        file.seek((length - window) // 2)
+        values = file.read(window, dtype="float32", always_2d=True).mean(axis=1)
     if len(values) < LEAST_SECONDS * rate:
         raise UnreadableError("cut short")
     if not np.isfinite(values).all():
@@ -81,38 +83,47 @@ def cut_sound(file: BinaryIO, start: float, end: float) -> bytes:
 
     if end - start > MOST_SECONDS:
         raise UnreadableError(f"longer than {MOST_SECONDS:.0f} seconds: cut it into clips")
+    with _opened(file) as sound:
+        rate = sound.samplerate
+        check_form(rate, min(sound.frames, rate), sound.channels)
+        first, last = round(start * rate), min(round(end * rate), sound.frames)
+        if first >= last:
+            raise UnreadableError(f"ends at {sound.frames / rate:.1f} seconds")
+        sound.seek(first)
+        blocks = sound.blocks(rate, frames=last - first, dtype="float32", always_2d=True)
+        values = np.concatenate([block.mean(axis=1) for block in blocks])
     written = io.BytesIO()
-    try:
-        with soundfile.SoundFile(file) as sound:
-            rate = sound.samplerate
-            check_form(rate, min(sound.frames, rate), sound.channels)
-            first, last = round(start * rate), min(round(end * rate), sound.frames)
-            if first >= last:
-                raise UnreadableError(f"ends at {sound.frames / rate:.1f} seconds")
-            sound.seek(first)
-            blocks = sound.blocks(rate, frames=last - first, dtype="float32", always_2d=True)
-            values = np.concatenate([block.mean(axis=1) for block in blocks])
-    except soundfile.LibsndfileError as error:
-        raise UnreadableError("no recording" if "not recognised" in str(error) else "damaged") from None
     soundfile.write(written, values, rate, "FLOAT", format="AU")  # WAV would note the time of writing
     return written.getvalue()
 
 
-def windows(path: Path, reader: Reader) -> list[tuple[float, float]]:
-    """Returns start and end, seconds, of the windows one after another of a recording that is longer than two."""
-    import soundfile
+def windows(file: BinaryIO, reader: Reader) -> list[tuple[float, float]]:
+    """Returns start and end, seconds, of the windows one after another of a recording that is longer than two.
 
+    Raises:
+        UnreadableError: it is no recording.
+    """
     seconds = reader.description["milliseconds"] / 1000
-    try:
-        length = soundfile.info(path).duration
-    except (soundfile.LibsndfileError, OSError, ValueError):  # reading says what is wrong with it
-        return []
+    with _opened(file) as sound:
+        length = sound.frames / sound.samplerate
     if length <= 2 * seconds:
         return []
     starts = [number * seconds for number in range(math.ceil(length / seconds))]
     if length - starts[-1] < seconds / 2:  # too little to be answered by itself
         del starts[-1]
     return [(start, min(start + seconds, length)) for start in starts]
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
+    """Opens a recording; raises an UnreadableError for what is none, there or while it is read."""
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(file) as sound:
+            yield sound
+    except soundfile.LibsndfileError as error:
+        raise UnreadableError("no recording" if "not recognised" in str(error) else "damaged") from None
 
 
 def check_form(rate: int, length: int, channels: int) -> None:

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 import tracemalloc
 from collections import Counter
 from pathlib import Path
@@ -229,3 +230,13 @@ def test_a_long_recording_is_answered_in_windows_and_never_held_whole(talk, tmp_
     tracemalloc.stop()
     assert [strongest_hertz(sound) for sound in batch.inputs[0]] == list(range(792, 800))
     assert peak < hour.stat().st_size / 2
+
+
+def test_nothing_is_opened_for_windows_that_waits_or_that_a_link_leads_out_to(talk, tmp_path):
+    reader = KIND.reader(TrainConfig.of(kind="sound", clip_seconds=1), None)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.wav")
+    (folder / "link.flac").symlink_to(talk)
+    files = [FoundFile(path, within=folder) for path in (folder / "pipe.wav", folder / "link.flac")]
+    assert in_windows(files, KIND, reader) == files
