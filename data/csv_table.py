@@ -36,7 +36,7 @@ class Row(NamedTuple):
     content: str | None = None
     """Example itself, in a table without paths."""
     others: Mapping[str, str] = {}
-    """Fields of columns that have no meaning here."""
+    """Fields of all other columns."""
 
 
 def accepts(data: str) -> bool:

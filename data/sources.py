@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from app.config import DataConfig
 from app.errors import UsageError, did_you_mean
 from app.escapes import visible
 from data.kinds import Content, Kind, Part, find_kind, promised_kind
@@ -143,6 +144,11 @@ def load_source(
         problem = f"and there is no such file or folder.{did_you_mean(path.name, [*MADE_HERE, *siblings])}"
     made_here = ", ".join(f"'{name}'" for name in MADE_HERE)
     raise UsageError(f"--data must be {made_here}, a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}")
+
+
+def source_of(about: DataConfig, cache_dir: Path) -> Source:
+    """Finds the examples and labels that the settings of a run mean; see `load_source`."""
+    return load_source(about.data, cache_dir, about.outside, about.kind, about.group_by)
 
 
 def _grouped(source: Source, group_by: str) -> list[Example]:

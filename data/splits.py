@@ -11,9 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from app.errors import UsageError
 from app.terminal import common_reasons
 from data.kinds import Kind
+from data.near_duplicates import merged
 from data.preflight import SetAside
 from data.sources import SPLITS, Example, Split
 
@@ -216,21 +219,19 @@ def _too_few_groups(kind: Kind, class_name: str, count: int, sizes: Collection[S
 
 def _joined(strata: dict[str, list[Unit]], in_groups: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, list[Unit]]:
     """Joins the strata of classes that are in one group of the data, as those that one speaker says."""
-    first_of_group: dict[str, str] = {}
-    joined = {name: name for name in strata}
-
-    def found(name: str) -> str:
-        while joined[name] != name:
-            name = joined[name]
-        return name
-
-    for group, labels in in_groups:
-        for name in labels:
-            if name in joined:
-                joined[found(name)] = found(first_of_group.setdefault(group, name))
+    numbers = {name: number for number, name in enumerate(strata)}
+    first_of_group: dict[str, int] = {}
+    pairs = [
+        (first_of_group.setdefault(group, numbers[name]), numbers[name])
+        for group, labels in in_groups
+        for name in labels
+        if name in numbers
+    ]
+    joined = merged(np.arange(len(strata)), *np.array(pairs, int).reshape(-1, 2).T).tolist()
+    first_name: dict[int, str] = {}
     together: dict[str, list[Unit]] = defaultdict(list)
-    for name, units in strata.items():
-        together[found(name)] += units
+    for (name, units), number in zip(strata.items(), joined, strict=True):
+        together[first_name.setdefault(number, name)] += units
     return together
 
 

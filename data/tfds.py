@@ -5,7 +5,7 @@ downloaded by TensorFlow Datasets; where it keeps its data is decided by its own
 """
 
 import concurrent.futures
-import io
+import functools
 import itertools
 import logging
 import multiprocessing
@@ -13,16 +13,14 @@ import os
 import re
 import socket
 import textwrap
-import wave
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from app.errors import UsageError
 from app.terminal import console, import_tensorflow
 from data import folder
 from data.boxes import coco, tfds_boxes
+from data.sounds.wav import encode_wav
 from data.sources import SPLIT_FOLDERS, Source
 from data.unpack import ending_of, folder_names, unpack_once, write_example
 
@@ -95,34 +93,15 @@ def _example_and_label(name: str, features: Any) -> tuple[str, str]:
     """Returns the key of what is classified, a picture before a recording before a text, and of the class label."""
     from tensorflow_datasets.core.features import Audio, ClassLabel, Image, Text
 
-    keys = {of: [key for key, each in features.items() if isinstance(each, of)] for of in (Image, Audio, Text)}
-    examples = keys[Image] or keys[Audio] or keys[Text]
-    examples = ["text"] if "text" in examples else examples  # beside a title, say
-    labels = [key for key, each in features.items() if isinstance(each, ClassLabel)]
-    labels = ["label"] if "label" in labels else labels
+    keys_of = functools.partial(tfds_boxes.keys_of, features)
+    examples = keys_of(Image) or keys_of(Audio) or keys_of(Text, usual="text")  # beside a title, say
+    labels = keys_of(ClassLabel, usual="label")
     if len(examples) != 1 or len(labels) != 1:
         raise UsageError(
             f"A data set needs one picture, recording or text and one class label per example, or boxes; '{name}' has "
             f"{', '.join(features)}."
         )
     return examples[0], labels[0]
-
-
-def _wave(samples: np.ndarray, rate: int) -> bytes:
-    """Writes a recording as WAV of 16 bits.
-
-    Args:
-        samples: (samples,) or (samples, channels); whole numbers of 16 bits, or floats from -1 to 1.
-        rate: samples per second.
-    """
-    whole = samples if samples.dtype.kind == "i" else np.clip(samples, -1, 1) * 32_767
-    written = io.BytesIO()
-    with wave.open(written, "wb") as file:
-        file.setnchannels(samples.shape[1] if samples.ndim == 2 else 1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(whole.astype("<i2").tobytes())
-    return written.getvalue()
 
 
 def _read_and_write(name: str, keys: tuple[str, str] | tfds_boxes.BoxKeys, root: Path) -> None:
@@ -149,7 +128,7 @@ def _read_and_write(name: str, keys: tuple[str, str] | tfds_boxes.BoxKeys, root:
             if label >= 0:  # a test split whose labels are kept secret has -1
                 content = example[key]
                 if isinstance(feature, Audio):
-                    content, ending = _wave(content, feature.sample_rate or USUAL_RATE), ".wav"
+                    content, ending = encode_wav(content, feature.sample_rate or USUAL_RATE), ".wav"
                 else:
                     ending = ending_of(content) if isinstance(feature, Image) else ".txt"
                 write_example(target / class_folders[label], next(number), content, ending)

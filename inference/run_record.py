@@ -15,7 +15,7 @@ from data import tfds
 from data.arrays import filled, joined, take_rows
 from data.csv_cells import read_table
 from data.kinds import ManyInputs
-from data.sources import SPLITS, Split, choose_measured, file_name, load_source
+from data.sources import SPLITS, Split, choose_measured, file_name, source_of
 from inference.files import FoundFile, find_files, read_batches
 from inference.load import METRICS_FILE, TrainedRun
 from tasks.table import Task
@@ -170,7 +170,7 @@ def _measured_files(run: TrainedRun, cache_dir: Path, measured_only: bool = Fals
         table = read_predictions(run.folder)
         if measured_only:
             table = table[table["split"] == choose_measured(set(table["split"]))]
-        source = load_source(run.config.data.data, cache_dir, run.config.data.outside)
+        source = source_of(run.config.data, cache_dir)
         contents = {example.path: example.content for example in source.examples if example.content is not None}
         found = [
             FoundFile(path, within=source.within, content=contents.get(path))

@@ -240,25 +240,26 @@ def _picture(data: Data, position: int) -> Image.Image:
     return picture.resize((SHOWN_WIDTH, max(1, round(SHOWN_WIDTH * rows / columns))), Image.Resampling.BICUBIC)
 
 
-def _scaled(data: Data, position: int, drawn: Sequence[Drawn]) -> list[Drawn]:
+def _scaled(data: Data, position: int, picture: Image.Image, drawn: Sequence[Drawn]) -> list[Drawn]:
     width, height = data.frames[position, 4:]  # type: ignore[index]  # pictures with boxes have them
-    shown = _picture(data, position).size
-    factors = np.tile([shown[0] / width, shown[1] / height], 2)
+    factors = np.tile([picture.width / width, picture.height / height], 2)
     return [each._replace(corners=np.asarray(each.corners) * factors) for each in drawn]
 
 
 def _show(data: Data, position: int, drawn: Sequence[Drawn], title: str) -> Markup:
-    return _element(draw_boxes(_picture(data, position), _scaled(data, position, drawn)), title)
+    picture = _picture(data, position)
+    return _element(draw_boxes(picture, _scaled(data, position, picture, drawn)), title)
 
 
 def _cut(data: Data, position: int, box: np.ndarray, text: str, beside: Beside) -> dict[str, Any]:
     """Cuts a box and what is around it out of its picture."""
     drawn = [Drawn(each[:4], TRUE) for each in beside.truth] + [Drawn(box[:4], WRONG)]
-    scaled = _scaled(data, position, drawn)
+    picture = _picture(data, position)
+    scaled = _scaled(data, position, picture, drawn)
     x1, y1, x2, y2 = scaled[-1].corners
     margin = MARGIN * max(x2 - x1, y2 - y1) + 8
     left, top = max(0, round(x1 - margin)), max(0, round(y1 - margin))
-    whole = draw_boxes(_picture(data, position), scaled)
+    whole = draw_boxes(picture, scaled)
     part = whole.crop((left, top, min(whole.width, round(x2 + margin)), min(whole.height, round(y2 + margin))))
     path = data.display_path(data.examples[position].path)
     return {"html": _element(part, text), "text": text, "path": path}

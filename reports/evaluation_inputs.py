@@ -13,7 +13,7 @@ from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.folder import check_outside
 from data.labels import check_labels
 from data.prepare import Data, draw_part, prepare_to_evaluate
-from data.sources import SPLITS, Source, Split, is_name, load_source
+from data.sources import SPLITS, Source, Split, is_name, load_source, source_of
 from inference.load import TrainedRun
 from inference.run_record import count_copies
 
@@ -94,8 +94,7 @@ def _own_source(run: TrainedRun, config: TrainConfig) -> Source:
             f"The {run.kind.nouns} of this run, '{config.data.data}', are not found; a relative path starts in the "
             f"folder where train.py was called. Name them with --data."
         )
-    about = config.data
-    source = load_source(about.data, config.run.cache_dir, about.outside, about.kind, about.group_by)
+    source = source_of(config.data, config.run.cache_dir)
     return draw_part(source, config.data.max_pictures, config.seed_of_split)
 
 

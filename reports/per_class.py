@@ -74,9 +74,9 @@ def per_group_table(data: Data, outputs: np.ndarray, split: Split) -> pd.DataFra
     Returns:
         A table with the lowest accuracy first; empty where the data names no groups.
     """
-    truth, predicted = truth_and_answers(data, outputs, split)
-    names = [data.examples[position].group for position in data.splits[split]]
-    right = pd.Series((truth == predicted).all(axis=1)).groupby(names)
+    positions = data.splits[split]
+    names = [data.examples[position].group for position in positions]
+    right = pd.Series(classes_of(data.task).answers(data.targets[positions], outputs).right).groupby(names)
     rows = [
         {"group": name, "count": len(each), "right": int(each.sum()), "accuracy": each.mean()}
         | dict(zip(("accuracy_low", "accuracy_high"), accuracy_interval(each.to_numpy()), strict=True))

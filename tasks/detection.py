@@ -121,12 +121,6 @@ class Detection:
         away = np.where(found[:, None, 5] == others[None, :, 5], away, 1.0)
         return float(away.min(axis=1).max(initial=0.0))
 
-    def fit_temperature(
-        self, outputs: np.ndarray, targets: np.ndarray, sample_weights: np.ndarray | None = None
-    ) -> float:
-        """Returns 1: thresholds are chosen on val instead."""
-        return 1.0
-
     def apply_temperature(self, outputs: np.ndarray, temperature: float) -> np.ndarray:
         """Returns boxes as they are."""
         return outputs

@@ -19,7 +19,7 @@ from app.fields import flag_of
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from cluster.pool import Pool
 from data.prepare import Data, draw_part, prepare_data, useful_size
-from data.sources import load_source
+from data.sources import source_of
 from models.backbones import Backbone, check_fits, check_kind, find
 from models.preset_folder import weight_files
 from models.weights import check_available
@@ -70,8 +70,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     started = time.perf_counter()
     uses_custom(config.flat())
     find(config.model.backbone)  # a wrong name is told at once
-    about = config.data
-    source = load_source(about.data, config.run.cache_dir, about.outside, about.kind, about.group_by)
+    source = source_of(config.data, config.run.cache_dir)
     config = with_backbone_of(config, source.kind)
     backbone = find(config.model.backbone)
     check_fits(backbone, config)

@@ -30,6 +30,7 @@ from reports.decision import decide_on_val
 from reports.model_card import CARD_FILE, write_card
 from reports.report import write_report
 from reports.tensorboard import Board
+from tasks.table import classes_of
 from training.begun import as_asked, begin, forget, read_begun_with
 from training.cuts import choose_cuts, show_whole_network
 from training.familiar import learn_from_run
@@ -255,7 +256,9 @@ def _final_inputs(run: Run, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
 
 def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     """Makes the model as sure as it is right on val; returns the temperature."""
-    task = run.data.task
+    if run.data.task.has_boxes:  # whose thresholds are chosen on val instead
+        return 1.0
+    task = classes_of(run.data.task)
     data, outputs = with_out_of_fold(run.data, _predict(run, inputs, ("val",)), run.out_of_fold)
     if not outputs:
         return 1.0

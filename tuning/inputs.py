@@ -10,7 +10,7 @@ from app.terminal import show_stage
 from cluster.pool import Pool
 from data.folder import check_outside
 from data.prepare import Data, useful_size
-from data.sources import load_source
+from data.sources import source_of
 from models.backbones import all_backbones, check_fits, check_kind, find
 from models.weights import at_hand, check_available
 from training.folder import RUNS, backbone_name, check_output, data_name
@@ -65,8 +65,8 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
         UsageError: for a mistake that concerns all of them.
     """
     folder = _check_folder(config, "ranking.csv")
-    data, named = config.fixed.data, [find(name) for name in _named(config)]
-    source = load_source(data.data, config.fixed.run.cache_dir, data.outside, data.kind, data.group_by)
+    named = [find(name) for name in _named(config)]
+    source = source_of(config.fixed.data, config.fixed.run.cache_dir)
     _check_classes(source.has_boxes)
     backbones = named or [each for each in all_backbones() if each.kind == source.kind.name and at_hand(each)]
     useful = useful_size(source)

@@ -23,17 +23,22 @@ class BoxKeys(NamedTuple):
     label: str
 
 
+def keys_of(features: Any, form: type, usual: str = "") -> list[str]:
+    """Returns the names of the features of a form; where one of them has the usual name, that alone."""
+    found = [key for key, each in features.items() if isinstance(each, form)]
+    return [usual] if usual in found else found
+
+
 def find_keys(features: Any) -> BoxKeys | None:
     """Returns where examples with such features have their boxes; None if they have none."""
     from tensorflow_datasets.core.features import BBoxFeature, ClassLabel, FeaturesDict, Image, Sequence
 
-    images = [key for key, each in features.items() if isinstance(each, Image)]
+    images = keys_of(features, Image)
     for key, each in features.items():
         if not isinstance(each, Sequence) or not isinstance(each.feature, FeaturesDict) or len(images) != 1:
             continue
-        corners = [name for name, part in each.feature.items() if isinstance(part, BBoxFeature)]
-        labels = [name for name, part in each.feature.items() if isinstance(part, ClassLabel)]
-        labels = ["label"] if "label" in labels else labels
+        corners = keys_of(each.feature, BBoxFeature)
+        labels = keys_of(each.feature, ClassLabel, usual="label")
         if len(corners) == len(labels) == 1:
             return BoxKeys(images[0], key, corners[0], labels[0])
     return None

@@ -1,7 +1,6 @@
 """Recordings as a kind of input."""
 
 import io
-import wave
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -21,6 +20,7 @@ from data.kinds import Baseline, Content, Explain, Inputs, Kind, ManyInputs, Rea
 from data.sounds.decode import cut_sound, read_milliseconds, read_sound, windows
 from data.sounds.look_alikes import SLICE_BANDS, SLICES, compared_values, signature
 from data.sounds.mel import grey_levels, heard_levels, heard_samples, log_mel
+from data.sounds.wav import encode_wav
 
 SCALE = 2
 """Pixels of a page for a band of the spectrogram."""
@@ -94,14 +94,10 @@ def _shown(sound: np.ndarray, title: str, attention: np.ndarray | None = None) -
         for column, height in enumerate(heights):
             pixels[height : height + 2, column] = (255, 80, 0)
     picture = Image.fromarray(pixels).resize((max(160, grey.shape[1] * SCALE), len(pixels)), Image.Resampling.BOX)
-    written, played = io.BytesIO(), io.BytesIO()
+    written = io.BytesIO()
     picture.save(written, "PNG")
-    with wave.open(played, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(RATE)
-        file.writeframes(sound[: heard_samples(sound)].astype("<i2").tobytes())
-    image, player = data_uri("image/png", written.getvalue()), data_uri("audio/wav", played.getvalue())
+    image = data_uri("image/png", written.getvalue())
+    player = data_uri("audio/wav", encode_wav(sound[: heard_samples(sound)], RATE))
     html = Markup('<img src="{}" alt="{}" loading="lazy"><audio controls preload="none" src="{}"></audio>')
     return Shown(html.format(image, title, player), np.asarray(picture))
 

@@ -4,7 +4,6 @@ They sound alike enough to be told apart by ear, and are easier than anything th
 in pitch, length, loudness and noise, and in nothing else.
 """
 
-import wave
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from scipy.signal import lfilter
 
 from app.spectrogram import RATE
 from data import folder
+from data.sounds.wav import encode_wav
 from data.sources import Source
 from data.unpack import unpack_once
 
@@ -49,26 +49,30 @@ def _write_files(root: Path) -> None:
             note = instrument(times, hertz, random)
             note *= np.minimum(1, (times[-1] - times) / 0.03) / np.abs(note).max()  # ends without a click
             heard = random.uniform(0.2, 0.9) * note + random.normal(0, random.uniform(0.001, 0.02), len(note))
-            with wave.open(str(root / name / f"{take:02d}.wav"), "wb") as file:
-                file.setnchannels(1)
-                file.setsampwidth(2)
-                file.setframerate(RATE)
-                file.writeframes((np.clip(heard, -1, 1) * 32_767).astype("<i2").tobytes())
+            (root / name / f"{take:02d}.wav").write_bytes(encode_wav(heard, RATE))
 
 
 def _partials(times: np.ndarray, hertz: float, ratios: np.ndarray, strengths: np.ndarray) -> np.ndarray:
-    """Returns the sum of sines, float64 (samples,), without those that the rate cannot hold."""
-    waves = np.sin(2 * np.pi * hertz * ratios[:, None] * times) * strengths[:, None]
-    return waves[hertz * ratios < RATE / 2].sum(axis=0)
+    """Returns the sum of sines, float64 (samples,), without those that the rate cannot hold.
+
+    Args:
+        times: seconds, (samples,).
+        hertz: pitch.
+        ratios: of each sine to it, (sines, 1).
+        strengths: of each sine, (sines, 1), or (sines, samples) where it changes.
+    """
+    waves = np.sin(2 * np.pi * hertz * ratios * times) * strengths
+    return waves[hertz * ratios[:, 0] < RATE / 2].sum(axis=0)
+
+
+def _column(*values: float) -> np.ndarray:
+    return np.array(values)[:, None]
 
 
 def _bell(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
     """Partials that are no multiples of each other, the higher the sooner gone."""
-    ratios = np.array([1, 2, 2.76, 5.4, 8.93])
-    return sum(
-        np.exp(-times * (2 + ratio)) * _partials(times, hertz, np.array([ratio]), np.array([1 / ratio]))
-        for ratio in ratios
-    )
+    ratios = _column(1, 2, 2.76, 5.4, 8.93)
+    return _partials(times, hertz, ratios, np.exp(-times * (2 + ratios)) / ratios)
 
 
 def _drum(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
@@ -82,22 +86,19 @@ def _flute(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.n
     trembling = times + 0.003 / hertz * 100 * np.sin(2 * np.pi * 5 * times)
     breath = lfilter([0.2], [1, -0.8], random.normal(size=len(times)))
     return np.minimum(1, times / 0.08) * (
-        _partials(trembling, hertz, np.array([1, 2, 3]), np.array([1, 0.2, 0.05])) + 0.05 * breath
+        _partials(trembling, hertz, _column(1, 2, 3), _column(1, 0.2, 0.05)) + 0.05 * breath
     )
 
 
 def _horn(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
     """All harmonics, of which the higher come later."""
-    ratios = np.arange(1, 16)
-    return sum(
-        np.minimum(1, times / (0.02 * ratio)) * _partials(times, hertz, np.array([ratio]), np.array([1 / ratio]))
-        for ratio in ratios
-    )
+    ratios = _column(*range(1, 16))
+    return _partials(times, hertz, ratios, np.minimum(1, times / (0.02 * ratios)) / ratios)
 
 
 def _organ(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
     """Octaves and fifths, at once and steady."""
-    return _partials(times, hertz, np.array([0.5, 1, 1.5, 2, 3, 4]), np.array([0.6, 1, 0.5, 0.7, 0.4, 0.4]))
+    return _partials(times, hertz, _column(0.5, 1, 1.5, 2, 3, 4), _column(0.6, 1, 0.5, 0.7, 0.4, 0.4))
 
 
 def _string(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:

@@ -14,6 +14,7 @@ from PIL import Image
 from app.errors import UsageError
 from data import csv_table, tfds
 from data.images.decode import read_picture
+from data.sounds.wav import encode_wav
 from data.sources import SOURCES, is_name, load_source, natural_order
 from tests.conftest import make_picture
 
@@ -235,7 +236,7 @@ def test_recordings_of_a_tfds_data_set_keep_their_samples_rate_and_channels(prep
     assert sorted((values.tolist(), rate) for values, rate in read) == sorted(
         (values.tolist(), 8_000) for values in samples
     )
-    floats = tfds._wave(np.array([[0.0, 1.0], [-1.0, 2.0]], np.float32), 16_000)
+    floats = encode_wav(np.array([[0.0, 1.0], [-1.0, 2.0]], np.float32), 16_000)
     assert soundfile.read(io.BytesIO(floats), dtype="int16")[0].tolist() == [[0, 32_767], [-32_767, 32_767]]
 
 
