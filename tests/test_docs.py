@@ -56,8 +56,8 @@ SCRIPTS = {
     "demo.py": functools.partial(parse_flags, DemoFlags),
     "serve.py": functools.partial(parse_flags, ServeFlags),
 }
-OTHER_FLAGS = {"help", "config", "clear", "no-quantize", "logdir"}
-"""Of every script, of cache.py, the opposite of a flag, and of TensorBoard."""
+OTHER_FLAGS = {"help", "config", "clear", "no-quantize", "no-deps", "logdir"}
+"""Of every script, of cache.py, the opposite of a flag, of pip, and of TensorBoard."""
 NAMES = {
     "models.backbones": ("TABLE", "FAMILIES"),
     "data.kinds": ("KINDS", "Kind", "Reader"),
@@ -153,7 +153,7 @@ def test_the_ratios_of_the_benchmarks_follow_from_their_seconds():
 
 def test_the_sentence_of_the_report_is_of_the_run_that_is_shown():
     right, judged = (
-        int(each.replace(",", "")) for each in re.search(r"Right on ([\d,]+) of ([\d,]+)", README).groups()
+        int(each.replace(",", "")) for each in re.search(r"Right\s+on\s+([\d,]+)\s+of\s+([\d,]+)", README).groups()
     )
     assert re.search(rf"^ *test +{right / judged:.1%} ", README, re.M)
     assert f"{judged:,} test" in README
