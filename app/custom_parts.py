@@ -81,7 +81,7 @@ def find_custom(setting: str, name: str | None) -> Any | None:
 
 
 def uses_custom(settings: Mapping[str, Any]) -> bool:
-    """Whether settings, by name, name a part of `custom.py`.
+    """Returns True if settings, by name, name a part of `custom.py`.
 
     Raises:
         UsageError: one names a part that is not there.

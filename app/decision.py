@@ -18,7 +18,7 @@ class Rule(NamedTuple):
     value: float
     """A share; for 'cost', the cost of a missed example, that of a false alarm being 1."""
     flag: str
-    """As it was typed, such as '--sensitivity 0.98'."""
+    """Text as it was typed, such as '--sensitivity 0.98'."""
 
 
 @settings

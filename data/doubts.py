@@ -21,7 +21,7 @@ def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
     """
     folders = Counter(example.path.parent for example in examples if example.path.suffix.lower() in kind.endings)
     inside: dict[str, Counter[str]] = defaultdict(Counter)
-    """For each folder, the examples in each folder in it; those that are directly in it have the name ''."""
+    """Examples by folder and by the folder in it; those that are directly in it have the name ''."""
     for folder, count in folders.items():
         name, below, *_ = (*folder.relative_to(root).parts, "")
         inside[name][below] += count

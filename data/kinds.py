@@ -31,7 +31,7 @@ class Part(NamedTuple):
     path: Path
     start: float
     end: float
-    """Where it begins and ends, seconds."""
+    """Seconds at which it begins and ends."""
     cut: Callable[[BinaryIO, float, float], bytes]
     """Makes of the open file a content of the part alone; raises `data.content.UnreadableError`."""
 
@@ -65,7 +65,7 @@ class Reader(NamedTuple):
     read_with_signature: Callable[[bytes], tuple[Inputs, np.ndarray]]
     """Reads an example, and computes its signature."""
     ragged: bool = False
-    """Whether the tensors of an example differ from those of others in their first length, and are all of one."""
+    """True if the tensors of an example differ from those of others in their first length, and are all of one."""
     files: Mapping[str, bytes] = {}
     """Files that reading needs, by name; a run keeps them in its folder."""
 
@@ -143,7 +143,7 @@ class Explain(NamedTuple):
     hint: str
     """Says in a sentence how to read it."""
     replaces: bool = False
-    """Whether it shows the example as well, which is then not shown beside it."""
+    """True if it shows the example as well, which is then not shown beside it."""
 
 
 class Kind(NamedTuple):
@@ -182,7 +182,7 @@ class Kind(NamedTuple):
     column: str | None = None
     """Column of a CSV file that holds examples themselves; None where they are files alone."""
     has_mirror: bool = False
-    """Whether an example is a picture, which mirrored left to right is one of the same class."""
+    """True if an example is a picture, which mirrored left to right is one of the same class."""
     cut: Callable[[BinaryIO, float, float], bytes] | None = None
     """Cuts a part out of a file, see `Part`; None for a kind whose files are one example each."""
     windows: Callable[[BinaryIO, Reader], list[tuple[float, float]]] | None = None

@@ -60,7 +60,7 @@ class Boxes(NamedTuple):
     corners: tuple[tuple[float, ...], ...]
     """x1, y1, x2, y2 of each, pixels of the upright picture, inside it."""
     ignored: tuple[bool, ...]
-    """Whether each is a crowd, or difficult: neither learnt nor measured."""
+    """True if each is a crowd, or difficult: neither learnt nor measured."""
     size: tuple[int, int]
     """Width and height of the upright picture, pixels; (0, 0) for one that cannot be read."""
 
@@ -100,11 +100,11 @@ class Source(NamedTuple):
     set_aside: Sequence[tuple[Path, str]] = ()
     """Files that are not used, known before any is read, with the reason."""
     columns: Mapping[str, Sequence[str]] = {}
-    """What a table says of each example beside its path and labels, by the names of the columns in lower case."""
+    """Other columns of a table, by their names in lower case: a value for each example."""
     within: Path | None = None
     """Folder, named without links, that links may not lead out of; None where they may. `load_source` sets it."""
     has_boxes: bool = False
-    """Whether its examples are pictures with boxes, which are to be found."""
+    """True if its examples are pictures with boxes, which are to be found."""
     doubt: str = ""
     """Sentence that says why its labels are hardly the classes that are meant; `train.py` refuses such data."""
 

@@ -267,5 +267,5 @@ class Store:
             remove_folder(entry.folder)
 
     def _fits(self, needed: int, entries: Sequence[Entry]) -> bool:
-        """Whether `needed` bytes fit when all these entries are deleted."""
+        """Returns True if `needed` bytes fit when all these entries are deleted."""
         return needed <= min(self.limit, self._free() + sum(map(freed, entries)))

@@ -1,4 +1,4 @@
-"""On what a network learns: one device, all GPUs of a machine, several machines, or TPUs.
+"""Devices that a network learns on: one device, all GPUs of a machine, several machines, or TPUs.
 
 Always a `tf.distribute.Strategy`. Every replica has the whole network and an equal part of each batch, and the
 gradients of all are summed, so that the weights stay the same everywhere: a batch is as large as on one device, and the

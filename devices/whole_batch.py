@@ -1,4 +1,4 @@
-"""Layers that look at a whole batch, where several replicas have a part of it each.
+"""Batch-dependent layers under data parallelism.
 
 Left alone, every replica would take the statistics of its own part, and drop the same places in it as the others do.
 """

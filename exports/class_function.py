@@ -25,7 +25,7 @@ class Route(NamedTuple):
     largest_difference: float = ROUNDING
     """Largest difference of a probability that the arithmetic of the format explains."""
     encoded: bool = False
-    """Whether it takes the bytes of files, as 'encoded'."""
+    """True if it takes the bytes of files, as 'encoded'."""
 
 
 def class_function(model: keras.Model, run: TrainedRun) -> ClassFunction:

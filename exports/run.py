@@ -48,7 +48,7 @@ class Artifact(NamedTuple):
     """Writes it from a `ClassFunction`, the run and a path, and returns the ways to ask it, by name."""
     quantized: bool = False
     calibrated: bool = False
-    """Whether it is written with `calibration`, examples on which it is not compared then."""
+    """True if it is written with `calibration`, examples on which it is not compared then."""
 
 
 FORMATS: dict[str, tuple[Artifact, ...]] = {
@@ -97,12 +97,12 @@ class Parity(NamedTuple):
 
     @property
     def is_decoded(self) -> bool:
-        """Whether at least half of the files could be read; with fewer, the comparison says too little."""
+        """Returns True if at least half of the files could be read; with fewer, the comparison says too little."""
         return self.n >= self.refused
 
     @property
     def passed(self) -> bool:
-        """Whether the file may be kept."""
+        """Returns True if the file may be kept."""
         is_near = self.largest_difference <= self.allowed_difference  # false for NaN
         return self.is_decoded and is_near and self.same_labels >= self.allowed_same_labels
 

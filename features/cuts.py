@@ -48,7 +48,7 @@ class Cut(NamedTuple):
 
     @property
     def has_vectors(self) -> bool:
-        """Whether only vectors cross: what a head learns from."""
+        """Returns True if only vectors cross: what a head learns from."""
         return all(len(tensor.shape) == 2 for tensor in self.tensors)
 
     def size(self, half: bool, length: float = 1.0) -> float:

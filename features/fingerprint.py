@@ -43,5 +43,5 @@ def structure(network: keras.Model) -> str:
 
 
 def _is_own(part: type) -> bool:
-    """Whether a class is neither of Python nor of a library whose version is in every key."""
+    """Returns True if a class is neither of Python nor of a library whose version is in every key."""
     return part.__module__.split(".")[0] not in ("builtins", *VERSIONS)

@@ -38,7 +38,7 @@ class AnsweringModel(NamedTuple):
     load: "Callable[[], Predictor]"
     """Loads the model; needs TensorFlow."""
     familiar: Familiar | None = None
-    """What is not unknown; None where nothing is."""
+    """Tells what is unknown; None if the run cannot tell."""
 
     def ask(self, predictor: "Predictor", inputs: ManyInputs) -> tuple[np.ndarray, np.ndarray | None]:
         """Answers for a batch of examples, as the reader joins them.

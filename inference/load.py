@@ -34,7 +34,7 @@ class TrainedRun(NamedTuple):
 
     folder: Path
     config: TrainConfig
-    """With every setting chosen."""
+    """Settings of the run, every one chosen."""
     class_names: tuple[str, ...]
     task: Task
     kind: Kind

@@ -206,5 +206,5 @@ def _check_metrics(metrics: Any, task: Task) -> None:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value of a JSON file is a number that a figure can be."""
+    """Returns True if a value of a JSON file is a number that a figure can be."""
     return isinstance(value, int | float) and not isinstance(value, bool) and -LARGEST < value < LARGEST

@@ -122,7 +122,7 @@ def _pool_inputs(network: keras.Model, mask: keras.KerasTensor | None) -> Any:
 
 
 def _learns(pool: keras.Layer, parts: Parts) -> bool:
-    """Whether a pooling has weights."""
+    """Returns True if a pooling has weights."""
     tensors = _pool_inputs(parts.model, parts.mask)
     pool(keras.tree.map_structure(lambda tensor: keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype), tensors))
     return bool(getattr(pool, "weights", ()))  # a function of several layers without weights is a pooling as well

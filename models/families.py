@@ -50,7 +50,7 @@ class Backbone(NamedTuple):
     step: int = 1
     """Pixels that height and width must be a multiple of."""
     published: bool = True
-    """Whether there are weights to download."""
+    """True if there are weights to download."""
 
     @property
     def family(self) -> Family:
@@ -58,7 +58,7 @@ class Backbone(NamedTuple):
 
     @property
     def is_own(self) -> bool:
-        """Whether it is a person's own network; its weights come with it."""
+        """Returns True if it is a person's own network; its weights come with it."""
         return self.module == ""
 
     @property

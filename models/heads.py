@@ -86,7 +86,7 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def is_linear(head: keras.Sequential) -> bool:
-    """Whether a head is dropout and an output layer, so that it is a regression on the features."""
+    """Returns True if a head is dropout and an output layer, so that it is a regression on the features."""
     return all(layer.name == OUTPUT_LAYER or type(layer) is keras.layers.Dropout for layer in head.layers)
 
 

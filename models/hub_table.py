@@ -35,7 +35,7 @@ SCALING: dict[str, Scaling] = {
     "cspnet": _IMAGENET,
     "mobilenetv5": Scaling((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
 }
-"""How pixels are scaled, by family."""
+"""Scaling of pixels, by family."""
 
 CHECKPOINTS: dict[str, tuple[str, ...]] = {
     "vit": ("vit",),

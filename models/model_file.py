@@ -125,7 +125,7 @@ def _check_class(part: dict[str, Any]) -> None:
 
 
 def _is_own(part: dict[str, Any]) -> bool:
-    """Whether Keras finds a part in its register, among those of this project, whatever else the file says of it."""
+    """Returns True if Keras finds a part among those of this project, whatever else the file says of it."""
     from models.own_layers import OWN_PARTS  # needs Keras, and most models have no such part
 
     name = part.get("config" if part.get("class_name") == "function" else "registered_name")
@@ -133,7 +133,7 @@ def _is_own(part: dict[str, Any]) -> bool:
 
 
 def _is_of_hub(part: dict[str, Any]) -> bool:
-    """Whether a part is a network of `HUB_NETWORKS`, which Keras then finds in its register."""
+    """Returns True if a part is a network of `HUB_NETWORKS`, which Keras then finds in its register."""
     if part.get("registered_name") not in HUB_NETWORKS:
         return False
     try:

@@ -14,7 +14,7 @@ from models.weight_file import first_line
 
 FILE_ENDING = ".keras"
 PIXELS = ("raw", "unit", "tf", "torch", "caffe")
-"""How the pixels of such a network were scaled: 0 to 255, 0 to 1, or as Keras names it in
+"""Scaling of the pixels of such a network: 0 to 255, 0 to 1, or as Keras names it in
 `imagenet_utils.preprocess_input`."""
 DEFAULT_SIZE = 224
 """Pixels, of networks that take pictures of any size."""
@@ -23,10 +23,10 @@ SCALING = ("Rescaling", "Normalization")
 
 
 class NetworkFile(NamedTuple):
-    """What `--backbone` says of a file."""
+    """A file that `--backbone` names."""
 
     pixels: str | None
-    """How it wants its pixels, one of `PIXELS`; None if that is not said."""
+    """Scaling of its pixels, one of `PIXELS`; None if that is not said."""
     path: Path
 
 

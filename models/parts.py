@@ -28,5 +28,5 @@ class Parts(NamedTuple):
 
 
 def is_ragged(tensor: keras.KerasTensor) -> bool:
-    """Whether rows of a tensor differ in length."""
+    """Returns True if rows of a tensor differ in length."""
     return len(tensor.shape) > 1 and tensor.shape[1] is None

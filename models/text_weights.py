@@ -31,7 +31,7 @@ class Architecture(NamedTuple):
     embedded: int | None = None
     """Width of the vectors of words, where a dense layer brings them to that of the blocks."""
     causal: bool = False
-    """Whether each place sees only those before it; norms then come before layers, and one behind the last block."""
+    """True if each place sees only those before it; norms then come before layers, and one behind the last block."""
 
 
 MINILM = Architecture(30522, width=384, depth=6, heads=12, hidden=1536, positions=512, epsilon=1e-12)
@@ -52,7 +52,7 @@ class Names(NamedTuple):
     narrow: str = "output.dense"
     norm: str = "output.LayerNorm"
     types: bool = True
-    """Whether a vector for the first of two sentences is added to all words."""
+    """True if a vector for the first of two sentences is added to all words."""
     embedded: str | None = None
     """Dense layer behind the vectors of words."""
     unused_positions: int = 0
@@ -65,7 +65,7 @@ class Names(NamedTuple):
     positions: str = "max_position_embeddings"
     epsilon: str = "layer_norm_eps"
     causal: bool = False
-    """Whether it is of the form of GPT-2, whose kernels are (in, out)."""
+    """True if it is of the form of GPT-2, whose kernels are (in, out)."""
 
 
 BERT = Names()
@@ -121,7 +121,7 @@ FAMILIES: dict[str, Names] = {
         causal=True,
     ),
 }
-"""By the `model_type` of a `config.json`."""
+"""Families by the `model_type` of a `config.json`."""
 
 
 def read_minilm() -> tuple[Architecture, Weights]:

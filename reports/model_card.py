@@ -44,11 +44,11 @@ def weights_licence(backbone: str, weights: str) -> str:
 
 
 class Export(NamedTuple):
-    """What the card of an export says besides."""
+    """Additions to the card of an export."""
 
     format: str
     parity: Mapping[str, str]
-    """How far each route agrees with the model."""
+    """Agreement of each route with the model."""
     inputs: Sequence[tf.TensorSpec]
 
 

@@ -36,7 +36,7 @@ def learning_curves(history: pd.DataFrame) -> Figure:
 
 
 def learning_curve(history: pd.DataFrame, name: str) -> Figure:
-    """One half of `learning_curves`.
+    """Draws one half of `learning_curves`.
 
     Args:
         history: the table of `history.csv`, at least one epoch.

@@ -49,7 +49,7 @@ class Verdict(NamedTuple):
     headline: float | None = None
     """Figure that the page leads with: the accuracy, or the balanced accuracy where guessing has a high accuracy."""
     detail: str = ""
-    """What there is to say of that figure, where it is not the accuracy."""
+    """Remark on that figure, where it is not the accuracy."""
 
 
 class Leaks(NamedTuple):

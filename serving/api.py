@@ -37,7 +37,7 @@ class Answer(BaseModel):
     """The answer for one file."""
 
     file: str
-    """Its name in the request."""
+    """Name of the file in the request."""
     status: Literal["answered", "unknown", "unreadable"]
     predicted: list[str] = []
     """The class; of a multi-label model any number of them."""

@@ -19,7 +19,7 @@ class Answers(NamedTuple):
     probabilities: np.ndarray
     """float64 (n, num_classes) in [0, 1]."""
     multi_label: bool
-    """Whether an example may have any number of classes; otherwise it has exactly one."""
+    """True if an example may have any number of classes; otherwise it has exactly one."""
 
     @property
     def right(self) -> np.ndarray:

@@ -34,11 +34,11 @@ class Classification:
     sections: tuple[str, ...]
     """Sections of the report about the measured split, in order."""
     two_classes: bool = False
-    """Whether one output, the probability of the second class, stands for both."""
+    """True if one output, the probability of the second class, stands for both."""
     multi_label: bool = False
-    """Whether an example may have any number of classes."""
+    """True if an example may have any number of classes."""
     has_boxes: ClassVar[bool] = False
-    """Whether answers are boxes in an example, and not classes of the whole."""
+    """True if answers are boxes in an example, and not classes of the whole."""
     thresholds: tuple[float, ...] | None = None
     """Probability of each output from which it is answered, as numbers of float32; None for the likelier answer. See
     `tasks.decision`."""

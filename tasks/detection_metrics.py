@@ -38,7 +38,7 @@ class Measured(NamedTuple):
     figures: dict[str, Any]
     """Record M of `metrics.json`."""
     matched: list[Matched]
-    """By class."""
+    """Matched boxes by class."""
     precision: np.ndarray
     """float64 (classes, recalls): precision at `RECALLS` for an overlap of a half; NaN for a class without boxes."""
 

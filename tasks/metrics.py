@@ -22,7 +22,7 @@ class Metric(NamedTuple):
     """Computes it from at least one answer; None where it is not defined."""
     title: str
     is_share: bool
-    """Whether it is shown in percent."""
+    """True if it is shown in percent."""
     hint: str
     """Meaning in a few words."""
 

@@ -31,7 +31,7 @@ class Checkpoint(NamedTuple):
     seconds: dict[str, float]
     """Seconds that each stage of the run has taken so far."""
     state: PhaseState
-    """If the phase is over, only the values of its model count."""
+    """State of the learner. If the phase is over, only the values of its model count."""
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:

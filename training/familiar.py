@@ -1,4 +1,4 @@
-"""What a run keeps of its training examples' features, to say later that something is unknown."""
+"""Features of the training examples that a run keeps, to say later that something is unknown."""
 
 from typing import Any
 

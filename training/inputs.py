@@ -1,4 +1,4 @@
-"""All of a run that needs no TensorFlow: checks of the settings, the examples and the place to write.
+"""The part of a run that needs no TensorFlow: checks of the settings, the examples and the place to write.
 
 So a mistake is answered within a second or two, and before anything is allocated.
 """

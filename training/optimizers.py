@@ -121,7 +121,7 @@ def make_optimizer(
 
 
 def is_decayed(variable: keras.Variable) -> bool:
-    """Whether weight decay is for a variable, by its path and shape."""
+    """Returns True if weight decay is for a variable, by its path and shape."""
     return len(variable.shape) >= 2 and not NOT_DECAYED.search(variable.path)
 
 

@@ -16,10 +16,10 @@ def title(phase: Phase) -> str:
 
 
 class Plan(NamedTuple):
-    """All decisions of a run: its settings, and typed once more those that the recipe decides if they are left open."""
+    """Decisions of a run: its settings, and typed once more those that the recipe decides if they are left open."""
 
     config: TrainConfig
-    """With every decision filled in."""
+    """Settings with every decision filled in."""
     trainable_layers: TrainableLayers
     head_solver: HeadSolver
     head_epochs: int

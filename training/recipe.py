@@ -39,10 +39,11 @@ ENOUGH = 0.97
 """Share of the val split that is right from which 'standard' goes no deeper: of the animals, 98 % are after the last
 layers, and every epoch of the whole network takes as long as all that came before."""
 FINE_TUNE_LEAST_EXAMPLES = 1_000
-"""With fewer to train on, only the head learns, unless layers to train are asked for. On 245 photos and on 250 and 500
-examples of CIFAR-10, rates from 1e-5 to 3e-4 lowered the head's validation loss by less than 4 %, or not at all. What
-37 photos of val choose is chance: the whole network, at its best there, had 94.8 % of the test photos right where the
-solved head has 96.1 %."""
+"""Fewest training examples for fine-tuning: with fewer, only the head learns, unless layers to train are asked for.
+
+On 245 photos and on 250 and 500 examples of CIFAR-10, rates from 1e-5 to 3e-4 lowered the head's validation loss by
+less than 4 %, or not at all. What 37 photos of val choose is chance: the whole network, at its best there, had 94.8 %
+of the test photos right where the solved head has 96.1 %."""
 FINE_TUNE_LEARNING_RATE = 1e-4
 FINE_TUNE_STEPS = 250
 """The rate is for at least that many steps, and less in proportion for fewer: Adam moves every weight by about the

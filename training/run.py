@@ -112,7 +112,7 @@ def make_deterministic(seed: int) -> None:
 
 
 def _finish(run: Run, pool: Pool | None) -> Path:
-    """All that takes long: trains, measures and writes."""
+    """Does what takes long: trains, measures and writes."""
     inputs = _frozen_inputs(run, pool)
     if pool is not None:
         pool.close()  # which leaves the devices to training

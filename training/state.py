@@ -84,9 +84,9 @@ class Run:
     """Every epoch so far, of both phases."""
     clock: Clock
     board: Board | None
-    """For TensorBoard, if asked for."""
+    """Writer for TensorBoard, if asked for."""
     out_of_fold: np.ndarray | None = None
-    """What cross-validation predicts for each training example, float32 (n, num_outputs); None without folds."""
+    """Predictions of cross-validation for each training example, float32 (n, num_outputs); None without folds."""
 
     @property
     def config(self) -> TrainConfig:

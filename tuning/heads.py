@@ -65,7 +65,7 @@ class HeadShape(NamedTuple):
 
 
 def is_adjustable(build: Callable[..., keras.Model]) -> bool:
-    """Whether the setting `dropout` of a head is the rate of its Dropout layers, and nothing else depends on it."""
+    """Returns True if the setting `dropout` of a head is the rate of its Dropout layers, and of nothing else."""
     first, second = ([_without_rate(layer, rate) for layer in build(dropout=rate).layers] for rate in PROBES)
     return first == second
 
@@ -92,7 +92,7 @@ class SolvedHead(NamedTuple):
     """One of the heads, trained."""
 
     curve: list[Measured]
-    """At the start and after each epoch, up to the last or to where patience ended."""
+    """Figures at the start and after each epoch, up to the last or to where patience ended."""
     weights: list[np.ndarray]
     """Weights of the epoch with the lowest loss, in the order of `get_weights` of the head."""
 

@@ -1,4 +1,4 @@
-"""All of a search, and of a ranking of backbones, that needs no TensorFlow: folder, examples and settings."""
+"""The part of a search, and of a ranking of backbones, that needs no TensorFlow: folder, examples and settings."""
 
 import hashlib
 import json

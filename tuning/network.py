@@ -99,7 +99,7 @@ class Network:
         )
         self._whole = whole_network(self._classifier, self._data)
         self.default = self._finish(by_itself)
-        """What `train.py` would do by itself; as a trial, without its `deeper` phase."""
+        """The trial that does what `train.py` would by itself, without its `deeper` phase."""
         self._shapes: dict[tuple[int, ...], HeadShape] = {}
         self._objective = search.search.objective
         self._metric = None if self._objective in MEASURED else all_metrics()[metric_of(self._objective)]

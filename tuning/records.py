@@ -44,7 +44,7 @@ class Outcome(NamedTuple):
     """Fraction."""
     val_loss: float
     seconds: float
-    """Its own; of heads that were trained together, an equal share."""
+    """Seconds of the trial; of heads that were trained together, an equal share."""
     message: str = ""
     """Why it failed."""
 
@@ -150,7 +150,7 @@ class Records:
 
 
 def asked(config: TuneConfig, inputs: Sequence[RunInputs]) -> dict[str, Any]:
-    """All that decides the trials: the settings, as JSON has them, and a digest of examples and weights."""
+    """Returns what decides the trials: the settings, as JSON has them, and a digest of examples and weights."""
     return {"config": as_read(config.to_json()), "inputs": [inputs_digest(each) for each in inputs]}
 
 

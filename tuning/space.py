@@ -131,7 +131,7 @@ class TuneConfig(NamedTuple):
         return cls(TrainConfig(flags.data, flags.model, flags.training, flags.run, flags.decision), space, flags.search)
 
     def flat(self) -> dict[str, Any]:
-        """All settings by name; those of a hyperparameter are a tuple, or None where the backbone decides."""
+        """Returns all settings by name; those of a hyperparameter are a tuple, or None where the backbone decides."""
         shared = {name: value for name, value in self.fixed.flat().items() if name not in NOT_SEARCHED}
         return {**shared, **{name: values or None for name, values in self.space.items()}, **self.search.flat()}
 

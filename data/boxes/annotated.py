@@ -29,7 +29,7 @@ TURNED: dict[int, Callable[[float, float, float, float], tuple[float, float]]] =
     7: lambda x, y, width, height: (height - y, width - x),
     8: lambda x, y, width, height: (y, width - x),
 }
-"""Where a point of a picture as it is stored is in the upright one, by the orientation of EXIF."""
+"""Maps from a point of a stored picture to that of the upright one, by the orientation of EXIF."""
 
 
 class Box(NamedTuple):

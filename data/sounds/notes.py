@@ -91,7 +91,7 @@ def _flute(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.n
 
 
 def _horn(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
-    """All harmonics, of which the higher come later."""
+    """Makes all harmonics, the higher ones later."""
     ratios = _column(*range(1, 16))
     return _partials(times, hertz, ratios, np.minimum(1, times / (0.02 * ratios)) / ratios)
 
