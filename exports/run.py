@@ -22,7 +22,7 @@ from exports.folder import PARITY_FILE, complete_folder
 from exports.litert import write_litert
 from exports.onnx import write_onnx
 from exports.saved_model import write_saved_model
-from features.forward_pass import BATCH_SIZE, joined
+from features.forward_pass import BATCH_SIZE, side_by_side
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import Sample
@@ -248,7 +248,7 @@ def _compare(route: Route, compute: ClassFunction, run: TrainedRun, reference: R
         except tf.errors.InvalidArgumentError:  # a file that TensorFlow cannot decode
             continue
         rows.extend(batch)
-        answers.append(joined([found[name] for name in run.task.outputs]))
+        answers.append(side_by_side([found[name] for name in run.task.outputs]))
         labels.extend(found.get("labels", run.task.texts(answers[-1], run.class_names)))
     n, apart = len(rows), run.task.differences(np.concatenate(answers), reference.answers[rows])
     return Parity(

@@ -99,7 +99,7 @@ def apply_model(
     """Computes a model's output, in inference mode and float32.
 
     Args:
-        model: with one output, or several (n, rows, ...) that are put side by side, see `joined`.
+        model: with one output, or several (n, rows, ...) that are put side by side, see `side_by_side`.
         view: the examples, or what another network made of them.
         on_progress: called with the number of examples done since the last call.
         strategy: whose replicas compute; None for one device.
@@ -107,14 +107,14 @@ def apply_model(
     Returns:
         float32 (number of examples, ...).
     """
-    outputs = [joined([np.zeros((0, *output.shape[1:]), np.float32) for output in model.outputs])]
+    outputs = [side_by_side([np.zeros((0, *output.shape[1:]), np.float32) for output in model.outputs])]
     for of_batch in Spread(frozen_function(model), strategy or tf.distribute.get_strategy()).outputs(view):
-        outputs.append(joined(of_batch))
+        outputs.append(side_by_side(of_batch))
         on_progress(len(outputs[-1]))
     return np.concatenate(outputs)
 
 
-def joined(outputs: Sequence[np.ndarray]) -> np.ndarray:
+def side_by_side(outputs: Sequence[np.ndarray]) -> np.ndarray:
     """Returns the output of a network; of several, such as boxes (n, rows, 4) and scores (n, rows), one array."""
     if len(outputs) == 1:
         return outputs[0]

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from data.batches import Batch
 from features.cuts import find_cuts, part_of
-from features.forward_pass import compute_rows, frozen_function, inputs_of, joined
+from features.forward_pass import compute_rows, frozen_function, inputs_of, side_by_side
 from inference.unknown import features_of
 
 MOST_TENSORS = 8
@@ -51,7 +51,7 @@ class Predictor:
             float32 (n, num_outputs).
         """
         outputs = self._compute(batch)[: len(self.model.outputs)]  # without the features, which may be asked for
-        return joined([output.numpy() for output in outputs])
+        return side_by_side([output.numpy() for output in outputs])
 
     def with_features(self, batch: Batch | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Computes probabilities as a call does, and what the head made them from, float32 (n, num_features)."""

@@ -8,7 +8,7 @@ from app.files import write_json, written_aside
 from data.batches import View
 from data.pipeline import input_batches
 from data.sources import Split
-from features.forward_pass import joined
+from features.forward_pass import side_by_side
 from inference.load import MODEL_FILE, RECORD_FILE, open_model
 from training.plan import Phase
 from training.state import Run
@@ -42,7 +42,7 @@ def save_model(
         for split, predicted in outputs.items():
             few = View(run.data.inputs, run.data.splits[split][:EXAMPLES_CHECKED])
             (batch,) = input_batches(few, EXAMPLES_CHECKED)
-            found = joined([np.asarray(each) for each in keras.tree.flatten(reloaded(batch, training=False))])
+            found = side_by_side([np.asarray(each) for each in keras.tree.flatten(reloaded(batch, training=False))])
             apart = run.data.task.differences(found, predicted[: len(few.rows)])
             if not (apart <= LARGEST_DIFFERENCE).all():
                 raise RuntimeError(f"'{temporary}' does not predict what was measured on the {split} split")

@@ -10,7 +10,7 @@ from data.images.kind import KIND
 from exports.class_function import class_function
 from exports.onnx import open_onnx, write_onnx
 from features.cuts import cut_before_trainable, find_cuts, part_of
-from features.forward_pass import joined
+from features.forward_pass import side_by_side
 from inference.load import TrainedRun
 from models.backbones import Backbone, find
 from models.detector import build_detector
@@ -70,9 +70,11 @@ def check_export(backbone: Backbone, size: int, tmp_path) -> None:
     write_onnx(class_function(saved, run), run, tmp_path / "model.onnx")
     pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
     found = open_onnx(tmp_path / "model.onnx")(pictures=pictures)
-    wanted = joined([np.asarray(each) for each in saved(pictures)])
+    wanted = side_by_side([np.asarray(each) for each in saved(pictures)])
     assert wanted[..., 4].max() > 0
-    np.testing.assert_allclose(joined([found[name] for name in DETECTION.outputs])[..., 4], wanted[..., 4], atol=1e-3)
+    np.testing.assert_allclose(
+        side_by_side([found[name] for name in DETECTION.outputs])[..., 4], wanted[..., 4], atol=1e-3
+    )
 
 
 @pytest.mark.slow
