@@ -124,7 +124,7 @@ class ModelConfig(Settings):
 
     head_units: tuple[Positive, ...] = ()
     """Units of each dense layer between the pooled features and the output, such as '256 64'. Default: no such
-    layer."""
+    layer. Where boxes are found, channels of the feature pyramid, 64 by default."""
 
     dropout: Fraction = 0.2
     """Fraction of values dropped before each dense layer of the head while training."""

@@ -32,6 +32,8 @@ CHOICES: dict[str, Choice] = {
 """Parts that a setting may name, by the name of the setting."""
 OBJECTIVES = ("val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1", "val_roc_auc")
 """Metrics of this project that a search can optimise."""
+BOX_OBJECTIVES = ("val_ap", "val_ap50")
+"""Likewise where boxes are found, beside val_loss; the first by default."""
 
 
 class CustomFile(NamedTuple):
@@ -92,7 +94,7 @@ def uses_custom(settings: Mapping[str, Any]) -> bool:
 
 def check_objective(objective: str) -> None:
     """Raises a UsageError for a metric that no search can optimise: neither of `OBJECTIVES` nor of `custom.py`."""
-    known = [*OBJECTIVES, *(f"val_{name}" for name in custom_file().table("METRICS"))]
+    known = [*OBJECTIVES, *BOX_OBJECTIVES, *(f"val_{name}" for name in custom_file().table("METRICS"))]
     if objective not in known:
         raise unknown_choice("--objective", objective, known)
 

@@ -4,7 +4,7 @@ import functools
 import gc
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple, Self, TypeAlias
 
 import numpy as np
 import tensorflow as tf
@@ -68,6 +68,14 @@ class Examples(NamedTuple):
     """float32 (n, ...), as the task has them."""
     sample_weights: np.ndarray
     """float32 (n,)."""
+
+    def take(self, rows: np.ndarray) -> Self:
+        """Returns some of the examples."""
+        views = [
+            View(view.inputs, view.rows[rows], None if view.targets is None else view.targets[rows])
+            for view in self.views
+        ]
+        return self._replace(views=views, targets=self.targets[rows], sample_weights=self.sample_weights[rows])
 
 
 def float32_bytes(view: View) -> int:

@@ -12,7 +12,7 @@ from data.boxes.targets import to_pixels
 from data.prepare import Data
 from data.sources import Split
 from tasks.detection import LEAST_SCORE, Detection
-from tasks.detection_metrics import Measured, choose_thresholds, measure_boxes
+from tasks.detection_metrics import Compared, choose_thresholds, compare_boxes, measure_boxes
 
 NO_CLASSES: dict[str, Any] = {
     "calibration": None,
@@ -70,17 +70,20 @@ def answered_boxes(data: Data, positions: np.ndarray, outputs: np.ndarray) -> li
     return found
 
 
-def measure(data: Data, split: Split, outputs: np.ndarray) -> Measured | None:
+def measure(data: Data, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
     """Measures a split; see `tasks.detection_metrics.measure_boxes`."""
-    positions = data.splits[split]
-    truth, answers = true_boxes(data, positions), answered_boxes(data, positions, outputs)
-    return measure_boxes(truth, answers, data.class_names)
+    return measure_boxes(*_in_pixels(data, split, outputs), data.class_names)
+
+
+def compare_all(data: Data, split: Split, outputs: np.ndarray) -> Compared | None:
+    """Compares all answers, however unlikely, with a split; see `tasks.detection_metrics.compare_boxes`."""
+    return compare_boxes(*_in_pixels(data, split, outputs), len(data.class_names))
 
 
 def choose_on_val(data: Data, outputs: Mapping[Split, np.ndarray]) -> Data:
     """Returns the data with a task that answers from thresholds on, chosen on val for each class."""
-    measured = measure(data, "val", outputs["val"]) if "val" in outputs else None
-    thresholds = choose_thresholds(measured.matched, LEAST_SCORE) if measured else (0.3,) * len(data.class_names)
+    compared = compare_all(data, "val", outputs["val"]) if "val" in outputs else None
+    thresholds = choose_thresholds(compared.matched, LEAST_SCORE) if compared else (0.3,) * len(data.class_names)
     return data._replace(task=Detection(thresholds=thresholds))
 
 
@@ -153,6 +156,11 @@ def results_table(measured: Mapping[str, dict[str, Any]], nouns: str) -> Table:
         shares = ["–" if figures[name] is None else f"{figures[name]:.1%}" for name in ("ap50", "ap", "ap75")]
         table.add_row(split, shares[0], bounds, *shares[1:], f"{figures['boxes']:,}", f"{figures['n']:,}")
     return table
+
+
+def _in_pixels(data: Data, split: Split, outputs: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    positions = data.splits[split]
+    return true_boxes(data, positions), answered_boxes(data, positions, outputs)
 
 
 def _frame(data: Data, position: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Sections of the page of a run that finds boxes, and its verdict; see `reports.sections`."""
 
-import io
 import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -10,13 +9,15 @@ import pandas as pd
 from markupsafe import Markup
 from PIL import Image
 
-from app.data_uri import data_uri
+from app.data_uri import picture_element
 from data.arrays import row_of
+from data.kinds import Kind
 from data.prepare import Data
 from data.sources import Split
 from inference.drawing import Drawn, draw_boxes
+from inference.run_record import measured_split
 from reports.curves import LINE_COLOURS
-from reports.detection import Beside, measure, overlap
+from reports.detection import Beside, compare_all, overlap
 from reports.plots import VAL_COLOUR, make_panel, shorten, tidy
 from reports.verdict import DIVERGED, FEW_PICTURES, Leaks, Verdict, alike, listed
 from tasks.detection_metrics import RECALLS, SIZES
@@ -47,38 +48,52 @@ TILES = {
     "recall": Tile("AR", "recall, mean over these overlaps"),
 }
 """Figures of `metrics.json` at the head of the page; AP50 is its headline."""
+FIGURES = {"ap50": Tile("AP50", "right from an overlap of 50 % on"), **TILES}
+"""Figures of `metrics.json` that are one number."""
 
 
 def detection_verdict(
     record: dict[str, Any], data: Data, split: Split | None, compared: Sequence[Beside], leaks: Leaks
 ) -> Verdict:
     """Sums up a run that finds boxes by its test split, or by val where there is no test."""
+    verdict = boxes_verdict(record, data.kind)
     if split is None:
-        advice = f"Raise --val-fraction and --test-fraction, or add val and test {data.kind.nouns} to the data."
-        nothing = "Accuracy unknown: there is no val or test split."
-        return Verdict(None, nothing, None, None, "", "", [advice, *data.cautions])
+        return verdict._replace(cautions=[*verdict.cautions, *data.cautions])
     measured = record[split]
     found = sum(int((each.found_by >= 0).sum()) for each in compared)
     alarms = sum(int(each.false_alarms.sum()) for each in compared)
-    unseen = "it had never seen" if split == "test" else "kept for validation"
-    cautions = [DIVERGED[phase] for phase in record["diverged"]]
-    if split == "val":
-        cautions.append("There is no test split. Epoch and thresholds were chosen on these pictures: AP is optimistic.")
+    cautions = list(verdict.cautions)
     if leaks.near_duplicates:
         cautions.append(f"{alike(leaks.near_duplicates, split, data.kind)}.")
     few = [f"{name} ({row['boxes']})" for name, row in measured["per_class"].items() if row["boxes"] < FEW_PICTURES]
     if few:
         cautions.append(f"Few {split} boxes are of {listed(few)}: figures of single classes are rough.")
+    sentence = verdict.sentence.replace("Finds boxes", f"Finds {found:,} of {measured['boxes']:,} boxes", 1)
+    sentence += f", with {alarms:,} false {'alarm' if alarms == 1 else 'alarms'}"
+    return verdict._replace(sentence=sentence, cautions=[*cautions, *data.cautions])
+
+
+def boxes_verdict(record: dict[str, Any], kind: Kind) -> Verdict:
+    """Sums up what `metrics.json` says of a run that finds boxes."""
+    known = measured_split(record)
+    if known is None:
+        advice = f"Raise --val-fraction and --test-fraction, or add val and test {kind.nouns} to the data."
+        nothing = "Accuracy unknown: there is no val or test split."
+        return Verdict(None, nothing, None, None, "", "", [advice])
+    split, measured = known
+    cautions = [DIVERGED[phase] for phase in record["diverged"]]
+    if split == "val":
+        cautions.append("There is no test split. Epoch and thresholds were chosen on these pictures: AP is optimistic.")
+    unseen = "it had never seen" if split == "test" else "kept for validation"
     return Verdict(
         split,
-        f"Finds {found:,} of {measured['boxes']:,} boxes in {measured['n']:,} {data.kind.nouns} {unseen}, with "
-        f"{alarms:,} false {'alarm' if alarms == 1 else 'alarms'}",
+        f"Finds boxes in {measured['n']:,} {kind.nouns} {unseen}",
         measured["ap50"],
         measured["ap50_ci95"] and tuple(measured["ap50_ci95"]),
         "The large figure is AP50, the area under the curve of precision and recall, mean over the classes, where an "
         "overlap of half is right.",
         "",
-        [*cautions, *data.cautions],
+        cautions,
         measured["ap50"],
     )
 
@@ -163,20 +178,20 @@ def box_pictures(facts: Any) -> dict[str, Any]:
 
 def box_curves(facts: Any) -> dict[str, Any]:
     """Precision and recall of each class at all thresholds, and recall by the size of boxes."""
-    measured = measure(facts.data, facts.split, facts.outputs[facts.split])
-    names = facts.data.class_names
-    if measured is None:
+    compared, names = compare_all(facts.data, facts.split, facts.outputs[facts.split]), facts.data.class_names
+    if compared is None:
         raise ValueError("a section is about a split with examples")
+    precision = compared.precision[0, :, :, 0].T  # of each class at all recalls
     figure, axes = make_panel()
-    known = [number for number in range(len(names)) if not np.isnan(measured.precision[number]).any()]
-    worst = sorted(known, key=lambda number: measured.precision[number].mean())[: len(LINE_COLOURS)]
+    known = [number for number in range(len(names)) if not np.isnan(precision[number]).any()]
+    worst = sorted(known, key=lambda number: precision[number].mean())[: len(LINE_COLOURS)]
     for colour, number in zip(LINE_COLOURS, worst, strict=False):
-        mean = measured.precision[number].mean()
-        axes.plot(RECALLS, measured.precision[number], color=colour, label=f"{shorten(names[number])} {mean:.2f}")
+        mean = precision[number].mean()
+        axes.plot(RECALLS, precision[number], color=colour, label=f"{shorten(names[number])} {mean:.2f}")
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=8, loc="lower left")
     tidy(axes)
-    curves = pd.DataFrame(measured.precision.T, columns=names)
+    curves = pd.DataFrame(precision.T, columns=names)
     curves.insert(0, "recall", RECALLS, allow_duplicates=True)
     facts.write_table("pr.csv", curves)
     sides, is_found = _sides(facts.compared)
@@ -248,7 +263,7 @@ def _scaled(data: Data, position: int, picture: Image.Image, drawn: Sequence[Dra
 
 def _show(data: Data, position: int, drawn: Sequence[Drawn], title: str) -> Markup:
     picture = _picture(data, position)
-    return _element(draw_boxes(picture, _scaled(data, position, picture, drawn)), title)
+    return picture_element(draw_boxes(picture, _scaled(data, position, picture, drawn)), title)
 
 
 def _cut(data: Data, position: int, box: np.ndarray, text: str, beside: Beside) -> dict[str, Any]:
@@ -262,15 +277,7 @@ def _cut(data: Data, position: int, box: np.ndarray, text: str, beside: Beside) 
     whole = draw_boxes(picture, scaled)
     part = whole.crop((left, top, min(whole.width, round(x2 + margin)), min(whole.height, round(y2 + margin))))
     path = data.display_path(data.examples[position].path)
-    return {"html": _element(part, text), "text": text, "path": path}
-
-
-def _element(picture: Image.Image, title: str) -> Markup:
-    """Makes of a picture an element of a page that loads nothing."""
-    written = io.BytesIO()
-    picture.save(written, "JPEG", quality=80)
-    uri = data_uri("image/jpeg", written.getvalue())
-    return Markup('<img src="{}" alt="{}" loading="lazy">').format(uri, title)
+    return {"html": picture_element(part, text), "text": text, "path": path}
 
 
 DETECTION_SECTIONS: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {

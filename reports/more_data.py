@@ -29,9 +29,9 @@ def forecast(table: pd.DataFrame) -> Forecast | None:
     """Fits the line; None with fewer than three points that have an error.
 
     Args:
-        table: of `MORE_DATA_FILE`: `examples`, and `val_accuracy` after learning from so many.
+        table: of `MORE_DATA_FILE`: `examples`, and `val_accuracy` or `val_ap` after learning from so many.
     """
-    errors = 1 - table["val_accuracy"].to_numpy(float)
+    errors = 1 - table.iloc[:, 1].to_numpy(float)
     counts = table["examples"].to_numpy(float)
     known = errors > 0
     if known.sum() < 3 or not known[-1]:
@@ -41,17 +41,17 @@ def forecast(table: pd.DataFrame) -> Forecast | None:
     return Forecast(numbers, np.exp(level + min(slope, 0.0) * np.log(numbers)))
 
 
-def draw(table: pd.DataFrame, line: Forecast, nouns: str) -> Figure:
-    """Draws accuracy on val by the number of training examples, and the line up to twice as many."""
+def draw(table: pd.DataFrame, line: Forecast, nouns: str, measured: str) -> Figure:
+    """Draws what is measured on val by the number of training examples, and the line up to twice as many."""
     figure, axes = make_panel()
     axes.plot(line.numbers, 1 - line.errors, color="0.6", ls="--", label="expected")
-    axes.plot(table["examples"], table["val_accuracy"], "o", color=VAL_COLOUR, label="measured")
+    axes.plot(table["examples"], table.iloc[:, 1], "o", color=VAL_COLOUR, label="measured")
     axes.set_xscale("log")
     axes.set_xticks([*table["examples"], line.numbers[-1]])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.set(xlabel=f"training {nouns}", ylabel="right on val")
+    axes.set(xlabel=f"training {nouns}", ylabel=measured)
     tidy(axes)
     axes.legend(frameon=False, loc="lower right")
     return figure

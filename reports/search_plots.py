@@ -15,9 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from reports.detection_sections import FIGURES, Tile
 from reports.page import SPACE, number, percent
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR, shorten, tidy
-from tasks.metrics import all_metrics
+from tasks.metrics import Metric, all_metrics
 
 MEASURED = ("val_accuracy", "val_loss")
 """Objectives that every epoch measures; the others are computed from the outputs of the epoch that is kept."""
@@ -41,14 +42,19 @@ def metric_of(objective: str) -> str:
     return "log_loss" if objective == "val_loss" else objective.removeprefix("val_")
 
 
+def figure_of(metric: str) -> Metric | Tile:
+    """Returns the title of a figure of `metrics.json`, and whether it is a share."""
+    return all_metrics().get(metric) or FIGURES[metric]
+
+
 def objective_title(objective: str) -> str:
     """Returns what the objective is called."""
-    return "validation loss" if objective == "val_loss" else f"validation {all_metrics()[metric_of(objective)].title}"
+    return "validation loss" if objective == "val_loss" else f"validation {figure_of(metric_of(objective)).title}"
 
 
 def score_text(score: float, objective: str) -> str:
     """Returns a value of the objective as it is shown."""
-    return percent(score, 2) if all_metrics()[metric_of(objective)].is_share else number(score, 4)
+    return percent(score, 2) if figure_of(metric_of(objective)).is_share else number(score, 4)
 
 
 def search_progress(trials: pd.DataFrame, objective: str) -> Figure:
@@ -167,7 +173,7 @@ def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objecti
         marker = "v" if higher_is_better else "^"
         axes.plot(places[is_far_off], heights[is_far_off], marker, color="0.5", ms=6, label="far worse than shown")
     axes.plot(places[is_best], heights[is_best], **dots, color=VAL_COLOUR, ms=9, zorder=4, label="best")
-    if all_metrics()[metric_of(objective)].is_share:
+    if figure_of(metric_of(objective)).is_share:
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=f"{SPACE}%"))
     tidy(axes)
     return heights

@@ -10,10 +10,12 @@ import pandas as pd
 from app.files import read_json
 from app.terminal import common_reasons
 from data.kinds import find_kind
-from reports.page import inline_svg, number, percent, write_page
+from reports.detection_sections import boxes_verdict
+from reports.page import inline_svg, interval, number, percent, write_page
 from reports.search_plots import (
     MEASURED,
     Hyperparameters,
+    figure_of,
     hyperparameter_effects,
     metric_of,
     objective_title,
@@ -47,7 +49,8 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
     kind = find_kind(facts["kind"])
     objective: str = search["config"]["objective"]
     done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
-    verdict = reach_verdict(record, TASKS[facts["task"]], kind)
+    task = TASKS[facts["task"]]
+    verdict = boxes_verdict(record, kind) if task.has_boxes else reach_verdict(record, task, kind)
     figures = {"progress": search_progress(trials, objective)}
     if hyperparameters:
         figures["effects"] = hyperparameter_effects(trials, hyperparameters, objective)
@@ -63,13 +66,15 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
         search=search,
         record=record,
         verdict=_of_search(verdict, len(done)),
-        bars=_bars(verdict, record, search),
+        bars=[] if task.has_boxes else _bars(verdict, record, search),
         looks=len(done) + repeats,
         repeats=repeats,
         gain=gain_text(search["gain"], objective) if search["gain"] else None,
         nouns=kind.nouns,
         objective=objective_title(objective),
         has_score=objective not in MEASURED,
+        learning=task.measure_of_learning,
+        leading=figure_of(task.leading_figure).title,
         score_text=functools.partial(score_text, objective=objective),
         trials=len(trials),
         shown=order[is_shown].to_dict("records"),
@@ -91,6 +96,12 @@ def gain_text(gain: dict[str, Any], objective: str) -> str:
         gain: from `search.json`.
         objective: of the search.
     """
+    if "ap50" in gain:
+        best, default = (
+            f"{percent(gain['ap50'][name])} ({interval(gain['ap50_ci95'][name])}), AP {percent(gain['ap'][name])}"
+            for name in ("best", "default")
+        )
+        return f"test AP50 {best}; of train.py by itself {default}"
     low, high = (100 * bound for bound in gain["difference_ci95"])
     text = f"test accuracy {percent(gain['accuracy']['best'], 2)}, of train.py by itself "
     text += f"{percent(gain['accuracy']['default'], 2)}: a difference of {100 * gain['difference']:+.1f} points, 95 % "

@@ -97,8 +97,9 @@ def more_data(facts: Facts) -> Content:
     line = None if table is None else forecast(table)
     if table is None or line is None:
         return None
-    measured, expected = table["val_accuracy"].iloc[-1], 1 - line.errors[-1]
-    figure = facts.draw("more_data", draw(table, line, facts.data.kind.nouns))
+    measured, expected = table.iloc[-1, 1], 1 - line.errors[-1]
+    title = "AP on val" if facts.data.task.has_boxes else "right on val"
+    figure = facts.draw("more_data", draw(table, line, facts.data.kind.nouns, title))
     return {"figure": figure, "measured": measured, "expected": expected, "gain": expected - measured}
 
 

@@ -88,8 +88,7 @@ def build_record(
 def measure_split(data: Data, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
     """Returns the record M of `metrics.json` for a split; None for no examples."""
     if data.task.has_boxes:
-        measured = detection.measure(data, split, outputs)
-        return measured and measured.figures
+        return detection.measure(data, split, outputs)
     positions = data.splits[split]
     return classes_of(data.task).measure(data.targets[positions], outputs, data.class_names, data.groups[positions])
 

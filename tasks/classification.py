@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from app.config import Effort
 from app.custom_parts import find_custom
 from tasks.answers import Answers, label_texts
 
@@ -39,12 +40,16 @@ class Classification:
     """True if an example may have any number of classes."""
     has_boxes: ClassVar[bool] = False
     """True if answers are boxes in an example, and not classes of the whole."""
+    mirrored_efforts: ClassVar[tuple[Effort, ...]] = ("best",)
+    """Efforts with which a finished model looks at mirror images as well."""
     thresholds: tuple[float, ...] | None = None
     """Probability of each output from which it is answered, as numbers of float32; None for the likelier answer. See
     `tasks.decision`."""
 
     choices: ClassVar[Mapping[str, Any]] = {}
     """Settings in place of those that the recipe takes where they are open."""
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Ranges of a search in place of those of `tuning.space`."""
     figures: ClassVar[tuple[str, ...]] = ("n", "accuracy", "macro_f1", "log_loss", "ece")
     """Figures that every measured split has."""
     leading_figure: ClassVar[str] = "accuracy"

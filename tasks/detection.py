@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from app.config import Effort
+
 if TYPE_CHECKING:
     import tensorflow as tf
 
@@ -15,8 +17,22 @@ CHOICES: dict[str, Any] = {
     "head_epochs": 30,
     "learning_rate": 2e-3,
     "fine_tune_epochs": 0,
+    "deeper_layers": 0,
 }
 """Settings that the recipe takes for detection where they are open, found on 233 photos of blood cells."""
+SPACE: dict[str, tuple[Any, ...]] = {
+    "learning_rate": (5e-4, 5e-3),
+    "head_epochs": (15, 30),
+    "fine_tune_learning_rate": (1e-4, 1e-3),
+    "fine_tune_epochs": (4, 8),
+    "batch_size": (8,),
+    "optimizer": ("adam", "adamw"),
+    "head_units": (0, 32, 96),
+    "dropout": (0.0,),
+    "weight_decay": (1e-5, 1e-2),
+    "views": (4,),
+}
+"""Ranges of a search, where they are open."""
 LEAST_SCORE = 0.05
 """Lowest threshold: below it are boxes that nobody would look at."""
 
@@ -37,6 +53,7 @@ class Detection:
     thresholds: tuple[float, ...] | None = None
     """Probability of each class from which a box is an answer; None before val has chosen it."""
     choices: ClassVar[Mapping[str, Any]] = CHOICES
+    space: ClassVar[Mapping[str, tuple[Any, ...]]] = SPACE
     figures: ClassVar[tuple[str, ...]] = ("n", "ap", "ap50")
     leading_figure: ClassVar[str] = "ap50"
     measure_of_learning: ClassVar[str] = "found"
@@ -44,6 +61,7 @@ class Detection:
     two_classes: ClassVar[bool] = False
     multi_label: ClassVar[bool] = True
     has_boxes: ClassVar[bool] = True
+    mirrored_efforts: ClassVar[tuple[Effort, ...]] = ("standard", "best")
     outputs: ClassVar[tuple[str, ...]] = ("boxes", "scores", "classes")
     """Names of what an exported model gives, see `models.detector.DecodeBoxes`."""
 

@@ -32,15 +32,15 @@ class Matched(NamedTuple):
     """int (pictures,): true boxes in each picture."""
 
 
-class Measured(NamedTuple):
-    """A measured split."""
+class Compared(NamedTuple):
+    """Answers for a split beside its true boxes, as COCO counts them; NaN for what has no true box."""
 
-    figures: dict[str, Any]
-    """Record M of `metrics.json`."""
     matched: list[Matched]
-    """Matched boxes by class."""
+    """Matched boxes by class, at an overlap of a half."""
     precision: np.ndarray
-    """float64 (classes, recalls): precision at `RECALLS` for an overlap of a half; NaN for a class without boxes."""
+    """float64 (overlaps, recalls, classes, areas): precision at `RECALLS`; all sizes are the first area."""
+    recall: np.ndarray
+    """float64 (overlaps, classes, areas)."""
 
 
 def check_pycocotools() -> None:
@@ -53,28 +53,45 @@ def check_pycocotools() -> None:
         ) from None
 
 
-def measure_boxes(
-    truth: Sequence[np.ndarray], answers: Sequence[np.ndarray], class_names: Sequence[str], seed: int = 0
-) -> Measured | None:
-    """Measures answers against true boxes.
+def compare_boxes(truth: Sequence[np.ndarray], answers: Sequence[np.ndarray], num_classes: int) -> Compared | None:
+    """Compares answers with true boxes.
 
     Args:
         truth: for each picture float (boxes, 6): corners in pixels, number of the class, and 1 if it is ignored.
         answers: for each picture float (answers, 6): corners in pixels, probability, number of the class.
+        num_classes: at least 1.
+
+    Returns:
+        None for pictures without any box.
+    """
+    if not any((boxes[:, 5] == 0).any() for boxes in truth):
+        return None
+    evaluated = _evaluate(truth, answers, num_classes)
+    # The last axis is the number of answers per picture; -1 where a class has no true box.
+    known = (np.where(evaluated.eval[name] < 0, np.nan, evaluated.eval[name]) for name in ("precision", "recall"))
+    matched = [_matched(evaluated, number, len(truth)) for number in range(num_classes)]
+    return Compared(matched, *(values[..., -1] for values in known))
+
+
+def measure_boxes(
+    truth: Sequence[np.ndarray], answers: Sequence[np.ndarray], class_names: Sequence[str], seed: int = 0
+) -> dict[str, Any] | None:
+    """Measures answers against true boxes.
+
+    Args:
+        truth: as in `compare_boxes`.
+        answers: likewise.
         class_names: in the order of their numbers.
         seed: of the bootstrap.
 
     Returns:
-        None for pictures without any box. Figures without true boxes of the class are None.
+        Record M of `metrics.json`; None for pictures without any box. Figures without true boxes of the class are None.
     """
-    if not any((boxes[:, 5] == 0).any() for boxes in truth):
+    compared = compare_boxes(truth, answers, len(class_names))
+    if compared is None:
         return None
-    evaluated = _evaluate(truth, answers, len(class_names))
-    # precision: (overlaps, recalls, classes, areas, answers per picture); -1 where a class has no true box.
-    precision = np.where(evaluated.eval["precision"] < 0, np.nan, evaluated.eval["precision"])[..., -1]
-    recall = np.where(evaluated.eval["recall"] < 0, np.nan, evaluated.eval["recall"])[..., -1]
-    matched = [_matched(evaluated, number, len(truth)) for number in range(len(class_names))]
-    figures = {
+    matched, precision, recall = compared
+    return {
         "n": len(truth),
         "boxes": int(sum(each.truth.sum() for each in matched)),
         "ap": _mean(precision[..., 0]),
@@ -100,7 +117,6 @@ def measure_boxes(
             for number, name in enumerate(class_names)
         },
     }
-    return Measured(figures, matched, precision[0, :, :, 0].T)
 
 
 def choose_thresholds(matched: Sequence[Matched], least: float) -> tuple[float, ...]:

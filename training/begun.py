@@ -24,7 +24,16 @@ from training.folder import (
     is_unfinished,
 )
 
-CHOSEN_WITH_DATA = {"image_size", "max_tokens", "clip_seconds", "backbone", "pooling", "split_seed", "positive"}
+CHOSEN_WITH_DATA = {
+    "image_size",
+    "resize",
+    "max_tokens",
+    "clip_seconds",
+    "backbone",
+    "pooling",
+    "split_seed",
+    "positive",
+}
 """Settings that are chosen when the examples are read, before the recipe."""
 
 

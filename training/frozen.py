@@ -64,6 +64,7 @@ def build_frozen(inputs: RunInputs) -> Classifier:
         "weights": config.model.weights,
         "image_size": config.data.chosen_size,
         "num_classes": len(data.class_names),
+        "head_units": config.model.head_units,
         "seed": config.training.seed,
     }
     if isinstance(data.task, Detection):
@@ -75,7 +76,6 @@ def build_frozen(inputs: RunInputs) -> Classifier:
             task=data.task,
             pooling=config.model.pooling,
             head=config.model.head,
-            head_units=config.model.head_units,
             dropout=config.model.dropout,
         )
     check_can_be_loaded(classifier.saved)

@@ -24,6 +24,7 @@ from training.folder import checkpoints_of
 from training.frozen import PhaseInputs, examples, features_sample, phase_examples
 from training.learner import EpochResult, PhaseResult
 from training.linear_head import PARTS, STRENGTH, STRENGTHS, Solution, cross_validate, solve, solve_on_parts
+from training.more_boxes import write_more_boxes
 from training.phases import phase_inputs, record_epochs, save_ended, show_phase, take_over, train_phase
 from training.plan import Phase
 from training.range_test import STEPS, choose_rate, range_test
@@ -88,6 +89,8 @@ def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
     elif run.plan.head_epochs:
         with run.clock.timed("head"):
             train_phase(run, "head", inputs, epochs=run.plan.head_epochs, learning_rate=run.plan.learning_rate)
+            if run.data.task.has_boxes and run.config.training.effort == "best" and "head" in inputs:
+                write_more_boxes(run, inputs["head"])
 
 
 def _solve_head(run: Run, inputs: PhaseInputs) -> None:

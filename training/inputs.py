@@ -30,7 +30,7 @@ from training.recipe import choose_size, with_backbone_of
 UNEVEN = 10
 """Times as many training examples in one class as in another that are worth a warning."""
 FOR_CLASSES = (
-    *("pooling", "head", "head_units", "loss", "class_weights", "folds", "positive"),
+    *("pooling", "head", "dropout", "loss", "class_weights", "folds", "positive"),
     *("sensitivity", "specificity", "precision_at_least", "cost", "threshold"),
 )
 """Settings that mean nothing for boxes."""
@@ -106,6 +106,8 @@ def settings_for_boxes(config: TrainConfig) -> TrainConfig:
             raise UsageError(
                 f"{flag_of(name)} is for classes of whole pictures, and this data has boxes. Leave it out."
             )
+    if len(config.model.head_units) > 1:
+        raise UsageError("--head-units takes one number where boxes are found: the channels of the feature pyramid.")
     size = config.data.image_size or DETECTION_SIZE
     resize = "pad" if config.data.resize == "crop" else config.data.resize
     return config.replace(image_size=size, resize=resize)

@@ -15,7 +15,7 @@ import tensorflow as tf
 from scipy.optimize import minimize
 
 from data.arrays import take_rows
-from data.batches import MOST_IN_MEMORY, Examples, View, float32_bytes
+from data.batches import MOST_IN_MEMORY, Examples, float32_bytes
 from tasks.classification import Classification
 from training.steps import Measured
 
@@ -113,7 +113,7 @@ def cross_validate(
     outputs = np.zeros((len(STRENGTHS), *examples.targets.shape), np.float32)
     for fold in np.unique(folds):
         held_out = np.flatnonzero(folds == fold)
-        rest, held = (_some(examples, rows) for rows in (np.flatnonzero(folds != fold), held_out))
+        rest, held = (examples.take(rows) for rows in (np.flatnonzero(folds != fold), held_out))
         chunks = list(_chunks(held._replace(views=held.views[:1])))
         features, targets, sample_weights = (tf.concat(parts, 0) for parts in zip(*chunks, strict=True))
         for number, fit in enumerate(_path(_reader(rest), add, targets.shape[1], STRENGTHS)):
@@ -123,12 +123,6 @@ def cross_validate(
         on_step()
     best = int(losses.argmin())
     return STRENGTHS[best], outputs[best].tolist()
-
-
-def _some(examples: Examples, rows: np.ndarray) -> Examples:
-    """The examples of these rows."""
-    views = [View(view.inputs, view.rows[rows]) for view in examples.views]
-    return Examples(views, examples.targets[rows], examples.sample_weights[rows])
 
 
 def solve_on_parts(
@@ -152,7 +146,7 @@ def solve_on_parts(
     for share in PARTS:
         rows = np.sort(order[: round(share * len(order))])
         if len(rows) >= LEAST_PER_OUTPUT * train.targets.shape[1]:
-            solution = solve(_some(train, rows), val, task)
+            solution = solve(train.take(rows), val, task)
             found.append((len(rows), solution.val.accuracy if solution.val else math.nan))
         on_step()
     return found

@@ -1,9 +1,10 @@
 """The phases of a run, and all decisions about them."""
 
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Self
 
-from app.config import Augment, HeadSolver, TrainableLayers, TrainConfig
+from app.config import Augment, Effort, HeadSolver, TrainableLayers, TrainConfig
 
 Phase = Literal["head", "fine_tune", "deeper"]
 EPOCHS_TO_FIT = {"fine_tune": "fine_tune_epochs", "deeper": "deeper_epochs"}
@@ -58,11 +59,10 @@ class Plan(NamedTuple):
         """True if the head learns before fine-tuning."""
         return self.head_solver == "lbfgs" or self.head_epochs > 0
 
-    @property
-    def mirrors(self) -> bool:
-        """True if the finished model looks at mirror images as well."""
+    def mirrors(self, efforts: Sequence[Effort]) -> bool:
+        """True if the finished model looks at mirror images as well; those of the task, with these efforts."""
         training = self.config.training
-        return training.effort == "best" and self.augment != "none" and training.vary != "medical"
+        return training.effort in efforts and self.augment != "none" and training.vary != "medical"
 
     @property
     def fine_tunes(self) -> bool:

@@ -120,7 +120,7 @@ def _finish(run: Run, pool: Pool | None) -> Path:
     write_json(run.folder / CONFIG_FILE, run.config.to_json())
     train_head(run, inputs)
     fine_tune(run, inputs)
-    if run.plan.mirrors and run.data.kind.has_mirror:
+    if run.data.kind.has_mirror and run.plan.mirrors(run.data.task.mirrored_efforts):
         with run.strategy.scope():
             run.classifier, run.cuts = with_mirrored(run.classifier), {}
     with run.clock.timed("evaluate"):

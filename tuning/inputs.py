@@ -35,20 +35,13 @@ def load_search_inputs(config: TuneConfig, pool: Pool | None = None) -> tuple[Pa
     folder = _check_folder(config, "search.json")
     inputs = load_all(config, pool)
     check_val_split(inputs[0].data)
+    config.of_task(inputs[0].data.task)
     return folder, inputs
 
 
 def load_all(config: TuneConfig, pool: Pool | None = None) -> list[RunInputs]:
     """Returns examples and settings for each backbone."""
-    loaded = [load_inputs(config.of_run(backbone=name), pool) for name in config.space["backbone"]]
-    _check_classes(loaded[0].data.task.has_boxes)
-    return loaded
-
-
-def _check_classes(has_boxes: bool) -> None:
-    """Raises a UsageError for pictures with boxes."""
-    if has_boxes:
-        raise UsageError("tune.py searches for models of classes, and this data has boxes: train.py finds boxes.")
+    return [load_inputs(config.of_run(backbone=name), pool) for name in config.space["backbone"]]
 
 
 def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
@@ -67,7 +60,8 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
     folder = _check_folder(config, "ranking.csv")
     named = [find(name) for name in _named(config)]
     source = source_of(config.fixed.data, config.fixed.run.cache_dir)
-    _check_classes(source.has_boxes)
+    if source.has_boxes:
+        raise UsageError("--rank-backbones is for models of classes, and this data has boxes: search among backbones.")
     backbones = named or [each for each in all_backbones() if each.kind == source.kind.name and at_hand(each)]
     useful = useful_size(source)
     candidates = []

@@ -15,11 +15,8 @@ from data.batches import Examples
 from data.store import open_store
 from devices.precision import choose_precision
 from features.cuts import Cut, find_cuts, part_of
-from features.forward_pass import apply_model
 from models.freezing import set_trainable
 from models.heads import is_linear
-from reports.search_plots import MEASURED, metric_of
-from tasks.metrics import all_metrics
 from tasks.table import classes_of
 from training.begun import CHOSEN_WITH_DATA
 from training.cuts import check_learns, cuts_at, show_whole_network
@@ -32,8 +29,9 @@ from training.plan import Plan
 from training.recipe import check_trainable_layers, choose_fine_tune_augment, choose_head_learning_rate, make_plan
 from training.steps import Measured
 from training.variation import vary_of
-from tuning.heads import HeadShape, SolvedHead, StackedHeads, is_adjustable, lowest
+from tuning.heads import HeadShape, SolvedHead, StackedHeads, is_adjustable
 from tuning.records import Job, Outcome, failed
+from tuning.scoring import Scoring
 from tuning.space import TuneConfig, default_config
 from tuning.tail import Tail
 
@@ -73,7 +71,7 @@ class Network:
         )
         self.depths: Sequence[TrainableLayers] = search.space["trainable_layers"] or default
         """Choices of `trainable_layers`."""
-        self._cuts = find_cuts(self._classifier.backbone)
+        self._cuts = find_cuts(self._classifier.backbone, len(self._classifier.backbone.outputs))
         for depth in self.depths:
             check_trainable_layers(depth, self._cuts, inputs.backbone.name)
             check_learns(self._classifier, depth, inputs.backbone.name)
@@ -101,13 +99,14 @@ class Network:
         self.default = self._finish(by_itself)
         """The trial that does what `train.py` would by itself, without its `deeper` phase."""
         self._shapes: dict[tuple[int, ...], HeadShape] = {}
-        self._objective = search.search.objective
-        self._metric = None if self._objective in MEASURED else all_metrics()[metric_of(self._objective)]
+        self._scoring = Scoring(search.search.objective, self._data, self._strategy)
         self._rules = sorted({UPDATE_RULES[name] for name in search.space["optimizer"]})
         self._stacks: dict[HeadShape, dict[tuple, StackedHeads]] = defaultdict(dict)
         self._tails: dict[tuple, Tail] = {}
         self._linear: dict[int, SolvedHead] = {}
         """Solved heads by number of views."""
+        self._trained: dict[tuple, tuple[SolvedHead, float | None]] = {}
+        """Heads of detectors and their scores, by all that they learnt with."""
 
     def _choose_cuts(self, config: TrainConfig, default: TrainableLayers) -> dict[TrainableLayers, Cut]:
         """Cuts the network for heads and for every number of trainable layers that leaves a cut; tells the others."""
@@ -130,7 +129,8 @@ class Network:
     def _plan(self, config: TrainConfig) -> Plan:
         can_solve = self._is_linear(config.model.head_units)
         num_train = len(self._data.splits["train"])
-        plan = make_plan(config, self._cuts, num_train, self._varies, can_solve, kind=self._data.kind.name)
+        task, kind = self._data.task, self._data.kind
+        plan = make_plan(config, self._cuts, num_train, self._varies, can_solve, task.choices, kind.name)
         return plan if plan.fine_tunes else plan.replace(trainable_layers=0)
 
     def _augment(self, plan: Plan) -> Plan:
@@ -140,8 +140,8 @@ class Network:
         return choose_head_learning_rate(self._augment(plan), self._features)
 
     @functools.cached_property
-    def _features(self) -> np.ndarray:
-        return features_sample(self._inputs[0])
+    def _features(self) -> np.ndarray | None:
+        return None if self._data.task.has_boxes else features_sample(self._inputs[0])
 
     def run(self, job: Job) -> Iterator[tuple[int, Outcome]]:
         """Runs trials together; where that takes more memory than there is, one after the other.
@@ -166,18 +166,38 @@ class Network:
 
     def _run(self, job: Job) -> Iterator[tuple[int, Outcome]]:
         started = time.perf_counter()
-        heads = self._solve([plan for _, plan in job])
+        plans = [plan for _, plan in job]
+        if self._data.task.has_boxes:
+            heads = [self._train_head(plan) for plan in plans]
+        else:
+            heads = [(head, None) for head in self._solve(plans)]
         share = (time.perf_counter() - started) / len(job)
         solved = zip(job, heads, strict=True)
-        for (number, plan), head in sorted(solved, key=lambda each: each[0][1].trainable_layers != 0):
-            curve, score, started = head.curve, None, time.perf_counter()
-            if plan.trainable_layers != 0 and math.isfinite(curve[-1].loss):
-                curve, score = self._fine_tune(plan, head)
-            elif self._metric is not None:
+        for (number, plan), (head, score) in sorted(solved, key=lambda each: each[0][1].trainable_layers != 0):
+            started = time.perf_counter()
+            if plan.trainable_layers != 0 and all(math.isfinite(each.loss) for each in head.curve[-1:]):
+                head, score = self._fine_tune(plan, head)
+            elif score is None and not self._scoring.is_measured:
                 model = self._shape_of(plan).plain()
                 model.set_weights(head.weights)
-                score = self._score(part_of(model.inputs, model.outputs), self._examples(0, plan, 1)[1])
-            yield number, self._outcome(curve, score, share + time.perf_counter() - started)
+                score = self._scoring.score(part_of(model.inputs, model.outputs), self._examples(0, plan, 1)[1])
+            yield number, self._scoring.outcome(head.curve, score, share + time.perf_counter() - started)
+
+    def _train_head(self, plan: Plan) -> tuple[SolvedHead, float | None]:
+        """Trains the head of a detector, unless another trial has: alone, as nothing is shared by convolutions."""
+        shape, start = (
+            self._shape_of(plan),
+            SolvedHead([], self._shape_of(plan).plain(plan.config.training.seed).get_weights()),
+        )
+        if not plan.head_epochs:
+            return start, None
+        training = plan.config.training
+        learnt_with = plan.learning_rate, plan.head_epochs, plan.batch_size, plan.views
+        key = (*learnt_with, training.optimizer, training.weight_decay, training.seed, plan.config.model.head_units)
+        if key not in self._trained:
+            data = self._examples(0, plan, plan.views)
+            self._trained[key] = self._tail(0, shape).train("head", start, *data, plan, None, self._scoring.score)
+        return self._trained[key]
 
     def _solve(self, plans: Sequence[Plan]) -> list[SolvedHead]:
         """Trains heads, together as far as they can share graphs; or solves the one that all of them start from."""
@@ -217,19 +237,24 @@ class Network:
         shape, dropout = self._shapes[units], plan.config.model.dropout
         return shape if shape.dropout is None else shape._replace(dropout=dropout)
 
-    def _fine_tune(self, plan: Plan, head: SolvedHead) -> tuple[list[Measured], float | None]:
-        """Trains the tail of a trial behind its head; see `Tail.train`."""
-        depth, shape, classifier = plan.trainable_layers, self._shape_of(plan), self._classifier
-        set_trainable(classifier.backbone.layers, depth, batch_norm_learns=plan.config.model.weights == "none")
+    def _tail(self, depth: TrainableLayers, shape: HeadShape) -> Tail:
+        """The graphs of what learns from a depth on; the layers that do are set."""
         if (depth, shape) not in self._tails:
-            inputs = self._tail_inputs.get(depth, classifier.model.inputs)
+            inputs = self._tail_inputs.get(depth, self._classifier.model.inputs)
             self._tails[depth, shape] = Tail(
-                classifier, inputs, self._data.task, shape, self._strategy, self._precision
+                self._classifier, inputs, self._data.task, shape, self._strategy, self._precision
             )
+        return self._tails[depth, shape]
+
+    def _fine_tune(self, plan: Plan, head: SolvedHead) -> tuple[SolvedHead, float | None]:
+        """Trains the tail of a trial behind its head; see `Tail.train`."""
+        depth, classifier = plan.trainable_layers, self._classifier
+        set_trainable(classifier.backbone.layers, depth, batch_norm_learns=plan.config.model.weights == "none")
         train, val = self._examples(depth, plan, plan.views if plan.fine_tune_augment == "views" else 1)
         vary = vary_of(self._data, plan.config) if plan.fine_tune_augment == "fresh" else None
         try:
-            return self._tails[depth, shape].train(head, train, val, plan, vary, self._score)
+            tail = self._tail(depth, self._shape_of(plan))
+            return tail.train("fine_tune", head, train, val, plan, vary, self._scoring.score)
         finally:
             set_trainable(classifier.backbone.layers, 0)
 
@@ -238,25 +263,6 @@ class Network:
         inputs, class_weights = self._inputs.get(depth, self._whole), plan.config.training.class_weights
         train = examples(self._data, "train", inputs.train[:views], class_weights)
         return train, examples(self._data, "val", [inputs.evaluated["val"]], class_weights)
-
-    def _score(self, model: keras.Model, val: Examples) -> float | None:
-        """Computes the objective where no epoch measures it; None where it does, or val does not define it."""
-        if self._metric is None:
-            return None
-        outputs = apply_model(model, val.views[0], strategy=self._strategy)
-        return self._metric.compute(classes_of(self._data.task).answers(val.targets, outputs))
-
-    def _outcome(self, curve: Sequence[Measured], score: float | None, seconds: float) -> Outcome:
-        """The epoch that the trial would keep."""
-        if not math.isfinite(curve[-1].loss):
-            return failed("training diverged: the loss is no number")._replace(seconds=seconds)
-        best, count = curve[lowest(curve)], len(self._data.splits["val"])
-        accuracy = round(best.accuracy * count) / count  # equal ones are, whether they were summed in float32 or not
-        if self._metric is None:
-            score = best.loss if self._objective == "val_loss" else accuracy
-        if score is None:
-            return failed(f"the val split does not define --objective {self._objective}")._replace(seconds=seconds)
-        return Outcome("done", score, accuracy, best.loss, seconds)
 
 
 def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:

@@ -45,6 +45,7 @@ class Search:
     ):
         self.config = config
         self.inputs = {each.config.model.backbone: each for each in inputs}
+        self.task = inputs[0].data.task
         self.records = records
         self.started = started
         self.seconds = {"prepare": sum(each.seconds for each in inputs)}
@@ -83,7 +84,7 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
     """
     # Texts and recordings have networks of their own where none is named.
     backbones = tuple(each.config.model.backbone for each in inputs)
-    config = config._replace(space={**config.space, "backbone": backbones})
+    config = config._replace(space={**config.space, "backbone": backbones}).of_task(inputs[0].data.task)
     devices = config.fixed.run
     # The devices are for the workers, if there are any.
     strategy = make_strategy("one" if devices.has_workers else devices.strategy, devices.devices)
@@ -156,7 +157,9 @@ def _outcomes(run: Search, batch: Sequence[Numbered], advance: Callable[..., Non
         if number in ranked(trials, run.config.search.objective)["trial"].head(1).to_list():
             # Trials that share graphs run together, so the best may have a number above the count.
             text = f"{len(trials)} of {run.config.search.max_trials} done, in any order; the best is trial {number}"
-            text += f" with val accuracy {outcome.val_accuracy:.2%}, val loss {outcome.val_loss:.4f}"
+            text += (
+                f" with val {run.task.measure_of_learning} {outcome.val_accuracy:.2%}, val loss {outcome.val_loss:.4f}"
+            )
             objective = run.config.search.objective
             if objective not in MEASURED:
                 text += f", {objective_title(objective)} {score_text(outcome.score, objective)}"
@@ -175,7 +178,7 @@ def _run_jobs(run: Search, trials: Sequence[Numbered], deadline: float) -> Itera
     Yields:
         Number and outcome of each, as soon as it is known; none for those that were not begun.
     """
-    jobs = group_trials(trials, together=run.pool is None)
+    jobs = group_trials(trials, together=run.pool is None, heads_together=not run.task.has_boxes)
     if run.pool is not None:
         seconds = 60 * run.config.search.trial_minutes
         for index, result in run.pool.run(run.make_worker, jobs, deadline, lambda job: seconds * len(job)):
@@ -194,12 +197,13 @@ def _run_jobs(run: Search, trials: Sequence[Numbered], deadline: float) -> Itera
                 return
 
 
-def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[Job]:
+def group_trials(trials: Sequence[Numbered], together: bool = True, heads_together: bool = True) -> list[Job]:
     """Groups trials whose heads can be trained together: at most `HEADS_AT_ONCE` of each update rule.
 
     Args:
         trials: their settings are complete.
         together: whether those that fine-tune are grouped as well; for several workers, each is on its own.
+        heads_together: whether any are grouped; heads of detectors are not.
     """
     jobs: dict[tuple, list[Numbered]] = defaultdict(list)
     of_rule: Counter[tuple] = Counter()
@@ -208,7 +212,7 @@ def group_trials(trials: Sequence[Numbered], together: bool = True) -> list[Job]
         head = config.model.head_units, plan.head_solver
         alike = (config.model.backbone, plan.batch_size, *head, plan.views, config.training.seed)
         rule = UPDATE_RULES[config.training.optimizer]
-        alone = number if plan.trainable_layers != 0 and not together else 0
+        alone = number if not heads_together or (plan.trainable_layers != 0 and not together) else 0
         jobs[*alike, of_rule[alike, rule] // HEADS_AT_ONCE, alone].append((number, plan))
         of_rule[alike, rule] += 1
     return list(jobs.values())
@@ -267,7 +271,7 @@ def _finish(run: Search, best: int) -> Path:
     if has_default:
         before, config = time.perf_counter(), run.plans[1].config
         train_again(run.inputs[config.model.backbone], config, folder / DEFAULT, run.strategy)
-        gain = measure_gain(folder, run.config.search.objective)
+        gain = measure_gain(folder, run.config.search.objective, run.task)
         run.seconds["default"] = time.perf_counter() - before
     total = time.perf_counter() - run.started
     run.seconds |= {"other": total - sum(run.seconds.values()), "total": total}
@@ -276,14 +280,14 @@ def _finish(run: Search, best: int) -> Path:
         "best": {"trial": best, **scores.loc[best].to_dict()},
         "default": scores.loc[1].to_dict() if has_default else None,
         "gain": gain,
-        "retrained": {split: record[split] and record[split]["accuracy"] for split in ("val", "test")},
+        "retrained": {split: record[split] and record[split][run.task.leading_figure] for split in ("val", "test")},
         "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
     }
     run.records.finish(result)
     write_search_report(folder, as_drawn(trials), varied_in(trials), run.repeats)
     ended = f"{counted(len(trials), 'trial', 'trials')}, {counted(failed, 'failure', 'failures')}"
     show_stage("search", f"{ended}; the best is trial {best}")
-    show_result(result, run.config.search.objective, inputs.data.kind.nouns)
+    show_result(result, run.config.search.objective, inputs.data.kind.nouns, run.task)
     show_stage("report", str(folder / "report.html"))
     show_stage("done", f"{total:.0f} seconds; search folder: {folder}")
     return folder

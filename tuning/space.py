@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Self
 from annotated_types import Gt
 
 from app.config import RunConfig, TrainableLayers, TrainConfig
-from app.custom_parts import check_objective
+from app.custom_parts import BOX_OBJECTIVES, check_objective
 from app.errors import UsageError
 from app.fields import Positive, Settings, Text, flag_of, settings
 from app.flags import given_flags
 
 if TYPE_CHECKING:
     import keras_tuner  # which imports Keras
+
+    from tasks.table import Task
 
 
 class Dimension(NamedTuple):
@@ -134,6 +136,27 @@ class TuneConfig(NamedTuple):
         """Returns all settings by name; those of a hyperparameter are a tuple, or None where the backbone decides."""
         shared = {name: value for name, value in self.fixed.flat().items() if name not in NOT_SEARCHED}
         return {**shared, **{name: values or None for name, values in self.space.items()}, **self.search.flat()}
+
+    def of_task(self, task: "Task") -> Self:
+        """Settings for a task: of one with boxes, ranges and an objective of its own in place of the defaults.
+
+        Raises:
+            UsageError: the objective is not one of the task.
+        """
+        objective, default = self.search.objective, SearchConfig().objective
+        if not task.has_boxes:
+            if objective in BOX_OBJECTIVES:
+                raise UsageError(f"--objective {objective} is for pictures with boxes, and this data has none.")
+            return self
+        chosen = BOX_OBJECTIVES[0] if objective == default else objective
+        if chosen not in (*BOX_OBJECTIVES, "val_loss"):
+            known = ", ".join((*BOX_OBJECTIVES, "val_loss"))
+            raise UsageError(f"--objective must be one of {known} for pictures with boxes; received '{objective}'.")
+        space = {
+            name: task.space.get(name, each) if each == SPACE[name].values else each
+            for name, each in self.space.items()
+        }
+        return self._replace(space=space, search=self.search.replace(objective=chosen))
 
     def to_json(self) -> dict[str, Any]:
         """The settings that decide the trials, by name; the others may change when a search is resumed."""

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import keras
 import numpy as np
@@ -19,9 +19,6 @@ from training.learner import DivergedError, Learner
 from training.plan import Plan
 from training.steps import Measured
 from tuning.heads import HeadShape, SolvedHead, seeds, set_dropout
-
-POOLED = "pooling"
-"""Name of the layer whose output the head gets."""
 
 
 class Tail:
@@ -50,7 +47,10 @@ class Tail:
         with strategy.scope():
             self._head, self._dropout = shape.shared(), tf.Variable(0.0)
         set_dropout(self._head, self._dropout)
-        self._model = model = part_of(inputs, [self._head(classifier.model.get_layer(POOLED).output)])
+        features = classifier.features
+        outputs = self._head(features if len(features) > 1 else features[0])
+        self._model = model = part_of(inputs, [outputs])
+        self._answering = classifier.answering(model)
         own = {id(variable) for variable in self._head.variables}
         self._pretrained = [(each, each.numpy()) for each in model.variables if id(each) not in own]
         precision = learning_precision(model, precision)
@@ -60,16 +60,18 @@ class Tail:
 
     def train(
         self,
+        phase: Literal["head", "fine_tune"],
         head: SolvedHead,
         train: Examples,
         val: Examples,
         plan: Plan,
         vary: Vary | None,
         score: Callable[[keras.Model, Examples], float | None],
-    ) -> tuple[list[Measured], float | None]:
-        """Fine-tunes from the pretrained weights and a solved head, and leaves the pretrained weights as they were.
+    ) -> tuple[SolvedHead, float | None]:
+        """Trains from the pretrained weights and a head, and leaves the pretrained weights as they were.
 
         Args:
+            phase: decides rate and epochs.
             head: what is dropped continues from there.
             train: examples to learn from.
             val: examples to stop and choose by.
@@ -78,7 +80,8 @@ class Tail:
             score: computes the objective of the best epoch on val.
 
         Returns:
-            Measures of val at the start and after each epoch, NaN at the end where the loss diverged; and the score.
+            The head, with measures of val at the start, where the head had some, and after each epoch, NaN at the end
+            where the loss diverged; and the score.
         """
         self._head.set_weights(head.weights)
         self._dropout.assign(plan.config.model.dropout)
@@ -88,13 +91,16 @@ class Tail:
             seed.assign(start.numpy() + np.array([0, steps], start.dtype))
         learner = self._learner_of(plan.config.training.optimizer)
         settings: dict[str, Any] = {"epochs": plan.fine_tune_epochs, "learning_rate": plan.fine_tune_learning_rate}
+        if phase == "head":
+            settings = {"epochs": plan.head_epochs, "learning_rate": plan.learning_rate}
         try:
-            result = learner.train("fine_tune", train, val, plan, **settings, vary=vary)
-            scored = score(self._model, val)
+            result = learner.train(phase, train, val, plan, **settings, vary=vary)
+            scored = score(self._answering, val)
         except DivergedError:
-            return [Measured(math.nan, math.nan)], None
+            return SolvedHead([Measured(math.nan, math.nan)], head.weights), None
         finally:
             for variable, values in self._pretrained:  # which other tails have as well
                 variable.assign(values)
         measured = [Measured._make(epoch[-2:]) for epoch in result.epochs]
-        return [head.curve[head.best_epoch], *measured], scored
+        start = [head.curve[head.best_epoch]] if head.curve else []
+        return SolvedHead([*start, *measured], self._head.get_weights()), scored

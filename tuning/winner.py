@@ -16,9 +16,10 @@ from app.config import TrainConfig
 from app.files import as_read, read_json, write_json
 from app.terminal import counted, show_stage
 from inference.run_record import read_predictions
-from reports.search_plots import metric_of, objective_title, score_text
+from reports.search_plots import figure_of, metric_of, objective_title, score_text
 from reports.search_report import gain_text
 from tasks.metrics import difference_interval
+from tasks.table import Task
 from training.folder import CONFIG_FILE, is_finished
 from training.inputs import RunInputs
 from training.plan import Plan
@@ -65,25 +66,30 @@ def train_again(inputs: RunInputs, config: TrainConfig, output: Path, strategy: 
     train(inputs._replace(config=config.replace(output=output), started=time.perf_counter()), strategy)
 
 
-def measure_gain(folder: Path, objective: str) -> dict[str, Any] | None:
+def measure_gain(folder: Path, objective: str, task: Task) -> dict[str, Any] | None:
     """Compares the two runs of a search folder on the test split.
 
     Args:
         folder: of the search.
         objective: of the search.
+        task: of both.
 
     Returns:
         What `search.json` has of it; None without a test split.
     """
     metric = metric_of(objective)
-    measured, right = {}, {}
+    measured = {name: read_json(folder / name / "metrics.json")["test"] for name in (BEST, DEFAULT)}
+    if measured[BEST] is None:
+        return None
+    if task.has_boxes:
+        return {
+            figure: {name: each[figure] for name, each in measured.items()} for figure in ("ap50", "ap50_ci95", "ap")
+        }
+    right = {}
     for name in (BEST, DEFAULT):
-        measured[name] = read_json(folder / name / "metrics.json")["test"]
         table = read_predictions(folder / name)
         table = table[table["split"] == "test"].set_index("path").sort_index()
         right[name] = (table["label"] == table["predicted"]).to_numpy(bool)
-    if measured[BEST] is None:
-        return None
     independent = measured[BEST].get("effective_n", len(right[BEST]))
     return {
         "accuracy": {name: measured[name]["accuracy"] for name in measured},
@@ -95,13 +101,14 @@ def measure_gain(folder: Path, objective: str) -> dict[str, Any] | None:
     }
 
 
-def show_result(result: dict[str, Any], objective: str, nouns: str) -> None:
+def show_result(result: dict[str, Any], objective: str, nouns: str, task: Task) -> None:
     """Shows how good the winner is, and what it gained.
 
     Args:
         result: what `search.json` has of the winner.
         objective: of the search.
         nouns: what examples are called.
+        task: decides by what it is judged.
     """
     best, default, gain = result["best"], result["default"], result["gain"]
     competed = counted(result["trials"]["done"], "trial", "trials")
@@ -110,7 +117,8 @@ def show_result(result: dict[str, Any], objective: str, nouns: str) -> None:
         text += f"; of train.py by itself {score_text(default['score'], objective)}: the lead is optimistic"
     show_stage("", text)
     if result["retrained"]["test"] is not None:
-        show_stage("", f"test accuracy {result['retrained']['test']:.2%}, on {nouns} that no trial has seen")
+        leading = figure_of(task.leading_figure).title
+        show_stage("", f"test {leading} {result['retrained']['test']:.2%}, on {nouns} that no trial has seen")
     if best["trial"] == 1:
         show_stage("gain", "none: no trial did better than what train.py does by itself")
     elif gain is not None:

@@ -1,18 +1,16 @@
 """Pictures as a kind of input."""
 
-import io
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from markupsafe import Markup
 from PIL import Image
 
 from app.config import Resize, TrainConfig
 from app.custom_parts import find_custom
-from app.data_uri import data_uri
+from app.data_uri import picture_element
 from data.arrays import release
 from data.code_digest import code_digest
 from data.images.decode import SIGNATURE_SIDE, decode_picture, decode_with_signature, read_size
@@ -79,10 +77,7 @@ def _shown(pixels: np.ndarray, title: str) -> Shown:
     """Makes of a picture, uint8 (height, width, 3), an element of a page that loads nothing."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((LONGEST_SHOWN, LONGEST_SHOWN), Image.Resampling.BOX)
-    written = io.BytesIO()
-    picture.save(written, "JPEG", quality=85)
-    uri = data_uri("image/jpeg", written.getvalue())
-    return Shown(Markup('<img src="{}" alt="{}" loading="lazy">').format(uri, title), pixels)
+    return Shown(picture_element(picture, title), pixels)
 
 
 def _vary(name: str = "mild") -> Vary:

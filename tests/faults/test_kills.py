@@ -7,6 +7,7 @@ import pytest
 
 from tests.faults.conftest import Undisturbed
 from tests.faults.kills import STAGES, Ended, Kill, again_and_again, clear, differences, random_kills, train
+from tests.training.test_detection_run import draw_squares
 from training.folder import is_finished, resume_command
 
 
@@ -51,6 +52,16 @@ def test_ctrl_c_and_sigterm_save_and_name_the_command_that_goes_on(undisturbed, 
         assert ended.lines[-1] == "interrupted"
     assert (tmp_path / "run" / "checkpoints" / "fine_tune.npz").exists()
     assert_ends_as_undisturbed(undisturbed, tmp_path, [])
+
+
+def test_a_detector_that_is_killed_while_it_learns_ends_as_if_it_had_not_been(tmp_path):
+    short = ["--image-size", "96", "--head-epochs", "4", "--trainable-layers", "30", "--fine-tune-epochs", "2"]
+    flags = ["--data", draw_squares(tmp_path / "squares"), *short, "--checkpoint-seconds", "0"]
+    whole = train([*flags, "--cache-dir", tmp_path / "cache", "--output", tmp_path / "whole"])
+    assert whole.status == 0, whole.lines
+    undisturbed = Undisturbed(flags, tmp_path / "whole", whole.times)
+    halfway = (whole.times["fine-tune"] - whole.times["head"]) / 2
+    assert_ends_as_undisturbed(undisturbed, tmp_path, [Kill("features", halfway), Kill("head", halfway)])
 
 
 @pytest.mark.slow

@@ -13,9 +13,11 @@ from features.cuts import cut_before_trainable, find_cuts, part_of
 from features.forward_pass import side_by_side
 from inference.load import TrainedRun
 from models.backbones import Backbone, find
+from models.classifier import with_mirrored
 from models.detector import build_detector
 from models.freezing import set_trainable
 from tasks.detection import DETECTION
+from tasks.detection_maps import cell_boxes
 
 SIZE = 96
 TARGETS = np.array([[[0.1, 0.2, 0.6, 0.7, 1, 0], [0, 0, 0, 0, -1, 0]]] * 2, np.float32)
@@ -62,6 +64,24 @@ def test_a_transformer_gives_its_patches_alone(tmp_path, monkeypatch):
     from tests.tiny_hub import shrink
 
     check(shrink("vit_tiny_patch16_224", monkeypatch), 32, 4, 1, tmp_path)
+
+
+def test_a_mirrored_picture_has_mirrored_boxes(tmp_path):
+    detector = build_detector(find("efficientnet_lite0"), weights="imagenet", image_size=SIZE, num_classes=2)
+    mirrored = with_mirrored(detector)
+    pictures = np.random.default_rng(0).uniform(0, 255, (2, SIZE, SIZE, 3)).astype(np.float32)
+    boxes = [cell_boxes(mirrored.model(each)).numpy() for each in (pictures, pictures[:, :, ::-1])]
+    columns = boxes[0].shape[2]
+    turned = boxes[1][:, :, ::-1, [2, 1, 0, 3]] * [-1, 1, -1, 1] + [columns, 0, columns, 0]
+    np.testing.assert_allclose(boxes[0], turned, rtol=1e-4, atol=1e-4)
+    plain, other = (cell_boxes(detector.model(each)).numpy() for each in (pictures, pictures[:, :, ::-1]))
+    assert np.abs(plain - boxes[0]).max() > 1e-4
+    assert np.abs(plain - other[:, :, ::-1, [2, 1, 0, 3]]).max() > 1e-4
+    path = tmp_path / "model.keras"
+    mirrored.saved.save(path)
+    again = keras.saving.load_model(path, compile=False, safe_mode=True)
+    for one, two in zip(mirrored.saved(pictures), again(pictures), strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-4)
 
 
 def check_export(backbone: Backbone, size: int, tmp_path) -> None:

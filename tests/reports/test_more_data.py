@@ -30,7 +30,7 @@ def test_nothing_is_said_of_too_few_points_and_of_no_errors(accuracies):
 
 def test_the_figure_has_the_points_and_the_doubling():
     measured = table([0.6, 0.8, 0.9, 0.95])
-    figure = draw(measured, forecast(measured), "pictures")
+    figure = draw(measured, forecast(measured), "pictures", "right on val")
     (axes,) = figure.axes
     assert axes.get_xlabel() == "training pictures"
     assert [text.get_text() for text in axes.get_xticklabels()] == ["100", "200", "400", "800", "1,600"]

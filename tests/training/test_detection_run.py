@@ -25,8 +25,6 @@ from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
 from training.inputs import load_inputs
 from training.run import train
-from tuning.inputs import load_search_inputs
-from tuning.space import TuneConfig
 
 PICTURES = 24
 COLOURS = {"blue": (30, 40, 220), "red": (220, 40, 30)}
@@ -146,6 +144,15 @@ def test_a_resumed_run_ends_the_same_to_the_bit(run, tmp_path, monkeypatch):
         assert (tmp_path / "again" / name).read_text() == (run / name).read_text()
 
 
+def test_the_best_effort_says_what_more_pictures_would_bring(run, tmp_path):
+    best = train(load_inputs(settings(run.parent, output=tmp_path / "run", effort="best", head_epochs=6)))
+    table = pd.read_csv(best / "more_data.csv")
+    assert list(table.columns) == ["examples", "val_ap"]
+    assert table["examples"].iloc[-1] == json.loads((best / "metrics.json").read_text())["data"]["train"]
+    assert table["val_ap"].between(0, 1).all()
+    assert (best / "history.csv").read_text() == (run / "history.csv").read_text()
+
+
 def test_the_last_layers_are_fine_tuned_behind_a_cut_that_shares_tensors_with_that_of_the_head(run, tmp_path):
     changes = {"head_epochs": 1, "trainable_layers": 30, "fine_tune_epochs": 1}
     tuned = train(load_inputs(settings(run.parent, output=tmp_path / "run", **changes)))
@@ -154,24 +161,24 @@ def test_the_last_layers_are_fine_tuned_behind_a_cut_that_shares_tensors_with_th
     assert metrics["model"]["trainable_parameters"] > 400_000
 
 
-def test_the_pyramid_that_is_cached_is_that_of_the_whole_network(run):
-    read = read_run(run)
+def test_the_pyramid_that_is_cached_is_that_of_the_whole_network(run, tmp_path):
+    read = read_run(train(load_inputs(settings(run.parent, output=tmp_path / "run", effort="quick", head_epochs=1))))
+    assert read.cut is not None
     model = load_model(read)
     pixels = np.stack([np.asarray(Image.open(run.parent / "squares" / "3.png").resize((96, 96)))] * 2)
     np.testing.assert_allclose(Predictor(model, read.cut)(pixels), Predictor(model)(pixels), atol=1e-4)
 
 
-@pytest.mark.parametrize("flag", ["folds", "head_units", "positive", "class_weights", "sensitivity"])
+@pytest.mark.parametrize("flag", ["folds", "dropout", "positive", "class_weights", "sensitivity"])
 def test_settings_for_classes_are_refused(run, flag):
-    value = {"folds": 3, "head_units": (8,), "positive": "red", "class_weights": True, "sensitivity": 0.9}[flag]
+    value = {"folds": 3, "dropout": 0.5, "positive": "red", "class_weights": True, "sensitivity": 0.9}[flag]
     with pytest.raises(UsageError, match=f"^--{flag.replace('_', '-')} is for classes of whole pictures"):
         load_inputs(settings(run.parent, **{flag: value}))
 
 
-def test_the_search_says_that_it_is_for_classes(run, tmp_path):
-    config = TuneConfig.of(data=str(run.parent / "squares" / "boxes.csv"), cache_dir=run.parent / "cache")
-    with pytest.raises(UsageError, match=r"^tune\.py searches for models of classes"):
-        load_search_inputs(config)
+def test_the_channels_of_the_pyramid_are_one_number(run):
+    with pytest.raises(UsageError, match=r"^--head-units takes one number where boxes are found"):
+        load_inputs(settings(run.parent, head_units=(8, 8)))
 
 
 def test_exports_find_the_same_boxes(run, tmp_path):

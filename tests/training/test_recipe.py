@@ -14,6 +14,7 @@ from features.cuts import Cut, cut_before_trainable, find_cuts
 from models import backbones
 from models.backbones import find
 from models.freezing import set_trainable
+from tasks.detection import DETECTION
 from training import recipe
 
 
@@ -30,6 +31,12 @@ from training import recipe
 def test_the_image_size_is_the_backbones_unless_the_pictures_are_small(backbone, shorter_side, chosen):
     useful = shorter_side and useful_size(shorter_side)
     assert recipe.choose_size(TrainConfig(), find(backbone), useful).data.image_size == chosen
+
+
+def test_of_a_detector_the_head_alone_learns_however_many_pictures_there_are(cuts):
+    plan = recipe.make_plan(TrainConfig(), cuts, 5000, is_linear=False, of_task=DETECTION.choices)
+    assert plan.fine_tuning == []
+    assert plan.has_head_phase
 
 
 def test_a_given_size_stays():
