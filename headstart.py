@@ -77,7 +77,8 @@ class Run:
         from inference.files import find_files
 
         given = [paths] if isinstance(paths, str | Path) else paths
-        files = find_files([str(path) for path in given], outside, self.trained.kind)
+        column = self.trained.config.data.text_column
+        files = find_files([str(path) for path in given], outside, self.trained.kind, column)
         import_tensorflow()
         from inference.predict_boxes import predict_boxes
         from inference.predict_files import predict_files

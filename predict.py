@@ -59,7 +59,7 @@ def main() -> None:
 
     folder, *places = flags.places if flags.backbone is None else ("", *flags.places)
     network, run = flags.find_network(Path(folder))
-    files = find_files(places, flags.outside, network.kind)
+    files = find_files(places, flags.outside, network.kind, run.config.data.text_column if run else None)
     check_output_file("--csv", flags.csv)
     check_output_file("--coco", flags.coco)
     finds_boxes = network.task.has_boxes

@@ -43,6 +43,10 @@ class DataConfig(Settings):
     kind: Literal["image", "text", "sound"] | None = None
     """Kind of the examples. Default: by the endings of the files, and 'text' for a .csv with a column text."""
 
+    text_column: Text | None = None
+    """Column of the .csv, or feature of the 'tfds:NAME', that is the text. Default: the one named text; of a data set,
+    the only one of texts."""
+
     outside: bool = False
     """Also use pictures outside the folder of --data: through links, and by paths of a CSV that lead out of its
     folder."""

@@ -15,9 +15,10 @@ from typing import Literal, NamedTuple, TextIO
 
 from app.errors import UsageError
 from data.encoding import encoding_of
-from data.kinds import Kind, Part, kind_of, kinds
+from data.kinds import Kind, Part, find_kind, kind_of, kinds
 from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, Split, is_within, printable
 
+HAS_COLUMNS = True
 COLUMNS = ("path", "label", "split", "group")
 MOST_CHARACTERS = 2**20
 """Longest line, and longest field."""
@@ -44,7 +45,9 @@ def accepts(data: str) -> bool:
     return Path(data).suffix.lower() == ".csv" and not Path(data).is_dir()
 
 
-def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = True) -> Source:
+def load(
+    data: str, cache_dir: Path, outside: bool = False, labelled: bool = True, text_column: str | None = None
+) -> Source:
     """Reads the table. Whether the files exist is found out by reading them.
 
     Args:
@@ -52,12 +55,13 @@ def load(data: str, cache_dir: Path, outside: bool = False, labelled: bool = Tru
         cache_dir: not used: the files stay where they are.
         outside: whether paths and links may lead out of the file's folder.
         labelled: whether labels are read; without them, any table with a column of paths or examples will do.
+        text_column: the column that is the text; None for one named text, in a table without paths.
 
     Raises:
         UsageError: the file cannot be read, lacks a column, or has an impossible value; the message has the line.
     """
     path = Path(data)
-    rows, kind = _read_rows(path, labelled)
+    rows, kind = _read_rows(path, labelled, text_column and text_column.lower())
     rows = [row if labelled else row._replace(label="") for row in rows]
     multi_label = any("|" in row.label for row in rows)
     way_out = find_way_out(path.parent)
@@ -163,7 +167,7 @@ def find_way_out(folder: Path) -> Callable[[str], Literal["path", "link"] | None
     return way_out
 
 
-def _read_rows(path: Path, labelled: bool) -> tuple[list[Row], Kind | None]:
+def _read_rows(path: Path, labelled: bool, text_column: str | None) -> tuple[list[Row], Kind | None]:
     """Reads the rows that say something, and the kind of the examples in them; None where they have paths.
 
     Columns of other names do not count. Bytes that are no UTF-8 are told of the example that has them.
@@ -174,10 +178,13 @@ def _read_rows(path: Path, labelled: bool) -> tuple[list[Row], Kind | None]:
         with open(path, encoding=_encoding(path), errors="surrogateescape", newline="") as file:
             rows = numbered_fields(path, file)
             names = [name.lower() for name in next(rows, (1, []))[1]]
-            kind = None if "path" in names else next((kind for kind in kinds() if kind.column in names), None)
-            what = kind.column if kind and kind.column else "path"
+            if text_column is None or not (labelled or text_column in names):
+                kind = None if "path" in names else next((kind for kind in kinds() if kind.column in names), None)
+                what = kind.column if kind and kind.column else "path"
+            else:
+                kind, what = find_kind("text"), text_column
             _check_columns(path, names, (what, "label") if labelled else (what,))
-            names = ["content" if name == what != "path" else name for name in names]
+            names = ["content" if kind and name == what else name for name in names]
             found = [_row(path, line, names, fields) for line, fields in rows]
     except FileNotFoundError:
         raise UsageError(f"--data names '{path}', and there is no such file.") from None
@@ -238,4 +245,4 @@ def _check_columns(path: Path, names: list[str], needed: Sequence[str]) -> None:
 
 
 def _wanted() -> str:
-    return f"{' or '.join(['path', *(kind.column for kind in kinds() if kind.column)])}, and label,"
+    return f"{' or '.join(['path', *(kind.column for kind in kinds() if kind.column)])} (see --text-column), and label,"

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Literal, NamedTuple
 
 from app.config import DataConfig
@@ -44,7 +45,8 @@ SOURCES = {
 }
 """Values of `--data`, and modules with `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`.
 
-Those whose value is a name and no path say `IS_NAME = True`.
+Those whose value is a name and no path say `IS_NAME = True`; those of which one of several columns may be the text have
+`HAS_COLUMNS = True`, and `load` takes a `text_column`.
 """
 MADE_HERE = [name for name in SOURCES if name.isalpha() and name.islower()]
 """Values of `--data` that need no files of the user."""
@@ -110,7 +112,12 @@ class Source(NamedTuple):
 
 
 def load_source(
-    data: str, cache_dir: Path, outside: bool = False, kind: str | None = None, group_by: str | None = None
+    data: str,
+    cache_dir: Path,
+    outside: bool = False,
+    kind: str | None = None,
+    group_by: str | None = None,
+    text_column: str | None = None,
 ) -> Source:
     """Finds the examples and labels that `--data` means.
 
@@ -120,18 +127,28 @@ def load_source(
         outside: whether files outside its folder may be used, through links or by paths.
         kind: of the examples; None where the source tells.
         group_by: what tells their groups, see `DataConfig`; None where the source does.
+        text_column: which column is the text; None where the source tells.
 
     Raises:
         UsageError: there is no such data, its shape is not one of the supported, or it has no such groups.
     """
-    for module_name in SOURCES.values():
-        module = importlib.import_module(module_name)
-        if module.accepts(data):
-            source = module.load(data, cache_dir, outside)
-            within = None if outside else Path(os.path.realpath(source.root))
-            if group_by is not None:
-                source = source._replace(examples=_grouped(source, group_by))
-            return source._replace(kind=find_kind(kind) if kind else source.kind, within=within)
+    module = _module_of(data)
+    if module is None:
+        raise _no_source(data)
+    if text_column is None:
+        source = module.load(data, cache_dir, outside)
+    elif has_columns(data):
+        source = module.load(data, cache_dir, outside, text_column=text_column)
+    else:
+        raise UsageError(f"--text-column is for a .csv of texts and for 'tfds:NAME'; '{data}' has no columns of texts.")
+    within = None if outside else Path(os.path.realpath(source.root))
+    if group_by is not None:
+        source = source._replace(examples=_grouped(source, group_by))
+    return source._replace(kind=find_kind(kind) if kind else source.kind, within=within)
+
+
+def _no_source(data: str) -> UsageError:
+    """Makes the error for a value of `--data` that no source knows."""
     path = Path(data)
     if path.suffix.lower() in ARCHIVE_ENDINGS and path.exists():
         problem = "which is an archive. Unpack it first, and name the folder that comes out."
@@ -143,12 +160,12 @@ def load_source(
         siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
         problem = f"and there is no such file or folder.{did_you_mean(path.name, [*MADE_HERE, *siblings])}"
     made_here = ", ".join(f"'{name}'" for name in MADE_HERE)
-    raise UsageError(f"--data must be {made_here}, a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}")
+    return UsageError(f"--data must be {made_here}, a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}")
 
 
 def source_of(about: DataConfig, cache_dir: Path) -> Source:
     """Finds the examples and labels that the settings of a run mean; see `load_source`."""
-    return load_source(about.data, cache_dir, about.outside, about.kind, about.group_by)
+    return load_source(about.data, cache_dir, about.outside, about.kind, about.group_by, about.text_column)
 
 
 def _grouped(source: Source, group_by: str) -> list[Example]:
@@ -178,8 +195,17 @@ def _grouped(source: Source, group_by: str) -> list[Example]:
 
 def is_name(data: str) -> bool:
     """Says whether `--data` is a name that a source knows, and no path."""
+    return getattr(_module_of(data), "IS_NAME", False)
+
+
+def has_columns(data: str) -> bool:
+    """Says whether one of several columns of what `--data` names may be the text."""
+    return getattr(_module_of(data), "HAS_COLUMNS", False)
+
+
+def _module_of(data: str) -> ModuleType | None:
     modules = map(importlib.import_module, SOURCES.values())
-    return any(module.accepts(data) for module in modules if getattr(module, "IS_NAME", False))
+    return next((module for module in modules if module.accepts(data)), None)
 
 
 def is_within(path: Path | str, real_folder: str) -> bool:

@@ -24,7 +24,7 @@ from data.sounds.wav import encode_wav
 from data.sources import SPLIT_FOLDERS, Source
 from data.unpack import ending_of, folder_names, unpack_once, write_example
 
-IS_NAME = True
+IS_NAME = HAS_COLUMNS = True
 STALL_SECONDS = 10.0
 """Seconds that a download may stand still before it is tried again."""
 USUAL_RATE = 16_000
@@ -38,8 +38,10 @@ def accepts(data: str) -> bool:
     return data.startswith("tfds:")
 
 
-def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
+def load(data: str, cache_dir: Path, outside: bool = False, text_column: str | None = None) -> Source:
     """Prepares a named data set, writes its examples below `cache_dir`, the first time, and reads them as a folder.
+
+    With a `text_column`, that feature is what is classified.
 
     Raises:
         UsageError: no such data set, it cannot be downloaded, or its examples are neither one picture, text or
@@ -47,9 +49,9 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """
     name = data.removeprefix("tfds:")
     builder = _prepared_builder(name)
-    boxes = tfds_boxes.find_keys(builder.info.features)
-    keys = boxes or _example_and_label(name, builder.info.features)
-    title = re.sub(r"\W+", "-", builder.info.full_name)
+    boxes = tfds_boxes.find_keys(builder.info.features) if text_column is None else None
+    keys = boxes or _example_and_label(name, builder.info.features, text_column)
+    title = re.sub(r"\W+", "-", f"{builder.info.full_name}-{text_column or ''}".strip("-"))
 
     def write_files(target: Path) -> None:
         # In a process of its own: reading them starts TensorFlow, and a run has to choose its devices before that.
@@ -89,17 +91,18 @@ def _prepared_builder(name: str) -> Any:
         socket.setdefaulttimeout(None)
 
 
-def _example_and_label(name: str, features: Any) -> tuple[str, str]:
+def _example_and_label(name: str, features: Any, text_column: str | None) -> tuple[str, str]:
     """Returns the key of what is classified, a picture before a recording before a text, and of the class label."""
     from tensorflow_datasets.core.features import Audio, ClassLabel, Image, Text
 
     keys_of = functools.partial(tfds_boxes.keys_of, features)
-    examples = keys_of(Image) or keys_of(Audio) or keys_of(Text, usual="text")  # beside a title, say
+    texts = keys_of(Text, usual=text_column or "text")  # beside a title, say
+    examples = texts if text_column else keys_of(Image) or keys_of(Audio) or texts
     labels = keys_of(ClassLabel, usual="label")
-    if len(examples) != 1 or len(labels) != 1:
+    if len(examples) != 1 or len(labels) != 1 or examples[0] != (text_column or examples[0]):
         raise UsageError(
-            f"A data set needs one picture, recording or text and one class label per example, or boxes; '{name}' has "
-            f"{', '.join(features)}."
+            f"A data set needs one picture, recording or text (which --text-column may name) and one class label per "
+            f"example, or boxes; '{name}' has {', '.join(features)}."
         )
     return examples[0], labels[0]
 

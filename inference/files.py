@@ -52,7 +52,9 @@ class Batch(NamedTuple):
     """Tensors (n, ...) of the files that could be read."""
 
 
-def find_files(places: Sequence[str], outside: bool = False, kind: Kind | None = None) -> list[FoundFile]:
+def find_files(
+    places: Sequence[str], outside: bool = False, kind: Kind | None = None, text_column: str | None = None
+) -> list[FoundFile]:
     """Finds files.
 
     Args:
@@ -60,6 +62,7 @@ def find_files(places: Sequence[str], outside: bool = False, kind: Kind | None =
             column `path` or of examples; and examples themselves, of a kind that can be typed.
         outside: whether paths and links out of a folder are followed.
         kind: of the examples.
+        text_column: column of a CSV file that is the text, if it has such a one.
 
     Returns:
         Every file once; a place without files is listed with the reason.
@@ -67,7 +70,7 @@ def find_files(places: Sequence[str], outside: bool = False, kind: Kind | None =
     Raises:
         UsageError: there is no file at all, or a CSV file names none.
     """
-    found = [file for place in places for file in _files_of(place, outside, kind)]
+    found = [file for place in places for file in _files_of(place, outside, kind, text_column)]
     files = list({(os.path.abspath(file.path), file.content): file for file in found}.values())
     if all(file.reason for file in files):
         path, reason = files[0].path, files[0].reason
@@ -132,12 +135,12 @@ def map_ahead(compute: Callable[[Item], Made], items: Iterable[Item], threads: i
             workers.shutdown(cancel_futures=True)
 
 
-def _files_of(place: str, outside: bool, kind: Kind | None) -> list[FoundFile]:
+def _files_of(place: str, outside: bool, kind: Kind | None, text_column: str | None) -> list[FoundFile]:
     if kind is not None and kind.column and not _may_be_path(place):
         return [FoundFile(Path(place[:MOST_OF_NAME]), content=place.encode(errors="surrogateescape"))]
     if not (csv_table.accepts(place) and os.path.exists(place)):
         return _files_at(place, outside)
-    source = csv_table.load(place, Path(), outside, labelled=False)
+    source = csv_table.load(place, Path(), outside, labelled=False, text_column=text_column)
     within = None if outside else Path(os.path.realpath(source.root))
     found = [FoundFile(example.path, None, within, example.content) for example in source.examples]
     return found + [FoundFile(*item) for item in source.set_aside]

@@ -106,7 +106,9 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
     Raises:
         UsageError: no example is there or can be read.
     """
-    files = [file for file in find_files(given) if not file.reason] if given else _measured_files(run, cache_dir)
+    column = run.config.data.text_column
+    asked = find_files(given, text_column=column) if given else _measured_files(run, cache_dir)
+    files = [file for file in asked if not file.reason]
     if not files:
         raise UsageError(
             f"An export is compared with the model on {run.kind.nouns}, and those that this run measured (of --data "

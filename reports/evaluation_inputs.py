@@ -13,7 +13,7 @@ from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.folder import check_outside
 from data.labels import check_labels
 from data.prepare import Data, draw_part, prepare_to_evaluate
-from data.sources import SPLITS, Source, Split, is_name, load_source, source_of
+from data.sources import SPLITS, Source, Split, has_columns, is_name, load_source, source_of
 from inference.load import TrainedRun
 from inference.run_record import count_copies
 
@@ -53,7 +53,11 @@ def load_evaluation(
     """
     check_outside(data or run.config.data.data, {"--cache-dir": cache_dir})
     config = run.config.replace(cache_dir=cache_dir, cache_gb=UNLIMITED_GB)
-    source = load_source(data, cache_dir, outside) if data is not None else _own_source(run, config)
+    if data is None:
+        source = _own_source(run, config)
+    else:
+        column = config.data.text_column if has_columns(data) else None
+        source = load_source(data, cache_dir, outside, text_column=column)
     source = source._replace(kind=run.kind)  # whatever its files are called
     check_labels(source, run.class_names, run.task)
     together = data is not None and not splits

@@ -16,6 +16,7 @@ from data import csv_table, tfds
 from data.images.decode import read_picture
 from data.sounds.wav import encode_wav
 from data.sources import SOURCES, is_name, load_source, natural_order
+from inference.files import find_files
 from tests.conftest import make_picture
 
 
@@ -246,6 +247,31 @@ def test_a_tfds_data_set_of_which_nothing_tells_what_is_classified_is_refused(pr
     name = prepare_words("tiny_mails", {"subject": Text(), "body": Text()}, [{"subject": "a", "body": "b"}])
     with pytest.raises(UsageError, match=r"one picture, recording or text .*'tiny_mails' has .*body"):
         load_source(name, tmp_path / "cache")
+    (example,) = load_source(name, tmp_path / "cache", text_column="body").examples
+    assert example.path.read_bytes() == b"b"
+    with pytest.raises(UsageError, match=r"--text-column may name.*'tiny_mails' has .*label"):
+        load_source(name, tmp_path / "cache", text_column="sender")
+
+
+def test_a_column_of_a_table_that_is_the_text_can_be_named(tmp_path):
+    table = tmp_path / "mails.csv"
+    table.write_text("path,Subject,body,label,group\n../a.txt,one,two,x,g\n,three,four,y,h\n")
+    source = load_source(str(table), tmp_path, text_column="body")
+    assert source.kind.name == "text"
+    assert [(each.content, each.labels, each.group) for each in source.examples] == [
+        (b"two", ("x",), "g"),
+        (b"four", ("y",), "h"),
+    ]
+    assert [each.content for each in load_source(str(table), tmp_path, text_column="subject").examples] == [
+        b"one",
+        b"three",
+    ]
+    assert next(each.content for each in load_source(str(table), tmp_path, text_column="path").examples) == b"../a.txt"
+    assert find_files([str(table)], text_column="body")[1].content == b"four"
+    with pytest.raises(UsageError, match=r"lacks sender: it has path, subject, body, label, group"):
+        load_source(str(table), tmp_path, text_column="sender")
+    with pytest.raises(UsageError, match=r"--text-column is for a \.csv .*'animals' has no columns"):
+        load_source("animals", tmp_path, text_column="body")
 
 
 def test_examples_without_a_label_are_left_out(prepared_tfds, tmp_path, monkeypatch):

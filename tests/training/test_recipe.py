@@ -66,6 +66,7 @@ OPEN = {
     "fine_tune_augment",
     "split_seed",
     "group_by",
+    "text_column",
     "positive",
 }
 OPEN |= {
