@@ -74,6 +74,7 @@ TEXT_TABLE: tuple[Backbone, ...] = (
     Backbone("xlm_roberta", "", "text_folder", 256, 560.0, kind="text", published=False),
     Backbone("electra", "", "text_folder", 256, 335.0, kind="text", published=False),
     Backbone("albert", "", "text_folder", 256, 335.0, kind="text", published=False),
+    Backbone("deberta_v3", "", "text_folder", 256, 435.0, kind="text", published=False),
     Backbone("gpt2", "", "causal_text_folder", 256, 1558.0, kind="text", published=False),
 )
 """Networks for texts. Of those with weights of a folder, the parameters are those of the largest that is known."""

@@ -56,11 +56,13 @@ class Positions(layers.Layer):
 class EncoderBlock(layers.Layer):
     """Self-attention and two dense layers, each with a residual and a norm: vectors (n, length, width) and their mask,
     bool (n, length), to vectors. In a causal one, as of GPT-2, each place sees those before it, and norms come first.
+    A relative one, as of DeBERTa (He et al., 2021), attends by distances as well; see `Architecture`.
     """
 
-    def __init__(self, heads: int, hidden: int, epsilon: float, activation: str, causal: bool = False, **about):
+    def __init__(self, heads, hidden, epsilon, activation, causal=False, relative=None, **about):
         super().__init__(**about)
         self.heads, self.hidden, self.epsilon, self.activation, self.causal = heads, hidden, epsilon, activation, causal
+        self.relative = relative and tuple(relative)
 
     def build(self, shapes):
         width = shapes[0][-1]
@@ -73,6 +75,8 @@ class EncoderBlock(layers.Layer):
             layer = layers.LayerNormalization(epsilon=self.epsilon, name=name, dtype=self.dtype_policy)
             layer.build((None, None, width))
             setattr(self, name, layer)
+        if self.relative:
+            self.distances = self.add_weight(shape=(2 * self.relative[0], width), name="distances")
 
     def call(self, inputs):
         vectors, mask = inputs
@@ -92,7 +96,10 @@ class EncoderBlock(layers.Layer):
         size = width // self.heads
         together = ops.reshape(self.attend(vectors), (-1, length, 3, self.heads, size))
         query, key, value = ops.unstack(ops.transpose(together, (2, 0, 3, 1, 4)), axis=0)
-        scores = ops.matmul(query * size**-0.5, ops.swapaxes(key, -1, -2))
+        scale = (size * (3 if self.relative else 1)) ** -0.5
+        scores = ops.matmul(query * scale, ops.swapaxes(key, -1, -2))
+        if self.relative:
+            scores = scores + self.by_distance(query * scale, key * scale, length)
         if mask is not None:
             seen = ops.expand_dims(ops.expand_dims(mask, 1), 1)
             if self.causal:
@@ -102,12 +109,48 @@ class EncoderBlock(layers.Layer):
         attended = ops.swapaxes(ops.matmul(ops.softmax(scores), value), 1, 2)
         return self.project(ops.reshape(attended, (-1, length, width)))
 
+    def by_distance(self, query, key, length):
+        """Computes how much each place has to say to each by the distance between them: (n, heads, length, length)."""
+        buckets, furthest = self.relative
+        rows = ops.convert_to_tensor(distance_rows(buckets, furthest))[furthest - length : furthest + length - 1]
+        vectors = self.attend(ops.take(self.distances, rows, axis=0))
+        together = ops.reshape(vectors, (-1, 3, self.heads, query.shape[-1]))
+        queries, keys, _ = ops.unstack(ops.transpose(together, (1, 2, 3, 0)), axis=0)
+        to_key = _diagonals(ops.matmul(query, keys), length)
+        to_query = _diagonals(ops.matmul(key, ops.flip(queries, axis=-1)), length)
+        return to_key + ops.swapaxes(to_query, -1, -2)
+
     def compute_output_shape(self, shapes):
         return shapes[0]
 
     def get_config(self):
-        settings = ("heads", "hidden", "epsilon", "activation", "causal")
+        settings = ("heads", "hidden", "epsilon", "activation", "causal", "relative")
         return {**super().get_config(), **{name: getattr(self, name) for name in settings}}
+
+
+def distance_rows(buckets: int, furthest: int) -> np.ndarray:
+    """Returns the rows of the vectors of distances, from the largest in front of a place to that behind it.
+
+    Up to half of the buckets, each distance has its own; those beyond share the rest, by their logarithm.
+
+    Args:
+        buckets: distances told apart in each direction.
+        furthest: length of a text; int32 (2 * furthest - 1,) rows are for it.
+    """
+    distances, middle = np.arange(furthest - 1, -furthest, -1), buckets // 2
+    far = np.log(np.maximum(np.abs(distances), middle) / middle) / np.log((furthest - 1) / middle)
+    shared = np.sign(distances) * (np.ceil(far * (middle - 1)) + middle)
+    found = np.where(np.abs(distances) <= middle, distances, shared)
+    return np.clip(found + buckets, 0, 2 * buckets - 1).astype(np.int32)
+
+
+def _diagonals(scores, length):
+    """Moves each row of (n, heads, length, 2 * length - 1) one further to the left than the row below it, of which the
+    first is moved by length - 1: (n, heads, length, length)."""
+    heads, wide = scores.shape[1], 2 * length - 1
+    flat = ops.reshape(ops.pad(scores, [[0, 0], [0, 0], [0, 0], [0, 1]]), (-1, heads, 2 * length * length))
+    moved = ops.reshape(flat[:, :, length - 1 : length - 1 + length * wide], (-1, heads, length, wide))
+    return moved[..., :length]
 
 
 @own_part
@@ -154,7 +197,11 @@ class LastToken(MeanOfTokens):
 
 BERT_BASE = Architecture(30522, width=768, depth=12, heads=12, hidden=3072, positions=512, epsilon=1e-12)
 """Form of a network that learns from random weights, where it is none of these."""
-FORMS = {"minilm": MINILM, "gpt2": BERT_BASE._replace(activation="gelu_new", causal=True)}
+FORMS = {
+    "minilm": MINILM,
+    "gpt2": BERT_BASE._replace(activation="gelu_new", causal=True),
+    "deberta_v3": BERT_BASE._replace(relative=(256, 512)),
+}
 POOLING = {"avg": MeanOfTokens, "max": MaxOfTokens, "first": FirstToken, "last": LastToken}
 
 
@@ -185,11 +232,13 @@ def build_encoder(architecture: Architecture) -> Parts:
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     mask = keras.Input((None,), dtype="bool", name="mask")
     words = layers.Embedding(architecture.vocabulary, architecture.embedded or architecture.width, name="words")
-    positions = Positions(architecture.positions, name="positions")
     norm = layers.LayerNormalization(
         epsilon=architecture.epsilon, name="last_norm" if architecture.causal else "embedding_norm"
     )
-    vectors, blocks = positions(words(tokens)), [[words, positions]]
+    vectors, blocks = words(tokens), [[words]]
+    if architecture.relative is None:
+        blocks[0].append(Positions(architecture.positions, name="positions"))
+        vectors = blocks[0][-1](vectors)
     if not architecture.causal:
         vectors = norm(vectors)
         blocks[0].append(norm)
@@ -198,7 +247,7 @@ def build_encoder(architecture: Architecture) -> Parts:
         vectors = blocks[0][-1](vectors)
     for number in range(architecture.depth):
         about = architecture.heads, architecture.hidden, architecture.epsilon, architecture.activation
-        block = EncoderBlock(*about, architecture.causal, name=f"block_{number + 1}")
+        block = EncoderBlock(*about, architecture.causal, architecture.relative, name=f"block_{number + 1}")
         vectors = block([vectors, mask])
         blocks.append([block])
     if architecture.causal:

@@ -32,6 +32,9 @@ class Architecture(NamedTuple):
     """Width of the vectors of words, where a dense layer brings them to that of the blocks."""
     causal: bool = False
     """True if each place sees only those before it; norms then come before layers, and one behind the last block."""
+    relative: tuple[int, int] | None = None
+    """Distances told apart in each direction, and places of the longest text, where places attend to each other by
+    distances (DeBERTa) instead of having vectors of their own."""
 
 
 MINILM = Architecture(30522, width=384, depth=6, heads=12, hidden=1536, positions=512, epsilon=1e-12)
@@ -66,9 +69,24 @@ class Names(NamedTuple):
     epsilon: str = "layer_norm_eps"
     causal: bool = False
     """True if it is of the form of GPT-2, whose kernels are (in, out)."""
+    distances: str = ""
+    """Vectors of distances, in place of those of places."""
+    distance_norm: str = ""
+    """Norm of those."""
 
 
 BERT = Names()
+DEBERTA_V3: dict[str, tuple[Any, ...]] = {
+    "relative_attention": (True,),
+    "max_relative_positions": (None, -1),
+    "share_att_key": (True,),
+    "pos_att_type": ("p2c|c2p", "c2p|p2c", ["p2c", "c2p"], ["c2p", "p2c"]),
+    "norm_rel_ebd": ("layer_norm",),
+    "position_biased_input": (False,),
+    "type_vocab_size": (0,),
+    "conv_kernel_size": (None, 0),
+}
+"""Values of the `config.json` of DeBERTaV3; DeBERTa of others attends otherwise."""
 FAMILIES: dict[str, Names] = {
     "bert": BERT,
     "distilbert": Names(
@@ -120,6 +138,13 @@ FAMILIES: dict[str, Names] = {
         epsilon="layer_norm_epsilon",
         causal=True,
     ),
+    "deberta-v2": Names(  # which V3 is, too; its blocks have the same vectors of distances, and learn each for itself
+        places="",
+        attend=("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
+        types=False,
+        distances="encoder.rel_embeddings",
+        distance_norm="encoder.LayerNorm",
+    ),
 }
 """Families by the `model_type` of a `config.json`."""
 
@@ -159,6 +184,8 @@ def read_folder(folder: Path, most: int) -> tuple[Architecture, Weights]:
 def _read_architecture(config: Mapping[str, Any], names: Names) -> Architecture:
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("num_hidden_groups", 1) != 1:
         raise ValueError("relative places, or several groups of blocks")
+    if names.distances and any(config.get(name) not in values for name, values in DEBERTA_V3.items()):
+        raise ValueError(f"another form than DeBERTaV3 has by {', '.join(DEBERTA_V3)}")
     width = int(config[names.width])
     embedded = int(config.get("embedding_size") or width)
     return Architecture(
@@ -172,6 +199,7 @@ def _read_architecture(config: Mapping[str, Any], names: Names) -> Architecture:
         str(config.get(names.activation, "gelu")),
         embedded if names.embedded and (embedded != width or config["model_type"] == "albert") else None,
         names.causal,
+        (int(config["position_buckets"]), int(config[names.positions])) if names.distances else None,
     )
 
 
@@ -186,10 +214,11 @@ def name_weights(take: Take, architecture: Architecture, names: Names) -> Weight
     def norm(path: str, part: str) -> Weights:
         return {f"{path}/gamma": take(f"{part}.weight"), f"{path}/beta": take(f"{part}.bias")}
 
-    places = take(f"{names.places}.weight")[names.unused_positions :]
+    values = {"words/embeddings": take(f"{names.words}.weight")}
+    if names.places:
+        values["positions/table"] = take(f"{names.places}.weight")[names.unused_positions :]
     if names.types:  # every text is a first sentence, so that its vector can be added to those of all places
-        places = places + take("embeddings.token_type_embeddings.weight")[:1]
-    values = {"words/embeddings": take(f"{names.words}.weight"), "positions/table": places}
+        values["positions/table"] = values["positions/table"] + take("embeddings.token_type_embeddings.weight")[:1]
     values |= norm("last_norm" if names.causal else "embedding_norm", names.outer_norm)
     if architecture.embedded is not None and names.embedded:
         values |= dense("embedded", names.embedded)
@@ -200,4 +229,14 @@ def name_weights(take: Take, architecture: Architecture, names: Names) -> Weight
             values |= dense(f"{block}/{name}", f"{layer}{getattr(names, name)}")
         for name in ("attention_norm", "norm"):
             values |= norm(f"{block}/{name}", f"{layer}{getattr(names, name)}")
+        if architecture.relative is not None:
+            values[f"{block}/distances"] = _distances(take, architecture, names)
     return values
+
+
+def _distances(take: Take, architecture: Architecture, names: Names) -> np.ndarray:
+    """Returns the vectors of distances behind their norm, float32 (2 buckets, width)."""
+    vectors = take(f"{names.distances}.weight")
+    centred = vectors - vectors.mean(axis=1, keepdims=True)
+    scaled = centred / np.sqrt(centred.var(axis=1, keepdims=True) + architecture.epsilon)
+    return scaled * take(f"{names.distance_norm}.weight") + take(f"{names.distance_norm}.bias")

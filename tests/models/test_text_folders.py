@@ -56,6 +56,19 @@ CONFIGS = {
     "distilbert": DISTILLED,
     "electra": {**CONFIG, "embedding_size": 8},
     "albert": {**CONFIG, "embedding_size": 8, "num_hidden_groups": 1, "inner_group_num": 1},
+    "deberta-v2": {
+        **CONFIG,
+        "hidden_act": "gelu",
+        "layer_norm_eps": 1e-7,
+        "type_vocab_size": 0,
+        "relative_attention": True,
+        "position_buckets": 8,
+        "max_relative_positions": -1,
+        "pos_att_type": "p2c|c2p",
+        "share_att_key": True,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+    },
     "gpt2": {
         "vocab_size": WORDS,
         "n_positions": PLACES,
@@ -80,10 +93,14 @@ def write_folder(folder: Path, family: str, **changes) -> Path:
     places = CONFIGS[family][names.positions]
     shapes = {
         f"{names.words}.weight": (WORDS, embedded),
-        f"{names.places}.weight": (places, embedded),
         f"{names.outer_norm}.weight": (embedded,),
         f"{names.outer_norm}.bias": (embedded,),
     }
+    if names.places:
+        shapes[f"{names.places}.weight"] = (places, embedded)
+    if names.distances:
+        shapes[f"{names.distances}.weight"] = (2 * CONFIGS[family]["position_buckets"], WIDTH)
+        shapes |= {f"{names.distance_norm}.weight": (WIDTH,), f"{names.distance_norm}.bias": (WIDTH,)}
     if names.types:
         shapes["embeddings.token_type_embeddings.weight"] = (CONFIGS[family]["type_vocab_size"], embedded)
     dense = {} if names.embedded is None else {names.embedded: (WIDTH, embedded)}
@@ -157,12 +174,53 @@ def test_electra_is_an_albert_of_one_block_with_other_names(tmp_path):
     np.testing.assert_allclose(first, second, atol=1e-6)
 
 
+def test_deberta_is_that_of_keras_hub(tmp_path):
+    """KerasHub reads no DeBERTa of Hugging Face, so its network gets the arrays one by one."""
+    hub = pytest.importorskip("keras_hub")
+    folder, (tokens, mask) = write_folder(tmp_path / "folder", "deberta-v2"), batch()
+    arrays = load_file(folder / "model.safetensors")
+    expected = hub.models.DebertaV3Backbone(
+        vocabulary_size=WORDS,
+        num_layers=DEPTH,
+        num_heads=HEADS,
+        hidden_dim=WIDTH,
+        intermediate_dim=HIDDEN,
+        max_sequence_length=PLACES,
+        bucket_size=8,
+    )
+
+    def give(layer, name):
+        kernel, bias = layer.weights
+        values = arrays[f"{name}.weight"]
+        kernel.assign((values.T if values.ndim == 2 else values).reshape(kernel.shape))
+        bias.assign(arrays[f"{name}.bias"].reshape(bias.shape))
+
+    expected.token_embedding.embeddings.assign(arrays["embeddings.word_embeddings.weight"])
+    expected.relative_embeddings.rel_embeddings.assign(arrays["encoder.rel_embeddings.weight"])
+    give(expected.embeddings_layer_norm, "embeddings.LayerNorm")
+    give(expected.relative_embeddings.layer_norm, "encoder.LayerNorm")
+    for number, layer in enumerate(expected.transformer_layers):
+        names, attention = f"encoder.layer.{number}", layer._self_attention_layer
+        for part in ("query", "key", "value"):
+            give(getattr(attention, f"_{part}_dense"), f"{names}.attention.self.{part}_proj")
+        give(attention._output_dense, f"{names}.attention.output.dense")
+        give(layer._self_attention_layer_norm, f"{names}.attention.output.LayerNorm")
+        give(layer._feedforward_intermediate_dense, f"{names}.intermediate.dense")
+        give(layer._feedforward_output_dense, f"{names}.output.dense")
+        give(layer._feedforward_layer_norm, f"{names}.output.LayerNorm")
+    inputs = {"token_ids": tokens, "padding_mask": mask.astype(np.int32)}
+    found = build_backbone(find("deberta_v3"), 16, str(folder)).model([tokens, mask]).numpy()
+    np.testing.assert_allclose(found[mask], np.asarray(expected(inputs))[mask], atol=1e-5)
+
+
 def test_every_family_has_a_row_and_can_be_saved(tmp_path):
     rows = {backbone.name for backbone in TEXT_TABLE if backbone.family.library}
-    assert rows == {family.replace("-", "_") for family in FAMILIES} == {name.replace("-", "_") for name in CONFIGS}
-    for family in ("electra", "gpt2"):
+    families = {"deberta_v3" if family == "deberta-v2" else family.replace("-", "_") for family in FAMILIES}
+    assert rows == families
+    assert FAMILIES.keys() == CONFIGS.keys()
+    for family in ("electra", "gpt2", "deberta-v2"):
         folder, (tokens, mask) = write_folder(tmp_path / family, family), batch()
-        model = build_backbone(find(family), 16, str(folder)).model
+        model = build_backbone(find(family.replace("-v2", "_v3")), 16, str(folder)).model
         assert {"block_1", "block_2"} <= {cut.layer for cut in find_cuts(model)}
         model.save(tmp_path / "saved.keras")
         again = keras.saving.load_model(tmp_path / "saved.keras", safe_mode=True)
