@@ -78,6 +78,15 @@ class Examples(NamedTuple):
         return self._replace(views=views, targets=self.targets[rows], sample_weights=self.sample_weights[rows])
 
 
+def by_length(examples: Examples) -> Examples:
+    """Puts examples that differ in length in its order, so that batches are filled up as little as can be."""
+    if not examples.views[0].is_ragged:
+        return examples
+    order = np.argsort(examples.views[0].lengths, kind="stable")
+    views = [view._replace(rows=view.rows[order]) for view in examples.views]
+    return Examples(views, examples.targets[order], examples.sample_weights[order])
+
+
 def float32_bytes(view: View) -> int:
     """Returns the bytes of a view's vectors in memory, as float32."""
     return sum(4 * len(view.rows) * math.prod(size or 1 for size in each.shape[1:]) for each in view.inputs)

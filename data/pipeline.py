@@ -65,8 +65,9 @@ def training_batches(
         if lengths is None:
             indices = tf.random.experimental.index_shuffle(positions, tf.stack([seed, epoch]), count - 1)
         else:
+            order = functools.lru_cache(maxsize=2)(functools.partial(_alike_in_length, lengths, batch_size, seed))
             indices = tf.numpy_function(
-                lambda number, chosen: _alike_in_length(lengths, batch_size, seed, int(number))[chosen],
+                lambda number, chosen: order(int(number))[chosen],
                 [epoch, positions],
                 tf.int64,
                 stateful=False,

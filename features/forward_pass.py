@@ -107,11 +107,16 @@ def apply_model(
     Returns:
         float32 (number of examples, ...).
     """
+    # In the order of their lengths: what fills batches up is computed for nothing.
+    order = np.argsort(view.lengths, kind="stable") if view.is_ragged else None
+    if order is not None:
+        view = view._replace(rows=view.rows[order])
     outputs = [side_by_side([np.zeros((0, *output.shape[1:]), np.float32) for output in model.outputs])]
     for of_batch in Spread(frozen_function(model), strategy or tf.distribute.get_strategy()).outputs(view):
         outputs.append(side_by_side(of_batch))
         on_progress(len(outputs[-1]))
-    return np.concatenate(outputs)
+    found = np.concatenate(outputs)
+    return found if order is None else found[np.argsort(order)]
 
 
 def side_by_side(outputs: Sequence[np.ndarray]) -> np.ndarray:

@@ -18,7 +18,7 @@ from app.config import TrainConfig
 from app.terminal import counted, progress_bar, show_stage
 from cluster.pool import Pool
 from data.arrays import Tensor, take_rows
-from data.batches import Examples, View
+from data.batches import Examples, View, by_length
 from data.kinds import Vary
 from data.pipeline import variation
 from data.prepare import Data
@@ -102,7 +102,7 @@ def phase_examples(data: Data, inputs: PhaseInputs, class_weights: bool) -> tupl
     train = examples(data, "train", inputs.train, class_weights)
     if not len(data.splits["val"]):
         return train, None
-    return train, examples(data, "val", [inputs.evaluated["val"]], class_weights)
+    return train, by_length(examples(data, "val", [inputs.evaluated["val"]], class_weights))
 
 
 def whole_network(classifier: Classifier, data: Data, vary: Vary | None = None) -> PhaseInputs:
@@ -150,13 +150,13 @@ def frozen_inputs(
         The inputs of each use that has a cut.
     """
     started = time.perf_counter()
-    kept, train = kept_examples(data), by_length(data, data.splits["train"])
+    kept, train = kept_examples(data), positions_by_length(data, data.splits["train"])
     plain_positions = evaluated_positions = kept
     replicas = strategy or tf.distribute.get_strategy()
     runtime = choose_runtime(config, classifier.model, len(train), replicas)
     if (precision, runtime) != ("float32", "tensorflow") and len(kept) > len(train):
         plain_positions, evaluated_positions = (
-            by_length(data, np.sort(each)) for each in (train, np.setdiff1d(kept, train))
+            positions_by_length(data, np.sort(each)) for each in (train, np.setdiff1d(kept, train))
         )
     most = max(views.values())
     count, saved, computed = len(kept) + (most - 1) * len(train), 0.0, []
@@ -211,10 +211,10 @@ def frozen_inputs(
 
 def kept_examples(data: Data) -> np.ndarray:
     """Returns the positions of the examples of all splits, int64, as they go through the frozen layers."""
-    return by_length(data, np.sort(np.concatenate(list(data.splits.values()))))
+    return positions_by_length(data, np.sort(np.concatenate(list(data.splits.values()))))
 
 
-def by_length(data: Data, positions: np.ndarray) -> np.ndarray:
+def positions_by_length(data: Data, positions: np.ndarray) -> np.ndarray:
     """Puts examples that differ in length in its order, so that batches are filled up as little as can be."""
     return positions[np.argsort(View(data.inputs, positions).lengths, kind="stable")]
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from app.config import TrainableLayers, TrainConfig
-from data.batches import Examples
+from data.batches import Examples, by_length
 from data.store import open_store
 from devices.precision import choose_precision
 from features.cuts import Cut, find_cuts, part_of
@@ -262,7 +262,7 @@ class Network:
         """Examples to learn from and to choose by, as they cross the cut before the layers that learn."""
         inputs, class_weights = self._inputs.get(depth, self._whole), plan.config.training.class_weights
         train = examples(self._data, "train", inputs.train[:views], class_weights)
-        return train, examples(self._data, "val", [inputs.evaluated["val"]], class_weights)
+        return train, by_length(examples(self._data, "val", [inputs.evaluated["val"]], class_weights))
 
 
 def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:
