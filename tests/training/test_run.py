@@ -112,6 +112,8 @@ def test_the_record_has_every_key_of_the_contract(finished):
     assert record["epochs"] == {"head": 8, "fine_tune": 2}
     history = pd.read_csv(finished / "history.csv")
     assert [(phase["phase"], phase["epochs"]) for phase in record["phases"]] == [("head", 8), ("fine_tune", 2)]
+    layers = json.loads((finished / "config.json").read_text())["trainable_layers"]
+    assert [phase["trained"] for phase in record["phases"]] == ["head", f"last {layers} layers"]
     bests = [history["val_loss"][:8].min(), history["val_loss"].min()]
     assert [phase["val_loss"] for phase in record["phases"]] == pytest.approx(bests)
 

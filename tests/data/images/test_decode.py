@@ -1,8 +1,8 @@
 """Every kind of picture is read upright and in RGB, or refused with the reason."""
 
-import concurrent.futures
 import io
 import os
+import queue
 import threading
 import zlib
 from pathlib import Path
@@ -231,21 +231,33 @@ def test_large_pictures_wait_for_each_other_and_small_ones_do_not(monkeypatch):
     """Two of the large ones would take more than all of them may."""
     monkeypatch.setattr("data.images.decode._memory", data.content.Budget(12 * 80 * 80 + 12 * 9 * 9))
     monkeypatch.setattr("data.images.decode.MAX_MEMORY", 12 * 80 * 80 + 12 * 9 * 9)
-    at_work, most, lock = [], [], threading.Lock()
-    together = threading.Barrier(2, timeout=20)
+    begun: queue.Queue[int] = queue.Queue()
+    may_end = {side: threading.Semaphore(0) for side in (80, 9)}
 
     def convert(picture):
-        with lock:
-            at_work.append(picture.width)
-            most.append(sorted(at_work))
-        together.wait()  # one large and one small, at the same time
-        with lock:
-            at_work.remove(picture.width)
+        begun.put(picture.width)
+        assert may_end[picture.width].acquire(timeout=60)
 
-    contents = [encode(Image.new("RGB", (side, side)), "PNG") for side in (80, 9, 80, 9, 80, 9)]
-    with concurrent.futures.ThreadPoolExecutor(6) as workers:
-        list(workers.map(lambda content: data.images.decode._decode(content, SIZE, convert), contents))
-    assert max(most, key=len) == [9, 80]
+    def decode(side: int) -> threading.Thread:
+        content = encode(Image.new("RGB", (side, side)), "PNG")
+        thread = threading.Thread(target=data.images.decode._decode, args=(content, SIZE, convert))
+        thread.start()
+        return thread
+
+    threads = [decode(80)]
+    assert begun.get(timeout=60) == 80
+    threads.append(decode(9))
+    assert begun.get(timeout=60) == 9, "a small one works beside a large one"
+    may_end[9].release()
+    threads.append(decode(80))
+    threads[-1].join(0.2)
+    assert begun.empty(), "the second large one waits for the first"
+    may_end[80].release()
+    assert begun.get(timeout=60) == 80
+    may_end[80].release()
+    for thread in threads:
+        thread.join(60)
+        assert not thread.is_alive()
 
 
 def test_a_file_that_waits_for_its_turn_reads_nothing(monkeypatch, tmp_path):
