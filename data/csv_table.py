@@ -18,7 +18,7 @@ from data.encoding import encoding_of
 from data.kinds import Kind, Part, find_kind, kind_of, kinds
 from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, Split, is_within, printable
 
-HAS_COLUMNS = True
+HAS_COLUMNS = TAKES_KIND = True
 COLUMNS = ("path", "label", "split", "group")
 MOST_CHARACTERS = 2**20
 """Longest line, and longest field."""
@@ -46,7 +46,12 @@ def accepts(data: str) -> bool:
 
 
 def load(
-    data: str, cache_dir: Path, outside: bool = False, labelled: bool = True, text_column: str | None = None
+    data: str,
+    cache_dir: Path,
+    outside: bool = False,
+    labelled: bool = True,
+    text_column: str | None = None,
+    kind: Kind | None = None,
 ) -> Source:
     """Reads the table. Whether the files exist is found out by reading them.
 
@@ -56,12 +61,13 @@ def load(
         outside: whether paths and links may lead out of the file's folder.
         labelled: whether labels are read; without them, any table with a column of paths or examples will do.
         text_column: the column that is the text; None for one named text, in a table without paths.
+        kind: of files; None where their names tell.
 
     Raises:
         UsageError: the file cannot be read, lacks a column, or has an impossible value; the message has the line.
     """
     path = Path(data)
-    rows, kind = _read_rows(path, labelled, text_column and text_column.lower())
+    rows, kind_of_column = _read_rows(path, labelled, text_column and text_column.lower())
     rows = [row if labelled else row._replace(label="") for row in rows]
     multi_label = any("|" in row.label for row in rows)
     way_out = find_way_out(path.parent)
@@ -72,12 +78,12 @@ def load(
         if os.sep == "/" and "\\" in row.path and not os.path.exists(path.parent / row.path):  # of Windows
             row = row._replace(path=row.path.replace("\\", "/"))
         example = _example(path, row, multi_label or not labelled)
-        way = None if outside or kind else way_out(row.path)
+        way = None if outside or kind_of_column else way_out(row.path)
         if way == "path":
             raise outside_error(path, row.line, row.path, kind_of([example.path]).noun)
         (examples if way is None else set_aside).append(example)
         used += [row] if way is None else []
-    kind = kind or kind_of(example.path for example in examples)
+    kind = kind_of_column or kind or kind_of(example.path for example in examples)
     if not rows:
         raise UsageError(f"A CSV file needs a line for each example; '{path}' has none.")
     left = {label for example in examples for label in example.labels}

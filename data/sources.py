@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from app.config import DataConfig
 from app.errors import UsageError, did_you_mean
@@ -46,7 +46,8 @@ SOURCES = {
 """Values of `--data`, and modules with `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`.
 
 Those whose value is a name and no path say `IS_NAME = True`; those of which one of several columns may be the text have
-`HAS_COLUMNS = True`, and `load` takes a `text_column`.
+`HAS_COLUMNS = True`, and `load` takes a `text_column`; those whose
+examples depend on the kind that is asked for have `TAKES_KIND = True`, and `load` takes a `kind`.
 """
 MADE_HERE = [name for name in SOURCES if name.isalpha() and name.islower()]
 """Values of `--data` that need no files of the user."""
@@ -135,12 +136,12 @@ def load_source(
     module = _module_of(data)
     if module is None:
         raise _no_source(data)
-    if text_column is None:
-        source = module.load(data, cache_dir, outside)
-    elif has_columns(data):
-        source = module.load(data, cache_dir, outside, text_column=text_column)
-    else:
+    if text_column is not None and not has_columns(data):
         raise UsageError(f"--text-column is for a .csv of texts and for 'tfds:NAME'; '{data}' has no columns of texts.")
+    named: dict[str, Any] = {} if text_column is None else {"text_column": text_column}
+    if kind and getattr(module, "TAKES_KIND", False):
+        named["kind"] = find_kind(kind)
+    source = module.load(data, cache_dir, outside, **named)
     within = None if outside else Path(os.path.realpath(source.root))
     if group_by is not None:
         source = source._replace(examples=_grouped(source, group_by))

@@ -140,7 +140,7 @@ def _files_of(place: str, outside: bool, kind: Kind | None, text_column: str | N
         return [FoundFile(Path(place[:MOST_OF_NAME]), content=place.encode(errors="surrogateescape"))]
     if not (csv_table.accepts(place) and os.path.exists(place)):
         return _files_at(place, outside)
-    source = csv_table.load(place, Path(), outside, labelled=False, text_column=text_column)
+    source = csv_table.load(place, Path(), outside, labelled=False, text_column=text_column, kind=kind)
     within = None if outside else Path(os.path.realpath(source.root))
     found = [FoundFile(example.path, None, within, example.content) for example in source.examples]
     return found + [FoundFile(*item) for item in source.set_aside]

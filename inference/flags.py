@@ -22,7 +22,7 @@ class AskFlags(Settings):
     """Pretrained network in place of a RUN, such as efficientnet_lite0; the README lists all. Default: a RUN."""
 
     weights: Text = "imagenet"
-    """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top."""
+    """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top; of whisper the folder."""
 
     resize: Resize | None = None
     """Resizing to a square for --backbone: 'crop', 'pad' or 'stretch'; see train.py. Default: crop."""

@@ -103,7 +103,8 @@ def load_model(run: TrainedRun) -> "keras.Model":
     custom_file()  # whose layers the model may have
     backbone = backbones.find_of_run(run.config.model.backbone)
     check_installed(backbone)
-    for module in (backbone.family.builder, "models.detector"):  # likewise
+    pictured = ["models.sound_picture"] if backbone.picture_size else []
+    for module in (backbone.family.builder, "models.detector", *pictured):  # likewise
         importlib.import_module(module)
     path = run.folder / MODEL_FILE
     try:

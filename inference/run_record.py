@@ -134,11 +134,11 @@ def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
 
 
 def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
-    """Counts the files in the folder that a run learnt from, without those it kept to measure on; of examples without
-    files, the copies of those it learnt from."""
+    """Counts the files, and parts of files, in the folder that a run learnt from, without those it kept to measure on;
+    of examples without files, the copies of those it learnt from."""
     contents = [hashlib.sha256(file.content).hexdigest() for file in files if isinstance(file.content, bytes)]
     copies = count_copies(run.folder, contents) or 0
-    files = [file for file in files if file.content is None]
+    files = [file for file in files if not isinstance(file.content, bytes)]
     data = Path(run.config.data.data)
     if not data.exists():
         return copies

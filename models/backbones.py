@@ -79,8 +79,22 @@ TEXT_TABLE: tuple[Backbone, ...] = (
 )
 """Networks for texts. Of those with weights of a folder, the parameters are those of the largest that is known."""
 
-SOUND_TABLE: tuple[Backbone, ...] = (Backbone("whisper_tiny_en", "", "sound_encoder", 30, 7.6, kind="sound"),)
-"""Networks for recordings."""
+AS_IMAGE = "as_image:"
+"""Before the name of a network for pictures: recordings are shown to it as spectrograms."""
+SOUND_TABLE: tuple[Backbone, ...] = (
+    Backbone("whisper_tiny_en", "", "sound_encoder", 30, 7.6, kind="sound"),
+    Backbone("whisper", "", "sound_folder", 30, 635.0, kind="sound", published=False),
+    Backbone("whisper_base_en", "", "sound_hub", 30, 19.8, kind="sound"),
+    Backbone("whisper_small_en", "", "sound_hub", 30, 86.9, kind="sound"),
+    Backbone("whisper_medium_en", "", "sound_hub", 30, 306.0, kind="sound"),
+    Backbone("whisper_tiny_multi", "", "sound_hub", 30, 7.6, kind="sound"),
+    Backbone("whisper_base_multi", "", "sound_hub", 30, 19.8, kind="sound"),
+    Backbone("whisper_small_multi", "", "sound_hub", 30, 86.9, kind="sound"),
+    Backbone("whisper_medium_multi", "", "sound_hub", 30, 306.0, kind="sound"),
+    Backbone("whisper_large_multi", "", "sound_hub", 30, 635.0, kind="sound"),
+    Backbone("whisper_large_multi_v2", "", "sound_hub", 30, 635.0, kind="sound"),
+)
+"""Networks for recordings; that with weights of a folder has the parameters of the largest that is known."""
 
 
 def all_backbones() -> tuple[Backbone, ...]:
@@ -89,11 +103,13 @@ def all_backbones() -> tuple[Backbone, ...]:
 
 
 def find(name: str) -> Backbone:
-    """Returns a backbone by its name: of the table, of `custom.py`, or FILE.keras.
+    """Returns a backbone by its name: of the table, of `custom.py`, or FILE.keras; or with `AS_IMAGE` before it.
 
     Raises:
         UsageError: no such name, the message has the nearest one; or a file that cannot be used.
     """
+    if name.startswith(AS_IMAGE):
+        return _as_image(find(name.removeprefix(AS_IMAGE)))
     rows = all_backbones()
     for backbone in rows:
         if backbone.name == name:
@@ -112,7 +128,18 @@ def find_of_run(name: str) -> Backbone:
     Raises:
         UsageError: no such name.
     """
-    return own_backbone(name, 1) if name.endswith(FILE_ENDING) else find(name)
+    if not name.endswith(FILE_ENDING):
+        return find(name)
+    row = own_backbone(name.removeprefix(AS_IMAGE), 1)
+    return _as_image(row) if name.startswith(AS_IMAGE) else row
+
+
+def _as_image(backbone: Backbone) -> Backbone:
+    """Returns a network for pictures as one for recordings, each shown to it as a picture."""
+    if backbone.kind != "image":
+        raise UsageError(f"--backbone {AS_IMAGE}NAME is for a network for pictures; received '{backbone.name}'.")
+    seconds = SOUND_TABLE[0].image_size
+    return backbone._replace(kind="sound", picture_size=backbone.image_size, image_size=seconds, step=1)
 
 
 def own_backbone(name: str, image_size: int) -> Backbone:
@@ -124,9 +151,10 @@ def check_kind(backbone: Backbone, kind: str, nouns: str) -> None:
     """Raises a UsageError when a network is for another kind of input than `kind`, whose examples are `nouns`."""
     if backbone.kind != kind:
         fit = ", ".join(each.name for each in all_backbones() if each.kind == kind) or "none is known"
+        shown = f" {AS_IMAGE}{backbone.name} is shown them." if (kind, backbone.kind) == ("sound", "image") else ""
         raise UsageError(
             f"--backbone must be a network for {nouns} ({fit}), as these are the data; {backbone.name} is for another "
-            f"kind of input: {backbone.kind}."
+            f"kind of input: {backbone.kind}.{shown}"
         )
 
 

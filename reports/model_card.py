@@ -40,7 +40,7 @@ def weights_licence(backbone: str, weights: str) -> str:
     if weights != "imagenet":
         file = _as_code(Path(weights).name)
         licence = f"Your own: they came from the file {file}, and have the licence that you got it under"
-    return f"{licence}. {IMAGENET_TERMS}" if row.kind == "image" else f"{licence}."
+    return f"{licence}. {IMAGENET_TERMS}" if row.kind == "image" or row.picture_size else f"{licence}."
 
 
 class Export(NamedTuple):

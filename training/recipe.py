@@ -86,9 +86,9 @@ def choose_size(config: TrainConfig, backbone: Backbone, useful_size: int | None
     size = config.flat()[setting]
     if size is None:
         size = backbone.image_size
-        if useful_size is not None and not backbone.is_own:
+        if useful_size is not None and not (backbone.is_own and backbone.kind == "image"):
             step = backbone.step
-            size = min(size, max(-(-useful_size // step) * step, backbone.family.smallest_size))
+            size = min(size, max(-(-useful_size // step) * step, backbone.smallest_size))
     pooling = config.model.pooling or backbone.family.pooling[0]
     return config.replace(**{setting: size}, pooling=pooling, split_seed=config.seed_of_split)
 

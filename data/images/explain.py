@@ -20,13 +20,16 @@ OPACITY = 0.5
 COLOURS = "inferno"
 
 
-def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> np.ndarray:
+def grad_cam(
+    model: keras.Model, pictures: np.ndarray, classes: np.ndarray, shape: tuple[int, int] | None = None
+) -> np.ndarray:
     """Computes which parts of pictures speak for a class.
 
     Args:
         model: a classifier, loaded or built.
         pictures: uint8 or float32 (n, height, width, 3) in [0, 255].
         classes: int (n,), the class asked about for each picture.
+        shape: height and width of the result, where the network makes pictures of its inputs by itself.
 
     Returns:
         float32 (n, height, width) in [0, 1], the largest value of each picture 1; all 0 where nothing speaks for it.
@@ -50,10 +53,10 @@ def grad_cam(model: keras.Model, pictures: np.ndarray, classes: np.ndarray) -> n
             maps, gradients = _as_grid(maps, ahead), _as_grid(gradients, ahead)
         weights = tf.reduce_mean(gradients, axis=(1, 2), keepdims=True)
         relevance = tf.nn.relu(tf.reduce_sum(weights * maps, axis=-1, keepdims=True))
-        relevance = tf.image.resize(relevance, tf.shape(batch)[1:3])[..., 0]
+        relevance = tf.image.resize(relevance, shape or tf.shape(batch)[1:3])[..., 0]
         return tf.math.divide_no_nan(relevance, tf.reduce_max(relevance, axis=(1, 2), keepdims=True))
 
-    heatmaps = np.zeros(pictures.shape[:3], np.float32)
+    heatmaps = np.zeros((len(pictures), *(shape or pictures.shape[1:3])), np.float32)
     for start in range(0, len(pictures), BATCH_SIZE):
         rows = slice(start, start + BATCH_SIZE)
         heatmaps[rows] = compute(tf.cast(pictures[rows], tf.float32), tf.cast(classes[rows], tf.int32))

@@ -46,8 +46,7 @@ def read_sound(content: bytes, samples: int) -> np.ndarray:
         rate, length = file.samplerate, file.frames
         check_form(rate, length, file.channels)
         window = min(length, -(-samples * rate // RATE))
-        file.seek((length - window) // 2)
-        values = file.read(window, dtype="float32", always_2d=True).mean(axis=1)
+        values = _read(file, (length - window) // 2, window)
     if len(values) < LEAST_SECONDS * rate:
         raise UnreadableError("cut short")
     if not np.isfinite(values).all():
@@ -89,9 +88,7 @@ def cut_sound(file: BinaryIO, start: float, end: float) -> bytes:
         first, last = round(start * rate), min(round(end * rate), sound.frames)
         if first >= last:
             raise UnreadableError(f"ends at {sound.frames / rate:.1f} seconds")
-        sound.seek(first)
-        blocks = sound.blocks(rate, frames=last - first, dtype="float32", always_2d=True)
-        values = np.concatenate([block.mean(axis=1) for block in blocks])
+        values = _read(sound, first, last - first)
     written = io.BytesIO()
     soundfile.write(written, values, rate, "FLOAT", format="AU")  # WAV would note the time of writing
     return written.getvalue()
@@ -103,15 +100,36 @@ def windows(file: BinaryIO, reader: Reader) -> list[tuple[float, float]]:
     Raises:
         UnreadableError: it is no recording.
     """
-    seconds = reader.description["milliseconds"] / 1000
-    with _opened(file) as sound:
-        length = sound.frames / sound.samplerate
+    seconds, length = reader.description["milliseconds"] / 1000, read_seconds(file)
     if length <= 2 * seconds:
         return []
     starts = [number * seconds for number in range(math.ceil(length / seconds))]
     if length - starts[-1] < seconds / 2:  # too little to be answered by itself
         del starts[-1]
     return [(start, min(start + seconds, length)) for start in starts]
+
+
+def _read(sound: soundfile.SoundFile, first: int, count: int) -> np.ndarray:
+    """Returns the mean of the channels of some samples, float32 (count,), or fewer where it ends before."""
+    if first:  # not all forms can be moved in
+        sound.seek(first)
+    means = []
+    for start in range(0, count, sound.samplerate):
+        # Zeros, as libsndfile leaves what is missing of an MP3 file as it was, and does not say that it is missing.
+        block = np.zeros((min(sound.samplerate, count - start), sound.channels), np.float32)
+        means.append(sound.read(out=block).mean(axis=1))
+    return np.concatenate(means)
+
+
+def read_seconds(file: BinaryIO) -> float:
+    """Reads the length of an open recording from its header.
+
+    Raises:
+        UnreadableError: it is no recording.
+    """
+    with _opened(file) as sound:
+        check_form(sound.samplerate, min(sound.frames, sound.samplerate), sound.channels)
+        return sound.frames / sound.samplerate
 
 
 @contextlib.contextmanager
@@ -129,7 +147,7 @@ def _opened(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
 def check_form(rate: int, length: int, channels: int) -> None:
     """Raises an UnreadableError for a recording that its header says is none to learn from."""
     if length <= 0:
-        raise UnreadableError("empty")
+        raise UnreadableError("empty or cut short")
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
         raise UnreadableError(f"{rate:,} samples a second")
     if channels > MOST_CHANNELS:

