@@ -93,7 +93,7 @@ _APACHE = f"Apache-2.0, {_KERAS}"
 _MIT = f"MIT, ported from those of Kaiming He, {_KERAS}"
 _OXFORD = f"CC BY 4.0, ported from those of VGG, University of Oxford, {_KERAS}: name the authors"
 _UNSTATED = "Keras states no licence for these weights by themselves; Keras, which publishes them, is Apache-2.0"
-_HUB = "as stated where KerasHub publishes them"
+_CARDS = "by the model cards on Hugging Face of"
 _TOKENS = ("first", "avg", "both")
 
 
@@ -168,18 +168,26 @@ FAMILIES: dict[str, Family] = {
     "sound_hub": _WHISPER._replace(licence=f"MIT, OpenAI, {_HUB}", library="keras_hub", transcribes=False),
     "text_folder": _TEXT_FOLDER,
     "causal_text_folder": _TEXT_FOLDER._replace(pooling=("last", "avg", "max")),
-    "vit": _hub(r"^(transformer_block_\d+)$", f"Apache-2.0, Google, {_HUB}", _TOKENS),
-    "deit": _hub(r"^(transformer_block_\d+)$", f"Apache-2.0, Meta, {_HUB}", _TOKENS),
-    "dinov2": _hub(r"(layers_\d+)$", f"Apache-2.0, Meta, {_HUB}", _TOKENS),
-    "dinov3": _hub(r"(layers_\d+)$", f"DINOv3 License, Meta: read it before you use or share them, {_HUB}", _TOKENS),
-    "clip": _hub(r"(encoder_block_\d+)$", f"MIT, OpenAI, {_HUB}", _TOKENS),
-    "siglip": _hub(r"(encoder_block_\d+|_head)$", f"Apache-2.0, Google, {_HUB}", ("own",)),
-    "swin_transformer": _hub(r"^(stage_\d+_block_\d+)$", f"MIT, Microsoft, {_HUB}", ("avg",)),
-    "hgnetv2": _hub(r"(_stage_\d+_block_\d+)$", f"Apache-2.0, PaddlePaddle, {_HUB}"),
-    "cspnet": _hub(r"^(stage_\d+_block_\d+)_", f"Apache-2.0, timm, {_HUB}"),
+    "vit": _hub(r"^(transformer_block_\d+)$", f"Apache-2.0, Google, {_CARDS} google/vit", _TOKENS),
+    "deit": _hub(r"^(transformer_block_\d+)$", f"Apache-2.0, Meta, {_CARDS} facebook/deit", _TOKENS),
+    "dinov2": _hub(r"(layers_\d+)$", f"Apache-2.0, Meta, {_CARDS} facebook/dinov2", _TOKENS),
+    "dinov3": _hub(
+        r"(layers_\d+)$",
+        f"DINOv3 License, Meta: read it before you use or share them, {_CARDS} facebook/dinov3",
+        _TOKENS,
+    ),
+    "clip": _hub(
+        r"(encoder_block_\d+)$",
+        "MIT, OpenAI, by the repository openai/CLIP; their model cards name no licence",
+        _TOKENS,
+    ),
+    "siglip": _hub(r"(encoder_block_\d+|_head)$", f"Apache-2.0, Google, {_CARDS} google/siglip", ("own",)),
+    "swin_transformer": _hub(r"^(stage_\d+_block_\d+)$", f"MIT, Microsoft, {_CARDS} microsoft/swin", ("avg",)),
+    "hgnetv2": _hub(r"(_stage_\d+_block_\d+)$", f"Apache-2.0, PaddlePaddle, {_CARDS} timm/hgnetv2"),
+    "cspnet": _hub(r"^(stage_\d+_block_\d+)_", f"Apache-2.0, timm, {_CARDS} timm/cspresnet50 and others"),
     "mobilenetv5": _hub(
         r"^((?:edge|universal|mobile)_.+|msfa)$",
-        f"Gemma Terms of Use, Google: read them before you use or share them, {_HUB}",
+        f"Gemma Terms of Use, Google: read them before you use or share them, {_CARDS} timm/mobilenetv5_300m",
     ),
 }
 
