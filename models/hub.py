@@ -5,15 +5,11 @@ between any two; saved is the network as KerasHub builds it, which it can load a
 """
 
 import functools
-import importlib
-import json
 import re
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import h5py
 import keras
 import keras_hub
 import numpy as np
@@ -22,19 +18,15 @@ from app.errors import UsageError
 from models.applications import POOLING, split_into_blocks
 from models.backbones import Backbone
 from models.hub_positions import resized
-from models.hub_table import CHECKPOINTS, NETWORKS, SCALING
+from models.hub_table import SCALING
+from models.hub_weights import KEPT, arguments_of, load, settings_of
 from models.own_layers import TokenPooling
 from models.parts import Parts
-from models.preset_folder import KERAS_WEIGHTS, Arrays, Preset, read_preset
+from models.preset_folder import read_preset
 from models.weight_file import check_finite, first_line, most_bytes
 
-CONVERTERS = "keras_hub.src.utils.{}.convert_{}"
-"""Modules of KerasHub that read the checkpoints of others."""
 LARGEST_SIDE = 1024
 """Pixels; for more, the positions of a preset would take gigabytes."""
-KEPT = {"layer_norm_epsilon", "layer_norm_eps", "layer_scale_init_value", "rope_theta", "use_mask_token"}
-KEPT |= {"intermediate_activation", "antialias_in_interpolation", "qkv_bias", "use_mha_bias"}
-"""Arguments that a folder may set otherwise than the table: they change no size."""
 
 
 def build(backbone: Backbone, image_size: int, weights: str | None, include_top: bool) -> Parts:
@@ -207,7 +199,7 @@ def _pooling(network: Any, features: keras.KerasTensor) -> Mapping[str, Callable
 
 def _network(backbone: Backbone, image_size: int, settings: Mapping[str, Any] | None = None) -> Any:
     """Builds a network as KerasHub does, with random weights."""
-    arguments = _arguments(backbone) | dict(settings or {}) | {"image_shape": (image_size, image_size, 3)}
+    arguments = arguments_of(backbone) | dict(settings or {}) | {"image_shape": (image_size, image_size, 3)}
     if backbone.module == "dinov2":
         arguments["position_embedding_shape"] = (image_size, image_size)
     network = getattr(keras_hub.models, backbone.builder)(name="network", **arguments)  # some name their layers by it
@@ -217,73 +209,23 @@ def _network(backbone: Backbone, image_size: int, settings: Mapping[str, Any] | 
     return network
 
 
-def _arguments(backbone: Backbone) -> dict[str, Any]:
-    settings = dict(NETWORKS[backbone.name])
-    return _converter("timm", backbone).convert_backbone_config(settings) if "architecture" in settings else settings
-
-
-def _converter(form: str, backbone: Backbone) -> Any:
-    return importlib.import_module(CONVERTERS.format(form, backbone.module))
-
-
 def _pretrained(backbone: Backbone, image_size: int, folder: Path) -> Any:
     """Builds a network with the weights of a folder."""
     preset = read_preset(folder, most_bytes(backbone.parameters))
     try:
-        settings = _settings(backbone, preset)
+        settings = settings_of(preset, backbone)
         side = (settings.get("position_embedding_shape") or settings.get("image_shape") or [None])[0] or image_size
         if not isinstance(side, int) or not 0 < side <= LARGEST_SIDE or side % backbone.step:
             raise ValueError(f"it is for {side} px")
         kept = {key: settings[key] for key in KEPT & settings.keys()}
         network = _network(backbone, side, kept)
-        _load(network, backbone, preset)
+        load(network, preset, backbone)
         check_finite(network)
     except Exception as error:  # KerasHub raises anything on what does not fit
         raise UsageError(
             f"--weights must be weights of {backbone.name}; those of '{folder}' do not fit it ({_reason(error)})."
         ) from error
     return network if side == image_size else resized(network, _network(backbone, image_size, kept), side)
-
-
-def _settings(backbone: Backbone, preset: Preset) -> dict[str, Any]:
-    """Returns the arguments of the network in a folder; raises a ValueError if it is another one."""
-    config, expected = preset.config, _arguments(backbone)
-    if preset.form == "transformers":
-        if config["model_type"] not in CHECKPOINTS.get(backbone.module, ()) or config.get("hidden_act") != "gelu":
-            raise ValueError(f"they are those of {config['model_type']} with {config.get('hidden_act')}")
-        settings = _converter("transformers", backbone).convert_backbone_config(config)
-    else:
-        part = config
-        if config["registered_name"].endswith("Backbone") and not backbone.builder.endswith("Backbone"):
-            part = config["config"]["vision_encoder"]  # of one for pictures and texts
-        if part["registered_name"] != f"keras_hub>{backbone.builder}":
-            raise ValueError(f"they are those of {part['registered_name']}")
-        settings = part["config"]
-    for key in expected.keys() - KEPT:
-        if _plain(settings.get(key, expected[key])) != _plain(expected[key]):
-            raise ValueError(f"their {key} is {settings[key]}, and not {expected[key]}")
-    return settings
-
-
-def _plain(value: Any) -> Any:
-    """Makes arguments comparable: JSON has no tuples, and a square patch has one side or two."""
-    value = json.loads(json.dumps(value))
-    return value[0] if isinstance(value, list) and len(value) == 2 and value[0] == value[1] else value
-
-
-def _load(network: Any, backbone: Backbone, preset: Preset) -> None:
-    if preset.form != "keras":
-        _converter(preset.form, backbone).convert_weights(network, Arrays(preset.weights), preset.config)
-    elif preset.config["registered_name"] == f"keras_hub>{backbone.builder}":
-        network.load_weights(preset.weights)
-    else:
-        tower = "layers/" + re.sub("(?<=[a-z])(?=[A-Z])", "_", backbone.builder.replace("LIP", "lip")).lower()
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / KERAS_WEIGHTS
-            with h5py.File(preset.weights) as file, h5py.File(copy, "w") as part:
-                for name in file[tower]:
-                    file.copy(f"{tower}/{name}", part)
-            network.load_weights(copy)
 
 
 def _reason(error: Exception) -> str:

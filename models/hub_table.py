@@ -45,9 +45,12 @@ CHECKPOINTS: dict[str, tuple[str, ...]] = {
     "swin_transformer": ("swin",),
 }
 """`model_type` of the checkpoints of Hugging Face that KerasHub converts, by family."""
+TIMM = ("vit", "deit", "hgnetv2", "cspnet")
+"""Families whose checkpoints of timm can be read as well."""
 
 # Accuracies, as published: of the whole network for DeiT (README_deit.md of facebookresearch/deit) and Swin (MODELHUB
-# of microsoft/Swin-Transformer; Swin-L from ImageNet-22k); by a linear layer for DINOv2 (README.md of
+# of microsoft/Swin-Transformer; Swin-L from ImageNet-22k) and CSPNet (results/results-imagenet.csv of
+# huggingface/pytorch-image-models; DarkNet at 288 px); by a linear layer for DINOv2 (README.md of
 # facebookresearch/dinov2) and CLIP (README.md of lavinal712/linear-probing). Left out where no source was found.
 HUB: tuple[Backbone, ...] = (
     Backbone("vit_tiny_patch16_224", "ViTBackbone", "vit", 224, 5.5, step=16, published=False),
@@ -88,10 +91,10 @@ HUB: tuple[Backbone, ...] = (
     Backbone("hgnetv2_b4_ssld_stage2_ft_in1k", "HGNetV2Backbone", "hgnetv2", 224, 13.6, step=32),
     Backbone("hgnetv2_b5_ssld_stage2_ft_in1k", "HGNetV2Backbone", "hgnetv2", 224, 33.4, step=32),
     Backbone("hgnetv2_b6_ssld_stage2_ft_in1k", "HGNetV2Backbone", "hgnetv2", 224, 69.2, step=32),
-    Backbone("csp_darknet_53_ra_imagenet", "CSPNetBackbone", "cspnet", 256, 26.6, step=32),
-    Backbone("csp_resnet_50_ra_imagenet", "CSPNetBackbone", "cspnet", 256, 20.6, step=32),
-    Backbone("csp_resnext_50_ra_imagenet", "CSPNetBackbone", "cspnet", 256, 18.5, step=32),
-    Backbone("darknet_53_imagenet", "CSPNetBackbone", "cspnet", 256, 40.6, step=32),
+    Backbone("csp_darknet_53_ra_imagenet", "CSPNetBackbone", "cspnet", 256, 26.6, 0.801, step=32),
+    Backbone("csp_resnet_50_ra_imagenet", "CSPNetBackbone", "cspnet", 256, 20.6, 0.796, step=32),
+    Backbone("csp_resnext_50_ra_imagenet", "CSPNetBackbone", "cspnet", 256, 18.5, 0.806, step=32),
+    Backbone("darknet_53_imagenet", "CSPNetBackbone", "cspnet", 256, 40.6, 0.805, step=32),
     Backbone("mobilenetv5_300m_enc_gemma3n", "MobileNetV5Backbone", "mobilenetv5", 256, 294.3, step=64),
 )
 
@@ -131,6 +134,10 @@ def _swin(width: int, depth: int, heads: int) -> Settings:
     }
 
 
+def _hgnet(architecture: str) -> Settings:
+    return {"architecture": architecture, "pretrained_cfg": {"tag": "ssld"}}  # which has no learnable affine blocks
+
+
 NETWORKS: dict[str, Settings] = {
     "vit_tiny_patch16_224": _vit(16, _TINY),
     "vit_small_patch16_224": _vit(16, _SMALL),
@@ -163,9 +170,9 @@ NETWORKS: dict[str, Settings] = {
     "swin_small_patch4_window7_224": _swin(96, 18, 3),
     "swin_base_patch4_window7_224": _swin(128, 18, 4),
     "swin_large_patch4_window7_224": _swin(192, 18, 6),
-    "hgnetv2_b4_ssld_stage2_ft_in1k": {"architecture": "hgnetv2_b4"},
-    "hgnetv2_b5_ssld_stage2_ft_in1k": {"architecture": "hgnetv2_b5"},
-    "hgnetv2_b6_ssld_stage2_ft_in1k": {"architecture": "hgnetv2_b6"},
+    "hgnetv2_b4_ssld_stage2_ft_in1k": _hgnet("hgnetv2_b4"),
+    "hgnetv2_b5_ssld_stage2_ft_in1k": _hgnet("hgnetv2_b5"),
+    "hgnetv2_b6_ssld_stage2_ft_in1k": _hgnet("hgnetv2_b6"),
     "csp_darknet_53_ra_imagenet": {"architecture": "cspdarknet53"},
     "csp_resnet_50_ra_imagenet": {"architecture": "cspresnet50"},
     "csp_resnext_50_ra_imagenet": {"architecture": "cspresnext50"},

@@ -23,10 +23,11 @@ LARGEST_NUMBER = 2**20
 """Largest number in a `config.json`: a vocabulary has fewer words."""
 DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32"}
 
-Form = Literal["keras", "transformers"]
+Form = Literal["keras", "transformers", "timm"]
 FORMS: dict[str, tuple[Form, str]] = {
     "registered_name": ("keras", KERAS_WEIGHTS),
     "model_type": ("transformers", SAFETENSORS),
+    "architecture": ("timm", SAFETENSORS),
 }
 """Who published a folder, and its file of weights, by the key of `config.json` that tells."""
 
@@ -56,7 +57,7 @@ def read_preset(folder: Path, most: int) -> Preset:
     except (ValueError, RecursionError) as error:
         reason = f"its {CONFIG} is damaged ({first_line(error)})"
     raise UsageError(
-        f"--weights must be the folder of a preset (KerasHub, Hugging Face) with {CONFIG} and {KERAS_WEIGHTS} "
+        f"--weights must be the folder of a preset (KerasHub, Hugging Face, timm) with {CONFIG} and {KERAS_WEIGHTS} "
         f"or {SAFETENSORS}; '{folder}': {reason}."
     )
 
@@ -120,8 +121,6 @@ def _read(folder: Path, most: int) -> Preset:
             except RefusedFileError as error:
                 raise RefusedFileError(f"its {name} {error}") from None
             return Preset(form, config, weights)
-    if isinstance(config, dict) and "architecture" in config:
-        raise RefusedFileError("it is one of timm, which cannot be read; take the same network's of KerasHub")
     raise RefusedFileError(f"its {CONFIG} has none of {', '.join(FORMS)}, which say what it is")
 
 
