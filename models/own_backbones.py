@@ -1,9 +1,12 @@
 """A person's own network as a backbone: a file of Keras, or a function of `custom.py`.
 
 Its operations are made anew one by one, each used once, so that it can be cut wherever a single tensor carries all that
-the rest needs, and what comes behind the last feature map is left off. Keras is imported only for that.
+the rest needs, and what comes behind the last feature map, or the last tokens, is left off. Keras is imported only for
+that.
 """
 
+import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from app.custom_parts import custom_file
@@ -58,7 +61,7 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
             f"--image-size, or take a network of Keras' functional API."
         ) from error
     model = keras.Model(pictures, features)
-    return Parts(model, split_by_kernels(model.layers), POOLING)
+    return Parts(model, split_by_kernels(model.layers), POOLING if len(features.shape) == 4 else _pooling(features))
 
 
 def split_by_kernels(layers: "list[keras.Layer]") -> "list[list[keras.Layer]]":
@@ -72,6 +75,19 @@ def split_by_kernels(layers: "list[keras.Layer]") -> "list[list[keras.Layer]]":
         has_kernel |= is_kernel
         blocks[-1].append(layer)
     return blocks
+
+
+def _pooling(tokens: "keras.KerasTensor") -> "dict[str, Callable[..., Any]]":
+    """Returns layers that pool tokens of patches in a square, and others ahead of them, by name."""
+    import keras
+
+    from models.own_layers import TokenPooling
+
+    ahead = tokens.shape[1] - math.isqrt(tokens.shape[1]) ** 2
+    return {
+        "avg": lambda **settings: TokenPooling("avg", ahead, **settings),
+        "max": keras.layers.GlobalMaxPooling1D,
+    }
 
 
 def _load(backbone: Backbone, image_size: int) -> "keras.Model":
@@ -139,14 +155,15 @@ def _rebuilt(network: "keras.Model", inputs: "keras.KerasTensor", with_weights: 
 
 
 def _last_maps(pictures: "keras.KerasTensor", outputs: Any) -> "keras.KerasTensor":
-    """Returns the last feature map of more than one place on the way to some outputs."""
+    """Returns the last feature map, or tokens, of more than one place on the way to some outputs."""
     import keras
 
     tensors = [operation.output for operation in keras.Model(pictures, outputs).operations[1:]]
-    maps = [each for each in tensors if isinstance(each, keras.KerasTensor) and len(each.shape) == 4]
-    wide = [each for each in maps if each.shape[1] != 1 or each.shape[2] != 1] or maps
+    maps = [each for each in tensors if isinstance(each, keras.KerasTensor) and len(each.shape) in (3, 4)]
+    wide = [each for each in maps if math.prod(each.shape[1:-1]) != 1] or maps
     if not wide:
         raise UsageError(
-            "--backbone must be a network that makes feature maps (n, height, width, channels) of pictures."
+            "--backbone must be a network that makes feature maps (n, height, width, channels) of pictures, or tokens "
+            "(n, tokens, width)."
         )
     return wide[-1]

@@ -1,5 +1,6 @@
 """A person's own network, a file of Keras or a function of custom.py, is a backbone like any other."""
 
+import time
 import zipfile
 from pathlib import Path
 
@@ -19,9 +20,14 @@ from inference.run_record import read_metrics, read_sample
 from models.backbones import find
 from models.network_name import parse_name
 from models.weights import build_backbone, check_available
+from reports.evaluation import evaluate
+from reports.evaluation_inputs import load_evaluation
 from tests.small_runs import make_run
 from training.folder import backbone_name
 from training.inputs import inputs_digest, load_inputs
+from tuning.inputs import load_search_inputs
+from tuning.search import search
+from tuning.space import TuneConfig
 
 SIZE = 32
 
@@ -71,6 +77,27 @@ def test_a_file_is_taken_apart_up_to_its_last_feature_map(tmp_path, pictures):
     assert build_backbone(backbone, 48, "imagenet").model.output_shape == (None, 12, 12, 12)
 
 
+def test_a_transformer_is_taken_up_to_its_last_tokens(tmp_path, pictures):
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((SIZE, SIZE, 3))
+    x = keras.layers.Conv2D(8, 8, strides=8)(keras.layers.Rescaling(1 / 255)(inputs))
+    x = keras.layers.Reshape((16, 8))(x)
+    first = keras.layers.Dense(8)(keras.layers.GlobalAveragePooling1D(keepdims=True)(x))
+    x = keras.layers.Concatenate(axis=1)([first, x])
+    for _ in range(2):
+        x = keras.layers.Add()([x, keras.layers.MultiHeadAttention(2, 4)(x, x)])
+    tokens = keras.layers.LayerNormalization()(x)
+    original = keras.Model(inputs, keras.layers.Dense(5)(tokens[:, 0]))
+    original.save(tmp_path / "mine.keras")
+    parts = build_backbone(find(str(tmp_path / "mine.keras")), SIZE, "imagenet")
+    expected = keras.Model(inputs, tokens)(pictures)
+    np.testing.assert_allclose(parts.model(pictures), expected, atol=1e-6)
+    pooled = {name: make(name="pooling")(expected) for name, make in parts.pooling.items()}
+    np.testing.assert_allclose(pooled["avg"], np.mean(expected[:, 1:], axis=1), atol=1e-6)
+    np.testing.assert_allclose(pooled["max"], np.max(expected, axis=1), atol=1e-6)
+    assert len(parts.blocks) == 4
+
+
 @pytest.mark.parametrize(("pixels", "expected"), [("raw", lambda x: x), ("unit", lambda x: x / 255)])
 def test_pixels_are_scaled_as_the_name_says(pixels, expected, tmp_path, pictures):
     original = write_classifier(tmp_path / "mine.keras", scaling=False)
@@ -116,7 +143,7 @@ def test_what_is_no_backbone_is_refused_with_the_reason(tmp_path):
     assert "is damaged" in refused(path)
 
 
-def test_a_run_on_a_file_needs_it_no_more_once_it_is_trained(tmp_path):
+def test_a_run_on_a_file_needs_it_no_more_once_it_is_trained(tmp_path, capsys):
     path = tmp_path / "mine.keras"
     write_classifier(path)
     settings = {"trainable_layers": 2, "fine_tune_epochs": 1, "head_epochs": 1}
@@ -129,8 +156,23 @@ def test_a_run_on_a_file_needs_it_no_more_once_it_is_trained(tmp_path):
     np.testing.assert_allclose(
         run.task.probabilities(outputs)[:, 0], table["probability_cat"][: len(outputs)], atol=1e-6
     )
+    evaluate(load_evaluation(run, None, (), tmp_path / "cache"))
+    assert "identical to metrics.json" in capsys.readouterr().out
     export_run(run, read_metrics(run), sample, {"onnx": tmp_path / "onnx"})
     assert "Your own: the network" in (tmp_path / "onnx" / "MODEL_CARD.md").read_text()
+
+
+def test_a_search_takes_a_file_among_others(tmp_path, make_folder):
+    path = tmp_path / "mine.keras"
+    write_classifier(path)
+    places = {"data": str(make_folder(count=12)), "cache_dir": tmp_path / "cache", "output": tmp_path / "search"}
+    quick = {"image_size": SIZE, "head_epochs": (1,), "fine_tune_epochs": (1,), "max_trials": 4, "val_fraction": 0.3}
+    config = TuneConfig.of(backbone=(str(path), "efficientnet_lite0"), **places, **quick)
+    folder, inputs = load_search_inputs(config)
+    search(config, inputs, folder, time.perf_counter())
+    trials = pd.read_csv(folder / "trials.csv")
+    assert set(trials["backbone"]) == {str(path), "efficientnet_lite0"}
+    assert set(trials.loc[trials["backbone"] == str(path), "trainable_layers"]) > {0}
 
 
 def test_a_run_goes_on_only_with_the_file_that_it_was_begun_with(tmp_path, make_folder):
