@@ -165,7 +165,9 @@ FAMILIES: dict[str, Family] = {
     ),
     "sound_encoder": _WHISPER,
     "sound_folder": _WHISPER._replace(licence=_TEXT_FOLDER.licence, library="safetensors"),
-    "sound_hub": _WHISPER._replace(licence=f"MIT, OpenAI, {_HUB}", library="keras_hub", transcribes=False),
+    "sound_hub": _WHISPER._replace(
+        licence="MIT, OpenAI, by the repository openai/whisper", library="keras_hub", transcribes=False
+    ),
     "text_folder": _TEXT_FOLDER,
     "causal_text_folder": _TEXT_FOLDER._replace(pooling=("last", "avg", "max")),
     "vit": _hub(r"^(transformer_block_\d+)$", f"Apache-2.0, Google, {_CARDS} google/vit", _TOKENS),
