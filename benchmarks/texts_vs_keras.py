@@ -2,8 +2,8 @@
 
 `python -m benchmarks.texts_vs_keras --data FILE.csv` runs in turn, each as a process of its own and timed as a whole,
 KerasHub's BERT with the weights of MiniLM, `train.py` with an empty cache (cold) and the same command again (warm): for
-the head alone, and for the last two blocks. `--trials 50` also runs `tune.py` on half of them each, beside the time
-that as many runs of the peer would take, without the work of KerasTuner itself.
+the head alone, and for the last two blocks, or what `--depths` names. `--trials 50` also runs `tune.py` on them,
+beside the time that as many runs of the peer, equally many of each, would take without the work of KerasTuner itself.
 
 The peer gets tokens, shuffles them, fills each batch up to its longest text (as here, in steps), and takes the epoch of
 the lowest val loss. That is better than KerasHub's own preprocessing, which fills all texts up to one length.
@@ -41,6 +41,7 @@ def main() -> None:
     """Runs all sides and prints accuracy, seconds and ratios; with `--peer`, runs the peer."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="docstrings")
+    parser.add_argument("--depths", type=int, nargs="+", choices=EPOCHS, default=list(EPOCHS), help="blocks that learn")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--trials", type=int, default=0, help="of a search; 0 for none")
     parser.add_argument("--peer", type=Path, help=argparse.SUPPRESS)
@@ -69,7 +70,7 @@ def _compare(flags: argparse.Namespace, scratch: Path) -> None:
     ours = ["--data", flags.data, "--split-seed", "0", "--batch-size", str(BATCH_SIZE)]
     importing, peers = import_seconds(), {}
     print(f"Importing TensorFlow and Keras takes {importing:.1f} s of each process.")
-    for blocks in EPOCHS:
+    for blocks in flags.depths:
         for seed in range(flags.seeds):
             peer = [sys.executable, "-m", "benchmarks.texts_vs_keras", "--peer", str(scratch)]
             output, seconds = timed([*peer, "--blocks", str(blocks), "--seeds", str(seed)])
@@ -84,7 +85,7 @@ def _compare(flags: argparse.Namespace, scratch: Path) -> None:
                 _say(f"{blocks} blocks, {name}", record["test"]["accuracy"], own, seconds, importing)
     if flags.trials:
         command = [sys.executable, str(ROOT / "tune.py"), *ours, "--max-trials", str(flags.trials)]
-        command += ["--trainable-layers", *map(str, EPOCHS), "--head-epochs", str(EPOCHS[0])]
+        command += ["--trainable-layers", *map(str, flags.depths), "--head-epochs", str(EPOCHS[0])]
         command += ["--fine-tune-epochs", str(EPOCHS[2]), "--cache-dir", str(scratch / "tune")]
         _, own = timed([*command, "--output", str(scratch / "search")])
         record = json.loads((scratch / "search" / "search.json").read_text())

@@ -101,7 +101,11 @@ class OpenVino:
         """
         queue, sources = self._converted
         arrays = [np.asarray(each) for each in inputs]
-        shapes = [tuple(output.shape)[1:] for output in queue[0].model_outputs]
+        longest = arrays[0].shape[1]  # length of what differs in it
+        shapes = [
+            [longest if size.is_dynamic else size.get_length() for size in list(output.partial_shape)[1:]]
+            for output in queue[0].model_outputs
+        ]
         outputs = [np.empty((len(arrays[0]), *shape), np.float32) for shape in shapes]
 
         def keep(request: Any, row: int) -> None:
@@ -156,7 +160,8 @@ class OpenVino:
             # Gradients of activations come as further outputs: with them, the network is three times as slow.
             outputs = [converted.output(tensor.name) for tensor in function.outputs]
             network = openvino.Model(outputs, converted.get_parameters())
-            network.reshape({name: [1, *spec.shape[1:]] for name, spec in zip(sources, specs, strict=True)})
+            shapes = [[1, *(-1 if size is None else size for size in spec.shape[1:])] for spec in specs]
+            network.reshape(dict(zip(sources, shapes, strict=True)))
             # In a thread of its own, as it takes the smallest floats for 0 from then on, in Python and numpy as well.
             with ThreadPoolExecutor(1) as thread:
                 compiled = thread.submit(openvino.Core().compile_model, network, "CPU", settings).result()
