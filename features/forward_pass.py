@@ -7,7 +7,8 @@ once instead of in every step: a quarter more examples per second on a CPU, at t
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import keras
 import numpy as np
@@ -23,6 +24,7 @@ BATCH_SIZE = 32
 MOST_FOLDED = 2**28
 """Bytes of weights that become constants, which takes twenty times their memory: 7.1 GiB for ConvNeXtBase, where 2.6
 will do. Of the networks that have more, ConvNeXt gains nothing by it."""
+Name = TypeVar("Name", bound=Hashable)
 ROWS = 16
 """Values of float32 that the widest vector register holds."""
 
@@ -96,27 +98,42 @@ def apply_model(
     on_progress: Callable[[int], None] = lambda _: None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> np.ndarray:
+    """Computes a model's output for one view; see `apply_to_views`."""
+    return apply_to_views(model, {"": view}, on_progress, strategy)[""]
+
+
+def apply_to_views(
+    model: keras.Model,
+    views: Mapping[Name, View],
+    on_progress: Callable[[int], None] = lambda _: None,
+    strategy: tf.distribute.Strategy | None = None,
+) -> dict[Name, np.ndarray]:
     """Computes a model's output, in inference mode and float32.
 
     Args:
         model: with one output, or several (n, rows, ...) that are put side by side, see `side_by_side`.
-        view: the examples, or what another network made of them.
+        views: examples, or what another network made of them, by names of yours.
         on_progress: called with the number of examples done since the last call.
         strategy: whose replicas compute; None for one device.
 
     Returns:
-        float32 (number of examples, ...).
+        Outputs of each view, float32 (number of examples, ...).
     """
-    # In the order of their lengths: what fills batches up is computed for nothing.
-    order = np.argsort(view.lengths, kind="stable") if view.is_ragged else None
-    if order is not None:
-        view = view._replace(rows=view.rows[order])
-    outputs = [side_by_side([np.zeros((0, *output.shape[1:]), np.float32) for output in model.outputs])]
-    for of_batch in Spread(frozen_function(model), strategy or tf.distribute.get_strategy()).outputs(view):
-        outputs.append(side_by_side(of_batch))
-        on_progress(len(outputs[-1]))
-    found = np.concatenate(outputs)
-    return found if order is None else found[np.argsort(order)]
+    spread = Spread(frozen_function(model), strategy or tf.distribute.get_strategy())
+    found: dict[Name, np.ndarray] = {}
+    for name, view in views.items():
+        # In the order of their lengths: what fills batches up is computed for nothing.
+        order = np.argsort(view.lengths, kind="stable") if view.is_ragged else None
+        if order is not None:
+            view = view._replace(rows=view.rows[order])
+        outputs = [side_by_side([np.zeros((0, *output.shape[1:]), np.float32) for output in model.outputs])]
+        for of_batch in spread.outputs(view):
+            outputs.append(side_by_side(of_batch))
+            on_progress(len(outputs[-1]))
+        found[name] = np.concatenate(outputs)
+        if order is not None:
+            found[name] = found[name][np.argsort(order)]
+    return found
 
 
 def side_by_side(outputs: Sequence[np.ndarray]) -> np.ndarray:

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from data.batches import View
-from features.forward_pass import apply_model
+from features.forward_pass import apply_to_views
 from inference.unknown import Familiar, features_of, learn_familiar
 from training.frozen import PhaseInputs
 
@@ -28,11 +28,8 @@ def learn_from_run(final: PhaseInputs) -> tuple[Familiar, dict[str, Any]] | None
     if tensor is None:
         return None
     network = keras.Model(final.model.inputs, tensor)
-    features = {
-        split: apply_model(network, _some(view))
-        for split, view in {"train": final.train[0], **final.evaluated}.items()
-        if len(view.rows)
-    }
+    views = {"train": final.train[0], **final.evaluated}
+    features = apply_to_views(network, {split: _some(view) for split, view in views.items() if len(view.rows)})
     none = features["train"][:0]
     familiar = learn_familiar(features["train"], features.get("val", none))
     if familiar is None:

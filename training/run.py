@@ -19,7 +19,7 @@ from data.store import open_store
 from devices.replicas import check_alike, chief_decides, has_workers, is_chief, wait_for_workers
 from devices.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
 from features.cuts import find_cuts
-from features.forward_pass import apply_model
+from features.forward_pass import apply_to_views
 from features.runtimes import choose_runtime
 from inference.load import TrainedRun
 from inference.unknown import Familiar, write_familiar
@@ -276,4 +276,4 @@ def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]
     # For a TPU, the processor beside it measures.
     strategy = None if isinstance(run.strategy, tf.distribute.TPUStrategy) else run.strategy
     with progress_bar("evaluate", sum(len(view.rows) for view in evaluated.values())) as advance:
-        return {split: apply_model(model, view, advance, strategy) for split, view in evaluated.items()}
+        return apply_to_views(model, evaluated, advance, strategy)
