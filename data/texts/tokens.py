@@ -5,7 +5,7 @@ A tokenizer is a `tokenizer.json`, which a run keeps in its folder. The package 
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from app.config import TrainConfig
 from app.errors import UsageError
@@ -19,14 +19,6 @@ MOST_BYTES = 100_000_000
 """Size of a tokenizer; XLM-R's has 17 million."""
 CHARACTERS_PER_TOKEN = 50
 """Most characters of a text that are looked at, for each token that may stay."""
-
-
-class Span(NamedTuple):
-    """A token in its text."""
-
-    start: int
-    """First character; equal to `end` for a token that stands for none."""
-    end: int
 
 
 def tokenizer_content(config: TrainConfig, folder: Path | None) -> bytes:
@@ -44,7 +36,10 @@ def tokenizer_content(config: TrainConfig, folder: Path | None) -> bytes:
             raise UsageError(f"A tokenizer has at most {MOST_BYTES:,} bytes; '{place}' has more.")
         return place.read_bytes()
     except OSError as error:
-        raise UsageError(f"Texts need the tokenizer of their network; '{place}': {error.strerror}.") from None
+        raise UsageError(
+            f"Texts need the tokenizer of their network, which `save_pretrained` of the package transformers writes; "
+            f"'{place}': {error.strerror}."
+        ) from None
 
 
 @functools.lru_cache(maxsize=2)
