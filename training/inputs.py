@@ -78,7 +78,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     source = draw_part(source, config.data.max_pictures, config.seed_of_split)
     check_kind(backbone, source.kind.name, source.kind.nouns)
     if source.has_boxes:
-        config = settings_for_boxes(config)
+        config = settings_for_boxes(config, backbone)
     sized = choose_size(config, backbone, useful_size(source))
     with progress_bar(source.kind.nouns, len(source.examples)) as advance:
         data = prepare_data(source, sized, advance, pool)
@@ -93,7 +93,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     return RunInputs(sized, backbone, data, started, time.perf_counter() - started, pool)
 
 
-def settings_for_boxes(config: TrainConfig) -> TrainConfig:
+def settings_for_boxes(config: TrainConfig, backbone: Backbone) -> TrainConfig:
     """Returns the settings with which boxes are found: pictures are padded, as their middle alone would lose some.
 
     Raises:
@@ -101,6 +101,8 @@ def settings_for_boxes(config: TrainConfig) -> TrainConfig:
     """
     check_pycocotools()
     given, plain = config.flat(), TrainConfig().flat()
+    if given["pooling"] == backbone.family.pooling[0]:  # as `config.json` of a run has it
+        given["pooling"] = None
     for name in FOR_CLASSES:
         if given[name] != plain[name]:
             raise UsageError(

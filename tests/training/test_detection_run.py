@@ -169,6 +169,11 @@ def test_the_pyramid_that_is_cached_is_that_of_the_whole_network(run, tmp_path):
     np.testing.assert_allclose(Predictor(model, read.cut)(pixels), Predictor(model)(pixels), atol=1e-4)
 
 
+def test_the_config_of_a_run_is_taken_again(run):
+    again = load_inputs(TrainConfig.from_file(run / "config.json").replace(cache_dir=run.parent / "cache"))
+    assert again.config.data.resize == "pad"
+
+
 @pytest.mark.parametrize("flag", ["folds", "dropout", "positive", "class_weights", "sensitivity"])
 def test_settings_for_classes_are_refused(run, flag):
     value = {"folds": 3, "dropout": 0.5, "positive": "red", "class_weights": True, "sensitivity": 0.9}[flag]
