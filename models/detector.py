@@ -31,15 +31,20 @@ RARE = 0.01
 al., 2017)."""
 MOST_BOXES = 100
 """Boxes that a picture is answered with, as many as COCO counts."""
+CANDIDATES = 300
+"""Likeliest cells and classes that boxes are made of."""
 OVERLAP = 0.6
-"""Overlap from which the likelier of two boxes of a class takes the place of the other."""
+"""Overlap from which boxes of a class are of one thing: the likeliest stands for the others, at their mean place."""
 ROUNDS = 10
 """Rounds of Cluster-NMS; after as many as boxes suppress each other in a row, it is greedy NMS."""
 
 
 @own_part
 class DecodeBoxes(keras.layers.Layer):
-    """Turns maps into boxes, the likeliest first, by peaks and Cluster-NMS (Zheng et al., 2021), in plain operations.
+    """Turns maps into boxes, the likeliest first, in plain operations.
+
+    Of the likeliest cells, Cluster-NMS (Zheng et al., 2021) keeps one for each thing. Its box is the mean of all that
+    it stands for, weighted by their probabilities (box voting, Gidaris and Komodakis, 2015).
 
     Returns:
         boxes: float32 (n, MOST_BOXES, 4), x1, y1, x2, y2 as fractions of the network's input.
@@ -49,23 +54,23 @@ class DecodeBoxes(keras.layers.Layer):
 
     def call(self, maps: Any) -> tuple[Any, Any, Any]:
         rows, columns, num_classes = maps.shape[1], maps.shape[2], maps.shape[3] - SIDES
-        heat = ops.sigmoid(maps[..., :num_classes])
-        peaks = ops.where(ops.max_pool(heat, 3, 1, padding="same") == heat, heat, 0)
-        most = min(MOST_BOXES, rows * columns * num_classes)
-        scores, places = ops.top_k(ops.reshape(peaks, (-1, rows * columns * num_classes)), most)
+        heat = ops.reshape(ops.sigmoid(maps[..., :num_classes]), (-1, rows * columns * num_classes))
+        scores, places = ops.top_k(heat, min(CANDIDATES, rows * columns * num_classes))
         size = ops.convert_to_tensor([columns, rows, columns, rows], "float32")
         boxes = ops.clip(cell_boxes(maps) / size, 0, 1)
         cells = ops.floor_divide(places, num_classes)
         boxes = tf.gather(ops.reshape(boxes, (-1, rows * columns, 4)), cells, batch_dims=1)
         classes = ops.cast(places - cells * num_classes, "float32")
         same = classes[:, :, None] == classes[:, None]
-        earlier = ops.arange(most)[:, None] < ops.arange(most)
-        rivals = same & earlier & (paired_overlap(boxes[:, :, None], boxes[:, None]) > OVERLAP)
-        rivals = ops.cast(rivals, "float32")
+        agree = same & (paired_overlap(boxes[:, :, None], boxes[:, None]) > OVERLAP)
+        agree, count = ops.cast(agree, "float32"), scores.shape[1]
+        rivals = agree * ops.cast(ops.arange(count)[:, None] < ops.arange(count), "float32")
         kept = ops.ones_like(scores)
         for _ in range(ROUNDS):
             kept = 1 - ops.max(rivals * kept[..., None], axis=1)
-        scores, order = ops.top_k(scores * kept, most)
+        votes = agree * scores[:, None]
+        boxes = votes @ boxes / ops.maximum(ops.sum(votes, axis=2, keepdims=True), 1e-9)
+        scores, order = ops.top_k(scores * kept, min(MOST_BOXES, count))
         return tf.gather(boxes, order, batch_dims=1), scores, tf.gather(classes, order, batch_dims=1)
 
 
