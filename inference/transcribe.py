@@ -38,7 +38,8 @@ def transcribe_files(backbone: Backbone, weights: str, files: Sequence[FoundFile
         backbone: a network that transcribes.
         weights: its `--weights`.
         files: from `inference.files.find_files`.
-        csv: file of all words: path, start and end in seconds, text; a file that cannot be heard has a reason.
+        csv: file of all words: path, start and end in seconds, text; a file in which nothing is said has one row, with
+            a reason if it cannot be heard.
 
     Returns:
         Seconds that the recordings took, without those of loading the network.
@@ -53,15 +54,15 @@ def transcribe_files(backbone: Backbone, weights: str, files: Sequence[FoundFile
     heard, count, started = 0.0, 0, time.perf_counter()
     with csv_writer(csv) as write:
         for file in files:
+            path, reason = printable(str(file.path)), file.reason
             rows: list[tuple[str, float, float, str, str]] = []
-            reason = file.reason
             if len(files) > 1:
                 show_stage("file", str(file.path))
             try:
                 if reason is None:
                     start, end = _times(file)
                     for words in transcribe(network, vocabulary, file, start, end):
-                        rows.append((printable(str(file.path)), *words, ""))
+                        rows.append((path, *words, ""))
                         times = f"{words.start:8.2f} {words.end:8.2f}"
                         console.print(f"{times}  {words.text}", markup=False, highlight=False, soft_wrap=True)
                     heard, count = heard + end - start, count + 1
@@ -69,7 +70,7 @@ def transcribe_files(backbone: Backbone, weights: str, files: Sequence[FoundFile
                 reason = str(error)
             if reason is not None:
                 show_stage("unreadable", reason)
-                rows.append((printable(str(file.path)), math.nan, math.nan, "", reason))
+            rows = rows or [(path, math.nan, math.nan, "", reason or "")]
             write(pd.DataFrame(rows, columns=COLUMNS))
     seconds = time.perf_counter() - started
     if csv is not None:

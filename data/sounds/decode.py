@@ -44,7 +44,7 @@ def read_sound(content: bytes, samples: int) -> np.ndarray:
 
     with _opened(io.BytesIO(content)) as file:
         rate, length = file.samplerate, file.frames
-        check_form(rate, length, file.channels)
+        _check_form(rate, length, file.channels)
         window = min(length, -(-samples * rate // RATE))
         values = _read(file, (length - window) // 2, window)
     if len(values) < LEAST_SECONDS * rate:
@@ -84,7 +84,7 @@ def cut_sound(file: BinaryIO, start: float, end: float) -> bytes:
         raise UnreadableError(f"longer than {MOST_SECONDS:.0f} seconds: cut it into clips")
     with _opened(file) as sound:
         rate = sound.samplerate
-        check_form(rate, min(sound.frames, rate), sound.channels)
+        _check_form(rate, min(sound.frames, rate), sound.channels)
         first, last = round(start * rate), min(round(end * rate), sound.frames)
         if first >= last:
             raise UnreadableError(f"ends at {sound.frames / rate:.1f} seconds")
@@ -128,7 +128,7 @@ def read_seconds(file: BinaryIO) -> float:
         UnreadableError: it is no recording.
     """
     with _opened(file) as sound:
-        check_form(sound.samplerate, min(sound.frames, sound.samplerate), sound.channels)
+        _check_form(sound.samplerate, min(sound.frames, sound.samplerate), sound.channels)
         return sound.frames / sound.samplerate
 
 
@@ -144,7 +144,7 @@ def _opened(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
         raise UnreadableError("no recording" if "not recognised" in str(error) else "damaged") from None
 
 
-def check_form(rate: int, length: int, channels: int) -> None:
+def _check_form(rate: int, length: int, channels: int) -> None:
     """Raises an UnreadableError for a recording that its header says is none to learn from."""
     if length <= 0:
         raise UnreadableError("empty or cut short")
@@ -159,12 +159,9 @@ def check_form(rate: int, length: int, channels: int) -> None:
 
 
 def read_milliseconds(content: bytes) -> int | None:
-    """Reads the length of a recording from its header; None if it has none."""
-    import soundfile
-
+    """Reads the length of a recording from its header; None if it has none, or is too long."""
     try:
-        info = soundfile.info(io.BytesIO(content))
-        check_form(info.samplerate, info.frames, info.channels)
-    except (soundfile.LibsndfileError, UnreadableError):
+        seconds = read_seconds(io.BytesIO(content))
+    except UnreadableError:
         return None
-    return round(1000 * info.frames / info.samplerate)
+    return round(1000 * seconds) if seconds <= MOST_SECONDS else None
