@@ -59,13 +59,18 @@ def curve(inputs: PhaseInputs, classifier: Classifier, plan: Plan, data) -> list
     ],
 )
 def test_the_loss_curve_is_that_of_the_whole_network(make_folder, tmp_path, backbone, trainable_layers):
-    config = settings_of(make_folder(count=10), tmp_path, backbone=backbone, trainable_layers=trainable_layers)
+    check_curve(make_folder(count=10), tmp_path, backbone, trainable_layers, 75)
+
+
+def check_curve(root: Path, tmp_path: Path, backbone: str, trainable_layers: int, image_size: int) -> None:
+    """Trains the last layers behind what was cached and within the whole network, and compares the losses."""
+    config = settings_of(root, tmp_path, backbone=backbone, trainable_layers=trainable_layers, image_size=image_size)
     data = prepare_data(load_source(config.data.data, config.run.cache_dir), config)
 
     def start() -> Classifier:
         keras.utils.set_random_seed(0)
         classifier = build_classifier(
-            find(backbone), weights="none", image_size=75, task=BINARY, num_classes=2, dropout=0.2
+            find(backbone), weights="none", image_size=image_size, task=BINARY, num_classes=2, dropout=0.2
         )
         output = classifier.head.layers[-1]
         output.kernel.assign(keras.random.normal(output.kernel.shape, stddev=0.1, seed=1))
