@@ -121,8 +121,9 @@ def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
     plan, data, machine = Plan.of(TrainConfig.from_json(record["config"])), inputs.data, measure_machine()
     size = plan.config.data.chosen_size
     print(f"\nThis machine: {machine.flops['float32'] / 1e9:,.0f} GFLOP/s in float32, {cpu_count()} cores.")
-    for label, rate, share, *_ in measure(inputs.backbone.name, size, machine):
-        print(f"{inputs.backbone.name}, {size} px, {label}: {rate:,.0f} pictures/s, {share:.0%} of the peak")
+    for found in measure(inputs.backbone.name, size, machine):
+        numbers = f"{found.rate:,.0f} pictures/s, {found.share:.0%} of the peak"
+        print(f"{inputs.backbone.name}, {size} px, {found.label}: {numbers}")
 
     classifier = build_classifier(
         inputs.backbone,
