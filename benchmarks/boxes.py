@@ -6,14 +6,12 @@ of `ROWS`, and prints AP of the test split. Its other flags are those of `train.
 
 import argparse
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 import keras
 
 from app.config import TrainConfig
-from benchmarks.processes import ROOT
 from models import detector
 from models.backbones import find
 from models.weights import build_backbone
@@ -66,5 +64,4 @@ def measure(name: str, config: TrainConfig, scratch: Path) -> dict:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(ROOT))
     main()
