@@ -8,7 +8,7 @@ import pytest
 
 from app.config import TrainConfig
 from data.arrays import Ragged
-from data.batches import Examples, View
+from data.batches import Examples, View, by_length
 from data.pipeline import input_batches
 from data.store import Store
 from features.cuts import find_cuts, part_of
@@ -71,6 +71,18 @@ def inputs_at_cuts(classifier: Classifier, data, store: Store) -> dict[str, Phas
     cuts = cuts_at(classifier, {"head": 0, "fine_tune": 1})
     config = TrainConfig()
     return frozen_inputs(classifier, cuts, {"head": 1, "fine_tune": 1}, config, data, store, precision="float32")
+
+
+def test_examples_are_put_in_the_order_of_their_lengths_with_all_that_belongs_to_them(data):
+    rows = SPLITS["val"]
+    given = Examples([View(data.inputs, rows)], data.targets[rows], rows.astype(np.float32))
+    ordered = by_length(given)
+    (view,) = ordered.views
+    assert (np.diff(view.lengths) >= 0).all()
+    assert (np.diff(given.views[0].lengths) < 0).any()
+    assert sorted(view.rows) == rows.tolist()
+    np.testing.assert_array_equal(ordered.targets, data.targets[view.rows])
+    np.testing.assert_array_equal(ordered.sample_weights, view.rows)
 
 
 def curve(inputs: PhaseInputs, data, batch_size: int) -> list[float]:
