@@ -36,6 +36,7 @@ sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebo
 
 import os
 import time
+import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,7 +44,7 @@ import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
 from app.terminal import import_tensorflow
-from models.backbones import TABLE
+from models.backbones import HUB, TABLE, find
 from notebooks.beginning import make_work_folder, quietly, some_pictures
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # Keras' own pipelines log an error that is none
@@ -68,15 +69,18 @@ make_deterministic(seed)
 # %% [markdown]
 # ## Which backbone?
 #
-# These can be named. Larger ones are right more often on ImageNet, and take longer for every picture; what they are
-# worth on *your* pictures, that table cannot say.
+# These can be named, those of KerasHub, vision transformers most of them, after `pip install -r requirements-hub.txt`.
+# Larger ones are right more often on ImageNet, and take longer for every picture; what they are worth on *your*
+# pictures, that table cannot say.
 
 # %%
 figure, axes = plt.subplots(figsize=(8, 4.5))
-axes.scatter([row.parameters for row in TABLE], [row.imagenet_accuracy for row in TABLE], s=12)
-for row in TABLE[::3]:
-    place = row.parameters, row.imagenet_accuracy
-    axes.annotate(row.name, place, xytext=(4, -3), textcoords="offset points", fontsize=7)
+for library, every, rows in (("Keras", 3, TABLE), ("KerasHub", 8, [row for row in HUB if row.imagenet_accuracy])):
+    axes.scatter([row.parameters for row in rows], [row.imagenet_accuracy for row in rows], s=12, label=library)
+    for row in rows[::every]:
+        place = row.parameters, row.imagenet_accuracy
+        axes.annotate(row.name, place, xytext=(4, -3), textcoords="offset points", fontsize=7)
+axes.legend(frameon=False, loc="lower right")
 axes.set(xlabel="parameters without top, millions (logarithmic)", ylabel="published ImageNet accuracy", xscale="log")
 axes.yaxis.set_major_formatter(PercentFormatter(1))
 axes.spines[["top", "right"]].set_visible(False)
@@ -272,6 +276,29 @@ plt.show()
 # From left to right is from the picture to the answer. Further right, less is left to compute in every step, and
 # mostly less has to be kept. `train.py` takes a place where few numbers cross.
 #
+# A transformer is cut in the same way. Its weights are random here, as no pretrained ones are on this machine without
+# a download; where it can be cut does not depend on them.
+
+# %%
+with warnings.catch_warnings(action="ignore"):  # of KerasHub, where Jupyter has no bars of progress
+    transformer = build_classifier(
+        find("vit_tiny_patch16_224"), weights="none", image_size=224, task=inputs.data.task, num_classes=2
+    )
+figure, axes = plt.subplots(figsize=(8, 2.6))
+cuts = find_cuts(transformer.model)
+axes.plot([each.share_after for each in cuts], [each.size(half=False) / 1024 for each in cuts], ".-", color="0.6")
+axes.set(xlabel="share of the work that lies behind, in every step", ylabel="KiB that cross, per picture", yscale="log")
+axes.xaxis.set_major_formatter(PercentFormatter(1))
+axes.invert_xaxis()
+axes.spines[["top", "right"]].set_visible(False)
+plt.show()
+print(f"{len(transformer.blocks)} blocks, each with {len(transformer.blocks[1])} layer")
+
+# %% [markdown]
+# A block of a transformer turns tokens, one for each patch of the picture and one for all of it, into as many tokens of
+# the same width. So every cut between two blocks keeps the same, until the head takes the one for all. Each block more
+# that learns costs time in every step, and no more room.
+#
 # Is training behind the cut the same as training the whole network? We do both, by plain Keras, from the same weights
 # and in the same order, and compare loss and time.
 
@@ -309,7 +336,7 @@ print(f"largest relative difference of the losses: {difference.max():.1e}")
 #
 # ## Try next
 #
-# - With a connection: `backbones = ("efficientnet_lite0", "mobilenet", "resnet50")`, or with your own folder of
+# - With a connection: `backbones = ("efficientnet_lite0", "mobilenet", "dinov2_small")`, or with your own folder of
 #   photos in `data`.
 # - `pictures = None` and `unfrozen_blocks = (0, 1, 2, 4, 8)`: with all the animals, where does unfreezing begin to
 #   pay?
