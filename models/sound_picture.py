@@ -36,7 +36,10 @@ def heard_as_picture(parts: Parts, milliseconds: int) -> Parts:
     picture = seen(log_mel(samples))
 
     def with_sound(model: keras.Model) -> keras.Model:
-        return keras.Model(samples, keras.Function(model.inputs, model.output).call([picture]))
+        seen = keras.Function(model.inputs, model.output)
+        for operation in model.operations:
+            operation._inbound_nodes.clear()  # a layer tells of its first call alone, which is to be this one
+        return keras.Model(samples, seen.call([picture]))
 
     blocks = [[log_mel, seen, *parts.blocks[0]], *parts.blocks[1:]]
     whole = None if parts.whole is None else with_sound(parts.whole)

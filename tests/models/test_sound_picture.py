@@ -51,7 +51,9 @@ def test_it_is_what_the_network_makes_of_that_picture_in_the_same_blocks():
     sound = tone(0, 0.7)[None]
     np.testing.assert_allclose(heard.model(sound), seen.model(picture(sound)), atol=1e-5)
     assert [len(block) for block in heard.blocks[1:]] == [len(block) for block in seen.blocks[1:]]
-    assert len(find_cuts(heard.model)) > 20
+    cuts = find_cuts(heard.model)
+    assert len(cuts) > 20
+    assert all(cut.tensors for cut in cuts)
 
 
 def test_a_saved_one_is_loaded_again_and_says_what_it_listened_to(classifier, tmp_path):
