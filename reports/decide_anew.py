@@ -13,7 +13,7 @@ from data.prepare import Data
 from data.sources import Split
 from inference.load import METRICS_FILE, RECORD_FILE
 from inference.run_record import read_metrics
-from reports.decision import decide_on_val, decision_record
+from reports.decision import decide_on_val, decision_lines, decision_record
 from reports.evaluation_inputs import EvaluationInputs
 from reports.model_card import CARD_FILE, write_card
 from reports.report import write_report
@@ -47,6 +47,7 @@ def decide_anew(inputs: EvaluationInputs, model: keras.Model, outputs: dict[Spli
     attempt("The report", lambda: write_report(folder, whole, outputs, record, model, run.config, history))
     decided = run._replace(task=data.task)
     attempt("The model card", lambda: write_card(folder / CARD_FILE, decided, record))
-    shown = ", ".join(f"'{name}' from {threshold:.4g} on" for name, threshold in list(thresholds.items())[:5])
-    show_stage("decision", f"{shown}; written to {folder}")
+    for line in decision_lines(record["decision"]):
+        show_stage("decision", line)
+    show_stage("decision", f"written to {folder}, where every command takes it from")
     return data

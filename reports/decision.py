@@ -39,6 +39,21 @@ def decision_record(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | N
     return measure_decision(rule, classes_of(data.task), data.class_names, of_splits)
 
 
+def decision_lines(decision: dict[str, Any]) -> list[str]:
+    """Says for each class, the first few of many, from which probability on it is the answer, and what that gives."""
+    lines = []
+    for name, point in list(decision["classes"].items())[:CLASSES_TOLD]:
+        found = []
+        for split in ("val", "test"):
+            if point[split] is not None:
+                right, left = (point[split]["counts"][share] for share in ("sensitivity", "specificity"))
+                found.append(
+                    f"{split}: {right[0]:,} of {right[1]:,} found, {left[0]:,} of {left[1]:,} others left alone"
+                )
+        lines.append(f"'{name}' from {point['threshold']:.4g} on ({decision['flag']}); {'; '.join(found)}")
+    return lines
+
+
 def promise_sentences(decision: dict[str, Any] | None, split: Split, kind: Kind) -> list[str]:
     """Says where a measured split does not show what was promised, and how many examples would."""
     if decision is None or decision["promise"] is None:

@@ -56,7 +56,7 @@ def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras
     positions = data.splits[split]
     answers = classes_of(data.task).answers(data.targets[positions], outputs)
     wrong = np.flatnonzero(~answers.right)
-    classes, certainty = _decisions(answers)
+    classes, certainty = decisions(answers)
     if len(wrong):
         rows = wrong[np.argsort(-certainty[wrong], kind="stable")][:MOST_SHOWN]
     else:
@@ -108,6 +108,21 @@ def mistakes_by_length(data: Data, outputs: np.ndarray, split: Split) -> list[Le
     ]
 
 
+def decisions(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the class that each prediction is about, int (n,), and its confidence, float (n,).
+
+    In a multi-label task this is the most confident wrong label, or the least confident one where all are right.
+    """
+    truth, predicted, probabilities, multi_label = answers
+    if not multi_label:
+        classes = predicted.argmax(axis=1)  # by a threshold, not always the likeliest
+        return classes, probabilities[np.arange(len(classes)), classes]
+    confidence = np.maximum(probabilities, 1 - probabilities)
+    wrong = np.where(truth != predicted, confidence, -1)
+    classes = np.where(answers.right, confidence.argmin(axis=1), wrong.argmax(axis=1))
+    return classes, confidence[np.arange(len(confidence)), classes]
+
+
 def _explain(
     data: Data, model: keras.Model, positions: np.ndarray, classes: np.ndarray
 ) -> tuple[list[Shown], str | None]:
@@ -119,17 +134,3 @@ def _explain(
     contents = [data.examples[position].place for position in positions]
     found = attempt(explain.name, lambda: explain.compute(model, data.reader, inputs, contents, classes))
     return ([], found) if isinstance(found, str) else (found, None)
-
-
-def _decisions(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the class that each prediction is about, int (n,), and its confidence, float (n,).
-
-    In a multi-label task this is the most confident wrong label, or the least confident one where all are right.
-    """
-    truth, predicted, probabilities, multi_label = answers
-    if not multi_label:
-        return probabilities.argmax(axis=1), probabilities.max(axis=1)
-    confidence = np.maximum(probabilities, 1 - probabilities)
-    wrong = np.where(truth != predicted, confidence, -1)
-    classes = np.where(answers.right, confidence.argmin(axis=1), wrong.argmax(axis=1))
-    return classes, confidence[np.arange(len(confidence)), classes]

@@ -37,8 +37,10 @@ def forecast(table: pd.DataFrame) -> Forecast | None:
     if known.sum() < 3 or not known[-1]:
         return None
     slope, level = np.polyfit(np.log(counts[known]), np.log(errors[known]), 1)
+    if slope > 0:  # more examples do no harm: the rise is chance
+        slope, level = 0.0, np.log(errors[known]).mean()
     numbers = np.geomspace(counts[0], 2 * counts[-1], 20)
-    return Forecast(numbers, np.exp(level + min(slope, 0.0) * np.log(numbers)))
+    return Forecast(numbers, np.exp(level + slope * np.log(numbers)))
 
 
 def draw(table: pd.DataFrame, line: Forecast, nouns: str, measured: str) -> Figure:

@@ -150,10 +150,12 @@ def thresholds(facts: Facts) -> Content:
         point = {"positive": point["positive"], **decision["classes"][point["positive"]]}
         measured = point[facts.split]
     chosen = (1 - measured["specificity"], measured["sensitivity"]) if measured else None
-    figures = {"precision_recall": curves.draw_precision_recall(by_precision), "roc": curves.draw_roc(by_area, chosen)}
+    word = "chosen" if decision else "suggested"
+    roc = curves.draw_roc(by_area, chosen, word)
+    figures = {"precision_recall": curves.draw_precision_recall(by_precision), "roc": roc}
     if chosen:
         others = facts.data.class_names[0]
-        figures["thresholds"] = curves.draw_thresholds(all_curves[0], point["threshold"], others)
+        figures["thresholds"] = curves.draw_thresholds(all_curves[0], point["threshold"], others, word)
     shown = {name: facts.draw(name, figure) for name, figure in figures.items()}
     return {"decision": decision, "operating_point": point, "num_curves": len(all_curves), **shown}
 

@@ -16,7 +16,7 @@ from data.prepare import Data
 from data.sources import Split
 from reports import detection
 from reports.baselines import simple_accuracy
-from reports.decision import decision_record
+from reports.decision import decision_lines, decision_record
 from reports.page import SPACE, number, percent
 from tasks.metrics import (
     METRICS,
@@ -182,6 +182,8 @@ def show_record(record: dict[str, Any], folder: Path, nouns: str) -> None:
             table.add_row(name.replace("_", " "), f"{accuracy:.1%}")
     if table.row_count:
         console.print(table)
+    for line in decision_lines(record["decision"]) if record["decision"] else ():
+        show_stage("decision", line)
     if record["folds"] is not None:
         folds = record["folds"]
         count, spread = len(folds["accuracy"]), f"{folds['mean']:.1%} ± {folds['deviation']:.1%}"

@@ -168,7 +168,10 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leak
             "optimistic."
         )
     found += [DIVERGED[phase] for phase in record["diverged"]]
-    found += _simple_cautions(record["baseline"], low, high, kind)
+    if not record.get("decision"):  # a threshold gives accuracy up for what was asked for
+        says_little = ("majority",) if _is_unbalanced(record, task) else ()
+        simple = {name: value for name, value in record["baseline"].items() if name not in says_little}
+        found += _simple_cautions(simple, low, high, kind)
     if high - low > WIDE_INTERVAL:
         examples = f"a single {kind.noun}" if measured["n"] == 1 else f"{measured['n']:,} {kind.nouns}"
         found.append(

@@ -205,6 +205,19 @@ def _choose_head_solver(config: TrainConfig, is_linear: bool) -> HeadSolver:
     return training.head_solver or ("optimizer" if against or training.head_epochs == 0 else "lbfgs")
 
 
+def is_too_small(config: TrainConfig, num_train: int) -> bool:
+    """Returns True if a run fine-tunes nothing because it has too few training examples.
+
+    Args:
+        config: the settings as they were asked for.
+        num_train: training examples.
+    """
+    model, training = config.model, config.training
+    left_open = model.trainable_layers is None and training.fine_tune_epochs is None and model.weights != "none"
+    is_asked = left_open and config.data.folds is None and training.effort != "quick"
+    return is_asked and num_train < FINE_TUNE_LEAST_EXAMPLES
+
+
 def choose_fine_tune_augment(plan: Plan, has_cut: bool) -> Plan:
     """Decides `fine_tune_augment`: as `augment`, but for views where no frozen layers are there to run them through.
 

@@ -42,7 +42,7 @@ from training.learner import BatchTooLargeError
 from training.memory import check_disk, check_room
 from training.phases import fine_tune
 from training.plan import Phase, Plan
-from training.recipe import choose_fine_tune_augment, make_plan
+from training.recipe import FINE_TUNE_LEAST_EXAMPLES, choose_fine_tune_augment, is_too_small, make_plan
 from training.saving import exact_phase, save_model
 from training.state import Clock, Run
 
@@ -183,8 +183,12 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) ->
     plan = choose_fine_tune_augment(plan, has_cut="fine_tune" in cuts)
     config = plan.config
     millions = classifier.model.count_params() / 1e6
-    show_stage("model", f"{backbone.name} ({config.model.weights}), {data.reader.title}, {millions:.1f} M parameters")
+    weights = "pretrained" if config.model.weights == "imagenet" and backbone.kind != "image" else config.model.weights
+    show_stage("model", f"{backbone.name} ({weights}), {data.reader.title}, {millions:.1f} M parameters")
     show_stage("batch", describe_batch(plan.batch_size, strategy, data.kind.noun, data.kind.nouns))
+    if is_too_small(inputs.config, num_train) and not data.task.has_boxes:
+        said = f"not begun with fewer than {FINE_TUNE_LEAST_EXAMPLES:,} training {data.kind.nouns}"
+        show_stage("fine-tune", f"{said}; --fine-tune-epochs 2 does it all the same")
     if precise.training.fine_tune_augment is None and plan.fine_tune_augment == "fresh" != plan.augment:
         show_whole_network(plan.trainable_layers)
 

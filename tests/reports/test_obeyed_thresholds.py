@@ -1,5 +1,6 @@
 """A threshold goes from training, or from evaluate.py, to every answer."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,9 @@ from inference.answer_table import answer_table
 from inference.files import FoundFile
 from inference.load import read_run
 from reports.decision import promise_sentences
+from reports.mistakes import decisions
 from reports.verdict import reach_verdict
+from tasks.classification import BINARY
 from tests.reports.test_evaluation import copied_run, run_evaluate  # noqa: F401
 from tests.small_runs import SMALL_RUNS, make_run
 
@@ -36,6 +39,11 @@ def test_evaluate_chooses_a_threshold_that_every_command_obeys(copied_run, run_e
     threshold = float(np.float32(before[f"probability_{positive}"].max() + 1) / 2)
     status, printed, figures = run_evaluate(copied_run, "--threshold", threshold)
     assert status == 0
+    count = (before["label"] == positive)[before["split"] == "test"].sum()
+    assert f"'{positive}' from {threshold:.4g} on (--threshold {threshold}); val: 0 of" in printed
+    assert f"test: 0 of {count} found" in " ".join(printed.split())
+    report = json.loads((copied_run / "report.json").read_text())
+    assert not any("A simple method" in caution for caution in report["verdict"]["cautions"])
     run = read_run(copied_run)
     assert run.task.thresholds == (np.float32(threshold),)
     table = pd.read_csv(copied_run / "predictions.csv")
@@ -86,3 +94,11 @@ def test_unbalanced_classes_lead_with_what_is_found_of_each(binary_run):
     verdict = reach_verdict(record, run.task, run.kind)
     assert verdict.sentence.startswith("Right on 110 of 114 pictures")
     assert verdict.headline == verdict.accuracy
+
+
+def test_a_mistake_by_a_threshold_is_told_by_the_answer_and_its_own_probability():
+    task = dataclasses.replace(BINARY, thresholds=(0.2,))
+    answers = task.answers(np.zeros((2, 1), np.float32), np.array([[0.3], [0.1]], np.float32))
+    classes, certainty = decisions(answers)
+    assert classes.tolist() == [1, 0]
+    assert certainty == pytest.approx([0.3, 0.9])

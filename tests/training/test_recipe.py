@@ -316,3 +316,18 @@ def test_texts_fine_tune_half_of_their_network_and_go_no_deeper():
     assert recipe.make_plan(plan.config, found, 3_000, varies=False, kind="text") == plan
     best = recipe.make_plan(TrainConfig.of(backbone="minilm", effort="best"), found, 3_000, varies=False, kind="text")
     assert (best.deeper_layers, best.deeper_epochs) == ("all", 4)
+
+
+@pytest.mark.parametrize(
+    ("settings", "num_train", "said"),
+    [
+        ({}, 999, True),
+        ({}, 1000, False),
+        ({"effort": "quick"}, 10, False),
+        ({"fine_tune_epochs": 0}, 10, False),
+        ({"trainable_layers": 6}, 10, False),
+        ({"weights": "none"}, 10, False),
+    ],
+)
+def test_too_few_examples_to_fine_tune_are_told_where_nobody_decided(settings, num_train, said):
+    assert recipe.is_too_small(TrainConfig.of(**settings), num_train) == said
