@@ -10,6 +10,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from app.data_uri import picture_element
+from app.terminal import counted
 from data.arrays import row_of
 from data.kinds import Kind
 from data.prepare import Data
@@ -170,7 +171,7 @@ def box_pictures(facts: Any) -> dict[str, Any]:
             text = "" if is_right else f"{data.class_names[int(answer[5])]} {answer[4]:.0%}"
             drawn.append(Drawn(answer[:4], RIGHT if is_right else WRONG, text))
         title = f"{int((each.found_by >= 0).sum())} found, {int(each.missed.sum())} missed, "
-        title += f"{int(each.false_alarms.sum())} false alarms"
+        title += counted(int(each.false_alarms.sum()), "false alarm", "false alarms")
         html = _show(data, position, drawn, title)
         shown.append({"html": html, "title": title, "path": data.display_path(data.examples[position].path)})
     return {"shown": shown}
@@ -236,9 +237,9 @@ def box_mistakes(facts: Any) -> dict[str, Any]:
 
 def _sides(compared: Sequence[Beside]) -> tuple[np.ndarray, np.ndarray]:
     """Returns side in pixels (of a square of the same area), and whether it is found, of every true box."""
-    counted = [each.truth[:, 5] == 0 for each in compared]
-    boxes = np.concatenate([each.truth[keep] for each, keep in zip(compared, counted, strict=True)])
-    found = np.concatenate([each.found_by[keep] >= 0 for each, keep in zip(compared, counted, strict=True)])
+    learnt = [each.truth[:, 5] == 0 for each in compared]
+    boxes = np.concatenate([each.truth[keep] for each, keep in zip(compared, learnt, strict=True)])
+    found = np.concatenate([each.found_by[keep] >= 0 for each, keep in zip(compared, learnt, strict=True)])
     return np.sqrt(np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)), found
 
 

@@ -129,13 +129,16 @@ def _interval_text(interval: Sequence[float]) -> str:
 
 def _classes(figures: dict[str, Any], names: Sequence[str]) -> list[tuple[str, int, str]]:
     """Returns of each class its name, its number of examples, and its recall with a 95 % interval."""
-    per_class, rows = figures.get("per_class"), []
+    per_class, intervals, rows = figures.get("per_class"), figures.get("recall_ci95"), []
     known: dict[str, Any] = per_class if isinstance(per_class, dict) and len(names) <= MOST_CLASSES else {}
     for name in names:
         row = known.get(name)
         recall, support = (row.get("recall"), row.get("support")) if isinstance(row, dict) else (None, None)
         if is_number(recall) and is_number(support) and 0 <= recall <= 1 <= support:
-            shown = f"{100 * recall:.1f} % ({_interval_text(share_interval(recall, support))})"
+            bounds = intervals.get(name) if isinstance(intervals, dict) else None  # older runs have none
+            if not isinstance(bounds, list) or len(bounds) != 2 or not all(map(is_number, bounds)):
+                bounds = share_interval(recall, support)
+            shown = f"{100 * recall:.1f} % ({_interval_text(bounds)})"
             rows.append((name, int(support), shown))
     return rows
 

@@ -33,13 +33,11 @@ def per_class_table(
     """
     truth, predicted = truth_and_answers(data, outputs, split)
     train = classes_of(data.task).truth(data.targets[data.splits["train"]]).sum(axis=0)
-    groups = data.groups[data.splits[split]]
     rows = []
     for number, name in enumerate(data.class_names):
         row = measured["per_class"][name]
         support = row["support"]
-        own = truth[:, number]
-        low, high = accuracy_interval(predicted[own, number], groups[own]) if support else (np.nan, np.nan)
+        low, high = measured["recall_ci95"][name] or (np.nan, np.nan)
         rows.append(
             {
                 "class": name,

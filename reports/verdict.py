@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from data.kinds import Kind
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.decision import promise_sentences
 from reports.page import SPACE, interval, percent
-from tasks.metrics import accuracy_interval
 from tasks.table import Task
 
 WIDE_INTERVAL = 0.08
@@ -139,10 +136,7 @@ def _by_class(record: dict[str, Any], split: Split, task: Task, examples: str) -
         count = measured["per_class"][name]["support"]
         right = round(measured["per_class"][name]["recall"] * count)
         found[name] = f"{right:,} of {count:,} '{name}'"
-        decided = (record.get("decision") or {"classes": {}})["classes"].get(positive)
-        bounds = decided[split][f"{share}_ci95"] if decided else None
-        if bounds is None and count:
-            bounds = accuracy_interval(np.arange(count) < right)
+        bounds = measured.get("recall_ci95", {}).get(name)
         value = percent(right / count) if count else "unknown"
         shares.append(f"{share} {value}{f' (95{SPACE}% interval {interval(bounds)})' if bounds else ''}")
     sentence = f"Finds {found[positive]}, and leaves {found[other]} alone, of {examples}"

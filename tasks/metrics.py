@@ -58,6 +58,7 @@ def measure(answers: Answers, class_names: Sequence[str], groups: np.ndarray | N
             }
             for index, name in enumerate(class_names)
         },
+        "recall_ci95": {name: _recall_interval(answers, groups, index) for index, name in enumerate(class_names)},
     }
 
 
@@ -197,6 +198,14 @@ def _per_class(answers: Answers) -> tuple[np.ndarray, ...]:
     return metrics.precision_recall_fscore_support(
         answers.truth, answers.predicted, labels=range(answers.truth.shape[1]), average=None, zero_division=0
     )
+
+
+def _recall_interval(answers: Answers, groups: np.ndarray | None, index: int) -> list[float] | None:
+    """Returns the 95 % interval of the recall of a class; None without examples of it."""
+    own = answers.truth[:, index]
+    if not own.any():
+        return None
+    return accuracy_interval(answers.predicted[own, index], None if groups is None else groups[own])
 
 
 def _accuracy(answers: Answers) -> float:

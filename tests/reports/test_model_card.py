@@ -8,7 +8,6 @@ import pytest
 from inference.load import read_run
 from inference.run_record import read_metrics
 from reports.model_card import CARD_FILE, Export, write_card
-from tasks.metrics import share_interval
 
 HEADINGS = ["Classes", "Data", "Training", "Inputs and outputs", "Preparing a picture", "Accuracy", "Use and limits"]
 
@@ -27,7 +26,7 @@ def test_a_run_has_a_card(kind, request):
     assert f"accuracy {100 * measured['accuracy']:.1f} % (95 % interval {low:.1f} to {high:.1f})" in card
     assert f"{100 * measured['accuracy']:.1f} % ({low:.1f} % to {high:.1f} %) |" in card
     for name, row in measured["per_class"].items():
-        low, high = (100 * end for end in share_interval(row["recall"], row["support"]))
+        low, high = (100 * end for end in measured["recall_ci95"][name])
         line = f"{row['support']} | {100 * row['recall']:.1f} % ({low:.1f} % to {high:.1f} %) |"
         assert f"| `{name}` | {line}" in card
     assert f"split into {metrics['data']['train']} pictures to train on" in card

@@ -103,6 +103,7 @@ def test_the_record_has_every_key_of_the_contract(finished):
         "ece",
         "roc_auc",
         "per_class",
+        "recall_ci95",
     }
     assert set(record["baseline"]) == {"majority", "raw_pixels"}
     assert record["baseline"]["majority"] == pytest.approx(1 / 3)
