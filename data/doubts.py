@@ -29,7 +29,9 @@ def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
     if len(inside) == 1:
         common = Path(os.path.commonpath(folders))
         if len({folder.relative_to(common).parts[0] for folder in folders.keys() - {common}}) < 2:
-            return ""
+            tables = sorted([*root.glob("*.json"), *root.glob("*.csv")], key=lambda path: natural_order(path.name))
+            alone = f"{expected}'{root}' has the folder '{min(inside)}' alone"
+            return f"{alone}, and a table beside it: --data {tables[0]}" if tables else ""
         return (
             f"{expected}'{root}' has the folder '{min(inside)}' alone, and the classes are further in. Name the folder "
             f"above them: --data {common}"

@@ -29,6 +29,15 @@ def test_classes_that_are_further_in_are_found(make_folder, tmp_path, load, belo
     assert load(tmp_path / "photos" / below).class_names == ("cat", "dog")
 
 
+def test_a_table_beside_the_only_folder_is_named(make_folder, tmp_path, load):
+    make_folder("cells", ("images",), count=3)
+    (tmp_path / "cells" / "instances.json").write_text("{}")
+    with pytest.raises(
+        UsageError, match=f"'images' alone, and a table beside it: --data {tmp_path}/cells/instances.json"
+    ):
+        load(tmp_path / "cells")
+
+
 def test_two_collections_of_the_same_classes_are_no_two_classes(make_folder, tmp_path, load):
     make_folder("photos/originals", count=3)
     make_folder("photos/resized", count=3)
