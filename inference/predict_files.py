@@ -37,7 +37,8 @@ def predict_files(
     Args:
         network: the model that answers.
         files: from `find_files`; of one that is much longer than an input, each part is answered.
-        csv: file of all answers; see `inference.answer_table.answer_table`.
+        csv: file of all answers; see `inference.answer_table.answer_table`. Examples that were typed, or are in a table
+            themselves, stand in one more column.
         top: how many classes the terminal shows for a picture.
         unknown_below: where no class is as likely as this, the answer is 'unknown'.
 
@@ -58,6 +59,7 @@ def predict_files(
     kind = network.kind
     files = in_windows(files, kind, network.reader)
     summary = Summary(task, kind, top)
+    column = kind.column if any(isinstance(file.content, bytes) for file in files) else None
     started = time.perf_counter()
     with (
         csv_writer(csv) as write,
@@ -66,7 +68,7 @@ def predict_files(
     ):
         for batch, outputs, unknown in computed:
             table = answer_table(batch.files, outputs, network.class_names, task, unknown_below, unknown)
-            write(table)
+            write(table if column is None else table.assign(**{column: _typed(batch.files)}))
             summary.add(table)
             advance(len(table))
     seconds = time.perf_counter() - started
@@ -75,6 +77,11 @@ def predict_files(
         show_stage("table", str(csv))
     check_readable(summary.answered, files, kind)
     return seconds
+
+
+def _typed(files: Sequence[FoundFile]) -> list[str]:
+    """Returns the examples that have no files of their own, as text."""
+    return [file.content.decode(errors="replace") if isinstance(file.content, bytes) else "" for file in files]
 
 
 class Summary:

@@ -15,7 +15,9 @@ import pytest
 import predict
 from app.cli import run_command
 from app.config import TrainConfig
+from app.escapes import visible
 from app.wheels import MINILM_TOKENIZER, read_wheel_file
+from data.csv_cells import read_table
 from exports.run import export_run
 from inference.answering import of_run
 from inference.load import TrainedRun, read_run
@@ -130,6 +132,8 @@ def test_texts_files_and_tables_are_answered(run, table, tmp_path, monkeypatch, 
     assert not found["path"][0].startswith("=")
     names = ["note.txt", "asked.csv:2", "asked.csv:3", "asked.csv:4"]
     assert [Path(path).name for path in found["path"][1:]] == names
+    texts = read_table(answers)["text"]
+    assert texts.tolist() == [typed, "", "great, really", "", visible("awful\nfilm")]
     assert "learnt from" not in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["predict.py", str(run.folder), str(table)])
     run_command(predict.main)
