@@ -128,7 +128,7 @@ def test_a_mistake_is_answered_without_loading_tensorflow():
     command = [sys.executable, "-X", "importtime", "train.py", "--backbone", "resnet5"]
     finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert finished.returncode == 2
-    error = "error: --backbone must be one of 100 names; received 'resnet5'. Did you mean 'resnet50'?"
+    error = "error: --backbone must be one of 101 names; received 'resnet5'. Did you mean 'resnet50'?"
     assert finished.stderr.splitlines()[-1] == error
     assert not re.search(r"\| +(tensorflow|keras)$", finished.stderr, re.MULTILINE)
 

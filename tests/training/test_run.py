@@ -338,7 +338,7 @@ def test_memory_that_is_too_small_elsewhere_is_explained(make_folder, tmp_path, 
     def fail(*_, **__):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
-    monkeypatch.setattr("training.run.apply_model", fail)
+    monkeypatch.setattr("training.run.apply_to_views", fail)
     with pytest.raises(RunError, match="The memory is too small for mobilenet at 32 px"):
         run(make_folder(), tmp_path)
 
