@@ -111,6 +111,10 @@ def test_groups_widen_the_intervals_and_change_nothing_else():
     assert alone == BINARY.measure(targets, outputs, ("a", "b"))
     assert grouped.pop("effective_n") == 36 / 12
     assert grouped.pop("accuracy_ci95")[0] < alone.pop("accuracy_ci95")[0]
+    of_classes, of_groups = alone.pop("recall_ci95"), grouped.pop("recall_ci95")
+    assert of_groups["a"] == of_classes["a"] == accuracy_interval(np.array([True, False]))
+    assert of_groups["b"] == accuracy_interval(np.arange(4) < 3, np.array([2, 2, 2, 3]))
+    assert of_classes["b"] == accuracy_interval(np.arange(4) < 3)
     assert grouped == alone
     alone, grouped = (measure_threshold(targets, outputs, 0.5, each) for each in (None, groups))
     assert grouped["sensitivity_ci95"] == pytest.approx(accuracy_interval(np.arange(4) < 3, np.array([2, 2, 2, 3])))
