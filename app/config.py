@@ -48,8 +48,7 @@ class DataConfig(Settings):
     the only one of texts."""
 
     outside: bool = False
-    """Also use pictures outside the folder of --data: through links, and by paths of a CSV that lead out of its
-    folder."""
+    """Also use pictures outside the folder of --data: through links, and by paths of a CSV that lead out of it."""
 
     val_fraction: Fraction = 0.15
     """Fraction of the pictures kept for choosing (early stopping), where the data has no val split; 0 for none."""
@@ -110,13 +109,12 @@ class ModelConfig(Settings):
 
     backbone: Text = "efficientnet_lite0"
     """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all. Texts get minilm in
-    place of the default. Or your own, one of
-    custom.py or FILE.keras, with how its pixels were scaled in front of it: 'torch:FILE.keras', also caffe, tf (-1 to
-    1), unit (0 to 1) and raw (0 to 255)."""
+    place of the default. Or your own, one of custom.py or FILE.keras, with how its pixels were scaled in front of it:
+    'torch:FILE.keras', also caffe, tf (-1 to 1), unit (0 to 1) and raw (0 to 255)."""
 
     weights: Text = "imagenet"
     """Weights of the backbone: 'imagenet' (or what else it was pretrained on), 'none' (random), a .h5 or .weights.h5
-    file without top, or for networks of KerasHub the folder of a preset."""
+    file without top, or a folder of KerasHub, Hugging Face or timm."""
 
     pooling: Text | None = None
     """Pooling that turns the backbone's features into one vector: 'avg', 'max', one of custom.py, or of tokens 'first',
