@@ -14,6 +14,8 @@ BANDS = 80
 FLOOR = 1e-10
 RANGE = 8.0
 """Powers of ten between the loudest and the most silent that is told apart."""
+PICTURE_LAYER = "sound_picture"
+"""Layer that makes a picture of a spectrogram, in a network for pictures."""
 
 
 @functools.cache

@@ -52,6 +52,11 @@ class View(NamedTuple):
         ragged = (tensor.lengths[self.rows] for tensor in self.inputs if isinstance(tensor, Ragged))
         return next(ragged, np.zeros(len(self.rows), np.int64))
 
+    @property
+    def shortest_first(self) -> np.ndarray:
+        """Places of the rows in the order of their lengths, int64 (n,), in which batches are filled up least."""
+        return np.argsort(self.lengths, kind="stable")
+
     def read(self, longest: int) -> list[np.ndarray]:
         """Copies the rows of each input to memory, those that are ragged filled up to a length; and their mask."""
         taken = [take_rows(tensor, self.rows) for tensor in self.inputs]
@@ -80,11 +85,8 @@ class Examples(NamedTuple):
 
 def by_length(examples: Examples) -> Examples:
     """Puts examples that differ in length in its order, so that batches are filled up as little as can be."""
-    if not examples.views[0].is_ragged:
-        return examples
-    order = np.argsort(examples.views[0].lengths, kind="stable")
-    views = [view._replace(rows=view.rows[order]) for view in examples.views]
-    return Examples(views, examples.targets[order], examples.sample_weights[order])
+    view = examples.views[0]
+    return examples.take(view.shortest_first) if view.is_ragged else examples
 
 
 def float32_bytes(view: View) -> int:

@@ -46,8 +46,8 @@ SOURCES = {
 """Values of `--data`, and modules with `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`.
 
 Those whose value is a name and no path say `IS_NAME = True`; those of which one of several columns may be the text have
-`HAS_COLUMNS = True`, and `load` takes a `text_column`; those whose
-examples depend on the kind that is asked for have `TAKES_KIND = True`, and `load` takes a `kind`.
+`HAS_COLUMNS = True`, and `load` takes a `text_column`; those whose examples depend on the kind that is asked for have
+`TAKES_KIND = True`, and `load` takes a `kind`.
 """
 MADE_HERE = [name for name in SOURCES if name.isalpha() and name.islower()]
 """Values of `--data` that need no files of the user."""

@@ -123,7 +123,7 @@ def apply_to_views(
     found: dict[Name, np.ndarray] = {}
     for name, view in views.items():
         # In the order of their lengths: what fills batches up is computed for nothing.
-        order = np.argsort(view.lengths, kind="stable") if view.is_ragged else None
+        order = view.shortest_first if view.is_ragged else None
         if order is not None:
             view = view._replace(rows=view.rows[order])
         outputs = [side_by_side([np.zeros((0, *output.shape[1:]), np.float32) for output in model.outputs])]

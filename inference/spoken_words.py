@@ -41,7 +41,7 @@ LIKELY_SILENT, UNLIKELY_WORDS = 0.6, -1.0
 
 
 class Words(NamedTuple):
-    """What was said between two times, seconds."""
+    """Words that were said between two times, seconds."""
 
     start: float
     end: float
@@ -172,7 +172,7 @@ def _follow(
 
 
 def _repeats(text: str) -> bool:
-    """Whether a text is one word again and again: it becomes much shorter when it is compressed."""
+    """Returns True if a text is one word again and again: it becomes much shorter when it is compressed."""
     content = text.encode()
     return len(content) > MOST_COMPRESSED * len(zlib.compress(content))
 

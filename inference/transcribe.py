@@ -89,12 +89,11 @@ def transcribe(
     Raises:
         UnreadableError: nothing in it can be heard.
     """
-    path = file.content.path if isinstance(file.content, Part) else file.path
     now, could_hear, reason = start, False, "empty"
     while now < end and (now == start or end - now >= LEAST):
         length = min(network.seconds, end - now)
         try:
-            with content_of(Part(path, now, now + length, cut_sound), file.within) as content:
+            with content_of(Part(_path(file), now, now + length, cut_sound), file.within) as content:
                 samples = read_sound(content, round(network.seconds * RATE))
         except UnreadableError as error:  # such as a minute of silence
             now, reason = now + length, str(error)
@@ -108,9 +107,14 @@ def transcribe(
         raise UnreadableError(reason)
 
 
+def _path(file: FoundFile) -> Path:
+    """Returns the file itself, of which perhaps a part is to be heard."""
+    return file.content.path if isinstance(file.content, Part) else file.path
+
+
 def _times(file: FoundFile) -> tuple[float, float]:
     """Returns start and end of what is to be heard of a file, seconds."""
     part = file.content if isinstance(file.content, Part) else None
-    with open_file(part.path if part else file.path, file.within) as opened:
+    with open_file(_path(file), file.within) as opened:
         length = read_seconds(opened)
     return (part.start, min(part.end, length)) if part else (0.0, length)

@@ -29,7 +29,7 @@ class Family(NamedTuple):
     library: str = ""
     """Optional library that it needs, and that downloads its weights: 'keras_hub', or none."""
     transcribes: bool = False
-    """Whether its networks write down what is said, as they are."""
+    """True if its networks write down what is said, as they are."""
 
 
 class Backbone(NamedTuple):

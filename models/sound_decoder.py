@@ -10,7 +10,7 @@ from keras import layers, ops
 from app.spectrogram import RATE
 from models.sound_encoder import STRIDE, trained_encoder
 from models.sound_weights import Architecture, State, form_of, whisper_weights
-from models.text_encoder import EncoderBlock, exact_gelu
+from models.text_encoder import EncoderBlock
 
 
 class DecoderBlock(EncoderBlock):
@@ -44,7 +44,7 @@ class DecoderBlock(EncoderBlock):
         kept = ops.concatenate([kept, ops.stack(own)], axis=1)
         vector = vector + self.project(self._gathered(query, kept))
         vector = vector + self.listen(self._gathered(self.ask(self.heard_norm(vector)), heard))
-        return vector + self.narrow(exact_gelu(self.widen(self.norm(vector)))), kept
+        return vector + self.transformed(self.norm(vector)), kept
 
     def _gathered(self, query, told):
         """Returns the mean of values (1, width), each counted as far as its key fits the query."""
@@ -109,7 +109,7 @@ class Whisper:
         for variable in decoder.variables:
             variable.assign(values[variable.path.removeprefix("decoder/")])
         self.nothing = np.zeros((form.depth, 2, 0, form.width), np.float32)
-        """What is kept before the first token."""
+        """Keys and values before the first token."""
         self.hear = tf.function(lambda samples: decoder.hear(encoder(samples[None])[0, :, :-1]))
         """Turns float32 (samples,) in [-32768, 32767] into what `follow` takes."""
         kept = tf.TensorSpec((form.depth, 2, None, form.width))

@@ -101,7 +101,7 @@ class SoundBlock(EncoderBlock):
     def call(self, inputs):
         vectors, sounding = inputs[..., :-1], inputs[..., -1:]
         vectors = vectors + self.attended(self.attention_norm(vectors))
-        return _joined(vectors + self.narrow(exact_gelu(self.widen(self.norm(vectors)))), sounding)
+        return _joined(vectors + self.transformed(self.norm(vectors)), sounding)
 
     def compute_output_shape(self, shape):
         return shape

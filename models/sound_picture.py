@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from app.spectrogram import RATE
+from app.spectrogram import PICTURE_LAYER, RATE
 from models.own_layers import own_part
 from models.parts import Parts
 from models.sound_encoder import LogMel
@@ -32,7 +32,7 @@ def heard_as_picture(parts: Parts, milliseconds: int) -> Parts:
     """Returns a network for pictures as one for recordings of some length; its layers are shared."""
     samples = keras.Input((milliseconds * RATE // 1000,), name="sounds")
     size = parts.model.inputs[0].shape[1]
-    log_mel, seen = LogMel(name="log_mel", dtype="float32"), SoundPicture(size, name="sound_picture", dtype="float32")
+    log_mel, seen = LogMel(name="log_mel", dtype="float32"), SoundPicture(size, name=PICTURE_LAYER, dtype="float32")
     picture = seen(log_mel(samples))
 
     def with_sound(model: keras.Model) -> keras.Model:

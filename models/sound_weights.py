@@ -28,7 +28,7 @@ class Part(NamedTuple):
     hugging_face: tuple[str, ...]
     """Layers of the same input, which the others compute as one."""
     listens: bool = False
-    """Whether only a decoder has it."""
+    """True if only a decoder has it."""
 
 
 PARTS = (

@@ -20,7 +20,7 @@ from inference.run_record import measured_split
 from reports.curves import LINE_COLOURS
 from reports.detection import Beside, compare_all, overlap
 from reports.plots import VAL_COLOUR, make_panel, shorten, tidy
-from reports.verdict import DIVERGED, FEW_PICTURES, Leaks, Verdict, alike, listed
+from reports.verdict import DIVERGED, FEW_PICTURES, Leaks, Verdict, alike, listed, unknown_verdict
 from tasks.detection_metrics import RECALLS, SIZES
 
 SHOWN = 12
@@ -57,30 +57,27 @@ def detection_verdict(
     record: dict[str, Any], data: Data, split: Split | None, compared: Sequence[Beside], leaks: Leaks
 ) -> Verdict:
     """Sums up a run that finds boxes by its test split, or by val where there is no test."""
-    verdict = boxes_verdict(record, data.kind)
     if split is None:
-        return verdict._replace(cautions=[*verdict.cautions, *data.cautions])
+        return unknown_verdict(data.kind, data.cautions)
     measured = record[split]
     found = sum(int((each.found_by >= 0).sum()) for each in compared)
     alarms = sum(int(each.false_alarms.sum()) for each in compared)
+    verdict = boxes_verdict(record, data.kind, f"{found:,} of {measured['boxes']:,} boxes")
     cautions = list(verdict.cautions)
     if leaks.near_duplicates:
         cautions.append(f"{alike(leaks.near_duplicates, split, data.kind)}.")
     few = [f"{name} ({row['boxes']})" for name, row in measured["per_class"].items() if row["boxes"] < FEW_PICTURES]
     if few:
         cautions.append(f"Few {split} boxes are of {listed(few)}: figures of single classes are rough.")
-    sentence = verdict.sentence.replace("Finds boxes", f"Finds {found:,} of {measured['boxes']:,} boxes", 1)
-    sentence += f", with {alarms:,} false {'alarm' if alarms == 1 else 'alarms'}"
+    sentence = f"{verdict.sentence}, with {counted(alarms, 'false alarm', 'false alarms')}"
     return verdict._replace(sentence=sentence, cautions=[*cautions, *data.cautions])
 
 
-def boxes_verdict(record: dict[str, Any], kind: Kind) -> Verdict:
-    """Sums up what `metrics.json` says of a run that finds boxes."""
+def boxes_verdict(record: dict[str, Any], kind: Kind, what: str = "boxes") -> Verdict:
+    """Sums up what `metrics.json` says of a run that finds boxes, or as many of them as `what` says."""
     known = measured_split(record)
     if known is None:
-        advice = f"Raise --val-fraction and --test-fraction, or add val and test {kind.nouns} to the data."
-        nothing = "Accuracy unknown: there is no val or test split."
-        return Verdict(None, nothing, None, None, "", "", [advice])
+        return unknown_verdict(kind)
     split, measured = known
     cautions = [DIVERGED[phase] for phase in record["diverged"]]
     if split == "val":
@@ -88,7 +85,7 @@ def boxes_verdict(record: dict[str, Any], kind: Kind) -> Verdict:
     unseen = "it had never seen" if split == "test" else "kept for validation"
     return Verdict(
         split,
-        f"Finds boxes in {measured['n']:,} {kind.nouns} {unseen}",
+        f"Finds {what} in {measured['n']:,} {kind.nouns} {unseen}",
         measured["ap50"],
         measured["ap50_ci95"] and tuple(measured["ap50_ci95"]),
         "The large figure is AP50, the area under the curve of precision and recall, mean over the classes, where an "

@@ -77,9 +77,7 @@ def reach_verdict(
     """
     found = measured_split(record)
     if found is None:
-        nothing = "Accuracy unknown: there is no val or test split."
-        advice = f"Raise --val-fraction and --test-fraction, or add val and test {kind.nouns} to the data."
-        return Verdict(None, nothing, None, None, "", "", [advice, *cautions])
+        return unknown_verdict(kind, cautions)
     split, measured = found
     count, right = measured["n"], round(measured["accuracy"] * measured["n"])
     what = "All labels right on" if task.multi_label else "Right on"
@@ -104,6 +102,13 @@ def reach_verdict(
         measured["balanced_accuracy" if detail else "accuracy"],
         detail,
     )
+
+
+def unknown_verdict(kind: Kind, cautions: Sequence[str] = ()) -> Verdict:
+    """Returns the verdict of a run that has nothing to be measured on."""
+    nothing = "Accuracy unknown: there is no val or test split."
+    advice = f"Raise --val-fraction and --test-fraction, or add val and test {kind.nouns} to the data."
+    return Verdict(None, nothing, None, None, "", "", [advice, *cautions])
 
 
 def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""What more training pictures would bring to a detector: heads that learn from parts of them, measured on val."""
+"""Learning curve of a detector: heads that learn from parts of the training pictures, measured on val."""
 
 from typing import Any
 

@@ -131,8 +131,7 @@ def make_plan(
         fine_tune_learning_rate = FROM_SCRATCH_LEARNING_RATE * factor
     else:
         steps_per_epoch = -(-num_train // batch_size)
-        enough = num_train >= FINE_TUNE_LEAST_EXAMPLES or model.trainable_layers is not None
-        enough = enough and config.data.folds is None
+        enough = config.data.folds is None and not _has_too_few(config, num_train)
         trainable_layers = _layers_to_fine_tune(cuts, recipe.share)
         if trainable_layers == 0 and model.trainable_layers is None:
             show_stage(
@@ -212,10 +211,10 @@ def is_too_small(config: TrainConfig, num_train: int) -> bool:
         config: the settings as they were asked for.
         num_train: training examples.
     """
-    model, training = config.model, config.training
-    left_open = model.trainable_layers is None and training.fine_tune_epochs is None and model.weights != "none"
+    training = config.training
+    left_open = training.fine_tune_epochs is None and config.model.weights != "none"
     is_asked = left_open and config.data.folds is None and training.effort != "quick"
-    return is_asked and num_train < FINE_TUNE_LEAST_EXAMPLES
+    return is_asked and _has_too_few(config, num_train)
 
 
 def choose_fine_tune_augment(plan: Plan, has_cut: bool) -> Plan:
@@ -293,3 +292,7 @@ def _layers_to_fine_tune(cuts: "Sequence[Cut]", share: tuple[float, float]) -> i
 def _epochs(steps: int, steps_per_epoch: int, fewest: int, most: int) -> int:
     """Epochs of about as many steps, within bounds."""
     return min(most, max(fewest, round(steps / steps_per_epoch)))
+
+
+def _has_too_few(config: TrainConfig, num_train: int) -> bool:
+    return num_train < FINE_TUNE_LEAST_EXAMPLES and config.model.trainable_layers is None

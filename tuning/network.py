@@ -185,18 +185,17 @@ class Network:
 
     def _train_head(self, plan: Plan) -> tuple[SolvedHead, float | None]:
         """Trains the head of a detector, unless another trial has: alone, as nothing is shared by convolutions."""
-        shape, start = (
-            self._shape_of(plan),
-            SolvedHead([], self._shape_of(plan).plain(plan.config.training.seed).get_weights()),
-        )
-        if not plan.head_epochs:
-            return start, None
         training = plan.config.training
         learnt_with = plan.learning_rate, plan.head_epochs, plan.batch_size, plan.views
         key = (*learnt_with, training.optimizer, training.weight_decay, training.seed, plan.config.model.head_units)
-        if key not in self._trained:
-            data = self._examples(0, plan, plan.views)
-            self._trained[key] = self._tail(0, shape).train("head", start, *data, plan, None, self._scoring.score)
+        if key in self._trained:
+            return self._trained[key]
+        shape = self._shape_of(plan)
+        start = SolvedHead([], shape.plain(training.seed).get_weights())
+        if not plan.head_epochs:
+            return start, None
+        data = self._examples(0, plan, plan.views)
+        self._trained[key] = self._tail(0, shape).train("head", start, *data, plan, None, self._scoring.score)
         return self._trained[key]
 
     def _solve(self, plans: Sequence[Plan]) -> list[SolvedHead]:

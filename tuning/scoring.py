@@ -1,4 +1,4 @@
-"""What a trial is worth: the objective of the search, by the epoch that it would keep."""
+"""Scores of trials: the objective of the search, by the epoch that a trial would keep."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ class Scoring:
     def __init__(self, objective: str, data: Data, strategy: tf.distribute.Strategy):
         self._objective, self._data, self._strategy = objective, data, strategy
         self.is_measured = objective in MEASURED
-        """Whether every epoch measures it."""
+        """True if every epoch measures it."""
 
     def score(self, model: keras.Model, val: Examples) -> float | None:
         """Computes the objective of answers; None where every epoch measures it, or val does not define it."""

@@ -5,11 +5,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from app.spectrogram import PICTURE_LAYER
 from data.class_scores import make_class_scores
 from data.images.explain import BATCH_SIZE, grad_cam
-
-PICTURE = "sound_picture"
-"""Layer that makes a picture of a recording, in a network for pictures."""
 
 
 def heard_parts(model: keras.Model, sounds: np.ndarray, classes: np.ndarray) -> np.ndarray:
@@ -24,7 +22,7 @@ def heard_parts(model: keras.Model, sounds: np.ndarray, classes: np.ndarray) -> 
         float32 (n, moments), 0 to 1 for what speaks most for it.
     """
     for layer in model.layers:
-        if layer.name == PICTURE:  # where a network for pictures looked
+        if layer.name == PICTURE_LAYER:  # where a network for pictures looked
             scores = grad_cam(model, sounds, classes, layer.output.shape[1:3]).mean(axis=1)
             return scores / np.maximum(scores.max(axis=1, keepdims=True), 1e-9)
     pooling, head = model.get_layer("pooling"), model.get_layer("head")

@@ -23,12 +23,12 @@ from reports.evaluation_inputs import load_evaluation
 from tasks.classification import BINARY
 from tests.models.test_hub import save_preset
 from tests.small_runs import make_run, network_of
+from tests.stopped_runs import train_until
 from tests.tiny_hub import SIZE, TINY, shrink
 from tests.training.test_frozen import check_curve
 from training.begun import read_begun
 from training.folder import open_folder
 from training.inputs import load_inputs
-from training.learner import Learner
 from training.optimizers import layer_decay_factors
 from training.run import train
 from tuning.inputs import load_candidates, load_search_inputs
@@ -105,23 +105,9 @@ def test_a_run_on_every_family_fine_tunes_predicts_explains_and_is_exported(name
     check_run(folder, tmp_path / "cache")
 
 
-def test_a_run_that_was_stopped_ends_as_if_it_never_was(vit_run, tmp_path, monkeypatch):
-    root, train_phase, steps = vit_run.parent, Learner.train, []
-
-    def stopping(learner, *args, on_step, **rest):
-        def stop(make_state):
-            on_step(make_state)
-            steps.append(1)
-            if len(steps) == 2:
-                raise KeyboardInterrupt
-
-        return train_phase(learner, *args, on_step=stop, **rest)
-
-    monkeypatch.setattr(Learner, "train", stopping)
-    begun = config_of(root, output=tmp_path / "run", checkpoint_seconds=0.0, cache_dir=tmp_path / "cache")
-    with pytest.raises(KeyboardInterrupt), open_folder(begun) as config:
-        train(load_inputs(config))
-    monkeypatch.undo()
+def test_a_run_that_was_stopped_ends_as_if_it_never_was(vit_run, tmp_path):
+    places = {"output": tmp_path / "run", "cache_dir": tmp_path / "cache"}
+    train_until(config_of(vit_run.parent, checkpoint_seconds=0.0, **places), last=2)
     with open_folder(read_begun(tmp_path / "run")) as config:
         train(load_inputs(config))
     for name in ("predictions.csv", "history.csv", "model.json"):

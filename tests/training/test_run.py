@@ -1,6 +1,5 @@
 """The main job, end to end, on pictures made on the fly and on the bundled ones."""
 
-import itertools
 import json
 import os
 from pathlib import Path
@@ -19,6 +18,7 @@ from data.images.explain import grad_cam
 from features.forward_pass import apply_model
 from tasks.classification import MULTICLASS
 from tests.conftest import draw_photos
+from tests.stopped_runs import train_until
 from training.begun import read_begun
 from training.folder import open_folder
 from training.inputs import load_inputs
@@ -367,7 +367,7 @@ def test_a_run_goes_no_deeper_where_nothing_is_left_to_gain_or_memory_is_too_sma
 
 def test_a_solved_head_and_deeper_layers_go_on_where_they_were(make_folder, tmp_path):
     """Stopped in the last layers, resumed, stopped in the whole network, and resumed again."""
-    root, train_phase = make_folder(), Learner.train
+    root = make_folder()
     settings = pretrained(head_epochs=None, deeper_layers="all", deeper_epochs=2, batch_size=4, effort="best")
     settings["checkpoint_seconds"] = 0
     straight = run(root, tmp_path, "straight", **settings)
@@ -375,27 +375,8 @@ def test_a_solved_head_and_deeper_layers_go_on_where_they_were(make_folder, tmp_
     assert list(history["phase"]) == ["head", "fine_tune", "deeper", "deeper"]
     assert history["learning_rate"].isna().tolist() == [True, False, False, False]
     places = {"data": str(root), "output": tmp_path / "stopped", "cache_dir": tmp_path / "cache"}
-    quick = {"fine_tune_epochs": 1}
-
-    class StoppedError(Exception):
-        """In place of a signal."""
-
-    for last in (0, 3):
-        steps = itertools.count()
-
-        def stopping(learner, phase, *args, on_step, steps=steps, last=last, **rest):
-            def stop(make_state):
-                on_step(make_state)
-                if next(steps) == last:
-                    raise StoppedError
-
-            return train_phase(learner, phase, *args, on_step=stop, **rest)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Learner, "train", stopping)
-            begun = TrainConfig.of(**quick | settings, **places) if last == 0 else read_begun(tmp_path / "stopped")
-            with pytest.raises(StoppedError), open_folder(begun) as config:
-                train(load_inputs(config))
+    train_until(TrainConfig.of(**{"fine_tune_epochs": 1} | settings, **places), last=1)
+    train_until(read_begun(tmp_path / "stopped"), last=4)
     with open_folder(read_begun(tmp_path / "stopped")) as config:
         resumed = train(load_inputs(config))
     for name in ("config.json", "history.csv", "predictions.csv"):
