@@ -12,8 +12,7 @@
 # # 3. Choosing a backbone, and what to freeze
 #
 # Three questions come up in every transfer: which pretrained network (the *backbone*), at which size of picture, and
-# how many of its layers should learn. This notebook answers each by a small measurement, shows why BatchNorm layers
-# stay frozen in any case, and then how the frozen part is computed only once.
+# how many of its layers should learn. This notebook answers each by a small measurement.
 #
 # To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`. Run notebook 1 first if this is all
 # new.
@@ -26,7 +25,6 @@ image_sizes = (32, 64, 96, 128)  # at which the best of them is compared, pixels
 image_size = 64  # for all that follows, pixels
 unfrozen_blocks = (0, 1, 2, 4)  # numbers of last blocks that learn, to compare
 fine_tune_epochs = 3  # epochs of each comparison below
-batch_size = 16  # pictures per step in the BatchNorm experiment
 seed = 0  # of everything random
 
 # %%
@@ -36,7 +34,6 @@ sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebo
 
 import os
 import time
-import warnings
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,17 +41,12 @@ import pandas as pd
 from matplotlib.ticker import PercentFormatter
 
 from app.terminal import import_tensorflow
-from models.backbones import HUB, TABLE, find
+from models.backbones import HUB, TABLE
 from notebooks.beginning import make_work_folder, quietly, some_pictures
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # Keras' own pipelines log an error that is none
 import_tensorflow()
-import keras
-
-from features.cuts import find_cuts, part_of
 from models.classifier import build_classifier
-from models.freezing import set_trainable
-from training.cuts import cuts_at
 from training.inputs import load_inputs
 from training.run import make_deterministic
 from tuning.inputs import load_candidates
@@ -184,160 +176,10 @@ plt.show()
 # head, since the epoch of the lowest loss is kept, and the head is one of them. On few pictures like these, deeper is
 # mostly slower; that is why `train.py` fine-tunes nothing below 1,000 training pictures unless you ask for it.
 #
-# ## What BatchNorm does meanwhile
-#
-# A BatchNorm layer brings what passes to mean 0 and variance 1. While it learns it takes mean and variance from the
-# batch, and keeps a moving average of both; afterwards it takes the averages. In a pretrained network these were
-# gathered over a million photos. Here is plain Keras, once as Headstart does it (BatchNorm frozen), and once with
-# `trainable = True` on everything, as is often done.
-
-# %%
-some = inputs.data
-train, val = some.splits["train"][::2], some.splits["val"][::2]
-x, y = some.inputs[0][train].astype("float32"), some.targets[train]
-x_val, y_val = some.inputs[0][val].astype("float32"), some.targets[val]
-loss = "binary_crossentropy" if some.task.two_classes else "categorical_crossentropy"
-model, head, layers = classifier.model, classifier.head, classifier.backbone.layers
-norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
-
-
-def before_head(pictures: np.ndarray) -> np.ndarray:
-    """What the head gets, float32 (n, num_features)."""
-    pooled = keras.Model(model.inputs[0], model.get_layer("pooling").output)
-    return np.concatenate([pooled(pictures[at : at + 64], training=False) for at in range(0, len(pictures), 64)])
-
-
-head.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
-head.fit(before_head(x), y, batch_size=32, epochs=20, verbose=0)  # a head to begin with, the same for both
-at_start = head.evaluate(before_head(x_val), y_val, verbose=0, return_dict=True)["accuracy"]
-start = model.get_weights()
-
-means = [layer.moving_mean.numpy() for layer in norms]
-variances = [layer.moving_variance.numpy() for layer in norms]
-
-curves, shifts, ratios = {}, {}, {}
-for name in ("BatchNorm frozen", "BatchNorm learns"):
-    model.set_weights(start)
-    set_trainable(layers, "all")
-    for layer in norms:
-        layer.trainable = name == "BatchNorm learns"
-    model.compile(keras.optimizers.Adam(1e-5), loss, metrics=["accuracy"])
-    history = model.fit(x, y, batch_size, fine_tune_epochs, verbose=0, validation_data=(x_val, y_val)).history
-    curves[name] = [at_start, *history["val_accuracy"]]
-    shifts[name], ratios[name] = [], []
-    for layer, mean, variance in zip(norms, means, variances, strict=True):
-        spread = np.sqrt(variance + layer.epsilon)
-        shifts[name].append(np.abs((layer.moving_mean - mean) / spread).mean())
-        ratios[name].append(np.median(layer.moving_variance + layer.epsilon) / np.median(variance + layer.epsilon))
-
-# %%
-figure, axes = plt.subplots(1, 3, figsize=(10, 3.2))
-for axis, drawn in zip(axes, (shifts, ratios, curves), strict=True):
-    for name, values in drawn.items():
-        axis.plot(values, ".-", label=name)
-axes[0].set(xlabel="BatchNorm layer, from input to output", title="means moved by, std. deviations")
-axes[1].set(xlabel="BatchNorm layer, from input to output", title="variances, times those before")
-axes[2].set(xlabel="epoch", title="accuracy on val", xticks=range(fine_tune_epochs + 1))
-axes[2].yaxis.set_major_formatter(PercentFormatter(1))
-axes[2].legend(frameon=False, fontsize=8)
-figure.tight_layout()
-plt.show()
-
-# %% [markdown]
-# Frozen, no mean and no variance moves. Learning, most of them leave for what these pictures have, and get a part of
-# the way: what a layer gets is no longer what it was trained for, and what it does with it is neither. The learning
-# rate is tiny and both runs have the same; the difference is BatchNorm's. With many more steps the averages arrive,
-# and the weights adapt to them. A small data set does not have these steps.
-#
-# ## The engine, seen from inside
-#
-# What is frozen is a pure function of the picture. So the network is *cut* behind the frozen layers: what crosses the
-# cut is computed once, and training only runs what lies behind. A cut is possible wherever a single tensor carries
-# all that the rest needs. `find_cuts` lists them.
-
-# %%
-set_trainable(layers, 0)
-model.set_weights(start)
-cuts = find_cuts(model)
-depth = sorted(depths.values())[len(depths) // 2]
-[cut] = cuts_at(classifier, {"fine-tuning": depth}).values()
-figure, axes = plt.subplots(figsize=(8, 3.4))
-axes.plot([each.share_after for each in cuts], [each.size(half=False) / 1024 for each in cuts], ".-", color="0.6")
-chosen = f"the cut for {depth} layers: {cut.layer}"
-axes.plot(cut.share_after, cut.size(half=False) / 1024, "o", color="C1", label=chosen)
-axes.set(xlabel="share of the work that lies behind, in every step", ylabel="KiB that cross, per picture", yscale="log")
-axes.xaxis.set_major_formatter(PercentFormatter(1))
-axes.invert_xaxis()
-axes.spines[["top", "right"]].set_visible(False)
-axes.legend(frameon=False)
-plt.show()
-
-# %% [markdown]
-# From left to right is from the picture to the answer. Further right, less is left to compute in every step, and
-# mostly less has to be kept. `train.py` takes a place where few numbers cross.
-#
-# A transformer is cut in the same way. Its weights are random here, as no pretrained ones are on this machine without
-# a download; where it can be cut does not depend on them.
-
-# %%
-with warnings.catch_warnings(action="ignore"):  # of KerasHub, where Jupyter has no bars of progress
-    transformer = build_classifier(
-        find("vit_tiny_patch16_224"), weights="none", image_size=224, task=inputs.data.task, num_classes=2
-    )
-figure, axes = plt.subplots(figsize=(8, 2.6))
-cuts = find_cuts(transformer.model)
-axes.plot([each.share_after for each in cuts], [each.size(half=False) / 1024 for each in cuts], ".-", color="0.6")
-axes.set(xlabel="share of the work that lies behind, in every step", ylabel="KiB that cross, per picture", yscale="log")
-axes.xaxis.set_major_formatter(PercentFormatter(1))
-axes.invert_xaxis()
-axes.spines[["top", "right"]].set_visible(False)
-plt.show()
-print(f"{len(transformer.blocks)} blocks, each with {len(transformer.blocks[1])} layer")
-
-# %% [markdown]
-# A block of a transformer turns tokens, one for each patch of the picture and one for all of it, into as many tokens of
-# the same width. So every cut between two blocks keeps the same, until the head takes the one for all. Each block more
-# that learns costs time in every step, and no more room.
-#
-# Is training behind the cut the same as training the whole network? We do both, by plain Keras, from the same weights
-# and in the same order, and compare loss and time.
-
-# %%
-front, tail = part_of(model.inputs, cut.tensors), part_of(cut.inputs, model.outputs)
-features = np.concatenate([front(x[at : at + 64], training=False) for at in range(0, len(x), 64)])
-losses, seconds = {}, {}
-for name, network_part, given in (("whole network", model, x), ("behind the cut", tail, features)):
-    model.set_weights(start)
-    set_trainable(layers, depth)
-    network_part.compile(keras.optimizers.Adam(1e-5), loss)
-    losses[name] = network_part.fit(given, y, 32, shuffle=False, verbose=0).history["loss"]  # builds the graph
-    started = time.perf_counter()
-    losses[name] += network_part.fit(given, y, 32, epochs=2, shuffle=False, verbose=0).history["loss"]
-    seconds[name] = (time.perf_counter() - started) / (2 * np.ceil(len(x) / 32))
-
-figure, (left, right) = plt.subplots(1, 2, figsize=(8, 2.8))
-for (name, values), style in zip(losses.items(), ("o-", "x--"), strict=True):
-    left.plot(range(1, len(values) + 1), values, style, label=name)
-left.set(xlabel="epoch", ylabel="training loss", xticks=range(1, 4))
-left.legend(frameon=False)
-bars = right.barh(list(seconds), [1000 * value for value in seconds.values()], color=["0.7", "C0"])
-right.bar_label(bars, fmt="%.0f", padding=3)
-right.set(xlabel="milliseconds per step of 32 pictures")
-right.margins(x=0.15)
-figure.tight_layout()
-plt.show()
-difference = np.abs(np.subtract(*losses.values())) / losses["whole network"]
-print(f"largest relative difference of the losses: {difference.max():.1e}")
-
-# %% [markdown]
-# The curves lie on each other: what is left is rounding. So nothing is traded for the time. In a run, the head learns
-# behind the last cut of all, the pooled features, where a step costs next to nothing; that is why a search can afford
-# hundreds of heads (notebook 4).
-#
 # ## Try next
 #
 # - With a connection: `backbones = ("efficientnet_lite0", "mobilenet", "dinov2_small")`, or with your own folder of
 #   photos in `data`.
 # - `pictures = None` and `unfrozen_blocks = (0, 1, 2, 4, 8)`: with all the animals, where does unfreezing begin to
 #   pay?
-# - `batch_size = 4` or `64` in the BatchNorm experiment: statistics of smaller batches are noisier.
+# - Notebook 11 shows what BatchNorm does meanwhile, and how the frozen part is computed only once.

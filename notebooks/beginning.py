@@ -1,14 +1,17 @@
-"""What every notebook begins with: a folder to work in, some of the pictures, and no more lines than it wants."""
+"""What notebooks share: a folder to work in, some of the pictures, rows of pictures, and no more lines than needed."""
 
 import atexit
 import contextlib
 import io
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from IPython.display import Image, display
 
 from data.sources import Example, load_source
 
@@ -67,6 +70,34 @@ def some_pictures(data: str, count: int | None, folder: Path) -> Path:
     )
     table.to_csv(folder / "some.csv", index=False)
     return folder / "some.csv"
+
+
+def show_pictures(
+    pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6, colours: Sequence[str] | None = None
+) -> None:
+    """Shows pictures in rows, as a JPEG, in which photos take little room.
+
+    Args:
+        pictures: uint8 (height, width, 3), or floats in [0, 1].
+        titles: of each picture; may be empty.
+        columns: pictures in a row.
+        colours: of each title; None for dark grey.
+    """
+    rows = -(-len(pictures) // columns)
+    height = 1.5 * pictures[0].shape[0] / pictures[0].shape[1] + 0.4
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.5 * columns, height * rows), squeeze=False, layout="constrained"
+    )
+    for each in axes.ravel():
+        each.axis("off")
+    colours = colours or ["0.2"] * len(titles)
+    for each, picture, title, colour in zip(axes.ravel(), pictures, titles, colours, strict=False):
+        each.imshow(picture)
+        each.set_title(title, fontsize=9, color=colour)
+    content = io.BytesIO()
+    figure.savefig(content, format="jpeg", dpi=72)
+    plt.close(figure)
+    display(Image(content.getvalue()))
 
 
 @contextlib.contextmanager

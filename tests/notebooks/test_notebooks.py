@@ -30,13 +30,15 @@ PARAMETERS: dict[str, dict] = {
         "fine_tune_epochs": 1,
     },
     "4_searching_hyperparameters": {"pictures": 200, "image_size": 32, "max_trials": 4, "head_epochs": (1, 2)},
-    "5_reading_the_report": {"pictures": 200, "num_smears": 200, "image_size": 32, "head_epochs": 2},
+    "5_reading_the_report": {"pictures": 200, "image_size": 32, "head_epochs": 2},
     "6_taking_it_elsewhere": {"pictures": 100, "image_size": 32, "head_epochs": 1, "devices": 1, "workers": 0},
     "7_texts": {"texts": 120, "max_tokens": 16},
     "8_sounds": {"recordings": 60},
     "9_boxes": {"pictures": 40, "image_size": 96, "head_epochs": 2},
+    "10_few_are_sick": {"num_smears": 200, "image_size": 32},
+    "11_the_frozen_part": {"pictures": 200, "image_size": 32, "fine_tune_epochs": 1},
 }
-"""Of each notebook, the parameters with which it is executed here: small ones. Without a row it takes its own."""
+"""Parameters with which each notebook is executed here: small ones. Without a row, a notebook keeps its own."""
 MOST_BYTES = 300_000
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])(?:/(?:home|root|tmp|usr|opt|var|work|mnt|private|Users)/|[A-Z]:\\)")
 
