@@ -79,6 +79,7 @@ def predict_boxes(
     counts: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     shown: list[pd.DataFrame] = []
+    more = 0
     categories = [{"id": number, "name": name} for number, name in enumerate(network.class_names, 1)]
     content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
     pictures = 0
@@ -97,13 +98,15 @@ def predict_boxes(
                 _draw_all(draw, batch.files, boxes, network.class_names)
             counts.update(table["predicted"][table["status"] == "found"])
             reasons.update(table["reason"][table["status"] == "unreadable"])
-            shown += [table[: ROWS_SHOWN - sum(map(len, shown))]]
+            first = ROWS_SHOWN - sum(map(len, shown))
+            shown.append(table[:first])
+            more += len(table[first:])
             pictures += len(boxes)
             advance(len(batch.files))
     if coco is not None:
         write_json(coco, content)
     seconds = time.perf_counter() - started
-    _show(pd.concat(shown), counts, reasons)
+    _show(pd.concat(shown), more, counts, reasons)
     show_rate(pictures, seconds, network.kind)
     for name, place in (("table", csv), ("boxes", coco), ("pictures", draw)):
         if place is not None:
@@ -191,7 +194,7 @@ def _draw_all(folder: Path, files: Sequence[FoundFile], boxes: Sequence[np.ndarr
             upright.save(temporary, "PNG")
 
 
-def _show(table: pd.DataFrame, counts: Counter[str], reasons: Counter[str]) -> None:
+def _show(table: pd.DataFrame, more: int, counts: Counter[str], reasons: Counter[str]) -> None:
     columns = [Column(name, overflow="fold") for name in ("file", "answer", "probability", "x1, y1, x2, y2")]
     shown = make_table(*columns)
     for _, row in table.iterrows():
@@ -202,6 +205,8 @@ def _show(table: pd.DataFrame, counts: Counter[str], reasons: Counter[str]) -> N
             cells = row["path"], row["status"], "", row["reason"]
         shown.add_row(*map(Text, cells))
     console.print(shown)
+    if more:
+        show_stage("", f"and {counted(more, 'row', 'rows')} more")
     if counts:
         show_stage("answers", ", ".join(f"{count:,} {name}" for name, count in counts.most_common(10)))
     if reasons:

@@ -23,27 +23,29 @@ PANEL_SIZE = (5.0, 3.6)
 COUNTS = LinearSegmentedColormap.from_list("counts", ["#ffffff", "#c9d8e6", "#3e6a94", "#17324d"])
 
 
-def learning_curves(history: pd.DataFrame) -> Figure:
+def learning_curves(history: pd.DataFrame, measure: str = "accuracy") -> Figure:
     """Loss and accuracy by epoch, both phases in a row, with the line between them.
 
     Args:
         history: the table of `history.csv`.
+        measure: what its accuracies are, see `measure_of_learning` of the tasks.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
-        _draw_history(axes, history, name)
+        _draw_history(axes, history, name, measure)
     return figure
 
 
-def learning_curve(history: pd.DataFrame, name: str) -> Figure:
+def learning_curve(history: pd.DataFrame, name: str, measure: str = "accuracy") -> Figure:
     """Draws one half of `learning_curves`.
 
     Args:
         history: the table of `history.csv`, at least one epoch.
         name: 'loss' or 'accuracy'.
+        measure: what accuracies are.
     """
     figure, axes = make_panel()
-    _draw_history(axes, history, name)
+    _draw_history(axes, history, name, measure)
     return figure
 
 
@@ -142,7 +144,7 @@ def shorten(name: str, longest: int = 22) -> str:
     return name.replace("$", r"\$")
 
 
-def _draw_history(axes: Axes, history: pd.DataFrame, name: str) -> None:
+def _draw_history(axes: Axes, history: pd.DataFrame, name: str, measure: str) -> None:
     epochs = np.arange(1, len(history) + 1)
     head_epochs = int((history["phase"] == "head").sum())
     marker = "o" if len(history) < 30 else None
@@ -159,7 +161,7 @@ def _draw_history(axes: Axes, history: pd.DataFrame, name: str) -> None:
             axes.text(head_epochs + 0.6, 1.01, " fine-tuning", transform=top, ha="left", **grey)
         else:  # no room behind the line
             axes.text(1, 1.01, "head, then fine-tuning", transform=axes.transAxes, ha="right", **grey)
-    axes.set(xlabel="epoch", ylabel=name)
+    axes.set(xlabel="epoch", ylabel=measure if name == "accuracy" else name)
     if name == "accuracy":
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.locator_params("x", integer=True)

@@ -85,8 +85,8 @@ def learning(facts: Facts) -> Content:
     """Shows what each phase brought and cost, and loss and accuracy by epoch; a solved head alone has no curves."""
     if facts.history.empty:
         return None
-    names = ("loss", "accuracy") if len(facts.history) > 1 else ()
-    figures = [inline_svg(plots.learning_curve(facts.history, name), f"{name} by epoch") for name in names]
+    names = {"loss": "loss", "accuracy": facts.data.task.measure_of_learning} if len(facts.history) > 1 else {}
+    figures = [inline_svg(plots.learning_curve(facts.history, *each), f"{each[1]} by epoch") for each in names.items()]
     return {"phases": facts.record.get("phases", ()), "figures": figures}
 
 

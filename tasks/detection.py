@@ -56,7 +56,7 @@ class Detection:
     space: ClassVar[Mapping[str, tuple[Any, ...]]] = SPACE
     figures: ClassVar[tuple[str, ...]] = ("n", "ap", "ap50")
     leading_figure: ClassVar[str] = "ap50"
-    measure_of_learning: ClassVar[str] = "found"
+    measure_of_learning: ClassVar[str] = "boxes found"
     """Name of what `is_right` gives."""
     two_classes: ClassVar[bool] = False
     multi_label: ClassVar[bool] = True

@@ -101,7 +101,7 @@ def _solve_head(run: Run, inputs: PhaseInputs) -> None:
         take_over(run, begun)
         assign(inputs.model.variables, begun.state.arrays["model"])
         run.out_of_fold = next(iter(begun.state.arrays.get("out_of_fold", [])), None)
-        return show_phase("head", PhaseResult(begun.state.epochs, 1))
+        return show_phase(run, "head", PhaseResult(begun.state.epochs, 1))
     train, val = phase_examples(run.data, inputs, run.config.training.class_weights)
     strength, out_of_fold = STRENGTH, []
     folds = folds_of(run.data, run.config)

@@ -81,7 +81,7 @@ def train_phase(
     chosen = phase_inputs(run, phase, inputs)
     if begun is not None and begun.finished:
         assign(chosen.model.variables, begun.state.arrays["model"])
-        show_phase(phase, PhaseResult(begun.state.epochs, begun.state.best_epoch))
+        show_phase(run, phase, PhaseResult(begun.state.epochs, begun.state.best_epoch))
         return
     if state is not None:
         done = counted(len(state.epochs), "epoch", "epochs"), counted(state.step, "step", "steps")
@@ -114,7 +114,7 @@ def save_ended(
     ended = PhaseState(result.epochs, 0, result.best_epoch, None, arrays)
     if is_chief(run.strategy):
         saver.save(Checkpoint(True, run.clock.seconds(), ended))
-    show_phase(phase, result)
+    show_phase(run, phase, result)
 
 
 def _learn(
@@ -146,7 +146,8 @@ def _learn(
         def on_epoch(result: EpochResult) -> None:
             record_epochs(run, [result])
             accuracy = result.accuracy if result.val_accuracy is None else result.val_accuracy
-            advance(1, f"{'' if result.val_accuracy is None else 'val '}accuracy {accuracy:.1%}")
+            measure = run.data.task.measure_of_learning
+            advance(1, f"{'' if result.val_accuracy is None else 'val '}{measure} {accuracy:.1%}")
 
         return learner.train(
             phase,
@@ -188,14 +189,15 @@ def record_epochs(run: Run, results: Sequence[EpochResult]) -> None:
     writer.write_table(run.folder / "history.csv", run.history)
 
 
-def show_phase(phase: Phase, result: PhaseResult) -> None:
+def show_phase(run: Run, phase: Phase, result: PhaseResult) -> None:
+    measure = run.data.task.measure_of_learning
     if result.epochs and result.epochs[0].learning_rate is None:
-        return show_stage(title(phase), f"solved: {_epoch_text(result.epochs[0])}")
+        return show_stage(title(phase), f"solved: {_epoch_text(result.epochs[0], measure)}")
     if not result.epochs:
         return show_stage(title(phase), "not begun: too little is left of --max-minutes")
     kept = "none better than the start, which is kept"
     if result.best_epoch > 0:
-        kept = f"epoch {result.best_epoch} kept: {_epoch_text(result.epochs[result.best_epoch - 1])}"
+        kept = f"epoch {result.best_epoch} kept: {_epoch_text(result.epochs[result.best_epoch - 1], measure)}"
     show_stage(title(phase), f"{counted(len(result.epochs), 'epoch', 'epochs')}, {kept}")
 
 
@@ -206,8 +208,8 @@ def phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> Ph
     return whole_network(run.classifier, run.data, vary_of(run.data, run.config) if is_varied else None)
 
 
-def _epoch_text(result: EpochResult) -> str:
-    text = f"loss {result.loss:.4f}, accuracy {result.accuracy:.2%}"
+def _epoch_text(result: EpochResult, measure: str) -> str:
+    text = f"loss {result.loss:.4f}, {measure} {result.accuracy:.2%}"
     if result.val_loss is None:
         return text
-    return f"{text}, val loss {result.val_loss:.4f}, val accuracy {result.val_accuracy:.2%}"
+    return f"{text}, val loss {result.val_loss:.4f}, val {measure} {result.val_accuracy:.2%}"

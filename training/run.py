@@ -150,7 +150,10 @@ def _write(
     with run.clock.timed("report"):
         if run.epochs:
             path = run.folder / "figures" / "learning_curves.png"
-            attempt("The learning curves", lambda: writer.write_figure(path, plots.learning_curves(run.history)))
+            measure = data.task.measure_of_learning
+            attempt(
+                "The learning curves", lambda: writer.write_figure(path, plots.learning_curves(run.history, measure))
+            )
         # A file does not keep which layers learn within a layer that hides blocks.
         network = run.classifier.whole or run.classifier.model
         record = summary.build_record(data, run.config, outputs, network, run.history, temperature)

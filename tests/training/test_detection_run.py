@@ -18,6 +18,7 @@ from data.sources import load_source
 from exports.onnx import open_onnx
 from exports.run import export_run
 from headstart import Run
+from inference import predict_boxes
 from inference.load import load_model, read_run
 from inference.predictor import Predictor
 from inference.run_record import read_metrics, read_sample
@@ -74,6 +75,7 @@ def test_the_folder_of_a_run_has_what_the_contract_says(run):
     assert set(table["label"].dropna()) == {"blue", "red"}
     page = (run / "report.html").read_text()
     assert all(f'id="{name}"' in page for name in ("box_classes", "box_pictures", "box_curves", "box_mistakes"))
+    assert 'aria-label="boxes found by epoch"' in page
 
 
 def test_the_model_gives_boxes_scores_and_classes_and_reloads_in_safe_mode(run):
@@ -93,10 +95,11 @@ def test_evaluate_reproduces_the_figures(run, capsys):
     assert "val and test: identical to metrics.json" in capsys.readouterr().out
 
 
-def test_predict_writes_boxes_in_pixels_and_draws_them(run, tmp_path, monkeypatch):
+def test_predict_writes_boxes_in_pixels_and_draws_them(run, tmp_path, monkeypatch, capsys):
     squares, table, drawn = run.parent / "squares", tmp_path / "boxes.csv", tmp_path / "drawn"
     (tmp_path / "no.png").write_text("no picture")
     given = ["predict.py", str(run), str(squares / "5.png"), str(squares / "0.png"), str(tmp_path / "no.png")]
+    monkeypatch.setattr(predict_boxes, "ROWS_SHOWN", 1)
     coco = tmp_path / "boxes.json"
     monkeypatch.setattr(sys, "argv", [*given, "--csv", str(table), "--coco", str(coco), "--draw", str(drawn)])
     run_command(predict.main)
@@ -113,6 +116,7 @@ def test_predict_writes_boxes_in_pixels_and_draws_them(run, tmp_path, monkeypatc
     assert [label for each in again.examples for label in each.boxes.labels] == list(found["predicted"])
     assert sorted(path.name for path in drawn.iterdir()) == ["0.png", "5.png"]
     assert Image.open(drawn / "5.png").size == (96, 64)
+    assert f"and {len(answers) - 1} rows more" in capsys.readouterr().out
     assert list(Run(run).predict(squares / "5.png")["predicted"]) == list(
         found[found["path"].str.contains("5.png")]["predicted"]
     )
