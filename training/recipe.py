@@ -162,6 +162,8 @@ def make_plan(
     }
     if model.weights != "none":
         choices |= of_task
+        if of_task and model.trainable_layers is None:
+            choices["fine_tune_epochs"] = 0
     if in_time:
         choices |= {name: None for name in EPOCHS_TO_FIT.values() if choices[name]}
     given = config.flat()

@@ -39,6 +39,12 @@ def test_of_a_detector_the_head_alone_learns_however_many_pictures_there_are(cut
     assert plan.has_head_phase
 
 
+def test_layers_of_a_detector_that_are_asked_for_are_fine_tuned_at_its_own_rate(cuts):
+    plan = recipe.make_plan(TrainConfig.of(trainable_layers=20), cuts, 200, is_linear=False, of_task=DETECTION.choices)
+    assert [(layers, epochs) for _, layers, epochs in plan.fine_tuning] == [(20, DETECTION.choices["fine_tune_epochs"])]
+    assert plan.fine_tune_learning_rate == DETECTION.choices["fine_tune_learning_rate"]
+
+
 def test_a_given_size_stays():
     assert recipe.choose_size(TrainConfig.of(image_size=160), find("vgg16"), 500).data.image_size == 160
 
