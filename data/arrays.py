@@ -1,4 +1,4 @@
-"""Tensors of many examples, dense or ragged, in memory or in files that numpy maps: they may be larger than memory."""
+"""Tensors of many examples, dense or ragged, in memory or in memory-mapped files, which may be larger than memory."""
 
 import math
 import mmap
@@ -14,12 +14,12 @@ import numpy as np
 from app.errors import RunError, cannot_write
 
 LENGTH_STEP = 4
-"""Ragged rows are filled up to the longest of their batch, rounded up to a multiple of this: few shapes, few graphs."""
+"""A batch of ragged rows is padded to its longest row, rounded up to a multiple of this: few shapes, few graphs."""
 
 
 @dataclass(frozen=True, eq=False)
 class Ragged:
-    """Rows of different lengths, one after the other: the words of texts, the frames of recordings."""
+    """Rows of different lengths, stored one after the other: the words of texts, the frames of recordings."""
 
     values: np.ndarray
     """The rows as one array, (total length, ...)."""
@@ -33,7 +33,7 @@ class Ragged:
 
     @classmethod
     def from_padded(cls, rows: np.ndarray, lengths: np.ndarray) -> "Ragged":
-        """Copies rows that are filled up, (n, longest, ...), without what they are filled up with."""
+        """Copies padded rows, (n, longest, ...), without their padding."""
         cut = (row[:length] for row, length in zip(rows, lengths, strict=True))
         values = np.concatenate([rows[:0].reshape(0, *rows.shape[2:]), *cut])
         release(rows)
@@ -50,7 +50,7 @@ class Ragged:
 
     @property
     def shape(self) -> tuple[int | None, ...]:
-        """Rows, their length, which is None as it differs, and the shape of each value."""
+        """Number of rows, None for their differing lengths, and the shape of each value."""
         return (len(self), None, *self.values.shape[1:])
 
     @property
@@ -62,7 +62,7 @@ class Ragged:
 
 
 Tensor: TypeAlias = np.ndarray | Ragged
-"""One value for each of some examples, of any dtype: (examples, ...), or rows of different lengths."""
+"""One value per example, of any dtype: (examples, ...), or rows of different lengths."""
 
 
 def row_of(tensor: Tensor, row: int) -> np.ndarray:
@@ -89,19 +89,19 @@ def take_rows(tensor: Tensor, rows: np.ndarray) -> Tensor:
 
 
 def mask_of(lengths: np.ndarray, longest: int) -> np.ndarray:
-    """Marks what rows have of `longest` places each, bool (n, longest)."""
+    """Marks the places that rows fill when padded to `longest`, bool (n, longest)."""
     return np.arange(longest) < lengths[:, None]
 
 
 def padded(tensor: Ragged, longest: int) -> np.ndarray:
-    """Fills rows up with zeros, (rows, longest, ...)."""
+    """Pads rows with zeros, (rows, longest, ...)."""
     dense = np.zeros((len(tensor), longest, *tensor.values.shape[1:]), tensor.dtype)
     dense[mask_of(tensor.lengths, longest)] = tensor.values
     return dense
 
 
 def joined(tensors: Sequence[Tensor]) -> Tensor:
-    """Puts the rows of tensors of one form one behind the other."""
+    """Concatenates the rows of tensors of the same form."""
     if isinstance(tensors[0], Ragged):
         ragged = [tensor for tensor in tensors if isinstance(tensor, Ragged)]
         lengths = np.concatenate([tensor.lengths for tensor in ragged])
@@ -110,12 +110,12 @@ def joined(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def rounded_up(lengths: np.ndarray) -> int:
-    """Returns the length to which rows of some lengths are filled up."""
+    """Returns the length to which rows of these lengths are padded."""
     return -(-max(1, lengths.max(initial=0)) // LENGTH_STEP) * LENGTH_STEP
 
 
 def filled(tensors: Sequence[Tensor]) -> tuple[np.ndarray, ...]:
-    """Returns what a network takes of some examples: ragged tensors are filled up, and their mask comes last."""
+    """Returns the inputs of a network: ragged tensors are padded, and their mask comes last."""
     ragged = [tensor.lengths for tensor in tensors if isinstance(tensor, Ragged)]
     if not ragged:
         return tuple(np.asarray(tensor) for tensor in tensors)
@@ -125,16 +125,16 @@ def filled(tensors: Sequence[Tensor]) -> tuple[np.ndarray, ...]:
 
 
 def temporary_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np.ndarray:
-    """Makes an array in a file without a name: memory stays free, and nothing is left however the process ends.
+    """Makes an array in a nameless file: it takes no memory, and the system deletes it however the process ends.
 
     Args:
         shape: of the array.
         dtype: of its values.
-        folder: where the file takes its space; made if it is not there.
+        folder: where the file takes its space; created if missing.
 
     Raises:
-        UsageError: the folder cannot be written.
-        RunError: it has too little space.
+        UsageError: the folder is not writable.
+        RunError: the disk has too little space.
     """
     needed = math.prod(shape) * dtype.itemsize
     try:
@@ -152,9 +152,9 @@ def temporary_array(shape: tuple[int, ...], dtype: np.dtype, folder: Path) -> np
 
 
 def release(tensor: Tensor) -> None:
-    """Takes the pages of a mapped array out of the process's memory; they are read again when they are needed.
+    """Drops the pages of a mapped array from the process's memory; they are read again when needed.
 
-    Without this, reading a file once counts all of it as memory of the process. Other arrays stay as they are.
+    Without this, a file that was read once counts in full as memory of the process. Unmapped arrays stay as they are.
     """
     base: object = tensor.values if isinstance(tensor, Ragged) else tensor
     while isinstance(base, np.ndarray):

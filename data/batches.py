@@ -13,16 +13,16 @@ from data.arrays import Ragged, Tensor, mask_of, padded, rounded_up, take_rows
 from devices.replicas import Part
 
 MOST_IN_MEMORY = 2**30
-"""Bytes of vectors that are kept in memory to pick from: Python takes longer to read them than a step on them takes."""
+"""Vectors up to these bytes stay in memory: reading a batch of them by Python takes longer than a step on it."""
 LARGE = 2**24
-"""Bytes of vectors that are worth the tenth of a second in which Python looks for those no longer used."""
+"""Vectors of more bytes are worth a garbage collection (0.1 seconds), which frees those of earlier pipelines."""
 AS_FLOAT32 = ("uint8", "int16", "float16", "float64")
-"""Dtypes in which numbers are kept that networks take as float32; whole numbers of other dtypes stay what they are."""
+"""Dtypes of stored numbers that networks take as float32; whole numbers of other dtypes keep theirs."""
 
 Batch: TypeAlias = tf.Tensor | tuple[tf.Tensor, ...]
-"""Inputs of a network, each (batch_size, ...), in the order of its inputs; where there is one, that tensor itself.
+"""Inputs of a network, each (batch_size, ...), in its order; a single input is that tensor itself.
 
-Ragged rows are filled up with zeros; where there are any, the last tensor is their mask, bool (batch_size, longest).
+Ragged rows are padded with zeros, and then the last tensor is their mask, bool (batch_size, longest).
 """
 
 
@@ -30,11 +30,11 @@ class View(NamedTuple):
     """One version of some examples. The values are not copied: they may be larger than memory."""
 
     inputs: tuple[Tensor, ...]
-    """Inputs of a network, or what a part of it makes of them; those that are ragged have the same offsets."""
+    """Inputs of a network, or the output of a part of it; all ragged ones have the same offsets."""
     rows: np.ndarray
     """Rows of the inputs, in order, int64 (n,)."""
     targets: np.ndarray | None = None
-    """Targets of this version, (n, ...), where they have changed with it; None where they are those of the examples."""
+    """Targets of this version, (n, ...), if the variation moved them; None for those of the examples."""
 
     @property
     def is_ragged(self) -> bool:
@@ -54,11 +54,11 @@ class View(NamedTuple):
 
     @property
     def shortest_first(self) -> np.ndarray:
-        """Places of the rows in the order of their lengths, int64 (n,), in which batches are filled up least."""
+        """Positions of the rows by increasing length, int64 (n,): the order in which batches need least padding."""
         return np.argsort(self.lengths, kind="stable")
 
     def read(self, longest: int) -> list[np.ndarray]:
-        """Copies the rows of each input to memory, those that are ragged filled up to a length; and their mask."""
+        """Copies the rows of each input to memory; ragged ones are padded to a length and followed by their mask."""
         taken = [take_rows(tensor, self.rows) for tensor in self.inputs]
         inputs = [padded(rows, longest) if isinstance(rows, Ragged) else rows for rows in taken]
         return [*inputs, mask_of(self.lengths, longest)] if self.is_ragged else inputs
@@ -68,9 +68,9 @@ class Examples(NamedTuple):
     """Examples to learn from or to evaluate on."""
 
     views: Sequence[View]
-    """Versions of the same n examples, in dtypes that may differ; an epoch takes one of each example."""
+    """Versions of the same n examples, whose dtypes may differ; an epoch takes one version of each example."""
     targets: np.ndarray
-    """float32 (n, ...), as the task has them."""
+    """float32 (n, ...), in the form of the task."""
     sample_weights: np.ndarray
     """float32 (n,)."""
 
@@ -84,24 +84,24 @@ class Examples(NamedTuple):
 
 
 def by_length(examples: Examples) -> Examples:
-    """Puts examples that differ in length in its order, so that batches are filled up as little as can be."""
+    """Sorts examples by length, if they differ in it, so that batches need as little padding as possible."""
     view = examples.views[0]
     return examples.take(view.shortest_first) if view.is_ragged else examples
 
 
 def float32_bytes(view: View) -> int:
-    """Returns the bytes of a view's vectors in memory, as float32."""
+    """Returns the bytes that a view's vectors take in memory as float32."""
     return sum(4 * len(view.rows) * math.prod(size or 1 for size in each.shape[1:]) for each in view.inputs)
 
 
 def reader(examples: Examples, part: Part | None) -> Callable[..., tuple[Batch, tf.Tensor, tf.Tensor]]:
-    """Makes what reads a batch, from indices and the number of the epoch: inputs, targets and sample weights."""
+    """Makes the function that reads a batch (inputs, targets, sample weights), given indices and an epoch number."""
     views = examples.views
     size = sum(map(float32_bytes, views))
     if not views[0].has_vectors or size > MOST_IN_MEMORY:
         return functools.partial(_read, examples, part)
     if size > LARGE:
-        gc.collect()  # a pipeline that is no longer used holds its vectors by a circle of references
+        gc.collect()  # reference cycles keep the vectors of unused pipelines in memory
     with tf.device("CPU:0"):  # where pipelines run
         inputs = [
             tf.constant(
@@ -122,9 +122,9 @@ def reader(examples: Examples, part: Part | None) -> Callable[..., tuple[Batch, 
 def _read(
     examples: Examples, part: Part | None, indices: tf.Tensor, epoch: tf.Tensor | int
 ) -> tuple[Batch, tf.Tensor, tf.Tensor]:
-    """Reads a batch by Python, so that no array becomes a constant of the graph, which may not exceed 2 GB."""
+    """Reads a batch by Python; arrays in the graph would be constants, and a graph is limited to 2 GB."""
     first, lengths = examples.views[0], [view.lengths for view in examples.views]
-    # Replicas share batches of static shapes.
+    # A batch can be shared among replicas only if its shape is static.
     longest = max(map(rounded_up, lengths)) if part is not None and first.is_ragged else None
     versions = zip(*(view.inputs for view in examples.views), strict=True)
     dtypes = [np.result_type(*(tensor.dtype for tensor in tensors)) for tensors in versions]
@@ -172,6 +172,6 @@ def _as_batch(inputs: Sequence[tf.Tensor]) -> Batch:
 
 
 def _batch_dtype(tensor: Tensor | tf.Tensor) -> tf.DType:
-    """Dtype in which a network gets what is kept in another."""
+    """Dtype in which a network gets a stored tensor."""
     dtype = tf.as_dtype(tensor.dtype)
     return tf.float32 if dtype.name in AS_FLOAT32 else dtype

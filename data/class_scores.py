@@ -1,4 +1,4 @@
-"""Scores of classes before they become probabilities, for explanations that take their gradient."""
+"""Logits of classes, for explanations that take their gradient."""
 
 from collections.abc import Callable
 
@@ -9,13 +9,13 @@ from devices.precision import OUTPUT_LAYER
 
 
 def make_class_scores(head: keras.Model) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Makes a function of pooled features (n, num_features) and a class for each, int (n,): the logits, (n,)."""
+    """Makes a function that returns logits, (n,), given pooled features (n, num_features) and classes, int (n,)."""
     output = head.get_layer(OUTPUT_LAYER)
     to_hidden, kernel, bias = keras.Model(head.inputs[0], output.input), output.kernel, output.bias
 
     def scores(pooled: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
         logits = tf.matmul(to_hidden(pooled, training=False), kernel) + bias
-        if logits.shape[-1] == 1:  # one output for two classes speaks for the second
+        if logits.shape[-1] == 1:  # the only output is the logit of the second class
             return tf.where(classes == 1, logits[:, 0], -logits[:, 0])
         return tf.gather(logits, classes, axis=1, batch_dims=1)
 

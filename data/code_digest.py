@@ -1,4 +1,4 @@
-"""The code that makes a value, as part of the key by which the value is stored: changed code never gets old values."""
+"""Digests of code for the keys of stored values: changed code never gets values that older code computed."""
 
 import hashlib
 import inspect
@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 
 def code_digest(*makers: Callable) -> str:
-    """Returns the SHA-256 of the source of the modules in which the functions or classes that make a value are defined.
+    """Returns the SHA-256 of the source of the modules that define the given functions or classes.
 
-    Modules whole, as a function may call others of its module. It belongs into a constant: once a module is imported,
-    its file may be edited, and is then no longer the code that runs.
+    It covers whole modules, because a function may call others of its module. Compute it at import, as a constant: a
+    file edited later is no longer the code that runs.
     """
     digest = hashlib.sha256()
     for name in sorted({maker.__module__ for maker in makers}):

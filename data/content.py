@@ -1,4 +1,4 @@
-"""Reads the files of users: no pipe, no more than a bound at a time, and nothing that a link leads away to."""
+"""Reads the files of users safely: no pipes, a bounded number of bytes at a time, no links out of the folder."""
 
 import contextlib
 import errno
@@ -18,15 +18,15 @@ MAX_BYTES = 200_000_000
 
 
 class UnreadableError(Exception):
-    """The file is no example that can be trusted; the message says why in a few words."""
+    """The file cannot be used as an example; the message says why in a few words."""
 
 
 class UnreadableNowError(UnreadableError):
-    """The system could not read the file, which may be otherwise later."""
+    """The system could not read the file now; a later try may succeed."""
 
 
 class Budget:
-    """An amount that threads share; who asks for more than is left waits, and those who ask later wait behind."""
+    """An amount that threads share; a thread that asks for more than is left waits, first come, first served."""
 
     def __init__(self, amount: int):
         self._left = amount
@@ -35,7 +35,7 @@ class Budget:
 
     @contextlib.contextmanager
     def spend(self, amount: int) -> Iterator[None]:
-        """Holds an amount while a block runs; more than there is would wait for ever."""
+        """Holds an amount while a block runs; an amount above the total would wait for ever."""
         with self._next, self._changed:
             self._changed.wait_for(lambda: self._left >= amount)
             self._left -= amount
@@ -52,15 +52,15 @@ _content = Budget(MAX_BYTES)
 
 @contextlib.contextmanager
 def content_of(place: Content | str, within: Path | str | None = None) -> Iterator[bytes]:
-    """Yields the bytes of a file, which may wait until other threads have let go of theirs.
+    """Yields the bytes of a file; may wait until other threads release theirs.
 
     Args:
-        place: path of the file, or a part of one; bytes that are at hand are yielded as they are.
-        within: folder, named without links, that links may not lead out of, not even those put there after the folder
-            was walked; None follows all links.
+        place: path of the file, or a part of one; bytes are yielded as they are.
+        within: real path of the folder that links must not leave, not even links made after the folder was walked;
+        None follows all links.
 
     Raises:
-        UnreadableError: the file is missing, empty, too large, elsewhere or may not be read.
+        UnreadableError: the file is missing, empty, too large, outside `within`, or its permissions forbid reading.
     """
     if isinstance(place, bytes):
         yield place
@@ -84,7 +84,7 @@ def content_of(place: Content | str, within: Path | str | None = None) -> Iterat
 
 
 def open_file(path: Path | str, within: Path | str | None) -> io.BufferedReader:
-    """Opens a file, and nothing that waits, such as a pipe, or that a link leads away to; see `content_of`."""
+    """Opens a regular file: no pipe, which would wait, and no link out of the folder; see `content_of`."""
     try:
         real = os.path.realpath(path)
         if within is not None and not is_within(real, str(within)) and os.path.exists(real):

@@ -1,8 +1,8 @@
-"""The CSV files that are written here: texts stay texts in a spreadsheet, and come back as they were.
+"""Writes and reads CSV files whose texts stay texts in a spreadsheet and are read back unchanged.
 
-A class or a file may be called '=HYPERLINK(...)', which a spreadsheet would compute (OWASP, CSV injection). An
-apostrophe in front keeps it from that. What begins with one of its own gets another, so that taking one off always
-gives the text. Characters that steer become escapes, and stay escapes: `data.sources.file_name` knows the file.
+A class or a file may be called '=HYPERLINK(...)', which a spreadsheet would compute (OWASP, CSV injection). A leading
+apostrophe prevents it. A text that begins with an apostrophe gets another, so removing one always restores the text.
+Control characters become escapes, and stay escapes: `data.sources.file_name` turns them into the name of the file.
 """
 
 import re
@@ -19,20 +19,19 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 
 
 def escape_cell(text: str) -> str:
-    """Makes a text visible; puts an apostrophe before what a spreadsheet would compute, but for numbers, and before an
-    apostrophe."""
+    """Escapes control characters; puts an apostrophe before a formula (numbers are none) and before an apostrophe."""
     text = visible(text)
     is_computed = text.startswith(_COMPUTED) and not _NUMBER.fullmatch(text)
     return f"'{text}" if is_computed or text.startswith("'") else text
 
 
 def unescape_cell(text: str) -> str:
-    """The visible text of which `escape_cell` made a cell."""
+    """Returns the text of a cell that `escape_cell` made; control characters stay escaped."""
     return text.removeprefix("'")
 
 
 def table_text(table: pd.DataFrame, header: bool = True) -> str:
-    """Makes the rows of a CSV file, every text escaped, and a first one of the names of the columns if `header`."""
+    """Makes the rows of a CSV file with every text escaped; with `header`, the names of the columns come first."""
     escaped = table.copy(deep=False)
     for position in range(table.shape[1]):
         column = table.iloc[:, position]
@@ -46,10 +45,10 @@ def read_table(path: Path) -> pd.DataFrame:
     """Reads a table that was written here.
 
     Returns:
-        Every cell as text, '' where there is none.
+        Every cell as text, '' for an empty one.
 
     Raises:
-        OSError, ValueError: it cannot be read, or is no CSV file in UTF-8.
+        OSError, ValueError: the file cannot be read, or is not a CSV file in UTF-8.
     """
     with open_regular(path) as file:
         table = pd.read_csv(file, dtype=str, keep_default_na=False).map(unescape_cell)

@@ -1,8 +1,8 @@
-"""Examples of a CSV file with the columns `path,label`, or `text,label`, and optionally `split` and `group`.
+"""Examples in a CSV file with the columns `path,label` or `text,label`, and optionally `split` and `group`.
 
-Paths are relative to the file's folder; a text is an example itself. Several labels of one example are joined by `|`;
-the task is then multi-label. Examples of one group stay on one side of a split. A recording may have `start` and `end`,
-seconds of the part of the file that is the example.
+Paths are relative to the file's folder; a text is itself the example. Several labels of one example are joined by `|`;
+the task is then multi-label. Examples of one group stay on one side of a split. For recordings, `start` and `end`, in
+seconds, may choose a part of the file as the example.
 """
 
 import csv
@@ -35,7 +35,7 @@ class Row(NamedTuple):
     split: str = ""
     group: str = ""
     content: str | None = None
-    """Example itself, in a table without paths."""
+    """The example itself, in a table without paths."""
     others: Mapping[str, str] = {}
     """Fields of all other columns."""
 
@@ -53,18 +53,18 @@ def load(
     text_column: str | None = None,
     kind: Kind | None = None,
 ) -> Source:
-    """Reads the table. Whether the files exist is found out by reading them.
+    """Reads the table; missing files are noticed later, when they are read.
 
     Args:
         data: the value of `--data`.
         cache_dir: not used: the files stay where they are.
         outside: whether paths and links may lead out of the file's folder.
-        labelled: whether labels are read; without them, any table with a column of paths or examples will do.
-        text_column: the column that is the text; None for one named text, in a table without paths.
-        kind: of files; None where their names tell.
+        labelled: whether to read labels; if not, a column of paths or examples is enough.
+        text_column: name of the column of texts; None for 'text', in a table without paths.
+        kind: kind of the files; None to infer it from their names.
 
     Raises:
-        UsageError: the file cannot be read, lacks a column, or has an impossible value; the message has the line.
+        UsageError: the file cannot be read, lacks a column, or has an invalid value; the message names the line.
     """
     path = Path(data)
     rows, kind_of_column = _read_rows(path, labelled, text_column and text_column.lower())
@@ -75,7 +75,7 @@ def load(
     set_aside: list[Example] = []
     used: list[Row] = []
     for row in rows:
-        if os.sep == "/" and "\\" in row.path and not os.path.exists(path.parent / row.path):  # of Windows
+        if os.sep == "/" and "\\" in row.path and not os.path.exists(path.parent / row.path):  # a path of Windows
             row = row._replace(path=row.path.replace("\\", "/"))
         example = _example(path, row, multi_label or not labelled)
         way = None if outside or kind_of_column else way_out(row.path)
@@ -113,7 +113,7 @@ def _example(table: Path, row: Row, may_lack_labels: bool) -> Example:
 
 
 def _part(table: Path, row: Row, example: Example, kind: Kind) -> Example:
-    """Returns the example of a row, which is a part of a file where the row has a start or an end."""
+    """Returns the example of a row: a part of a file if the row has a start or an end."""
     start, end = (row.others.get(name, "") for name in ("start", "end"))
     if kind.cut is None or not (start or end):
         return example
@@ -145,7 +145,7 @@ def split_of(table: Path, line: int, name: str) -> Split | None:
 
 
 def outside_error(table: Path, line: int, path: str, noun: str) -> UsageError:
-    """Makes the error for a line whose path leads out of the folder of its table."""
+    """Makes the error for a line whose path is outside the folder of its table."""
     return UsageError(
         f"Line {line} of '{table}' names a {noun} outside the folder of that file: '{printable(path)}'. Move it into "
         f"the folder, or allow such paths by --outside."
@@ -153,7 +153,7 @@ def outside_error(table: Path, line: int, path: str, noun: str) -> UsageError:
 
 
 def find_way_out(folder: Path) -> Callable[[str], Literal["path", "link"] | None]:
-    """Returns a function that says how a path leads out of a folder: by itself, by a link, or not at all."""
+    """Returns a function that tells whether a path leaves a folder by itself, by a link, or not at all."""
     absolute, real = os.path.abspath(folder), os.path.realpath(folder)
     is_inside = functools.cache(functools.partial(is_within, real_folder=real))
 
@@ -161,25 +161,25 @@ def find_way_out(folder: Path) -> Callable[[str], Literal["path", "link"] | None
         file = os.path.join(absolute, name)
         parent, last = os.path.split(file)
         try:
-            # Following a link takes long: where the file is none, its folder is asked, once for all files in it.
+            # Resolving links is slow: unless the file itself is a link, its folder is resolved, once for all its files.
             if is_inside(file if os.path.islink(file) or last in ("", "..") else parent):
                 return None
-        except ValueError:  # a name that no file can have, which is told when it is read
+        except ValueError:  # no file can have such a name; reading reports it
             return None
         if os.path.commonpath([os.path.normpath(file), absolute]) != absolute:
             return "path"
-        return "link" if os.path.exists(file) else None  # so is a broken link
+        return "link" if os.path.exists(file) else None  # reading reports a broken link as well
 
     return way_out
 
 
 def _read_rows(path: Path, labelled: bool, text_column: str | None) -> tuple[list[Row], Kind | None]:
-    """Reads the rows that say something, and the kind of the examples in them; None where they have paths.
+    """Reads the rows that are not empty, and the kind of the examples in them; None if they have paths.
 
-    Columns of other names do not count. Bytes that are no UTF-8 are told of the example that has them.
+    Other columns are ignored. Bytes that are not UTF-8 are reported with the example that has them.
     """
     if path.exists() and not path.is_file():
-        raise UsageError(f"--data must be a CSV file; '{path}' is no file.")
+        raise UsageError(f"--data must be a CSV file; '{path}' is not a file.")
     try:
         with open(path, encoding=_encoding(path), errors="surrogateescape", newline="") as file:
             rows = numbered_fields(path, file)
@@ -206,16 +206,16 @@ def _encoding(path: Path) -> str:
 
 def _row(path: Path, line: int, names: list[str], fields: list[str]) -> Row:
     if any(fields[len(names) :]):
-        raise UsageError(f"Line {line} of '{path}' has more fields than the first; quote what has a comma in it.")
+        raise UsageError(f"Line {line} of '{path}' has more fields than the first; quote values with commas.")
     known = {name: field for name, field in zip(names, fields, strict=False) if name in (*COLUMNS, "content")}
     for name in known.keys() - {"content"}:
-        known[name].encode()  # raises for bytes that are no UTF-8
+        known[name].encode()  # raises for bytes that are not UTF-8
     others = {name: field for name, field in zip(names, fields, strict=False) if name and name not in known}
     return Row(line, **known, others=others)
 
 
 def numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Yields the fields of each row, and the line on which it begins."""
+    """Yields the number of the first line of each row, and its fields."""
     line = 1
     reader = csv.reader(_lines(path, file), skipinitialspace=True, strict=True)
     try:
@@ -227,7 +227,7 @@ def numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]
 
 
 def _lines(path: Path, file: TextIO) -> Iterator[str]:
-    """Yields lines, none of which is longer than any that names a file: a disk may hold more than memory."""
+    """Yields lines and rejects any too long to name a file, which might not fit into memory."""
     while text := file.readline(MOST_CHARACTERS):
         if len(text) == MOST_CHARACTERS:
             raise UsageError(

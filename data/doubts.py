@@ -1,4 +1,4 @@
-"""Doubts about the data: folders that are hardly the classes, too little to learn from."""
+"""Doubts about the data: folders that are probably not the classes, too few examples to learn from."""
 
 import os
 from collections import Counter, defaultdict
@@ -10,18 +10,18 @@ from data.kinds import Kind
 from data.sources import SPLIT_FOLDERS, Example, natural_order
 
 FEW_TRAIN_EXAMPLES = 5
-"""A class with fewer is learnt from their accidental details."""
+"""With fewer examples of a class, a network learns their accidental details."""
 NAMES_SHOWN = 3
 
 
 def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
-    """Says why the folders of `root` are hardly the classes that its owner means, and what to do; empty if they are.
+    """Says why the folders of `root` are probably not the intended classes, and what to do; '' if they seem to be.
 
     Paths of examples are `root/CLASS/example`, or deeper.
     """
     folders = Counter(example.path.parent for example in examples if example.path.suffix.lower() in kind.endings)
     inside: dict[str, Counter[str]] = defaultdict(Counter)
-    """Examples by folder and by the folder in it; those that are directly in it have the name ''."""
+    """Number of examples by folder and subfolder; '' counts those directly in the folder."""
     for folder, count in folders.items():
         name, below, *_ = (*folder.relative_to(root).parts, "")
         inside[name][below] += count
@@ -37,7 +37,7 @@ def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
             f"above them: --data {common}"
         )
 
-    # Collections of the same classes, such as originals/CLASS and resized/CLASS, or CLASS and pets/CLASS.
+    # Several collections of the same classes, such as originals/CLASS and resized/CLASS, or CLASS and pets/CLASS.
     counts = Counter(name for folder, below in inside.items() for name in {folder, *below} if name)
     shared = sorted((name for name, count in counts.items() if count > 1), key=natural_order)
     holders = sorted((name for name in inside if inside[name].keys() & set(shared) - {name}), key=natural_order)
@@ -59,9 +59,9 @@ def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
 
 
 def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int], config: TrainConfig) -> list[str]:
-    """Says why hardly anything can be learnt from so many training examples of each class, in sentences.
+    """Warns, in sentences, of too few training examples per class and of sizes that are hardly usable.
 
-    The sizes are those that `Kind.cautions` takes.
+    `sizes` are the argument of `Kind.cautions`.
     """
     found = kind.cautions(sizes, config)
     few = {name: count for name, count in train_counts.items() if count < FEW_TRAIN_EXAMPLES}

@@ -1,4 +1,4 @@
-"""The encoding of a text, by its first bytes."""
+"""Recognises the encoding of a text by its first bytes."""
 
 import codecs
 
@@ -9,9 +9,9 @@ MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-"""Marks that files may begin with, the longer ones first, and the encodings that they tell."""
+"""Byte order marks, the longer ones first, and their encodings."""
 
 
 def encoding_of(start: bytes) -> str:
-    """Returns the encoding of a text that begins with some bytes: UTF-8 where nothing tells another."""
+    """Returns the encoding of a text, given its first bytes: UTF-8 if no mark says otherwise."""
     return next((encoding for mark, encoding in MARKS.items() if start.startswith(mark)), "utf-8")

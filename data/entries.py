@@ -1,4 +1,4 @@
-"""An entry of the store as it lies on the disk: a folder, complete or half written."""
+"""Entries of the store on the disk: each is a folder, complete or partly written."""
 
 import contextlib
 import os
@@ -11,13 +11,13 @@ import numpy as np
 from data.rows import VALUES
 
 RECORD = "entry.json"
-"""File in an entry that is complete."""
+"""File that only a complete entry has."""
 PARTIAL = ".partial"
-"""End of the name of a folder that is half written."""
+"""End of the name of a partly written folder."""
 
 
 class Entry(NamedTuple):
-    """An entry, complete or half written."""
+    """An entry, complete or partly written."""
 
     folder: Path
     title: str
@@ -28,7 +28,7 @@ class Entry(NamedTuple):
 
 
 def freed(entry: Entry) -> int:
-    """Returns the bytes of the disk that are free when an entry is deleted."""
+    """Returns the bytes of the disk that deleting an entry frees."""
     return 0 if entry.folder in _MAPPED else entry.size
 
 
@@ -48,10 +48,10 @@ def map_values(folder: Path) -> np.ndarray:
 
 
 def remove_folder(folder: Path) -> None:
-    """Deletes an entry, or what is half written of it; a process that is killed here leaves it half written.
+    """Deletes an entry, complete or partly written; after a kill in between, it counts as partly written.
 
     Args:
-        folder: whose lock is held; nothing happens if it is not there.
+        folder: of the entry, whose lock the caller holds; a missing folder is no error.
     """
     partial = folder.with_suffix(PARTIAL)
     with contextlib.suppress(FileNotFoundError):
@@ -62,4 +62,4 @@ def remove_folder(folder: Path) -> None:
 
 
 _MAPPED: set[Path] = set()
-"""Entries that this process reads: to delete them frees no disk before it ends."""
+"""Entries that this process has mapped: deleting them frees the disk only when the process ends."""

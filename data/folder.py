@@ -29,7 +29,7 @@ def accepts(data: str) -> bool:
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
-    """Finds every file below the class folders; whether it is an example is found out by reading it.
+    """Finds every file below the class folders; reading decides later which are examples.
 
     Args:
         data: the value of `--data`.
@@ -54,10 +54,10 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
 
 
 def check_outside(data: str, places: Mapping[str, Path]) -> None:
-    """Makes sure that nothing is written into the folder of the examples, where the next run takes it for a class.
+    """Makes sure that nothing is written into the folder of the examples: the next run would take it for a class.
 
     Raises:
-        UsageError: one of the places, by flag, is in it.
+        UsageError: one of the places (flag to path) is inside.
     """
     if data in SOURCES or not accepts(data):
         return
@@ -70,10 +70,10 @@ def check_outside(data: str, places: Mapping[str, Path]) -> None:
 
 
 def files_below(folder: Path, outside: bool) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Finds every file below a folder, examples or not, but leftovers; links out of it are followed if `outside`.
+    """Finds every file below a folder except leftovers; follows links out of it if `outside`.
 
     Returns:
-        The files, and what is not used, with the reason.
+        The files, and the paths that are not used, with the reason.
     """
     walk = _Walk(folder, outside)
     return walk.files_below(folder), walk.set_aside
@@ -85,7 +85,7 @@ def is_leftover(name: str) -> bool:
 
 
 class _Walk:
-    """A walk through the folder of the data, which follows links as far as it may and enters no folder twice."""
+    """A walk through the folder of the data; it follows allowed links and enters no folder twice."""
 
     def __init__(self, root: Path, outside: bool):
         self.set_aside: list[tuple[Path, str]] = []
@@ -95,11 +95,11 @@ class _Walk:
         self._entered = {self._root}
 
     def subfolders(self, folder: Path) -> list[Path]:
-        """The folders in a folder, in order."""
+        """Returns the subfolders of a folder, in order."""
         return [Path(entry.path) for entry in _entries(folder) if _is_folder(entry) and self._enter(entry)]
 
     def files_below(self, folder: Path) -> list[Path]:
-        """Every file in a folder and the folders in it, examples or not, in order."""
+        """Returns every file in a folder and its subfolders, examples or not, in order."""
         files, waiting = [], [folder]
         while waiting:
             inner = []
@@ -112,12 +112,12 @@ class _Walk:
         return sorted(files, key=lambda path: natural_order(str(path)))
 
     def hint(self) -> str:
-        """The end of an error message that names a link that was not followed, if there is one."""
+        """Returns the end of an error message: a link that was not followed, or ''."""
         found = next((path for path, reason in self.set_aside if reason == LINK_OUT), None)
         return f" '{found}' is {LINK_OUT}." if found else ""
 
     def _is_used(self, entry: os.DirEntry) -> bool:
-        """Says whether to use a file, and takes note of a link out; a broken link is told when it is read."""
+        """Says whether to use a file, and records a link out of the folder; reading reports broken links."""
         if not entry.is_symlink() or self._outside or is_within(entry.path, self._root):
             return True
         if leads_out := os.path.exists(entry.path):
@@ -125,7 +125,7 @@ class _Walk:
         return not leads_out
 
     def _enter(self, entry: os.DirEntry) -> bool:
-        """Says whether to go into a folder, and takes note of it."""
+        """Says whether to enter a folder, and records it."""
         real = os.path.realpath(entry.path)
         reason = None
         if entry.is_symlink() and (real in self._entered or is_within(real, self._root)):
@@ -133,7 +133,7 @@ class _Walk:
         elif entry.is_symlink() and not self._outside:
             reason = LINK_OUT
         elif real in self._entered:
-            reason = "a folder that a link has led to already"
+            reason = "a folder already reached by another link"
         if reason:
             self.set_aside.append((Path(entry.path), reason))
         self._entered.add(real)
@@ -180,5 +180,5 @@ def _entries(folder: Path) -> list[os.DirEntry]:
 def _is_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link that leads to itself, or nowhere that may be seen
+    except OSError:  # a link to itself, or to a place that may not be read
         return False

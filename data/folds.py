@@ -1,4 +1,4 @@
-"""Folds of cross-validation over the training examples, for data that is too small for a val split to choose by."""
+"""Folds of cross-validation over the training examples, for data too small to choose settings by a val split."""
 
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
@@ -10,13 +10,13 @@ from data.sources import Split
 
 
 def folds_of(data: Data, config: TrainConfig) -> np.ndarray | None:
-    """Deals the training examples into folds, with the classes in each as in all, and those that look alike in one.
+    """Deals the training examples into folds, stratified by class, with look-alikes in the same fold.
 
     Returns:
-        The fold of each, int64 (n,); None where there is no cross-validation.
+        The fold of each example, int64 (n,); None without cross-validation.
 
     Raises:
-        UsageError: a class has too few examples, or all have too few groups.
+        UsageError: there are more folds than examples of a class, or than groups.
     """
     folds, train = config.data.folds, data.splits["train"]
     if folds is None:
@@ -39,12 +39,12 @@ def folds_of(data: Data, config: TrainConfig) -> np.ndarray | None:
 def with_out_of_fold(
     data: Data, outputs: dict[Split, np.ndarray], out_of_fold: np.ndarray | None
 ) -> tuple[Data, dict[Split, np.ndarray]]:
-    """Puts predictions of cross-validation in the place of those of val.
+    """Uses the predictions of cross-validation as those of val.
 
     Args:
-        data: the examples; without any in val.
-        outputs: float32 (n, num_outputs) for each measured split.
-        out_of_fold: those of the training examples; None changes nothing.
+        data: the examples, none of them in val.
+        outputs: float32 (n, num_outputs) by measured split.
+        out_of_fold: predictions of the training examples; None changes nothing.
     """
     if out_of_fold is None:
         return data, outputs

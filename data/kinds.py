@@ -1,6 +1,6 @@
-"""The kinds of input: one record for each, with all that the rest of the project must not know of it.
+"""The kinds of input: one record each, which hides what is special about the kind from the rest of the project.
 
-Everything else treats examples alike. To add a kind, see CONTRIBUTING.md.
+All other code treats examples alike. To add a kind, see CONTRIBUTING.md.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from markupsafe import Markup
 from app.config import TrainConfig
 
 if TYPE_CHECKING:
-    import numpy as np  # --help is shown without it
+    import numpy as np  # --help must not wait for it
 
     from data.arrays import Tensor
 
 KINDS = {"image": "data.images.kind", "text": "data.texts.kind", "sound": "data.sounds.kind"}
-"""The name of each kind, and the module that has its record as `KIND`. The first is taken where files tell nothing."""
+"""Names of the kinds, and the modules with their records as `KIND`. The first is used if the files are of no kind."""
 
 
 class Part(NamedTuple):
@@ -33,7 +33,7 @@ class Part(NamedTuple):
     end: float
     """Seconds at which it begins and ends."""
     cut: Callable[[BinaryIO, float, float], bytes]
-    """Makes of the open file a content of the part alone; raises `data.content.UnreadableError`."""
+    """Reads the content of the part from the open file; raises `data.content.UnreadableError`."""
 
     @property
     def name(self) -> Path:
@@ -42,47 +42,47 @@ class Part(NamedTuple):
 
 
 Content = Path | bytes | Part
-"""A file, the bytes of an example that has none, or a part of a file."""
+"""A file, a part of a file, or the bytes of an example that has no file."""
 Inputs: TypeAlias = "tuple[np.ndarray, ...]"
 """The tensors of one example, or of several (n, ...), in the order of the network's inputs."""
 ManyInputs: TypeAlias = "tuple[Tensor, ...]"
-"""The tensors of many examples, ragged where their rows differ in length."""
+"""The tensors of many examples, ragged if their rows differ in length."""
 
 
 class Reader(NamedTuple):
     """Reads the examples of a run: a kind of input under the settings of the run."""
 
     description: dict[str, Any]
-    """Everything that decides what an example becomes, code and libraries too, as JSON has it: part of stored keys."""
+    """JSON value with all that affects reading, including code and versions of libraries: part of stored keys."""
     title: str
-    """Names this reading among others of the same data, such as '224 px', for the model and what is stored."""
+    """Short name of this way to read the data, such as '224 px', for the model and the store."""
     inputs: tuple[np.dtype, ...]
-    """Type and shape of each tensor of an example; if it is ragged, that of the longest."""
+    """Type and shape of each tensor of an example; of ragged ones, those of the longest example."""
     signature: np.dtype
-    """Type and shape of what tells how alike two examples are."""
+    """Type and shape of the signature, by which examples are compared."""
     read: Callable[[bytes], Inputs]
     """Reads an example from its bytes; raises `data.content.UnreadableError` with the reason."""
     read_with_signature: Callable[[bytes], tuple[Inputs, np.ndarray]]
     """Reads an example, and computes its signature."""
     ragged: bool = False
-    """True if the tensors of an example differ from those of others in their first length, and are all of one."""
+    """True if examples differ in their first dimension; all tensors of one example then share it."""
     files: Mapping[str, bytes] = {}
-    """Files that reading needs, by name; a run keeps them in its folder."""
+    """Files that reading needs, by name; a run stores them in its folder."""
 
     @property
     def model_inputs(self) -> list[tuple[int | None, ...]]:
-        """Shapes of what a network takes of an example; ragged ones come with their mask."""
+        """Shapes of the inputs that a network takes for an example; ragged ones come with their mask."""
         if not self.ragged:
             return [dtype.shape for dtype in self.inputs]
         return [*((None, *dtype.shape[1:]) for dtype in self.inputs), (None,)]
 
     def join(self, examples: Sequence[Inputs]) -> ManyInputs:
-        """Joins any number of examples to tensors."""
+        """Stacks any number of examples as tensors."""
         import numpy as np
 
         from data.arrays import Ragged
 
-        # Zeros beside them give tensors of no example their type and shape.
+        # A row of zeros, removed again, gives tensors without examples their type and shape.
         columns = zip(*examples, [np.zeros(1, dtype)[0] for dtype in self.inputs], strict=True)
         if self.ragged:
             return tuple(Ragged.from_rows([*column[:-1], column[-1][:0]]).without_last() for column in columns)
@@ -97,53 +97,52 @@ class Vary(NamedTuple):
     apply: Callable[[Any, Any], Any]
     """Varies a float32 batch by its draws, float32 (n, draws) in [0, 1); both are tensors of TensorFlow."""
     move: Callable[[Any, Any], Any] | None = None
-    """Moves targets that are boxes, see `data.boxes.targets.encode`, as `apply` moves what is in them; None where
-    targets stay what they are."""
+    """Moves boxes, see `data.boxes.targets.encode`, as `apply` moves the picture; None if targets never change."""
 
 
 class Shown(NamedTuple):
-    """An example, or the explanation of an answer, on a page and in a figure."""
+    """An example, or the explanation of an answer, as shown on a page and in a figure."""
 
     html: Markup
     pixels: np.ndarray | None
-    """uint8 (height, width, 3); None where no figure shows it."""
+    """uint8 (height, width, 3); None if no figure can show it."""
 
 
 class Baseline(NamedTuple):
-    """Values for a simple method: a network should do better than a regression on them."""
+    """Simple features: a network should do better than a regression on them."""
 
     name: str
-    """Key in `metrics.json`; with blanks for `_`, it completes 'Logistic regression on'."""
+    """Key in `metrics.json`; with blanks for `_`, it completes the phrase 'Logistic regression on'."""
     values: Callable[[ManyInputs, Sequence[Content], np.ndarray], Any]
-    """Turns the examples at some positions, int (n,), of all tensors and contents into what `transform` takes."""
+    """Computes the input of `transform` from all tensors, all contents, and positions of examples, int (n,)."""
     transform: Callable[[], Any]
-    """Makes the transformer of scikit-learn in front of the regression."""
+    """Makes the scikit-learn transformer that precedes the regression."""
     strength: float
     """`C` of the regression."""
     most_examples: int
-    """Most training examples; more are thinned out."""
+    """Most training examples; of more, an even sample is used."""
 
 
 class GraphReader(NamedTuple):
     """Reads examples inside an exported model, by operations of TensorFlow alone."""
 
     formats: tuple[str, ...]
-    """Formats of files that it reads; any other is an error of TensorFlow."""
+    """Formats of files that it reads; others raise an error of TensorFlow."""
     read: Callable[[Any, TrainConfig], tuple[Any, ...]]
-    """Turns the bytes of a file, string (), into the tensors of an example, under the settings of a run."""
+    """Turns the bytes of a file, string (), into the tensors of an example, by the settings of a run."""
 
 
 class Explain(NamedTuple):
     """Explanations of answers."""
 
     compute: Callable[[Any, Reader, ManyInputs, Sequence[Content], np.ndarray], list[Shown]]
-    """Shows what spoke for a class each, int (n,), to a Keras model: of examples as tensors and as contents."""
+    """Shows what spoke for the given classes, int (n,), to a Keras model, given examples as tensors and contents."""
     name: str
-    """Names it in a message."""
+    """Name of the explanation in a message."""
     hint: str
-    """Says in a sentence how to read it."""
+    """Sentence that says how to read it."""
     replaces: bool = False
-    """True if it shows the example as well, which is then not shown beside it."""
+    """True if the explanation contains the example, which then need not be shown beside it."""
 
 
 class Kind(NamedTuple):
@@ -154,42 +153,41 @@ class Kind(NamedTuple):
     """One example in messages and reports, such as 'picture'."""
     nouns: str
     endings: tuple[str, ...]
-    """Endings of file names that promise an example, in lower case; reading finds out what a file really is."""
+    """Endings of file names of this kind, in lower case; reading decides what a file really is."""
     size_setting: str
     """Setting that fixes the size of inputs."""
     reader: Callable[[TrainConfig, Path | None], Reader]
-    """Makes the reader for the settings of a run, and the folder that holds its files once it is finished."""
+    """Makes the reader, given the settings of a run, and the run's folder for a finished one."""
     compared_values: Callable[[np.ndarray], np.ndarray]
-    """Turns signatures (n, ...) into float32 (n, values) of length 1 each, or 0 for what is compared with nothing."""
+    """Turns signatures (n, ...) into unit vectors, float32 (n, values); 0 for examples that match no other."""
     comparison: str
     """SHA-256 of the code of `compared_values`, part of stored keys."""
     size: Callable[[Content], int | None]
-    """Measures an example in the unit of that setting; None if it cannot, without much work."""
+    """Measures an example, in the unit of `size_setting`; None if that is impossible or too slow."""
     useful_size: Callable[[int], int]
-    """Returns the largest size of inputs that is worth computing for examples of a median size."""
+    """Returns the largest useful size of inputs, given the median size of the examples."""
     cautions: Callable[[Sequence[int], TrainConfig], list[str]]
-    """Says, from the sizes of some examples, what to be careful about, in sentences. Of ragged ones, it gets all, as
-    they were read."""
+    """Returns warnings, in sentences, given the sizes of some examples; of ragged ones, given all lengths as read."""
     show: Callable[[Inputs, Content, str], Shown]
     """Shows one example under a title."""
     vary: Callable[..., Vary] | None = None
-    """Random variation for training, by the setting `vary`; needs TensorFlow. None for a kind that is not varied."""
+    """Random variation for training, by the setting `vary`; needs TensorFlow. None for a kind without variation."""
     explain: Explain | None = None
-    """Shows for some examples what spoke for a class each; needs TensorFlow. None for a kind that is not explained."""
+    """Explanation of answers; needs TensorFlow. None for a kind without explanations."""
     baseline: Baseline | None = None
     backbone: str = ""
-    """Network that is taken where none is named."""
+    """Default backbone."""
     column: str | None = None
-    """Column of a CSV file that holds examples themselves; None where they are files alone."""
+    """Column of a CSV file that holds the examples themselves; None if examples are always files."""
     has_mirror: bool = False
-    """True if an example is a picture, which mirrored left to right is one of the same class."""
+    """True if examples are pictures, which keep their class when mirrored left to right."""
     cut: Callable[[BinaryIO, float, float], bytes] | None = None
-    """Cuts a part out of a file, see `Part`; None for a kind whose files are one example each."""
+    """Cuts a part out of a file, see `Part`; None if every file is one example."""
     windows: Callable[[BinaryIO, Reader], list[tuple[float, float]]] | None = None
-    """Returns start and end of the parts, each as long as an input, of an open file that is much longer; none of
-    another. Raises `data.content.UnreadableError`."""
+    """Returns start and end of consecutive parts of an open file that is much longer than an input; [] for a shorter
+    file. Raises `data.content.UnreadableError`."""
     graph_reader: Callable[[], GraphReader] | None = None
-    """Reader for exports that take the bytes of files; needs TensorFlow. None for a kind whose exports take tensors."""
+    """Reader for exports that take bytes of files; needs TensorFlow. None for a kind whose exports take tensors."""
 
 
 @functools.cache
@@ -204,11 +202,11 @@ def kinds() -> list[Kind]:
 
 
 def kind_of(files: Iterable[PurePath]) -> Kind:
-    """Returns the kind of most files, by the endings of their names."""
+    """Returns the most frequent kind of the files, by the endings of their names."""
     endings = Counter(path.suffix.lower() for path in files)
     return max(kinds(), key=lambda kind: sum(endings[ending] for ending in kind.endings))
 
 
 def promised_kind(path: PurePath) -> Kind | None:
-    """Returns the kind of which the name of a file promises an example."""
+    """Returns the kind that the name of a file suggests."""
     return next((kind for kind in kinds() if path.suffix.lower() in kind.endings), None)

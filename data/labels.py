@@ -1,4 +1,4 @@
-"""Names of classes: their order, names that are hardly two, and labels that a trained model does not know."""
+"""Names of classes: their order, names that are too similar, and labels that a trained model does not know."""
 
 import unicodedata
 from collections import Counter
@@ -10,16 +10,16 @@ from data.sources import Source, natural_order
 from tasks.table import Task
 
 LABELS_SHOWN = 5
-"""Labels that a message names."""
+"""Most labels that a message names."""
 
 
 def order_classes(source: Source, positive: str | None = None) -> tuple[str, ...]:
-    """Returns the names of the classes in the order of the model's outputs; of two classes, the positive one is last.
+    """Orders the names of the classes as the model's outputs; of two classes, the positive one is last.
 
-    It is the one with fewer examples, or the second of equals, where `positive` names none.
+    Without `positive`, it is the class with fewer examples, or the second of equals.
 
     Raises:
-        UsageError: there is no such class, or there are not two classes of which an example has one.
+        UsageError: `positive` is no class, or the task is not to choose between two classes.
     """
     counts = Counter(label for example in source.examples for label in example.labels)
     names = sorted(counts, key=natural_order)
@@ -37,10 +37,10 @@ def order_classes(source: Source, positive: str | None = None) -> tuple[str, ...
 
 
 def check_class_names(class_names: Iterable[str]) -> None:
-    """Makes sure that no class is there under two spellings, such as 'Daisy' and 'daisy'; 'A' and 'a' are two letters.
+    """Makes sure that no class has two spellings, such as 'Daisy' and 'daisy'; single letters may differ in case.
 
     Raises:
-        UsageError: naming both.
+        UsageError: two names are too similar; the message has both.
     """
     seen: dict[str, str] = {}
     for name in class_names:
@@ -54,10 +54,10 @@ def check_class_names(class_names: Iterable[str]) -> None:
 
 
 def check_labels(source: Source, class_names: Sequence[str], task: Task) -> None:
-    """Makes sure that a model of some classes and a task can be measured by the labels of a source.
+    """Makes sure that the labels of a source can measure a model, given its classes and task.
 
     Raises:
-        UsageError: it has labels that the model does not know, or several per example where the model gives one.
+        UsageError: the source has labels that the model does not know, or several per example for a single-label model.
     """
     labels = {label for example in source.examples for label in example.labels}
     if source.has_boxes != task.has_boxes:

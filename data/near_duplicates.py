@@ -1,7 +1,7 @@
-"""Finds examples that look the same: other files, so that no digest tells them to be copies.
+"""Finds examples that look the same though their files differ, so that digests cannot find them.
 
-Shots of one thing belong on one side of a split, or the test would be of memory. The kind of input turns the signature
-of an example into values whose products tell how alike two are.
+Shots of one thing belong on one side of a split; else the test would measure memory. The kind of input turns the
+signature of an example into a vector; the dot product of two vectors says how alike the examples are.
 """
 
 import math
@@ -13,32 +13,32 @@ from scipy.sparse import coo_array, csr_array
 from scipy.sparse.csgraph import connected_components
 
 Values = Callable[[np.ndarray], np.ndarray]
-"""Turns signatures (n, ...) into float32 (n, values) of length 1 each, or 0 for what is compared with nothing."""
+"""Turns signatures (n, ...) into unit vectors, float32 (n, values); 0 for examples that match no other."""
 
 BLOCK = 1_024
 """Examples compared at once."""
 MOST_COMPARED = 30_000
-"""Most examples of which each is compared with each other; with more, that takes longer than reading them."""
+"""Up to this number, all pairs are compared; for more examples, that takes longer than reading them."""
 FORESTS = 16
-"""Times that more examples are divided into blocks. Of pairs with a score of 0.8, 0.85, 0.9 and 0.95, this finds 94 %,
-98 %, 99.7 % and all among 250,000 examples, or what connects them."""
+"""Number of random divisions into blocks for more examples. Among 250,000 examples, this finds (or connects) 94 % of
+the pairs with a score of 0.8, 98 % of 0.85, 99.7 % of 0.9, and all of 0.95."""
 LEAST_SCORE, SURE_SCORE = 0.8, 0.95
-"""Least score of a suspected pair, where examples differ much from each other, and where all are alike."""
+"""Bounds of the threshold: the first for very different examples, the second if all examples are alike."""
 SAMPLED = 2_000
-"""Examples whose nearest ones tell how alike examples of a data set are."""
+"""Examples whose nearest neighbours estimate how alike the examples of a data set are."""
 LEAST_PAIRS = 20
 """Fewest pairs for estimating the threshold."""
 SPREADS = 3.0
-"""Spreads by which a pair has to be closer than nearest examples usually are."""
+"""Spreads by which a pair must be closer than nearest neighbours usually are."""
 
 
 class NearDuplicate(NamedTuple):
     """Two examples that look the same."""
 
     evaluated: int
-    """Position of the one that is measured on."""
+    """Position of the evaluated example."""
     train: int
-    """Position of the training example most like it."""
+    """Position of the most similar training example."""
     score: float
     """Correlation of their values, at most 1."""
 
@@ -49,16 +49,15 @@ class Groups(NamedTuple):
     numbers: np.ndarray
     """int32 (n,): the number of each example's group."""
     least_score: float
-    """Score from which two examples of this data set are taken to look the same."""
+    """Threshold: examples of this data set with a higher score count as look-alikes."""
 
 
 def group_near_duplicates(signatures: np.ndarray, compared_values: Values) -> Groups:
-    """Groups examples that look the same, or that others between them connect.
+    """Groups examples that look the same, directly or through others between them.
 
-    Silhouettes, or X-rays of one organ, are alike without being copies. So a pair has to stand out from the nearest
-    pairs of its own data set, by `SPREADS` on Fisher's z scale, and `SURE_SCORE` is enough anywhere. Of 9,716 animal
-    silhouettes, 38 are in groups, most of them one drawing scanned twice. The signatures, (n, ...), have each content
-    once.
+    Silhouettes, or X-rays of one organ, are alike without being copies. So a pair must stand out from the nearest
+    pairs of its own data set, by `SPREADS` on Fisher's z scale; `SURE_SCORE` is always enough. Of 9,716 animal
+    silhouettes, 38 are in groups; most are one drawing scanned twice. `signatures`, (n, ...), must not contain copies.
     """
     count = len(signatures)
     groups: np.ndarray = np.arange(count, dtype=np.int32)
@@ -85,10 +84,10 @@ def group_near_duplicates(signatures: np.ndarray, compared_values: Values) -> Gr
 
 
 def _divided(signatures: np.ndarray, compared_values: Values, rng: np.random.Generator) -> list[np.ndarray]:
-    """Divides examples by halves along random directions until they are few, those that look the same mostly together.
+    """Halves the examples along random directions until blocks are small; look-alikes mostly stay together.
 
-    All parts are of one size whatever the data: unlike each with each, the work only grows with the number of examples
-    (trees of random projections: Dasgupta and Freund, STOC 2008).
+    All blocks have the same size for any data, so the work grows linearly with the number of examples (trees of random
+    projections: Dasgupta and Freund, STOC 2008).
     """
     count = len(signatures)
     levels = math.ceil(math.log2(count / BLOCK))
@@ -96,7 +95,7 @@ def _divided(signatures: np.ndarray, compared_values: Values, rng: np.random.Gen
     places = np.empty((count, levels), np.float32)
     for start in range(0, count, BLOCK):
         places[start : start + BLOCK] = compared_values(signatures[start : start + BLOCK]) @ directions
-    parts = [rng.permutation(count)]  # equal ones go to other halves each time
+    parts = [rng.permutation(count)]  # ties are divided differently each time
     for level in range(levels):
         ordered = [rows[np.argpartition(places[rows, level], len(rows) // 2)] for rows in parts]
         parts = [half for rows in ordered for half in (rows[: len(rows) // 2], rows[len(rows) // 2 :])]
@@ -104,7 +103,7 @@ def _divided(signatures: np.ndarray, compared_values: Values, rng: np.random.Gen
 
 
 def _connected(values: np.ndarray, rows: np.ndarray, least_score: float) -> np.ndarray:
-    """Returns pairs of rows that connect all that look the same by their values, (2, pairs)."""
+    """Returns pairs of rows, (2, pairs), that connect all look-alikes."""
     alike = values @ values.T >= least_score
     np.fill_diagonal(alike, False)
     if not alike.any():
@@ -116,7 +115,7 @@ def _connected(values: np.ndarray, rows: np.ndarray, least_score: float) -> np.n
 
 
 def merged(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Joins the groups of pairs of examples, and whatever they are connected with."""
+    """Joins the groups of each pair of examples, with all that these groups connect."""
     first, second = groups[first], groups[second]
     new = first != second
     if not new.any():
@@ -134,9 +133,9 @@ def find_near_duplicates(
     train: np.ndarray,
     least_score: float,
 ) -> list[NearDuplicate]:
-    """Finds examples, by position, for which a training example looks the same: the nearest, best pairs first.
+    """Finds the evaluated examples that look like a training example, each with the nearest one; best pairs first.
 
-    Only examples of one of the groups can, which are those of `group_near_duplicates`.
+    Only examples of the same group, see `group_near_duplicates`, are compared.
     """
     nearest, scores = np.zeros(len(evaluated), int), np.full(len(evaluated), -1.0, np.float32)
     learnt = _members(groups[train])
@@ -151,7 +150,7 @@ def find_near_duplicates(
 
 
 def _members(groups: np.ndarray) -> dict[int, np.ndarray]:
-    """Returns the places of each group, in order."""
+    """Returns the positions of the members of each group, in order."""
     order = np.argsort(groups, kind="stable")
     numbers, starts = np.unique(groups[order], return_index=True)
     return dict(zip(numbers.tolist(), np.split(order, starts[1:]), strict=False))
@@ -160,7 +159,7 @@ def _members(groups: np.ndarray) -> dict[int, np.ndarray]:
 def _nearest(
     compared_values: Values, signatures: np.ndarray, among: np.ndarray, own: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the row of `among` that is most like each of `signatures`, its `own` left out, and their score."""
+    """Finds for each of `signatures` the most similar row of `among`, except its `own`, and the score."""
     values, rows = compared_values(signatures), np.arange(len(signatures))
     nearest, scores = np.zeros(len(values), int), np.full(len(values), -1.0, np.float32)
     for start in range(0, len(among), BLOCK):
@@ -175,8 +174,8 @@ def _nearest(
 
 
 def _threshold(scores: np.ndarray) -> float:
-    """The score from which a pair stands out from the nearest pairs of its data set, if there are enough to tell."""
-    scores = scores[scores > 0]  # flat ones are compared with nothing
+    """Computes the score from which a pair stands out from the nearest pairs of its data set, if these are enough."""
+    scores = scores[scores > 0]  # flat examples match no other
     if len(scores) < LEAST_PAIRS:
         return SURE_SCORE
     z = np.arctanh(np.clip(scores, -0.9999, 0.9999))

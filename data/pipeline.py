@@ -1,7 +1,7 @@
-"""tf.data pipelines: order and variation depend on (seed, epoch, example) alone.
+"""tf.data pipelines, whose order and variation depend on (seed, epoch, example) alone.
 
-So a run can be repeated, or continued from any epoch, to the bit. Variation happens here and not in layers, so that
-the saved model has none of it.
+So a run can be repeated, or resumed from any epoch, to the bit. Augmentation happens here and not in layers, so the
+saved model does not contain it.
 """
 
 import functools
@@ -17,16 +17,16 @@ from devices.replicas import Part
 
 PARALLEL_READS = 2
 BATCHES_SORTED = 16
-"""Batches of examples that differ in length which are sorted by it together."""
+"""Number of batches whose examples are sorted together by length."""
 PREFETCHED = 2
-"""Batches that wait. Left to itself, TensorFlow keeps gigabytes of examples waiting for a slow network."""
+"""Prefetched batches. By its own choice, TensorFlow prefetches gigabytes of examples for a slow network."""
 
 
 class Varied(NamedTuple):
     """One random variation of some examples."""
 
     apply: Callable[[Batch, tf.Tensor], Batch]
-    """Varies a batch by its draws."""
+    """Function that varies a batch by its draws."""
     draws: np.ndarray
     """Random numbers that decide how each example is varied, float32 (n, draws) in [0, 1)."""
 
@@ -41,22 +41,22 @@ def training_batches(
     vary: Vary | None = None,
     part: Part | None = None,
 ) -> tf.data.Dataset:
-    """Batches of shuffled examples for several epochs, one after the other; no batch spans two.
+    """Makes batches of shuffled examples for consecutive epochs; no batch spans two.
 
-    Each epoch takes the next view of an example, starting from another one for each example.
+    Each epoch takes the next view of an example; examples start at different views.
 
     Args:
-        examples: what is learnt from.
+        examples: to learn from.
         batch_size: examples per batch; the last of an epoch may have fewer.
         seed: seed of order and variation.
         epochs: numbers of the epochs; each has its own order and its own variation.
-        first_step: batches of the first of these epochs that are left out, as they were learnt from before.
+        first_step: batches of the first epoch to skip, because a resumed run has learnt from them.
         vary: how to vary the examples anew in each epoch; None leaves them as they are.
-        part: of every batch, one replica after the other; None makes whole batches.
+        part: replicas whose shares of each batch to return, one after the other; None returns whole batches.
 
     Returns:
-        Batches of (inputs, targets, weights); a weight is what an example counts in the mean of its batch, which is its
-        sample weight over the examples of the batch.
+        Batches of (inputs, targets, weights); a weight is the share of an example in the mean of its batch: its sample
+        weight divided by the number of examples in the batch.
     """
     count, read = len(examples.targets), reader(examples, part)
     lengths = examples.views[0].lengths if examples.views[0].is_ragged else None
@@ -95,15 +95,15 @@ def training_batches(
 
 
 def evaluation_batches(examples: Examples, batch_size: int, part: Part | None = None) -> tf.data.Dataset:
-    """Batches of examples in order, each once, in its first view, the last batch as small as it is.
+    """Makes batches of examples in order, each once, in its first view; the last batch may be smaller.
 
     Args:
-        examples: what is evaluated on.
+        examples: to evaluate on.
         batch_size: examples per batch.
-        part: of every batch; see `training_batches`.
+        part: see `training_batches`.
 
     Returns:
-        Batches of (inputs, targets, weights), as `training_batches`.
+        Batches of (inputs, targets, weights), see `training_batches`.
     """
     read = reader(examples._replace(views=examples.views[:1]), part)
 
@@ -118,31 +118,31 @@ def evaluation_batches(examples: Examples, batch_size: int, part: Part | None = 
 def input_batches(
     view: View, batch_size: int, varied: Varied | None = None, part: Part | None = None
 ) -> tf.data.Dataset:
-    """Batches of inputs in order, the last as small as it is.
+    """Makes batches of inputs in order; the last may be smaller.
 
     Args:
-        view: examples, or what a network makes of them.
+        view: examples, or outputs of a network.
         batch_size: examples per batch.
-        varied: how each example of the view is varied; None leaves them as they are.
-        part: of every batch, one replica after the other; None makes whole batches.
+        varied: random variation of the view; None leaves the examples as they are.
+        part: see `training_batches`.
 
-    Returns:
-        Batches of inputs, see `Batch`.
+        Returns:
+            Batches of inputs, see `Batch`.
     """
     count = len(view.rows)
     draws = np.zeros((count, 0), np.float32) if varied is None else varied.draws
     batches = evaluation_batches(Examples([view], draws, np.ones(count, np.float32)), batch_size, part)
     if varied is None:
         return batches.map(lambda batch, *_: batch)
-    # Varied while the network computes the batch before.
+    # Varied while the network computes the previous batch.
     return _prefetched(batches.map(lambda batch, draws, _: varied.apply(batch, draws)))
 
 
 def _alike_in_length(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """Returns a shuffled order, int64 (n,), in which the examples of a batch are about as long as each other.
+    """Returns a shuffled order, int64 (n,), in which the examples of a batch have similar lengths.
 
-    They are sorted within chunks of a few batches, whose batches are then shuffled: what fills batches up is computed
-    for nothing, and is half of all for texts in any order.
+    Examples are sorted within chunks of a few batches, and the batches are then shuffled. Padding is wasted
+    computation: half of all for texts in random order.
     """
     random = np.random.default_rng((seed, epoch))
     order = random.permutation(len(lengths))
@@ -159,28 +159,29 @@ def _alike_in_length(lengths: np.ndarray, batch_size: int, seed: int, epoch: int
 
 @functools.lru_cache(maxsize=2)
 def variation(vary: Vary, seed: int, number: int, count: int) -> Varied:
-    """Draws a variation of `count` examples; that of the first ones does not depend on how many follow.
+    """Draws a variation of `count` examples; the draws of the first ones do not depend on how many follow.
 
     Args:
         vary: how examples of a kind are varied.
         seed: seed of the run.
-        number: of the epoch, or of the view.
-        count: examples.
+        number: number of the epoch or of the view.
+        count: number of examples.
     """
     draws = np.random.default_rng((seed, number)).random((count, vary.draws), np.float32)
     return Varied(vary.apply, draws)
 
 
 def _deal(batches: tf.data.Dataset, batch_size: int, part: Part | None) -> tf.data.Dataset:
-    """Batches of positions, dealt to the replicas that a pipeline feeds.
+    """Deals batches of positions to the replicas that a pipeline feeds.
 
     Args:
-        batches: int64 (at most batch_size,).
-        batch_size: of those that are not the last.
-        part: which replicas; None for one that takes the batches as they are.
+        batches: batches of positions, int64 (at most batch_size,).
+        batch_size: size of all batches but the last.
+        part: which replicas; None for a single one, which takes whole batches.
 
     Returns:
-        Positions, and the share of each in the mean of its batch: 1 / examples, or 0 for those that come again.
+        Positions, and the share of each in the mean of its batch: 1 / examples, or 0 for repeated ones, which fill up a
+        share.
     """
     if part is None:
         return batches.map(lambda positions: (positions, tf.fill(tf.shape(positions), _share(positions))))
@@ -202,7 +203,7 @@ def _share(positions: tf.Tensor) -> tf.Tensor:
 def _prefetched(batches: tf.data.Dataset) -> tf.data.Dataset:
     """Prepares the next batches while one is used.
 
-    Without TensorFlow's tuning: its thread sleeps for 10 ms, 20, 40 and so on, and a pipeline only ends when it wakes,
+    TensorFlow's tuning is off: its thread sleeps for 10 ms, 20, 40 and so on, and a pipeline ends only when it wakes,
     which makes an epoch up to twice as long.
     """
     options = tf.data.Options()

@@ -1,6 +1,6 @@
-"""Reads every example once, before anything is learnt, so that no run trains on a broken one or dies of it.
+"""Reads every example once before training, so that broken ones can neither be learnt from nor end the run.
 
-What can be read is kept for this run and the next; what cannot is set aside with the reason.
+Readable examples are stored for this run and later ones; the others are set aside with the reason.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from data.sources import Example, Source
 from data.store import Description, Store, Stored
 
 CHUNK = 1_000
-"""Examples handed to the workers at once."""
+"""Examples that the workers get at a time."""
 
 
 class SetAside(NamedTuple):
@@ -38,15 +38,15 @@ class SetAside(NamedTuple):
 
 
 Result: TypeAlias = tuple[np.ndarray, str] | UnreadableError
-"""The row of an example and its digest; or why there is none."""
+"""The row of an example and its digest; or the reason why it is set aside."""
 
 
 class Preflight(NamedTuple):
-    """The examples that can be read, in the order they came, and those that cannot."""
+    """The examples that can be read, in the order of the source, and those that cannot."""
 
     examples: list[Example]
     inputs: ManyInputs
-    """Tensors (num_examples, ...) as the reader has them: files mapped to memory, or ragged in memory."""
+    """Tensors (num_examples, ...) of the reader: memory-mapped files, or ragged in memory."""
     signatures: np.ndarray
     """(num_examples, ...), to recognise look-alikes."""
     digests: list[str]
@@ -63,19 +63,19 @@ def check_examples(
     on_progress: Callable[[int], None] = lambda _: None,
     pool: Pool | None = None,
 ) -> Preflight:
-    """Reads every example, in parallel; or takes what the store has of the same files.
+    """Reads every example, in parallel; or takes the inputs of the same files from the store.
 
     Args:
         source: the examples.
         reader: how they are read.
-        store: where the inputs stay for the next run.
-        scratch_dir: where they are kept during this run if the store has no room for them.
-        retry: whether to try again what the system could not read before.
+        store: keeps the inputs for later runs.
+        scratch_dir: keeps the inputs during this run if the store has no room for them.
+        retry: whether to read files again that the system could not read before.
         on_progress: called with the number of examples done since the last call.
         pool: workers that read; None for the threads of this process.
 
     Raises:
-        UsageError: neither `store` nor `scratch_dir` can be written, or has room.
+        UsageError: neither `store` nor `scratch_dir` is writable and has room.
     """
     examples = source.examples
     shape, row = (len(examples),), _row(reader)
@@ -109,12 +109,12 @@ def check_examples(
 
 
 def reading(reader: Reader) -> Description:
-    """Says how the bytes of an example become inputs, as JSON has it."""
+    """Describes how the bytes of an example become inputs, as a JSON value."""
     return {**reader.description, "preflight": _CODE}
 
 
 def _row(reader: Reader) -> np.dtype:
-    """Type of what is kept of an example; ragged tensors are filled up."""
+    """Returns the dtype of a stored example; ragged tensors are padded."""
     inputs = [(f"input_{index}", dtype) for index, dtype in enumerate(reader.inputs)]
     lengths = [("length", np.int32)] if reader.ragged else []
     return np.dtype([*inputs, *lengths, ("signature", reader.signature)])
@@ -126,10 +126,10 @@ def _read_all(
     writer: Writer | ArrayWriter,
     on_progress: Callable[[int], None],
 ) -> None:
-    """Writes what can be read, and notes the digests of these files and what is wrong with the others."""
+    """Writes the readable examples, and records their digests and the reasons against the others."""
     digests, set_aside = writer.notes.setdefault("digests", []), writer.notes.setdefault("set_aside", [])
     del digests[writer.rows :]
-    done = writer.rows + len(set_aside)  # by a process that had to stop
+    done = writer.rows + len(set_aside)  # by an interrupted process
     on_progress(done)
     for index, result in enumerate(itertools.chain.from_iterable(read(examples[done:])), done):
         if isinstance(result, UnreadableError):
@@ -144,25 +144,25 @@ def _read_all(
 def _read_chunks(
     reader: Reader, within: Path | None, pool: Pool | None, examples: Sequence[Example]
 ) -> Iterator[Iterable[Result]]:
-    """Reads examples chunk by chunk, which bounds what waits in memory."""
+    """Reads examples chunk by chunk, which bounds memory."""
     size = CHUNK if pool is None else max(1, min(CHUNK, SHARD_BYTES // _row(reader).itemsize))
     chunks = [examples[start : start + size] for start in range(0, len(examples), size)]
     if pool is not None:
         yield from pool.in_order(functools.partial(make_worker, reader, within, _CODE), chunks)
         return
-    with ThreadPoolExecutor(cpu_count()) as threads:  # decoders and hashlib let go of the interpreter
+    with ThreadPoolExecutor(cpu_count()) as threads:  # decoders and hashlib release the GIL
         for chunk in chunks:
             yield threads.map(functools.partial(_read, reader=reader, row=_row(reader), within=within), chunk)
 
 
 def make_worker(reader: Reader, within: Path | None, code: str) -> Callable[[Sequence[Example]], list[Result]]:
-    """Makes the function of a worker that reads a chunk.
+    """Makes the function by which a worker reads a chunk.
 
     Raises:
-        RunError: the code of this machine is not the command's.
+        RunError: this machine has other code than the command.
     """
     if code != _CODE:
-        raise RunError("A worker's machine reads otherwise than this one: its code is another.")
+        raise RunError("A worker's machine has other code than this one, and may read files differently.")
     read = functools.partial(_read, reader=reader, row=_row(reader), within=within)
     threads = ThreadPoolExecutor(cpu_count())
     return lambda examples: list(threads.map(read, examples))
@@ -179,7 +179,7 @@ def _read(example: Example, reader: Reader, row: np.dtype, within: Path | None) 
 
 
 def _kept(inputs: Inputs, signature: np.ndarray, ragged: bool, row: np.dtype) -> np.ndarray:
-    """Returns what is kept of an example, (1,)."""
+    """Returns the stored row of an example, (1,)."""
     if not ragged:
         return np.array([(*inputs, signature)], row)
     kept = np.zeros(1, row)
@@ -190,7 +190,7 @@ def _kept(inputs: Inputs, signature: np.ndarray, ragged: bool, row: np.dtype) ->
 
 
 def _readable_now(examples: Sequence[Example], within: Path | None) -> bool:
-    """Says whether the system reads a file that it could not read before, when a disk or a network may have failed."""
+    """Says whether a file that the system could not read, perhaps for a failing disk or network, is readable now."""
     for example in examples:
         with contextlib.suppress(UnreadableNowError), content_of(example.place, within):
             return True
@@ -198,7 +198,7 @@ def _readable_now(examples: Sequence[Example], within: Path | None) -> bool:
 
 
 def _digest_of_files(examples: Sequence[Example]) -> str:
-    """SHA-256 of what tells, without reading them, whether files are those of before: path, size, and times."""
+    """Returns the SHA-256 of paths, sizes and times, which show changed files without reading them."""
     digest = hashlib.sha256()
     for example in examples:
         place = example.place

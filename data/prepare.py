@@ -1,4 +1,4 @@
-"""Turns a source into arrays: reads each example once, splits them, encodes labels as targets."""
+"""Turns a source into arrays: reads each example once, makes the splits, encodes labels as targets."""
 
 import hashlib
 from collections import Counter
@@ -26,7 +26,7 @@ from data.store import Store, Stored, open_store
 from tasks.table import Task, choose_task, classes_of
 
 SIZES_PROBED = 200
-"""Examples that tell how large those of a source are."""
+"""Number of examples that are measured to estimate the sizes of a source."""
 
 
 class Data(NamedTuple):
@@ -35,39 +35,38 @@ class Data(NamedTuple):
     name: str
     root: Path
     class_names: tuple[str, ...]
-    """In the order of the outputs; of two classes, the second is the positive one."""
+    """Names of the classes, in the order of the outputs; of two classes, the second is the positive one."""
     task: Task
     kind: Kind
     reader: Reader
-    """Reader that read the examples."""
+    """Reader of the examples."""
     examples: list[Example]
     inputs: ManyInputs
-    """Tensors (num_examples, ...), as the reader has them."""
+    """Tensors (num_examples, ...) of the reader."""
     signatures: np.ndarray
-    """(num_examples, ...), by which look-alikes are found."""
+    """Signatures (num_examples, ...), by which look-alikes are found."""
     targets: np.ndarray
-    """float32 (num_examples, ...), as the task has them."""
+    """float32 (num_examples, ...), in the form of the task."""
     splits: dict[Split, np.ndarray]
     """Positions of the examples of each split, int64, in order; empty where there is no such split."""
     quarantine: list[SetAside]
     duplicates: int
     """Files that are a byte-for-byte copy of another."""
     near_duplicates: int
-    """Examples that look like another, and are kept on its side where the data leaves the splits open."""
+    """Number of examples that look like another and stay on its side, unless the data has its own splits."""
     split_warnings: list[str]
-    """Look-alikes made a split other than it was asked for, or are on both sides of the data's own splits."""
+    """Sentences about look-alikes that changed the size of a split, or are on both sides of the data's own splits."""
     least_score: float
-    """Score from which two of these examples are taken to look the same."""
+    """Threshold: examples with a higher score count as look-alikes."""
     groups: np.ndarray
-    """int32 (num_examples,): the same number for copies, for examples that look the same, and for those of one group
-    that the source names."""
+    """int32 (num_examples,): the same number for copies, look-alikes, and examples of one group of the source."""
     digests: list[str]
     """SHA-256 of each example's bytes."""
     cautions: Sequence[str] = ()
     """Sentences that say why hardly anything can be learnt from these examples."""
     frames: np.ndarray | None = None
     """Place of each picture in the network's input, float64 (num_examples, 6), see `data.boxes.targets.frames`; None
-    where there are no boxes to find."""
+    without boxes."""
 
     @property
     def positive(self) -> str | None:
@@ -75,7 +74,7 @@ class Data(NamedTuple):
         return self.class_names[1] if self.task.two_classes else None
 
     def describe(self, positions: np.ndarray) -> dict[str, Any]:
-        """Says what the inputs of some examples were made from, as JSON has it."""
+        """Describes the source of the inputs of some examples, as a JSON value."""
         digests = "".join(self.digests[position] for position in positions)
         return {
             "examples": hashlib.sha256(digests.encode()).hexdigest(),
@@ -99,19 +98,19 @@ class Data(NamedTuple):
 
 
 def typical_size(source: Source) -> int | None:
-    """Returns the median size of some examples, in the unit of their kind; None if none can be told."""
+    """Returns the median size of some examples, in the unit of their kind; None if it is unknown."""
     sizes = _some_sizes(source)
     return int(np.median(sizes)) if sizes else None
 
 
 def useful_size(source: Source) -> int | None:
-    """Returns the largest size of inputs that is worth computing for a source; None if its sizes cannot be told."""
+    """Returns the largest useful size of inputs for a source; None if the sizes of its examples are unknown."""
     typical = typical_size(source)
     return None if typical is None else source.kind.useful_size(typical)
 
 
 def draw_part(source: Source, most: int | None, seed: int) -> Source:
-    """Draws examples at random; the shares of labels and of the splits that the source makes stay as they are.
+    """Draws examples at random; keeps the shares of labels and of the source's own splits.
 
     Args:
         source: from `load_source`.
@@ -119,7 +118,7 @@ def draw_part(source: Source, most: int | None, seed: int) -> Source:
         seed: another seed draws others.
 
     Raises:
-        UsageError: a class would be gone.
+        UsageError: a class would have no examples left.
     """
     count = len(source.examples)
     if most is None or most >= count:
@@ -127,7 +126,7 @@ def draw_part(source: Source, most: int | None, seed: int) -> Source:
     strata = [(example.split or "", example.labels) for example in source.examples]
     mixed = np.random.default_rng(seed).permutation(count)
     ordered = sorted(mixed, key=lambda position: strata[position])
-    # One of so many, all along the strata: each gives its share, but for less than one.
+    # Every k-th example along the sorted strata: each stratum gives its share, rounded.
     kept = sorted(ordered[(2 * number + 1) * count // (2 * most)] for number in range(most))
     part = source._replace(examples=[source.examples[position] for position in kept])
     before, after = ({label for each in one.examples for label in each.labels} for one in (source, part))
@@ -145,10 +144,10 @@ def prepare_data(
     on_progress: Callable[[int], None] = lambda _: None,
     pool: Pool | None = None,
 ) -> Data:
-    """Reads, splits and encodes the examples of a source to learn from them.
+    """Reads, splits and encodes the examples of a source for training.
 
     Raises:
-        UsageError: no example can be read, a class has too few, or the classes are hardly those that are meant.
+        UsageError: no example can be read, a class has too few, or the folders are probably not the classes.
     """
     if source.doubt:
         raise UsageError(source.doubt)
@@ -178,20 +177,20 @@ def prepare_to_evaluate(
     on_progress: Callable[[int], None] = lambda _: None,
     pool: Pool | None = None,
 ) -> Data:
-    """Reads and encodes examples for a model that is trained already, be it one example of one of its classes.
+    """Reads and encodes examples for a trained model; a single example of one of its classes is enough.
 
     Args:
         source: from `load_source`; its labels must be among the model's, see `check_labels`.
-        config: of the run, for the cache and, where it is split, for the fractions and the seed of the split.
-        reader: reads them as the model's were read.
-        class_names: those of the model, in its order.
-        task: of the model.
-        split: whether to split as `prepare_data` does; if not, all examples are in test.
+        config: settings of the run: the cache and, with `split`, the fractions and the seed.
+        reader: reader of the model.
+        class_names: classes of the model, in its order.
+        task: task of the model.
+        split: whether to split as `prepare_data` does; otherwise all examples are in test.
         on_progress: called with the number of examples read since the last call.
         pool: workers that read; None for this process.
 
     Raises:
-        UsageError: no example can be read, or they are too few to be split.
+        UsageError: no example can be read, or there are too few to split.
     """
     store, kind = open_store(config.run.cache_dir, config.run.cache_gb), source.kind
     retry = config.run.resume is None
@@ -259,14 +258,14 @@ def _encode(
 
 
 def _some_sizes(source: Source) -> list[int]:
-    """Returns the sizes of some examples, in the unit of their kind, where they can be told."""
+    """Returns the known sizes of a sample of the examples, in the unit of their kind."""
     step = max(1, len(source.examples) // SIZES_PROBED)
     sizes = [source.kind.size(example.place) for example in source.examples[::step]]
     return [size for size in sizes if size is not None]
 
 
 def _group(read: Preflight, store: Store, source: Source) -> Groups:
-    """Finds the examples that look the same, or takes from the store what was found before."""
+    """Finds the examples that look the same, or takes the groups from the store."""
     kind = source.kind
     _, first, numbers = np.unique(read.digests, return_index=True, return_inverse=True)
     signatures = read.signatures[first]
@@ -286,7 +285,7 @@ def _group(read: Preflight, store: Store, source: Source) -> Groups:
 
 
 def _with_given(numbers: np.ndarray, examples: Sequence[Example]) -> np.ndarray:
-    """Joins the groups of examples that the source puts into one."""
+    """Joins the groups of examples that share a group of the source."""
     names = [example.group or index for index, example in enumerate(examples)]
     first: dict[str | int, int] = {}
     firsts = [first.setdefault(name, index) for index, name in enumerate(names)]

@@ -1,4 +1,4 @@
-"""Rows of an array, written to a file one after the other, so that another process can resume where one had to stop."""
+"""Writes the rows of an array to a file in order, so that another process can resume an interrupted one."""
 
 import json
 import math
@@ -17,27 +17,27 @@ from data.arrays import release
 
 VALUES, PROGRESS = "values.npy", "progress.json"
 HEADER_BYTES = 256
-"""Length of the header of values.npy, the same for every shape, so that the number of rows can be corrected."""
+"""Length of the header of values.npy: fixed, so that the number of rows can be corrected."""
 RECORD_SECONDS = 10.0
-"""Between two records of how far it is: what a kill may cost."""
+"""Seconds between two records of the progress: the most work that a kill costs."""
 BLOCK = 2**24
 """Bytes read at once when a file is checked."""
 
 
 class Writer:
-    """Fills an entry from its first row to its last; what a process that was stopped has written of it is kept."""
+    """Fills an entry from its first row to its last; keeps the rows that an interrupted process has written."""
 
     values: np.ndarray
-    """The whole array, mapped to memory; there when the entry is complete."""
+    """The whole array, mapped to memory; set when the entry is complete."""
 
     def __init__(self, folder: Path, shape: Sequence[int], dtype: np.dtype, interval: float):
-        """Opens the files of an entry, those of an earlier process if they are of the same kind.
+        """Opens the files of an entry; resumes those of an earlier process if shape and dtype are the same.
 
         Args:
-            folder: where they are.
-            shape: of the values.
-            dtype: of the values.
-            interval: seconds after which it is recorded how far it is.
+            folder: folder of the entry.
+            shape: shape of the values.
+            dtype: dtype of the values.
+            interval: seconds between two records of the progress.
         """
         self._folder, self._shape, self._dtype, self._interval = folder, tuple(shape), dtype, interval
         self._ends_early = False
@@ -70,7 +70,7 @@ class Writer:
         self.rows = rows
 
     def record_progress(self) -> None:
-        """Makes sure that another process could resume here."""
+        """Records the progress, so that another process can resume here."""
         self._file.flush()
         os.fsync(self._file.fileno())
         kind = {"shape": self._shape, "dtype": self._dtype.str}
@@ -78,11 +78,11 @@ class Writer:
         self._recorded = time.perf_counter()
 
     def end_here(self) -> None:
-        """Makes the array end with the rows that it has."""
+        """Shortens the array to the rows written so far."""
         self._ends_early = True
 
     def complete(self) -> None:
-        """Makes sure that all rows are in the file, and closes it.
+        """Makes sure that all rows are written, and closes the file.
 
         Raises:
             ValueError: rows are missing.
@@ -97,17 +97,17 @@ class Writer:
         self._file.close()
 
     def stop(self) -> None:
-        """Leaves the rows so far to another process, unless all are there."""
+        """Leaves the rows so far for another process to resume, unless the array is complete."""
         if not self._file.closed:
             self.record_progress()
             self._file.close()
 
     def close(self) -> None:
-        """Closes the file as it is."""
+        """Closes the file without a check."""
         self._file.close()
 
     def _read_progress(self) -> dict[str, Any] | None:
-        """Reads how far an earlier process was; None if there was none, or it wrote something else."""
+        """Reads the progress of an earlier process; None if there was none, or it wrote other values."""
         try:
             before = json.loads((self._folder / PROGRESS).read_text())
             same = before["shape"] == list(self._shape) and before["dtype"] == self._dtype.str
@@ -118,10 +118,10 @@ class Writer:
 
 
 class ArrayWriter:
-    """Fills an array as `Writer` fills an entry, for which the store has no room."""
+    """Fills an array in place of an entry, see `Writer`, if the store has no room."""
 
     def __init__(self, values: np.ndarray):
-        """Starts at its first row."""
+        """Starts at the first row."""
         self.values = values
         self.rows = 0
         self.notes: dict[str, Any] = {}
@@ -134,7 +134,7 @@ class ArrayWriter:
 
 
 def checksum(file: Path) -> int:
-    """CRC-32 of the values in a file that `Writer` wrote."""
+    """Returns the CRC-32 of the values in a file that `Writer` wrote."""
     found = 0
     with file.open("rb") as stream:
         stream.seek(HEADER_BYTES)
@@ -144,7 +144,7 @@ def checksum(file: Path) -> int:
 
 
 def _header(shape: Sequence[int], dtype: np.dtype) -> bytes:
-    """The header of a .npy file of version 2, filled up with spaces."""
+    """Returns the header of a .npy file of version 2, padded with spaces."""
     described = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": tuple(shape)}
     start = np.lib.format.magic(2, 0)
     length = HEADER_BYTES - len(start) - 4

@@ -1,7 +1,7 @@
-"""The sources that `--data` may name, a module each. To add one, see CONTRIBUTING.md.
+"""The sources that `--data` may name, one module each. To add one, see CONTRIBUTING.md.
 
-A source finds examples, their labels and their kind, and reads none of them. Pictures that do not come as files (the
-bundled animals, TensorFlow Datasets) are unpacked to files once.
+A source finds examples, their labels and their kind, without reading the examples. Data that does not come as files
+(the bundled animals, TensorFlow Datasets) is unpacked to files once.
 """
 
 import importlib
@@ -45,12 +45,11 @@ SOURCES = {
 }
 """Values of `--data`, and modules with `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`.
 
-Those whose value is a name and no path say `IS_NAME = True`; those of which one of several columns may be the text have
-`HAS_COLUMNS = True`, and `load` takes a `text_column`; those whose examples depend on the kind that is asked for have
-`TAKES_KIND = True`, and `load` takes a `kind`.
+A module sets `IS_NAME = True` if its value is a name and not a path. With `HAS_COLUMNS = True`, its `load` also takes a
+`text_column`, the column with the text. With `TAKES_KIND = True`, its `load` also takes the `kind` of the examples.
 """
 MADE_HERE = [name for name in SOURCES if name.isalpha() and name.islower()]
-"""Values of `--data` that need no files of the user."""
+"""Values of `--data` that work without files of the user."""
 ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 LINK_OUT = "a link out of the folder, which --outside would follow"
 
@@ -59,11 +58,11 @@ class Boxes(NamedTuple):
     """Boxes in a picture."""
 
     labels: tuple[str, ...]
-    """Name of the class of each."""
+    """Name of the class of each box."""
     corners: tuple[tuple[float, ...], ...]
-    """x1, y1, x2, y2 of each, pixels of the upright picture, inside it."""
+    """x1, y1, x2, y2 of each box, pixels, inside the upright picture."""
     ignored: tuple[bool, ...]
-    """True if each is a crowd, or difficult: neither learnt nor measured."""
+    """True for each box of a crowd or a difficult object: neither learnt nor measured."""
     size: tuple[int, int]
     """Width and height of the upright picture, pixels; (0, 0) for one that cannot be read."""
 
@@ -72,15 +71,15 @@ class Example(NamedTuple):
     """One thing to learn from: a file, or a part of one."""
 
     path: Path
-    """The file; an example without one has a path below the data's folder that names it in tables."""
+    """The file; for an example without one, a path below the data's folder that names the example in tables."""
     labels: tuple[str, ...]
-    """Names of its classes: one, or in a multi-label task any number."""
+    """Names of its classes: one, or any number in a multi-label task."""
     split: Split | None = None
-    """The split the source itself puts it in; None lets `splits.py` decide."""
+    """The split that the source gives; None lets `splits.py` decide."""
     content: bytes | Part | None = None
-    """The example itself where it has no file, or is a part of one."""
+    """The example itself if it has no file, or the part of the file that it is."""
     group: str = ""
-    """Examples of one group stay on one side of a split; '' is none."""
+    """Examples of one group stay on one side of a split; '' means no group."""
     boxes: Boxes | None = None
     """Boxes in a picture, for detection; `labels` are their classes."""
 
@@ -96,20 +95,20 @@ class Source(NamedTuple):
     name: str
     """Short name for folders and titles."""
     root: Path
-    """Folder the paths are shown relative to."""
+    """Folder to which shown paths are relative."""
     examples: list[Example]
     kind: Kind
     multi_label: bool = False
     set_aside: Sequence[tuple[Path, str]] = ()
-    """Files that are not used, known before any is read, with the reason."""
+    """Files set aside before any is read, with the reason."""
     columns: Mapping[str, Sequence[str]] = {}
-    """Other columns of a table, by their names in lower case: a value for each example."""
+    """Other columns of a table, by name in lower case: one value per example."""
     within: Path | None = None
-    """Folder, named without links, that links may not lead out of; None where they may. `load_source` sets it."""
+    """Real path of the folder that links must not leave; None if they may. `load_source` sets it."""
     has_boxes: bool = False
-    """True if its examples are pictures with boxes, which are to be found."""
+    """True if the task is to find boxes in its pictures."""
     doubt: str = ""
-    """Sentence that says why its labels are hardly the classes that are meant; `train.py` refuses such data."""
+    """Sentence that says why its labels are probably not the intended classes; `train.py` refuses such data."""
 
 
 def load_source(
@@ -125,13 +124,13 @@ def load_source(
     Args:
         data: the value of `--data`.
         cache_dir: where data that does not come as files is unpacked.
-        outside: whether files outside its folder may be used, through links or by paths.
-        kind: of the examples; None where the source tells.
-        group_by: what tells their groups, see `DataConfig`; None where the source does.
-        text_column: which column is the text; None where the source tells.
+        outside: whether links and paths may lead to files outside its folder.
+        kind: kind of the examples; None lets the source decide.
+        group_by: column or pattern that defines groups, see `DataConfig`; None for groups of the source.
+        text_column: column with the text; None lets the source decide.
 
     Raises:
-        UsageError: there is no such data, its shape is not one of the supported, or it has no such groups.
+        UsageError: there is no such data, its form is not supported, or it has no such groups.
     """
     module = _module_of(data)
     if module is None:
@@ -170,7 +169,7 @@ def source_of(about: DataConfig, cache_dir: Path) -> Source:
 
 
 def _grouped(source: Source, group_by: str) -> list[Example]:
-    """Returns the examples with the groups that a column, or a pattern in their paths, gives them."""
+    """Returns the examples with groups by a column, or by a pattern in their paths."""
     column = source.columns.get(group_by.lower())
     if column is not None:
         return [each._replace(group=group) for each, group in zip(source.examples, column, strict=True)]
@@ -195,12 +194,12 @@ def _grouped(source: Source, group_by: str) -> list[Example]:
 
 
 def is_name(data: str) -> bool:
-    """Says whether `--data` is a name that a source knows, and no path."""
+    """Says whether `--data` is a name that a source knows, not a path."""
     return getattr(_module_of(data), "IS_NAME", False)
 
 
 def has_columns(data: str) -> bool:
-    """Says whether one of several columns of what `--data` names may be the text."""
+    """Says whether the source that `--data` names can have several columns of texts."""
     return getattr(_module_of(data), "HAS_COLUMNS", False)
 
 
@@ -210,31 +209,31 @@ def _module_of(data: str) -> ModuleType | None:
 
 
 def is_within(path: Path | str, real_folder: str) -> bool:
-    """Says whether a path, links followed, is in a folder that is named without links."""
+    """Says whether the real path of a file is inside a folder, given by its real path."""
     return os.path.commonpath([os.path.realpath(path), real_folder]) == real_folder
 
 
 def choose_measured(splits: Collection[str]) -> Split | None:
-    """Returns the measured split that says how good a model is: test, or val where there is no test."""
+    """Returns the split whose measures rate a model: test, or val if there is no test."""
     return next((split for split in ("test", "val") if split in splits), None)
 
 
 def natural_order(name: str) -> tuple[list[tuple[int, int, str]], str]:
-    """Sort key that puts '9' before '10', and tells '1' from '01'."""
-    parts = re.split(r"(\d{1,600})", name)  # Python reads no number that is much longer
+    """Returns a sort key that puts '9' before '10', and distinguishes '1' from '01'."""
+    parts = re.split(r"(\d{1,600})", name)  # Python refuses much longer numbers
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part], name
 
 
 def printable(name: str) -> str:
-    """A file name as text: `app.escapes.visible`, and what looks like an escape already is escaped itself.
+    """Returns a file name as text: escapes control characters, see `app.escapes.visible`, and apparent escapes.
 
-    So two names never become one, and `file_name` gives the name again.
+    So no two names become the same text, and `file_name` restores the name.
     """
     return visible(re.sub(r"\\(?=x[0-9a-f]{2}|u[0-9a-f]{4})", r"\\x5c", name))
 
 
 def file_name(text: str) -> str:
-    """The name that `printable` made a text of."""
+    """Returns the file name from which `printable` made a text."""
     return re.sub(r"\\x([0-9a-f]{2})|\\u([0-9a-f]{4})", _character, text)
 
 

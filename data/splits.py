@@ -1,8 +1,8 @@
-"""Splits examples into those that are learnt from, chosen by, and measured on.
+"""Splits examples: train to learn from, val to choose by, test to measure on.
 
-The splits are seeded and stratified by class. Copies of one file, and examples that look the same, stay on one side, or
-the test would be of memory. The split of an example depends on its content and on what looks like it alone, so adding
-a file that nothing looks like moves only the few that are on the borders of its class.
+The splits are seeded and stratified by class. Copies of a file and examples that look the same stay on one side; else
+the test would measure memory. The split of an example depends only on its content and its look-alikes, so adding a file
+without look-alikes moves only the few examples at the borders of its class.
 """
 
 import hashlib
@@ -25,18 +25,18 @@ Unit: TypeAlias = list[str]
 
 
 class Splits(NamedTuple):
-    """The split of every example, and the copies that could not be used."""
+    """The split of every example, and the copies set aside."""
 
     assigned: list[Split | None]
-    """One per example, in order; None for a copy that another split already has."""
+    """Split of each example, in order; None for a copy that is set aside."""
     duplicates: int
-    """Files that are byte for byte a copy of an earlier one."""
+    """Number of files that are a byte-for-byte copy of an earlier one."""
     near_duplicates: int
-    """Examples that look like another and are kept on its side where splits are carved, not counting copies."""
+    """Number of examples, without copies, that look like another and stay on its side of carved splits."""
     set_aside: list[SetAside]
-    """Copies on both sides of splits that the data itself makes, with the reason."""
+    """Copies on both sides of the data's own splits, with the reason."""
     warnings: list[str]
-    """Look-alikes made a split other than it was asked for, or are on both sides of the data's own splits."""
+    """Sentences about look-alikes that changed the size of a split, or are on both sides of the data's own splits."""
 
 
 def assign_splits(
@@ -53,22 +53,22 @@ def assign_splits(
 ) -> Splits:
     """Assigns every example to train, val or test.
 
-    Splits that the data makes are kept. What it lacks is carved from its training examples (or from all, if it makes
-    none): of each class the given fraction, rounded, and at least one.
+    The data's own splits are kept. Missing splits are carved from its training examples (from all, if it has no
+    splits): the given fraction of each class, rounded, and at least one.
 
     Args:
-        kind: of the examples.
-        examples: those that can be read.
-        digests: SHA-256 of each.
-        looks: a number for each, the same for those that look the same; copies have the same.
-        val_fraction: share of the examples for val, where the data has none; 0 for no val.
-        test_fraction: likewise for test.
+        kind: kind of the examples.
+        examples: the readable examples.
+        digests: SHA-256 of each example.
+        looks: number of the look-alike group of each example; copies share a group.
+        val_fraction: share of the examples for val, if the data has no val; 0 for no val.
+        test_fraction: share of the examples for test, if the data has no test; 0 for no test.
         seed: another seed gives other splits.
         multi_label: whether an example may have several labels.
-        given_splits: splits that the data makes, readable examples in them or not.
+        given_splits: the data's own splits, with or without readable examples.
 
     Raises:
-        UsageError: a class has too few examples for that, and the message names it; or a split of the data has none.
+        UsageError: a class has too few examples for the splits, or a split of the data has no readable example.
     """
     given = {split for split in (*given_splits, *(example.split for example in examples)) if split is not None}
     fractions: dict[Split, float] = {"test": test_fraction, "val": val_fraction}
@@ -131,9 +131,9 @@ def check_classes(
     set_aside: Sequence[SetAside],
     least: int = 2,
 ) -> None:
-    """Raises a UsageError where one of all classes has nothing to learn from, or there are fewer than `least`.
+    """Raises a UsageError if a class has no training examples, or if there are fewer than `least` classes.
 
-    Splits are positions among the readable examples; the reasons of files that are set aside end the message.
+    `splits` has positions of readable examples; the message ends with the reasons why files were set aside.
     """
     if len(classes) < least:
         raise UsageError(
@@ -153,7 +153,7 @@ def check_classes(
 def _warn_of_given(
     kind: Kind, assigned: Sequence[Split | None], looks: Sequence[int], given: Collection[Split]
 ) -> list[str]:
-    """Sentences about examples of the data's own splits that look like a training example."""
+    """Makes sentences about examples of the data's own val and test that look like a training example."""
     in_train = {look for look, split in zip(looks, assigned, strict=True) if split == "train"}
     counts = Counter(split for look, split in zip(looks, assigned, strict=True) if split in given and look in in_train)
     return [
@@ -166,18 +166,18 @@ def _warn_of_given(
 
 
 def _reasons(set_aside: Sequence[SetAside]) -> str:
-    """The end of an error message: why files are not used."""
+    """Returns the end of an error message: why files are set aside."""
     if not set_aside:
         return ""
-    return f" Set aside: {common_reasons(item.reason for item in set_aside)}. Mend or remove these files."
+    return f" Set aside: {common_reasons(item.reason for item in set_aside)}. Repair or remove these files."
 
 
 def _place_copies(kind: Kind, examples: Sequence[Example], members: list[int]) -> tuple[Split | None, dict[int, str]]:
-    """Decides about the copies of one file.
+    """Decides which copies of one file to use.
 
     Returns:
-        The evaluation split that has it (a training copy would be a leak), if any; and of the copies to set aside the
-        positions and reasons.
+        The evaluation split that keeps the file (training copies would be leaks) or None; and positions and reasons
+        of the copies to set aside.
     """
     if len({examples[index].labels for index in members}) > 1:
         names = ", ".join(sorted({label for index in members for label in examples[index].labels}))
@@ -191,9 +191,9 @@ def _place_copies(kind: Kind, examples: Sequence[Example], members: list[int]) -
 
 
 def _strata(units: Collection[Unit], labels: Mapping[str, tuple[str, ...]], fewest: int) -> dict[str, list[Unit]]:
-    """Groups units by class; in a multi-label task by their rarest label, which is the hardest to spread evenly.
+    """Groups units by class; in a multi-label task by their rarest label, which is hardest to spread evenly.
 
-    Strata of fewer than `fewest` are joined: their labels are on other examples too.
+    Strata with fewer than `fewest` units are joined: other examples have their labels too.
     """
     frequency = Counter(label for unit in units for digest in unit for label in labels[digest])
     strata: dict[str, list[Unit]] = defaultdict(list)
@@ -218,7 +218,7 @@ def _too_few_groups(kind: Kind, class_name: str, count: int, sizes: Collection[S
 
 
 def _joined(strata: dict[str, list[Unit]], in_groups: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, list[Unit]]:
-    """Joins the strata of classes that are in one group of the data, as those that one speaker says."""
+    """Joins the strata of classes that share a group of the data, such as the words of one speaker."""
     numbers = {name: number for number, name in enumerate(strata)}
     first_of_group: dict[str, int] = {}
     pairs = [
@@ -238,10 +238,10 @@ def _joined(strata: dict[str, list[Unit]], in_groups: Iterable[tuple[str, tuple[
 def _deal(
     units: Sequence[Unit], sizes: dict[Split, int], seed: int, keep_whole: bool = False
 ) -> tuple[dict[str, Split], str]:
-    """Deals the units of a class, and says what could not be done as it was asked for.
+    """Deals the units of a class to splits; returns the problem too, if sizes could not be kept, or ''.
 
-    In the order of their hashes, the first are test, the next val, the rest train; a unit on a border is where its
-    middle is. A unit that is larger than a split is train.
+    In the order of their hashes, the first units are test, the next val, the rest train; the middle of a unit decides
+    at a border. A unit larger than a split is train.
     """
 
     def place(unit: Unit) -> bytes:
@@ -250,7 +250,7 @@ def _deal(
     most, problem = min(sizes.values(), default=0), ""
     small, large = [unit for unit in units if len(unit) <= most], [unit for unit in units if len(unit) > most]
     room, wanted = sum(map(len, small)), sum(sizes.values())
-    if room < len(sizes) and keep_whole:  # by groups larger than a split: one for each
+    if room < len(sizes) and keep_whole:  # all groups are larger than a split: one for each
         typical = sorted(map(len, units))[len(units) // 2]
         ordered = sorted(units, key=lambda unit: (len(unit) > typical, place(unit)))
         whole: dict[str, Split] = dict.fromkeys((digest for unit in units for digest in unit), "train")
@@ -258,10 +258,10 @@ def _deal(
             whole.update(dict.fromkeys(unit, chosen))
         return whole, ""
     if room < len(sizes):
-        problem = "they are on both sides of the split"
+        problem = "some are on both sides of the split"
         small, large = small + [[digest] for unit in large for digest in unit], []
     elif large and room < wanted:
-        problem = "the other splits get fewer than they should"
+        problem = "val and test get fewer than they should"
         sizes = {split: max(1, size * room // wanted) for split, size in sizes.items()}
 
     dealt: dict[str, Split] = dict.fromkeys((digest for unit in large for digest in unit), "train")

@@ -1,12 +1,12 @@
-"""Arrays on disk that can be computed again, found by what they were computed from.
+"""A cache on disk for arrays that can be computed again; their keys describe how they were computed.
 
-An entry is a folder named by the hash of its description: `values.npy`, which numpy maps to memory, and `entry.json`,
-which says what it is. It is written aside and renamed when complete, so it is there as a whole or not at all, however
-the process ends. What was unused for longest makes room first.
+An entry is a folder named by the hash of its description. It holds `values.npy`, which numpy maps to memory, and
+`entry.json`, which says what it is. It is written under another name and renamed when complete, so it exists in full or
+not at all, however the process ends. The least recently used entries are deleted first.
 
-Each entry has a lock. Whoever computes, opens or deletes an entry holds it; arrays that are mapped stay readable when
-their entry is deleted. No process waits for a lock in order to delete, and locks that are taken together are taken in
-the order of their names, so no two processes wait for each other.
+Each entry has a lock, which a process holds to compute, open or delete the entry; mapped arrays stay readable when
+their entry is deleted. There are no deadlocks: deleting never waits for a lock, and several locks are taken in the
+order of their names.
 """
 
 import contextlib
@@ -30,14 +30,14 @@ from data.entries import PARTIAL, RECORD, Entry, disk_size, freed, map_values, r
 from data.rows import PROGRESS, RECORD_SECONDS, VALUES, Writer, checksum
 
 FORMAT = 2
-"""Part of every description: raise it when entries of before can no longer be used."""
+"""Part of every description: raise it when older entries must not be used any more."""
 NAME_LENGTH = 32
 """Hexadecimal digits of an entry's name."""
 SPARE = 2**30
-"""Bytes of the disk that are never filled."""
+"""Bytes of the disk that always stay free."""
 
 Description = dict[str, Any]
-"""Everything that can change a value of an entry, as JSON has it."""
+"""JSON value with all that the values of an entry depend on."""
 
 
 class Stored(NamedTuple):
@@ -46,9 +46,9 @@ class Stored(NamedTuple):
     values: np.ndarray
     """Mapped to memory, read-only."""
     seconds: float
-    """Seconds that computing them took."""
+    """Seconds that computing the values took."""
     notes: dict[str, Any]
-    """Notes of its writer."""
+    """Notes of the writer."""
 
 
 def open_store(cache_dir: Path, cache_gb: float) -> "Store":
@@ -63,8 +63,8 @@ class Store:
         """Opens a store.
 
         Args:
-            folder: made when something is written.
-            limit: bytes that its entries may take together; 0 keeps nothing.
+            folder: created by the first entry.
+            limit: most bytes of all entries together; 0 stores nothing.
         """
         self.folder = folder
         self.limit = limit
@@ -73,8 +73,8 @@ class Store:
         """Returns the values of an entry whose lock is held; None if there is no such entry.
 
         Args:
-            description: of the entry.
-            check: whether to read all of it; if it is damaged, it is deleted, with a warning.
+            description: description of the entry.
+            check: whether to verify the checksum; a damaged entry is deleted with a warning.
         """
         folder = self._folder_of(description)
         try:
@@ -104,17 +104,17 @@ class Store:
         dtype: np.typing.DTypeLike,
         interval: float = RECORD_SECONDS,
     ) -> Iterator[Writer]:
-        """Adds an entry, or resumes where another process had to stop; the caller holds its lock.
+        """Adds an entry, or resumes one that another process could not finish; the caller holds its lock.
 
-        It is complete when the block ends, and `values` of the writer are its values. If the block is interrupted, or
-        the disk is full, what there is of it stays for the next time; if it fails otherwise, nothing does.
+        When the block ends, the entry is complete and the writer's `values` are its values. If the block is interrupted
+        or the disk is full, the partial entry is kept to be resumed; after any other failure it is deleted.
 
         Args:
-            description: by which it is found.
-            title: what a list of entries shows.
-            shape: of the values.
-            dtype: of the values.
-            interval: seconds after which it is recorded how far it is.
+            description: key of the entry.
+            title: title in lists of entries.
+            shape: shape of the values.
+            dtype: dtype of the values.
+            interval: seconds between two records of the progress.
         """
         started = time.perf_counter()
         folder = self._folder_of(description)
@@ -151,25 +151,25 @@ class Store:
     def locked(self, descriptions: Sequence[Description]) -> Iterator[None]:
         """Keeps other processes from computing the same entries; waits for one that already does."""
         with contextlib.ExitStack() as locks:
-            # In one order, so that no two processes wait for each other.
+            # The same order in all processes prevents deadlocks.
             for name in sorted(self._folder_of(description).name for description in descriptions):
                 lock = self._lock(name)
                 try:
                     lock.acquire(timeout=0)
                 except Timeout:
-                    show_stage("cache", "another run computes the same; waiting for it")
+                    show_stage("cache", "another run is computing the same; waiting for it")
                     lock.acquire()
                 locks.callback(lock.release)
             yield
 
     def room(self) -> int:
-        """Bytes that the disk would have for entries, if all that are there were deleted; the limit may be lower."""
+        """Returns the bytes for entries if all existing ones were deleted; the store's limit may be lower."""
         return max(0, self._free() + sum(map(freed, self._deletable())))
 
     def make_room(self, needed: int, descriptions: Sequence[Description] = ()) -> bool:
-        """Deletes what was unused for longest until `needed` bytes fit; False, and nothing deleted, if they cannot.
+        """Deletes least recently used entries until `needed` bytes fit; if they cannot, deletes none, returns False.
 
-        Entries that a process is at work on stay, even if the store is then larger than its limit for a while.
+        Entries in use by a process stay, even if the store then exceeds its limit for a while.
 
         Args:
             needed: bytes.
@@ -191,7 +191,7 @@ class Store:
         return needed <= free
 
     def entries(self) -> list[Entry]:
-        """Everything that is complete in the store, longest unused first; what is no entry is left out."""
+        """Returns all complete entries, least recently used first; other files are ignored."""
         entries = []
         for folder in self._folders():
             try:
@@ -204,14 +204,14 @@ class Store:
         return sorted(entries, key=lambda entry: entry.last_used)
 
     def remove(self, description: Description) -> None:
-        """Deletes an entry whose lock is held."""
+        """Deletes an entry; the caller holds its lock."""
         remove_folder(self._folder_of(description))
 
     def clear(self) -> tuple[list[Entry], list[tuple[Entry, str]]]:
-        """Deletes every entry that no process is at work on.
+        """Deletes every entry that no process is using.
 
         Returns:
-            What was deleted; and what remains, with the reason.
+            The deleted entries; and the remaining ones, with the reason.
         """
         deleted, remaining = [], []
         for entry in self._deletable():
@@ -219,7 +219,7 @@ class Store:
                 self._delete(entry)
                 deleted.append(entry)
             except Timeout:
-                remaining.append((entry, "a run is at work on it"))
+                remaining.append((entry, "a run is using it"))
             except OSError as error:
                 remaining.append((entry, error.strerror or str(error)))
         return deleted, remaining
@@ -229,7 +229,7 @@ class Store:
         return self.folder / hashlib.sha256(text.encode()).hexdigest()[:NAME_LENGTH]
 
     def _free(self) -> int:
-        """Bytes of the disk that may be filled."""
+        """Returns the bytes of the disk that entries may still take."""
         self._make(self.folder)
         return shutil.disk_usage(self.folder).free - SPARE
 
@@ -245,12 +245,12 @@ class Store:
             raise cannot_write("--cache-dir", self.folder, error) from None
 
     def _folders(self, suffix: str = "") -> Iterator[Path]:
-        """Folders that have the name of an entry."""
+        """Yields the folders whose name is that of an entry."""
         names = self.folder.glob("[0-9a-f]" * NAME_LENGTH + suffix)
         return (folder for folder in names if not folder.is_symlink())
 
     def _deletable(self) -> list[Entry]:
-        """Entries that may be deleted if no process is at work on them, longest unused first."""
+        """Returns the entries that may be deleted unless a process is using them, least recently used first."""
         found = self.entries()
         for partial in self._folders(PARTIAL):
             with contextlib.suppress(FileNotFoundError):
@@ -261,7 +261,7 @@ class Store:
         """Deletes an entry.
 
         Raises:
-            OSError: it cannot be deleted; a Timeout if a process is at work on it.
+            OSError: the entry cannot be deleted; a Timeout if a process is using it.
         """
         with self._lock(entry.folder.stem).acquire(timeout=0):
             remove_folder(entry.folder)

@@ -1,7 +1,7 @@
 """Named data sets of TensorFlow Datasets: `tfds:NAME`, `tfds:NAME/CONFIG` or `tfds:NAME:VERSION`.
 
-Its pictures, texts or recordings are written to files once, as they are. A data set that is not prepared yet is
-downloaded by TensorFlow Datasets; where it keeps its data is decided by its own TFDS_DATA_DIR.
+Pictures, texts or recordings are written to files once, unchanged. TensorFlow Datasets downloads a data set that is not
+prepared yet, and stores it in the folder that its environment variable TFDS_DATA_DIR names.
 """
 
 import concurrent.futures
@@ -26,11 +26,11 @@ from data.unpack import ending_of, folder_names, unpack_once, write_example
 
 IS_NAME = HAS_COLUMNS = True
 STALL_SECONDS = 10.0
-"""Seconds that a download may stand still before it is tried again."""
+"""Seconds without progress after which a download is tried again."""
 USUAL_RATE = 16_000
-"""Samples per second of recordings of data sets that do not say."""
+"""Default samples per second, if a data set does not say."""
 RETRIES = 3
-"""Times that a download is tried again; TensorFlow Datasets would go on for three and a half minutes."""
+"""Number of retries of a download; by itself, TensorFlow Datasets would retry for three and a half minutes."""
 
 
 def accepts(data: str) -> bool:
@@ -41,11 +41,11 @@ def accepts(data: str) -> bool:
 def load(data: str, cache_dir: Path, outside: bool = False, text_column: str | None = None) -> Source:
     """Prepares a named data set, writes its examples below `cache_dir`, the first time, and reads them as a folder.
 
-    With a `text_column`, that feature is what is classified.
+    With a `text_column`, that feature is classified.
 
     Raises:
-        UsageError: no such data set, it cannot be downloaded, or its examples are neither one picture, text or
-            recording with one class label, nor one picture with boxes.
+        UsageError: there is no such data set, it cannot be downloaded, or its examples are neither one picture, text
+        or recording with one class label, nor one picture with boxes.
     """
     name = data.removeprefix("tfds:")
     builder = _prepared_builder(name)
@@ -54,7 +54,7 @@ def load(data: str, cache_dir: Path, outside: bool = False, text_column: str | N
     title = re.sub(r"\W+", "-", f"{builder.info.full_name}-{text_column or ''}".strip("-"))
 
     def write_files(target: Path) -> None:
-        # In a process of its own: reading them starts TensorFlow, and a run has to choose its devices before that.
+        # In its own process: reading a data set starts TensorFlow, but a run must choose its devices before that.
         with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
             process.submit(_read_and_write, name, keys, target).result()
 
@@ -65,7 +65,7 @@ def load(data: str, cache_dir: Path, outside: bool = False, text_column: str | N
 
 
 def _prepared_builder(name: str) -> Any:
-    os.environ.setdefault("NO_GCE_CHECK", "true")  # or Google's client looks for a metadata server, for minutes
+    os.environ.setdefault("NO_GCE_CHECK", "true")  # else Google's client looks for a metadata server, for minutes
     import_tensorflow()
     import tensorflow_datasets
     from tensorflow_datasets.core.download import downloader
@@ -81,7 +81,7 @@ def _prepared_builder(name: str) -> Any:
         return builder
     except tensorflow_datasets.core.DatasetNotFoundError:
         raise UsageError(f"--data names '{name}', which TensorFlow Datasets neither knows nor has prepared.") from None
-    except Exception as error:  # builders of other people raise anything
+    except Exception as error:  # a data set's builder may raise any exception
         reason = textwrap.shorten(f"{type(error).__name__}: {error}", 150, placeholder=" ...")
         raise UsageError(
             f"The data set '{name}' cannot be prepared ({reason}). Without a network, copy a prepared one to "
@@ -92,11 +92,11 @@ def _prepared_builder(name: str) -> Any:
 
 
 def _example_and_label(name: str, features: Any, text_column: str | None) -> tuple[str, str]:
-    """Returns the key of what is classified, a picture before a recording before a text, and of the class label."""
+    """Returns the keys of the example (picture, else recording, else text) and of the class label."""
     from tensorflow_datasets.core.features import Audio, ClassLabel, Image, Text
 
     keys_of = functools.partial(tfds_boxes.keys_of, features)
-    texts = keys_of(Text, usual=text_column or "text")  # beside a title, say
+    texts = keys_of(Text, usual=text_column or "text")  # preferred to a title, for example
     examples = texts if text_column else keys_of(Image) or keys_of(Audio) or texts
     labels = keys_of(ClassLabel, usual="label")
     if len(examples) != 1 or len(labels) != 1 or examples[0] != (text_column or examples[0]):
@@ -117,7 +117,7 @@ def _read_and_write(name: str, keys: tuple[str, str] | tfds_boxes.BoxKeys, root:
     splits = [split for split in builder.info.splits if split in SPLIT_FOLDERS]
     number = itertools.count()
     for split in splits or ["all"]:
-        # Without splits everything goes below train/ as well: a class may have the name of a split.
+        # train/ is used even without other splits: a class may have the name of a split.
         target = root / (SPLIT_FOLDERS[split] if "train" in splits else "train")
         examples = tensorflow_datasets.as_numpy(builder.as_dataset(split=split, decoders=decoders))
         if isinstance(keys, tfds_boxes.BoxKeys):
@@ -128,7 +128,7 @@ def _read_and_write(name: str, keys: tuple[str, str] | tfds_boxes.BoxKeys, root:
         class_folders = folder_names(builder.info.features[label_key].names)
         for example in examples:
             label = int(example[label_key])
-            if label >= 0:  # a test split whose labels are kept secret has -1
+            if label >= 0:  # -1 where the labels of a test split are not published
                 content = example[key]
                 if isinstance(feature, Audio):
                     content, ending = encode_wav(content, feature.sample_rate or USUAL_RATE), ".wav"

@@ -1,4 +1,4 @@
-"""Writes examples that do not come as files into a folder of class folders, once: complete or absent, never half."""
+"""Writes examples that do not come as files into class folders, once; the result is complete or absent."""
 
 import os
 import re
@@ -12,17 +12,17 @@ from app.errors import cannot_write
 from data.folder import is_leftover
 
 LONGEST_NAME = 200
-"""Most bytes of a name; file systems take 255, and a number may follow."""
+"""Most bytes of a name: file systems allow 255, and a number may follow."""
 
 
 def unpack_once(folder: Path, write_files: Callable[[Path], None]) -> Path:
-    """Fills `folder` by `write_files(temporary folder)` unless it is there already, and returns it.
+    """Fills `folder` by `write_files(temporary folder)` unless it exists, and returns it.
 
-    The files are written beside it and renamed when complete; if another process was faster, its folder is taken.
+    The temporary folder is beside it and is renamed when complete; if another process was faster, its folder is used.
 
     Raises:
-        UsageError: the place cannot be written.
-        RunError: its disk is full.
+        UsageError: the folder is not writable.
+        RunError: the disk is full.
     """
     if folder.is_dir():
         return folder
@@ -46,7 +46,7 @@ def unpack_once(folder: Path, write_files: Callable[[Path], None]) -> Path:
 
 
 def folder_names(class_names: Sequence[str]) -> list[str]:
-    """Turns names of classes, any texts, into names of folders: each a visible folder of its own on every system."""
+    """Turns names of classes into names of folders that are distinct, visible and valid on every system."""
     names, taken = [], set()
     for class_name in class_names:
         text = re.sub(r"[\x00-\x1f\x7f-\x9f/\\]", "_", class_name).encode(errors="replace")
@@ -63,7 +63,7 @@ def folder_names(class_names: Sequence[str]) -> list[str]:
 
 
 def write_example(folder: Path, number: int, content: bytes, ending: str) -> str:
-    """Writes one example as `folder/NUMBER` with an ending; returns its name."""
+    """Writes one example as `folder/NUMBER` plus an ending; returns the name of the file."""
     folder.mkdir(parents=True, exist_ok=True)
     name = f"{number:06d}{ending}"
     (folder / name).write_bytes(content)
@@ -71,12 +71,12 @@ def write_example(folder: Path, number: int, content: bytes, ending: str) -> str
 
 
 def ending_of(picture: bytes) -> str:
-    """Returns the ending of an encoded picture's name, by its first bytes; '' if they tell none."""
+    """Returns the file ending for an encoded picture, by its first bytes; '' if they are unknown."""
     return next((ending for magic, ending in _ENDINGS.items() if picture.startswith(magic)), "")
 
 
 def _as_macos_sees(name: str) -> str:
-    """Returns one text for names that are one folder there: capitals do not count, nor how an accent is stored."""
+    """Returns the same text for names that macOS takes as one folder: ignores capitals and how accents are stored."""
     return unicodedata.normalize("NFC", name.casefold())
 
 

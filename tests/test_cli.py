@@ -268,7 +268,7 @@ def _mixed_folders(root: Path) -> Path:
         (_csv("path,label,Label\ncat/0.png,cat,cat\n"), "repeats one: it has path, label, label"),
         (_no_train_folder, "needs a folder train/ beside test, val"),
         (_unreadable_test_split, "The test split of the data has no readable pictures"),
-        (_same_pictures, "Set aside: 12 x copies of one picture have different labels: cat, dog. Mend or"),
+        (_same_pictures, "Set aside: 12 x copies of one picture have different labels: cat, dog. Repair or"),
         (
             _class_of_copies,
             "'copy' has pictures in no split. Set aside: 2 x copies of one picture have different labels",

@@ -182,5 +182,5 @@ def _check_nothing_set_aside(data: Data) -> None:
         first = data.quarantine[0]
         raise UsageError(
             f"--strict lets no {data.kind.noun} be set aside; of '{data.name}' {len(data.quarantine):,} would be, the "
-            f"first '{data.display_path(first.path)}': {first.reason}. Mend or remove them, or leave --strict out."
+            f"first '{data.display_path(first.path)}': {first.reason}. Repair or remove them, or leave --strict out."
         )

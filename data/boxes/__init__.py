@@ -1,1 +1,1 @@
-"""Pictures with boxes: the forms in which they are annotated, and what a network learns from them."""
+"""Pictures with boxes: the formats of annotation, and the targets that a network learns from."""

@@ -1,5 +1,4 @@
-"""Parts that all forms of annotation share: boxes as they are written, checked against their pictures, and made a
-source."""
+"""Parts that all formats of annotation share: checks boxes against their pictures and makes a source of them."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +18,7 @@ MOST_BYTES = 2**30
 FRACTIONS = (1.0, 1.0)
 """Size of a picture in fractions of itself."""
 SAME_SHAPE = 0.01
-"""Difference of proportions, as a fraction, up to which a picture is one that was annotated at another size."""
+"""Proportions may differ by this fraction if a picture was annotated at another size."""
 TURNED: dict[int, Callable[[float, float, float, float], tuple[float, float]]] = {
     2: lambda x, y, width, height: (width - x, y),
     3: lambda x, y, width, height: (width - x, height - y),
@@ -29,29 +28,29 @@ TURNED: dict[int, Callable[[float, float, float, float], tuple[float, float]]] =
     7: lambda x, y, width, height: (height - y, width - x),
     8: lambda x, y, width, height: (y, width - x),
 }
-"""Maps from a point of a stored picture to that of the upright one, by the orientation of EXIF."""
+"""Maps from a point of the stored picture to the same point of the upright one, by EXIF orientation."""
 
 
 class Box(NamedTuple):
-    """A box as it is written."""
+    """A box as the file of annotations has it."""
 
     label: Any
     """Name of its class; None for one that has no name."""
     corners: Sequence[Any]
-    """x1, y1, x2, y2, which may be anything."""
+    """x1, y1, x2, y2, not checked yet."""
     ignored: bool = False
-    """A crowd, or difficult: neither learnt nor measured."""
+    """True for a crowd or a difficult object: neither learnt nor measured."""
 
 
 class Annotated(NamedTuple):
-    """A picture and what is written about it."""
+    """A picture and its annotations."""
 
     path: Path
     boxes: Sequence[Box]
     split: Split | None = None
     size: tuple[float, float] | None = None
-    """Width and height of the picture that the corners are measured in, as it is stored or upright, or
-    `FRACTIONS`. None for the pixels of the picture as it is stored."""
+    """Unit of the corners: width and height of the picture as it was annotated (stored or upright), or
+    `FRACTIONS`. None for pixels of the picture as stored."""
 
 
 class MisfitError(Exception):
@@ -61,10 +60,10 @@ class MisfitError(Exception):
 def make_source(
     name: str, root: Path, annotated: Sequence[Annotated], set_aside: Sequence[tuple[Path, str]] = ()
 ) -> Source:
-    """Makes a source of pictures with boxes, of whose pictures the headers are read.
+    """Makes a source of pictures with boxes; reads the headers of the pictures.
 
-    Boxes are turned as EXIF turns their picture, and cut at its border. Boxes that say nothing are set aside, and
-    pictures whose boxes are of another picture, with the reason.
+    Boxes are turned as EXIF turns their picture, and cut at its border. Boxes that cannot be used are set aside with
+    the reason, and so are pictures whose boxes belong to a picture of another size.
 
     Raises:
         UsageError: there is no box at all.
@@ -92,13 +91,13 @@ def fit_boxes(annotated: Annotated, header: tuple[int, int, int] | None) -> tupl
 
     Args:
         annotated: a picture with its boxes.
-        header: its width and height as they are stored, and the orientation of EXIF; None if it cannot be read.
+        header: its width and height as stored, and its EXIF orientation; None if it cannot be read.
 
     Returns:
-        The boxes that can be used, and why others are not.
+        The boxes that can be used, and the reasons why others cannot.
 
     Raises:
-        MisfitError: they are of a picture of other proportions.
+        MisfitError: the boxes are from a picture of other proportions.
     """
     width, height, orientation = header or (0, 0, 1)
     is_turned = orientation in TURNED
@@ -129,16 +128,16 @@ def _numbers(box: Box) -> list[float]:
     except (TypeError, ValueError):
         corners = []
     if len(corners) != 4 or not all(map(math.isfinite, corners)):
-        raise MisfitError(f"is no four numbers: {printable(', '.join(map(str, box.corners))[:60])}")
+        raise MisfitError(f"is not four numbers: {printable(', '.join(map(str, box.corners))[:60])}")
     if not str(box.label or "").strip():
-        raise MisfitError("is of an unknown class")
+        raise MisfitError("has an unknown class")
     if corners[2] <= corners[0] or corners[3] <= corners[1]:
         raise MisfitError("has no area")
     return corners
 
 
 def _cut(corners: tuple[float, ...], size: tuple[int, int]) -> tuple[float, ...]:
-    """Cuts a box at the border of its picture; half a pixel of it has to be left."""
+    """Cuts a box at the border of its picture; at least half a pixel must remain."""
     x1, y1, x2, y2 = corners
     width, height = size
     cut = max(0.0, x1), max(0.0, y1), min(float(width), x2), min(float(height), y2)
@@ -151,7 +150,7 @@ def _cut(corners: tuple[float, ...], size: tuple[int, int]) -> tuple[float, ...]
 def _scale(
     size: tuple[float, float] | None, stored: tuple[int, int], upright: tuple[int, int]
 ) -> tuple[tuple[float, float], bool]:
-    """Returns the factors from what corners are measured in to pixels, and whether they have to be turned."""
+    """Returns the factors that turn corners into pixels, and whether the corners must be turned upright."""
     if size is None:
         return (1.0, 1.0), True
     if size == FRACTIONS:
@@ -165,7 +164,7 @@ def _scale(
 
 
 def find_folder(names: Sequence[str], places: Sequence[Path]) -> Path:
-    """Returns the first of some folders that has one of the first files of a list; else the first folder."""
+    """Returns the first folder that has one of the first files of a list; the first of all if none has."""
     return next((place for place in places if any((place / name).is_file() for name in names[:20])), places[0])
 
 
@@ -173,7 +172,7 @@ def read_annotations(path: Path, parse: Callable[[bytes], Any], what: str) -> An
     """Reads a file of annotations.
 
     Raises:
-        UsageError: it cannot be read, or is no such file.
+        UsageError: the file cannot be read, or has another format.
     """
     try:
         if path.stat().st_size > MOST_BYTES:
@@ -183,6 +182,6 @@ def read_annotations(path: Path, parse: Callable[[bytes], Any], what: str) -> An
         raise
     except FileNotFoundError:
         raise UsageError(f"--data names '{path}', and there is no such file.") from None
-    except Exception as error:  # a parser raises anything on a damaged file
+    except Exception as error:  # a parser may raise any exception on a damaged file
         said = " ".join(str(error).split())[:200] or type(error).__name__
         raise UsageError(f"'{path}' must be {what}; it cannot be read: {said}.") from None

@@ -1,4 +1,4 @@
-"""Pictures made here, to find things in without a download: bundled animals on canvases, with their boxes."""
+"""Generated pictures for detection without a download: bundled animals on canvases, with their boxes."""
 
 import io
 import json
@@ -22,9 +22,9 @@ ANIMALS = (1, 5)
 SIZES = (48, 128)
 """Smallest and largest side of a drawing, pixels."""
 CHOSEN = ("bird", "elephant", "giraffe", "horse")
-"""Animals that are on them."""
+"""Classes that are drawn."""
 DARK = 128
-"""Values below it are the animal."""
+"""Pixels below this value belong to the animal."""
 
 
 def accepts(data: str) -> bool:
@@ -36,7 +36,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Makes the canvases in `cache_dir`, the first time, and reads them as a COCO file.
 
     Raises:
-        UsageError: the wheel is missing or altered, or the place cannot be written.
+        UsageError: the wheel is missing or altered, or the folder is not writable.
     """
     root = unpack_once(cache_dir / "data" / "canvases-1", _write_files)
     return coco.load(str(root / "instances.json"), cache_dir)._replace(name="canvases")
@@ -79,7 +79,7 @@ def _background(random: np.random.Generator) -> np.ndarray:
 def _place(
     canvas: np.ndarray, drawing: np.ndarray, taken: list[tuple[int, ...]], random: np.random.Generator
 ) -> tuple[int, ...] | None:
-    """Draws an animal where hardly another is, and returns its box; None where there is no room."""
+    """Draws an animal where it hardly covers another, and returns its box; None if there is no room."""
     side = int(random.integers(*SIZES, endpoint=True))
     shape = np.array(Image.fromarray(drawing).resize((side, side), Image.Resampling.BICUBIC)) < DARK
     if shape.mean() > 0.5:  # white on black

@@ -1,7 +1,7 @@
 """Pictures with boxes in a COCO file: `instances.json` with `images`, `annotations` and `categories`.
 
-Pictures are looked for beside the file, in `images/` beside it, and in the folder above. A file in a folder `train/`
-whose neighbours `valid/` or `test/` have one of the same name is read with them, as Roboflow writes it.
+Pictures are looked for beside the file, in `images/` beside it, and in the folder above. If the file is in `train/` and
+the neighbours `valid/` or `test/` have a file of the same name, all are read as splits: the layout of Roboflow.
 """
 
 import json
@@ -22,15 +22,15 @@ def accepts(data: str) -> bool:
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
-    """Reads the file; whether its pictures exist is found out by reading them.
+    """Reads the file; missing pictures are noticed later, when they are read.
 
     Args:
         data: the value of `--data`.
         cache_dir: not used: the files stay where they are.
-        outside: not used: pictures outside the folder are set aside when they are read, unless it is set.
+        outside: not used here: unless it is set, pictures outside the folder are set aside when they are read.
 
     Raises:
-        UsageError: the file is damaged, or not of this form.
+        UsageError: the file is damaged, or is not a COCO file.
     """
     path = Path(data)
     files: list[tuple[Path, Split | None]] = [(path, None)]
@@ -64,7 +64,7 @@ def _read(file: Path, split: Split | None, annotated: list[Annotated], set_aside
     for number, each in enumerate(annotations, 1):
         corners, picture = each.get("bbox"), _key(each.get("image_id"))
         if picture not in known:
-            set_aside.append((file, f"annotation {number} is of a picture that is not listed"))
+            set_aside.append((file, f"annotation {number} names a picture that is not listed"))
             continue
         if isinstance(corners, list) and len(corners) == 4 and all(isinstance(one, int | float) for one in corners):
             corners = [corners[0], corners[1], corners[0] + corners[2], corners[1] + corners[3]]
@@ -82,5 +82,5 @@ def _read(file: Path, split: Split | None, annotated: list[Annotated], set_aside
 
 
 def _key(value: Any) -> Any:
-    """An id as a key: numbers and texts are, and nothing else."""
+    """Returns an id as a key of a dictionary: numbers and texts as they are, anything else by its representation."""
     return value if isinstance(value, int | str) else repr(value)

@@ -1,5 +1,5 @@
-"""Pictures with boxes in a CSV file: a line per box with the columns `path,label,x1,y1,x2,y2`, in pixels, and if there
-are splits `split`. A picture without boxes has one line that ends after its path."""
+"""Pictures with boxes in a CSV file: a line per box with the columns `path,label,x1,y1,x2,y2`, in pixels, and an
+optional `split`. A picture without boxes has one line that ends after its path."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def accepts(data: str) -> bool:
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
-    """Reads the table; whether its pictures exist is found out by reading them.
+    """Reads the table; missing pictures are noticed later, when they are read.
 
     Args:
         data: the value of `--data`.
@@ -32,7 +32,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         outside: whether paths and links may lead out of the file's folder.
 
     Raises:
-        UsageError: the file cannot be read, lacks a column, or has an impossible value; the message has the line.
+        UsageError: the file cannot be read, lacks a column, or has an invalid value; the message names the line.
     """
     table = Path(data)
     way_out = find_way_out(table.parent)
@@ -60,7 +60,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Reads the lines that say something, as fields by the name of their column."""
+    """Reads the lines that are not empty, as fields by the name of their column."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             lines = numbered_fields(table, file)

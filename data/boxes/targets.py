@@ -1,4 +1,4 @@
-"""Boxes as a network learns and gives them: fractions of its input, which is a picture made square."""
+"""Boxes as a network learns and predicts them: fractions of its input, which is a picture made square."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,20 @@ from data.sources import Example
 COLUMNS = ("x1", "y1", "x2", "y2", "class", "ignored")
 """Columns of targets."""
 NO_BOX = -1.0
-"""Class of the rows that fill targets up."""
+"""Class of the rows that pad targets."""
 
 
 def frames(sizes: np.ndarray, image_size: int, resize: Resize) -> np.ndarray:
-    """Says where upright pictures are in the input of a network.
+    """Computes where upright pictures lie in the input of a network.
 
     Args:
-        sizes: width and height of each, pixels, (n, 2).
+        sizes: width and height of each picture, pixels, (n, 2).
         image_size: height and width of the input, pixels.
-        resize: how they become squares: 'pad' or 'stretch'.
+        resize: how pictures become squares: 'pad' or 'stretch'.
 
     Returns:
-        float64 (n, 6): factors on x and y from pixels of a picture to fractions of the input, what is added to these,
-        and width and height of the picture.
+        float64 (n, 6): factors on x and y that turn pixels of a picture into fractions of the input, the offsets
+        added to these, and width and height of the picture.
     """
     sizes = np.maximum(np.asarray(sizes, np.float64), 1)
     if resize == "stretch":
@@ -35,7 +35,10 @@ def frames(sizes: np.ndarray, image_size: int, resize: Resize) -> np.ndarray:
 
 
 def to_pixels(boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Turns boxes (..., 4), fractions of the input, into pixels of the upright picture of a frame (6,), cut there."""
+    """Turns boxes (..., 4), fractions of the input, into pixels of the upright picture, cut at its border.
+
+    The frame, (6,), is a row of `frames`.
+    """
     scale, start, size = (np.tile(part, 2) for part in np.split(frame, 3))
     return np.clip((boxes.astype(np.float64) - start) / scale, 0, size)
 
@@ -45,12 +48,11 @@ def encode(examples: Sequence[Example], class_names: Sequence[str], places: np.n
 
     Args:
         examples: pictures with boxes.
-        class_names: in the order of their numbers.
+        class_names: names of the classes, in the order of their numbers.
         places: frames of the pictures, see `frames`.
 
     Returns:
-        float32 (n, most boxes, 6), see `COLUMNS`: corners are fractions of the input; rows without a box have the class
-        `NO_BOX`.
+        float32 (n, most boxes, 6), see `COLUMNS`: corners are fractions of the input; padding has the class `NO_BOX`.
     """
     number = {name: index for index, name in enumerate(class_names)}
     most = max((len(example.boxes.labels) for example in examples if example.boxes), default=0)

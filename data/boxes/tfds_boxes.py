@@ -1,4 +1,4 @@
-"""Pictures with boxes of a data set of TensorFlow Datasets, written as COCO files."""
+"""Writes pictures with boxes from TensorFlow Datasets as COCO files."""
 
 import io
 import json
@@ -11,11 +11,11 @@ from PIL import Image
 from data.unpack import ending_of, write_example
 
 IGNORED = ("is_crowd", "is_difficult")
-"""Flags of boxes that are neither learnt nor measured."""
+"""Features that mark boxes as neither learnt nor measured."""
 
 
 class BoxKeys(NamedTuple):
-    """Names under which an example has its picture and its boxes."""
+    """Names of the features that hold the picture and the boxes of an example."""
 
     image: str
     boxes: str
@@ -24,13 +24,13 @@ class BoxKeys(NamedTuple):
 
 
 def keys_of(features: Any, form: type, usual: str = "") -> list[str]:
-    """Returns the names of the features of a form; where one of them has the usual name, that alone."""
+    """Returns the names of the features of a form; if one of them has the usual name, only that one."""
     found = [key for key, each in features.items() if isinstance(each, form)]
     return [usual] if usual in found else found
 
 
 def find_keys(features: Any) -> BoxKeys | None:
-    """Returns where examples with such features have their boxes; None if they have none."""
+    """Finds the features that hold boxes; None if there are none."""
     from tensorflow_datasets.core.features import BBoxFeature, ClassLabel, FeaturesDict, Image, Sequence
 
     images = keys_of(features, Image)
@@ -58,7 +58,7 @@ def write_coco(examples: Any, keys: BoxKeys, class_names: list[str], folder: Pat
         flags = [boxes[flag] for flag in IGNORED if flag in boxes]
         for row, (top, left, bottom, right) in enumerate(boxes[keys.corners].tolist()):
             label = int(boxes[keys.label][row])
-            if label < 0:  # kept secret
+            if label < 0:  # the label is not published
                 continue
             content["annotations"].append(
                 {

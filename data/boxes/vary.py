@@ -1,4 +1,4 @@
-"""Ways to vary pictures at random and move their boxes along, by the names of `--vary`."""
+"""Random augmentation that moves pictures and their boxes, by the names of `--vary`."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from data.kinds import Vary
 
 NUM_DRAWS = 8
 SCALES = (0.75, 1.3)
-"""Factors on the size of what a picture shows."""
+"""Range of the factor by which pictures are scaled."""
 SHIFT = 0.1
-"""Most that it is moved, as a fraction of the input."""
+"""Largest shift, as a fraction of the input."""
 LEAST_LEFT = 0.3
-"""Share of a box that has to be left in the picture; of less, nobody could say what it is."""
+"""Share of a box that must stay in the picture; of less, nobody could say what it shows."""
 
 
 def policy(name: str) -> Vary:
-    """Returns the variation of a name of `--vary`.
+    """Returns the augmentation that `--vary` names.
 
     Raises:
-        UsageError: it moves no boxes.
+        UsageError: the augmentation cannot move boxes.
     """
     if name not in POLICIES:
         raise unknown_choice("--vary for pictures with boxes", name, POLICIES)
@@ -51,7 +51,7 @@ def _apply(pictures: tf.Tensor, draws: tf.Tensor, colours: bool, **which: bool) 
 
 
 def _move(targets: tf.Tensor, draws: tf.Tensor, **which: bool) -> tf.Tensor:
-    """Moves targets, see `data.boxes.targets.encode`; boxes of which too little is left become none."""
+    """Moves targets, see `data.boxes.targets.encode`; boxes that mostly leave the picture become padding."""
     amounts = {name: value[:, None] for name, value in _amounts(draws, **which).items()}
     x1, y1, x2, y2, classes, ignored = tf.unstack(targets, axis=-1)
     wide, high = amounts["scale"] * amounts["mirror"], amounts["scale"] * amounts["upside_down"]
@@ -69,7 +69,7 @@ def _move(targets: tf.Tensor, draws: tf.Tensor, **which: bool) -> tf.Tensor:
 
 
 def _policy(colours: bool, **which: bool) -> Vary:
-    # Functions of this module, whose code is part of the key under which the store keeps what they vary.
+    # The code of these functions is part of the key of stored augmented views.
     def apply(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         return _apply(pictures, draws, colours, **which)
 

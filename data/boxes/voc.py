@@ -1,6 +1,6 @@
-"""Pictures with boxes in Pascal VOC's form: an XML file for each picture, in `Annotations/` with the pictures in
-`JPEGImages/` (or `images/`), or beside the pictures. `ImageSets/Main/train.txt`, `val.txt` and `test.txt` make splits,
-as do folders `train/`, `valid/` and `test/`."""
+"""Pictures with boxes in Pascal VOC's format: an XML file for each picture, in `Annotations/` with the pictures in
+`JPEGImages/` (or `images/`), or beside the pictures. `ImageSets/Main/train.txt`, `val.txt` and `test.txt` define the
+splits, or folders `train/`, `valid/` and `test/`."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -32,7 +32,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         outside: whether links out of the folder are followed.
 
     Raises:
-        UsageError: there is no box in any of them.
+        UsageError: no file has a box.
     """
     root = Path(data)
     files, set_aside = files_below(root, outside)
@@ -55,7 +55,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         seen.add(picture)
         annotated.append(Annotated(picture, boxes, given.get(file.stem) or _split_of(relative), size))
     known = {path.parent for path in seen}
-    for relative, file in by_name.items():  # pictures of which nothing is written have no boxes
+    for relative, file in by_name.items():  # pictures without an XML file have no boxes
         if file.suffix.lower() in KIND.endings and file.parent in known and file not in seen:
             annotated.append(Annotated(file, [], given.get(file.stem) or _split_of(relative)))
     return make_source(root.resolve().name, root, annotated, set_aside)
@@ -66,7 +66,7 @@ def _split_of(relative: Path) -> Split | None:
 
 
 def _listed_splits(root: Path) -> dict[str, Split]:
-    """Returns the split of each picture, by its name without ending, as `ImageSets/Main` has it."""
+    """Reads from `ImageSets/Main` the split of each picture, by its name without ending."""
     found: dict[str, Split] = {}
     for name, split in SPLIT_FOLDERS.items():
         file = root / "ImageSets" / "Main" / f"{name}.txt"
@@ -88,7 +88,7 @@ def _picture_of(relative: Path, by_name: dict[Path, Path]) -> Path | None:
 
 
 def _read(file: Path) -> tuple[list[Box], tuple[float, float] | None]:
-    """Reads boxes and size; VOC counts pixels from 1, and the last one is inside."""
+    """Reads boxes and size; VOC counts pixels from 1, and x2 and y2 are still inside the box."""
     if file.stat().st_size > MOST_BYTES:
         raise ValueError(f"more than {MOST_BYTES:,} bytes")
     tree = ElementTree.fromstring(file.read_bytes())

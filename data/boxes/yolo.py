@@ -1,5 +1,5 @@
-"""Pictures with boxes in YOLO's form: `data.yaml` with the names of the classes, and for each `images/NAME.jpg` a file
-`labels/NAME.txt` of lines `class x y width height`, as fractions of the picture, or `class` and the points of an
+"""Pictures with boxes in YOLO's format: `data.yaml` names the classes, and each `images/NAME.jpg` has a file
+`labels/NAME.txt` with lines `class x y width height`, as fractions of the picture, or `class` and the points of an
 outline. A picture without such a file has no boxes."""
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         outside: whether links out of the folder are followed.
 
     Raises:
-        UsageError: the description is damaged, or names no pictures.
+        UsageError: `data.yaml` is damaged, or names no pictures.
     """
     path = Path(data)
     file = _description(path) if path.is_dir() else path
@@ -78,7 +78,7 @@ def _class_names(about: Any, file: Path) -> dict[int, str]:
 
 
 def _folder(name: str, *bases: Path) -> Path:
-    """Finds the folder of a split; what Roboflow writes, '../train/images', means 'train/images'."""
+    """Finds the folder of a split; Roboflow writes '../train/images' for 'train/images'."""
     trimmed = name.removeprefix("../")
     candidates = [base / part for base in bases for part in (name, trimmed)]
     found = next((place for place in candidates if place.is_dir()), None)
@@ -88,7 +88,7 @@ def _folder(name: str, *bases: Path) -> Path:
 
 
 def _read_boxes(picture: Path, names: dict[int, str], set_aside: list[tuple[Path, str]]) -> Sequence[Box]:
-    """Reads the boxes of a picture, from the folder `labels` in place of the last `images` of its path."""
+    """Reads the boxes of a picture; in the path of their file, `labels` stands for the last `images`."""
     parts = list(picture.parts)
     places = [index for index, part in enumerate(parts[:-1]) if part == "images"]
     if places:

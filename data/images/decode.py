@@ -1,6 +1,6 @@
 """Reads one picture file as the network sees it: upright, RGB, 8 bits, resized.
 
-Everything that reads a picture comes through `decode_picture`, so that no two readings can differ.
+All code that reads pictures calls `decode_picture`, so a picture always becomes the same pixels.
 """
 
 import functools
@@ -24,29 +24,29 @@ from data.kinds import Content, Part
 MAX_PIXELS = 100_000_000
 """Pictures of more pixels are refused by their header."""
 BYTES_PER_PIXEL = {"JPEG2000": 24, "WEBP": 17}
-"""Memory that decoding takes at most, measured on pictures of 100 million pixels; `OTHER_BYTES` for other formats."""
+"""Most bytes per pixel for decoding, measured on 100 million pixels; `OTHER_BYTES` for formats not listed."""
 OTHER_BYTES = 12
 MAX_MEMORY = OTHER_BYTES * MAX_PIXELS
-"""Bytes for all threads together, however many; with TensorFlow beside them, a process stays below 2 GB."""
+"""Bytes for all threads together, however many; together with TensorFlow, a process stays below 2 GB."""
 MAX_SIDE = 65_535
-"""Pictures that are wider or higher, pixels, are refused: Pillow keeps far more of a long line than its pixels."""
+"""Wider or higher pictures (pixels) are refused: for long lines, Pillow keeps far more than the pixels."""
 STRIP = 2**20
 """Pixels that are converted at a time."""
 MAX_SECONDS = 60.0
 """Most processor time for one picture: 100 million pixels take 5 as a progressive JPEG, 40 as JPEG 2000."""
 UNTIMED_BYTES = 4_000
-"""Decoded without a look at the clock, of the largest JPEG; for 10 of them it may go over all its pixels again."""
+"""JPEG bytes decoded between deadline checks, of the largest picture; 10 bytes may cost a pass over all pixels."""
 SIGNATURE_SIDE = 16
 """Height and width of a signature, pixels."""
 ZOOM = 0.875
 """Share of a photo's middle that is kept by `crop`."""
 
 FORMATS = ["AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP"]
-"""Formats that are read, of all that Pillow could: those of pixels alone, none that starts another program, and no
-icons, which are decoded while they are opened, before any check."""
+"""Formats of Pillow that are read: only pixels, none that starts another program, and no icons, which are decoded
+on opening, before any check."""
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice as many
-warnings.filterwarnings("ignore", module=r"PIL\.")  # a picture is read or refused, and its odd details are no news
+warnings.filterwarnings("ignore", module=r"PIL\.")  # a picture is read or refused; details help nobody
 
 Converted = TypeVar("Converted")
 _memory = Budget(MAX_MEMORY)
@@ -67,21 +67,21 @@ def decode_picture(content: bytes, image_size: int, resize: Resize = "crop") -> 
         uint8 (image_size, image_size, 3) in [0, 255].
 
     Raises:
-        UnreadableError: truncated, too large, or no picture.
+        UnreadableError: the file is truncated, too large, or not a picture.
     """
     return _decode(content, image_size, lambda rgb: _square(rgb, image_size, resize))
 
 
 def decode_with_signature(content: bytes, image_size: int, resize: Resize) -> tuple[np.ndarray, np.ndarray]:
-    """Decodes a picture as `decode_picture` does; also returns its look, see `make_signature`."""
+    """Decodes a picture as `decode_picture` does; also returns its signature, see `make_signature`."""
     return _decode(content, image_size, lambda rgb: (_square(rgb, image_size, resize), make_signature(rgb)))
 
 
 def make_signature(picture: Image.Image) -> np.ndarray:
     """Returns the signature of a whole picture, uint8 (SIGNATURE_SIDE, SIGNATURE_SIDE).
 
-    It depends neither on the size that the network takes nor on how a picture becomes a square, but for the rounding of
-    a JPEG that is decoded at a part of its size: the same data has the same splits for every network.
+    It does not depend on the input size or on `resize`, except for the rounding of a JPEG decoded at a fraction of its
+    size: the same data has the same splits for every network.
     """
     return np.asarray(picture.convert("L").resize((SIGNATURE_SIDE, SIGNATURE_SIDE), Image.Resampling.BOX))
 
@@ -109,12 +109,12 @@ def _square(rgb: Image.Image, image_size: int, resize: Resize) -> np.ndarray:
 
 
 def read_size(place: Content) -> tuple[int, int] | None:
-    """Returns (width, height) in pixels as the header has them, or None for what is no picture."""
+    """Reads (width, height), pixels, from the header; None if the file is not a picture."""
     return _of_header(place, lambda picture: picture.size)
 
 
 def read_orientation(place: Content) -> tuple[int, int, int] | None:
-    """Returns width and height as they are stored, and the orientation of EXIF, 1 to 8; None for what is no picture."""
+    """Reads stored width and height, and the EXIF orientation, 1 to 8; None if the file is not a picture."""
     return _of_header(place, lambda picture: (*picture.size, picture.getexif().get(ExifTags.Base.Orientation, 1)))
 
 
@@ -129,12 +129,12 @@ def _of_header(place: Content, read: Callable[[Image.Image], Converted]) -> Conv
 
 
 def _crop(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Keeps the middle: a square as high or wide as the picture, or 7/8 of that where it has the pixels for it.
+    """Keeps the middle square of the picture, or 7/8 of its sides if the picture has enough pixels.
 
-    Networks are trained on parts of ImageNet's photos and evaluated by the middle 7/8, which shows things at the size
-    they know (Touvron et al., 2019). Of 153 photos of ants and bees, a regression on MobileNet features gets 92.8 %
-    right when stretched or padded, 95.4 % by the whole middle square, 96.1 % by its 7/8. Of pictures of 32 pixels,
-    which show little but the thing itself, 7/8 gets 2 points less than the whole.
+    Networks are trained on crops of ImageNet's photos and evaluated on the middle 7/8, which shows things at the size
+    they know (Touvron et al., 2019). On 153 photos of ants and bees, a regression on MobileNet features is right for
+    92.8 % of them stretched or padded, 95.4 % with the whole middle square, 96.1 % with its 7/8. For pictures of 32
+    pixels, which show little around the thing itself, 7/8 is 2 points worse than the whole.
     """
     zoomed = min(picture.size) >= size[0] / ZOOM
     return ImageOps.fit(picture, size, Image.Resampling.BICUBIC, bleed=(1 - ZOOM) / 2 if zoomed else 0.0)
@@ -145,7 +145,7 @@ _RESIZE: dict[Resize, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
     "pad": functools.partial(ImageOps.pad, method=Image.Resampling.BICUBIC, color="black"),
     "stretch": functools.partial(Image.Image.resize, resample=Image.Resampling.BICUBIC),
 }
-"""Functions that make a square of a picture."""
+"""Functions that make a picture square."""
 
 
 @functools.cache
@@ -155,11 +155,11 @@ def _formats() -> list[str]:
 
 
 class _Timed:
-    """A stream that gives no more when what its reader has computed since the start has taken too long.
+    """A stream that stops when its reader has used too much processor time.
 
-    Threads cannot be stopped, but a decoder that wants more bytes can. One that takes the whole file at once (WebP,
-    AVIF, TIFF, most of JPEG 2000) is bounded by the pixel limit alone. What counts is the processor time of the thread:
-    neither a busy machine nor a sleeping one refuses a good picture.
+    A thread cannot be stopped, but a decoder that asks for more bytes can. Decoders that take the whole file at once
+    (WebP, AVIF, TIFF, most of JPEG 2000) are bounded by the pixel limit alone. Processor time of the thread counts, so
+    that a busy machine never refuses a good picture.
     """
 
     def __init__(self, source: bytes | io.RawIOBase):
@@ -181,7 +181,7 @@ class _TimedFile(_Timed, io.BufferedReader):
 
 
 def _check_header(picture: Image.Image) -> None:
-    """Refuses what has no pixels or too many, and bounds the time."""
+    """Refuses pictures without pixels or with too many, and bounds the time of decoding."""
     num_pixels = picture.width * picture.height
     if num_pixels == 0:
         raise UnreadableError("no pixels")
@@ -195,7 +195,7 @@ def _check_header(picture: Image.Image) -> None:
 
 
 def _memory_of(picture: Image.Image, width: int, height: int) -> int:
-    """Bytes that decoding may take; width and height are those of the whole picture, pixels."""
+    """Returns the bytes that decoding may take; width and height are those of the whole picture, pixels."""
     needed = picture.width * picture.height * BYTES_PER_PIXEL.get(picture.format or "", OTHER_BYTES)
     if isinstance(picture, JpegImageFile):  # decoded at a part of its size, it may be held whole, in 16 bits
         needed += 2 * picture.layers * width * height
@@ -224,7 +224,7 @@ _OTHER_KINDS = {
     rb"PK\x03\x04": "a ZIP archive, not a picture",
     rb"\x89PNG|\xff\xd8\xff[\xdb\xe0-\xef]|GIF8|RIFF....WEBP|II\*\0|MM\0\*|....ftypavi": "damaged: its start is broken",
 }
-"""First bytes of files that are no pictures for Pillow, and the reason to give."""
+"""First bytes of files that Pillow cannot read, and the reason to give."""
 _PLAIN_WORDS = {
     r"(?i)truncated": "truncated: the end of the file is missing",
     r"decompression bomb": f"too many pixels, more than the limit of {MAX_PIXELS:,}",
@@ -234,8 +234,8 @@ _PLAIN_WORDS = {
 
 
 def _to_rgb(picture: Image.Image, file_format: str | None) -> Image.Image:
-    """Converts any mode of Pillow to RGB; what is transparent becomes white."""
-    picture.load()  # a palette is there only then
+    """Converts any mode of Pillow to RGB; transparent pixels become white."""
+    picture.load()  # makes the palette available
     if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format == "PPM"):
         return _in_strips(picture, lambda strip: Image.fromarray((np.asarray(strip) >> 8).astype(np.uint8)))
     if picture.mode in ("I", "F"):
@@ -246,7 +246,7 @@ def _to_rgb(picture: Image.Image, file_format: str | None) -> Image.Image:
 
 
 def _in_strips(picture: Image.Image, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
-    """Converts a picture to RGB a few rows at a time: steps between would take several times its memory."""
+    """Converts a picture to RGB a few rows at a time: intermediate results would take several times its memory."""
     rgb = Image.new("RGB", picture.size)
     for strip, top in _strips(picture):
         rgb.paste(convert(strip).convert("RGB"), (0, top))
@@ -265,7 +265,7 @@ def _on_white(strip: Image.Image) -> Image.Image:
 
 
 def _stretch(picture: Image.Image) -> Callable[[Image.Image], Image.Image]:
-    """Returns what maps values without a fixed white (32 bits, or floats) from the picture's range to [0, 255]."""
+    """Returns a function that maps values without a fixed white (32 bits, floats) from their range to [0, 255]."""
     low, high = np.float32(np.inf), np.float32(-np.inf)
     for strip, _ in _strips(picture):
         values = np.asarray(strip, np.float32)

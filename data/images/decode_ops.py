@@ -1,7 +1,7 @@
-"""Decodes pictures as `data/images/decode.py` does, by TensorFlow operations that work where no Pillow is.
+"""Decodes pictures as `data/images/decode.py` does, by TensorFlow operations that need no Pillow.
 
-TensorFlow itself ignores how the camera was held, drops transparency, and crops to whole pixels. JPEGs are decoded at
-1/2, 1/4 or 1/8 of their size where that loses nothing.
+TensorFlow alone ignores the EXIF orientation, drops transparency, and crops to whole pixels. JPEGs are decoded at 1/2,
+1/4 or 1/8 of their size if that loses nothing.
 """
 
 import functools
@@ -14,19 +14,19 @@ from data.images.decode import MAX_PIXELS, ZOOM
 SHRUNK = (1, 2, 4, 8)
 """Divisors of its size at which a JPEG can be decoded."""
 ORIENTATION_ENTRIES = (b"\x01\x12\0\x03\0\0\0\x01\0", b"\x12\x01\x03\0\x01\0\0\0")
-"""EXIF's entry of the orientation up to its value, with the highest byte of a number first, and last. They are looked
-for in the whole file: nine, or eight, such bytes do not come by chance."""
+"""EXIF's orientation entry up to its value, big-endian and little-endian. The whole file is searched for it: these
+nine, or eight, bytes do not occur by chance."""
 STEPS = [(1, 1), (1, -1), (-1, -1), (-1, 1)] * 2
-"""Steps through rows and columns for each orientation; from the fifth on, rows and columns change places before."""
+"""Steps through rows and columns for each orientation; from the fifth on, rows and columns are swapped first."""
 
 
 def decode_picture(content: tf.Tensor, image_size: int, resize: Resize) -> tf.Tensor:
-    """Decodes and resizes a picture; an error of TensorFlow if its format is not in `FORMATS`, damaged or too large.
+    """Decodes and resizes a picture; raises an error of TensorFlow if it is damaged, too large or not in `FORMATS`.
 
     Args:
         content: string (), the bytes of a file.
         image_size: height and width of the result, pixels.
-        resize: how it becomes a square; see `app.config.TrainConfig`.
+        resize: how the picture becomes square; see `app.config.TrainConfig`.
 
     Returns:
         float32 (image_size, image_size, 3), whole numbers in [0, 255].
@@ -36,7 +36,7 @@ def decode_picture(content: tf.Tensor, image_size: int, resize: Resize) -> tf.Te
     decoders = [functools.partial(decode, known, image_size) for _, decode in FORMATS.values()]
     picture = tf.switch_case(tf.argmax(tf.cast(starts, tf.int32), output_type=tf.int32), decoders)
     picture.set_shape((None, None, 3))
-    # Turned last, as the result is smaller; the boxes are the same for a picture on its side.
+    # Turned last, when the picture is smaller; the crop is the same for a picture on its side.
     upright = _turn_upright(_resize(picture, image_size, resize), content)
     top, left = tf.unstack(tf.cast(tf.round((image_size - tf.shape(upright)[:2]) / 2), tf.int32))
     return tf.ensure_shape(
@@ -57,7 +57,7 @@ def _decode_jpeg(content: tf.Tensor, image_size: int) -> tf.Tensor:
 
 def _decode_png(content: tf.Tensor, image_size: int) -> tf.Tensor:
     checked = _check_size(content, tf.io.decode_raw(tf.strings.substr(content, 16, 8), tf.int32, little_endian=False))
-    # In grey pictures of 1, 2 or 4 bits, TensorFlow's alpha of an opaque pixel is the largest number of those bits.
+    # For grey pictures of 1, 2 or 4 bits, TensorFlow's alpha of an opaque pixel is the largest number of those bits.
     bits = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 24, 1), tf.uint8)[0], tf.int32)
     return _on_white(tf.io.decode_png(checked, channels=4), tf.cast(tf.minimum(2**bits - 1, 255), tf.uint8))
 
@@ -68,7 +68,7 @@ def _decode_gif(content: tf.Tensor, image_size: int) -> tf.Tensor:
 
 
 def _decode_bmp(content: tf.Tensor, image_size: int) -> tf.Tensor:
-    # TensorFlow takes the numbers of a palette for shades of grey.
+    # TensorFlow would take the indices of a palette for shades of grey.
     bits = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 28, 2), tf.uint16)[0], tf.int32)
     checked = _check(content, (bits == 24) | (bits == 32), "A BMP must have 24 or 32 bits; this has", bits)
     return tf.io.decode_image(checked, channels=3, expand_animations=False)
@@ -90,7 +90,7 @@ FORMATS = {
 
 
 def _check(content: tf.Tensor, allowed: tf.Tensor, *reason: str | tf.Tensor) -> tf.Tensor:
-    """Returns the content, to be decoded only after the check."""
+    """Returns the content, and makes decoding wait for the check."""
     with tf.control_dependencies([tf.debugging.Assert(allowed, list(reason))]):
         return tf.identity(content)
 
@@ -111,8 +111,8 @@ def _on_white(picture: tf.Tensor, opaque: tf.Tensor | int = 255) -> tf.Tensor:
 
 
 def _resize(picture: tf.Tensor, image_size: int, resize: Resize) -> tf.Tensor:
-    """Resizes what is kept of a picture, which may start within a pixel, bicubically with antialiasing."""
-    sides = tf.cast(tf.shape(picture)[:2], tf.float64)  # Pillow computes boxes in Python's numbers
+    """Crops a picture, even within a pixel, and resizes it bicubically with antialiasing."""
+    sides = tf.cast(tf.shape(picture)[:2], tf.float64)  # Pillow computes boxes in float64, too
     box, size = sides, tf.fill((2,), image_size)
     if resize == "crop":
         shorter = tf.reduce_min(sides)
@@ -135,7 +135,7 @@ def _resize(picture: tf.Tensor, image_size: int, resize: Resize) -> tf.Tensor:
 
 
 def _turn_upright(picture: tf.Tensor, content: tf.Tensor) -> tf.Tensor:
-    """Turns a picture by the EXIF orientation in the bytes of its file; 1, or none, leaves it as it is."""
+    """Turns a picture by the EXIF orientation in the bytes of its file, if any."""
     found = [tf.strings.split(content, entry, maxsplit=1)[1:] for entry in ORIENTATION_ENTRIES]
     value = tf.strings.substr(tf.concat([*found, [b"\x01"]], 0)[0], 0, 1)
     orientation = tf.cast(tf.io.decode_raw(value, tf.uint8)[0], tf.int32)

@@ -1,8 +1,8 @@
-"""Shows where a network looked: Grad-CAM (Selvaraju et al., 2017).
+"""Computes where a network looked: Grad-CAM (Selvaraju et al., 2017).
 
-The classifiers here are flat, with the layers of a backbone among their own, so the last feature map is at hand as the
-input of the layer 'pooling'. Of a transformer, it is the tokens of patches before the last layer of attention: behind
-that, a class token depends on them no more.
+The classifiers here are flat: the layers of the backbone are layers of the classifier, so the last feature map is the
+input of the layer 'pooling'. For a transformer, the tokens of patches before the last layer of attention are used:
+behind it, the class token no longer depends on them.
 """
 
 import math
@@ -28,14 +28,14 @@ def grad_cam(
     Args:
         model: a classifier, loaded or built.
         pictures: uint8 or float32 (n, height, width, 3) in [0, 255].
-        classes: int (n,), the class asked about for each picture.
-        shape: height and width of the result, where the network makes pictures of its inputs by itself.
+        classes: int (n,), the class to explain for each picture.
+        shape: height and width of the result, if the network itself makes pictures of its inputs.
 
     Returns:
-        float32 (n, height, width) in [0, 1], the largest value of each picture 1; all 0 where nothing speaks for it.
+        float32 (n, height, width) in [0, 1], scaled to a largest value of 1; all 0 if nothing speaks for the class.
 
     Raises:
-        ValueError: there is no feature map to look at. Other networks raise anything.
+        ValueError: there is no feature map to look at. A network of the user may raise any exception.
     """
     pooling, head = model.get_layer("pooling"), model.get_layer("head")
     source = _last_maps(model, pooling)
@@ -44,7 +44,7 @@ def grad_cam(
     class_scores = make_class_scores(head)
 
     def compute(batch: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
-        maps = to_maps(batch, training=False)[: tf.shape(batch)[0]]  # of mirrored pictures, if it has them as well
+        maps = to_maps(batch, training=False)[: tf.shape(batch)[0]]  # the rest are mirrored pictures
         with tf.GradientTape() as tape:
             tape.watch(maps)
             scores = class_scores(to_pooled(maps, training=False), chosen)
@@ -64,7 +64,7 @@ def grad_cam(
 
 
 def _last_maps(model: keras.Model, pooling: keras.Layer) -> keras.KerasTensor:
-    """Returns what to look at: maps (n, height, width, channels), or tokens (n, tokens, width)."""
+    """Returns the network up to the maps (n, height, width, channels), or tokens (n, tokens, width), to look at."""
     source = pooling.input
     if isinstance(source, keras.KerasTensor) and len(source.shape) == 4:
         return source
@@ -80,7 +80,7 @@ def _attends(layer: keras.Layer) -> bool:
 
 
 def _as_grid(tokens: tf.Tensor, ahead: int) -> tf.Tensor:
-    """Lays the tokens of patches where these are: (n, tokens, width) -> (n, height, width, width of a token)."""
+    """Arranges the tokens of patches as a map: (n, tokens, width) -> (n, height, width, width of a token)."""
     side = math.isqrt(tokens.shape[1] - ahead)
     return tf.reshape(tokens[:, ahead:], (-1, side, side, tokens.shape[2]))
 

@@ -18,15 +18,15 @@ from data.images.look_alikes import compared_values
 from data.kinds import Baseline, Content, Explain, GraphReader, Inputs, Kind, ManyInputs, Reader, Shown, Vary
 
 TINY_SIDE = 8
-"""Pixels; a smaller picture shows hardly anything."""
+"""Smaller pictures (pixels) show hardly anything."""
 SIZE_STEP = 32
-"""Networks halve the picture five times: other sizes waste a part of a cell at the border."""
+"""Networks halve the picture five times: sizes that are not multiples waste computation at the border."""
 LARGEST_ENLARGEMENT = 4
 """Enlarging a picture more than this adds computation, not information."""
 GRID = 16
-"""Cells to a side for the baseline; more make it slower, not better."""
+"""Cells per side for the baseline; more make it slower, not better."""
 LONGEST_SHOWN = 224
-"""Larger pictures are shrunk to this side for a page, pixels."""
+"""On pages, larger pictures are shrunk to this side, pixels."""
 _DECODER = code_digest(decode_picture)
 
 
@@ -74,7 +74,7 @@ def _show(inputs: Inputs, place: Content, title: str) -> Shown:
 
 
 def _shown(pixels: np.ndarray, title: str) -> Shown:
-    """Makes of a picture, uint8 (height, width, 3), an element of a page that loads nothing."""
+    """Makes an element of a page from a picture, uint8 (height, width, 3), with its data inside."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((LONGEST_SHOWN, LONGEST_SHOWN), Image.Resampling.BOX)
     return Shown(picture_element(picture, title), pixels)

@@ -1,8 +1,8 @@
 """Compares pictures by their signatures, small grey versions of them, to find those that look the same.
 
-Signatures are compared by their slopes. Unlike the grey values, slopes of unrelated pictures hardly agree: of 397
-photos of ants and bees, the two most alike correlate at 0.70. Each of 150 correlates with itself compressed, shrunk by
-half, brightened or without colours at 0.96 or more, with 2 % cut off each side at 0.85 or more (0.93 in its middle).
+Signatures are compared by their slopes. Slopes of unrelated pictures hardly correlate, unlike their grey values: of 397
+photos of ants and bees, the two most alike reach 0.70. Each of 150 photos correlates with itself at 0.96 or more when
+compressed, shrunk by half, brightened or made grey; at 0.85 or more (median 0.93) with 2 % cut off each side.
 """
 
 import numpy as np
@@ -10,11 +10,11 @@ import numpy as np
 from data.images.decode import SIGNATURE_SIDE
 
 LEAST_SLOPE = 1.0
-"""Root mean square of slopes, in grey values of 255; of flatter pictures, only noise would be compared."""
+"""Least root mean square of slopes, in grey values of 255; in flatter pictures, only noise would be compared."""
 
 
 def compared_values(signatures: np.ndarray) -> np.ndarray:
-    """Returns differences between neighbours, scaled to length 1, float32 (n, values); 0 for flat pictures."""
+    """Returns differences between neighbouring pixels, scaled to length 1, float32 (n, values); 0 for flat pictures."""
     small = signatures.astype(np.float32)
     values = SIGNATURE_SIDE * (SIGNATURE_SIDE - 1)
     slopes = np.concatenate([np.diff(small, axis=axis).reshape(len(signatures), values) for axis in (1, 2)], axis=1)

@@ -1,6 +1,6 @@
-"""Ways to vary pictures at random, by the names of `--vary`.
+"""Random augmentation of pictures, by the names of `--vary`.
 
-Every number of a variation comes from draws of its own, so that a picture is varied alike in whatever batch it is.
+Every picture has its own draws, so it is varied in the same way in any batch.
 """
 
 import math
@@ -12,12 +12,12 @@ from data.images.augment import NUM_DRAWS, augment_pictures
 from data.kinds import Vary
 
 CUSTOM_DRAWS = 16
-"""Random numbers for a picture in every policy but the oldest."""
+"""Random numbers per picture in all policies except `mild`."""
 RANDAUGMENT_OPERATIONS = 2
 RANDAUGMENT_STRENGTH = 0.5
 """Two operations of medium strength, the middle of what Cubuk et al. (2020) found best for small networks."""
 Amount: TypeAlias = tf.Tensor | float
-"""Amount of a change: float32 (n,), one of each picture, or one number for all."""
+"""Amount of a change: float32 (n,), one per picture, or one number for all."""
 
 
 def flip(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
@@ -31,12 +31,12 @@ def flip(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
 
 
 def vertical(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Varies as `mild` does, and turns half of the pictures upside down; arguments as of `flip`."""
+    """Varies as `mild` does, and turns half of the pictures upside down; arguments as in `flip`."""
     return move(augment_pictures(pictures, draws[:, :NUM_DRAWS]), upside_down=_sign(draws[:, NUM_DRAWS]))
 
 
 def rotate(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Varies as `mild` does, and turns pictures by any angle; arguments as of `flip`."""
+    """Varies as `mild` does, and turns pictures by any angle; arguments as in `flip`."""
     angle = 2 * math.pi * draws[:, NUM_DRAWS]
     return move(augment_pictures(pictures, draws[:, :NUM_DRAWS]), angle=angle)
 
@@ -44,7 +44,7 @@ def rotate(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
 def medical(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     """Turns, moves and scales pictures a little, and varies brightness and contrast; left stays left, and colours stay.
 
-    Arguments as of `flip`.
+    Arguments as in `flip`.
     """
     between = tf.unstack(2 * draws[:, :6] - 1, axis=1)
     angle, down, right, scale, contrast, brightness = between
@@ -53,9 +53,9 @@ def medical(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
 
 
 def randaugment(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-    """Mirrors half of the pictures, and does two operations of ten to each (RandAugment, Cubuk et al., 2020), first
-    those that move pixels. Arguments as of `flip`."""
-    # The two of ten that have the largest draws; how strong each is, and which way it goes, has the rest of the draws.
+    """Mirrors half of the pictures, and applies two of ten operations to each (RandAugment, Cubuk et al., 2020), those
+    that move pixels first. Arguments as in `flip`."""
+    # Applies the two operations with the largest draws; the other draws decide strength and direction.
     chosen = tf.reduce_sum(tf.one_hot(tf.math.top_k(draws[:, :10], RANDAUGMENT_OPERATIONS).indices, 10), axis=1)
     signs = _sign(draws[:, 10:11] * 2.0 ** tf.range(10, dtype=tf.float32) % 1.0)  # the digits of one draw, in base two
     angle, lean, slant, down, right, contrast, brightness, saturation, solarize, posterize = tf.unstack(
@@ -73,7 +73,7 @@ def randaugment(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
     coloured = recolour(
         moved, contrast=1 + 0.9 * contrast, brightness=0.3 * brightness, saturation=1 + 0.9 * saturation
     )
-    levels = 2.0 ** tf.round(tf.abs(posterize) * 8)[:, None, None, None]  # of 256, those that become one
+    levels = 2.0 ** tf.round(tf.abs(posterize) * 8)[:, None, None, None]  # number of grey levels that become one
     coarse = tf.floor(coloured / levels) * levels
     threshold = 256 * (1 - tf.abs(solarize))[:, None, None, None]
     return tf.where(coarse >= threshold, 255 - coarse, coarse)
@@ -96,20 +96,20 @@ def move(
 
     Args:
         pictures: float32 (n, height, width, 3).
-        angle: by which they turn, radians.
+        angle: rotation, radians.
         lean: horizontal shear.
         slant: vertical shear.
-        down: shift, as a part of the height.
-        right: shift, as a part of the width.
+        down: shift, as a fraction of the height.
+        right: shift, as a fraction of the width.
         scale: factor on their size.
-        mirror: -1 to mirror them.
-        upside_down: -1 to turn them upside down.
-        fill: what comes in from outside: 'REFLECT' for the mirrored inside, 'CONSTANT' for black.
+        mirror: -1 to mirror the pictures.
+        upside_down: -1 to turn the pictures upside down.
+        fill: what fills the border: 'REFLECT' for the mirrored inside, 'CONSTANT' for black.
     """
     size = tf.shape(pictures)
     count, height, width = size[0], tf.cast(size[1], tf.float32), tf.cast(size[2], tf.float32)
     cosine, sine = tf.cos(angle) / scale, tf.sin(angle) / scale
-    # Where each pixel of the result comes from, measured from the middle.
+    # For each pixel of the result, its position in the source, measured from the middle.
     to_x = mirror * cosine, mirror * (sine + lean)
     to_y = upside_down * (slant - sine), upside_down * cosine
     middle_x, middle_y = (width - 1) / 2, (height - 1) / 2
@@ -137,7 +137,7 @@ def recolour(
     Args:
         pictures: float32 (n, height, width, 3) in [0, 255], as is the result.
         contrast: factor on the distance of every pixel from the picture's mean.
-        brightness: added to every pixel, as a part of 255.
+        brightness: added to every pixel, as a fraction of 255.
         saturation: factor on the distance of every pixel from its grey.
     """
 

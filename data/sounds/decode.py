@@ -1,4 +1,4 @@
-"""Reads one recording: any rate, depth and number of channels become a window of 16 kHz mono."""
+"""Reads one recording of any rate, depth and number of channels as a window of 16 kHz mono."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 LEAST_SECONDS = 0.025
-"""A frame of the spectrogram; what is shorter holds no sound."""
+"""Length of a frame of the spectrogram; shorter recordings hold no sound."""
 MOST_SECONDS = 60.0
-"""Longer recordings hold more than one thing to hear; they are set aside, to be cut into clips."""
+"""Longer recordings probably hold several sounds; they are set aside, for the user to cut into clips."""
 SILENCE = 1e-4
-"""Largest distance from the mean at which a recording is silent, as a share of full scale."""
+"""Recordings that stay this close to their mean, as a share of full scale, are silent."""
 MOST_CHANNELS = 64
 
 
@@ -31,14 +31,14 @@ def read_sound(content: bytes, samples: int) -> np.ndarray:
     """Reads the middle of a recording.
 
     Args:
-        content: of a WAV, FLAC, OGG, MP3 or AIFF file.
-        samples: length of the window at `RATE`; a shorter recording is followed by zeros.
+        content: bytes of a WAV, FLAC, OGG, MP3 or AIFF file.
+        samples: length of the window at `RATE`; shorter recordings are padded with zeros.
 
     Returns:
         int16 (samples,).
 
     Raises:
-        UnreadableError: it is no recording, or none to learn from.
+        UnreadableError: the file is not a recording, or not one to learn from.
     """
     import soxr
 
@@ -51,7 +51,7 @@ def read_sound(content: bytes, samples: int) -> np.ndarray:
         raise UnreadableError("cut short")
     if not np.isfinite(values).all():
         raise UnreadableError("not all of its samples are numbers")
-    values = np.clip(values, -4, 4)  # what is louder than full scale is in files of floats alone
+    values = np.clip(values, -4, 4)  # only files of floats can exceed full scale
     values -= values.mean()
     peak = float(np.abs(values).max())
     if peak < SILENCE:
@@ -65,18 +65,18 @@ def read_sound(content: bytes, samples: int) -> np.ndarray:
 
 
 def cut_sound(file: BinaryIO, start: float, end: float) -> bytes:
-    """Cuts a part out of a recording, which may be hours long: no more than the part is in memory.
+    """Cuts a part out of a recording, which may be hours long: only the part is in memory.
 
     Args:
         file: an open WAV, FLAC, OGG, MP3 or AIFF file.
         start: seconds.
-        end: seconds; less where the recording ends before.
+        end: seconds; the part is shorter if the recording ends before.
 
     Returns:
         A file of one channel at the same rate, in floats.
 
     Raises:
-        UnreadableError: it is no recording, or there is nothing at `start`.
+        UnreadableError: the file is not a recording, or ends before `start`.
     """
     import soundfile
 
@@ -90,32 +90,32 @@ def cut_sound(file: BinaryIO, start: float, end: float) -> bytes:
             raise UnreadableError(f"ends at {sound.frames / rate:.1f} seconds")
         values = _read(sound, first, last - first)
     written = io.BytesIO()
-    soundfile.write(written, values, rate, "FLOAT", format="AU")  # WAV would note the time of writing
+    soundfile.write(written, values, rate, "FLOAT", format="AU")  # WAV would store the time of writing
     return written.getvalue()
 
 
 def windows(file: BinaryIO, reader: Reader) -> list[tuple[float, float]]:
-    """Returns start and end, seconds, of the windows one after another of a recording that is longer than two.
+    """Returns start and end, seconds, of the consecutive windows of a recording longer than two of them.
 
     Raises:
-        UnreadableError: it is no recording.
+        UnreadableError: the file is not a recording.
     """
     seconds, length = reader.description["milliseconds"] / 1000, read_seconds(file)
     if length <= 2 * seconds:
         return []
     starts = [number * seconds for number in range(math.ceil(length / seconds))]
-    if length - starts[-1] < seconds / 2:  # too little to be answered by itself
+    if length - starts[-1] < seconds / 2:  # too short for an answer of its own
         del starts[-1]
     return [(start, min(start + seconds, length)) for start in starts]
 
 
 def _read(sound: soundfile.SoundFile, first: int, count: int) -> np.ndarray:
-    """Returns the mean of the channels of some samples, float32 (count,), or fewer where it ends before."""
-    if first:  # not all forms can be moved in
+    """Returns the mean of the channels of some samples, float32 (count,), or fewer at the end of the recording."""
+    if first:  # not all formats can seek
         sound.seek(first)
     means = []
     for start in range(0, count, sound.samplerate):
-        # Zeros, as libsndfile leaves what is missing of an MP3 file as it was, and does not say that it is missing.
+        # Zeros: libsndfile leaves the buffer unchanged where an MP3 file lacks samples, and does not report it.
         block = np.zeros((min(sound.samplerate, count - start), sound.channels), np.float32)
         means.append(sound.read(out=block).mean(axis=1))
     return np.concatenate(means)
@@ -125,7 +125,7 @@ def read_seconds(file: BinaryIO) -> float:
     """Reads the length of an open recording from its header.
 
     Raises:
-        UnreadableError: it is no recording.
+        UnreadableError: the file is not a recording.
     """
     with _opened(file) as sound:
         _check_form(sound.samplerate, min(sound.frames, sound.samplerate), sound.channels)
@@ -134,7 +134,7 @@ def read_seconds(file: BinaryIO) -> float:
 
 @contextlib.contextmanager
 def _opened(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
-    """Opens a recording; raises an UnreadableError for what is none, there or while it is read."""
+    """Opens a recording; raises an UnreadableError, on opening or while reading, if it is none."""
     import soundfile
 
     try:
@@ -145,7 +145,7 @@ def _opened(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
 
 
 def _check_form(rate: int, length: int, channels: int) -> None:
-    """Raises an UnreadableError for a recording that its header says is none to learn from."""
+    """Raises an UnreadableError if the header shows that a recording cannot be learnt from."""
     if length <= 0:
         raise UnreadableError("empty or cut short")
     if not LOWEST_RATE <= rate <= HIGHEST_RATE:
@@ -159,7 +159,7 @@ def _check_form(rate: int, length: int, channels: int) -> None:
 
 
 def read_milliseconds(content: bytes) -> int | None:
-    """Reads the length of a recording from its header; None if it has none, or is too long."""
+    """Reads the length of a recording from its header; None if the header has none, or it is too long."""
     try:
         seconds = read_seconds(io.BytesIO(content))
     except UnreadableError:

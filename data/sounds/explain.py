@@ -1,5 +1,5 @@
-"""Shows which moments of a recording decided: the gradient of an answer with respect to what a network made of each
-moment, times that (Grad-CAM, Selvaraju et al., 2017, along time)."""
+"""Computes which moments of a recording decided: the gradient of an answer with respect to the features of each moment,
+times these features (Grad-CAM, Selvaraju et al., 2017, along time)."""
 
 import keras
 import numpy as np
@@ -16,13 +16,13 @@ def heard_parts(model: keras.Model, sounds: np.ndarray, classes: np.ndarray) -> 
     Args:
         model: a classifier of recordings.
         sounds: int16 (n, samples).
-        classes: int (n,), the class asked about for each.
+        classes: int (n,), the class to explain for each recording.
 
     Returns:
-        float32 (n, moments), 0 to 1 for what speaks most for it.
+        float32 (n, moments) from 0 to 1, the strongest moment.
     """
     for layer in model.layers:
-        if layer.name == PICTURE_LAYER:  # where a network for pictures looked
+        if layer.name == PICTURE_LAYER:  # a network for pictures
             scores = grad_cam(model, sounds, classes, layer.output.shape[1:3]).mean(axis=1)
             return scores / np.maximum(scores.max(axis=1, keepdims=True), 1e-9)
     pooling, head = model.get_layer("pooling"), model.get_layer("head")
@@ -33,7 +33,7 @@ def heard_parts(model: keras.Model, sounds: np.ndarray, classes: np.ndarray) -> 
         with tf.GradientTape() as tape:
             frames, pooled = both(batch, training=False)
             asked = class_scores(pooled, tf.cast(classes[start : start + BATCH_SIZE], tf.int32))
-        counted = (tape.gradient(asked, frames) * frames)[..., :-1]  # the last says whether something sounds
+        counted = (tape.gradient(asked, frames) * frames)[..., :-1]  # the last feature says whether there is sound
         scores = tf.maximum(tf.reduce_sum(counted, axis=-1), 0)
         found.append((scores / tf.maximum(tf.reduce_max(scores, axis=1, keepdims=True), 1e-9)).numpy())
     return np.concatenate(found)

@@ -23,7 +23,7 @@ from data.sounds.mel import grey_levels, heard_levels, heard_samples, log_mel
 from data.sounds.wav import encode_wav
 
 SCALE = 2
-"""Pixels of a page for a band of the spectrogram."""
+"""Height of a band of the spectrogram on a page, pixels."""
 _CODE = code_digest(read_sound, cut_sound, log_mel, signature)
 
 
@@ -55,12 +55,12 @@ def _milliseconds(place: Content) -> int | None:
     try:
         with content_of(place) as content:
             return read_milliseconds(content)
-    except Exception:  # reading says what is wrong with it
+    except Exception:  # reading reports what is wrong
         return None
 
 
 def useful_seconds(milliseconds: int) -> int:
-    """Returns the window for recordings of a median length: twice that, so that few are longer, in whole seconds."""
+    """Returns the window, whole seconds, for recordings of a median length: twice that, so that few are longer."""
     return -(-2 * milliseconds // 1000)
 
 
@@ -69,7 +69,7 @@ def _cautions(lengths: Sequence[int], config: TrainConfig) -> list[str]:
     if not cut:
         return []
     looked_at, seconds = f"{cut:,} of {len(lengths):,} recordings looked at", config.data.chosen_size / 1000
-    return [f"Longer than {seconds:g} s: {looked_at}. The middle alone is heard of such a one; see --clip-seconds."]
+    return [f"Longer than {seconds:g} s: {looked_at}. Only the middle of these is heard; see --clip-seconds."]
 
 
 def _show(inputs: Inputs, place: Content, title: str) -> Shown:
@@ -77,12 +77,12 @@ def _show(inputs: Inputs, place: Content, title: str) -> Shown:
 
 
 def _shown(sound: np.ndarray, title: str, attention: np.ndarray | None = None) -> Shown:
-    """Makes of a recording its spectrogram, low bands below, over a player.
+    """Makes an element of a page from a recording: its spectrogram, low bands at the bottom, above a player.
 
     Args:
         sound: int16 (samples,).
-        title: says what it is.
-        attention: float32 (parts of the window,), 0 to 1: how much each part counted; it is drawn as a line.
+        title: caption.
+        attention: float32 (parts of the window,), 0 to 1: how much each part counted; drawn as a line.
     """
     levels = heard_levels(sound)
     grey = grey_levels(levels).T[::-1]
@@ -114,7 +114,7 @@ def _explain(
 
 
 def _level_statistics(inputs: ManyInputs, contents: Sequence[Content], positions: np.ndarray) -> np.ndarray:
-    """Mean and spread of each band of the spectrogram."""
+    """Computes mean and spread of each band of the spectrogram."""
     rows, (sounds,) = [], inputs
     assert isinstance(sounds, np.ndarray)
     for sound in sounds[positions]:

@@ -1,4 +1,4 @@
-"""The log-mel spectrogram of Whisper (Radford et al., 2022): what its network hears, and what a page shows."""
+"""Computes the log-mel spectrogram of Whisper (Radford et al., 2022), for its network and for pages."""
 
 import numpy as np
 
@@ -23,7 +23,7 @@ def log_mel(samples: np.ndarray) -> np.ndarray:
 
 
 def heard_levels(samples: np.ndarray) -> np.ndarray:
-    """Computes the spectrogram of one recording as far as it sounds, at least one frame; see `log_mel`."""
+    """Computes the spectrogram of one recording without its padding, at least one frame; see `log_mel`."""
     return log_mel(samples)[: max(1, heard_samples(samples) // HOP)]
 
 
@@ -33,6 +33,6 @@ def grey_levels(levels: np.ndarray) -> np.ndarray:
 
 
 def heard_samples(samples: np.ndarray) -> int:
-    """Returns how many samples there are before the zeros that fill a window up."""
+    """Returns the number of samples before the zeros that pad the window."""
     (sounding,) = np.nonzero(samples)
     return int(sounding[-1]) + 1 if len(sounding) else 0

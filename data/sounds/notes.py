@@ -1,7 +1,7 @@
-"""The recordings for a first run without a network: notes of six instruments that are computed here.
+"""Generated recordings for a first run without a network connection: notes of six instruments.
 
-They sound alike enough to be told apart by ear, and are easier than anything that a microphone hears: each note differs
-in pitch, length, loudness and noise, and in nothing else.
+A listener can tell the instruments apart, and they are easier than anything that a microphone records: notes of one
+instrument differ only in pitch, length, loudness and noise.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from data.unpack import unpack_once
 
 IS_NAME = True
 OF_EACH = 60
-"""Notes of an instrument."""
+"""Number of notes of each instrument."""
 LOWEST, HIGHEST = 110.0, 660.0
 """Pitch, hertz."""
 SHORTEST, LONGEST = 0.5, 1.0
@@ -34,7 +34,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Makes the recordings in `cache_dir`, the first time, and reads them as a folder.
 
     Raises:
-        UsageError: the place cannot be written.
+        UsageError: the folder is not writable.
     """
     return folder.load(str(unpack_once(cache_dir / "data" / "notes-1", _write_files)), cache_dir)._replace(name="notes")
 
@@ -53,13 +53,13 @@ def _write_files(root: Path) -> None:
 
 
 def _partials(times: np.ndarray, hertz: float, ratios: np.ndarray, strengths: np.ndarray) -> np.ndarray:
-    """Returns the sum of sines, float64 (samples,), without those that the rate cannot hold.
+    """Returns a sum of sines, float64 (samples,), without those above the highest frequency of the rate.
 
     Args:
         times: seconds, (samples,).
         hertz: pitch.
-        ratios: of each sine to it, (sines, 1).
-        strengths: of each sine, (sines, 1), or (sines, samples) where it changes.
+        ratios: ratio of each sine's frequency to the pitch, (sines, 1).
+        strengths: amplitude of each sine, (sines, 1), or (sines, samples) if it changes.
     """
     waves = np.sin(2 * np.pi * hertz * ratios * times) * strengths
     return waves[hertz * ratios[:, 0] < RATE / 2].sum(axis=0)
@@ -70,19 +70,19 @@ def _column(*values: float) -> np.ndarray:
 
 
 def _bell(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
-    """Partials that are no multiples of each other, the higher the sooner gone."""
+    """Makes partials that are no multiples of each other; the higher ones fade sooner."""
     ratios = _column(1, 2, 2.76, 5.4, 8.93)
     return _partials(times, hertz, ratios, np.exp(-times * (2 + ratios)) / ratios)
 
 
 def _drum(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
-    """A tone that falls, and a burst of noise."""
+    """Makes a tone that falls, and a burst of noise."""
     falling = np.sin(2 * np.pi * np.cumsum(hertz / 4 * (1 + np.exp(-times * 30))) / RATE)
     return np.exp(-times * 9) * falling + 0.5 * np.exp(-times * 25) * random.normal(size=len(times))
 
 
 def _flute(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
-    """Nearly a sine, which trembles, and breath."""
+    """Makes nearly a sine, with tremolo and breath."""
     trembling = times + 0.003 / hertz * 100 * np.sin(2 * np.pi * 5 * times)
     breath = lfilter([0.2], [1, -0.8], random.normal(size=len(times)))
     return np.minimum(1, times / 0.08) * (
@@ -91,18 +91,18 @@ def _flute(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.n
 
 
 def _horn(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
-    """Makes all harmonics, the higher ones later."""
+    """Makes all harmonics; the higher ones set in later."""
     ratios = _column(*range(1, 16))
     return _partials(times, hertz, ratios, np.minimum(1, times / (0.02 * ratios)) / ratios)
 
 
 def _organ(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
-    """Octaves and fifths, at once and steady."""
+    """Makes steady octaves and fifths."""
     return _partials(times, hertz, _column(0.5, 1, 1.5, 2, 3, 4), _column(0.6, 1, 0.5, 0.7, 0.4, 0.4))
 
 
 def _string(times: np.ndarray, hertz: float, random: np.random.Generator) -> np.ndarray:
-    """A plucked string: noise that goes round and is averaged each time (Karplus and Strong 1983)."""
+    """Makes a plucked string: noise in a loop, averaged in each round (Karplus and Strong, 1983)."""
     period = int(RATE / hertz)
     plucked = np.zeros(len(times))
     plucked[:period] = random.uniform(-1, 1, period)

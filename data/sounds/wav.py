@@ -1,4 +1,4 @@
-"""Writes a recording as a file of WAV."""
+"""Writes recordings as WAV."""
 
 import io
 import wave

@@ -1,4 +1,4 @@
-"""Reads one text: UTF-8, or UTF-16 and UTF-32 with the mark that tells them."""
+"""Reads one text in UTF-8, or in UTF-16 or UTF-32 with a byte order mark."""
 
 import re
 from collections.abc import Iterable
@@ -8,14 +8,14 @@ from data.encoding import encoding_of
 from data.kinds import Content
 
 CONTROL = re.compile(r"[\x00-\x08\x0e-\x1b\x7f]")
-"""Characters that are in files of anything but text."""
+"""Characters that only binary files contain."""
 
 
 def decode_text(content: bytes) -> str:
-    """Reads a text as it is.
+    """Reads a text unchanged.
 
     Raises:
-        UnreadableError: it is empty or blank, in another encoding, or no text.
+        UnreadableError: the text is empty or blank, in another encoding, or the file is not a text.
     """
     if not content:
         raise UnreadableError("empty")
@@ -31,7 +31,7 @@ def decode_text(content: bytes) -> str:
 
 
 def texts_of(places: Iterable[Content]) -> list[str]:
-    """Reads texts again that could be read before."""
+    """Reads texts that are known to be readable."""
     texts = []
     for place in places:
         with content_of(place) as content:

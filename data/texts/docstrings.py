@@ -1,9 +1,9 @@
-"""The texts for a first run without a network: descriptions of functions and classes of four libraries, whose classes
-are the libraries.
+"""Texts for a first run without a network connection: descriptions of functions and classes of four libraries; the
+classes to learn are the libraries.
 
-They are read from the packages that are installed anyway, as files and without importing them. Which library a
-description is from is a real question, of a practical use to nobody: the words give most of them away. Those of one
-file are a group, and stay on one side of a split.
+They are read from the source files of packages that are installed anyway, without importing them. The task is real but
+of no practical use, and easy: the words give most libraries away. Descriptions from one file are a group, and stay on
+one side of a split.
 """
 
 import ast
@@ -21,12 +21,12 @@ from data.unpack import unpack_once
 
 IS_NAME = True
 LIBRARIES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "scikit-learn": "sklearn"}
-"""Distributions, which name the classes, and their folders."""
+"""Distributions (the names of the classes) and their folders."""
 MOST_OF_ONE = 400
 SHORTEST, LONGEST = 30, 300
-"""Characters of a description."""
+"""Fewest and most characters of a description."""
 NAMED = re.compile(r"numpy|scipy|pandas|sklearn|scikit|\bnp\b|\bpd\b|\bsp\b", re.IGNORECASE)
-"""Words that would be the answer; what has one of them is left out."""
+"""Words that contain the answer; descriptions with one of them are left out."""
 
 
 def accepts(data: str) -> bool:
@@ -38,7 +38,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Writes the descriptions to a CSV file in `cache_dir`, the first time, and reads it.
 
     Raises:
-        UsageError: the place cannot be written.
+        UsageError: the folder is not writable.
     """
     versions = [f"{name} {metadata.version(name)}" for name in LIBRARIES]
     digest = hashlib.sha256(f"{versions} {Path(__file__).read_text(encoding='utf-8')}".encode()).hexdigest()[:8]
@@ -57,10 +57,10 @@ def _write_table(root: Path) -> None:
 
 
 def _descriptions(package: Path) -> Iterator[tuple[str, str]]:
-    """Yields the first paragraph of docstrings of a library, each once, and the file that it is from."""
+    """Yields the first paragraphs of a library's docstrings, each once, and their files."""
     files = (path for path in package.rglob("*.py") if "tests" not in path.parts and not path.name.startswith("_test"))
     seen = set()
-    # In an order that mixes the parts of a library.
+    # This order mixes the parts of a library.
     for path in sorted(files, key=lambda path: hashlib.sha256(path.relative_to(package).as_posix().encode()).digest()):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.FunctionDef | ast.ClassDef):

@@ -1,4 +1,4 @@
-"""Shows which words decided: how sure a network is of its answer with and without each of them."""
+"""Computes which words decided: how sure a network is of its answer with and without each word."""
 
 from collections.abc import Callable, Sequence
 
@@ -9,15 +9,15 @@ from data.arrays import filled
 from data.kinds import Reader
 
 MOST_PIECES = 32
-"""Pieces that are left out in turn; of longer texts, several words are one."""
+"""Most pieces that are left out in turn; in longer texts, a piece is several words."""
 SHADES = 5
-"""Classes `for-1` to `for-5` of the page; the strongest word of a text has the last."""
+"""Number of CSS classes, `for-1` to `for-5`; the strongest word of a text has the last."""
 Span = tuple[int, int]
-"""First character of a piece of a text, and its end."""
+"""Start and end of a piece of a text, in characters."""
 
 
 def word_spans(text: str) -> list[Span]:
-    """Returns the words of a text: letters and digits belong together, other characters are alone, blanks are none."""
+    """Returns the words of a text: runs of letters and digits, and single other characters except blanks."""
     spans: list[Span] = []
     for index, character in enumerate(text):
         inside = index and character.isalnum() and text[index - 1].isalnum()
@@ -39,15 +39,16 @@ def piece_scores(
     """Computes how much each piece of a text speaks for a class.
 
     Args:
-        predict: gives the probabilities, (n, num_outputs), of tokens and their mask.
-        reader: that read the text.
-        tokens: numbers of its tokens, int32 (length,).
-        token_spans: their places in the text; those without characters belong to no piece.
-        words: places of its words.
-        chosen: class asked about.
+        predict: returns probabilities, (n, num_outputs), given tokens and their mask.
+        reader: reader of the text.
+        tokens: numbers of the text's tokens, int32 (length,).
+        token_spans: spans of the tokens in the text; tokens without characters belong to no piece.
+        words: spans of the words.
+        chosen: class to explain.
 
     Returns:
-        Place and score of each piece, above 0 for what speaks for the class: by how much the log-odds fall without it.
+        Span and score of each piece: how much the log-odds of the class fall without it; above 0 if it speaks for the
+        class.
     """
     size = -(-len(words) // MOST_PIECES) or 1
     pieces = [(words[first][0], words[min(first + size, len(words)) - 1][1]) for first in range(0, len(words), size)]
@@ -57,7 +58,7 @@ def piece_scores(
         for place, (first, end) in enumerate(token_spans[: len(tokens)]):
             mask[row, place] &= not (start < end and first < stop and first < end)
     outputs = predict([inputs, mask])
-    if outputs.shape[1] == 1:  # one output for two classes speaks for the second
+    if outputs.shape[1] == 1:  # the only output is the probability of the second class
         probabilities = outputs[:, 0] if chosen == 1 else 1 - outputs[:, 0]
     else:
         probabilities = outputs[:, chosen]
@@ -67,7 +68,7 @@ def piece_scores(
 
 
 def marked(text: str, scores: Sequence[tuple[Span, float]]) -> Markup:
-    """Makes of a text an element of a page in which the words that decided are marked; nothing of it is markup."""
+    """Makes an element of a page from a text with marks on the deciding words; the text itself is escaped."""
     largest = max((abs(score) for _, score in scores), default=0.0) or 1.0
     parts, done = [], 0
     for (start, end), score in scores:

@@ -18,9 +18,9 @@ from data.texts.look_alikes import HASHES, compared_values, signature
 from data.texts.tokens import FILE, make_tokenizer, shortened, tokenizer_content
 
 MOST_SHOWN = 600
-"""Characters of a text on a page."""
+"""Most characters of a text on a page."""
 MANY_CUT = 0.1
-"""Share of texts that are longer than what the network gets, from which that is worth a sentence."""
+"""Share of texts longer than the network's input from which a warning is given."""
 _CODE = code_digest(decode_text, make_tokenizer, signature)
 
 

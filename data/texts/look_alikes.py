@@ -1,7 +1,7 @@
-"""Finds near-copies by MinHash (Broder, 1997): the share of five-character pieces that two texts have in common.
+"""Finds near-copies by MinHash (Broder, 1997), which estimates the share of common five-character pieces.
 
-One bit of the least hash is kept for each of many hash functions (b-bit minwise hashing: Li and König, WWW 2010). The
-product of two such rows of plus and minus ones estimates that share without bias.
+For each of many hash functions, one bit of the smallest hash is kept (b-bit minwise hashing: Li and König, WWW 2010).
+With bits as plus and minus ones, the dot product of two signatures estimates the share without bias.
 """
 
 import re
@@ -11,9 +11,9 @@ import numpy as np
 PIECE = 5
 """Characters of a piece."""
 HASHES = 256
-"""The estimate of a share of 0.8 has a standard deviation of 0.04."""
+"""Number of hash functions: an estimate of a share of 0.8 then has a standard deviation of 0.04."""
 MOST_CHARACTERS = 10_000
-"""Longer texts are compared by their beginning."""
+"""Characters that are compared: the beginning of longer texts."""
 _RANDOM = np.random.default_rng(0)
 _FACTORS = _RANDOM.integers(0, 2**63, HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
 _SUMMANDS = _RANDOM.integers(0, 2**63, HASHES, dtype=np.uint64)
@@ -21,7 +21,7 @@ _POWERS = _RANDOM.integers(0, 2**63, PIECE, dtype=np.uint64) * np.uint64(2) + np
 
 
 def signature(text: str) -> np.ndarray:
-    """Returns the bits that tell how alike texts are, uint8 (HASHES / 8,); capitals and punctuation do not count."""
+    """Returns the signature of a text as packed bits, uint8 (HASHES / 8,); capitals and punctuation do not count."""
     plain = " ".join(re.findall(r"\w+", text[:MOST_CHARACTERS].casefold())) or text[:MOST_CHARACTERS]
     codes = np.frombuffer(plain.ljust(PIECE).encode("utf-32-le", "surrogatepass"), np.uint32).astype(np.uint64)
     pieces = np.unique(np.lib.stride_tricks.sliding_window_view(codes, PIECE) @ _POWERS)
@@ -31,5 +31,5 @@ def signature(text: str) -> np.ndarray:
 
 
 def compared_values(signatures: np.ndarray) -> np.ndarray:
-    """Turns the bits of texts into plus and minus ones, float32 (n, HASHES), scaled to length 1."""
+    """Turns packed bits into plus and minus ones, float32 (n, HASHES), scaled to length 1."""
     return (np.unpackbits(signatures, axis=1).astype(np.float32) * 2 - 1) / np.float32(HASHES**0.5)

@@ -1,4 +1,4 @@
-"""Turns texts into the numbers of their tokens, by the tokenizer that a network was trained with.
+"""Turns texts into token numbers, by the tokenizer that a network was trained with.
 
 A tokenizer is a `tokenizer.json`, which a run keeps in its folder. The package `tokenizers` is imported only for texts.
 """
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 FILE = "tokenizer.json"
 MOST_BYTES = 100_000_000
-"""Size of a tokenizer; XLM-R's has 17 million."""
+"""Largest tokenizer file; XLM-R's has 17 million bytes."""
 CHARACTERS_PER_TOKEN = 50
-"""Most characters of a text that are looked at, for each token that may stay."""
+"""Characters of a text that are tokenized, per token of the input."""
 
 
 def tokenizer_content(config: TrainConfig, folder: Path | None) -> bytes:
     """Returns the `tokenizer.json` of a run folder, of a folder of weights, or of the default network.
 
     Raises:
-        UsageError: it is not there.
+        UsageError: the file is missing or too large.
     """
     weights = Path(config.model.weights)
     place = folder / FILE if folder else weights / FILE if weights.is_dir() else None
@@ -44,10 +44,10 @@ def tokenizer_content(config: TrainConfig, folder: Path | None) -> bytes:
 
 @functools.lru_cache(maxsize=2)
 def make_tokenizer(content: bytes, longest: int) -> "Tokenizer":
-    """Makes a tokenizer that cuts texts to a number of tokens.
+    """Makes a tokenizer that truncates texts to a number of tokens.
 
     Raises:
-        UsageError: the package is not installed, or the content is no tokenizer.
+        UsageError: the package is not installed, or the content is not a tokenizer.
     """
     try:
         from tokenizers import Tokenizer
@@ -55,13 +55,13 @@ def make_tokenizer(content: bytes, longest: int) -> "Tokenizer":
         raise UsageError("Texts need the package 'tokenizers': run 'pip install -r requirements-texts.txt'.") from None
     try:
         tokenizer = Tokenizer.from_str(content.decode())
-    except Exception as error:  # the library raises nothing narrower
-        raise UsageError(f"{FILE} is no tokenizer ({error}).") from None
+    except Exception as error:  # the library raises no narrower type
+        raise UsageError(f"{FILE} is not a tokenizer ({error}).") from None
     tokenizer.no_padding()
     tokenizer.enable_truncation(longest)
     return tokenizer
 
 
 def shortened(text: str, longest: int) -> str:
-    """Returns the part of a text that is looked at for a number of tokens."""
+    """Returns the beginning of a text that is tokenized to get a number of tokens."""
     return text[: longest * CHARACTERS_PER_TOKEN]

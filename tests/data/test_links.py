@@ -84,7 +84,7 @@ def test_every_folder_is_walked_once_however_many_links_lead_to_it(photos, tmp_p
     assert names(source) == ["cat/0.png", "cat/1/b.png", "cat/2/a.png", "dog/0.png"]
     assert set_aside(source) == {
         "cat/2/back": SAME,
-        "cat/2/deep": "a folder that a link has led to already",
+        "cat/2/deep": "a folder already reached by another link",
         "dog/3": SAME,
     }
 
@@ -93,7 +93,7 @@ def test_a_link_to_a_folder_above_ends(photos, tmp_path):
     (photos / "cat" / "up").symlink_to(tmp_path)
     source = load_source(str(photos), tmp_path, outside=True)
     assert names(source) == ["cat/0.png", "cat/up/elsewhere/a.png", "cat/up/elsewhere/deep/b.png", "dog/0.png"]
-    assert set_aside(source) == {"cat/up/photos": "a folder that a link has led to already"}
+    assert set_aside(source) == {"cat/up/photos": "a folder already reached by another link"}
 
 
 def test_a_class_of_nothing_but_links_out_is_a_mistake(photos, tmp_path):
@@ -197,7 +197,7 @@ def test_a_file_in_place_of_a_folder_is_explained(tmp_path, name, message):
 
 def test_a_csv_that_is_a_pipe_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "labels.csv")
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is not a file"):
         load_source(str(tmp_path / "labels.csv"), tmp_path)
 
 

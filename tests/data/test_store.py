@@ -381,8 +381,8 @@ def test_what_a_process_is_at_work_on_is_neither_evicted_nor_cleared(store):
         deleted, remaining = store.clear()
         assert deleted == []
         assert [(entry.title, reason) for entry, reason in remaining] == [
-            ("half written", "a run is at work on it"),
-            ("b", "a run is at work on it"),
+            ("half written", "a run is using it"),
+            ("b", "a run is using it"),
         ]
         with opened(store) as writer:
             assert writer.rows == 40

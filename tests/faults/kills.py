@@ -156,7 +156,7 @@ def again_and_again(call: Callable[[], None], pause: float) -> Iterator[None]:
 def clear(cache: Path) -> None:
     """Runs `cache.py --clear`; what another process is at work on may remain."""
     ended = run("cache.py", ["--clear", "--cache-dir", cache])
-    assert ended.status == 0 or "a run is at work on it" in ended.lines[-1], ended.lines
+    assert ended.status == 0 or "a run is using it" in ended.lines[-1], ended.lines
 
 
 def _weights(path: Path) -> list[np.ndarray]:

@@ -61,7 +61,7 @@ def test_strict_lets_good_pictures_pass(make_folder, tmp_path):
 def test_a_search_can_be_strict(make_folder, tmp_path):
     root = make_folder()
     (root / "cat" / "empty.jpg").touch()
-    with pytest.raises(UsageError, match=r"1 would be, the first 'cat/empty.jpg': empty file. Mend or remove"):
+    with pytest.raises(UsageError, match=r"1 would be, the first 'cat/empty.jpg': empty file. Repair or remove"):
         load_search_inputs(TuneConfig.of(**settings(root, tmp_path)))
 
 

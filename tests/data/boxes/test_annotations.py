@@ -97,12 +97,12 @@ BROKEN = {
     "no width": ((5, 5, 5, 20), "has no area"),
     "turned around": ((20, 5, 5, 20), "has no area"),
     "tiny": ((59.8, 5, 80, 20), "is smaller than half a pixel"),
-    "text": (("a", 0, 1, 1), "is no four numbers: a, 0, 1, 1"),
-    "NaN": ((float("nan"), 0, 1, 1), "is no four numbers: nan, 0, 1, 1"),
-    "infinite": ((0, 0, float("inf"), 1), "is no four numbers: 0, 0, inf, 1"),
-    "three": ((0, 0, 1), "is no four numbers: 0, 0, 1"),
-    "nothing": ((), "is no four numbers: "),
-    "none": ((None, 0, 1, 1), "is no four numbers: None, 0, 1, 1"),
+    "text": (("a", 0, 1, 1), "is not four numbers: a, 0, 1, 1"),
+    "NaN": ((float("nan"), 0, 1, 1), "is not four numbers: nan, 0, 1, 1"),
+    "infinite": ((0, 0, float("inf"), 1), "is not four numbers: 0, 0, inf, 1"),
+    "three": ((0, 0, 1), "is not four numbers: 0, 0, 1"),
+    "nothing": ((), "is not four numbers: "),
+    "none": ((None, 0, 1, 1), "is not four numbers: None, 0, 1, 1"),
 }
 
 
@@ -116,7 +116,7 @@ def test_a_broken_box_is_named_with_its_reason(name):
 
 @pytest.mark.parametrize("label", [None, "", "  "])
 def test_a_box_without_a_class_is_named(label):
-    assert fit_boxes(Annotated(Path("a.jpg"), [Box(label, CAT[1])]), (*SIZE, 1))[1] == ["box 1 is of an unknown class"]
+    assert fit_boxes(Annotated(Path("a.jpg"), [Box(label, CAT[1])]), (*SIZE, 1))[1] == ["box 1 has an unknown class"]
 
 
 def test_a_box_that_crosses_the_border_is_cut():
@@ -188,10 +188,10 @@ def test_what_a_coco_file_lacks_is_named(tmp_path):
     ]
     path.write_text(json.dumps(content))
     assert [reason for _, reason in load_source(str(path), tmp_path).set_aside] == [
-        "annotation 4 is of a picture that is not listed",
-        "box 2 is of an unknown class",
-        "box 3 is no four numbers: ",
-        "box 4 is no four numbers: ",
+        "annotation 4 names a picture that is not listed",
+        "box 2 has an unknown class",
+        "box 3 is not four numbers: ",
+        "box 4 is not four numbers: ",
     ]
 
 
@@ -226,7 +226,7 @@ def test_yolo_takes_splits_outlines_and_what_roboflow_writes(tmp_path):
     assert first.boxes.corners == ((30.0, 20.0, 60.0, 40.0),)
     assert [each.split for each in source.examples] == ["train"] * 3 + ["val"] * 3
     reasons = [reason for path, reason in source.set_aside if "train" in path.parts]
-    assert reasons == ["box 2 is no four numbers: 0.5", "box 3 is no four numbers: x", "box 4 is of an unknown class"]
+    assert reasons == ["box 2 is not four numbers: 0.5", "box 3 is not four numbers: x", "box 4 has an unknown class"]
 
 
 def test_a_damaged_xml_file_is_set_aside(tmp_path):
