@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from app.decision import rule_of
 from app.errors import RunError, UsageError, unknown_choice
 from app.fields import flag_of
 from app.terminal import quiet_tensorflow
@@ -30,8 +31,11 @@ CHOICES: dict[str, Choice] = {
     "loss": Choice("LOSSES", ("cross_entropy",)),
 }
 """Parts that a setting may name, by the name of the setting."""
-OBJECTIVES = ("val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1", "val_roc_auc")
-"""Metrics of this project that a search can optimise."""
+OBJECTIVES = (
+    *("val_accuracy", "val_loss", "val_balanced_accuracy", "val_macro_f1", "val_roc_auc"),
+    *("val_sensitivity_at_specificity_95", "val_specificity_at_sensitivity_95"),
+)
+"""Metrics of this project that a search can optimise; in place of 95, any percentage."""
 BOX_OBJECTIVES = ("val_ap", "val_ap50")
 """Likewise where boxes are found, beside val_loss; the first by default."""
 
@@ -94,6 +98,8 @@ def uses_custom(settings: Mapping[str, Any]) -> bool:
 
 def check_objective(objective: str) -> None:
     """Raises a UsageError for a metric that no search can optimise: neither of `OBJECTIVES` nor of `custom.py`."""
+    if rule_of(objective) is not None:
+        return
     known = [*OBJECTIVES, *BOX_OBJECTIVES, *(f"val_{name}" for name in custom_file().table("METRICS"))]
     if objective not in known:
         raise unknown_choice("--objective", objective, known)

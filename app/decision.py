@@ -1,5 +1,6 @@
 """Settings of the decision between yes and no, which training and `evaluate.py` share."""
 
+import re
 from typing import Annotated, NamedTuple
 
 from annotated_types import Gt, Lt
@@ -8,6 +9,8 @@ from app.errors import UsageError
 from app.fields import Settings, Text, flag_of, settings
 
 Share = Annotated[float, Gt(0), Lt(1)]
+COUNTERPARTS = {"sensitivity": "specificity", "specificity": "sensitivity"}
+"""Share that counts once the other is promised."""
 
 
 class Rule(NamedTuple):
@@ -76,6 +79,21 @@ def check_rule(rule: Rule | None, num_classes: int, multi_label: bool, num_val: 
         raise UsageError(
             f"{rule.flag} is chosen on val, and there is none. Give --threshold, or train with a val split."
         )
+
+
+def objective_of(rule: Rule | None) -> str | None:
+    """Returns what a search optimises for a rule, such as 'val_specificity_at_sensitivity_98'; None for its default."""
+    if rule is None or rule.name not in COUNTERPARTS:
+        return None
+    return f"val_{COUNTERPARTS[rule.name]}_at_{rule.name}_{100 * rule.value:.10g}"
+
+
+def rule_of(objective: str) -> Rule | None:
+    """Returns the rule in the name of an objective, as `objective_of` makes it; None where there is none."""
+    found = re.fullmatch(r"val_(\w+)_at_(\w+)_(\d+(?:\.\d+)?)", objective)
+    if found is None or COUNTERPARTS.get(found[2]) != found[1] or not 0 < float(found[3]) < 100:
+        return None
+    return Rule(found[2], float(found[3]) / 100, f"--objective {objective}")
 
 
 def _ratio(cost: str) -> float:

@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from reports.detection_sections import FIGURES, Tile
 from reports.page import SPACE, number, percent
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR, shorten, tidy
-from tasks.metrics import Metric, all_metrics
+from tasks.decision import find_metric
+from tasks.metrics import Metric
 
 MEASURED = ("val_accuracy", "val_loss")
 """Objectives that every epoch measures; the others are computed from the outputs of the epoch that is kept."""
@@ -44,7 +45,7 @@ def metric_of(objective: str) -> str:
 
 def figure_of(metric: str) -> Metric | Tile:
     """Returns the title of a figure of `metrics.json`, and whether it is a share."""
-    return all_metrics().get(metric) or FIGURES[metric]
+    return FIGURES[metric] if metric in FIGURES else find_metric(metric)
 
 
 def objective_title(objective: str) -> str:

@@ -11,7 +11,7 @@ from app.files import read_json
 from app.terminal import common_reasons
 from data.kinds import find_kind
 from reports.detection_sections import boxes_verdict
-from reports.page import inline_svg, interval, number, percent, write_page
+from reports.page import inline_svg, interval, percent, write_page
 from reports.search_plots import (
     MEASURED,
     Hyperparameters,
@@ -25,7 +25,6 @@ from reports.search_plots import (
 )
 from reports.verdict import Verdict, baseline_bars, reach_verdict
 from reports.writer import write_figure
-from tasks.metrics import all_metrics
 from tasks.table import TASKS
 
 TRIALS_SHOWN = 20
@@ -111,8 +110,11 @@ def gain_text(gain: dict[str, Any], objective: str) -> str:
     if objective == "val_accuracy":
         return text
     metric = metric_of(objective)
-    title = all_metrics()[metric].title
-    return f"{text}; test {title} {number(gain[metric]['best'], 4)} and {number(gain[metric]['default'], 4)}"
+    best, default = (
+        "undefined" if gain[metric][name] is None else score_text(gain[metric][name], objective)
+        for name in ("best", "default")
+    )
+    return f"{text}; test {figure_of(metric).title} {best} and {default}"
 
 
 def _of_search(verdict: Verdict, trials: int) -> Verdict:

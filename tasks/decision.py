@@ -1,6 +1,7 @@
 """Thresholds of a classifier: chosen on val by a rule, and what the measured splits say of them."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,9 +9,10 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from app.decision import Rule
+from app.decision import COUNTERPARTS, Rule, rule_of
+from tasks.answers import Answers
 from tasks.classification import Classification
-from tasks.metrics import accuracy_interval, measure_threshold
+from tasks.metrics import Metric, accuracy_interval, all_metrics, measure_threshold
 
 CONFIDENCE = 0.95
 """One-sided confidence with which a split shows that a promise is kept."""
@@ -67,6 +69,21 @@ def choose(rule: Rule, truth: np.ndarray, scores: np.ndarray) -> float | None:
     return float(candidates[kept & (found == found[kept].max())].max())
 
 
+def find_metric(name: str) -> Metric:
+    """Finds a figure that a search optimises: one of every run, or one such as 'sensitivity_at_specificity_95'.
+
+    Raises:
+        KeyError: there is none of this name.
+    """
+    rule = rule_of(f"val_{name}")
+    known = all_metrics()
+    if rule is None or name in known:
+        return known[name]
+    share = COUNTERPARTS[rule.name]
+    title = f"{share} at {rule.name} {100 * rule.value:g} %"
+    return Metric(functools.partial(_counterpart, rule), title, True, "by the threshold of these examples themselves")
+
+
 def measure_decision(
     rule: Rule,
     task: Classification,
@@ -103,6 +120,18 @@ def needed(share: float) -> int:
     It is the exact test of a binomial share: were it smaller, so many in a row would be rarer than 5 in 100.
     """
     return math.ceil(math.log(1 - CONFIDENCE) / math.log(share) - 1e-9)
+
+
+def _counterpart(rule: Rule, answers: Answers) -> float | None:
+    """Measures the share that a rule does not promise, by the threshold that it chooses on the same examples; of
+    several labels, the mean over those that have both kinds of examples."""
+    shares: list[float] = []
+    for column in range(answers.truth.shape[1]) if answers.multi_label else [1]:
+        truth, scores = answers.truth[:, [column]], answers.probabilities[:, [column]].astype(np.float32)
+        threshold = choose(rule, truth[:, 0], scores[:, 0])
+        if threshold is not None:
+            shares.append(measure_threshold(truth, scores, threshold)[COUNTERPARTS[rule.name]])
+    return float(np.mean(shares)) if shares else None
 
 
 def _measure_one(

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 from app.config import TrainConfig
+from app.decision import check_rule, rule_of
 from app.errors import UsageError
 from app.terminal import show_stage
 from cluster.pool import Pool
@@ -35,7 +36,9 @@ def load_search_inputs(config: TuneConfig, pool: Pool | None = None) -> tuple[Pa
     folder = _check_folder(config, "search.json")
     inputs = load_all(config, pool)
     check_val_split(inputs[0].data)
-    config.of_task(inputs[0].data.task)
+    data = inputs[0].data
+    config.of_task(data.task)
+    check_rule(rule_of(config.search.objective), len(data.class_names), data.task.multi_label)
     return folder, inputs
 
 

@@ -11,7 +11,7 @@ from data.prepare import Data
 from features.forward_pass import apply_model
 from reports.detection import measure
 from reports.search_plots import MEASURED, metric_of
-from tasks.metrics import all_metrics
+from tasks.decision import find_metric
 from tasks.table import classes_of
 from training.steps import Measured
 from tuning.heads import lowest
@@ -34,7 +34,7 @@ class Scoring:
         if self._data.task.has_boxes:
             measured = measure(self._data, "val", outputs)
             return measured[metric] if measured else None
-        return all_metrics()[metric].compute(classes_of(self._data.task).answers(val.targets, outputs))
+        return find_metric(metric).compute(classes_of(self._data.task).answers(val.targets, outputs))
 
     def outcome(self, curve: Sequence[Measured], score: float | None, seconds: float) -> Outcome:
         """Returns the outcome of a trial.

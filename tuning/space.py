@@ -12,6 +12,7 @@ from annotated_types import Gt
 
 from app.config import RunConfig, TrainableLayers, TrainConfig
 from app.custom_parts import BOX_OBJECTIVES, check_objective
+from app.decision import objective_of
 from app.errors import UsageError
 from app.fields import Positive, Settings, Text, flag_of, settings
 from app.flags import given_flags
@@ -41,8 +42,7 @@ SPACE: dict[str, Dimension] = {
     ),
     "learning_rate": Dimension(
         (1e-4, 1e-1),
-        "Range of the head's peak learning rate, where nothing is fine-tuned. Where layers are, the head learns "
-        "first, as train.py lets it.",
+        "Range of the head's peak learning rate where nothing is fine-tuned.",
         "log",
         "head",
     ),
@@ -65,8 +65,7 @@ NOT_SEARCHED = (
     *("folds", "effort", "head_solver", "deeper_layers", "deeper_epochs", "augment", "layer_decay"),
     *("resume", "checkpoint_seconds", "tensorboard"),
 )
-"""Settings of `train.py` that a search does not have: its trials fine-tune once, learn from views, at one rate for all
-layers."""
+"""Settings of `train.py` that a search has not: trials fine-tune once, from views, at one rate for all layers."""
 
 
 @settings
@@ -74,14 +73,14 @@ class SearchConfig(Settings):
     """Settings of the search itself."""
 
     oracle: Literal["random", "bayesian", "hyperband", "grid"] = "random"
-    """KerasTuner's oracle that proposes the trials. A trial of a head takes less time than bayesian takes to propose
-    one; where most trials fine-tune, bayesian is worth its second or two. hyperband chooses the epochs itself. grid
-    takes the values of every flag as choices, those of rates as well, and tries all, the last flags first."""
+    """KerasTuner's oracle that proposes the trials. bayesian takes a second or two for each, worth it where most trials
+    fine-tune. hyperband chooses the epochs itself. grid takes the values of every flag as choices and tries all."""
 
     objective: Text = "val_accuracy"
     """Metric of the val split that the search optimises: val_accuracy, val_loss, val_balanced_accuracy (every class
-    counts alike), val_macro_f1, val_roc_auc, or val_NAME of a metric of custom.py, the larger the better. Equals are
-    told apart by val_loss."""
+    counts alike), val_macro_f1, val_roc_auc, val_sensitivity_at_specificity_95 (any percentage, or the other way
+    round), or val_NAME of a metric of custom.py, the larger the better. val_loss tells equals apart. With --sensitivity
+    0.98, the default is val_specificity_at_sensitivity_98; likewise with --specificity."""
 
     max_trials: Positive = 50
     """Most trials."""
@@ -126,6 +125,8 @@ class TuneConfig(NamedTuple):
         """
         space = {name: tuple(values.pop(name, dimension.values)) for name, dimension in SPACE.items()}
         flags = SearchFlags.of(**values)
+        if "objective" not in values and (chosen := objective_of(flags.decision.rule)):
+            flags = flags.replace(objective=chosen)
         for name, given in space.items():
             space[name] = tuple(_checked(name, value) for value in given)
             _check_values(name, space[name], flags.search.oracle)

@@ -10,16 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import tensorflow as tf
 
 from app.config import TrainConfig
 from app.files import as_read, read_json, write_json
 from app.terminal import counted, show_stage
-from inference.run_record import read_predictions
+from data.csv_cells import read_table
+from inference.answer_table import PROBABILITY
+from inference.run_record import PREDICTIONS_FILE
 from reports.search_plots import figure_of, metric_of, objective_title, score_text
 from reports.search_report import gain_text
+from tasks.classification import Classification
+from tasks.decision import find_metric
 from tasks.metrics import difference_interval
-from tasks.table import Task
+from tasks.table import Task, classes_of
 from training.folder import CONFIG_FILE, is_finished
 from training.inputs import RunInputs
 from training.plan import Plan
@@ -85,20 +90,30 @@ def measure_gain(folder: Path, objective: str, task: Task) -> dict[str, Any] | N
         return {
             figure: {name: each[figure] for name, each in measured.items()} for figure in ("ap50", "ap50_ci95", "ap")
         }
-    right = {}
-    for name in (BEST, DEFAULT):
-        table = read_predictions(folder / name)
+    right, reached = {}, {}
+    for name, figures in measured.items():
+        table = read_table(folder / name / PREDICTIONS_FILE)
         table = table[table["split"] == "test"].set_index("path").sort_index()
         right[name] = (table["label"] == table["predicted"]).to_numpy(bool)
+        reached[name] = figures[metric] if metric in figures else _measure_again(metric, classes_of(task), table)
     independent = measured[BEST].get("effective_n", len(right[BEST]))
     return {
         "accuracy": {name: measured[name]["accuracy"] for name in measured},
-        metric: {name: measured[name][metric] for name in measured},
+        metric: reached,
         "difference": measured[BEST]["accuracy"] - measured[DEFAULT]["accuracy"],
         "difference_ci95": difference_interval(right[BEST], right[DEFAULT], independent),
         "only_best_right": int(np.sum(right[BEST] & ~right[DEFAULT])),
         "only_default_right": int(np.sum(right[DEFAULT] & ~right[BEST])),
     }
+
+
+def _measure_again(metric: str, task: Classification, table: pd.DataFrame) -> float | None:
+    """Measures a figure that no run has, from rows of `predictions.csv`."""
+    probabilities = table.filter(regex=f"^{PROBABILITY}").astype(float)
+    names = [column.removeprefix(PROBABILITY) for column in probabilities]
+    labels = [list(filter(None, text.split("|"))) if task.multi_label else [text] for text in table["label"]]
+    outputs = probabilities.to_numpy(np.float32)[:, -task.num_outputs(len(names)) :]
+    return find_metric(metric).compute(task.answers(task.encode(labels, names), outputs))
 
 
 def show_result(result: dict[str, Any], objective: str, nouns: str, task: Task) -> None:

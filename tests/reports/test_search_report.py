@@ -105,7 +105,7 @@ def test_the_gain_over_train_is_told_with_its_interval(tmp_path):
     assert f"in the same way: {gained}-9.1 to +17.9, so either may be the better. On val it is " in text
     assert "95.00 % against 70.00 %: the lead of the best of 12, and so optimistic." in text
     balanced = gain_text(GAIN | {"difference_ci95": [0.01, 0.08]}, "val_balanced_accuracy").replace("\u00a0", " ")
-    assert balanced == f"{gained}+1.0 to +8.0; test balanced accuracy 0.9000 and 0.8000"
+    assert balanced == f"{gained}+1.0 to +8.0; test balanced accuracy 90.00 % and 80.00 %"
 
 
 def test_a_winner_that_is_the_default_gained_nothing(tmp_path):

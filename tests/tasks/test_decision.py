@@ -7,12 +7,13 @@ import pytest
 import tensorflow as tf
 
 from app.config import TrainConfig
-from app.decision import DecisionConfig, check_rule
+from app.decision import DecisionConfig, check_rule, objective_of
+from app.decision import rule_of as rule_of_objective
 from app.errors import UsageError
 from exports.saved_model import name_labels
 from tasks.answers import label_texts
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
-from tasks.decision import choose, decide, measure_decision, needed
+from tasks.decision import choose, decide, find_metric, measure_decision, needed
 
 TRUTH = np.array([0, 0, 0, 1, 0, 1, 1, 1], bool)
 SCORES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], np.float32)
@@ -118,3 +119,35 @@ def test_several_classes_and_no_val_split_are_refused():
         check_rule(rule, 2, multi_label=False, num_val=0)
     check_rule(rule_of(threshold=0.2), 2, multi_label=False, num_val=0)
     check_rule(None, 3, multi_label=False, num_val=0)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("specificity_at_sensitivity_98", 0.75),  # from 0.35 on, all 4 are found, and 1 of 4 others is an alarm
+        ("specificity_at_sensitivity_75", 1.0),
+        ("sensitivity_at_specificity_75", 1.0),
+        ("sensitivity_at_specificity_97.5", 0.75),
+    ],
+)
+def test_a_search_measures_what_is_left_once_the_other_share_is_promised(name, value):
+    answers = BINARY.answers(TRUTH[:, None].astype(np.float32), SCORES[:, None])
+    assert find_metric(name).compute(answers) == value
+    both = MULTILABEL.answers(np.stack([TRUTH, TRUTH, TRUTH * 0], 1), np.stack([SCORES, TRUTH, SCORES], 1))
+    assert find_metric(name).compute(both) == (value + 1) / 2  # the last label has no examples
+
+
+def test_a_share_of_one_class_alone_is_none():
+    metric = find_metric("specificity_at_sensitivity_98")
+    assert metric.compute(BINARY.answers(np.zeros((2, 1), np.float32), np.zeros((2, 1), np.float32))) is None
+    assert metric.title == "specificity at sensitivity 98 %"
+
+
+def test_a_rule_names_its_objective_and_the_objective_its_rule():
+    for flags in ({"sensitivity": 0.98}, {"specificity": 0.975}, {"sensitivity": 0.07}):
+        rule = rule_of(**flags)
+        assert rule_of_objective(objective_of(rule))[:2] == (rule.name, pytest.approx(rule.value))
+    assert objective_of(rule_of(sensitivity=0.98)) == "val_specificity_at_sensitivity_98"
+    assert objective_of(rule_of(cost="10:1")) is None
+    for other in ("val_accuracy", "val_sensitivity_at_specificity_100", "val_sensitivity_at_sensitivity_9"):
+        assert rule_of_objective(other) is None

@@ -221,6 +221,34 @@ def test_a_search_optimises_what_a_run_of_the_winner_measures(make_folder, tmp_p
     assert min(metrics["seconds"].values()) >= 0
 
 
+def test_a_search_with_a_promise_optimises_what_is_left_and_measures_it_on_test(make_folder, tmp_path, capsys):
+    root = make_folder(count=20)
+    config = settings(root, tmp_path, max_trials=4, trainable_layers=(0,), sensitivity=0.9)
+    folder = run(config)
+    record = json.loads((folder / "search.json").read_text())
+    assert record["config"]["objective"] == "val_specificity_at_sensitivity_90"
+    best = json.loads((folder / "best" / "metrics.json").read_text())
+    (point,) = best["decision"]["classes"].values()
+    assert record["best"]["score"] == pytest.approx(point["val"]["specificity"])
+    assert "validation specificity at sensitivity 90 %" in " ".join(capsys.readouterr().out.split())
+    for name in ("best", "default"):
+        if not (folder / name).is_dir():
+            continue
+        table, (positive,) = pd.read_csv(folder / name / "predictions.csv"), best["decision"]["classes"]
+        table = table[table["split"] == "test"]
+        found = table["label"] == positive
+        lowest = table.loc[found, f"probability_{positive}"].min()  # fewer than ten: all are to be found
+        left = (table.loc[~found, f"probability_{positive}"] < lowest).mean()
+        if record["gain"] is not None:
+            assert record["gain"]["specificity_at_sensitivity_90"][name] == pytest.approx(left)
+
+
+def test_an_objective_of_one_class_is_refused_where_there_are_several(make_folder, tmp_path):
+    config = settings(make_folder(classes=("a", "b", "c")), tmp_path, objective="val_sensitivity_at_specificity_95")
+    with pytest.raises(UsageError, match=r"^--objective val_sensitivity\S+ needs two classes, or several"):
+        load_search_inputs(config)
+
+
 def test_a_score_is_that_of_the_weights_that_are_kept(make_folder, tmp_path):
     """A head that learns, one that is solved, and layers behind it: the accuracy is known otherwise as well."""
     config = settings(make_folder(count=15), tmp_path, objective="val_balanced_accuracy")

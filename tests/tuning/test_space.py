@@ -113,3 +113,13 @@ def test_mistakes_are_one_sentence(flags, message):
 def test_an_objective_that_nothing_measures_is_told_at_once():
     with pytest.raises(UsageError, match=r"--objective must be one of val_accuracy, .*; received 'val_acuracy'"):
         TuneConfig.of(objective="val_acuracy")
+
+
+def test_a_promise_has_an_objective_unless_another_is_named():
+    for flags, objective in (
+        (["--sensitivity", "0.98"], "val_specificity_at_sensitivity_98"),
+        (["--specificity", "0.9"], "val_sensitivity_at_specificity_90"),
+        (["--sensitivity", "0.98", "--objective", "val_accuracy"], "val_accuracy"),
+        (["--cost", "10:1"], "val_accuracy"),
+    ):
+        assert parse_search(flags).search.objective == objective
