@@ -22,7 +22,8 @@ class EvaluateFlags(Settings):
     """A run folder, or a search folder, whose best run is taken."""
 
     data: Text | None = None
-    """New pictures of classes that the model knows, in any form that train.py takes. Default: those of the run."""
+    """New pictures of classes that the model knows, in any form that train.py takes; with --threshold they are measured
+    by it, and the run stays as it is. Default: those of the run."""
 
     outside: bool = False
     """Also use new pictures outside the folder of --data: through links, and by paths of a CSV that lead out of it."""
@@ -44,7 +45,8 @@ class EvaluateFlags(Settings):
 
     def __post_init__(self):
         rule = self.decision.rule
-        if rule is not None and (self.data is not None or self.split):
+        measures_only = self.data is not None and rule is not None and rule.name == "threshold"
+        if rule is not None and not measures_only and (self.data is not None or self.split):
             flag = "--split" if self.data is None else "--data"
             raise UsageError(f"{rule.flag} is chosen on the run's own val split; leave out {flag}.")
 

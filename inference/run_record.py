@@ -81,6 +81,13 @@ def measured_split(metrics: dict[str, Any]) -> tuple[Split, dict[str, Any]] | No
     return split and (split, metrics[split])
 
 
+def chosen_by(metrics: dict[str, Any]) -> str | None:
+    """Returns the flag that chose the thresholds of a run, such as '--sensitivity 0.98'; None where none did."""
+    decision = metrics.get("decision")
+    flag = decision.get("flag") if isinstance(decision, dict) else None
+    return flag if isinstance(flag, str) else None
+
+
 def check_accuracy(metrics: dict[str, Any], required: float | None) -> None:
     """Raises a UsageError if the measured accuracy is below what is required."""
     if required is None:

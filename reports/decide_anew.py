@@ -12,13 +12,14 @@ from app.terminal import attempt, show_stage
 from data.prepare import Data
 from data.sources import Split
 from inference.load import METRICS_FILE, RECORD_FILE
-from inference.run_record import read_metrics
+from inference.run_record import chosen_by, read_metrics
 from reports.decision import decide_on_val, decision_lines, decision_record
 from reports.evaluation_inputs import EvaluationInputs
 from reports.model_card import CARD_FILE, write_card
 from reports.report import write_report
 from reports.summary import measure_split
 from reports.writer import write_predictions
+from tasks.table import classes_of
 
 
 def decide_anew(inputs: EvaluationInputs, model: keras.Model, outputs: dict[Split, np.ndarray], rule: Rule) -> Data:
@@ -36,6 +37,7 @@ def decide_anew(inputs: EvaluationInputs, model: keras.Model, outputs: dict[Spli
     run, data = inputs.run, decide_on_val(inputs.data, outputs, rule)
     folder, thresholds = run.folder, data.task.thresholds_of(data.class_names)
     record: dict[str, Any] = read_metrics(run)
+    former = chosen_by(record) or f"--threshold {max(classes_of(run.task).thresholds or (0.5,)):.9g}"
     for split, each in outputs.items():
         record[split] = measure_split(data, split, each)
     record["decision"] = decision_record(data, outputs, rule)
@@ -50,4 +52,6 @@ def decide_anew(inputs: EvaluationInputs, model: keras.Model, outputs: dict[Spli
     for line in decision_lines(record["decision"]):
         show_stage("decision", line)
     show_stage("decision", f"written to {folder}, where every command takes it from")
+    if former != rule.flag:  # without a rule, the likelier class: from 0.5 on
+        show_stage("", f"in place of {former}, which 'python evaluate.py {folder} {former}' brings back")
     return data

@@ -44,9 +44,9 @@ def decision_lines(decision: dict[str, Any]) -> list[str]:
     lines = []
     for name, point in list(decision["classes"].items())[:CLASSES_TOLD]:
         found = []
-        for split in ("val", "test"):
-            if point[split] is not None:
-                right, left = (point[split]["counts"][share] for share in ("sensitivity", "specificity"))
+        for split, measured in point.items():
+            if split != "threshold" and measured is not None:
+                right, left = (measured["counts"][share] for share in ("sensitivity", "specificity"))
                 found.append(
                     f"{split}: {right[0]:,} of {right[1]:,} found, {left[0]:,} of {left[1]:,} others left alone"
                 )

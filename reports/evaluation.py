@@ -21,6 +21,7 @@ from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import is_number, read_metrics, read_predictions
 from reports.decide_anew import decide_anew
+from reports.decision import decide_on_val, decision_lines, decision_record
 from reports.evaluation_inputs import ALL, EvaluationInputs
 from reports.summary import measure_split, results_table
 from reports.writer import predictions_table, write_table
@@ -38,18 +39,19 @@ def evaluate(
         inputs: the run and the examples.
         json_file: file for the metrics; None writes none.
         csv_file: file for the single predictions, as in a run's `predictions.csv`; None writes none.
-        rule: chooses the thresholds of the run anew, on its val split, and writes its folder again; None leaves them.
+        rule: chooses the thresholds of the run anew, on its val split, and writes its folder again; on new examples,
+            a threshold that they are measured with. None leaves those of the run.
 
     Returns:
         The record M of `metrics.json` for each split; see `tasks.metrics.measure`.
     """
     run, data = inputs.run, inputs.data
-    if rule is not None:
+    if rule is not None and inputs.own:
         check_rule(rule, len(data.class_names), data.task.multi_label, len(data.splits.get("val", ())))
     model = load_model(run)
     outputs = _predict(model, run, data)
     if rule is not None:
-        data = decide_anew(inputs, model, outputs, rule)
+        data = decide_anew(inputs, model, outputs, rule) if inputs.own else _decide_once(data, outputs, rule)
     measured: dict[str, dict[str, Any]] = {
         split: found for split in data.splits if (found := measure_split(data, split, outputs[split])) is not None
     }
@@ -108,6 +110,15 @@ def _predict(model: keras.Model, run: TrainedRun, data: Data) -> dict[Split, np.
                 outputs[split].append(predictor(batch))
                 advance(len(outputs[split][-1]))
     return {split: np.concatenate(parts) for split, parts in outputs.items()}
+
+
+def _decide_once(data: Data, outputs: dict[Split, np.ndarray], rule: Rule) -> Data:
+    """Returns the data with a threshold for this measurement alone, and shows what it gives."""
+    data = decide_on_val(data, outputs, rule)
+    for line in decision_lines(decision_record(data, outputs, rule) or {}):
+        show_stage("decision", line)
+    show_stage("decision", "for this measurement; the run keeps its own")
+    return data
 
 
 def _show_record(run: TrainedRun, measured: dict[str, dict[str, Any]]) -> None:

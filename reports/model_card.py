@@ -15,7 +15,7 @@ from app.escapes import visible
 from app.files import read_json, write_text
 from data.images.decode import MAX_PIXELS
 from inference.load import TrainedRun
-from inference.run_record import is_number, measured_split
+from inference.run_record import chosen_by, is_number, measured_split
 from models import backbones
 from tasks.metrics import all_metrics, share_interval
 
@@ -61,7 +61,7 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
         metrics: its `metrics.json`.
         export: None for the run itself.
     """
-    measured = measured_split(metrics)
+    measured, flag = measured_split(metrics), chosen_by(metrics)
     inputs = export.inputs if export else ()
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
@@ -86,7 +86,7 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
         measured=measured[1] if measured else None,
         parity=export.parity if export else {},
         thresholds=run.task.thresholds_of(run.class_names),
-        chosen=_chosen(metrics.get("decision")),
+        chosen=f", chosen on val by {_as_code(flag)}" if flag else "",
         unknown=_unknown(metrics.get("unknown"), measured[0]) if measured else None,
         inputs=inputs,
         figures=_figures(metrics),
@@ -141,12 +141,6 @@ def _classes(figures: dict[str, Any], names: Sequence[str]) -> list[tuple[str, i
             shown = f"{100 * recall:.1f} % ({_interval_text(bounds)})"
             rows.append((name, int(support), shown))
     return rows
-
-
-def _chosen(decision: Any) -> str:
-    """Returns how the threshold was chosen, as the end of a sentence; '' where no rule chose it."""
-    flag = decision.get("flag") if isinstance(decision, dict) else None
-    return f", chosen on val by {_as_code(flag)}" if isinstance(flag, str) else ""
 
 
 def _unknown(record: Any, split: str) -> dict[str, int] | None:

@@ -62,10 +62,38 @@ def test_evaluate_chooses_a_threshold_that_every_command_obeys(copied_run, run_e
 
 
 def test_a_rule_is_for_val_of_the_run_itself(copied_run, run_evaluate):  # noqa: F811
-    for other in (("--data", copied_run), ("--split", "test")):
-        status, printed, _ = run_evaluate(copied_run, "--sensitivity", 0.9, *other)
+    for rule, other in (("--sensitivity", "--data"), ("--sensitivity", "--split"), ("--threshold", "--split")):
+        status, printed, _ = run_evaluate(copied_run, rule, 0.9, other, copied_run if other == "--data" else "test")
         assert status == 2
-        assert f"leave out {other[0]}" in printed
+        assert f"leave out {other}" in printed
+
+
+def test_other_pictures_are_measured_by_a_threshold_that_the_run_does_not_keep(copied_run, run_evaluate):  # noqa: F811
+    before = {path.name: path.read_bytes() for path in copied_run.iterdir() if path.is_file()}
+    photos, positive = copied_run.parent / "photos", read_run(copied_run).class_names[1]
+    status, printed, figures = run_evaluate(copied_run, "--data", photos, "--threshold", 1e-6)
+    assert status == 0
+    assert figures["all"]["per_class"][positive]["recall"] == 1  # everything is so likely
+    assert figures["all"]["balanced_accuracy"] == 0.5
+    printed = " ".join(printed.split())
+    assert f"'{positive}' from 1e-06 on (--threshold 1e-06); all: 12 of 12 found, 0 of 12 others left alone" in printed
+    assert "for this measurement; the run keeps its own" in printed
+    assert {path.name: path.read_bytes() for path in copied_run.iterdir() if path.is_file()} == before
+
+
+def test_a_decision_that_is_replaced_is_named_with_the_way_back(copied_run, run_evaluate):  # noqa: F811
+    table = pd.read_csv(copied_run / "predictions.csv")
+    for flags, former in (
+        (("--sensitivity", 0.9), "--threshold 0.5"),
+        (("--specificity", 0.9), "--sensitivity 0.9"),
+        (("--threshold", 0.5), "--specificity 0.9"),
+    ):
+        _, printed, _ = run_evaluate(copied_run, *flags)
+        printed = "".join(printed.split())
+        back = f"in place of {former}, which 'python evaluate.py {copied_run} {former}' brings back"
+        assert back.replace(" ", "") in printed
+    pd.testing.assert_frame_equal(pd.read_csv(copied_run / "predictions.csv"), table)  # the likelier class again
+    assert "in place of" not in run_evaluate(copied_run, "--threshold", 0.5)[1]
 
 
 def test_a_promise_that_test_does_not_show_is_said_with_the_number_that_would(binary_run):
