@@ -122,6 +122,22 @@ def needed(share: float) -> int:
     return math.ceil(math.log(1 - CONFIDENCE) / math.log(share) - 1e-9)
 
 
+def fewest(rule: Rule, targets: np.ndarray) -> tuple[int, int] | None:
+    """Returns which output has the fewest examples that a promise is about, and how many.
+
+    Args:
+        rule: what is promised.
+        targets: float32 (n, num_outputs): 0 or 1.
+
+    Returns:
+        None where nothing is promised, or only a share of alarms, which nobody can count in advance.
+    """
+    if rule.name not in COUNTERPARTS:
+        return None
+    counts = ((targets > 0.5) == (rule.name == "sensitivity")).sum(axis=0)
+    return int(counts.argmin()), int(counts.min())
+
+
 def _counterpart(rule: Rule, answers: Answers) -> float | None:
     """Measures the share that a rule does not promise, by the threshold that it chooses on the same examples; of
     several labels, the mean over those that have both kinds of examples."""

@@ -96,6 +96,44 @@ def test_every_command_uses_what_is_in_the_file(copy, tmp_path):
     assert [best[name] for name in ("head", "pooling", "vary", "loss")] == ["norm_gelu", "attention", "dark", "focal"]
 
 
+def test_every_command_takes_them_on_a_network_of_ones_own(copy, tmp_path):
+    tables: dict = {"BACKBONES": {}, "HEADS": {}, "POOLINGS": {}, "AUGMENTATIONS": {}, "LOSSES": {}, "METRICS": {}}
+    exec(next(example for example in EXAMPLES if "def tiny" in example), tables | {"keras": keras})
+    tables["BACKBONES"]["tiny"](32).save(tmp_path / "mine.keras")
+    photos, run, found, cache = (str(tmp_path / name) for name in ("photos", "run", "found", "cache"))
+    data = ["--data", photos, "--cache-dir", cache, "--backbone", str(tmp_path / "mine.keras"), *OWN]
+    few = ["--head-epochs", "2", "--trainable-layers", "2", "--fine-tune-epochs", "1"]
+    search = ["--head-epochs", "1", "--trainable-layers", "0", "2", "--fine-tune-epochs", "1", "--max-trials", "4"]
+    printed = run_in(
+        copy,
+        ("train", [*data, "--output", run, *few]),
+        ("evaluate", [run, "--cache-dir", cache]),
+        ("predict", [run, photos]),
+        ("export", [run, "--format", "saved_model", "litert", "onnx", "--cache-dir", cache]),
+        ("tune", [*data, "--output", found, *search, "--objective", "val_mcc"]),
+        ("predict", [found, photos]),
+    )
+    assert "could not be made" not in printed
+    assert "identical to metrics.json" in printed
+    assert printed.count("40 pictures in") == 2
+    assert "4 trials, 0 failures" in printed
+    report = (tmp_path / "run" / "report.html").read_text()
+    assert "mcc" in report
+    assert "Grad-CAM" in report
+    result = json.loads((tmp_path / "found" / "search.json").read_text())
+    measured = json.loads((tmp_path / "found" / "best" / "metrics.json").read_text())["val"]
+    assert result["best"]["score"] == pytest.approx(measured["mcc"], abs=1e-6)
+    assert "validation mcc" in (tmp_path / "found" / "report.html").read_text()
+
+
+def test_ways_to_vary_are_for_pictures(examples, tmp_path):
+    (tmp_path / "texts.csv").write_text("\n".join(["text,label", *(f"word {i},{'ab'[i % 2]}" for i in range(20))]))
+    for vary in ("dark", "rotate"):
+        config = TrainConfig.of(data=str(tmp_path / "texts.csv"), vary=vary, cache_dir=tmp_path / "cache")
+        with pytest.raises(UsageError, match=r"^--vary is for pictures, and texts are not varied\. Leave it out\.$"):
+            load_inputs(config)
+
+
 @pytest.fixture
 def examples(monkeypatch) -> None:
     """The examples in the tables of custom.py, in this process."""
@@ -109,6 +147,11 @@ def test_the_names_that_flags_offer_are_those_of_the_tables():
     assert CHOICES["head"].names == tuple(HEADS)
     assert set(CHOICES["pooling"].names) == {name for family in FAMILIES.values() for name in family.pooling}
     assert CHOICES["vary"].names == tuple(POLICIES)
+
+
+def test_mixing_pictures_is_no_way_to_vary_one():
+    with pytest.raises(UsageError, match=r"^--vary must be one of mild, flip, .*; received 'mixup'\.$"):
+        find_custom("vary", "mixup")
 
 
 @pytest.mark.parametrize("setting", CHOICES)

@@ -13,13 +13,13 @@ import numpy as np
 
 from app.config import TrainConfig
 from app.custom_parts import custom_file, uses_custom
-from app.decision import check_rule
+from app.decision import Rule, check_rule
 from app.errors import UsageError
 from app.fields import flag_of
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from cluster.pool import Pool
 from data.prepare import Data, draw_part, prepare_data, useful_size
-from data.sources import source_of
+from data.sources import Split, source_of
 from models.backbones import Backbone, check_fits, check_kind, find
 from models.preset_folder import weight_files
 from models.weights import check_available
@@ -71,6 +71,8 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     uses_custom(config.flat())
     find(config.model.backbone)  # a wrong name is told at once
     source = source_of(config.data, config.run.cache_dir)
+    if source.kind.vary is None and config.training.vary != TrainConfig().training.vary:
+        raise UsageError(f"--vary is for pictures, and {source.kind.nouns} are not varied. Leave it out.")
     config = with_backbone_of(config, source.kind)
     backbone = find(config.model.backbone)
     check_fits(backbone, config)
@@ -88,6 +90,8 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     num_val = len(data.splits["train" if config.data.folds else "val"])
     check_rule(config.decision.rule, len(data.class_names), data.task.multi_label, num_val)
     _show(data, config.training.class_weights)
+    if config.decision.rule is not None:
+        _warn_of_few(config.decision.rule, data, "train" if config.data.folds else "val")
     if config.run.strict:
         _check_nothing_set_aside(data)
     return RunInputs(sized, backbone, data, started, time.perf_counter() - started, pool)
@@ -159,6 +163,23 @@ def _show(data: Data, class_weights: bool) -> None:
     if data.quarantine:
         reasons = common_reasons(item.reason for item in data.quarantine)
         show_stage("", f"{len(data.quarantine):,} set aside, see quarantine.csv: {reasons}")
+
+
+def _warn_of_few(rule: Rule, data: Data, split: Split) -> None:
+    """Warns where the examples that choose a threshold are too few to show what it has to do."""
+    from tasks.decision import fewest, needed  # scikit-learn takes half a second
+
+    targets = data.targets[data.splits[split]]
+    found = fewest(rule, targets)
+    if found is None or found[1] >= needed(rule.value):
+        return
+    name = data.class_names[-targets.shape[1] :][found[0]]
+    are = "are" if rule.name == "sensitivity" else "are not"
+    show_stage(
+        "warning",
+        f"to show {rule.flag} at 95 % confidence takes {needed(rule.value):,} {data.kind.nouns} that {are} '{name}', "
+        f"all right; {'val' if split == 'val' else 'the folds'} will have {found[1]:,}",
+    )
 
 
 def _show_imbalance(data: Data, class_weights: bool) -> None:

@@ -27,6 +27,26 @@ def test_the_seed_of_the_split_is_kept_with_the_settings(make_folder, tmp_path):
         assert load_inputs(config).config.to_json()["split_seed"] == kept
 
 
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"sensitivity": 0.9}, "to show --sensitivity 0.9 at 95 % confidence takes 29 pictures that are 'dog', all"),
+        (
+            {"specificity": 0.9},
+            "at 95 % confidence takes 29 pictures that are not 'dog', all",
+        ),
+        ({"sensitivity": 0.1}, None),  # 2 will do
+        ({"threshold": 0.9}, None),
+        ({"precision_at_least": 0.9}, None),
+    ],
+)
+def test_a_promise_that_val_cannot_show_is_told_before_training(make_folder, tmp_path, capsys, flags, told):
+    config = TrainConfig.of(**settings(make_folder(count=10), tmp_path), val_fraction=0.4, **flags)
+    load_inputs(config)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "confidence" not in shown if told is None else f"{told} right; val will have " in shown
+
+
 def test_strict_ends_with_the_reasons_if_a_picture_is_set_aside(make_folder, tmp_path, capsys):
     root = make_folder()
     for index in range(25):
