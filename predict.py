@@ -26,9 +26,9 @@ class PredictFlags(AskFlags):
     what the model hears at once is answered in parts, such as 'talk.wav#t=1,2', seconds 1 to 2."""
 
     csv: Path | None = None
-    """Write every answer to this file: path, predicted, probability, status, reason, probability of each class; or for
-    each box that is found its corners x1, y1, x2, y2 in pixels; or of what is said path, start, end (seconds), text.
-    Ctrl-C keeps the rows so far. Default: no file."""
+    """Write every answer to this file: path, predicted, probability, status, reason, probability of each class, and
+    what other columns a .csv of PATH has; or for each box that is found its corners x1, y1, x2, y2 in pixels; or of
+    what is said path, start, end (seconds), text. Ctrl-C keeps the rows so far. Default: no file."""
 
     coco: Path | None = None
     """Write the boxes that the model finds to this file as COCO has them, which labelling tools and --data read.

@@ -93,7 +93,7 @@ def load(
                 f"Every class needs {kind.nouns}; '{min(missing)}' of '{path}' has none: '{lost.path}' is {LINK_OUT}."
             )
     links = [(example.path, LINK_OUT) for example in set_aside]
-    columns = {name: [row.others.get(name, "") for row in used] for name in (rows[0].others if labelled else ())}
+    columns = {name: [row.others.get(name, "") for row in used] for name in rows[0].others}
     if labelled:
         columns["group"] = [row.group for row in used]
     examples = [_part(path, row, example, kind) for row, example in zip(used, examples, strict=True)]

@@ -5,7 +5,7 @@ import glob
 import itertools
 import os
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -37,6 +37,8 @@ class FoundFile(NamedTuple):
     """Folder, named without links, that a link may not lead out of; None where the user named the file itself."""
     content: bytes | Part | None = None
     """The example itself where it has no file, or is a part of one; `path` only names it then."""
+    columns: Mapping[str, str] = {}
+    """Other columns of the CSV file that names it."""
 
     @property
     def place(self) -> Content:
@@ -142,7 +144,12 @@ def _files_of(place: str, outside: bool, kind: Kind | None, text_column: str | N
         return _files_at(place, outside)
     source = csv_table.load(place, Path(), outside, labelled=False, text_column=text_column, kind=kind)
     within = None if outside else Path(os.path.realpath(source.root))
-    found = [FoundFile(example.path, None, within, example.content) for example in source.examples]
+    names = list(source.columns)
+    rows = zip(*source.columns.values(), strict=True) if names else [()] * len(source.examples)
+    found = [
+        FoundFile(example.path, None, within, example.content, dict(zip(names, row, strict=True)))
+        for example, row in zip(source.examples, rows, strict=True)
+    ]
     return found + [FoundFile(*item) for item in source.set_aside]
 
 

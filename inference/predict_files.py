@@ -38,7 +38,7 @@ def predict_files(
         network: the model that answers.
         files: from `find_files`; of one that is much longer than an input, each part is answered.
         csv: file of all answers; see `inference.answer_table.answer_table`. Examples that were typed, or are in a table
-            themselves, stand in one more column.
+            themselves, stand in one more column, and so does what a table has besides.
         top: how many classes the terminal shows for a picture.
         unknown_below: where no class is as likely as this, the answer is 'unknown'.
 
@@ -59,7 +59,7 @@ def predict_files(
     kind = network.kind
     files = in_windows(files, kind, network.reader)
     summary = Summary(task, kind, top)
-    column = kind.column if any(isinstance(file.content, bytes) for file in files) else None
+    names = _other_columns(files, kind)
     started = time.perf_counter()
     with (
         csv_writer(csv) as write,
@@ -68,7 +68,7 @@ def predict_files(
     ):
         for batch, outputs, unknown in computed:
             table = answer_table(batch.files, outputs, network.class_names, task, unknown_below, unknown)
-            write(table if column is None else table.assign(**{column: _typed(batch.files)}))
+            write(_with_columns(table, batch.files, names, kind))
             summary.add(table)
             advance(len(table))
     seconds = time.perf_counter() - started
@@ -79,9 +79,23 @@ def predict_files(
     return seconds
 
 
-def _typed(files: Sequence[FoundFile]) -> list[str]:
-    """Returns the examples that have no files of their own, as text."""
-    return [file.content.decode(errors="replace") if isinstance(file.content, bytes) else "" for file in files]
+def _other_columns(files: Sequence[FoundFile], kind: Kind) -> list[str]:
+    """Returns the columns that stand behind the answers: examples without files, and what CSV files have besides."""
+    typed = [kind.column] if kind.column and any(isinstance(file.content, bytes) for file in files) else []
+    return list(dict.fromkeys([*typed, *(name for file in files for name in file.columns)]))
+
+
+def _with_columns(table: pd.DataFrame, files: Sequence[FoundFile], names: Sequence[str], kind: Kind) -> pd.DataFrame:
+    """Returns answers with columns behind them; one that has the name of another is called NAME_given."""
+    for name in names:
+        values = [
+            file.content.decode(errors="replace")
+            if name == kind.column and isinstance(file.content, bytes)
+            else file.columns.get(name, "")
+            for file in files
+        ]
+        table = table.assign(**{f"{name}_given" if name in table.columns else name: values})
+    return table
 
 
 class Summary:

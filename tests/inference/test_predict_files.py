@@ -405,3 +405,19 @@ def test_a_damaged_model_is_one_line(binary_run, tmp_path, monkeypatch, capsys):
     assert run_predict(monkeypatch, copy, binary_run.parent / "photos") == 2
     assert "cannot be loaded, it is damaged" in capsys.readouterr().err
     assert json.loads((copy / "model.json").read_text())["classes"] == ["cat", "dog"]
+
+
+def test_other_columns_of_a_table_stand_behind_its_answers(binary_run, tmp_path, monkeypatch):
+    for number in range(3):
+        make_picture(number).save(tmp_path / f"{number}.png")
+    rows = ["path,id,label,predicted", "2.png,c7,cat,mine", "gone.png,,,", "0.png,=1+1,,"]
+    (tmp_path / "asked.csv").write_text("\n".join(rows))
+    csv = tmp_path / "answers" / "answers.csv"
+    csv.parent.mkdir()
+    assert run_predict(monkeypatch, binary_run, tmp_path / "asked.csv", tmp_path / "1.png", "--csv", csv) == 0
+    table = pd.read_csv(csv, keep_default_na=False, dtype=str)
+    assert [Path(path).name for path in table["path"]] == ["2.png", "gone.png", "0.png", "1.png"]
+    assert list(table)[-2:] == ["id", "predicted_given"]
+    assert table["id"].tolist() == ["c7", "", "'=1+1", ""]
+    assert table["predicted_given"].tolist() == ["mine", "", "", ""]
+    assert set(table["predicted"]) <= {"cat", "dog", ""}
