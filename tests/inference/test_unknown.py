@@ -10,7 +10,10 @@ from app.errors import UsageError
 from inference.answering import of_run
 from inference.flags import AskFlags
 from inference.load import read_run
+from inference.run_record import read_metrics
 from inference.unknown import FILE, learn_familiar, read_familiar, write_familiar
+from inference.web_page import load_ask
+from reports.model_card import Export, write_card
 from serving.api import load_answer
 from tests.conftest import draw_photos
 from training.inputs import load_inputs
@@ -75,6 +78,11 @@ def test_a_run_says_unknown_when_asked_and_answers_as_before_when_not(tmp_path):
     examples = [(picture,) for picture in pictures]
     for network, statuses in ((asked, {"unknown"}), (plain, {"answered"})):
         assert {answer.status for answer in load_answer(network)(examples)} == statuses
+    assert [load_ask(network)(examples[0])["answer"] == "unknown" for network in (asked, plain)] == [True, False]
+    write_card(tmp_path / "card.md", run, read_metrics(run), Export("onnx", {}, ()))
+    assert f"{told} " in (tmp_path / "card.md").read_text()
+    assert "This export does not carry that" in (tmp_path / "card.md").read_text()
+    assert "does not carry" not in (run.folder / "MODEL_CARD.md").read_text()
 
 
 def test_a_run_without_it_and_a_pretrained_network_say_so(tmp_path):
