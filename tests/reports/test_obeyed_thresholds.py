@@ -7,12 +7,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from exports.run import FORMATS, export_run
+from exports.saved_model import open_signature
 from inference.answer_table import answer_table
+from inference.answering import of_run
 from inference.files import FoundFile
 from inference.load import read_run
+from inference.run_record import read_metrics, read_sample
 from reports.decision import promise_sentences
 from reports.mistakes import decisions
 from reports.verdict import reach_verdict
+from serving.api import load_answer
 from tasks.classification import BINARY
 from tests.reports.test_evaluation import copied_run, run_evaluate  # noqa: F401
 from tests.small_runs import SMALL_RUNS, make_run
@@ -59,6 +64,22 @@ def test_evaluate_chooses_a_threshold_that_every_command_obeys(copied_run, run_e
     row = answer_table([FoundFile(copied_run)], outputs, run.class_names, run.task).iloc[0]
     assert row["predicted"] == run.class_names[0]
     assert row["probability"] == pytest.approx(float(1 - outputs[0, 0]))
+
+
+def test_what_serves_and_every_export_give_the_labels_of_the_threshold(copied_run, run_evaluate, tmp_path):  # noqa: F811
+    run_evaluate(copied_run, "--threshold", 1e-6)
+    run = read_run(copied_run)
+    positive, sample = run.class_names[1], read_sample(run, (), 16, tmp_path / "cache")
+    served = load_answer(of_run(run))([(picture,) for picture in sample.inputs[0]])
+    assert {tuple(answer.predicted) for answer in served} == {(positive,)}  # everything is so likely
+    assert min(answer.probabilities[positive] for answer in served) < 0.5
+    folders = {name: tmp_path / name for name in FORMATS}
+    export_run(run, read_metrics(run), sample, folders)
+    answer = open_signature(folders["saved_model"], "pictures")
+    assert set(answer(pictures=sample.inputs[0].astype(np.float32))["labels"]) == {positive}
+    for folder in folders.values():
+        assert json.loads((folder / "thresholds.json").read_text()) == {positive: pytest.approx(1e-6)}
+        assert "thresholds.json" in (folder / "MODEL_CARD.md").read_text()
 
 
 def test_a_rule_is_for_val_of_the_run_itself(copied_run, run_evaluate):  # noqa: F811
