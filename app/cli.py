@@ -1,4 +1,4 @@
-"""Checks that several commands share, mistakes as one line, and exit statuses."""
+"""Exit statuses, errors as one line, and checks that several commands share."""
 
 import io
 import os
@@ -15,18 +15,18 @@ from app.interrupts import heed_sigterm, is_terminated
 
 USAGE_STATUS, RUN_STATUS = 2, 1
 INTERRUPTED_STATUS, TERMINATED_STATUS, CLOSED_PIPE_STATUS = 130, 143, 141
-"""128 and the number of the signal, as shells have it."""
+"""128 plus the number of the signal, as in shells."""
 
 
 def check_output_file(flag: str, path: Path | None) -> None:
-    """Makes sure that a file can be written, without making it.
+    """Makes sure that a file can be written, without creating it.
 
     Args:
-        flag: that names it.
-        path: None if it was not asked for.
+        flag: flag that names the file.
+        path: path of the file; None if the flag was not given.
 
     Raises:
-        UsageError: it cannot.
+        UsageError: the file cannot be written.
     """
     if path is None:
         return
@@ -39,12 +39,12 @@ def check_output_file(flag: str, path: Path | None) -> None:
 
 
 def run_command(command: Callable[[], None]) -> None:
-    """Runs a command and exits with one line for an error: status 2 for a mistake of the user, 1 for what is nobody's,
-    such as a full disk or too little memory. Ctrl-C is 130, SIGTERM 143."""
+    """Runs a command; an error is one line and an exit status: 2 for a mistake of the user, 1 for a problem such as a
+    full disk or too little memory, 130 for Ctrl-C, 143 for SIGTERM."""
     heed_sigterm()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show ends no run
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end a run
     year = time.localtime().tm_year
     if year not in YEARS_OF_ZIP:
         _fail(f"The clock of this machine says {year}; files cannot be dated so. Set it to today.", RUN_STATUS)
@@ -54,7 +54,7 @@ def run_command(command: Callable[[], None]) -> None:
         _fail(str(error))
     except RunError as error:
         _fail(str(error), RUN_STATUS)
-    except BrokenPipeError:  # whoever read the output has enough, as `head` has
+    except BrokenPipeError:  # the reader, such as `head`, has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(CLOSED_PIPE_STATUS)
     except OSError as error:
@@ -75,7 +75,7 @@ def run_command(command: Callable[[], None]) -> None:
 
 
 def _is_lack_of_memory(error: Exception) -> bool:
-    """Returns True if Python or TensorFlow, which may not be imported, ran out of memory."""
+    """Returns True if Python or TensorFlow (which may not be imported) ran out of memory."""
     return isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
 
 

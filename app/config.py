@@ -1,8 +1,8 @@
-"""Every setting of a run: its meaning, its unit, its default and its limits.
+"""Every setting of a run: meaning, unit, default and limits.
 
-The flags of `train.py` are made from these fields. A run keeps all but those of `RunConfig` in its `config.json`. A
-field that is None is chosen from the backbone and the data, in `training/recipe.py`; `config.json` holds what was
-chosen.
+The flags of `train.py` are made from these fields. A run stores all but those of `RunConfig` in its `config.json`. If a
+field is None, `training/recipe.py` chooses its value by the backbone and the data, and `config.json` has the chosen
+value.
 """
 
 import reprlib
@@ -25,9 +25,9 @@ Augment = Literal["views", "fresh", "none"]
 HeadSolver = Literal["lbfgs", "optimizer"]
 Effort = Literal["quick", "standard", "best"]
 Epochs = Natural | Annotated[float, Gt(0), Lt(LARGEST)]
-"""Number of passes over the training examples; the last may be a part of one."""
+"""Number of passes over the training examples; the last may be partial."""
 TrainableLayers = Natural | Literal["all"]
-"""Number of the backbone's last layers that learn."""
+"""Number of the backbone's last layers to train."""
 
 
 @settings
@@ -44,58 +44,58 @@ class DataConfig(Settings):
     """Kind of the examples. Default: by the endings of the files, and 'text' for a .csv with a column text."""
 
     text_column: Text | None = None
-    """Column of the .csv, or feature of the 'tfds:NAME', that is the text. Default: the one named text; of a data set,
-    the only one of texts."""
+    """Column of the .csv, or feature of the 'tfds:NAME', with the text. Default: the one named text, or a data set's
+    only feature of texts."""
 
     outside: bool = False
-    """Also use pictures outside the folder of --data: through links, and by paths of a CSV that lead out of it."""
+    """Also use pictures outside the folder of --data, to which links or the paths of a CSV lead."""
 
     val_fraction: Fraction = 0.15
-    """Fraction of the pictures kept for choosing (early stopping), where the data has no val split; 0 for none."""
+    """Fraction of the pictures kept for choosing (early stopping), if the data has no val split; 0 for none."""
 
     test_fraction: Fraction = 0.15
-    """Fraction of the pictures kept for the final measurement, where the data has no test split; 0 for none."""
+    """Fraction of the pictures kept for the final measurement, if the data has no test split; 0 for none."""
 
     folds: Annotated[int, Ge(2), Le(20)] | None = None
-    """Folds of cross-validation, in place of a val split: every picture outside test is predicted by a head that has
-    learnt from the other folds, which is what the run then calls val; the head that is kept learns from all of them.
-    Nothing is fine-tuned. Default: none; a val split."""
+    """Folds of cross-validation, in place of a val split: a head trained on the other folds predicts each picture
+    outside test, and the run reports these predictions as val. The final head is trained on all folds. Nothing is
+    fine-tuned. Default: none; a val split."""
 
     group_by: Text | None = None
     """Groups of examples that stay on one side of a split, such as recordings of one speaker: a column of the .csv, or
-    a regular expression that finds the name of the group in a path, in parentheses, such as '_(.+)_'. Default: the
-    column group, if there is one."""
+    a regular expression whose parentheses find the group's name in a path, such as '_(.+)_'. Default: the column
+    group, if there is one."""
 
     split_seed: Natural | None = None
-    """Seed of the splits that the data does not make, so that runs of other seeds can share one test split.
+    """Seed of splits that the data lacks; with it, runs with different seeds can share one test split.
     Default: --seed."""
 
     max_pictures: Positive | None = None
-    """Most pictures to use, to try things on a part: drawn at random, by the seed of the split, with the shares of
-    classes and of the data's own splits kept. Default: all."""
+    """Most pictures to use, to try things on a part of the data: drawn at random, by the seed of the split, with the
+    same shares of classes and of the data's own splits. Default: all."""
 
     resize: Resize = "crop"
     """Way to make a picture square: 'crop' keeps the middle, 'pad' adds black bars, 'stretch' changes proportions.
-    Where what matters may lie at the border of a long picture, take one of the last two."""
+    Use one of the last two if something important may lie at the border of a long picture."""
 
     image_size: Annotated[int, Ge(1), Le(4096)] | None = None
     """Height and width of the network's input, pixels. Default: the backbone's own, or less for small pictures."""
 
     max_tokens: Annotated[int, Ge(8), Le(8192)] | None = None
-    """Most tokens of a text that the network gets, its first ones; a token is a word or a part of one. Default: the
+    """Most tokens of a text that the network gets, from its beginning; a token is a word or a part of one. Default: the
     backbone's own, 256 for minilm."""
 
     clip_seconds: Annotated[float, Ge(0.1), Le(30)] | None = None
-    """Seconds of a recording that the network hears, its middle. Default: twice the median of the recordings, in whole
-    seconds."""
+    """Seconds that the network hears, from the middle of a recording. Default: twice the median length of the
+    recordings, in whole seconds."""
 
     positive: Text | None = None
-    """The one of two classes to find: sensitivity is the share of its pictures that is found, and a threshold is on
-    its probability. Default: the class with fewer pictures; of equals, the second in alphabetical order."""
+    """Which of two classes is to be found: sensitivity is the share of its pictures that is found, and thresholds apply
+    to its probability. Default: the class with fewer pictures; of equals, the second in alphabetical order."""
 
     @property
     def chosen_size(self) -> int:
-        """The size of inputs, once it is chosen: pixels, tokens or milliseconds."""
+        """Size of inputs, once chosen: pixels, tokens or milliseconds."""
         size = self.image_size if self.max_tokens is None else self.max_tokens
         size = size if self.clip_seconds is None else round(1000 * self.clip_seconds)
         if size is None:
@@ -108,25 +108,25 @@ class ModelConfig(Settings):
     """The network."""
 
     backbone: Text = "efficientnet_lite0"
-    """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all. Texts get minilm in
-    place of the default. Or your own, one of custom.py or FILE.keras, with how its pixels were scaled in front of it:
-    'torch:FILE.keras', also caffe, tf (-1 to 1), unit (0 to 1) and raw (0 to 255)."""
+    """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all. For texts, the default
+    is minilm. Or your own: one of custom.py, or FILE.keras after the scaling of its pixels, such as
+    'torch:FILE.keras'; also caffe, tf (-1 to 1), unit (0 to 1) and raw (0 to 255)."""
 
     weights: Text = "imagenet"
-    """Weights of the backbone: 'imagenet' (or what else it was pretrained on), 'none' (random), a .h5 or .weights.h5
+    """Weights of the backbone: 'imagenet' (or its other pretraining), 'none' (random), a .h5 or .weights.h5
     file without top, or a folder of KerasHub, Hugging Face or timm."""
 
     pooling: Text | None = None
-    """Pooling that turns the backbone's features into one vector: 'avg', 'max', one of custom.py, or of tokens 'first',
-    'last', and 'both', which is the first and the mean of the patches. Default: first for transformers of pictures
-    that have a class token, else avg."""
+    """Pooling that turns the backbone's features into one vector: 'avg', 'max', one of custom.py; for tokens also
+    'first', 'last', and 'both' (the first and the mean of the patches). Default: first for picture transformers with a
+    class token, else avg."""
 
     head: Text = "dense"
     """Layers between the pooled features and the output: 'dense' (see --head-units), or some of custom.py."""
 
     head_units: tuple[Positive, ...] = ()
     """Units of each dense layer between the pooled features and the output, such as '256 64'. Default: no such
-    layer. Where boxes are found, channels of the feature pyramid, 64 by default."""
+    layer. For boxes: channels of the feature pyramid, 64 by default."""
 
     dropout: Fraction = 0.2
     """Fraction of values dropped before each dense layer of the head while training."""
@@ -140,62 +140,61 @@ class TrainingConfig(Settings):
     """Training of the network."""
 
     effort: Effort = "standard"
-    """Time that a run may take: 'quick' solves the head alone; 'standard' fine-tunes the last layers as well, and
-    the whole network where less than 97 % are right on val after that; 'best' always does, for many epochs."""
+    """Effort of a run: 'quick' only solves the head; 'standard' also fine-tunes the last layers, and then the whole
+    network if less than 97 % are right on val; 'best' always fine-tunes the whole network, for many epochs."""
 
     max_minutes: Annotated[float, Gt(0)] | None = None
-    """Minutes that the command may take: a run fine-tunes for as many epochs, or parts of one, as fit, and a search
-    begins no further trials after that. Default: no limit."""
+    """Minutes that the command may take: a run fine-tunes for as many epochs (the last may be partial) as fit, and a
+    search starts no more trials after that time. Default: no limit."""
 
     head_solver: HeadSolver | None = None
-    """Way in which the head learns on the frozen backbone: 'lbfgs' solves a regularised regression on its features, in
-    seconds and without a learning rate; 'optimizer' trains it for --head-epochs. Default: 'optimizer' where
-    --head-units, --head-epochs, --learning-rate or --augment fresh are given, else 'lbfgs'."""
+    """Way to train the head on the frozen backbone: 'lbfgs' solves a regularised regression on the features, in
+    seconds and without a learning rate; 'optimizer' trains it for --head-epochs. Default: 'optimizer' with
+    --head-units, --head-epochs, --learning-rate or --augment fresh, else 'lbfgs'."""
 
     head_epochs: Natural | None = None
-    """Maximum epochs of training the head on the frozen backbone. Default: those of 4,500 steps, between 8 and 60; 0
-    where it is solved."""
+    """Maximum epochs of training the head on the frozen backbone. Default: as many as 4,500 steps make, between 8 and
+    60; 0 if the head is solved."""
 
     fine_tune_epochs: Epochs | None = None
     """Maximum epochs of fine-tuning the unfrozen layers after that. Default: 2; 0 with fewer than 1,000 training
     pictures, or --effort quick; 30 from random weights."""
 
     deeper_layers: TrainableLayers | None = None
-    """Last layers of the backbone to fine-tune after that: a number, 'all', or 0. Default: 'all'; 0 where
-    --trainable-layers or --fine-tune-epochs are given, or nothing is fine-tuned. See --effort."""
+    """Last layers of the backbone to fine-tune in a further phase: a number, 'all', or 0. Default: 'all'; 0 with
+    --trainable-layers or --fine-tune-epochs, or if nothing is fine-tuned. See --effort."""
 
     deeper_epochs: Epochs | None = None
-    """Maximum epochs of fine-tuning those. Default: 4, or 20 with --effort best."""
+    """Maximum epochs of that further phase. Default: 4, or 20 with --effort best."""
 
     learning_rate: Rate | Literal["find"] | None = None
-    """Peak learning rate of the head phase; 'find' looks for it in a short training with rising rates. Default: by the
+    """Peak learning rate of the head phase; 'find' searches it by a short training with rising rates. Default: by the
     spread of the features."""
 
     fine_tune_learning_rate: Rate | None = None
-    """Peak learning rate of the fine-tuning phase. Default: 1e-4 for batches of 32 pictures, less where the phase is
-    short."""
+    """Peak learning rate of the fine-tuning phase. Default: 1e-4 for batches of 32 pictures, less for a short phase."""
 
     layer_decay: Annotated[float, Gt(0), Le(1)] | None = None
     """Factor on learning rate and weight decay of fine-tuning for each block further from the output, such as 0.8.
     Default: 1."""
 
     schedule: Literal["cosine", "constant"] = "cosine"
-    """The learning rate of both phases after half an epoch of warming up: it falls to 0 along a cosine, or stays."""
+    """Learning rate of both phases after half an epoch of warm-up: it falls to 0 along a cosine, or stays constant."""
 
     batch_size: Positive | None = None
-    """Pictures per training step, of all devices together. Default: 32."""
+    """Pictures per training step, on all devices together. Default: 32."""
 
     optimizer: Optimizer = "adam"
     """Optimizer of both phases; sgd has Nesterov momentum 0.9."""
 
     weight_decay: Annotated[float, Ge(0), Le(10)] | None = None
-    """Fraction of each weight taken off per step and unit of learning rate; biases and the scales and shifts of
-    normalisation layers are left as they are. Default: 0.004 for adamw, else none."""
+    """Fraction of each weight subtracted per step and unit of learning rate; biases, and scales and shifts of
+    normalisation layers, are exempt. Default: 0.004 for adamw, else none."""
 
     augment: Augment = "views"
-    """Random changes of training pictures, which --vary names: 'views' makes a few versions of each, runs
-    them through the frozen layers once and takes another in each epoch; 'fresh' makes new ones in every epoch, for
-    which the whole network has to run; or 'none'. See also --fine-tune-augment."""
+    """When training pictures are changed at random, as --vary says: 'views' makes a few versions of each, computes
+    the frozen layers once for them and uses another version in each epoch; 'fresh' makes new versions in every
+    epoch, so the whole network must run; 'none' makes none. See also --fine-tune-augment."""
 
     vary: Text = "mild"
     """Changes that --augment makes at random: 'mild' (crops, flips, brightness, contrast); 'flip' alone; 'vertical' and
@@ -215,23 +214,23 @@ class TrainingConfig(Settings):
     """Loss that training minimises: 'cross_entropy', or one of custom.py."""
 
     class_weights: bool = False
-    """Weight pictures so that every class counts equally, however few it has: to learn from, and on val to stop, to
-    choose the best weights and to calibrate. Accuracies and what metrics.json holds count every picture once."""
+    """Weight pictures so that every class counts equally, however rare: in training, and on val for early stopping, the
+    choice of the best weights and calibration. Accuracies and metrics.json count every picture once."""
 
     patience: Positive = 10
-    """Epochs without a lower validation loss after which a phase stops; its best weights are kept."""
+    """Epochs without a lower validation loss after which a phase stops and keeps its best weights."""
 
     seed: Natural = 0
     """Seed of everything random. The same seed gives the same result."""
 
     precision: Literal["auto", "float32", "mixed_bfloat16", "mixed_float16"] = "float32"
-    """Number format in which the network computes while it learns; what is saved and measured is float32. 'auto' takes
-    the fastest of this machine: bfloat16 on CPUs and GPUs that have it, float16 on older GPUs. On CPUs, networks of
-    depthwise convolutions are slower in bfloat16, and learn in float32 all the same."""
+    """Number format of computation in training; saved models and measurements are float32. 'auto' takes the fastest on
+    this machine: bfloat16 on CPUs and GPUs that support it, float16 on older GPUs. On CPUs, networks of depthwise
+    convolutions are slower in bfloat16, and so learn in float32."""
 
     runtime: Literal["auto", "tensorflow", "openvino"] = "auto"
-    """Library that computes the frozen layers for the training pictures. 'auto' takes OpenVINO, where it is installed
-    (requirements-fast.txt), for much work on a CPU. Val and test are always computed by TensorFlow."""
+    """Library that computes the frozen layers for the training pictures. 'auto' takes OpenVINO, if it is installed
+    (requirements-fast.txt), for long computations on a CPU. TensorFlow always computes val and test."""
 
 
 @settings
@@ -263,11 +262,11 @@ class TrainConfig(Settings):
 
     @property
     def seed_of_split(self) -> int:
-        """Seed of the split, also where `split_seed` is open, as in a `config.json` older than that setting."""
+        """Seed of the split; `split_seed` may be None, as in a `config.json` older than that setting."""
         return self.training.seed if self.data.split_seed is None else self.data.split_seed
 
     def to_json(self) -> dict[str, Any]:
-        """The settings that decide the result, by name, as `config.json` holds them."""
+        """Returns the settings that decide the result, by name, as in `config.json`."""
         places = {name for _, name, _ in RunConfig.fields()}
         return {name: value for name, value in self.flat().items() if name not in places}
 
@@ -276,11 +275,11 @@ class TrainConfig(Settings):
         """Reads a `config.json`.
 
         Args:
-            path: of the file.
-            flag: that named it.
+            path: path of the file.
+            flag: flag that named it.
 
         Raises:
-            UsageError: the file is missing, is no JSON object, or has a setting of an unknown name or a wrong value.
+            UsageError: the file is missing, is not a JSON object, or has an unknown setting or a wrong value.
         """
         try:
             values = read_json(Path(path))

@@ -1,4 +1,4 @@
-"""Parts of `custom.py`, the file in which people put their own: found by name, with a digest of the file."""
+"""Finds the user's own parts in `custom.py` by name, with a digest of the file."""
 
 import functools
 import hashlib
@@ -21,7 +21,7 @@ class Choice(NamedTuple):
     table: str
     """Table of `custom.py`."""
     names: tuple[str, ...]
-    """Names of the parts of this project."""
+    """Names of this project's own parts."""
 
 
 CHOICES: dict[str, Choice] = {
@@ -41,11 +41,11 @@ BOX_OBJECTIVES = ("val_ap", "val_ap50")
 
 
 class CustomFile(NamedTuple):
-    """The file, as it was when it was imported."""
+    """The file at the time of its import."""
 
     module: Any
     digest: str
-    """SHA-256 of its text."""
+    """SHA-256 of the text of the file."""
 
     def table(self, name: str) -> Mapping[str, Any]:
         """Returns one of its tables, by the name of the variable."""
@@ -57,25 +57,25 @@ def custom_file() -> CustomFile:
     """Imports `custom.py`, once.
 
     Raises:
-        UsageError: it cannot be imported.
+        UsageError: the file cannot be imported.
     """
     try:
-        with quiet_tensorflow():  # which it may import
+        with quiet_tensorflow():  # the file may import TensorFlow
             module = importlib.import_module(Path(FILE).stem)
         return CustomFile(module, hashlib.sha256(Path(module.__file__ or FILE).read_bytes()).hexdigest())
-    except Exception as error:  # a person's own code raises anything
+    except Exception as error:  # the user's code may raise any exception
         raise UsageError(f"{FILE} cannot be imported ({type(error).__name__}: {error}). Mend it.") from error
 
 
 def find_custom(setting: str, name: str | None) -> Any | None:
-    """Finds a part of `custom.py`; None for one of this project, or none.
+    """Finds a part of `custom.py`; returns None if the name is of this project, or None.
 
     Args:
-        setting: that names it, of `CHOICES`.
-        name: of the part.
+        setting: setting of `CHOICES` that names the part.
+        name: name of the part.
 
     Raises:
-        UsageError: there is none of this name.
+        UsageError: there is no part of this name.
     """
     table, known = CHOICES[setting]
     if name is None or name in known:
@@ -90,7 +90,7 @@ def uses_custom(settings: Mapping[str, Any]) -> bool:
     """Returns True if settings, by name, name a part of `custom.py`.
 
     Raises:
-        UsageError: one names a part that is not there.
+        UsageError: a setting names a part that does not exist.
     """
     found = [find_custom(setting, settings[setting]) for setting in CHOICES]
     return any(part is not None for part in found)
@@ -106,7 +106,7 @@ def check_objective(objective: str) -> None:
 
 
 def custom_metrics() -> dict[str, Any]:
-    """Returns the functions that measure what `custom.py` asks for, by name."""
+    """Returns the metrics of `custom.py`, by name."""
     return {
         name: functools.partial(_measure, name, compute) for name, compute in custom_file().table("METRICS").items()
     }

@@ -1,4 +1,4 @@
-"""Files inside a page, which then loads nothing."""
+"""Embeds files in a page as data URIs, so that the page loads nothing."""
 
 import base64
 import io

@@ -19,31 +19,31 @@ class Rule(NamedTuple):
     name: str
     """Field of `DecisionConfig`."""
     value: float
-    """A share; for 'cost', the cost of a missed example, that of a false alarm being 1."""
+    """A share; for 'cost', the cost of a missed example relative to that of a false alarm."""
     flag: str
-    """Text as it was typed, such as '--sensitivity 0.98'."""
+    """The flag as typed, such as '--sensitivity 0.98'."""
 
 
 @settings
 class DecisionConfig(Settings):
-    """The probability from which the answer is the positive class; of several labels, each of them. One of these at
-    most."""
+    """Threshold of probability from which the answer is the positive class (multi-label: each label). Give at most one
+    of these."""
 
     sensitivity: Share | None = None
-    """Share of the positive pictures to find at least, such as 0.98: the highest threshold that does so on val.
+    """Least share of the positive pictures to find, such as 0.98: takes the highest threshold that finds it on val.
     Default: the likelier class is the answer."""
 
     specificity: Share | None = None
-    """Share of the other pictures to leave alone at least: the lowest threshold that does so on val. Default: see
+    """Least share of the other pictures to leave alone: takes the lowest threshold that does so on val. Default: see
     --sensitivity."""
 
     precision_at_least: Share | None = None
-    """Share of the alarms that have to be right at least: the threshold that finds most on val with it. Default: see
+    """Least share of the alarms that must be right: takes the threshold with it that finds most on val. Default: see
     --sensitivity."""
 
     cost: Text | None = None
-    """Cost of a missed picture and of a false alarm as FN:FP, such as 10:1: the threshold of the least cost on val.
-    Default: see --sensitivity."""
+    """Cost of a missed picture and of a false alarm as FN:FP, such as 10:1: takes the threshold with the least cost on
+    val. Default: see --sensitivity."""
 
     threshold: Share | None = None
     """The threshold itself. Default: see --sensitivity."""
@@ -58,7 +58,7 @@ class DecisionConfig(Settings):
 
     @property
     def rule(self) -> Rule | None:
-        """The rule that is asked for; None for the likelier class."""
+        """The rule that the flags ask for; None for the likelier class."""
         for name, value in self.flat().items():
             if value is not None:
                 number = _ratio(value) if name == "cost" else value
@@ -67,7 +67,7 @@ class DecisionConfig(Settings):
 
 
 def check_rule(rule: Rule | None, num_classes: int, multi_label: bool, num_val: int | None = None) -> None:
-    """Raises a UsageError if a rule cannot be used with such classes, or has nothing to choose on."""
+    """Raises a UsageError if a rule does not fit the classes, or has no val split to choose on."""
     if rule is None:
         return
     if num_classes > 2 and not multi_label:

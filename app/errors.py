@@ -7,22 +7,22 @@ from pathlib import Path
 from app.files import FULL_DISK
 
 MOST_LISTED = 12
-"""Choices that an error lists although it can tell which of them was meant."""
+"""Most choices that an error lists if it also suggests one of them."""
 NEAR = 0.7
-"""Least similarity (Ratcliff and Obershelp) of a name that may be meant: of 'adm' and 'adam' 0.86, of 'nothere' and
-'three' 0.67."""
+"""Least similarity (Ratcliff and Obershelp) of a suggested name: 'adm' and 'adam' have 0.86, 'nothere' and 'three'
+0.67."""
 
 
 class UsageError(Exception):
-    """A mistake of the user: one sentence of what was expected, what came and what to do. The command exits with 2."""
+    """A mistake of the user; the message says what was expected, what was received and what to do. Exit status 2."""
 
 
 class RunError(Exception):
-    """A problem that is no mistake of the user, in one sentence that says how to go on. The command exits with 1."""
+    """A problem that is not a mistake of the user, in one sentence that says what to do. Exit status 1."""
 
 
 def unknown_choice(flag: str, received: str, choices: Iterable[str]) -> UsageError:
-    """The error for a name that is not in a table, with the nearest name that is."""
+    """Makes the error for a name that is not in a table; it suggests the nearest name."""
     choices = list(choices)
     hint = did_you_mean(received.lower(), choices)
     listed = f"{len(choices)} names" if hint and len(choices) > MOST_LISTED else ", ".join(choices)
@@ -30,7 +30,7 @@ def unknown_choice(flag: str, received: str, choices: Iterable[str]) -> UsageErr
 
 
 def cannot_write(flag: str, path: Path, error: OSError) -> UsageError | RunError:
-    """The error for a place of the user's that cannot be written; a full disk is nobody's mistake."""
+    """Makes the error for a path that cannot be written; a full disk is not a mistake of the user."""
     if error.errno in FULL_DISK:
         return RunError(f"The disk of '{path}' is full. Make room, or choose another {flag}.")
     return UsageError(f"{flag} must be writable; '{path}' is not: {error.strerror}.")

@@ -1,4 +1,4 @@
-"""Texts of others on their way out: what would steer a terminal, a table or a page is shown as an escape instead."""
+"""Escapes characters in texts of others that would control a terminal, a table or a page."""
 
 import re
 
@@ -8,15 +8,15 @@ reading (Unicode Bidirectional Algorithm), and surrogates, which no file in UTF-
 
 
 def visible(text: str) -> str:
-    r"""Replaces every character that steers by an escape: \x1b, \u202e, or \xff for a byte of a name that is no UTF-8.
+    r"""Replaces control characters by escapes: \x1b, \u202e, or \xff for a byte of a name that is not UTF-8.
 
-    A text without such characters, one that went through here included, stays as it is.
+    A text without such characters stays as it is, so escaping twice changes nothing.
     """
     return _STEERING.sub(_escaped, text)
 
 
 def _escaped(found: re.Match[str]) -> str:
     code = ord(found[0])
-    if 0xDC80 <= code <= 0xDCFF:  # how Python reads such a byte
+    if 0xDC80 <= code <= 0xDCFF:  # Python's code for such a byte
         return f"\\x{code - 0xDC00:02x}"
     return f"\\x{code:02x}" if code < 0x80 else f"\\u{code:04x}"

@@ -1,7 +1,7 @@
-"""Settings as classes of fields: declared once, and checked alike whether a value comes from a flag, a file or code.
+"""Settings as classes of fields, declared once and checked in the same way for flags, files and code.
 
-A field is a name, a type with its limits, a default, and a docstring, which is its help. Fields may be nested in
-groups; their names are unique all the same, so that flags and files need no path.
+A field has a name, a type with limits, a default, and a docstring, which is its help. Fields may be nested in groups,
+but their names are unique, so flags and files need no path.
 """
 
 import dataclasses
@@ -34,7 +34,7 @@ from app.errors import UsageError, unknown_choice
 
 Class = TypeVar("Class")
 LARGEST = 2**32
-"""No whole number of a setting is that large."""
+"""Whole numbers of settings are below this."""
 LIMITS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
 TYPES: dict[Any, tuple[str, str]] = {
     int: ("a whole number", "whole numbers"),
@@ -46,7 +46,7 @@ TYPES: dict[Any, tuple[str, str]] = {
 
 
 def _check_text(text: str) -> str:
-    if b"\0" in os.fsencode(text):  # raises for what no path can hold
+    if b"\0" in os.fsencode(text):  # raises for characters that a path cannot hold
         raise ValueError("a text that a path can hold")
     return text
 
@@ -59,7 +59,7 @@ Rate = Annotated[float, Gt(0), Le(10)]
 
 
 class Positional(NamedTuple):
-    """Marks a field that is given by its place on the command line, not by a flag."""
+    """Marks a field that is a positional argument, not a flag."""
 
     metavar: str
     """Name that the help shows."""
@@ -67,7 +67,7 @@ class Positional(NamedTuple):
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def settings(kind: type[Class]) -> type[Class]:
-    """Makes a class of fields of a subclass of `Settings`: frozen, and checked when it is made."""
+    """Decorates a subclass of `Settings`: its objects are frozen, and checked when they are made."""
     config = pydantic.ConfigDict(use_attribute_docstrings=True)
     return cast(type[Class], pydantic.dataclasses.dataclass(frozen=True, config=config)(kind))
 
@@ -79,9 +79,9 @@ class Settings:
 
     @classmethod
     def fields(cls) -> Iterator[tuple[str, str, FieldInfo]]:
-        """Lists all fields: the group that each is in ('' for none), its name, and what is declared of it."""
+        """Yields all fields: group ('' for none), name, and declaration."""
         for name in cls.__pydantic_fields__:
-            # Pydantic reads docstrings of the class itself: an inherited field has its own in the class it comes from.
+            # Pydantic reads only docstrings of the class itself; that of an inherited field is in its base class.
             classes = [base for base in reversed(cls.__mro__) if issubclass(base, Settings) and base is not Settings]
             field = next(fields[name] for base in classes if name in (fields := base.__pydantic_fields__))
             if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
@@ -91,10 +91,10 @@ class Settings:
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """Makes settings from values by name, wherever the fields are nested; the others have their defaults.
+        """Makes settings from values by name, at any level of nesting; the other fields have their defaults.
 
         Raises:
-            UsageError: there is no such setting, or a value that it cannot have.
+            UsageError: there is no such setting, or it cannot have this value.
         """
         nested = cls._nested(values)
         try:
@@ -104,10 +104,10 @@ class Settings:
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """Makes settings as `of` does from values of a JSON file, whose types must be right: no "1" or true for 1."""
+        """Makes settings, as `of` does, from values of a JSON file, with strict types: no "1" or true for 1."""
         nested = cls._nested(values)
         try:
-            # As JSON, lists are tuples and texts are paths, and nothing else is taken for something that it is not.
+            # Read as JSON, lists may become tuples and texts paths; nothing else is converted.
             return cls._adapter().validate_json(json.dumps(nested), strict=True)
         except pydantic.ValidationError as error:
             raise _wrong_value(cls, error) from None
@@ -128,16 +128,16 @@ class Settings:
         return nested
 
     def flat(self) -> dict[str, Any]:
-        """Values of all fields by name."""
+        """Returns the values of all fields by name."""
         return {name: getattr(getattr(self, group) if group else self, name) for group, name, _ in self.fields()}
 
     def replace(self, **values: Any) -> Self:
-        """Settings with other values of some fields, wherever they are nested."""
+        """Returns the settings with other values of some fields, at any level of nesting."""
         return self.of(**{**self.flat(), **values})
 
 
 def annotation_of(field: FieldInfo) -> Any:
-    """The type of a field with its limits, which pydantic keeps apart where it has no other type."""
+    """Returns the type of a field with its limits, which pydantic may store separately."""
     return Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation
 
 
@@ -147,15 +147,15 @@ class Shape(NamedTuple):
     several: bool
     """True if it takes any number of values."""
     is_switch: bool
-    """True if it takes no value and is true when it is there."""
+    """True if it takes no value: its presence means true."""
     choices: tuple[str, ...]
-    """Names of which it has to be one; none if it may be something else as well."""
+    """Allowed names; empty if other values are allowed as well."""
     metavar: str
     """Name of its type in the help, such as INT."""
 
 
 def shape_of(annotation: Any) -> Shape:
-    """Reads from a field's type how it is typed on the command line."""
+    """Derives from a field's type its form on the command line."""
     if get_origin(annotation) is Annotated:
         return shape_of(get_args(annotation)[0])
     if get_origin(annotation) in (Union, UnionType):
@@ -171,7 +171,7 @@ def shape_of(annotation: Any) -> Shape:
 
 
 def in_words(annotation: Any, several: bool = False) -> str:
-    """Says what a field of a type may be: "a whole number of at least 1, or 'all'", and "whole numbers" for several."""
+    """Describes the values of a type: "a whole number of at least 1, or 'all'"; for `several`, "whole numbers"."""
     if get_origin(annotation) is Annotated:
         kind, *metadata = get_args(annotation)
         limits = [
@@ -193,12 +193,12 @@ def in_words(annotation: Any, several: bool = False) -> str:
 
 
 def flag_of(name: str) -> str:
-    """The flag of a field, as it is typed."""
+    """Returns the flag of a field."""
     return "--" + name.replace("_", "-")
 
 
 def _wrong_value(kind: type[Settings], error: pydantic.ValidationError) -> UsageError:
-    """The sentence for a value that its field cannot have."""
+    """Makes the error for a value that its field cannot have."""
     first = error.errors()[0]
     fields = {(group, name) if group else (name,): field for group, name, field in kind.fields()}
     place = next((place for place in fields if place == first["loc"][: len(place)]), None)

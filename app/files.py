@@ -1,4 +1,4 @@
-"""Files that are complete or absent, however the process that writes them ends."""
+"""Writes files that are complete or absent, however the process ends, and reads files safely."""
 
 import contextlib
 import errno
@@ -11,27 +11,27 @@ from pathlib import Path
 from typing import Any
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""Error numbers of a file that cannot become larger: the disk, the user's share of it, or the file itself."""
+"""Error numbers for a file that cannot grow: the disk, the user's quota, or the file has reached its limit."""
 YEARS_OF_ZIP = range(1980, 2108)
-"""Years that a zip file can name; checkpoints and models are zip files."""
+"""Years that a zip file can store; checkpoints and models are zip files."""
 NOT_A_FILE = "not a file"
-"""Why a folder, a pipe or a device is not read."""
+"""Reason for not reading a folder, a pipe or a device."""
 MOST_JSON_BYTES = 2**26
-"""Largest file of settings or figures, bytes; the longest, of 20,000 classes, has a tenth of that."""
+"""Largest JSON file, bytes; the longest one, for 20,000 classes, has a tenth of that."""
 
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
 """Without O_NONBLOCK, opening a pipe would wait for its other end. Windows lacks some."""
 
 
 def open_regular(path: Path | str, follow_links: bool = True) -> BufferedReader:
-    """Opens a file to read it, and nothing but a regular file: a pipe or a device would never end.
+    """Opens a regular file for reading; a pipe or a device might never end.
 
     Args:
-        path: of the file.
+        path: path of the file.
         follow_links: whether the last part of the path may be a link.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
+        OSError: the file cannot be opened, or is not a regular file.
     """
     descriptor = os.open(path, _READ | (0 if follow_links else getattr(os, "O_NOFOLLOW", 0)))
     try:
@@ -44,7 +44,7 @@ def open_regular(path: Path | str, follow_links: bool = True) -> BufferedReader:
 
 
 def is_full_disk(error: BaseException) -> bool:
-    """Returns True if an error means a full disk. TensorFlow and HDF5 say so in words, in own errors."""
+    """Returns True if an error means a full disk. TensorFlow and HDF5 have errors of their own, with a text."""
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         return True
     return any(os.strerror(code) in str(error) for code in FULL_DISK)
@@ -52,18 +52,18 @@ def is_full_disk(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Yields another name in the same folder to write a file under; it is renamed when the block ends without error.
+    """Yields a temporary name in the same folder for writing; renames the file when the block ends without an error.
 
-    The other name is the same each time, so that what a killed process left is written over.
+    The temporary name is always the same, so a file left by a killed process is overwritten.
     """
-    path = path.resolve()  # what a link leads to, not the link
-    temporary = path.with_name(f".partial-{path.name}")  # of the same ending, which tells the format
+    path = path.resolve()  # the target of a link, not the link
+    temporary = path.with_name(f".partial-{path.name}")  # same ending, which selects the format
     try:
         yield temporary
         os.replace(temporary, path)
     except BaseException as error:
         if isinstance(error, OSError) and error.errno in FULL_DISK and error.filename is None:
-            error.filename = str(path)  # a write knows no name
+            error.filename = str(path)  # a failed write has no name
         temporary.unlink(missing_ok=True)
         raise
 
@@ -75,26 +75,26 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Writes a JSON file that other languages can read as well: no NaN."""
+    """Writes a JSON file without NaN, which other languages could not read."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False, default=str)
     try:
         text.encode()
-    except UnicodeEncodeError:  # of a path that is no UTF-8
+    except UnicodeEncodeError:  # a path that is not UTF-8
         text = json.dumps(content, indent=2, allow_nan=False, default=str)
     write_text(path, f"{text}\n")
 
 
 def as_read(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns the content as it is read from a JSON file: lists where it has tuples."""
+    """Returns the content as it would be read from a JSON file: lists in place of tuples."""
     return json.loads(json.dumps(content))
 
 
 def read_json(path: Path) -> Any:
-    """Reads a JSON file that may come from anyone.
+    """Reads a JSON file from an untrusted source.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no JSON, or what readers would understand differently: NaN, or a name twice in an object.
+        OSError: the file cannot be read.
+        ValueError: it is not JSON, or is ambiguous: NaN, or a name twice in an object.
     """
     with open_regular(path) as file:
         return parse_json(file.read(MOST_JSON_BYTES + 1))
@@ -104,7 +104,7 @@ def parse_json(content: bytes) -> Any:
     """Reads JSON as `read_json` does.
 
     Raises:
-        ValueError: as there.
+        ValueError: as in `read_json`.
     """
     if len(content) > MOST_JSON_BYTES:
         raise ValueError(f"more than {MOST_JSON_BYTES:,} bytes")

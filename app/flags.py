@@ -1,4 +1,4 @@
-"""Flags from settings: `--help` has a section for each group of fields, and every mistake is one sentence."""
+"""Makes flags from settings: `--help` has a section for each group, and every mistake is one sentence."""
 
 import argparse
 from collections.abc import Collection, Mapping, Sequence
@@ -24,13 +24,13 @@ def given_flags(
     several: Mapping[str, str] | None = None,
     without: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Reads the flags that were given, as texts by name of the field.
+    """Reads the given flags, as texts by name of the field.
 
     Args:
-        kind: class of the settings; its docstring is what `--help` says first.
-        args: the flags; those of the process when None.
-        several: help of fields that take several values, whatever their type says.
-        without: fields that have no flag.
+        kind: class of the settings; `--help` begins with its docstring.
+        args: the flags; None for those of the process.
+        several: fields that take several values though their type takes one, with their help.
+        without: fields without a flag.
 
     Raises:
         UsageError: an unknown flag, or one without a value.
@@ -72,12 +72,12 @@ def given_flags(
 
 
 def _help_of(field: FieldInfo) -> str:
-    """The docstring of a field in one line."""
+    """Returns the docstring of a field in one line."""
     return " ".join((field.description or "").split())
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that raises its complaints."""
+    """A parser that raises its errors."""
 
     annotations: Mapping[str, Any] = {}
     """Types of the fields by flag."""

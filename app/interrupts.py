@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: both end a command as an exception does, and a block can put them off until it has saved."""
+"""Ctrl-C and SIGTERM: both end a command by an exception, which a block can delay until it has saved."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ _received: set[int] = set()
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM."""
+    """SIGTERM asked the process to end."""
 
 
 def heed_sigterm() -> None:
@@ -22,29 +22,29 @@ def heed_sigterm() -> None:
 
 
 def is_terminated(interrupt: KeyboardInterrupt) -> bool:
-    """Returns whether it was SIGTERM that ends a command: Ray puts a KeyboardInterrupt in the place of it."""
+    """Returns whether SIGTERM ends a command; Ray may have replaced the exception by a KeyboardInterrupt."""
     return isinstance(interrupt, Terminated) or signal.SIGTERM in _received
 
 
 @contextlib.contextmanager
 def end_at_once() -> Iterator[None]:
-    """Lets Ctrl-C and SIGTERM end the process where it stands, in a block that does not come back to Python."""
+    """Lets Ctrl-C and SIGTERM end the process at once, for a block that does not return to Python."""
     with _handled_by(signal.SIG_DFL, SIGNALS):
         yield
 
 
 def ignore_interrupts() -> None:
-    """Leaves Ctrl-C and SIGTERM to another process, without which this one ends."""
+    """Ignores Ctrl-C and SIGTERM: another process handles them, and this one ends with it."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
 def put_off() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
-    """Lets a block go on when Ctrl-C or SIGTERM comes; what came is raised at its end. The second is raised at once.
+    """Delays Ctrl-C or SIGTERM to the end of a block; the second signal is raised at once.
 
     Yields:
-        A function that returns what came, so that the block can save and raise it; None if nothing did.
+        A function that returns the delayed signal, which the block may raise after saving; None if there was none.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -55,7 +55,7 @@ def put_off() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
         if received:
             raise _exception(number)
         received.append(number)
-        os.write(2, b"\nstopping after this step; once more stops at once\n")  # what prints might be at work itself
+        os.write(2, b"\nstopping after this step; once more stops at once\n")  # print is not re-entrant
 
     with _handled_by(note, [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]):
         yield lambda: _exception(received[0]) if received else None
@@ -67,7 +67,7 @@ def put_off() -> Iterator[Callable[[], KeyboardInterrupt | None]]:
 def _handled_by(
     handler: Callable[[int, FrameType | None], None] | signal.Handlers, numbers: Iterable[int]
 ) -> Iterator[None]:
-    """Gives signals another handler while a block runs."""
+    """Sets another handler of signals while a block runs."""
     before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield

@@ -1,6 +1,6 @@
-"""Ends a command under an older Python with a sentence.
+"""Ends a command with a sentence if Python is too old.
 
-Every command imports this first, before anything that an older Python lacks; so it is written for those to read.
+Every command imports this first, before anything that an older Python lacks, so this file must run there.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Constants of the log-mel spectrogram of Whisper (Radford et al., 2022), which its network and pages compute."""
+"""Constants of the log-mel spectrogram of Whisper (Radford et al., 2022), for its network and for pages."""
 
 import functools
 
@@ -13,15 +13,15 @@ HOP = 160
 BANDS = 80
 FLOOR = 1e-10
 RANGE = 8.0
-"""Powers of ten between the loudest and the most silent that is told apart."""
+"""Range of levels, in powers of ten below the loudest; quieter ones are raised to its end."""
 PICTURE_LAYER = "sound_picture"
-"""Layer that makes a picture of a spectrogram, in a network for pictures."""
+"""Name of the layer that makes a picture of a spectrogram, in a network for pictures."""
 
 
 @functools.cache
 def mel_filters() -> np.ndarray:
     """Returns the weights of each frequency in each band, float64 (WINDOW / 2 + 1, BANDS): triangles of area 1 on the
-    scale of Slaney (Auditory Toolbox, 1998), as librosa has them."""
+    scale of Slaney (Auditory Toolbox, 1998), as in librosa."""
     step, break_hertz, break_mel = 200 / 3, 1000.0, 15.0
     log_step = np.log(6.4) / 27
     highest = break_mel + np.log(RATE / 2 / break_hertz) / log_step

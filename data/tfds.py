@@ -45,7 +45,7 @@ def load(data: str, cache_dir: Path, outside: bool = False, text_column: str | N
 
     Raises:
         UsageError: there is no such data set, it cannot be downloaded, or its examples are neither one picture, text
-        or recording with one class label, nor one picture with boxes.
+            or recording with one class label, nor one picture with boxes.
     """
     name = data.removeprefix("tfds:")
     builder = _prepared_builder(name)

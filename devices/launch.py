@@ -1,7 +1,7 @@
-"""Starts several workers on this machine, to try --strategy multiworker:
+"""Starts several workers on this machine, for a trial of --strategy multiworker:
 `python -m devices.launch 2 --data photos --output runs/two`.
 
-The flags are those of `train.py`. The first worker, the chief, shows how it goes; what another says is shown if it
+The flags are those of `train.py`. The first worker, the chief, shows its output; that of another worker is shown if it
 fails.
 """
 
@@ -25,15 +25,15 @@ from app.interrupts import SIGNALS
 from devices.tf_config import VARIABLE
 
 PATIENCE = 90.0
-"""Seconds that the others have to end by themselves when one has ended: they notice it within a minute."""
+"""Seconds for the others to end by themselves after one has failed: they notice it within a minute."""
 SHORT_PATIENCE = 10.0
-"""Seconds that they have when the chief has ended, without which they go nowhere."""
+"""Seconds for the others to end after the chief has ended, without which they cannot continue."""
 POLL = 0.2
 TRAIN = Path(__file__).parent.parent / "train.py"
 
 
 def main() -> None:
-    """Starts the workers, and ends with the status of the first that fails."""
+    """Starts the workers, and exits with the status of the first that fails."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workers", type=int, help="processes to start")
     parser.add_argument("flags", nargs=argparse.REMAINDER, help="of train.py")
@@ -44,9 +44,9 @@ def main() -> None:
 
 
 def launch(count: int, flags: Sequence[str]) -> int:
-    """Starts workers with the flags of `train.py`, and waits for them; returns the exit status, 0 if all ended well.
+    """Starts workers with the flags of `train.py` and waits for them; returns the exit status, 0 for success.
 
-    Ctrl-C and SIGTERM go to the chief, which saves before it ends; a second time they end all.
+    Ctrl-C and SIGTERM go to the chief, which saves before it ends; the second one ends all workers.
     """
     workers: list[subprocess.Popen] = []
     with contextlib.ExitStack() as stack:
@@ -65,11 +65,11 @@ def launch(count: int, flags: Sequence[str]) -> int:
             outputs[failed[0]].seek(0)
             print(f"worker {failed[0]}: {outputs[failed[0]].read().strip()}", file=sys.stderr)
     status = workers[failed[0]].returncode if failed else 0
-    return status if status >= 0 else 128 - status  # as shells have it for signals
+    return status if status >= 0 else 128 - status  # as shells do for signals
 
 
 def _start(flags: Sequence[str], addresses: Sequence[str], number: int, output: IO | None) -> subprocess.Popen:
-    """Starts a worker, in a session of its own, so that Ctrl-C reaches it through this process alone."""
+    """Starts a worker in its own session, so that Ctrl-C reaches it only through this process."""
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
     environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, VARIABLE: json.dumps(task)}
     command = [sys.executable, str(TRAIN), *flags, "--strategy", "multiworker"]
@@ -105,7 +105,7 @@ def _wait(workers: Sequence[subprocess.Popen]) -> list[int]:
 
 
 def _free_addresses(count: int) -> list[str]:
-    """Addresses of this machine that nothing listens at."""
+    """Returns unused addresses of this machine."""
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]

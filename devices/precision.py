@@ -1,7 +1,7 @@
-"""The number formats a network computes in; its weights, its outputs and what is measured are always float32.
+"""The number format in which a network computes; weights, outputs and measures are always float32.
 
-A precision belongs to a graph and not to the model: layers take it on while the graph is traced. So one model trains in
-any precision, and is saved, exported and measured in float32.
+A precision belongs to a graph, not to the model: layers adopt it while the graph is traced. So one model trains in any
+precision, and is saved, exported and measured in float32.
 """
 
 import contextlib
@@ -17,24 +17,24 @@ from devices.whole_batch import flat_layers
 
 Precision = Literal["float32", "mixed_bfloat16", "mixed_float16"]
 OUTPUT_LAYER = "probabilities"
-"""Name of the layer that gives a model's outputs, which stay float32."""
+"""Name of a model's output layer, which stays in float32."""
 EXACT_LAYERS = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
-"""Inputs are prepared in float32: bfloat16 would round them."""
+"""Layers that prepare inputs, which bfloat16 would round."""
 BFLOAT16_CAPABILITY, FLOAT16_CAPABILITY = (8, 0), (7, 0)
-"""NVIDIA's compute capability from which a GPU multiplies matrices in them several times as fast."""
+"""NVIDIA's compute capability from which GPUs multiply matrices in a precision several times as fast."""
 BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
-"""With them, as /proc/cpuinfo names them, CPUs make 1.4 times as many products per second in bfloat16, or more; without
-them, fewer. A measurement would decide by what else the machine does at that moment."""
+"""Features in /proc/cpuinfo of CPUs that compute 1.4 times as many products per second in bfloat16, or more; without
+them, fewer. A measurement instead would depend on the load of the machine."""
 CPU_INFO = Path("/proc/cpuinfo")
 
 
 def choose_precision(asked_for: Literal["auto"] | Precision, model: keras.Model, openvino: bool = False) -> Precision:
-    """Decides what 'auto' means on this machine, by what it is: the fastest precision that learns as float32 does.
+    """Resolves 'auto' by the type of machine: the fastest precision that learns as well as float32.
 
     Args:
         asked_for: the setting.
         model: the network.
-        openvino: whether OpenVINO computes the frozen layers, which gains in bfloat16 on every network.
+        openvino: whether OpenVINO computes the frozen layers; it is faster in bfloat16 for every network.
     """
     if asked_for != "auto":
         return asked_for
@@ -52,22 +52,22 @@ def choose_precision(asked_for: Literal["auto"] | Precision, model: keras.Model,
 def is_rewritten(precision: Precision) -> bool:
     """Returns True if TensorFlow itself rewrites frozen graphs to this precision.
 
-    It does so with bfloat16 on CPUs. Layers that compute in it are slower there, the more so the smaller the network.
+    It does so with bfloat16 on CPUs. Layers in bfloat16 would be slower there, most of all in small networks.
     """
     return precision == "mixed_bfloat16" and not _has_accelerator()
 
 
 def learning_precision(model: keras.Model, precision: Precision) -> Precision:
-    """The precision of graphs that train a model in a run of a precision."""
+    """Returns the precision of the training graphs of a model, given the precision of its run."""
     slower = precision == "mixed_bfloat16" and not _has_accelerator() and not _gains_on_cpus(model)
     return "float32" if slower else precision
 
 
 def _gains_on_cpus(model: keras.Model) -> bool:
-    """Returns True if a model is faster in bfloat16 on CPUs that have it: 2 to 3 times, if it mixes all channels.
+    """Returns True if a model is faster in bfloat16 on CPUs that support it: 2 to 3 times, if it mixes all channels.
 
-    A model that convolves each channel by itself waits for memory: it is between 0.9 and 1.3 times as fast with
-    its layers frozen, and 0.7 times when it learns.
+    Depthwise convolutions wait for memory: such a model runs at 0.9 to 1.3 times the speed when frozen, and 0.7 times
+    when trained.
     """
     layers = flat_layers(model)
     depthwise = any(
@@ -80,9 +80,9 @@ def _gains_on_cpus(model: keras.Model) -> bool:
 
 @contextlib.contextmanager
 def computing_in(model: keras.Model, precision: Precision) -> Iterator[None]:
-    """Lets the layers of a model compute in a precision in every graph that is traced while a block runs.
+    """Makes the layers of a model compute in a precision, in every graph traced while a block runs.
 
-    All but those that prepare inputs and the one that gives probabilities.
+    Layers that prepare inputs and the output layer stay in float32.
     """
     layers = [] if precision == "float32" else flat_layers(model)
     layers = [layer for layer in layers if not isinstance(layer, EXACT_LAYERS) and layer.name != OUTPUT_LAYER]
@@ -104,7 +104,7 @@ def _compute_capability(gpu: tf.config.PhysicalDevice) -> tuple[int, int]:
 
 
 def _cpu_has_bfloat16() -> bool:
-    """Returns True if Linux says that the CPU multiplies bfloat16 faster than float32; not measured elsewhere."""
+    """Returns True if Linux says that the CPU multiplies bfloat16 faster; False on other systems (not measured)."""
     try:
         flags = re.search(r"^flags\s*:(.*)$", CPU_INFO.read_text(), re.MULTILINE)
     except OSError:

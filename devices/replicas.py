@@ -1,6 +1,6 @@
 """Shards batches over the replicas of a network, on the devices of one machine or of several.
 
-Everything here is for any `tf.distribute.Strategy`; with one replica, batches stay as they are.
+It works for any `tf.distribute.Strategy`; with one replica, batches stay whole.
 """
 
 import hashlib
@@ -17,22 +17,22 @@ Decision = TypeVar("Decision")
 
 
 class Part(NamedTuple):
-    """Shard of every batch that one pipeline makes, where several replicas share the batches.
+    """Shard of every batch that one pipeline makes, if several replicas share the batches.
 
-    Each replica gets as many rows, the same number in every batch, so that shapes are static; where a batch has fewer,
-    some of its rows come again with a weight of 0. Only the statistics of a BatchNorm that learns notice them.
+    Every replica gets the same number of rows in every batch, so shapes are static. A smaller batch is filled up by
+    repeated rows with a weight of 0; only the statistics of a trained BatchNorm notice them.
     """
 
     replicas: int
     """Number of replicas that share a batch."""
     first: int
-    """Number of the first that this pipeline feeds."""
+    """Number of the first replica that this pipeline feeds."""
     num_fed: int
-    """Number of replicas that it feeds."""
+    """Number of replicas that this pipeline feeds."""
 
     @classmethod
     def of(cls, context: tf.distribute.InputContext) -> "Part":
-        """Returns the part of the worker that a pipeline is made for."""
+        """Returns the part for the pipeline of a worker."""
         count = context.num_replicas_in_sync // context.num_input_pipelines
         return cls(context.num_replicas_in_sync, context.input_pipeline_id * count, count)
 
@@ -45,24 +45,24 @@ def is_shared(strategy: tf.distribute.Strategy) -> bool:
 def distribute(
     strategy: tf.distribute.Strategy, make: Callable[..., tf.data.Dataset]
 ) -> tf.data.Dataset | tf.distribute.DistributedDataset:
-    """Batches for all replicas; `make` makes a pipeline from `part`: a `Part` of each batch, or None for whole ones."""
+    """Makes batches for all replicas; `make` makes a pipeline, given a `Part` of each batch, or None for whole ones."""
     return strategy.distribute_datasets_from_function(
         lambda context: make(part=Part.of(context) if is_shared(strategy) else None)
     )
 
 
 def has_workers(strategy: tf.distribute.Strategy) -> bool:
-    """Returns True if several processes learn together."""
+    """Returns True if several processes train together."""
     return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Returns True if this process writes: the first of several, or the only one."""
+    """Returns True if this process writes files: the first of several, or the only one."""
     return not has_workers(strategy) or strategy.extended.should_checkpoint
 
 
 def chief_decides(strategy: tf.distribute.Strategy, decide: Callable[[], Decision]) -> Decision:
-    """Returns in all workers what the chief's `decide` does, as JSON has it; the others do not call it, and wait."""
+    """Returns in all workers the result of the chief's `decide`, a JSON value; the others wait and do not call it."""
     if not has_workers(strategy):
         return decide()
     text = json.dumps(decide()).encode() if is_chief(strategy) else b""
@@ -71,7 +71,7 @@ def chief_decides(strategy: tf.distribute.Strategy, decide: Callable[[], Decisio
 
 
 def wait_for_workers(strategy: tf.distribute.Strategy) -> None:
-    """Returns when every worker has come to this point."""
+    """Waits until every worker has reached this point."""
     chief_decides(strategy, lambda: None)
 
 
@@ -86,7 +86,7 @@ def check_alike(strategy: tf.distribute.Strategy, state: Any) -> None:
 
 
 def _from_chief(strategy: tf.distribute.Strategy, values: np.ndarray) -> np.ndarray:
-    """The chief's whole numbers, int64, in all workers; all have as many."""
+    """Returns the chief's whole numbers, int64, in all workers; each must pass an array of the same size."""
     of_replicas = strategy.experimental_distribute_values_from_function(
         lambda context: tf.constant(values * (context.replica_id_in_sync_group == 0), tf.int64)
     )

@@ -1,8 +1,8 @@
-"""Devices that a network learns on: one device, all GPUs of a machine, several machines, or TPUs.
+"""Devices to train on: one device, all GPUs of a machine, several machines, or TPUs.
 
-Always a `tf.distribute.Strategy`. Every replica has the whole network and an equal part of each batch, and the
-gradients of all are summed, so that the weights stay the same everywhere: a batch is as large as on one device, and the
-result is the same but for rounding. TPUs are written by TensorFlow's guide and were not run on one yet.
+It is always a `tf.distribute.Strategy`. Every replica has the whole network and an equal shard of each batch, and the
+gradients of all are summed, so the weights stay the same everywhere: a batch is as large as on one device, and results
+differ only by rounding. The code for TPUs follows TensorFlow's guide and has not run on one yet.
 """
 
 import contextlib
@@ -23,26 +23,26 @@ from devices.precision import Precision, choose_precision
 from devices.replicas import chief_decides, has_workers, is_chief
 
 FEW = 16
-"""Examples per step that leave a GPU waiting."""
+"""With fewer examples per step, a GPU mostly waits."""
 LOST_WORKER = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
     tf.errors.CancelledError,
     tf.errors.DeadlineExceededError,
 )
-"""Errors that TensorFlow raises where another worker is gone, depending on what it was waiting for."""
+"""Errors that TensorFlow may raise if another worker is lost."""
 TPU_DEVICES = ("/dev/accel[0-9]*", "/dev/vfio/[0-9]*")
 
 
 def make_strategy(name: Strategy, devices: int | None) -> tf.distribute.Strategy:
-    """Chooses the devices, before TensorFlow has been used for anything else, and shows the choice.
+    """Chooses the devices, before any other use of TensorFlow, and shows the choice.
 
     Args:
-        name: of the strategy; 'auto' takes what is there.
-        devices: number of devices of this machine; None for all GPUs. Without GPUs the CPU is split into as many.
+        name: name of the strategy; 'auto' uses the available devices.
+        devices: number of devices of this machine; None for all GPUs. Without GPUs, the CPU is split into that many.
 
     Raises:
-        UsageError: what is asked for is not there.
+        UsageError: the requested devices do not exist.
         RunError: other workers do not answer.
     """
     kind = _find(devices) if name == "auto" else name
@@ -55,7 +55,7 @@ def make_strategy(name: Strategy, devices: int | None) -> tf.distribute.Strategy
 
 
 def describe_batch(batch_size: int, strategy: tf.distribute.Strategy, noun: str, nouns: str) -> str:
-    """Says how large a batch is, and how it is shared: '32 examples per step, 16 on each of 2 replicas'."""
+    """Describes the size of a batch and its shards: '32 examples per step, 16 on each of 2 replicas'."""
     replicas, text = strategy.num_replicas_in_sync, f"{counted(batch_size, noun, nouns)} per step"
     if replicas == 1:
         return text
@@ -67,7 +67,7 @@ def describe_batch(batch_size: int, strategy: tf.distribute.Strategy, noun: str,
 def chosen_precision(
     asked_for: Literal["auto"] | Precision, model: keras.Model, strategy: tf.distribute.Strategy, openvino: bool = False
 ) -> Precision:
-    """Chooses the precision for a model on the chief's machine, and shows what 'auto' means."""
+    """Chooses the precision for a model on the chief's machine, and shows the choice of 'auto'."""
     precision = chief_decides(strategy, lambda: choose_precision(asked_for, model, openvino))
     if asked_for == "auto":
         show_stage("precision", f"{precision}, the fastest here")
@@ -76,7 +76,7 @@ def chosen_precision(
 
 @contextlib.contextmanager
 def heed_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
-    """Raises a RunError where another worker is gone while a block runs; TensorFlow notices it within a minute."""
+    """Raises a RunError if another worker is lost while a block runs; TensorFlow notices it within a minute."""
     try:
         yield
     except LOST_WORKER as error:
@@ -120,7 +120,7 @@ def _multiworker(devices: int | None) -> tf.distribute.Strategy:
         raise UsageError("--strategy multiworker uses all GPUs of a machine; leave out --devices.")
     show_stage("devices", "waiting for all workers of TF_CONFIG")
     try:
-        with end_at_once():  # this waits, for ever if need be, and hears no signal
+        with end_at_once():  # this may wait for ever, and Python handles no signal meanwhile
             return tf.distribute.MultiWorkerMirroredStrategy()
     except (*LOST_WORKER, tf.errors.UnknownError, RuntimeError) as error:
         reason = str(error).splitlines()[0]

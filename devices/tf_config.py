@@ -1,7 +1,7 @@
-"""The place of this process among the workers of several machines, as the variable TF_CONFIG has it.
+"""Reads from the variable TF_CONFIG which worker this process is.
 
-It is TensorFlow's: {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}. What starts the
-processes sets it: `devices/launch.py` on one machine, a cluster manager on several.
+TensorFlow defines it: {"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}. The program
+that starts the processes sets it: `devices/launch.py` on one machine, a cluster manager on several.
 """
 
 import json

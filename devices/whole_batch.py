@@ -1,6 +1,6 @@
 """Batch-dependent layers under data parallelism.
 
-Left alone, every replica would take the statistics of its own part, and drop the same places in it as the others do.
+Without this, each replica would use the statistics of its own shard, and all would drop the same places.
 """
 
 import contextlib
@@ -12,11 +12,11 @@ import tensorflow as tf
 
 @contextlib.contextmanager
 def as_one_batch(model: keras.Model, replicas: int) -> Iterator[None]:
-    """Lets a model learn from the parts of a batch as from the whole, in every graph that is traced while a block runs.
+    """Makes training on shards equal to training on the whole batch, in every graph traced while a block runs.
 
-    BatchNorm layers that learn take the statistics of all replicas. Dropout draws for the whole batch, and each replica
-    takes its rows of that: what is dropped is what one device drops. Parts are of one size; a single replica needs
-    nothing.
+    Trainable BatchNorm layers use the statistics of all replicas. Dropout draws for the whole batch, and each replica
+    takes its rows, so the same values are dropped as on one device. Shards have equal sizes; a single replica needs no
+    change.
     """
     layers = flat_layers(model) if replicas > 1 else []
     batch_norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable]
@@ -31,16 +31,16 @@ def as_one_batch(model: keras.Model, replicas: int) -> Iterator[None]:
         for layer in batch_norms:
             layer.synchronized = False
         for layer in dropouts:
-            del layer.call  # the one of its class shows again
+            del layer.call  # restores the method of the class
 
 
 def flat_layers(model: keras.Model) -> list[keras.Layer]:
-    """Returns all layers of a model that are no models themselves, those within its layers included."""
+    """Returns all layers of a model that are not models themselves, including nested ones."""
     return [layer for layer in model._flatten_layers(include_self=False) if not isinstance(layer, keras.Model)]
 
 
 def _dropping_for_all(drop: Callable[..., tf.Tensor], replicas: int) -> Callable[..., tf.Tensor]:
-    """A dropout for a part of a batch, from one for the whole."""
+    """Turns a dropout for a whole batch into one for a shard."""
 
     def call(inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         rows = tf.shape(inputs)[0]

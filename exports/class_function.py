@@ -1,4 +1,4 @@
-"""The computation that every exported file holds: from examples to a probability for each class."""
+"""The computation in every exported file: from examples to a probability for each class."""
 
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
@@ -14,24 +14,24 @@ ClassFunction: TypeAlias = tf.types.experimental.PolymorphicFunction
 """TensorFlow function of what the run's reader makes of examples, such as float32 'pictures' (n, image_size,
 image_size, 3) in [0, 255]; returns 'probabilities', float32 (n, num_classes), or 'boxes', 'scores' and 'classes'."""
 ROUNDING = 1e-3
-"""Largest difference of a probability that the order of computing can explain."""
+"""Largest difference of a probability that another order of computation can explain."""
 
 
 class Route(NamedTuple):
-    """A way to ask an exported file."""
+    """A way to call an exported file."""
 
     open: Callable[[], Callable[..., dict[str, np.ndarray]]]
-    """Opens it as a function of a batch of each input, by name, to 'probabilities', and 'labels' if it has them."""
+    """Opens the file as a function from a batch of each input, by name, to 'probabilities' and, if any, 'labels'."""
     largest_difference: float = ROUNDING
-    """Largest difference of a probability that the arithmetic of the format explains."""
+    """Largest difference of a probability that the arithmetic of the format can explain."""
     encoded: bool = False
     """True if it takes the bytes of files, as 'encoded'."""
 
 
 def class_function(model: keras.Model, run: TrainedRun) -> ClassFunction:
-    """Makes a TensorFlow function of a model, its weights folded in as constants; two classes get a column each.
+    """Makes a TensorFlow function of a model with its weights as constants; two classes get a column each.
 
-    A single input is named by the kind of input, such as 'pictures', several as in the model.
+    A single input is named by the kind of input, such as 'pictures'; several keep their names in the model.
     """
     compute = frozen_function(model)
     names = [run.kind.nouns] if len(model.inputs) == 1 else [each.name for each in model.inputs]

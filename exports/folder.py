@@ -1,4 +1,4 @@
-"""Folders of exports: complete or absent, and never written over something else."""
+"""Writes folders of exports: complete or absent, and never over other files."""
 
 import contextlib
 import glob
@@ -20,15 +20,15 @@ _LOCK, _REPLACED = "lock", "replaced"
 
 
 def check_folders(folders: Iterable[Path]) -> None:
-    """Raises a UsageError if a folder to be written holds something else than an earlier export."""
+    """Raises a UsageError if a folder to write holds anything but an earlier export."""
     for folder in folders:
         if folder.exists() and not (folder / PARITY_FILE).is_file():
-            raise UsageError(f"'{folder}' is no earlier export, and is kept. Move it, or name another --output.")
+            raise UsageError(f"'{folder}' is not an earlier export, and is kept. Move it, or name another --output.")
 
 
 @contextlib.contextmanager
 def complete_folder(folder: Path) -> Iterator[Path]:
-    """Yields a folder to fill, which takes the place of `folder` after the block; an error in it leaves nothing.
+    """Yields a folder to fill, which replaces `folder` after the block; an error leaves nothing.
 
     Raises:
         RunError: the disk is full.
@@ -39,10 +39,10 @@ def complete_folder(folder: Path) -> Iterator[Path]:
         _clear_abandoned(folder)
         with (
             tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside,
-            FileLock(Path(aside) / _LOCK),  # says that this process lives
+            FileLock(Path(aside) / _LOCK),  # shows that this process is alive
         ):
             new, replaced = Path(aside) / folder.name, Path(aside) / _REPLACED
-            new.mkdir()  # the temporary folder itself may be read by nobody else
+            new.mkdir()  # other users may not read the temporary folder itself
             yield new
             if folder.exists():
                 os.replace(folder, replaced)

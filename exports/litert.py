@@ -16,22 +16,22 @@ from exports.class_function import ROUNDING, ClassFunction, Route
 from inference.load import TrainedRun
 
 Numbers = Literal["float32", "float16", "dynamic", "int8"]
-"""Numbers of a file: 'dynamic' has weights of 8 bits and computes in float32, 'int8' computes in 8 bits as well."""
+"""Number formats of a file: 'dynamic' has weights of 8 bits and computes in float32, 'int8' computes in 8 bits."""
 LARGEST_DIFFERENCE: dict[Numbers, float] = {"float32": ROUNDING, "float16": 0.02, "dynamic": 1.0, "int8": 1.0}
-"""Largest difference of a probability that the numbers explain; with 8 bits, the labels alone have to stay."""
+"""Largest difference of a probability that the number format can explain; with 8 bits, only labels must agree."""
 
 
 def write_litert(
     compute: ClassFunction, run: TrainedRun, path: Path, calibration: Inputs = (), numbers: Numbers = "float32"
 ) -> dict[str, Route]:
-    """Writes the model, without labels, for which such a file has no place.
+    """Writes the model, without labels, which such a file cannot hold.
 
     Args:
         compute: the model.
         run: not used.
-        path: of the file.
-        calibration: examples whose values give 'int8' its ranges.
-        numbers: that it is written in; what goes in and comes out is float32.
+        path: path of the file.
+        calibration: examples that define the ranges of 'int8'.
+        numbers: number format; inputs and outputs are float32.
     """
 
     def examples() -> Iterator[list[np.ndarray]]:
@@ -49,11 +49,11 @@ def write_litert(
             converter.target_spec.supported_types = [tf.float16]
         if numbers == "int8":
             converter.representative_dataset = examples
-            # The few operations without a form in 8 bits stay in float32.
+            # The few operations that do not exist in 8 bits stay in float32.
             converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
         try:
             path.write_bytes(converter.convert())
-        except Exception as error:  # of a private module
+        except Exception as error:  # its type is in a private module
             if "TF Select ops" not in str(error):
                 raise
             missing = str(error).partition("TF Select ops: ")[2].partition("\n")[0]

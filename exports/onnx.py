@@ -1,4 +1,4 @@
-"""ONNX: a file that ONNX Runtime, OpenVINO, TensorRT and others compute with."""
+"""ONNX: a file for ONNX Runtime, OpenVINO, TensorRT and others."""
 
 import functools
 import json
@@ -41,7 +41,7 @@ def open_onnx(path: Path) -> Callable[..., dict[str, np.ndarray]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
+    options.log_severity_level = 3  # errors only
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return lambda **inputs: dict(zip(names, session.run(names, inputs), strict=True))
@@ -65,10 +65,10 @@ def _teach_erfc() -> None:
 
 
 def _keep_zero_padding(graph: Any) -> None:
-    """Puts a step that changes nothing between Pad and MaxPool.
+    """Inserts a step without effect between Pad and MaxPool.
 
-    ONNX Runtime fuses the two into one step that pads with minus infinity in place of 0. The answers would differ where
-    numbers below 0 are pooled, as in ResNetV2.
+    ONNX Runtime fuses the two into one step that pads with minus infinity in place of 0. Answers would differ if
+    negative numbers are pooled, as in ResNetV2.
     """
     import onnx
 
@@ -87,8 +87,8 @@ def _keep_zero_padding(graph: Any) -> None:
 def _plain(compute: ClassFunction) -> ClassFunction:
     """Returns the same function in the few operations that tf2onnx knows.
 
-    tf2onnx would take values that a layer such as Normalization keeps outside of the graph for further inputs, and
-    calls to XLA, by which Keras computes convolutions in groups on a CPU, for operations.
+    Some layers, such as Normalization, keep values outside the graph; tf2onnx would take these for further inputs. It
+    would also take calls to XLA, by which Keras computes grouped convolutions on a CPU, for operations.
     """
     concrete = compute.get_concrete_function()
     definition = concrete.graph.as_graph_def()

@@ -1,6 +1,6 @@
 """Writes a trained model in other formats. A file is kept only if its own runtime answers as the model does.
 
-An export that was never run is a guess: a preprocessing step applied twice or not at all shows nowhere else.
+An export that was never run is a guess: nothing else shows that a preprocessing step is applied twice or not at all.
 """
 
 import functools
@@ -30,25 +30,25 @@ from reports.model_card import CARD_FILE, Export, write_card
 
 LABELS_FILE = "labels.txt"
 THRESHOLDS_FILE = "thresholds.json"
-"""Probability from which each class is answered, where the run has chosen one."""
+"""File with the threshold of each class, if the run has chosen thresholds."""
 SAME_LABELS = 0.99
-"""Least share of examples for which an export must give the label of the model."""
+"""Least share of examples for which an export must give the model's label."""
 BY_CHANCE = 20
-"""Examples of which one may lie so near a border that it gets another label; of fewer, none may."""
+"""Of this many examples, one may lie so near a border that its label differs; of fewer, none may."""
 TIMED = 9
-"""Calls of which the median is told."""
+"""Number of calls for the median time."""
 
 
 class Artifact(NamedTuple):
     """A file or a folder of a format."""
 
     name: str
-    """'' is the folder of the format itself."""
+    """Name of the file; '' for the folder of the format itself."""
     write: Callable[..., dict[str, Route]]
-    """Writes it from a `ClassFunction`, the run and a path, and returns the ways to ask it, by name."""
+    """Writes it, given a `ClassFunction`, the run and a path; returns the ways to call it, by name."""
     quantized: bool = False
     calibrated: bool = False
-    """True if it is written with `calibration`, examples on which it is not compared then."""
+    """True if it needs examples for `calibration`; these are not used for the comparison."""
 
 
 FORMATS: dict[str, tuple[Artifact, ...]] = {
@@ -64,34 +64,34 @@ FORMATS: dict[str, tuple[Artifact, ...]] = {
 
 
 class Reference(NamedTuple):
-    """Answers of the model itself."""
+    """Answers of the original model."""
 
     sample: Sample
     answers: np.ndarray
     """float32 (n, ...): probabilities of classes, or boxes; several outputs joined."""
     labels: np.ndarray
-    """Each answer as text: its classes, or how many boxes of each there are."""
+    """Each answer as text: its classes, or the number of boxes of each class."""
 
     def every_second(self, first: int) -> "Reference":
-        """Returns half of it, from the example `first`, 0 or 1, on."""
+        """Returns every second example, starting at `first`, 0 or 1."""
         return Reference(self.sample.half(first), self.answers[first::2], self.labels[first::2])
 
 
 class Parity(NamedTuple):
-    """Agreement of an exported file with the model; what `parity.json` holds."""
+    """Agreement of an exported file with the model, as in `parity.json`."""
 
     n: int
     """Examples compared."""
     refused: int
-    """Files that the format's own decoder does not read."""
+    """Number of files that the format's own decoder cannot read."""
     largest_difference: float
     """Largest difference of any probability, or of a corner of a box."""
     allowed_difference: float
     same_labels: float
-    """Share of the examples compared."""
+    """Share of the compared examples with the same label."""
     allowed_same_labels: float
     milliseconds: float
-    """Time to answer for one example, on this machine, by a call for it alone."""
+    """Milliseconds for one example, in a call of its own, on this machine."""
     bytes: int = 0
     """Size of the file or the folder."""
 
@@ -103,7 +103,7 @@ class Parity(NamedTuple):
     @property
     def passed(self) -> bool:
         """Returns True if the file may be kept."""
-        is_near = self.largest_difference <= self.allowed_difference  # false for NaN
+        is_near = self.largest_difference <= self.allowed_difference  # False for NaN
         return self.is_decoded and is_near and self.same_labels >= self.allowed_same_labels
 
     def __str__(self) -> str:
@@ -130,9 +130,9 @@ def export_run(
         run: the run.
         metrics: its `metrics.json`.
         sample: examples to compare on.
-        folders: the folder to make or replace, for each name of `FORMATS` that is asked for.
+        folders: folder to create or replace, for each requested name of `FORMATS`.
         quantize: write quantised files as well.
-        keep_quantized: keep those that do not answer as the model does; their card says so.
+        keep_quantized: keep quantised files that give other answers; their card says so.
 
     Raises:
         RunError: a file does not answer as the model does; nothing of its format is kept.
@@ -151,7 +151,7 @@ def export_run(
 
 
 def make_reference(model: keras.Model, run: TrainedRun, sample: Sample) -> Reference:
-    """Computes the model's answers for a sample, in the steps in which the run measured itself."""
+    """Computes the model's answers for a sample, in the same steps as the run's own measurement."""
     predictor = Predictor(model, run.cut)
     batches = _batches(sample, BATCH_SIZE)
     outputs = [predictor(sample.take(rows)) for rows in batches]
@@ -170,11 +170,10 @@ def export_format(
     quantize: bool = True,
     keep_quantized: bool = False,
 ) -> None:
-    """Writes one format beside its place, compares it with the model, and only then moves it there.
+    """Writes one format to a temporary folder, compares it with the model, and only then moves it to its place.
 
     Raises:
-        RunError: a file does not answer as the model does. A quantised one is left out, unless it shall be kept, and
-            the others are kept.
+        RunError: a file does not answer as the model does. A quantised file is only left out, or kept on request.
     """
     parities: dict[str, Parity] = {}
     with complete_folder(folder) as aside:
@@ -212,7 +211,7 @@ def export_format(
 def _write(
     name: str, artifact: Artifact, compute: ClassFunction, run: TrainedRun, reference: Reference, path: Path
 ) -> dict[str, Parity]:
-    """Writes an artifact, and compares each way to ask it with the model."""
+    """Writes an artifact, and compares each way to call it with the model."""
     started, more = time.perf_counter(), {}
     if artifact.calibrated:
         half = reference.every_second(0).sample
@@ -242,7 +241,7 @@ def _compare(route: Route, compute: ClassFunction, run: TrainedRun, reference: R
         specs = zip(compute.input_signature, sample.take(batch), strict=True)
         return answer(**{spec.name: each.astype(spec.dtype.as_numpy_dtype) for spec, each in specs})
 
-    for batch in _batches(sample, 1 if route.encoded else BATCH_SIZE):  # any single file may be refused
+    for batch in _batches(sample, 1 if route.encoded else BATCH_SIZE):  # the decoder may refuse any single file
         try:
             found = ask(batch)
         except tf.errors.InvalidArgumentError:  # a file that TensorFlow cannot decode
@@ -263,7 +262,7 @@ def _compare(route: Route, compute: ClassFunction, run: TrainedRun, reference: R
 
 
 def _milliseconds(ask: Callable[[np.ndarray], object], row: int) -> float:
-    """Median milliseconds of some calls for one example, after one that does not count."""
+    """Returns the median milliseconds of calls for one example, after a first call that does not count."""
     seconds = []
     for _ in range(1 + TIMED):
         started = time.perf_counter()
@@ -281,6 +280,6 @@ def _problem(name: str, route_name: str, parity: Parity, run: TrainedRun) -> str
 
 
 def _batches(sample: Sample, batch_size: int) -> list[np.ndarray]:
-    """Positions in a sample, batch by batch."""
+    """Returns the positions in a sample, batch by batch."""
     rows = np.arange(len(sample.paths))
     return [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]

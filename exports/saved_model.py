@@ -1,4 +1,4 @@
-"""A SavedModel with a signature or two: TensorFlow alone answers with it, from tensors or from the bytes of files."""
+"""A SavedModel with one or two signatures: TensorFlow alone can run it, on tensors or on the bytes of files."""
 
 import functools
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from tasks.classification import Classification
 from tasks.table import classes_of
 
 ENCODED = "serving_default"
-"""Signature that takes files as they are, so that a server has nothing to prepare."""
+"""Name of the signature that takes unprepared files, for servers."""
 DECODED_AT_ONCE = 4
-"""Files of a batch that are decoded in parallel; each may have 100 million pixels."""
+"""Most files of a batch that are decoded in parallel; each may have 100 million pixels."""
 
 
 def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> dict[str, Route]:
@@ -53,8 +53,8 @@ def write_saved_model(compute: ClassFunction, run: TrainedRun, folder: Path) -> 
 
 
 def name_labels(probabilities: tf.Tensor, class_names: tuple[str, ...], task: Classification) -> tf.Tensor:
-    """Returns the answers as text, string (n,): the likeliest class, or all classes from their thresholds on, joined by
-    '|'."""
+    """Returns the answers as text, string (n,): the likeliest class, or all classes that reach their thresholds, joined
+    by '|'."""
     thresholds = tf.constant(0.5 if task.thresholds is None else task.thresholds, tf.float32)
     if task.two_classes and task.thresholds is not None:
         return tf.gather(tf.constant(class_names), tf.cast(probabilities[:, 1] >= thresholds, tf.int32))
@@ -70,7 +70,7 @@ def name_labels(probabilities: tf.Tensor, class_names: tuple[str, ...], task: Cl
 
 
 def open_signature(folder: Path, signature: str = ENCODED) -> Callable[..., dict[str, np.ndarray]]:
-    """Opens a SavedModel as a function of the 'encoded' contents of files, or of what another signature takes."""
+    """Opens a SavedModel as a function of the 'encoded' contents of files, or of the inputs of another signature."""
     answer = tf.saved_model.load(str(folder)).signatures[signature]
 
     def call(**inputs: np.ndarray | list[bytes]) -> dict[str, np.ndarray]:

@@ -1,9 +1,9 @@
-"""Places where a network can be cut in two: a few tensors carry all that the rest needs.
+"""Finds places where a network can be cut in two: a few tensors carry all that the rest needs.
 
-The part before such a place that does not learn is a pure function of the example, so it need not be computed twice.
+If the part before a cut is frozen, it is a pure function of the example, so it need not be computed twice.
 
-Rows that differ in length come with their mask as the last input of a network, see `data.batches.Batch`. The mask is
-always at hand, so it may cross a cut beside what was computed.
+For rows that differ in length, the last input of a network is their mask, see `data.batches.Batch`. The mask is always
+available, so it may cross a cut beside the computed tensors.
 """
 
 import math
@@ -15,7 +15,7 @@ import keras
 from models.parts import is_ragged
 
 NEXT_TO_NOTHING = 1.01
-"""Factor on the work behind a cut that is worth a narrower one."""
+"""Most increase, as a factor, of the computation behind the cut for a narrower cut."""
 
 
 class Cut(NamedTuple):
@@ -24,39 +24,39 @@ class Cut(NamedTuple):
     layer: str
     """Name of the layer (or operation) before the cut."""
     position: int
-    """Number of operations up to and including it."""
+    """Number of operations up to and including that one."""
     tensors: tuple[keras.KerasTensor, ...]
     """Tensors that cross, each (n, ...)."""
     mask: keras.KerasTensor | None
-    """Input of the network with the mask of what crosses; None where no row differs in length."""
+    """Input of the network that is the mask of the tensors; None if rows do not differ in length."""
     macs_before: int
-    """Multiply-adds for one example up to here; for rows that differ in length, for one value of each."""
+    """Multiply-adds for one example up to the cut; for rows that differ in length, per value of a row."""
     macs_after: int
-    """Multiply-adds for one example from here on."""
+    """Multiply-adds for one example behind the cut."""
     layers_after: int
-    """Number of the model's layers from here on, as `model.layers` counts them."""
+    """Number of the model's layers behind the cut, as `model.layers` counts them."""
 
     @property
     def share_after(self) -> float:
-        """Fraction of the multiply-adds behind the cut: what training on what crosses it still has to compute."""
+        """Fraction of the multiply-adds behind the cut, which training on the stored tensors still computes."""
         return self.macs_after / max(1, self.macs_before + self.macs_after)
 
     @property
     def values(self) -> int:
-        """Numbers that cross for one example; for rows that differ in length, for one value of each."""
+        """Numbers that cross for one example; for rows that differ in length, per value of a row."""
         return sum(_numbers(tensor) for tensor in self.tensors)
 
     @property
     def has_vectors(self) -> bool:
-        """Returns True if only vectors cross: what a head learns from."""
+        """Returns True if only vectors cross, as in front of a head."""
         return all(len(tensor.shape) == 2 for tensor in self.tensors)
 
     def size(self, half: bool, length: float = 1.0) -> float:
-        """Returns the bytes that are kept for one example.
+        """Returns the stored bytes for one example.
 
         Args:
-            half: whether feature maps are kept as float16.
-            length: mean length of rows that differ in it.
+            half: whether feature maps are stored as float16.
+            length: mean length of rows, if they differ in length.
         """
         return sum(
             _numbers(tensor)
@@ -67,7 +67,7 @@ class Cut(NamedTuple):
 
     @property
     def inputs(self) -> list[keras.KerasTensor]:
-        """Inputs of the network from here on: what crosses, and its mask."""
+        """Inputs of the network behind the cut: the tensors that cross, and their mask."""
         return [*self.tensors, *([] if self.mask is None else [self.mask])]
 
 
@@ -75,8 +75,8 @@ def find_cuts(model: keras.Model, most_tensors: int = 1) -> list[Cut]:
     """Finds every cut of a model, from input to output.
 
     Args:
-        model: built from the functional API, each of its layers used once.
-        most_tensors: tensors that may cross a cut, besides a mask.
+        model: model of the functional API that uses each layer once.
+        most_tensors: most tensors that may cross a cut, besides a mask.
 
     Returns:
         At least two: the inputs themselves, and the outputs.
@@ -106,11 +106,12 @@ def find_cuts(model: keras.Model, most_tensors: int = 1) -> list[Cut]:
 
 
 def cut_before_trainable(cuts: Sequence[Cut], model: keras.Model) -> Cut:
-    """Returns the last cut before the first trainable layer, or the narrowest of those that cost next to nothing more.
+    """Returns the last cut before the first trainable layer, or a narrower one that costs hardly more computation.
 
     Args:
-        cuts: of the model, in order.
-        model: with its trainable layers set. If none is, the cut is the model's output; if the first is, its input.
+        cuts: cuts of the model, in order.
+        model: model with its trainable layers set. Without any, the cut is the output; if the first layer is trainable,
+            the input.
     """
     trainable = [bool(getattr(operation, "trainable_variables", ())) for operation in model.operations]
     first = trainable.index(True) if any(trainable) else len(trainable)
@@ -122,8 +123,8 @@ def cut_before_trainable(cuts: Sequence[Cut], model: keras.Model) -> Cut:
 def part_of(
     inputs: Sequence[keras.KerasTensor], outputs: Sequence[keras.KerasTensor], name: str | None = None
 ) -> keras.Model:
-    """Returns the layers between some tensors as a model that shares them; a single tensor is passed without a list."""
-    # Keras spoils an input that it finds beside computed tensors, so that its network cannot be saved any more.
+    """Returns a model of the layers between tensors, which it shares; a single tensor is passed without a list."""
+    # Keras changes an input that it gets beside computed tensors, so that its network cannot be saved any more.
     if len(inputs) > 1 and any(is_ragged(tensor) for tensor in inputs):
         fresh = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in inputs]
         inputs, outputs = fresh, keras.Function(list(inputs), list(outputs)).call(fresh)
@@ -132,17 +133,17 @@ def part_of(
 
 
 def kept_dtype(tensor: keras.KerasTensor, half: bool) -> str:
-    """Returns how a tensor is kept: feature maps as float16 if `half`, vectors always as float32."""
+    """Returns the dtype of a stored tensor: float16 for feature maps if `half`, float32 for vectors."""
     return "float16" if half and len(tensor.shape) > 2 else "float32"
 
 
 def _numbers(tensor: keras.KerasTensor) -> int:
-    """Numbers of a tensor for one example, of one value where their number differs."""
+    """Returns the numbers of a tensor for one example, or per value of a row if rows differ in length."""
     return math.prod(size or 1 for size in tensor.shape[1:])
 
 
 def _multiply_adds(operation: keras.Operation) -> int:
-    """Multiply-adds of a layer for one example: each kernel is applied once at every place of the output."""
+    """Returns the multiply-adds of a layer for one example: each kernel is applied once per place of the output."""
     kernels = [weight.shape for weight in getattr(operation, "weights", ()) if len(weight.shape) >= 2]
     if not kernels or isinstance(operation, keras.layers.Normalization | keras.layers.Embedding):
         return 0

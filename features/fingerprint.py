@@ -1,4 +1,4 @@
-"""The part of a stored value's key that says which network made it."""
+"""Fingerprints of networks, for the keys of stored values."""
 
 import hashlib
 import json
@@ -11,15 +11,15 @@ from data.code_digest import code_digest
 from models.own_layers import OWN_PARTS
 
 VERSIONS = {name: metadata.version(name) for name in ("tensorflow", "keras")}
-"""Versions of the libraries that compute; part of every key."""
+"""Versions of the computing libraries, part of every key."""
 
 
 def fingerprint(network: keras.Model) -> str:
-    """Returns the SHA-256 of all that decides what a network computes: layers, their own code, weights."""
+    """Returns the SHA-256 of all that a network's results depend on: layers, custom code, weights."""
     text = structure(network)
     digest = hashlib.sha256(text.encode())
     own = {part for layer in network._flatten_layers() for part in type(layer).__mro__ if _is_own(part)}
-    own |= {part for name, part in OWN_PARTS.items() if f'"{name}"' in text}  # functions, which layers have within them
+    own |= {part for name, part in OWN_PARTS.items() if f'"{name}"' in text}  # functions that layers use
     digest.update(code_digest(*own).encode())
     for variable in network.variables:
         digest.update(variable.numpy().tobytes())
@@ -27,7 +27,7 @@ def fingerprint(network: keras.Model) -> str:
 
 
 def structure(network: keras.Model) -> str:
-    """Returns what a network computes, but for its weights, as text; whatever its layers are named."""
+    """Returns a description of a network, without its weights and the names of its layers, as text."""
     numbers: dict[str, str] = {}
 
     def without_names(part: Any) -> Any:
@@ -43,5 +43,5 @@ def structure(network: keras.Model) -> str:
 
 
 def _is_own(part: type) -> bool:
-    """Returns True if a class is neither of Python nor of a library whose version is in every key."""
+    """Returns True if a class is neither from Python nor from a library whose version is in every key."""
     return part.__module__.split(".")[0] not in ("builtins", *VERSIONS)

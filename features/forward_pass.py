@@ -1,7 +1,7 @@
 """The fast forward pass in inference mode: weights folded into the graph as constants.
 
-As constants, the weights of a convolution and of the BatchNorm behind it become one, and are laid out for the machine
-once instead of in every step: a quarter more examples per second on a CPU, at the same values but for rounding.
+With constants, TensorFlow merges a convolution with the BatchNorm behind it, and arranges weights for the machine once
+instead of in every step: a quarter more examples per second on a CPU, with the same values except for rounding.
 """
 
 import contextlib
@@ -20,21 +20,21 @@ from devices.precision import Precision, computing_in, is_rewritten
 from devices.replicas import distribute, is_shared
 
 BATCH_SIZE = 32
-"""Twice as many are no faster, and take a gigabyte more on a network such as EfficientNet."""
+"""Examples per batch: twice as many are no faster, and take a gigabyte more with a network such as EfficientNet."""
 MOST_FOLDED = 2**28
-"""Bytes of weights that become constants, which takes twenty times their memory: 7.1 GiB for ConvNeXtBase, where 2.6
-will do. Of the networks that have more, ConvNeXt gains nothing by it."""
+"""Most bytes of weights to make constants, which takes twenty times their memory: 7.1 GiB for ConvNeXtBase, which
+otherwise needs 2.6. Of the larger networks, ConvNeXt gains nothing by it."""
 Name = TypeVar("Name", bound=Hashable)
 ROWS = 16
-"""Values of float32 that the widest vector register holds."""
+"""Number of float32 values in the widest vector register."""
 
 
 def frozen_function(model: keras.Model, precision: Precision = "float32") -> Callable[..., list[tf.Tensor]]:
-    """Makes a function of a model as it is now, in inference mode: what trains later does not change it.
+    """Makes a function of a model in inference mode, with its current weights; later training does not change it.
 
     Args:
         model: the network.
-        precision: in which its layers compute.
+        precision: precision of its layers.
 
     Returns:
         A function from a batch of each input, in the model's order, to the list of its outputs in float32.
@@ -46,7 +46,7 @@ def frozen_function(model: keras.Model, precision: Precision = "float32") -> Cal
 
     @tf.function(input_signature=[tf.TensorSpec(each.shape, each.dtype) for each in model.inputs], autograph=False)
     def compute(*inputs: tf.Tensor) -> list[tf.Tensor]:
-        # Arrays become constants of the graph here; tensors are handed to it.
+        # Arrays become constants of the graph here; tensors do not.
         weights = [tf.convert_to_tensor(each) for each in trainable], [tf.convert_to_tensor(each) for each in others]
         with computing_in(model, precision):
             batch = inputs[0] if len(inputs) == 1 else list(inputs)
@@ -62,24 +62,24 @@ class Spread:
     def __init__(self, compute: Callable[..., list], strategy: tf.distribute.Strategy):
         """Args:
 
-        compute: from `frozen_function`, or of another runtime.
-        strategy: whose replicas compute.
+        compute: function of `frozen_function`, or of another runtime.
+        strategy: strategy whose replicas compute.
         """
         self._strategy = strategy
 
         @tf.function(autograph=False)
         def compute_shared(*inputs: tf.Tensor) -> list[tf.Tensor]:
-            outputs = strategy.run(lambda *of_replica: compute(*of_replica), inputs)  # which has a signature
+            outputs = strategy.run(lambda *of_replica: compute(*of_replica), inputs)  # a function with a signature
             return [strategy.gather(output, axis=0) for output in outputs]
 
         self._compute = compute_shared if is_shared(strategy) else functools.partial(compute_rows, compute)
 
     def outputs(self, view: View, varied: Varied | None = None) -> Iterator[list[np.ndarray]]:
-        """Computes batch after batch, in the order of the examples.
+        """Computes the batches in the order of the examples.
 
         Args:
-            view: the examples, or what a network made of them.
-            varied: how each is varied; None leaves them as they are.
+            view: examples, or outputs of a network.
+            varied: random variation of the examples; None leaves them as they are.
 
         Yields:
             The outputs for the next rows, float32 (n, ...).
@@ -111,10 +111,10 @@ def apply_to_views(
     """Computes a model's output, in inference mode and float32.
 
     Args:
-        model: with one output, or several (n, rows, ...) that are put side by side, see `side_by_side`.
-        views: examples, or what another network made of them, by names of yours.
+        model: model with one output, or with several (n, rows, ...), which are joined, see `side_by_side`.
+        views: examples, or outputs of another network, by any names.
         on_progress: called with the number of examples done since the last call.
-        strategy: whose replicas compute; None for one device.
+        strategy: strategy whose replicas compute; None for one device.
 
     Returns:
         Outputs of each view, float32 (number of examples, ...).
@@ -122,7 +122,7 @@ def apply_to_views(
     spread = Spread(frozen_function(model), strategy or tf.distribute.get_strategy())
     found: dict[Name, np.ndarray] = {}
     for name, view in views.items():
-        # In the order of their lengths: what fills batches up is computed for nothing.
+        # Sorted by length, because padding is wasted computation.
         order = view.shortest_first if view.is_ragged else None
         if order is not None:
             view = view._replace(rows=view.rows[order])
@@ -137,7 +137,7 @@ def apply_to_views(
 
 
 def side_by_side(outputs: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns the output of a network; of several, such as boxes (n, rows, 4) and scores (n, rows), one array."""
+    """Returns the output of a network; joins several, such as boxes (n, rows, 4) and scores (n, rows), to one array."""
     if len(outputs) == 1:
         return outputs[0]
     return np.concatenate([each if each.ndim == 3 else each[..., None] for each in map(np.asarray, outputs)], axis=-1)
@@ -149,10 +149,10 @@ def inputs_of(batch: Batch | np.ndarray) -> Sequence[tf.Tensor]:
 
 
 def compute_rows(compute: Callable[..., list], *inputs: tf.Tensor) -> list:
-    """Calls a function with a multiple of `ROWS` rows, and returns those of the batch.
+    """Calls a function with the batch padded to a multiple of `ROWS` rows, and returns the rows of the batch.
 
-    TensorFlow computes an activation of 16 values at once otherwise than the few that are left over, and a product with
-    one row otherwise than with several: the last bit of a result would depend on what else is in the batch.
+    TensorFlow computes 16 values of an activation at once, and the remaining few in another way; a product with one row
+    also differs from one with several. Without padding, the last bit of a result would depend on the size of the batch.
     """
     count = len(inputs[0])
     missing = -count % ROWS
@@ -163,7 +163,7 @@ def compute_rows(compute: Callable[..., list], *inputs: tf.Tensor) -> list:
 
 @contextlib.contextmanager
 def convolutions_in(precision: Precision) -> Iterator[None]:
-    """Lets TensorFlow rewrite graphs to bfloat16 while a block runs (oneDNN; Keras' own policy is slower on CPUs)."""
+    """Makes TensorFlow rewrite graphs to bfloat16 while a block runs (oneDNN; Keras' policy is slower on CPUs)."""
     options = {"auto_mixed_precision_onednn_bfloat16": is_rewritten(precision)}
     tf.config.optimizer.set_experimental_options(options)
     try:

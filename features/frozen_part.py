@@ -1,4 +1,4 @@
-"""The part of a network that does not learn, computed once for every example and kept in the store."""
+"""The frozen part of a network, computed once for every example and kept in the store."""
 
 import contextlib
 import functools
@@ -31,17 +31,17 @@ from models.parts import is_ragged
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 LARGEST_FEATURE = 1e15
-"""Adam and norms add squares: a hundred million squares of larger values are no float32 any more."""
+"""Largest feature: Adam and norms add squares, and a hundred million squares of larger values exceed float32."""
 
 
 class Kept(NamedTuple):
-    """A tensor that is kept."""
+    """A tensor to keep."""
 
     layer: str
     """Name of the layer before its cut."""
     tensor: keras.KerasTensor
     network: Description
-    """Part of the key in the store: all that computes it."""
+    """Part of the key in the store: a description of all that computes the tensor."""
 
 
 class Pass(NamedTuple):
@@ -49,26 +49,26 @@ class Pass(NamedTuple):
 
     view: View
     varied: Varied | None
-    """Variation of each example; None leaves them as they are."""
+    """Variation of the examples; None leaves them as they are."""
     offsets: np.ndarray
-    """Places where the rows of each example begin and end in ragged tensors, int64 (examples + 1,)."""
+    """Offsets of the examples in ragged tensors, int64 (examples + 1,)."""
 
     def shape(self, tensor: keras.KerasTensor) -> tuple[int, ...]:
-        """Returns the shape of what is kept of a tensor: rows that differ in length lie one after the other."""
+        """Returns the shape of a stored tensor: rows that differ in length are concatenated."""
         if is_ragged(tensor):
             return (int(self.offsets[-1]), *tensor.shape[2:])
         return (len(self.view.rows), *tensor.shape[1:])
 
     def rows_of(self, tensor: keras.KerasTensor, examples: int) -> int:
-        """Returns how many rows are kept of the first examples."""
+        """Returns the number of stored rows of the first examples."""
         return int(self.offsets[examples]) if is_ragged(tensor) else examples
 
     def examples_in(self, tensor: keras.KerasTensor, rows: int) -> int:
-        """Returns how many examples are complete in the first rows."""
+        """Returns the number of examples that are complete within the first stored rows."""
         return int(np.searchsorted(self.offsets, rows, side="right")) - 1 if is_ragged(tensor) else rows
 
     def cropped(self, tensor: keras.KerasTensor, outputs: np.ndarray, first: int) -> np.ndarray:
-        """Returns what is kept of the outputs for a batch, whose first example has the number `first`."""
+        """Removes the padding from the outputs for a batch, whose first example has the number `first`."""
         if not is_ragged(tensor):
             return outputs
         lengths = np.diff(self.offsets[first : first + len(outputs) + 1])
@@ -79,7 +79,7 @@ class Pass(NamedTuple):
         return outputs[mask_of(lengths, outputs.shape[1])]
 
     def whole(self, tensor: keras.KerasTensor, values: np.ndarray) -> Tensor:
-        """Returns what is kept of a tensor with the places of its rows."""
+        """Returns the stored values of a tensor, with its offsets if it is ragged."""
         return Ragged(values, self.offsets) if is_ragged(tensor) else values
 
 
@@ -100,14 +100,14 @@ class FrozenPart:
         """Prepares the forward pass; later changes of the model's weights do not change it.
 
         Args:
-            model: whose cuts they are.
-            cuts: where tensors are kept.
-            store: where to.
-            precision: in which its layers compute.
-            title: of data and network, for the list of entries.
-            strategy: whose replicas compute, every worker's on every call; None for one device.
-            pool: workers that compute in place of them; None if there are none.
-            runtime: library that computes; TensorFlow takes its place if it refuses.
+            model: the network.
+            cuts: cuts at which tensors are kept.
+            store: store for the tensors.
+            precision: precision of its layers.
+            title: title of data and network, for the list of entries.
+            strategy: strategy whose replicas compute, those of every worker on every call; None for one device.
+            pool: workers that compute instead; None if there are none.
+            runtime: library that computes; if it refuses, TensorFlow does.
         """
         self.cuts = cuts
         self._strategy = strategy or tf.distribute.get_strategy()
@@ -118,7 +118,7 @@ class FrozenPart:
             Kept(layer, tensor, {"network": fingerprint(part_of(model.inputs, [tensor])), **common})
             for layer, tensor in {id(tensor): (layer, tensor) for layer, tensor in crossing}.values()
         ]
-        """Each tensor once, although it may cross several cuts, as those of a feature pyramid do."""
+        """The distinct tensors: one may cross several cuts, as in a feature pyramid."""
         numbers = {id(kept.tensor): number for number, kept in enumerate(self._kept)}
         self._of_cuts = [numbers[id(tensor)] for _, tensor in crossing]
         self._until = part_of(model.inputs, [kept.tensor for kept in self._kept])
@@ -129,10 +129,10 @@ class FrozenPart:
         self._use(runtime)
 
     def _use(self, runtime: Runtime) -> None:
-        """Prepares a runtime, which becomes part of the keys."""
+        """Prepares a runtime and adds it to the keys."""
         self._runtime = {} if runtime == "tensorflow" else {"runtime": f"{runtime} {metadata.version(runtime)}"}
         self._unchecked = OpenVino(self._until, self._precision) if runtime == "openvino" else None
-        """OpenVINO, before it has shown that it computes what TensorFlow does."""
+        """OpenVINO, until a check has shown that it computes what TensorFlow does."""
         self._spread: Spread | SharedSpread
         if self._pool is None:
             compute = self._unchecked or runtime_function(self._until, self._precision, runtime)
@@ -148,18 +148,18 @@ class FrozenPart:
         half: bool = False,
         on_progress: Callable[[int], None] = lambda _: None,
     ) -> tuple[list[Tensor], float]:
-        """Returns what crosses the cuts, from the store or by one forward pass for all that is missing there.
+        """Returns the tensors at the cuts, from the store or by one forward pass for all missing ones.
 
         Args:
             view: the examples.
-            varied: how each is varied; None leaves them as they are.
-            description: says which examples these are and how they are varied.
-            half: keep feature maps as float16, unless a value of them is too large for it.
+            varied: random variation of the examples; None leaves them as they are.
+            description: identifies the examples and their variation, for the key.
+            half: store feature maps as float16, unless a value is too large for it.
             on_progress: called with the number of examples done since the last call.
 
         Returns:
-            The tensors of each cut, one cut after the other, with a row for each example, mapped from the store where
-            that has room and in memory where not; and the seconds that the store saved, 0 if anything was computed.
+            The tensors of each cut, one cut after the other, with a row for each example: mapped from the store if it
+            has room, else in memory; and the seconds that the store saved, 0 if anything was computed.
         """
         work = Pass(view, varied, np.cumsum([0, *view.lengths]))
         try:
@@ -172,7 +172,7 @@ class FrozenPart:
     def _load_or_compute(
         self, work: Pass, description: Description, half: bool, on_progress: Callable[[int], None]
     ) -> tuple[list[Tensor], float]:
-        """Does what `load_or_compute` does, by the runtime in use."""
+        """Does the work of `load_or_compute` with the current runtime."""
         view, varied = work.view, work.varied
         dtypes = [kept_dtype(kept.tensor, half) for kept in self._kept]
         code = code_digest(varied.apply) if varied else None
@@ -181,7 +181,7 @@ class FrozenPart:
             for kept, dtype in zip(self._kept, dtypes, strict=True)
         ]
         with self._store.locked(descriptions) if is_chief(self._strategy) else contextlib.nullcontext():
-            # The other workers open what the chief holds the locks of.
+            # The chief holds the locks; the other workers only open the entries.
             stored = [self._store.load(each) if is_chief(self._strategy) else None for each in descriptions]
             absent = [index for index, entry in enumerate(stored) if entry is None]
             missing = chief_decides(self._strategy, lambda: absent)
@@ -213,7 +213,7 @@ class FrozenPart:
         on_progress: Callable[[int], None],
         dtypes: Sequence[str],
     ) -> list[np.ndarray]:
-        """Computes the tensors that are chosen, for all examples that an earlier process has not done."""
+        """Computes the chosen tensors, for all examples that an earlier process has not done."""
         tensors = {index: self._kept[index].tensor for index in chosen}
         shapes = {index: work.shape(tensor) for index, tensor in tensors.items()}
         needed = sum(math.prod(shapes[index]) * np.dtype(dtypes[index]).itemsize for index in chosen)
@@ -237,7 +237,7 @@ class FrozenPart:
                         self._store.writing(descriptions[index], title, shape, dtypes[index])
                     )
             stack.enter_context(convolutions_in(self._precision))
-            done = chief_decides(  # by a process that had to stop
+            done = chief_decides(  # by an interrupted process
                 self._strategy,
                 lambda: min(work.examples_in(tensors[index], writer.rows) for index, writer in writers.items()),
             )
@@ -265,7 +265,7 @@ class FrozenPart:
         return [self._load(descriptions[index]).values for index in chosen]
 
     def _check_outputs(self, layer: str, outputs: np.ndarray) -> None:
-        """Raises a UsageError for what nothing can be learnt from; NaN is not below anything."""
+        """Raises a UsageError for outputs that are NaN or too large to learn from."""
         largest = max(outputs.max(initial=0), -outputs.min(initial=0), key=lambda value: (np.isnan(value), value))
         if not largest <= LARGEST_FEATURE:
             other = "" if self._precision == "float32" else ", or --precision float32"
@@ -275,7 +275,7 @@ class FrozenPart:
             )
 
     def _load(self, description: Description) -> Stored:
-        """Opens what the chief has made, or found."""
+        """Opens an entry that the chief has made or found."""
         entry = self._store.load(description, check=False)
         if entry is None:
             raise UsageError(f"--cache-dir must be a folder that all workers share; '{self._store.folder}' is not.")
@@ -289,4 +289,4 @@ class _TooLargeError(Exception):
 _CODE = code_digest(
     mask_of, View, input_batches, distribute, computing_in, frozen_function, runtime_function, kept_dtype, Kept
 )
-"""Code that puts examples into batches, sets number formats, and computes."""
+"""Digest of the code that makes batches, sets number formats, and computes."""

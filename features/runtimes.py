@@ -1,7 +1,7 @@
 """The library that computes the frozen layers: TensorFlow, or OpenVINO, which is faster on CPUs for many networks.
 
-OpenVINO computes one example at a time on one thread, and as many at once as there are threads. So what it makes of an
-example depends neither on the rest of the batch nor on the number of cores.
+OpenVINO computes one example per thread, with all threads in parallel. So its result for an example depends neither on
+the rest of the batch nor on the number of cores.
 """
 
 import functools
@@ -29,37 +29,37 @@ from models.backbones import find
 
 Runtime = Literal["tensorflow", "openvino"]
 PRECISIONS: dict[Precision, str] = {"float32": "f32", "mixed_bfloat16": "bf16"}
-"""Precisions of OpenVINO, and its names for them."""
+"""Precisions that OpenVINO supports, and its names for them."""
 LARGEST_DIFFERENCE: dict[Precision, float] = {"float32": 1e-3, "mixed_bfloat16": 0.1}
-"""Largest difference from what TensorFlow computes in float32, as a fraction of it (root mean squares)."""
+"""Largest relative difference from TensorFlow's result in float32 (root mean squares)."""
 EXAMPLES_COMPARED = 8
 SMALLEST = 1e-30
 NO_FASTER = {
     *("vgg16", "vgg19", "resnet_v2", "inception_v3", "inception_resnet_v2", "xception", "nasnet"),
     *("text_encoder", "text_folder", "causal_text_folder"),
 }
-"""Families that OpenVINO computes at 0.7 to 1.06 times the rate of TensorFlow in float32, and no faster in bfloat16
-either: most of their work is in dense convolutions. Texts, one at a time, it computes at half the rate. For the others
+"""Families for which OpenVINO is not faster: 0.7 to 1.06 times TensorFlow's rate in float32, and no better in bfloat16,
+because most of their computation is dense convolutions. For texts, one at a time, its rate is half; for other families
 it is 1.2 to 2 times the rate."""
 LEAST_WORK = 5e11
-"""Multiply-adds in all that are worth one to three seconds of conversion: ten seconds on two cores."""
+"""Least multiply-adds in total (ten seconds on two cores) that are worth one to three seconds of conversion."""
 
 
 class RefusedError(Exception):
-    """OpenVINO cannot take a network, or computes something else."""
+    """OpenVINO cannot convert a network, or computes other values."""
 
 
 def choose_runtime(config: TrainConfig, model: keras.Model, examples: int, strategy: tf.distribute.Strategy) -> Runtime:
-    """Decides what 'auto' means, by what is there and not by a race, so that the same command decides the same.
+    """Resolves 'auto' by what is installed, not by timing, so that the same command always decides the same.
 
     Args:
         config: the settings.
         model: the network.
         examples: number of examples to learn from.
-        strategy: whose replicas compute.
+        strategy: strategy whose replicas compute.
 
     Raises:
-        UsageError: OpenVINO is asked for, and is not installed, or cannot do it.
+        UsageError: the user asked for OpenVINO, which is not installed or does not support the settings.
     """
     asked_for, half = config.training.runtime, config.training.precision == "mixed_float16"
     installed = importlib.util.find_spec("openvino") is not None
@@ -71,7 +71,7 @@ def choose_runtime(config: TrainConfig, model: keras.Model, examples: int, strat
     if asked_for != "auto":
         return asked_for
     accelerated = any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
-    if not installed or not possible or accelerated or config.run.cluster is not None:  # whose machines may have GPUs
+    if not installed or not possible or accelerated or config.run.cluster is not None:  # which may have GPUs
         return "tensorflow"
     if find(config.model.backbone).module in NO_FASTER:
         return "tensorflow"
@@ -79,20 +79,20 @@ def choose_runtime(config: TrainConfig, model: keras.Model, examples: int, strat
 
 
 def runtime_function(model: keras.Model, precision: Precision, runtime: Runtime) -> Callable[..., list]:
-    """Makes a function of a model as it is now, in inference mode; see `forward_pass.frozen_function`."""
+    """Makes a function of a model in inference mode, with its current weights; see `forward_pass.frozen_function`."""
     if runtime == "openvino":
         return OpenVino(model, precision)
     return frozen_function(model, "float32" if is_rewritten(precision) else precision)
 
 
 class OpenVino:
-    """A function that OpenVINO computes; see `forward_pass.frozen_function`. It is converted at its first call."""
+    """A function that OpenVINO computes, converted at its first call; see `forward_pass.frozen_function`."""
 
     def __init__(self, model: keras.Model, precision: Precision):
         """Args:
 
-        model: as it is now.
-        precision: in which its layers compute.
+        model: model, whose current weights are used.
+        precision: precision of its layers.
         """
         self._frozen: Any = frozen_function(model)
         self._precision = precision
@@ -124,8 +124,8 @@ class OpenVino:
 
         Args:
             view: the examples.
-            varied: how each is varied.
-            names: of the layers that give the outputs.
+            varied: random variation of the examples.
+            names: names of the output layers.
 
         Raises:
             RefusedError: OpenVINO cannot convert the model, or an output differs by more than rounding.
@@ -140,30 +140,30 @@ class OpenVino:
 
     @functools.cached_property
     def _converted(self) -> tuple[Any, list[str]]:
-        """Queue of requests, and names of the inputs."""
+        """Converts the model; returns the queue of requests, and the names of the inputs."""
         sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # which reports to its makers
         import openvino
 
         function = self._frozen.get_concrete_function()
         specs = self._frozen.input_signature
-        sources = [tensor.op.name for tensor in function.inputs[: len(specs)]]  # large weights come behind them
+        sources = [tensor.op.name for tensor in function.inputs[: len(specs)]]  # large weights follow
         threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or joblib.cpu_count())
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[self._precision],
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": threads,
-            "ENABLE_CPU_PINNING": False,  # to a core that another process may be using
-            "CPU_DENORMALS_OPTIMIZATION": True,  # TensorFlow takes them for 0 as well
+            "ENABLE_CPU_PINNING": False,  # another process may be using the core
+            "CPU_DENORMALS_OPTIMIZATION": True,  # TensorFlow treats them as 0, too
         }
         try:
             converted = openvino.convert_model(function)
-            # Gradients of activations come as further outputs: with them, the network is three times as slow.
+            # Gradients of activations would be further outputs, with which the network is three times as slow.
             outputs = [converted.output(tensor.name) for tensor in function.outputs]
             network = openvino.Model(outputs, converted.get_parameters())
             network.reshape({name: [1, *spec.shape[1:]] for name, spec in zip(sources, specs, strict=True)})
-            # In a thread of its own, as it takes the smallest floats for 0 from then on, in Python and numpy as well.
+            # In its own thread, which treats the smallest floats as 0 from then on, also in Python and numpy.
             with ThreadPoolExecutor(1) as thread:
                 compiled = thread.submit(openvino.Core().compile_model, network, "CPU", settings).result()
-        except Exception as error:  # OpenVINO raises anything
+        except Exception as error:  # OpenVINO may raise any exception
             raise RefusedError(f"cannot take this network ({str(error).strip()[-200:]})") from error
         return openvino.AsyncInferQueue(compiled, threads), sources

@@ -1,7 +1,7 @@
-"""The forward pass on the workers of a pool: each job is some batches of examples, the same as of one process.
+"""The forward pass on the workers of a pool: a job is a few batches, with the same results as in one process.
 
-Examples travel to the workers as they were read, and what the network makes of them back: the workers need neither the
-files nor the weights, nor a folder that they share.
+Examples travel to the workers, and outputs travel back: the workers need neither the files nor the weights, nor a
+shared folder.
 """
 
 import functools
@@ -28,21 +28,21 @@ from features.forward_pass import BATCH_SIZE, Spread, convolutions_in
 from features.runtimes import Runtime, runtime_function
 
 MOST_BATCHES = 8
-"""Batches of a shard: with more, workers end at different times, and progress is shown in steps."""
+"""Batches of a shard: with more, workers would end at different times, and progress would be coarse."""
 Shard: TypeAlias = tuple[View, Varied | None]
-"""Examples in memory, and how each is varied."""
+"""Examples in memory, and their variation."""
 
 
 class Shards(Sequence[Shard]):
-    """The examples of a view, divided; what a shard holds is read when it is asked for."""
+    """The examples of a view in shards, each read on access."""
 
     def __init__(self, view: View, varied: Varied | None, output_bytes: float):
         """Divides the examples.
 
         Args:
             view: the examples.
-            varied: how each is varied.
-            output_bytes: of what comes back for one example.
+            varied: random variation of the examples.
+            output_bytes: bytes of the outputs for one example.
         """
         self._view, self._varied = view, varied
         row_bytes = max(output_bytes, sum(_row_bytes(tensor.shape, tensor.dtype, view) for tensor in view.inputs))
@@ -62,14 +62,14 @@ class Shards(Sequence[Shard]):
 
 
 class SharedSpread:
-    """A network's forward pass as `features.forward_pass.Spread` computes it, on the workers of a pool."""
+    """A network's forward pass on the workers of a pool, with the results of `features.forward_pass.Spread`."""
 
     def __init__(self, network: keras.Model, precision: Precision, pool: Pool, runtime: Runtime):
         """Args:
 
-        network: as it is now.
-        precision: in which its layers compute.
-        pool: of the workers.
+        network: network, whose current weights are used.
+        precision: precision of its layers.
+        pool: pool of workers.
         runtime: library that computes.
         """
         modules = {type(layer).__module__ for layer in network._flatten_layers()}
@@ -80,7 +80,7 @@ class SharedSpread:
         self._pool = pool
 
     def outputs(self, view: View, varied: Varied | None = None) -> Iterator[list[np.ndarray]]:
-        """Computes batch after batch; see `features.forward_pass.Spread.outputs`."""
+        """Computes the batches in order; see `features.forward_pass.Spread.outputs`."""
         size = sum(_row_bytes(shape, np.dtype(np.float32), view) for shape in self._output_shapes)
         for batches in self._pool.in_order(self._make, Shards(view, varied, size)):
             yield from batches
@@ -89,25 +89,25 @@ class SharedSpread:
 def make_worker(
     network: bytes, modules: set[str], precision: Precision, rewritten: bool, code: str, runtime: Runtime
 ) -> Callable[[Shard], list[list[np.ndarray]]]:
-    """Makes the function of a worker that computes a shard, batch after batch.
+    """Makes the function by which a worker computes a shard.
 
     Args:
-        network: pickled.
-        modules: where its layers are defined.
-        precision: in which its layers compute.
-        rewritten: whether TensorFlow rewrites graphs to it on the machine of the command.
-        code: digest of the code that computes, there.
+        network: pickled network.
+        modules: modules that define its layers.
+        precision: precision of its layers.
+        rewritten: whether TensorFlow rewrites graphs to that precision on the machine of the command.
+        code: digest of the computing code on the machine of the command.
         runtime: library that computes.
 
     Raises:
-        RunError: this machine computes otherwise.
+        RunError: this machine has other code or devices.
     """
     if (_CODE, is_rewritten(precision)) != (code, rewritten):
         raise RunError("A worker's machine computes otherwise than this one: its code or its devices are others.")
-    custom_file()  # which may define what layers have within them
+    custom_file()  # may define parts of layers
     for name in (models.own_layers.__name__, *modules):
         importlib.import_module(name)
-    keras.utils.set_random_seed(0)  # which the next line wants
+    keras.utils.set_random_seed(0)  # the next line requires it
     tf.config.experimental.enable_op_determinism()
     spread = Spread(runtime_function(pickle.loads(network), precision, runtime), tf.distribute.get_strategy())
 
@@ -119,10 +119,10 @@ def make_worker(
 
 
 def _row_bytes(shape: Sequence[int | None], dtype: np.dtype, view: View) -> float:
-    """Returns the bytes of one example; of rows that differ in length, of one of mean length."""
+    """Returns the bytes of one example, of mean length if rows differ in length."""
     length = float(view.lengths.mean()) if view.is_ragged and len(view.rows) else 1.0
     return dtype.itemsize * math.prod(length if size is None else size for size in shape[1:])
 
 
 _CODE = code_digest(take_rows, View, input_batches, computing_in, Spread, runtime_function)
-"""Code that computes, which all machines need alike."""
+"""Digest of the computing code, which must be the same on all machines."""

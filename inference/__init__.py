@@ -1,1 +1,1 @@
-"""A trained model at work: it predicts, says how sure it is, and shows where it looked."""
+"""A trained model in use: predictions, confidence, and explanations."""

@@ -1,4 +1,4 @@
-"""Answers as a table, and the CSV file that is written while they come."""
+"""Makes tables of answers, and writes them to a CSV file batch by batch."""
 
 import contextlib
 import sys
@@ -32,24 +32,24 @@ def answer_table(
     """Makes a row per file: path, predicted, probability, status, reason, and the probability of each class.
 
     Args:
-        files: in order.
-        outputs: float32 (n, num_outputs), the model's probabilities for those that are pictures.
+        files: the files, in order.
+        outputs: probabilities for the readable files, float32 (n, num_outputs).
         class_names: names in the order of the classes.
-        task: decides what the outputs mean.
-        unknown_below: where no class is as likely as this, the answer is 'unknown'.
-        is_unknown: bool (n,), where it is 'unknown' for another reason; None for nowhere.
+        task: task, which defines the meaning of outputs.
+        unknown_below: the answer is 'unknown' if no class has this probability.
+        is_unknown: bool (n,), True for 'unknown' for another reason; None for no example.
 
     Returns:
-        `probability` is that of the likeliest class, in a multi-label task as well; where a threshold decides between
-        two classes, of the answer. `status` is 'answered', 'unknown'
-        or 'unreadable'; the last has a reason and no probabilities.
+        The table. `probability` is that of the likeliest class, also in a multi-label task; if a threshold decides
+        between two classes, that of the answer. `status` is 'answered', 'unknown' or 'unreadable'; unreadable files
+        have a reason and no probabilities.
     """
     probabilities = task.probabilities(outputs)
     best, predicted = probabilities.max(axis=1), task.predicted(probabilities)
     labels = np.array(label_texts(predicted, class_names), dtype=object)
     unknown = (best < (unknown_below or 0.0)) | (False if is_unknown is None else is_unknown)
     if task.two_classes:
-        best = probabilities[predicted]  # one of a row
+        best = probabilities[predicted]  # one per row
     table = pd.DataFrame(
         {"path": [printable(str(file.path)) for file in files], "reason": [file.reason or "" for file in files]}
     )
@@ -60,7 +60,7 @@ def answer_table(
         "status": np.where(unknown, "unknown", "answered").astype(object),
     }
     columns = [f"{PROBABILITY}{name}" for name in class_names]
-    # As float64, which is written with the digits that predictions.csv has.
+    # As float64, which is written with the same digits as in predictions.csv.
     of_classes = pd.DataFrame(probabilities.astype(np.float64), readable, columns)
     table = table.join(pd.DataFrame(answers, readable)).join(of_classes)
     table = table.fillna({"predicted": "", "status": "unreadable"})
@@ -68,16 +68,15 @@ def answer_table(
 
 
 def labels_of(predicted: str, task: Classification) -> list[str]:
-    """Returns the classes of an answer, as it stands in a table; at least `NO_LABEL`."""
+    """Returns the classes of an answer in a table; `NO_LABEL` if there are none."""
     return [name for name in predicted.split("|") if name] or [NO_LABEL] if task.multi_label else [predicted]
 
 
 @contextlib.contextmanager
 def csv_writer(path: Path | None) -> Iterator[Callable[[pd.DataFrame], None]]:
-    """Yields a function that appends the rows of a table to a CSV file, or does nothing where `path` is None.
+    """Yields a function that appends the rows of a table to a CSV file, or does nothing if `path` is None.
 
-    The file is complete at the end of the block, or absent. Ctrl-C and SIGTERM leave the rows of the tables so far, and
-    say so on stderr.
+    After the block, the file is complete or absent. Ctrl-C and SIGTERM leave the rows so far, with a note on stderr.
     """
     if path is None:
         yield lambda table: None
@@ -96,7 +95,7 @@ def csv_writer(path: Path | None) -> Iterator[Callable[[pd.DataFrame], None]]:
         except KeyboardInterrupt as received:
             if not rows:
                 raise
-            file.truncate(complete)  # it may have come in the middle of a row
+            file.truncate(complete)  # the interrupt may have come in the middle of a row
             interrupt = received
     if interrupt is not None:
         answers = counted(rows, "answer is", "answers are")

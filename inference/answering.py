@@ -1,6 +1,6 @@
-"""Models that answer: trained here, or pretrained as they are with the 1000 classes of ImageNet.
+"""Models that answer: those of runs, or pretrained networks with the 1000 classes of ImageNet.
 
-All that their examples and answers need is known before TensorFlow is loaded.
+All facts about their examples and answers are known before TensorFlow is loaded.
 """
 
 import functools
@@ -28,20 +28,20 @@ if TYPE_CHECKING:
 
 
 class AnsweringModel(NamedTuple):
-    """A model that answers, trained here or pretrained."""
+    """A model that answers, of a run or pretrained."""
 
     class_names: tuple[str, ...]
     task: Task
     kind: Kind
     reader: Reader
-    """Reads what the model is asked about as it was trained."""
+    """Reads examples as in the model's training."""
     load: "Callable[[], Predictor]"
     """Loads the model; needs TensorFlow."""
     familiar: Familiar | None = None
-    """Tells what is unknown; None if the run cannot tell."""
+    """Recognises unknown examples; None if the run cannot."""
 
     def ask(self, predictor: "Predictor", inputs: ManyInputs) -> tuple[np.ndarray, np.ndarray | None]:
-        """Answers for a batch of examples, as the reader joins them.
+        """Answers for a batch of examples that the reader has joined.
 
         Returns:
             Probabilities, float32 (n, num_outputs), and which examples are unknown, bool (n,), or None.
@@ -59,10 +59,10 @@ def of_run(run: TrainedRun, unknown: bool = False) -> AnsweringModel:
 
     Args:
         run: the run.
-        unknown: whether it says of what is far from its training examples that it is unknown.
+        unknown: whether to answer 'unknown' for examples far from the training examples.
 
     Raises:
-        UsageError: the run keeps nothing by which to tell.
+        UsageError: the run has no description of its training examples.
     """
     familiar = read_familiar(run.folder) if unknown else None
 
@@ -83,7 +83,7 @@ def of_backbone(name: str, weights: str, resize: Resize = "crop") -> AnsweringMo
         resize: how a picture becomes a square.
 
     Raises:
-        UsageError: no such backbone, or its weights cannot be had.
+        UsageError: there is no such backbone, or its weights are not available.
     """
     backbone = find(name)
     if weights == "none":
@@ -105,9 +105,9 @@ def of_backbone(name: str, weights: str, resize: Resize = "crop") -> AnsweringMo
 
 @functools.cache
 def imagenet_classes() -> tuple[str, ...]:
-    """Returns the names of ImageNet's 1000 classes in the order of the outputs, each the first of its synonyms.
+    """Returns the names of ImageNet's 1000 classes in the order of the outputs, the first synonym of each.
 
-    Keras would download them; TensorFlow Datasets has them installed.
+    Keras would download them; the installed TensorFlow Datasets contains them.
     """
     from tensorflow_datasets.datasets.siscore.labels import IMAGENET_LABELS_LIST
 

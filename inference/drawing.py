@@ -1,4 +1,4 @@
-"""Boxes drawn on pictures."""
+"""Draws boxes on pictures."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,4 +1,4 @@
-"""Finds files of examples, and reads any number of them as a stream, a few batches ahead of the computation."""
+"""Finds files of examples, and reads them as a stream, a few batches ahead of the computation."""
 
 import contextlib
 import glob
@@ -20,15 +20,15 @@ from data.kinds import Content, Inputs, Kind, ManyInputs, Part, Reader, promised
 from data.sources import natural_order
 
 MOST_OF_NAME = 80
-"""Characters of an example typed in that name it."""
+"""Characters of a typed example that serve as its name."""
 BATCHES_AHEAD = 2
-"""Batches that are read while one is computed."""
+"""Number of batches that are read ahead."""
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
 
 class FoundFile(NamedTuple):
-    """A file that was asked for."""
+    """A requested file."""
 
     path: Path
     reason: str | None = None
@@ -47,7 +47,7 @@ class FoundFile(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Some files, in order, and what was read of them."""
+    """Some files, in order, and their tensors."""
 
     files: list[FoundFile]
     inputs: ManyInputs
@@ -60,11 +60,11 @@ def find_files(
     """Finds files.
 
     Args:
-        places: files, folders (all their files but leftovers), patterns such as 'photos/*.jpg', CSV files with a
-            column `path` or of examples; and examples themselves, of a kind that can be typed.
-        outside: whether paths and links out of a folder are followed.
-        kind: of the examples.
-        text_column: column of a CSV file that is the text, if it has such a one.
+        places: files, folders (all their files except leftovers), patterns such as 'photos/*.jpg', CSV files with a
+            column of paths or examples; and typed examples, if the kind allows it.
+        outside: whether to follow paths and links out of a folder.
+        kind: kind of the examples.
+        text_column: column of a CSV file with the text, if any.
 
     Returns:
         Every file once; a place without files is listed with the reason.
@@ -83,25 +83,28 @@ def find_files(
 
 
 def in_windows(files: Sequence[FoundFile], kind: Kind, reader: Reader) -> list[FoundFile]:
-    """Replaces files that are much longer than an input, such as an hour of sound, by their parts one after another."""
+    """Replaces files much longer than an input, such as an hour of sound, by consecutive parts."""
     if kind.windows is None or kind.cut is None:
         return list(files)
     found = []
     for file in files:
         parts = []
         if file.reason is None and file.content is None:
-            with contextlib.suppress(UnreadableError), open_file(file.path, file.within) as opened:  # told when read
+            with (
+                contextlib.suppress(UnreadableError),
+                open_file(file.path, file.within) as opened,
+            ):  # reading tells
                 parts = [Part(file.path, *times, kind.cut) for times in kind.windows(opened, reader)]
         found += [file._replace(path=part.name, content=part) for part in parts] or [file]
     return found
 
 
 def read_batches(files: Iterable[FoundFile], reader: Reader, batch_size: int) -> Generator[Batch]:
-    """Reads files in threads while the caller works on those before them.
+    """Reads files in threads while the caller works on earlier ones.
 
     Args:
-        files: in this order; no more of them are looked at than are in the batches ahead.
-        reader: how they are read.
+        files: files in order; only those of the batches ahead are accessed.
+        reader: reader of the examples.
         batch_size: files per batch; the last may have fewer.
     """
 
@@ -114,7 +117,7 @@ def read_batches(files: Iterable[FoundFile], reader: Reader, batch_size: int) ->
         except UnreadableError as error:
             return file._replace(reason=str(error)), None
 
-    # Threads suffice: decoders let go of the interpreter while it works.
+    # Threads suffice: decoders release the GIL.
     with contextlib.closing(map_ahead(read, files, cpu_count(), 1 + BATCHES_AHEAD * batch_size)) as results:
         while batch := list(itertools.islice(results, batch_size)):
             found = [inputs for _, inputs in batch if inputs is not None]
@@ -122,7 +125,7 @@ def read_batches(files: Iterable[FoundFile], reader: Reader, batch_size: int) ->
 
 
 def map_ahead(compute: Callable[[Item], Made], items: Iterable[Item], threads: int, ahead: int) -> Generator[Made]:
-    """Computes something of every item in threads, in order, at most `ahead` of them before the caller needs one."""
+    """Yields results for all items in order, computed in threads, at most `ahead` items early."""
     remaining = iter(items)
     waiting: deque[Future[Made]] = deque()
     with ThreadPoolExecutor(threads) as workers:
@@ -154,7 +157,7 @@ def _files_of(place: str, outside: bool, kind: Kind | None, text_column: str | N
 
 
 def _may_be_path(place: str) -> bool:
-    """Says whether a place is no example typed in: there is such a file, or its name promises one."""
+    """Says whether a place may be a path, not a typed example: the file exists, or its name has a known ending."""
     with contextlib.suppress(ValueError, OSError):  # a name that no file can have
         if os.path.lexists(place) or (glob.has_magic(place) and glob.glob(place, recursive=True)):
             return True

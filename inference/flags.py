@@ -28,10 +28,10 @@ class AskFlags(Settings):
     """Resizing to a square for --backbone: 'crop', 'pad' or 'stretch'; see train.py. Default: crop."""
 
     unknown_below: Annotated[float, Gt(0), Le(1)] | None = None
-    """Answer 'unknown' where no class has this probability, as a fraction. Default: never."""
+    """Answer 'unknown' if no class has this probability, as a fraction. Default: never."""
 
     unknown: bool = False
-    """Answer 'unknown' for what is further from the training examples than 95 % of val: the network's features tell."""
+    """Answer 'unknown' for an example whose features are further from the training examples than 95 % of val."""
 
     def __post_init__(self):
         if self.backbone is not None and self.unknown:

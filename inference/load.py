@@ -34,14 +34,14 @@ class TrainedRun(NamedTuple):
 
     folder: Path
     config: TrainConfig
-    """Settings of the run, every one chosen."""
+    """Settings of the run, with all decisions."""
     class_names: tuple[str, ...]
     task: Task
     kind: Kind
     cut: str | None
     """Layer at which the run cut its network in two; None if it measured the network as a whole."""
     temperature: float
-    """Divisor of the logits, already in the model's weights."""
+    """Divisor of the logits, merged into the model's weights already."""
 
     @property
     def reader(self) -> Reader:
@@ -53,7 +53,7 @@ def read_run(folder: Path) -> TrainedRun:
     """Reads a run folder, or the best run of a search folder; loads no weights.
 
     Raises:
-        UsageError: it is no finished run.
+        UsageError: the folder is not a finished run.
     """
     if (folder / "best" / MODEL_FILE).is_file() and not (folder / MODEL_FILE).is_file():
         folder = folder / "best"
@@ -90,17 +90,17 @@ def read_run(folder: Path) -> TrainedRun:
 
 
 def load_model(run: TrainedRun) -> "keras.Model":
-    """Loads a run's model; nothing that a file asks for is executed, and no other file is opened.
+    """Loads a run's model; executes no code from the file, and opens no other file.
 
     Returns:
-        From what the reader of the run makes of examples, as float32, to probabilities (n, num_outputs).
+        A model from tensors of the run's reader, as float32, to probabilities (n, num_outputs).
 
     Raises:
-        UsageError: the file is damaged, not what Keras writes, or of another run.
+        UsageError: the file is damaged, not written by Keras, or from another run.
     """
     import tensorflow as tf
 
-    custom_file()  # whose layers the model may have
+    custom_file()  # the model may have its layers
     backbone = backbones.find_of_run(run.config.model.backbone)
     check_installed(backbone)
     pictured = ["models.sound_picture"] if backbone.picture_size else []
@@ -118,18 +118,18 @@ def load_model(run: TrainedRun) -> "keras.Model":
         raise UsageError(f"'{path}' cannot be loaded, it {error}.") from None
     except (MemoryError, tf.errors.ResourceExhaustedError):
         raise
-    except Exception as error:  # Keras raises anything on a damaged file
+    except Exception as error:  # Keras may raise any exception
         raise UsageError(
             f"'{path}' cannot be loaded, it is damaged or of another version of Keras ({first_line(error)})."
         ) from error
     read = run.reader.model_inputs
     if inputs != read or not run.task.gives(outputs, len(run.class_names)) or run.cut not in {None, *names}:
-        raise UsageError(f"'{path}' is not the model that '{run.folder / RECORD_FILE}' tells of.")
+        raise UsageError(f"'{path}' is not the model that '{run.folder / RECORD_FILE}' describes.")
     return model
 
 
 def open_model(path: Path, backbone: backbones.Backbone) -> "keras.Model":
-    """Opens a model file that was checked, or was written just now, with all layers of its backbone at hand."""
+    """Opens a model file that is checked or just written, with the layers of its backbone."""
     import keras
 
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -141,10 +141,10 @@ def open_model(path: Path, backbone: backbones.Backbone) -> "keras.Model":
 
 
 def check_can_be_loaded(model: "keras.Model") -> None:
-    """Checks, before a model is trained, that `load_model` will open its file.
+    """Checks, before training, that `load_model` will open the model's file.
 
     Raises:
-        UsageError: it has a part that no model file may name, or that Keras cannot make again.
+        UsageError: the model has a part that a model file may not name, or that Keras cannot rebuild.
     """
     import keras
 
@@ -163,7 +163,7 @@ def check_can_be_loaded(model: "keras.Model") -> None:
             f"This network could not be opened again after training: it {error}. Write what is your own as a class or "
             f"function with @own_part, as CONTRIBUTING.md says under 'Change it in custom.py'."
         ) from None
-    except Exception as error:  # a layer of one's own raises anything
+    except Exception as error:  # a custom layer may raise any exception
         raise UsageError(
             f"This network could not be opened again after training ({first_line(error)}). Let get_config of your "
             f"layers return every argument of __init__."

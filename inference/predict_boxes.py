@@ -1,4 +1,4 @@
-"""Boxes for picture files: found, drawn and written in batches, so that any number of files fits into memory."""
+"""Finds, draws and writes boxes for picture files, in batches, so that any number of files fits into memory."""
 
 import time
 from collections import Counter
@@ -29,8 +29,8 @@ ROWS_SHOWN = 20
 
 
 def boxes_of(network: AnsweringModel, outputs: np.ndarray) -> list[np.ndarray]:
-    """Returns the answers for each picture, from the thresholds of the model on, (boxes, 6): corners as fractions of
-    the network's input, probability, number of the class."""
+    """Returns the boxes of each picture that reach the model's thresholds, (boxes, 6): corners as fractions of the
+    network's input, probability, number of the class."""
     task = network.task
     if not isinstance(task, Detection):
         raise ValueError("the model gives classes, and no boxes")
@@ -45,21 +45,21 @@ def predict_boxes(
     coco: Path | None = None,
     draw: Path | None = None,
 ) -> float:
-    """Finds boxes in every file, on the terminal, in a CSV file, and on copies of the pictures.
+    """Finds boxes in every file; shows them, and writes them to a CSV file and on copies of the pictures.
 
     Args:
         network: the model that answers.
         files: from `inference.files.find_files`.
-        csv: file of all boxes: a row per box with its corners in pixels of the upright picture; a file in which nothing
-            is found has one row, whose status says so.
-        coco: file of all boxes in the form of COCO, with their probabilities as `score`.
+        csv: file for all boxes: a row per box with its corners in pixels of the upright picture; a picture without
+            boxes has one row with a status.
+        coco: file for all boxes in the format of COCO, with probabilities as `score`.
         draw: folder for copies of the pictures with their boxes.
 
     Returns:
-        Seconds that the pictures took, without those of loading the model.
+        Seconds for the pictures, without loading the model.
 
     Raises:
-        UsageError: none of the files is a picture; the table, which says why, is shown and written all the same.
+        UsageError: none of the files is a picture; the table with the reasons is shown and written anyway.
     """
     model = network.load()
     size, resize = (network.reader.description[name] for name in ("image_size", "resize"))
@@ -119,9 +119,9 @@ def boxes_table(files: Sequence[FoundFile], boxes: Sequence[np.ndarray], class_n
     """Makes a table with `COLUMNS`, a row per box.
 
     Args:
-        files: in order.
-        boxes: of those that are pictures, (boxes, 6) each: corners in pixels, probability, number of the class.
-        class_names: in the order of their numbers.
+        files: the files, in order.
+        boxes: boxes of the readable files, (boxes, 6) each: corners in pixels, probability, number of the class.
+        class_names: names in the order of their numbers.
     """
     rows: list[Sequence[object]] = []
     of_pictures = iter(boxes)
@@ -174,7 +174,7 @@ def _upright_size(file: FoundFile) -> tuple[int, int]:
 
 
 def _draw_all(folder: Path, files: Sequence[FoundFile], boxes: Sequence[np.ndarray], names: Sequence[str]) -> None:
-    """Draws boxes on copies; files of one name get numbers."""
+    """Draws boxes on copies; files with the same name get numbers."""
     folder.mkdir(parents=True, exist_ok=True)
     of_pictures = iter(boxes)
     for file in files:

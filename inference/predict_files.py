@@ -1,4 +1,4 @@
-"""Answers for picture files: reads, computes and tells in batches, so that any number of files fits into memory."""
+"""Answers for files: reads, computes and shows in batches, so that any number of files fits into memory."""
 
 import time
 from collections import Counter
@@ -21,7 +21,7 @@ from tasks.table import classes_of
 
 ROWS_SHOWN = 20
 CLASSES_SHOWN = 10
-"""Most frequent answers that are counted by name."""
+"""Number of answers that are counted by name, the most frequent ones."""
 
 
 def predict_files(
@@ -32,7 +32,7 @@ def predict_files(
     top: int = 3,
     unknown_below: float | None = None,
 ) -> float:
-    """Answers for every file, on the terminal and in a CSV file.
+    """Answers for every file; shows the answers and writes them to a CSV file.
 
     Args:
         network: the model that answers.
@@ -43,10 +43,10 @@ def predict_files(
         unknown_below: where no class is as likely as this, the answer is 'unknown'.
 
     Returns:
-        Seconds that the pictures took, without those of loading the model.
+        Seconds for the files, without loading the model.
 
     Raises:
-        UsageError: none of the files is a picture; the answers, which say why, are shown and written all the same.
+        UsageError: none of the files is an example; the answers with the reasons are shown and written anyway.
     """
     task = classes_of(network.task)
     model = network.load()
@@ -99,7 +99,7 @@ def _with_columns(table: pd.DataFrame, files: Sequence[FoundFile], names: Sequen
 
 
 class Summary:
-    """The first answers and counts of all, collected while they come, for the terminal."""
+    """Collects the first answers, and counts of all, for the terminal."""
 
     def __init__(self, task: Classification, kind: Kind, top: int):
         """Starts without answers; `top` is how many classes are shown for a file, the answer included."""

@@ -1,4 +1,4 @@
-"""Predicts in the very steps in which a run measured itself."""
+"""Predicts in the same steps in which a run measured itself."""
 
 import keras
 import numpy as np
@@ -14,19 +14,19 @@ MOST_TENSORS = 8
 
 
 class Predictor:
-    """A model as a function, its weights folded in as constants.
+    """A model as a function, with its weights as constants.
 
     An example's probabilities do not depend on the other examples of its batch.
     """
 
     def __init__(self, model: keras.Model, cut: str | None = None, features: bool = False):
-        """Folds the weights in; the graph is made at the first batch.
+        """Prepares the function; the graph is traced at the first batch.
 
         Args:
-            model: from inputs to probabilities.
-            cut: layer at which a run cut it in two. Computed in two parts as well, the results are those of the run to
-                the bit; None computes it as a whole, which may round otherwise.
-            features: whether `with_features` is asked as well.
+            model: model from inputs to probabilities.
+            cut: layer at which the run cut the model in two. Computing in the same two parts gives the results of the
+                run to the bit; None computes the model as a whole, which may round in another way.
+            features: whether `with_features` will be called.
         """
         self.model = model
         cuts = {each.layer: each for each in find_cuts(model, MOST_TENSORS)} if cut else {}
@@ -36,7 +36,7 @@ class Predictor:
         parts = [model if vectors is None else part_of(model.inputs, outputs)]
         self._vectors_cross = self._cut is not None and any(each is vectors for each in self._cut.tensors)
         if self._vectors_cross:
-            outputs = model.outputs  # Keras gives no tensor as both ends of a part
+            outputs = model.outputs  # Keras allows no tensor at both ends of a part
         if self._cut is not None:
             parts = [part_of(model.inputs, self._cut.tensors), part_of(self._cut.inputs, outputs)]
         self._functions = [frozen_function(part) for part in parts]
@@ -45,16 +45,16 @@ class Predictor:
         """Computes probabilities.
 
         Args:
-            batch: of each input; pictures are uint8 or float32 (n, image_size, image_size, 3) in [0, 255].
+            batch: batch of each input; pictures are uint8 or float32 (n, image_size, image_size, 3) in [0, 255].
 
         Returns:
             float32 (n, num_outputs).
         """
-        outputs = self._compute(batch)[: len(self.model.outputs)]  # without the features, which may be asked for
+        outputs = self._compute(batch)[: len(self.model.outputs)]  # without features
         return side_by_side([output.numpy() for output in outputs])
 
     def with_features(self, batch: Batch | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Computes probabilities as a call does, and what the head made them from, float32 (n, num_features)."""
+        """Computes probabilities as a call does, and the features for the head, float32 (n, num_features)."""
         outputs, features = self._compute(batch)
         return outputs.numpy(), features.numpy()
 

@@ -24,7 +24,7 @@ PREDICTIONS_FILE = "predictions.csv"
 LEARNT_FROM_FILE = "learnt_from.txt"
 """File with the SHA-256 of each training example, one a line."""
 MOST_DIGEST_BYTES = 100
-"""Longest line of it that is read; a run folder may come from anyone."""
+"""Longest line that is read; a run folder may come from an untrusted source."""
 READ_AT_ONCE = 32
 LARGEST = 1e15
 """Largest figure; JSON has numbers of any size."""
@@ -35,14 +35,14 @@ class Sample(NamedTuple):
 
     paths: list[Path]
     inputs: ManyInputs
-    """Tensors (n, ...), as the run reads them."""
+    """Tensors (n, ...) of the run's reader."""
 
     def take(self, rows: np.ndarray) -> "tuple[np.ndarray, ...]":
-        """Returns what a network takes of some of them."""
+        """Returns the inputs of a network for some of the examples."""
         return filled([take_rows(values, rows) for values in self.inputs])
 
     def half(self, first: int) -> "Sample":
-        """Returns every second one, from the first or the second on."""
+        """Returns every second example, from the first or the second on."""
         rows = np.arange(first, len(self.paths), 2)
         return Sample(self.paths[first::2], tuple(take_rows(values, rows) for values in self.inputs))
 
@@ -51,7 +51,7 @@ def read_metrics(run: TrainedRun) -> dict[str, Any]:
     """Reads a run's `metrics.json`.
 
     Raises:
-        UsageError: it is missing or damaged.
+        UsageError: the file is missing or damaged.
     """
     path = run.folder / METRICS_FILE
     try:
@@ -66,7 +66,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     """Reads path, split, label and predicted of a run's `predictions.csv`, as text.
 
     Raises:
-        UsageError: it is missing or damaged.
+        UsageError: the file is missing or damaged.
     """
     path = folder / PREDICTIONS_FILE
     try:
@@ -89,7 +89,7 @@ def chosen_by(metrics: dict[str, Any]) -> str | None:
 
 
 def check_accuracy(metrics: dict[str, Any], required: float | None) -> None:
-    """Raises a UsageError if the measured accuracy is below what is required."""
+    """Raises a UsageError if the measured accuracy is below the required one."""
     if required is None:
         return
     if not 0 <= required <= 1:
@@ -111,7 +111,7 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
     measured itself on.
 
     Raises:
-        UsageError: no example is there or can be read.
+        UsageError: no example exists or can be read.
     """
     column = run.config.data.text_column
     asked = find_files(given, text_column=column) if given else _measured_files(run, cache_dir)
@@ -133,16 +133,16 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
 
 
 def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
-    """Finds at most `most` files, those that are still there, of the split that says how good a run is."""
-    if tfds.accepts(run.config.data.data):  # it might be downloaded
+    """Finds at most `most` existing files of the split that rates a run."""
+    if tfds.accepts(run.config.data.data):  # would need a download
         return []
     measured = [file for file in _measured_files(run, cache_dir, measured_only=True) if file.content is None]
     return [file.path for file in _some(measured, most)]
 
 
 def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
-    """Counts the files, and parts of files, in the folder that a run learnt from, without those it kept to measure on;
-    of examples without files, the copies of those it learnt from."""
+    """Counts the files, and parts of files, from the run's data folder, without its val and test files; for examples
+    without files, counts the copies of training examples."""
     contents = [hashlib.sha256(file.content).hexdigest() for file in files if isinstance(file.content, bytes)]
     copies = count_copies(run.folder, contents) or 0
     files = [file for file in files if not isinstance(file.content, bytes)]
@@ -160,7 +160,7 @@ def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
 def count_copies(folder: Path, digests: Sequence[str]) -> int | None:
     """Counts the examples that are copies of those a run learnt from, by the SHA-256 of their files.
 
-    Returns None if the run is too old to have kept these.
+    Returns None if the run is too old to have recorded these.
     """
     path = folder / LEARNT_FROM_FILE
     if not path.is_file():
@@ -174,7 +174,7 @@ def count_copies(folder: Path, digests: Sequence[str]) -> int | None:
 
 
 def _measured_files(run: TrainedRun, cache_dir: Path, measured_only: bool = False) -> list[FoundFile]:
-    """Returns the files that `predictions.csv` names, of all splits or the measured one, and that are still there."""
+    """Returns the existing files that `predictions.csv` names, of all splits or the measured one."""
     try:
         table = read_predictions(run.folder)
         if measured_only:
@@ -186,12 +186,12 @@ def _measured_files(run: TrainedRun, cache_dir: Path, measured_only: bool = Fals
             for path in (source.root / file_name(text) for text in table["path"])
         ]
         return [file for file in found if file.content is not None or file.path.is_file()]
-    except (ValueError, OSError, UsageError):  # a name may be no path at all
+    except (ValueError, OSError, UsageError):  # a name may not be a path
         return []
 
 
 def _some(files: Sequence[FoundFile], most: int) -> list[FoundFile]:
-    """Returns at most `most` files, at equal distances."""
+    """Returns at most `most` files, evenly spaced."""
     return [files[row] for row in np.linspace(0, len(files) - 1, min(most, len(files))).astype(int)]
 
 

@@ -1,7 +1,7 @@
-"""Says of what a network makes of an example how far it is from what it made of the training examples.
+"""Measures how far the features of an example are from those of the training examples.
 
-Far away, the answer is 'unknown', however sure the head is: it knows nothing but its classes. The distance is that of
-Mahalanobis, with a covariance of a few directions and the same variance in all others (Tipping and Bishop, 1999).
+Far away, the answer is 'unknown', however sure the head is, because the head knows only its classes. The distance is
+that of Mahalanobis, with a covariance of a few directions and equal variance in all others (Tipping and Bishop, 1999).
 """
 
 from pathlib import Path
@@ -20,11 +20,11 @@ DIRECTIONS = 32
 FALSE_ALARMS = 0.05
 """Share of the val examples that may be called unknown."""
 FEWEST = 20
-"""Examples of train and of val below which nothing is chosen."""
+"""Least examples of train and of val for choosing a threshold."""
 
 
 class Familiar(NamedTuple):
-    """Features of the training examples, in few numbers."""
+    """A compact description of the training examples' features."""
 
     mean: np.ndarray
     """float32 (num_features,)."""
@@ -57,7 +57,7 @@ def learn_familiar(train: np.ndarray, val: np.ndarray) -> Familiar | None:
         val: float32 (n, num_features).
 
     Returns:
-        None where either has too few examples.
+        The description; None if either has too few examples.
     """
     if min(len(train), len(val)) < FEWEST or train.ndim != 2:
         return None
@@ -74,7 +74,7 @@ def learn_familiar(train: np.ndarray, val: np.ndarray) -> Familiar | None:
         np.float32(np.inf),  # type: ignore[arg-type]
     )
     distances = np.sort(familiar.distances(val))
-    # Of n val examples and a new one, the new one is as likely as any to be among the farthest.
+    # A new example is as likely as any of the n val examples to be among the farthest.
     position = min(int(np.ceil((1 - FALSE_ALARMS) * (len(val) + 1))), len(val)) - 1
     return familiar._replace(threshold=np.float32(distances[position]))  # type: ignore[arg-type]
 
@@ -105,14 +105,14 @@ def read_familiar(folder: Path) -> Familiar:
             raise ValueError("its arrays do not belong together")
         if familiar.rest.shape or familiar.threshold.shape or min(familiar.rest, *familiar.variances) <= 0:
             raise ValueError("its variances are no numbers above 0")
-    except Exception as error:  # NumPy raises anything on a damaged file
+    except Exception as error:  # NumPy may raise any exception on a damaged file
         raise UsageError(f"'{path}' is damaged ({error}).") from None
     return familiar
 
 
 def features_of(model: "keras.Model") -> "keras.KerasTensor | None":
-    """Returns what the head of a classifier takes, (n, num_features); None if it takes no vectors."""
-    made_by = model.outputs[0]._keras_history  # as the layers may be part of other networks as well
+    """Returns the input of a classifier's head, (n, num_features); None if it is not a vector."""
+    made_by = model.outputs[0]._keras_history  # the layers may be part of other networks, too
     if made_by.operation.name != "head":
         return None
     tensor = made_by.operation._inbound_nodes[made_by.node_index].input_tensors[0]

@@ -1,7 +1,7 @@
-"""The page of demo.py: a picture or a text goes in; the answer, and what spoke for it, comes out.
+"""The page of demo.py: shows the answer for a picture or a text, and what spoke for it.
 
-The page loads nothing from elsewhere, and forbids its browser to. Pictures are decoded by `data.images.decode`, as
-in training, and not by the browser or the web library.
+The page loads nothing from elsewhere, and its headers forbid it. `data.images.decode` decodes pictures, as in training,
+not the browser or the web library.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from inference.web_server import HOST, serve
 from tasks.detection import Detection
 
 CLASSES_SHOWN = 10
-"""Likeliest classes that are shown."""
+"""Number of likeliest classes to show."""
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src data:; "
     "media-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -70,10 +70,10 @@ def show_page(
     Args:
         network: the model that answers.
         name: title of the page.
-        examples: picture files that are offered to click.
+        examples: picture files offered as examples.
         listener: from `inference.web_server.open_port`.
-        unknown_below: where no class is as likely as this, the answer is 'unknown'.
-        open_browser: whether to show it in the browser as well.
+        unknown_below: the answer is 'unknown' if no class has this probability.
+        open_browser: whether to open the page in the browser.
     """
     ask = load_ask(network, unknown_below)
     (dtype,) = network.reader.inputs
@@ -82,7 +82,7 @@ def show_page(
 
 
 def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask:
-    """Loads a model as a function that answers one example at a time, whatever the thread; see `show_page`."""
+    """Loads a model as a function that answers one example at a time, from any thread; see `show_page`."""
     predict, alone = network.load(), threading.Lock()
     if isinstance(network.task, Detection):
         return functools.partial(_ask_for_boxes, network, predict, alone)
@@ -109,7 +109,7 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
             elif explains:
                 found = attempt("Where it looks (Grad-CAM)", lambda: grad_cam(predict.model, pixels[None], likeliest))
                 heatmap = None if isinstance(found, str) else found[0]
-                explains = heatmap is not None  # another picture would fail alike
+                explains = heatmap is not None  # another picture would fail, too
         about = network.class_names, task, unknown_below, far
         row = answer_table([FoundFile(Path())], outputs, *about).iloc[0]
         labels = labels_of(row["predicted"], task)
@@ -193,7 +193,7 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
 
     @app.before_request
     def refuse_other_pages() -> None:
-        """Refuses requests of other pages that are open in the browser, which says who asks."""
+        """Refuses requests from other pages in the browser, whose headers name their origin."""
         own = {"Sec-Fetch-Site": "same-origin", "Origin": flask.request.host_url.rstrip("/")}
         said = flask.request.headers
         if flask.request.method == "POST" and any(said.get(name, value) != value for name, value in own.items()):

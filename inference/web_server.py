@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 HOST = "127.0.0.1"
 """No other machine can reach this address."""
 ANSWERED_AT_ONCE = 4
-"""Complete requests at a time; each may take as much memory as a picture may have bytes."""
+"""Most complete requests at a time; each may take as many bytes of memory as a picture may have."""
 MOST_CONNECTIONS = 200
-"""Connections open at a time, idle ones included."""
+"""Most open connections, idle ones included."""
 IDLE_SECONDS = 20
 """Seconds after which a connection that sends nothing is closed."""
 
 
 def open_port(port: int, host: str = HOST) -> socket.socket:
-    """Takes a port of an IP address, or any free one for 0, before anything slow is done.
+    """Opens a port of an IP address, any free one for 0, before slow work begins.
 
     Raises:
-        UsageError: it cannot be had.
+        UsageError: the port is not available.
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -48,7 +48,7 @@ def serve(app: "Flask", listener: socket.socket, open_browser: bool = False) -> 
     """
     import waitress
 
-    logging.getLogger("waitress").setLevel(logging.ERROR)  # not a line for every request that waits
+    logging.getLogger("waitress").setLevel(logging.ERROR)  # no line for every waiting request
     address = f"http://{HOST}:{listener.getsockname()[1]}/"
     server = waitress.create_server(
         app,
@@ -57,9 +57,9 @@ def serve(app: "Flask", listener: socket.socket, open_browser: bool = False) -> 
         connection_limit=MOST_CONNECTIONS,
         channel_timeout=IDLE_SECONDS,
         cleanup_interval=1,
-        max_request_body_size=app.config["MAX_CONTENT_LENGTH"] + 1,  # the first number that it refuses
+        max_request_body_size=app.config["MAX_CONTENT_LENGTH"] + 1,  # waitress refuses this size and more
     )
-    # In a thread of its own, as waitress keeps Ctrl-C to itself.
+    # In its own thread, because waitress swallows Ctrl-C.
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     show_stage("page", f"{address} (Ctrl-C ends it)")

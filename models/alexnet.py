@@ -18,9 +18,9 @@ from models.parts import Parts
 from models.torch_file import read_state_dict
 
 CONVOLUTIONS = ((64, 11, 4, True), (192, 5, 1, True), (384, 3, 1, False), (256, 3, 1, False), (256, 3, 1, True))
-"""Filters, kernel size, stride, and whether the maps are pooled behind it."""
+"""Filters, kernel size and stride of each convolution, and whether pooling follows."""
 IN_TORCH = (0, 3, 6, 8, 10)
-"""Places of the convolutions within `features` of torchvision."""
+"""Indices of the convolutions within torchvision's `features`."""
 
 
 def preprocess_input(x: keras.KerasTensor) -> keras.KerasTensor:
@@ -39,10 +39,10 @@ def AlexNet(  # noqa: N802 - named and called like the networks of keras.applica
     input_shape: tuple[int, int, int] | None = None,
     input_tensor: keras.KerasTensor | None = None,
 ) -> keras.Model:
-    """Builds AlexNet with random weights and without its dense layers, whatever the first two arguments are.
+    """Builds AlexNet with random weights and without its dense layers; the first two arguments are ignored.
 
     Returns:
-        A model from preprocessed float32 pictures to features, (n, 6, 6, 256) of 224 pixels.
+        A model from preprocessed float32 pictures to features, (n, 6, 6, 256) for 224 pixels.
     """
     x = layers.Input(input_shape or (224, 224, 3)) if input_tensor is None else input_tensor
     inputs = keras.utils.get_source_inputs(x)
@@ -55,7 +55,7 @@ def AlexNet(  # noqa: N802 - named and called like the networks of keras.applica
 
 
 def convert(torch_file: Path, weights_file: Path) -> None:
-    """Writes a file for `--weights`, which ends in .weights.h5, from one of torchvision. Nothing in it is executed."""
+    """Converts a file of torchvision to one for `--weights`, ending in .weights.h5. Nothing in the file is executed."""
     state = read_state_dict(torch_file.read_bytes())
     model = AlexNet()
     for number, place in enumerate(IN_TORCH, start=1):

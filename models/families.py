@@ -1,6 +1,6 @@
-"""The families of pretrained networks: what networks built alike share, and the record of one network.
+"""The families of pretrained networks: what networks of the same design share, and the record of one network.
 
-Imports no Keras, so that a wrong name is answered at once.
+This file imports no Keras, so a wrong name fails at once.
 """
 
 import re
@@ -11,25 +11,25 @@ from models.network_name import FILE_ENDING, parse_name
 
 
 class Family(NamedTuple):
-    """Networks that are built alike."""
+    """Networks of the same design."""
 
     block: str
     """Regular expression over layer names; layers with the same first group (or match) form a block."""
     weights_file: str
-    """File that `weights="imagenet"` downloads to the folder models/ of KERAS_HOME; {name} is the backbone's name,
-    {variant} that without the family's. Empty where no weights are published."""
+    """File that `weights="imagenet"` downloads to models/ in KERAS_HOME; {name} is the backbone's name, {variant} its
+    name without the family's. Empty if no weights are published."""
     licence: str
     """Licence of the ImageNet weights, for the model card of an export."""
     smallest_size: int = 32
     """Least height and width of a picture, pixels."""
     builder: str = "models.applications"
-    """Module of this project whose `build` makes the parts of a network; see `models.parts`."""
+    """Module whose `build` makes the parts of a network; see `models.parts`."""
     pooling: tuple[str, ...] = ("avg", "max")
-    """Names of the poolings in its parts; the first is the default."""
+    """Names of its poolings; the first is the default."""
     library: str = ""
-    """Optional library that it needs, and that downloads its weights: 'keras_hub', or none."""
+    """Optional library that builds it and downloads its weights: 'keras_hub', or ''."""
     transcribes: bool = False
-    """True if its networks write down what is said, as they are."""
+    """True if its networks can transcribe speech without training."""
 
 
 class Backbone(NamedTuple):
@@ -38,24 +38,23 @@ class Backbone(NamedTuple):
     name: str
     """Name that the user types."""
     builder: str
-    """Function that builds it, of `keras.applications` or of this package."""
+    """Function of `keras.applications` or of this package that builds it."""
     module: str
-    """Module with its `preprocess_input`, of `keras.applications` or of this package; the key of its family."""
+    """Module of `keras.applications` or of this package with its `preprocess_input`; the key of its family."""
     image_size: int
-    """Height and width it was trained at, pixels; of texts the most tokens."""
+    """Height and width it was trained at, pixels; for texts the most tokens."""
     parameters: float
     """Parameters without top, millions."""
     imagenet_accuracy: float | None = None
-    """Published top-1 accuracy on the ImageNet validation set, fraction; None where it has none."""
+    """Published top-1 accuracy on the ImageNet validation set, fraction; None if there is none."""
     kind: str = "image"
     """Kind of input it was trained on."""
     step: int = 1
-    """Pixels that height and width must be a multiple of."""
+    """Height and width must be multiples of this, pixels."""
     published: bool = True
-    """True if there are weights to download."""
+    """True if its weights can be downloaded."""
     picture_size: int | None = None
-    """Height and width, pixels, of the picture of a recording that a network for pictures is shown; None where it takes
-    its kind of input as it is."""
+    """For a network for pictures that gets spectrograms: height and width of these, pixels; else None."""
 
     @property
     def smallest_size(self) -> int:
@@ -68,12 +67,12 @@ class Backbone(NamedTuple):
 
     @property
     def is_own(self) -> bool:
-        """Returns True if it is a person's own network; its weights come with it."""
+        """Returns True if it is the user's own network, which brings its weights."""
         return self.module == ""
 
     @property
     def file(self) -> Path | None:
-        """File of a person's own network."""
+        """File of the user's own network."""
         return parse_name(self.name).path if self.name.endswith(FILE_ENDING) else None
 
     @property
@@ -83,7 +82,7 @@ class Backbone(NamedTuple):
 
     @property
     def weights_file_with_top(self) -> str:
-        """File that `weights="imagenet"` downloads for the whole network, its 1000 classes included."""
+        """File that `weights="imagenet"` downloads for the network with the layers for its 1000 classes."""
         return re.sub("_no_?top(_v2)?", "", self.weights_file)
 
 

@@ -1,4 +1,4 @@
-"""The part of the network that is new: from features to the probability of each class."""
+"""The new part of the network: from features to the probability of each class."""
 
 import contextlib
 import random
@@ -14,7 +14,7 @@ from devices.precision import OUTPUT_LAYER
 from tasks.classification import Classification
 
 MakeLayers: TypeAlias = Callable[[Sequence[int], float, int], list[keras.Layer]]
-"""Makes the layers before the output of units, dropout and seed; see `build_head`."""
+"""Makes the layers before the output, given units, dropout and seed; see `build_head`."""
 
 
 def dense_layers(units: Sequence[int], dropout: float, seed: int) -> list[keras.Layer]:
@@ -45,16 +45,16 @@ def build_head(
 
     Args:
         features: length of a feature vector, or shape of a feature map.
-        task: decides the outputs.
+        task: task, which decides the outputs.
         num_classes: number of classes, at least 2.
         head_units: units of each dense layer before the output.
         dropout: fraction of values dropped before each dense layer while training.
-        seed: of the weights it starts from and of what is dropped.
+        seed: seed of the initial weights and of dropout.
         head: name of the layers before the output, in `HEADS` or in `custom.py`.
-        pool: layer that pools a feature map, and learns with the head.
+        pool: layer that pools a feature map and is trained with the head.
 
     Returns:
-        A model from features (n, ...) to float32 probabilities (n, num_outputs), whatever the precision.
+        A model from features (n, ...) to probabilities (n, num_outputs), float32 in any precision.
     """
     make_layers = find_custom("head", head) or HEADS[head]
     shape = (features,) if isinstance(features, int) else features
@@ -76,7 +76,7 @@ def build_head(
 
 @contextlib.contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Lets layers that are given no seed, of which Keras draws one by Python's `random`, start alike each time."""
+    """Seeds Python's `random`, from which Keras draws the seeds of layers that have none."""
     state = random.getstate()
     random.seed(seed)
     try:
@@ -86,16 +86,16 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 def is_linear(head: keras.Sequential) -> bool:
-    """Returns True if a head is dropout and an output layer, so that it is a regression on the features."""
+    """Returns True if a head is only dropout and an output layer, and so a regression on the features."""
     return all(layer.name == OUTPUT_LAYER or type(layer) is keras.layers.Dropout for layer in head.layers)
 
 
 def set_output(head: keras.Sequential, kernel: ArrayLike, bias: ArrayLike) -> None:
-    """Gives the output layer its weights."""
+    """Sets the weights of the output layer."""
     head.get_layer(OUTPUT_LAYER).set_weights([np.asarray(kernel, np.float32), np.asarray(bias, np.float32)])
 
 
 def calibrate_head(head: keras.Sequential, temperature: float) -> None:
-    """Divides the logits of a head by a temperature, for good: whoever has the model has it calibrated."""
+    """Divides the logits of a head by a temperature, in the weights, so that every copy of the model is calibrated."""
     output = head.get_layer(OUTPUT_LAYER)
     output.set_weights([weights / np.float32(temperature) for weights in output.get_weights()])

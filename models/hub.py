@@ -1,7 +1,7 @@
-"""Networks of KerasHub: vision transformers and others that `keras.applications` has not.
+"""Networks of KerasHub: vision transformers and others that `keras.applications` lacks.
 
-KerasHub hides all blocks of most of them in one layer. Here they are called one by one, so that a network can be cut
-between any two; saved is the network as KerasHub builds it, which it can load again.
+In most of them, KerasHub hides all blocks in one layer. Here the network is unrolled: blocks are called one by one, so
+that it can be cut between any two. The saved network is the one that KerasHub built, which it can load again.
 """
 
 import functools
@@ -26,7 +26,7 @@ from models.preset_folder import read_preset
 from models.weight_file import check_finite, first_line, most_bytes
 
 LARGEST_SIDE = 1024
-"""Pixels; for more, the positions of a preset would take gigabytes."""
+"""Largest input, pixels; for more, the positions of a preset would take gigabytes."""
 
 
 def build(backbone: Backbone, image_size: int, weights: str | None, include_top: bool) -> Parts:
@@ -45,32 +45,32 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
     whole = keras.Model(pictures, _last(network(keras.tree.pack_sequence_as(network.input, [scaled]))))
     blocks = split_into_blocks(model.layers, backbone.family.block)
     if not any(len(weight.shape) > 1 for layer in blocks[-1] for weight in layer.weights):
-        blocks[-2:] = [blocks[-2] + blocks[-1]]  # a normalization alone is no block
+        blocks[-2:] = [blocks[-2] + blocks[-1]]  # a normalization alone is not a block
     return Parts(model, blocks, _pooling(network, model.output), whole)
 
 
 def unroll(network: keras.Model, inputs: keras.KerasTensor) -> keras.KerasTensor:
-    """Calls the layers of a network on other inputs, and those that hide blocks block by block.
+    """Calls the layers of a network on other inputs; layers that hide blocks are called block by block.
 
     Args:
-        network: of KerasHub.
-        inputs: its only input.
+        network: network of KerasHub.
+        inputs: new tensor in place of its only input.
 
     Returns:
-        Its last output.
+        The last output.
     """
     return _last(_run(network, inputs))
 
 
 def unrolled(model: keras.Model) -> keras.Model:
-    """Returns a model that was loaded with the layers of the networks of KerasHub within it among its own."""
+    """Unrolls the networks of KerasHub within a loaded model, so that their layers are the model's own."""
     inputs = [keras.Input(each.shape[1:], name=each.name, dtype=each.dtype) for each in model.inputs]
     return keras.Model(inputs[0] if len(inputs) == 1 else inputs, _run(model, inputs), name=model.name)
 
 
 def _run(network: keras.Model, inputs: Any) -> Any:
     for operation in network.operations:
-        # A layer tells of its first call alone, which must not be the one within the network.
+        # A layer describes only its first call, which must not be the one within the network.
         operation._inbound_nodes.clear()
 
     def call(operation: Any, *args: Any, **kwargs: Any) -> Any:
@@ -87,8 +87,8 @@ def _run(network: keras.Model, inputs: Any) -> Any:
 
 
 def _describe(layer: Any, number: int, network: keras.Model) -> None:
-    """Lets a layer be named by its place, and described by its network: some of KerasHub are named by a counter of all
-    layers, and cannot describe themselves."""
+    """Names a layer by its place and describes it by its network: KerasHub names some layers by a global counter, and
+    they cannot describe themselves."""
     kind = re.sub("(?<!^)(?=[A-Z])", "_", type(layer).__name__).lower()
     if re.fullmatch(rf"{kind}(_\d+)?", layer.name):
         layer.name = f"{kind}_{number}"
@@ -96,14 +96,14 @@ def _describe(layer: Any, number: int, network: keras.Model) -> None:
 
 
 class Wrapped(keras.layers.Layer):
-    """A layer that tells something else of its outputs than what they are, or nothing: their number, or their shape."""
+    """Corrects a layer that reports a wrong number or shape of outputs, or none."""
 
     def __init__(self, layer: Any, shape: Sequence[int], arguments: Mapping[str, Any], **settings: Any):
         """Args:
 
-        layer: is shared.
-        shape: of the first output, without the number of rows.
-        arguments: of the layer, besides the first.
+        layer: the layer, which is shared.
+        shape: shape of the first output, without the number of rows.
+        arguments: arguments of the layer, besides the first.
         """
         super().__init__(**settings)
         self.layer, self._shape, self._arguments = layer, shape, arguments
@@ -144,7 +144,7 @@ def _dino_encoder(encoder: Any, x: Any, **kwargs: Any) -> Any:
 
 
 def _constant(layer: Any, pictures: Any) -> Any:
-    """Positions that depend on the size of the pictures alone."""
+    """Computes positions that depend only on the size of the pictures."""
     return layer(np.zeros((1, *pictures.shape[1:]), np.float32))
 
 
@@ -179,7 +179,7 @@ HIDDEN: dict[str, Callable[..., Any]] = {
     "SwinTransformerStage": _swin_stage,
     "HGNetV2Encoder": _hgnet_encoder,
 }
-"""Layers of KerasHub that hide blocks, by class, and how these are called one by one, with the same outputs."""
+"""Classes of KerasHub that hide blocks, and functions that call the blocks one by one, with the same outputs."""
 
 
 def _last(outputs: Any) -> Any:
@@ -202,9 +202,9 @@ def _network(backbone: Backbone, image_size: int, settings: Mapping[str, Any] | 
     arguments = arguments_of(backbone) | dict(settings or {}) | {"image_shape": (image_size, image_size, 3)}
     if backbone.module == "dinov2":
         arguments["position_embedding_shape"] = (image_size, image_size)
-    network = getattr(keras_hub.models, backbone.builder)(name="network", **arguments)  # some name their layers by it
+    network = getattr(keras_hub.models, backbone.builder)(name="network", **arguments)  # prefix of some layers' names
     for variable in network.weights:
-        if variable.path.endswith("position_ids"):  # which CLIP leaves 0
+        if variable.path.endswith("position_ids"):  # CLIP leaves them 0
             variable.assign(np.arange(variable.shape[1])[None])
     return network
 
@@ -221,7 +221,7 @@ def _pretrained(backbone: Backbone, image_size: int, folder: Path) -> Any:
         network = _network(backbone, side, kept)
         load(network, preset, backbone)
         check_finite(network)
-    except Exception as error:  # KerasHub raises anything on what does not fit
+    except Exception as error:  # KerasHub may raise any exception if weights do not fit
         raise UsageError(
             f"--weights must be weights of {backbone.name}; those of '{folder}' do not fit it ({_reason(error)})."
         ) from error

@@ -1,4 +1,4 @@
-"""Networks of KerasHub for pictures of another size than they were trained on: position embeddings, interpolated."""
+"""Interpolates position embeddings, so that networks of KerasHub take pictures of another size than in training."""
 
 import math
 from typing import Any
@@ -9,7 +9,7 @@ from scipy import ndimage
 
 
 def resized(network: Any, target: Any, side: int) -> Any:
-    """Gives a network for pictures of another size the weights of one for `side` pixels, positions interpolated."""
+    """Copies the weights of a network for `side` pixels to one for another size; interpolates positions."""
     for old, new in zip(network.weights, target.weights, strict=True):
         if old.shape == new.shape:
             new.assign(old)
@@ -24,8 +24,8 @@ def resized(network: Any, target: Any, side: int) -> Any:
 def interpolate_positions(positions: np.ndarray, count: int) -> np.ndarray:
     """Interpolates position embeddings (..., positions, width) to `count` positions.
 
-    Bilinearly between the outermost patches, as the authors of ViT do (google-research/vision_transformer); those of
-    tokens that are no patches stay.
+    Interpolation is bilinear between the outermost patches, as by the authors of ViT
+    (google-research/vision_transformer). Positions of other tokens than patches stay.
     """
     table = positions.reshape(-1, positions.shape[-1])
     ahead = len(table) - math.isqrt(len(table)) ** 2

@@ -1,7 +1,7 @@
-"""The networks of KerasHub that this project offers: rows of the table, and how each is built. Imports no Keras.
+"""The networks of KerasHub that this project offers: rows of the table, and the arguments to build them; no Keras.
 
-A row has the name of KerasHub's own preset, so that `--weights imagenet` knows what to download. What belongs together
-is checked against the installed KerasHub by `tests/models/test_hub.py`.
+A row has the name of KerasHub's own preset, which `--weights imagenet` downloads. `tests/models/test_hub.py` checks the
+rows against the installed KerasHub.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Weights of the networks of KerasHub in folders: which network they are of, and how they get into it."""
+"""Weights of the networks of KerasHub in folders: checks that they fit the network, and loads them."""
 
 import importlib
 import json
@@ -15,13 +15,13 @@ from models.hub_table import CHECKPOINTS, NETWORKS, TIMM
 from models.preset_folder import KERAS_WEIGHTS, Arrays, Preset
 
 CONVERTERS = "keras_hub.src.utils.{}.convert_{}"
-"""Modules of KerasHub that read the checkpoints of others."""
+"""Modules of KerasHub that convert checkpoints of other libraries."""
 KEPT = {"layer_norm_epsilon", "layer_norm_eps", "layer_scale_init_value", "rope_theta", "use_mask_token"}
 KEPT |= {"intermediate_activation", "antialias_in_interpolation", "qkv_bias", "use_mha_bias"}
-"""Arguments that a folder may set otherwise than the table: they change no size."""
+"""Arguments in which a folder may differ from the table: they change no size."""
 
 HEAD = {"num_classes", "global_pool", "in_chans"}
-"""Arguments of timm that change no more than the head, or sizes of arrays, which tell."""
+"""Arguments of timm that need no check: they change only the head, or sizes of arrays, which are checked anyway."""
 TIMM_NAMES = {
     "attention.output.dense": "attn.proj",
     "intermediate.dense": "mlp.fc1",
@@ -37,13 +37,13 @@ TIMM_NAMES = {
     "vit.": "",
     "deit.": "",
 }
-"""Parts of the names of arrays in a ViT or DeiT of Hugging Face, and in the same one of timm."""
+"""Parts of the names of arrays in a ViT or DeiT: those of Hugging Face, and those of timm."""
 PROJECTIONS = ("query", "key", "value")
-"""Arrays that timm keeps as one, in this order."""
+"""Arrays that timm stores as one, in this order."""
 
 
 class TimmArrays(Arrays):
-    """The arrays of a ViT or DeiT of timm, by the names that Hugging Face has for them."""
+    """The arrays of a ViT or DeiT of timm, by Hugging Face's names."""
 
     def get_tensor(self, name: str) -> np.ndarray:
         """Returns an array; raises a KeyError if there is none."""
@@ -85,7 +85,7 @@ def settings_of(preset: Preset, backbone: Backbone) -> dict[str, Any]:
     else:
         part = config
         if config["registered_name"].endswith("Backbone") and not backbone.builder.endswith("Backbone"):
-            part = config["config"]["vision_encoder"]  # of one for pictures and texts
+            part = config["config"]["vision_encoder"]  # of a network for pictures and texts
         if part["registered_name"] != f"keras_hub>{backbone.builder}":
             raise ValueError(f"they are those of {part['registered_name']}")
         settings = part["config"]
@@ -118,6 +118,6 @@ def _converter(form: str, backbone: Backbone) -> Any:
 
 
 def _plain(value: Any) -> Any:
-    """Makes arguments comparable: JSON has no tuples, and a square patch has one side or two."""
+    """Makes arguments comparable: JSON has no tuples, and a square patch may have one side or two."""
     value = json.loads(json.dumps(value))
     return value[0] if isinstance(value, list) and len(value) == 2 and value[0] == value[1] else value

@@ -1,4 +1,4 @@
-"""Weights of Whisper in a preset of KerasHub, by the names that Hugging Face has for them."""
+"""Reads weights of Whisper from a preset of KerasHub, by Hugging Face's names."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +13,7 @@ SIZES = {
     "num_heads": ("encoder_attention_heads",),
     "num_mels": ("num_mel_bins",),
 }
-"""Names of Hugging Face for those numbers of a preset that it names otherwise."""
+"""Numbers of a preset for which Hugging Face has other names, and these names."""
 OTHER_SIZES = (
     *("vocabulary_size", "hidden_dim", "intermediate_dim"),
     *("max_encoder_sequence_length", "max_decoder_sequence_length"),
@@ -22,10 +22,10 @@ ATTENTION = {"q_proj": "_query_dense", "k_proj": "_key_dense", "v_proj": "_value
 
 
 def read_whisper_preset(preset: Preset) -> tuple[Mapping[str, Any], Mapping[str, np.ndarray]]:
-    """Reads a preset that was checked: numbers of its form, and its arrays.
+    """Reads a checked preset: the numbers of its architecture, and its arrays.
 
     Raises:
-        KeyError, TypeError, ValueError: it is not what its configuration says.
+        KeyError, TypeError, ValueError: the preset does not match its configuration.
     """
     config = {"num_mels": 80, **preset.config["config"]}
     network = keras_hub.models.WhisperBackbone(**{name: int(config[name]) for name in (*SIZES, *OTHER_SIZES)})
@@ -43,7 +43,7 @@ def named_arrays(network: Any) -> dict[str, np.ndarray]:
 
     def add(name: str, layer: Any) -> None:
         weight, *bias = (np.asarray(each) for each in layer.weights)
-        if weight.ndim == 3 and "attn" in name:  # heads by themselves, going in or coming out
+        if weight.ndim == 3 and "attn" in name:  # heads have an axis of their own
             weight = weight.reshape(-1, network.hidden_dim) if "out_proj" in name else weight.reshape(len(weight), -1)
         found[f"{name}.weight"] = weight.T
         found.update({f"{name}.bias": each.ravel() for each in bias})

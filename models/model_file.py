@@ -1,5 +1,5 @@
-"""Checks a run's `model.keras` before Keras opens it: the three files that Keras writes, and no part but layers of
-Keras and of this project. Needs no TensorFlow."""
+"""Checks a run's `model.keras` before Keras opens it: it must hold the three files that Keras writes, and only layers
+of Keras and of this project. Needs no TensorFlow."""
 
 import json
 import zipfile
@@ -25,10 +25,10 @@ MODULES = {
     "keras.src.models.functional",
     "keras.src.models.sequential",
 }
-"""Modules of Keras that hold parts of models. The others write files, download and load."""
+"""Modules of Keras that hold parts of models. Other modules write files, download and load."""
 MODULE_FOLDERS = ("keras.src.applications.", "keras.src.ops.")
 VALUES = {"__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__"}
-"""Names that Keras writes for values, which have no module."""
+"""Names that Keras writes, without a module, for plain values."""
 REFUSED_CLASSES = {
     "Lambda",
     "TFSMLayer",
@@ -61,7 +61,7 @@ def check_model_file(path: Path, most_weights: int) -> None:
     """Checks a model file, whose weights may take `most_weights` bytes.
 
     Raises:
-        RefusedFileError: it is damaged, or asks for anything but layers of Keras and of this project.
+        RefusedFileError: the file is damaged, or names anything but layers of Keras and of this project.
     """
     try:
         size = path.stat().st_size
@@ -78,15 +78,15 @@ def check_model_file(path: Path, most_weights: int) -> None:
 
 
 def check_config(content: bytes) -> None:
-    """Checks that a model's `config.json` names nothing but parts of Keras and `OWN_PARTS`, by their own names.
+    """Checks that a model's `config.json` names only parts of Keras and `OWN_PARTS`, by their own names.
 
     Raises:
-        RefusedFileError: it does not.
-        ValueError: it is no JSON.
+        RefusedFileError: it names other parts.
+        ValueError: it is not JSON.
     """
     config = parse_json(content)
     if isinstance(config, dict):
-        config.pop("compile_config", None)  # how it was trained, which is never read: models are loaded uncompiled
+        config.pop("compile_config", None)  # never read: models are loaded uncompiled
     waiting = [config]
     while waiting:
         part = waiting.pop()
@@ -125,15 +125,15 @@ def _check_class(part: dict[str, Any]) -> None:
 
 
 def _is_own(part: dict[str, Any]) -> bool:
-    """Returns True if Keras finds a part among those of this project, whatever else the file says of it."""
-    from models.own_layers import OWN_PARTS  # needs Keras, and most models have no such part
+    """Returns True if Keras finds a part among those of this project, whatever the file says about it."""
+    from models.own_layers import OWN_PARTS  # imports Keras, which most models do not need here
 
     name = part.get("config" if part.get("class_name") == "function" else "registered_name")
     return isinstance(name, str) and name in OWN_PARTS
 
 
 def _is_of_hub(part: dict[str, Any]) -> bool:
-    """Returns True if a part is a network of `HUB_NETWORKS`, which Keras then finds in its register."""
+    """Returns True if a part is a network of `HUB_NETWORKS`, which Keras finds in its register."""
     if part.get("registered_name") not in HUB_NETWORKS:
         return False
     try:
@@ -144,5 +144,5 @@ def _is_of_hub(part: dict[str, Any]) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """Quotes a value out of a file for a message: it may be anything."""
+    """Quotes a value from a file, which may be anything, for a message."""
     return json.dumps(value)[:80]

@@ -1,4 +1,4 @@
-"""The name of a person's own network, FILE.keras or a function of `custom.py`, and its size. Needs no Keras."""
+"""Finds the user's own network by name, FILE.keras or a function of `custom.py`, and its size. Needs no Keras."""
 
 import inspect
 import json
@@ -26,7 +26,7 @@ class NetworkFile(NamedTuple):
     """A file that `--backbone` names."""
 
     pixels: str | None
-    """Scaling of its pixels, one of `PIXELS`; None if that is not said."""
+    """Scaling of its pixels, one of `PIXELS`; None if the name has none."""
     path: Path
 
 
@@ -37,10 +37,10 @@ def parse_name(name: str) -> NetworkFile:
 
 
 def file_size(name: str) -> int:
-    """Returns the height and width that a network of a file takes, pixels; 224 where it takes any.
+    """Returns the height and width, pixels, that a network in a file takes; 224 if it takes any.
 
     Raises:
-        UsageError: it cannot be read, or has no pictures as its only input, or does not say how it wants its pixels.
+        UsageError: the file cannot be read, its only input is not pictures, or the scaling of pixels is unknown.
     """
     pixels, path = parse_name(name)
     try:
@@ -73,7 +73,7 @@ def function_size(name: str) -> int:
 
 
 def _parts(config: Any) -> list[dict[str, Any]]:
-    """Returns what a model's configuration names by class, in its order."""
+    """Returns the parts of a model's configuration that have a class, in order."""
     if isinstance(config, list):
         return [part for each in config for part in _parts(each)]
     if not isinstance(config, dict):

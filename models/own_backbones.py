@@ -1,8 +1,8 @@
-"""A person's own network as a backbone: a file of Keras, or a function of `custom.py`.
+"""The user's own network as a backbone: a file of Keras, or a function of `custom.py`.
 
-Its operations are made anew one by one, each used once, so that it can be cut wherever a single tensor carries all that
-the rest needs, and what comes behind the last feature map, or the last tokens, is left off. Keras is imported only for
-that.
+The network is rebuilt operation by operation, each used once, so that it can be cut wherever a single tensor carries
+all that the rest needs. Layers behind the last feature map, or the last tokens, are removed. Keras is imported only
+for this.
 """
 
 import math
@@ -29,12 +29,12 @@ def check_file(backbone: Backbone) -> None:
     """Checks a file before Keras opens it.
 
     Raises:
-        UsageError: it is damaged, or asks for anything but layers of Keras, of this project and of `custom.py`.
+        UsageError: the file is damaged, or names anything but layers of Keras, of this project and of `custom.py`.
     """
     path = backbone.file
     if path is None:
         return
-    custom_file()  # whose layers it may have
+    custom_file()  # the file may have its layers
     try:
         check_model_file(path, most_bytes(backbone.parameters))
     except RefusedFileError as error:
@@ -42,7 +42,7 @@ def check_file(backbone: Backbone) -> None:
 
 
 def build(backbone: Backbone, image_size: int, weights: str | None, include_top: bool) -> "Parts":
-    """Builds a person's own network; see `models.backbones.build`. Weights of None leave it random."""
+    """Builds the user's own network; see `models.backbones.build`. Weights of None leave it random."""
     import keras
 
     from models.applications import POOLING
@@ -55,7 +55,7 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
         features = _last_maps(pictures, _rebuilt(network, _scaled(pictures, pixels), with_weights=weights is not None))
     except UsageError:
         raise
-    except Exception as error:  # Keras raises anything
+    except Exception as error:  # Keras may raise any exception
         raise UsageError(
             f"--backbone {backbone.name} cannot be built for {image_size} px ({first_line(error)}). Leave out "
             f"--image-size, or take a network of Keras' functional API."
@@ -65,7 +65,7 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
 
 
 def split_by_kernels(layers: "list[keras.Layer]") -> "list[list[keras.Layer]]":
-    """Groups layers into blocks: one for each layer with a kernel, with all up to the next."""
+    """Groups layers into blocks: each layer with a kernel begins one, with all layers up to the next."""
     blocks: list[list[Any]] = [[]]
     has_kernel = False
     for layer in layers:
@@ -78,7 +78,7 @@ def split_by_kernels(layers: "list[keras.Layer]") -> "list[list[keras.Layer]]":
 
 
 def _pooling(tokens: "keras.KerasTensor") -> "dict[str, Callable[..., Any]]":
-    """Returns layers that pool tokens of patches in a square, and others ahead of them, by name."""
+    """Returns poolings, by name, for the tokens of a square of patches and for others ahead of them."""
     import keras
 
     from models.own_layers import TokenPooling
@@ -99,7 +99,7 @@ def _load(backbone: Backbone, image_size: int) -> "keras.Model":
         check_file(backbone)  # again, as it may have changed since `check_available`
         try:
             network = keras.saving.load_model(backbone.file, compile=False, safe_mode=True)
-        except Exception as error:  # Keras raises anything on a damaged file
+        except Exception as error:  # Keras may raise any exception on a damaged file
             raise UsageError(f"--backbone must be a file of Keras; '{backbone.file}': {first_line(error)}.") from error
     try:
         check_finite(network)
@@ -109,7 +109,7 @@ def _load(backbone: Backbone, image_size: int) -> "keras.Model":
 
 
 def _scaled(pictures: "keras.KerasTensor", pixels: str | None) -> "keras.KerasTensor":
-    """Scales pixels in [0, 255] as a network wants them."""
+    """Scales pixels in [0, 255] to the range of a network."""
     import keras
 
     if pixels in (None, "raw"):
@@ -120,7 +120,7 @@ def _scaled(pictures: "keras.KerasTensor", pixels: str | None) -> "keras.KerasTe
 
 
 def _rebuilt(network: "keras.Model", inputs: "keras.KerasTensor", with_weights: bool) -> Any:
-    """Calls copies of a network's operations on other inputs, those within nested models one by one."""
+    """Calls copies of a network's operations on new inputs; those of nested models are called one by one."""
     import keras
 
     names = set(TAKEN)
@@ -143,7 +143,7 @@ def _rebuilt(network: "keras.Model", inputs: "keras.KerasTensor", with_weights: 
         if isinstance(operation, keras.Sequential | keras.Model):
             functional = operation._functional if isinstance(operation, keras.Sequential) else operation
             return functional._run_through_graph(args[0], operation_fn=copy, call_fn=call)
-        if type(operation).__name__.startswith("Random"):  # augmentation is made before the network
+        if type(operation).__name__.startswith("Random"):  # augmentation happens in the pipeline
             return args[0]
         return operation(*args, **kwargs)
 
@@ -155,7 +155,7 @@ def _rebuilt(network: "keras.Model", inputs: "keras.KerasTensor", with_weights: 
 
 
 def _last_maps(pictures: "keras.KerasTensor", outputs: Any) -> "keras.KerasTensor":
-    """Returns the last feature map, or tokens, of more than one place on the way to some outputs."""
+    """Returns the last tensor before the outputs that is a feature map, or tokens, with more than one place."""
     import keras
 
     tensors = [operation.output for operation in keras.Model(pictures, outputs).operations[1:]]

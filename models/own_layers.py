@@ -1,7 +1,7 @@
-"""Layers and functions of this project's own that a saved model may name; to add one, see CONTRIBUTING.md.
+"""Layers and functions of this project that a saved model may name; to add one, see CONTRIBUTING.md.
 
-A model file names its layers, and nothing but Keras' own and what is decorated here is made from one: Keras finds it in
-its register by name, and imports nothing that the file asks for.
+A model file names its layers. Only Keras' own layers and those decorated here are created from a file: Keras finds them
+in its register by name, and imports nothing that the file asks for.
 """
 
 from typing import Any, TypeVar
@@ -11,7 +11,7 @@ import keras
 Part = TypeVar("Part", bound=Any)
 PACKAGE = "headstart"
 OWN_PARTS: dict[str, Any] = {}
-"""Classes and functions by the names that are written into model files."""
+"""Classes and functions by their names in model files."""
 
 
 def own_part(part: Part) -> Part:
@@ -22,7 +22,7 @@ def own_part(part: Part) -> Part:
 
 @own_part
 class WithMirrored(keras.layers.Layer):
-    """Puts the mirror images of all pictures behind them: (n, height, width, channels) -> (2 n, ...)."""
+    """Appends the mirror images of all pictures: (n, height, width, channels) -> (2 n, ...)."""
 
     def call(self, pictures: Any) -> Any:
         return keras.ops.concatenate([pictures, keras.ops.flip(pictures, axis=2)], axis=0)
@@ -30,7 +30,7 @@ class WithMirrored(keras.layers.Layer):
 
 @own_part
 class MeanOfMirrored(keras.layers.Layer):
-    """Takes the mean of what was made of pictures and of their mirror images: (2 n, values) -> (n, values)."""
+    """Averages the outputs for pictures and for their mirror images: (2 n, values) -> (n, values)."""
 
     def call(self, vectors: Any) -> Any:
         pictures, mirrored = keras.ops.split(vectors, 2, axis=0)
@@ -44,9 +44,9 @@ class TokenPooling(keras.layers.Layer):
     def __init__(self, way: str, ahead: int, **settings: Any):
         """Args:
 
-        way: 'first' for the first token, the class token; 'avg' for the mean of the patches; 'both' for one behind the
-            other.
-        ahead: tokens ahead of the patches.
+        way: 'first' for the first token, the class token; 'avg' for the mean of the patches; 'both' to concatenate
+            them.
+        ahead: number of tokens ahead of the patches.
         """
         super().__init__(**settings)
         self.way, self.ahead = way, ahead

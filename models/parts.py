@@ -1,4 +1,4 @@
-"""A pretrained network taken apart: what a family of networks gives, whatever library it comes from."""
+"""A pretrained network in parts: the common form for networks of any library."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -10,20 +10,20 @@ class Parts(NamedTuple):
     """A backbone."""
 
     model: keras.Model
-    """Inputs -> features, preprocessing included. Its layers in order are what `--trainable-layers` counts, so a layer
-    that hides blocks is unrolled here, each block a layer of its own. If rows of an input differ in length, shape
-    (None, ...), the last input is their mask."""
+    """Inputs -> features, preprocessing included. `--trainable-layers` counts its layers, so a layer that hides blocks
+    is unrolled: each block is a layer. If rows of an input differ in length, shape (None, ...), the last input is
+    their mask."""
     blocks: Sequence[Sequence[keras.Layer]]
     """Its layers by block, from input to output."""
     pooling: Mapping[str, Callable[..., Any]]
-    """Layers that turn features, and their mask if there is one, into one vector, by the names of `--pooling`."""
+    """Layers that turn features (and their mask, if any) into one vector, by the names of `--pooling`."""
     whole: keras.Model | None = None
-    """The same network, with the same weights, before it was unrolled; None where nothing was. It is what is saved, as
-    Keras cannot load some networks that were unrolled."""
+    """The same network, sharing its weights, before unrolling; None if nothing was unrolled. This one is saved, as
+    Keras cannot load some unrolled networks."""
 
     @property
     def mask(self) -> keras.KerasTensor | None:
-        """Mask of rows that differ in length."""
+        """Mask of rows that differ in length; None without such rows."""
         return self.model.inputs[-1] if any(is_ragged(tensor) for tensor in self.model.inputs) else None
 
 

@@ -1,7 +1,7 @@
-"""Folders of pretrained weights, as KerasHub and Hugging Face publish them, read as data.
+"""Reads folders of pretrained weights, as KerasHub and Hugging Face publish them, as plain data.
 
-Of a folder, two files are read: `config.json` and one file of weights, HDF5 or safetensors. Neither can hold code, and
-both are checked before any library makes a network of them. Nothing else in the folder is opened.
+Only two files of a folder are opened: `config.json` and one file of weights, HDF5 or safetensors. Neither can hold
+code, and both are checked before any library builds a network from them.
 """
 
 import json
@@ -17,10 +17,10 @@ from models.weight_file import LONGEST_NAME, RefusedFileError, check_weights, fi
 
 CONFIG, KERAS_WEIGHTS, SAFETENSORS = "config.json", "model.weights.h5", "model.safetensors"
 SHARDS = f"{SAFETENSORS}.index.json"
-"""File that says which of several files of weights has which arrays."""
+"""File that maps arrays to files, if there are several files of weights."""
 CONFIG_BYTES = 2**20
 LARGEST_NUMBER = 2**20
-"""Largest number in a `config.json`: a vocabulary has fewer words."""
+"""Largest number allowed in a `config.json`: vocabularies have fewer words."""
 DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32"}
 
 Form = Literal["keras", "transformers", "timm"]
@@ -29,7 +29,7 @@ FORMS: dict[str, tuple[Form, str]] = {
     "model_type": ("transformers", SAFETENSORS),
     "architecture": ("timm", SAFETENSORS),
 }
-"""Who published a folder, and its file of weights, by the key of `config.json` that tells."""
+"""Publisher of a folder, and its file of weights, by the key of `config.json` that shows it."""
 
 
 class Preset(NamedTuple):
@@ -37,15 +37,15 @@ class Preset(NamedTuple):
 
     form: Form
     config: dict[str, Any]
-    """Content of its `config.json`: plain values, none of them large."""
+    """Content of its `config.json`: plain values, no large ones."""
     weights: Path
 
 
 def read_preset(folder: Path, most: int) -> Preset:
-    """Checks a folder, whose weights may take `most` bytes, and reads its `config.json`. Needs no TensorFlow.
+    """Checks a folder with weights of at most `most` bytes, and reads its `config.json`. Needs no TensorFlow.
 
     Raises:
-        UsageError: it is no such folder, or its files are damaged or too large, or are not what their names say.
+        UsageError: it is not such a folder, or its files are damaged, too large, or of another format than their name.
     """
     try:
         return _read(folder, most)
@@ -63,27 +63,27 @@ def read_preset(folder: Path, most: int) -> Preset:
 
 
 def weight_files(weights: Path) -> list[Path]:
-    """Returns what is read of `--weights FOLDER`, or of a file that file."""
+    """Returns the files that `--weights` reads: those of a folder, or the file itself."""
     return [weights / name for name in (CONFIG, KERAS_WEIGHTS, SAFETENSORS)] if weights.is_dir() else [weights]
 
 
 class Arrays:
-    """The arrays of a checkpoint, by name; what KerasHub's converters take them from."""
+    """The arrays of a checkpoint, by name, with the interface that KerasHub's converters expect."""
 
     def __init__(self, path: Path):
         """Args:
 
-        path: of a safetensors file.
+        path: a safetensors file.
         """
         from safetensors.numpy import load_file
 
         self._arrays = load_file(path)
 
     def get_tensor(self, name: str) -> np.ndarray:
-        """Returns an array. Checkpoints with and without a head differ in the first part of the names of the rest.
+        """Returns an array by name, with or without the prefix that checkpoints with a head give to the rest.
 
         Raises:
-            KeyError: there is none.
+            KeyError: there is no such array.
         """
         without = name.partition(".")[2]
         for found in (name, without, *(each for each in self._arrays if each.partition(".")[2] == name)):
@@ -95,7 +95,7 @@ class Arrays:
     def port_weight(
         self, keras_variable: Any, hf_weight_key: str, hook_fn: Callable[..., np.ndarray] | None = None
     ) -> None:
-        """Sets a variable to an array; `hook_fn` of it and the variable's shape arranges its axes."""
+        """Sets a variable to an array; `hook_fn`, given the array and the variable's shape, arranges the axes."""
         array = self.get_tensor(hf_weight_key)
         keras_variable.assign(hook_fn(array, list(keras_variable.shape)) if hook_fn else array)
 
@@ -133,7 +133,7 @@ def _check_weights(path: Path, size: int, most: int) -> None:
     if size > most:
         raise RefusedFileError(f"has {size:,} bytes, more than {most:,}, the most that the network takes")
     try:
-        with safe_open(path, framework="np") as file:  # which checks that arrays fill the file, and do not overlap
+        with safe_open(path, framework="np") as file:  # checks that arrays fill the file without overlap
             kinds = {file.get_slice(name).get_dtype() for name in file.keys()}  # noqa: SIM118 - no mapping
     except SafetensorError as error:
         raise RefusedFileError(f"is damaged ({first_line(error)})") from None
@@ -142,7 +142,7 @@ def _check_weights(path: Path, size: int, most: int) -> None:
 
 
 def _check_values(value: Any) -> None:
-    """Refuses numbers for which a network would take all memory."""
+    """Refuses numbers so large that a network would take all memory."""
     if isinstance(value, dict | list):
         for each in value.values() if isinstance(value, dict) else value:
             _check_values(each)

@@ -1,6 +1,6 @@
-"""The decoder of Whisper (Radford et al., 2022): from what its encoder made of a recording to the scores of tokens.
+"""The decoder of Whisper (Radford et al., 2022): from the encoder's output for a recording to the scores of tokens.
 
-It answers a token at a time for one recording, and keeps the keys and values of the tokens before.
+It predicts one token at a time for one recording, and caches the keys and values of earlier tokens.
 """
 
 import numpy as np
@@ -14,9 +14,10 @@ from models.text_encoder import EncoderBlock
 
 
 class DecoderBlock(EncoderBlock):
-    """Attention to the tokens so far, to what was heard, and two dense layers, each behind a norm and with a residual.
+    """Self-attention, cross-attention to the encoder's output, and two dense layers, each behind a norm and with a
+    residual.
 
-    Vectors are (places, width), without others beside them.
+    Vectors are (places, width), without a batch dimension.
     """
 
     def build(self, shape):
@@ -33,8 +34,8 @@ class DecoderBlock(EncoderBlock):
         """Computes the vector of the last token.
 
         Args:
-            inputs: that vector, (1, width); keys and values of the tokens before it, (2, tokens, width), and of what
-                was heard, (2, places, width).
+            inputs: that vector, (1, width); keys and values of earlier tokens, (2, tokens, width), and of the encoder's
+                output, (2, places, width).
 
         Returns:
             The vector, and the keys and values of all tokens so far.
@@ -47,7 +48,7 @@ class DecoderBlock(EncoderBlock):
         return vector + self.transformed(self.norm(vector)), kept
 
     def _gathered(self, query, told):
-        """Returns the mean of values (1, width), each counted as far as its key fits the query."""
+        """Returns the values weighted by the softmax of query and keys, (1, width)."""
         query, keys, values = (
             ops.transpose(ops.reshape(each, (-1, self.heads, each.shape[-1] // self.heads)), (1, 0, 2))
             for each in (query, told[0], told[1])
@@ -74,19 +75,19 @@ class SoundDecoder(layers.Layer):
             layer.build((None, width))
 
     def hear(self, vectors):
-        """Computes what all tokens ask of what was heard, (places, width): (blocks, 2, places, width)."""
+        """Computes keys and values of the encoder's output, (places, width): (blocks, 2, places, width)."""
         return ops.stack([ops.stack(ops.split(block.tell(vectors), 2, axis=-1)) for block in self.blocks])
 
     def call(self, token, kept, heard):
-        """Computes the scores of what follows a token, (vocabulary,).
+        """Computes the scores of the next token, (vocabulary,).
 
         Args:
-            token: number of it, ().
-            kept: (blocks, 2, tokens, width), what this returned for the tokens before.
-            heard: of `hear`.
+            token: number of the last token, ().
+            kept: keys and values of earlier tokens, (blocks, 2, tokens, width), as returned for the previous one.
+            heard: result of `hear`.
 
         Returns:
-            The scores, and what is kept for the next token.
+            The scores, and the keys and values to keep for the next token.
         """
         vector, told = (self.words[token] + self.places[ops.shape(kept)[2]])[None], []
         for number, block in enumerate(self.blocks):
@@ -96,12 +97,12 @@ class SoundDecoder(layers.Layer):
 
 
 class Whisper:
-    """A whole network of Whisper as functions for one window of sound."""
+    """A whole Whisper network as functions for one window of sound."""
 
     def __init__(self, state: State):
-        """Builds it with the weights of both sides."""
+        """Builds the network with the weights of encoder and decoder."""
         self.seconds = form_of(state).positions * STRIDE / RATE
-        """Length of a window, as it has learnt."""
+        """Length of a window, as in its training."""
         encoder = trained_encoder(state, round(1000 * self.seconds)).model
         values, form = whisper_weights(state, "decoder"), form_of(state, "decoder")
         self.decoder = decoder = SoundDecoder(form, len(values["words"]), name="decoder")
@@ -111,7 +112,7 @@ class Whisper:
         self.nothing = np.zeros((form.depth, 2, 0, form.width), np.float32)
         """Keys and values before the first token."""
         self.hear = tf.function(lambda samples: decoder.hear(encoder(samples[None])[0, :, :-1]))
-        """Turns float32 (samples,) in [-32768, 32767] into what `follow` takes."""
+        """Turns float32 (samples,) in [-32768, 32767] into the input of `follow`."""
         kept = tf.TensorSpec((form.depth, 2, None, form.width))
         self.follow = tf.function(decoder, input_signature=(tf.TensorSpec((), "int32"), kept, kept))
-        """Scores what follows a token; see `SoundDecoder.call`."""
+        """Scores the next token; see `SoundDecoder.call`."""

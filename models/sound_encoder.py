@@ -1,7 +1,7 @@
-"""The encoder of Whisper (Radford et al., 2022): from samples to a vector for every 20 milliseconds.
+"""The encoder of Whisper (Radford et al., 2022), which turns samples into a vector for every 20 milliseconds.
 
-Recordings shorter than the window are filled up with zeros, as they were for the training of the network. The mean over
-time is of what comes before these.
+Recordings shorter than the window are padded with zeros, as in the training of the network. The mean over time leaves
+out the padding.
 """
 
 from typing import Any
@@ -28,7 +28,7 @@ TINY_EN = Architecture(width=384, depth=4, heads=6, hidden=1536, positions=1500)
 class LogMel(layers.Layer):
     """Spectrogram of recordings, samples (n, samples) in [-32768, 32767] to (n, frames, bands); see `app.spectrogram`.
 
-    By a convolution, which every format of an export has, in place of a Fourier transform.
+    A convolution replaces the Fourier transform, because every export format supports it.
     """
 
     def build(self, shape):
@@ -50,7 +50,7 @@ class LogMel(layers.Layer):
 
 @own_part
 class Sounding(layers.Layer):
-    """Tells which parts come before the zeros that fill a window up: samples (n, samples) to 0 or 1 (n, parts)."""
+    """Marks the parts before the padding of a window: samples (n, samples) to 0 or 1 (n, parts)."""
 
     def call(self, samples):
         parts = samples.shape[1] // STRIDE
@@ -61,8 +61,8 @@ class Sounding(layers.Layer):
 
 @own_part
 class Places(layers.Layer):
-    """Adds a vector for each place to those of parts, (n, parts, width), and puts behind each whether something sounds
-    there, 0 or 1 (n, parts): (n, parts, width + 1)."""
+    """Adds position vectors to the vectors of parts, (n, parts, width), and appends the mark whether there is sound, 0
+    or 1 (n, parts): (n, parts, width + 1)."""
 
     def __init__(self, most: int, **about):
         super().__init__(**about)
@@ -89,10 +89,10 @@ def _joined(vectors: Any, sounding: Any) -> Any:
 
 @own_part
 class SoundBlock(EncoderBlock):
-    """Self-attention and two dense layers, each behind a norm and with a residual, for what `Places` gives.
+    """Self-attention and two dense layers, each behind a norm and with a residual, for the output of `Places`.
 
-    Whisper has learnt from windows filled up with silence, so all places attend to all: with those that sound alone, of
-    digits said by a person never heard, 91.3 % are right in place of 95.7 %.
+    All places attend to all, also to the padding, because Whisper was trained on windows padded with silence: attending
+    only to sound lowers the accuracy on digits of an unknown speaker from 95.7 % to 91.3 %.
     """
 
     def build(self, shape):
@@ -109,7 +109,7 @@ class SoundBlock(EncoderBlock):
 
 @own_part
 class SoundNorm(layers.LayerNormalization):
-    """Normalizes the vectors of what `Places` gives."""
+    """Normalizes the vectors in the output of `Places`."""
 
     def build(self, shape):
         super().build((*shape[:-1], shape[-1] - 1))
@@ -123,7 +123,7 @@ class SoundNorm(layers.LayerNormalization):
 
 @own_part
 class MeanOfParts(layers.Layer):
-    """Mean of the vectors of places at which something sounds: (n, parts, width + 1) to (n, width)."""
+    """Averages the vectors of places with sound: (n, parts, width + 1) to (n, width)."""
 
     def call(self, inputs):
         vectors, sounding = inputs[..., :-1], inputs[..., -1:]
@@ -140,7 +140,7 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
     """Builds an encoder for recordings of `image_size` milliseconds; see `models.backbones.build`. It has no top.
 
     Raises:
-        UsageError: `weights` is a folder of another network, or of one that hears less at once.
+        UsageError: `weights` is a folder of another network, or of one with a shorter window.
     """
     if weights is None:
         return build_encoder(TINY_EN, image_size)
@@ -152,7 +152,7 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
 
 
 def trained_encoder(state: State, milliseconds: int) -> Parts:
-    """Builds the encoder of a state for recordings of some length."""
+    """Builds the encoder with the weights of a state, for recordings of the given length."""
     parts, values = build_encoder(form_of(state), milliseconds), whisper_weights(state)
     for variable in parts.model.variables:
         if variable.path in values:
@@ -163,7 +163,7 @@ def trained_encoder(state: State, milliseconds: int) -> Parts:
 def build_encoder(architecture: Architecture, milliseconds: int) -> Parts:
     """Builds an encoder with random weights.
 
-    Its input is float32 (n, samples) in [-32768, 32767], at 16 kHz.
+    The input is float32 (n, samples) in [-32768, 32767], at 16 kHz.
     """
     samples = keras.Input((milliseconds * RATE // 1000,), name="sounds")
     width = architecture.width

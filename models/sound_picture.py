@@ -1,4 +1,4 @@
-"""A network for pictures that is shown the spectrogram of a recording: `--backbone as_image:NAME`."""
+"""A network for pictures that gets the spectrogram of a recording: `--backbone as_image:NAME`."""
 
 import keras
 from keras import ops
@@ -11,7 +11,7 @@ from models.sound_encoder import LogMel
 
 @own_part
 class SoundPicture(keras.layers.Layer):
-    """Makes square pictures in [0, 255], low bands below, of spectrograms (n, frames, bands) of about -1 to 1.5."""
+    """Turns spectrograms (n, frames, bands), about -1 to 1.5, into square pictures in [0, 255], low bands below."""
 
     def __init__(self, size: int, **about):
         super().__init__(**about)
@@ -29,7 +29,7 @@ class SoundPicture(keras.layers.Layer):
 
 
 def heard_as_picture(parts: Parts, milliseconds: int) -> Parts:
-    """Returns a network for pictures as one for recordings of some length; its layers are shared."""
+    """Turns a network for pictures into one for recordings of the given length; its layers are shared."""
     samples = keras.Input((milliseconds * RATE // 1000,), name="sounds")
     size = parts.model.inputs[0].shape[1]
     log_mel, seen = LogMel(name="log_mel", dtype="float32"), SoundPicture(size, name=PICTURE_LAYER, dtype="float32")
@@ -38,7 +38,7 @@ def heard_as_picture(parts: Parts, milliseconds: int) -> Parts:
     def with_sound(model: keras.Model) -> keras.Model:
         seen = keras.Function(model.inputs, model.output)
         for operation in model.operations:
-            operation._inbound_nodes.clear()  # a layer tells of its first call alone, which is to be this one
+            operation._inbound_nodes.clear()  # a layer describes only its first call: make it this one
         return keras.Model(samples, seen.call([picture]))
 
     blocks = [[log_mel, seen, *parts.blocks[0]], *parts.blocks[1:]]

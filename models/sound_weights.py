@@ -1,4 +1,4 @@
-"""Weights of Whisper: files of CTranslate2 and folders of Hugging Face, read as tables of names and plain numbers."""
+"""Reads weights of Whisper, from CTranslate2's files and Hugging Face's folders, as tables of names and numbers."""
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
@@ -15,20 +15,20 @@ from models.preset_folder import Arrays, read_preset
 DTYPES = {0: "<f4", 1: "<i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 VERSION = 6
 State: TypeAlias = Mapping[str, np.ndarray]
-"""Arrays by the names of CTranslate2."""
+"""Arrays by CTranslate2's names."""
 Side: TypeAlias = Literal["encoder", "decoder"]
 
 
 class Part(NamedTuple):
-    """A layer within a block, by the names that each library has for it."""
+    """A layer within a block, by its name in each library."""
 
     name: str
     """Name in `models.sound_encoder` and `models.sound_decoder`."""
     ctranslate2: str
     hugging_face: tuple[str, ...]
-    """Layers of the same input, which the others compute as one."""
+    """Layers with the same input, which the other libraries compute as one."""
     listens: bool = False
-    """True if only a decoder has it."""
+    """True if only a decoder has the layer."""
 
 
 PARTS = (
@@ -65,10 +65,10 @@ def read_whisper(weights: str, most: int, sides: Sequence[Side] = ("encoder",)) 
 
 
 def read_ctranslate2(content: bytes) -> dict[str, np.ndarray]:
-    """Reads the `model.bin` of CTranslate2: of each array its name, shape, type and bytes.
+    """Reads the `model.bin` of CTranslate2: name, shape, type and bytes of each array.
 
     Raises:
-        ValueError: it is damaged, or of another version.
+        ValueError: the file is damaged, or of another version.
     """
     place = 0
 
@@ -105,12 +105,12 @@ def read_folder(folder: Path, most: int, sides: Sequence[Side]) -> State:
     """Reads the weights of Whisper in a folder of Hugging Face or KerasHub.
 
     Args:
-        folder: with `config.json` and `model.safetensors` or `model.weights.h5`.
-        most: bytes that the weights may have.
-        sides: what is read.
+        folder: folder with `config.json` and `model.safetensors` or `model.weights.h5`.
+        most: most bytes of the weights.
+        sides: sides to read: encoder, decoder, or both.
 
     Raises:
-        UsageError: there is none, it is damaged, or it is of another network.
+        UsageError: the folder is missing, damaged, or holds another network.
     """
     preset = read_preset(folder, most)
     name = preset.config.get("model_type", preset.config.get("registered_name"))
@@ -137,7 +137,7 @@ def read_folder(folder: Path, most: int, sides: Sequence[Side]) -> State:
 
 
 def _named_alike(take: Callable[[str], np.ndarray], side: Side, depth: int) -> dict[str, np.ndarray]:
-    """Names the arrays of Hugging Face as CTranslate2 does."""
+    """Renames the arrays of Hugging Face to CTranslate2's names."""
     found = {f"{side}/position_encodings/encodings": take(f"{side}.embed_positions.weight")}
 
     def add(name: str, others: Sequence[str]) -> None:
@@ -168,7 +168,7 @@ def _parts_of(side: Side) -> list[Part]:
 
 
 def form_of(state: State, side: Side = "encoder") -> Architecture:
-    """Returns the form of one side of Whisper."""
+    """Returns the architecture of one side of Whisper."""
     positions, width = state[f"{side}/position_encodings/encodings"].shape
     depth = sum(name.startswith(side) and name.endswith("ffn/linear_0/bias") for name in state)
     hidden = len(state[f"{side}/layer_0/ffn/linear_0/bias"])
@@ -176,7 +176,7 @@ def form_of(state: State, side: Side = "encoder") -> Architecture:
 
 
 def whisper_weights(state: State, side: Side = "encoder") -> dict[str, np.ndarray]:
-    """Names the weights of one side as its layers do here; the kernels of a state are (out, in, time)."""
+    """Renames the weights of one side to those of the layers here; the kernels of a state are (out, in, time)."""
     places = state[f"{side}/position_encodings/encodings"]
     values = {"places/table" if side == "encoder" else "places": places}
     names = {"last_norm": f"{side}/layer_norm"}

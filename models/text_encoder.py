@@ -1,6 +1,6 @@
-"""Encoders of texts as BERT (Devlin et al., 2019) is one: MiniLM, the default for texts, others of its form, and GPT-2.
+"""Encoders of texts like BERT (Devlin et al., 2019): MiniLM, the default for texts, similar networks, and GPT-2.
 
-A block is one layer, so that the network can be cut between any two, and `--trainable-layers 2` means its last two.
+A block is one layer: the network can be cut between any two, and `--trainable-layers 2` trains the last two blocks.
 """
 
 from pathlib import Path
@@ -17,12 +17,12 @@ from models.text_weights import MINILM, Architecture, Weights, read_folder, read
 from models.weight_file import RefusedFileError, check_finite, most_bytes
 
 MASKED = -3e4
-"""Score of what is not attended to; float16 has numbers up to 65,504."""
+"""Attention score of masked places; float16 has numbers up to 65,504."""
 
 
 @own_part
 def exact_gelu(x):
-    """GELU (Hendrycks and Gimpel, 2016) by Erf, which every format of an export has; that of Keras uses Erfc."""
+    """GELU (Hendrycks and Gimpel, 2016) by Erf, which every export format supports; Keras' own uses Erfc."""
     return 0.5 * x * (1 + ops.erf(x * 0.7071067811865476))
 
 
@@ -31,12 +31,12 @@ def _tanh_gelu(x):
 
 
 ACTIVATIONS = {"gelu": exact_gelu, "gelu_new": _tanh_gelu, "relu": keras.activations.relu}
-"""Activations by the names that Hugging Face has for them; 'gelu_new' is the approximation by tanh."""
+"""Activations by Hugging Face's names; 'gelu_new' is the approximation by tanh."""
 
 
 @own_part
 class Positions(layers.Layer):
-    """Adds a vector for each place to those of tokens: (n, length, width)."""
+    """Adds position vectors to the vectors of tokens, (n, length, width)."""
 
     def __init__(self, most: int, **about):
         super().__init__(**about)
@@ -54,9 +54,9 @@ class Positions(layers.Layer):
 
 @own_part
 class EncoderBlock(layers.Layer):
-    """Self-attention and two dense layers, each with a residual and a norm: vectors (n, length, width) and their mask,
-    bool (n, length), to vectors. In a causal one, as of GPT-2, each place sees those before it, and norms come first.
-    A relative one, as of DeBERTa (He et al., 2021), attends by distances as well; see `Architecture`.
+    """Self-attention and two dense layers, each with a residual and a norm, from vectors (n, length, width) and their
+    mask, bool (n, length), to vectors. In a causal block (GPT-2), each place sees only earlier ones, and norms come
+    first. A relative block (DeBERTa, He et al., 2021) attends by distances as well; see `Architecture`.
     """
 
     def __init__(self, heads, hidden, epsilon, activation, causal=False, relative=None, **about):
@@ -91,7 +91,7 @@ class EncoderBlock(layers.Layer):
         return self.narrow(ACTIVATIONS[self.activation](self.widen(vectors)))
 
     def attended(self, vectors, mask=None):
-        """Computes what all places, or those that a mask marks, say to each place."""
+        """Computes the attention of each place to all places, or to those in the mask."""
         length, width = ops.shape(vectors)[1], vectors.shape[-1]
         size = width // self.heads
         together = ops.reshape(self.attend(vectors), (-1, length, 3, self.heads, size))
@@ -110,7 +110,7 @@ class EncoderBlock(layers.Layer):
         return self.project(ops.reshape(attended, (-1, length, width)))
 
     def by_distance(self, query, key, length):
-        """Computes how much each place has to say to each by the distance between them: (n, heads, length, length)."""
+        """Computes attention scores by the distance between places: (n, heads, length, length)."""
         buckets, furthest = self.relative
         rows = ops.convert_to_tensor(distance_rows(buckets, furthest))[furthest - length : furthest + length - 1]
         vectors = self.attend(ops.take(self.distances, rows, axis=0))
@@ -129,13 +129,13 @@ class EncoderBlock(layers.Layer):
 
 
 def distance_rows(buckets: int, furthest: int) -> np.ndarray:
-    """Returns the rows of the vectors of distances, from the largest in front of a place to that behind it.
+    """Returns the rows of the distance vectors, from the largest distance before a place to the largest behind it.
 
-    Up to half of the buckets, each distance has its own; those beyond share the rest, by their logarithm.
+    The first half of the buckets is for one distance each; larger distances share the rest, by their logarithm.
 
     Args:
-        buckets: distances told apart in each direction.
-        furthest: length of a text; int32 (2 * furthest - 1,) rows are for it.
+        buckets: number of distinct distances in each direction.
+        furthest: length of a text; the result is int32 (2 * furthest - 1,).
     """
     distances, middle = np.arange(furthest - 1, -furthest, -1), buckets // 2
     far = np.log(np.maximum(np.abs(distances), middle) / middle) / np.log((furthest - 1) / middle)
@@ -145,8 +145,8 @@ def distance_rows(buckets: int, furthest: int) -> np.ndarray:
 
 
 def _diagonals(scores, length):
-    """Moves each row of (n, heads, length, 2 * length - 1) one further to the left than the row below it, of which the
-    first is moved by length - 1: (n, heads, length, length)."""
+    """Shifts the rows of (n, heads, length, 2 * length - 1) to the left, the first by length - 1 and each following row
+    by one less: (n, heads, length, length)."""
     heads, wide = scores.shape[1], 2 * length - 1
     flat = ops.reshape(ops.pad(scores, [[0, 0], [0, 0], [0, 0], [0, 1]]), (-1, heads, 2 * length * length))
     moved = ops.reshape(flat[:, :, length - 1 : length - 1 + length * wide], (-1, heads, length, wide))
@@ -155,7 +155,7 @@ def _diagonals(scores, length):
 
 @own_part
 class MeanOfTokens(layers.Layer):
-    """Mean of the vectors that a mask marks: (n, length, width) and bool (n, length) to (n, width)."""
+    """Averages the vectors in the mask: (n, length, width) and bool (n, length) to (n, width)."""
 
     def call(self, inputs):
         vectors, mask = inputs
@@ -168,7 +168,7 @@ class MeanOfTokens(layers.Layer):
 
 @own_part
 class MaxOfTokens(MeanOfTokens):
-    """Largest of each value over the vectors that a mask marks."""
+    """Takes the maximum of each value over the vectors in the mask."""
 
     def call(self, inputs):
         vectors, mask = inputs
@@ -177,7 +177,7 @@ class MaxOfTokens(MeanOfTokens):
 
 @own_part
 class FirstToken(MeanOfTokens):
-    """Vector of the first token, by which BERT was trained to answer."""
+    """Takes the vector of the first token, which BERT was trained to answer by."""
 
     def call(self, inputs):
         return inputs[0][:, 0]
@@ -185,8 +185,7 @@ class FirstToken(MeanOfTokens):
 
 @own_part
 class LastToken(MeanOfTokens):
-    """Vector of the last token that a mask marks, the only one that has seen all others where each sees those before
-    it."""
+    """Takes the vector of the last token in the mask: in a causal network, the only one that has seen all others."""
 
     def call(self, inputs):
         vectors, mask = inputs
@@ -196,7 +195,7 @@ class LastToken(MeanOfTokens):
 
 
 BERT_BASE = Architecture(30522, width=768, depth=12, heads=12, hidden=3072, positions=512, epsilon=1e-12)
-"""Form of a network that learns from random weights, where it is none of these."""
+"""Architecture for random weights, unless the backbone has its own."""
 FORMS = {
     "minilm": MINILM,
     "gpt2": BERT_BASE._replace(activation="gelu_new", causal=True),
@@ -257,7 +256,7 @@ def build_encoder(architecture: Architecture) -> Parts:
 
 
 def set_weights(model: keras.Model, values: Weights) -> None:
-    """Gives an encoder weights by the names of its layers and of what is in them."""
+    """Sets the weights of an encoder by the names of its layers and variables."""
     for layer in model.layers:
         for variable in layer.weights:
             variable.assign(np.asarray(values[variable.path], np.float32))

@@ -1,4 +1,4 @@
-"""Weights of encoders of texts, as Hugging Face publishes them: arrays by name, and the form in a `config.json`."""
+"""Reads weights of text encoders, as Hugging Face publishes them: arrays by name, and the architecture."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,24 +29,24 @@ class Architecture(NamedTuple):
     epsilon: float
     activation: str = "gelu"
     embedded: int | None = None
-    """Width of the vectors of words, where a dense layer brings them to that of the blocks."""
+    """Width of word vectors, if a dense layer projects them to the width of the blocks."""
     causal: bool = False
-    """True if each place sees only those before it; norms then come before layers, and one behind the last block."""
+    """True if each place sees only earlier ones; norms then precede layers, and one follows the last block."""
     relative: tuple[int, int] | None = None
-    """Distances told apart in each direction, and places of the longest text, where places attend to each other by
-    distances (DeBERTa) instead of having vectors of their own."""
+    """For attention by distance (DeBERTa) in place of position vectors: number of distinct distances in each direction,
+    and length of the longest text."""
 
 
 MINILM = Architecture(30522, width=384, depth=6, heads=12, hidden=1536, positions=512, epsilon=1e-12)
 
 
 class Names(NamedTuple):
-    """Names that a family has for its arrays and for the numbers of its `config.json`."""
+    """A family's names for its arrays and for the numbers of its `config.json`."""
 
     words: str = "embeddings.word_embeddings"
     places: str = "embeddings.position_embeddings"
     outer_norm: str = "embeddings.LayerNorm"
-    """Norm before all blocks, or behind those of a causal network."""
+    """Norm before the first block, or behind the last one of a causal network."""
     layer: str = "encoder.layer.{}."
     attend: tuple[str, ...] = ("attention.self.query", "attention.self.key", "attention.self.value")
     project: str = "attention.output.dense"
@@ -55,11 +55,11 @@ class Names(NamedTuple):
     narrow: str = "output.dense"
     norm: str = "output.LayerNorm"
     types: bool = True
-    """True if a vector for the first of two sentences is added to all words."""
+    """True if a vector for the first of two sentences is added to every word."""
     embedded: str | None = None
     """Dense layer behind the vectors of words."""
     unused_positions: int = 0
-    """First rows of the table of places that no place has."""
+    """Number of unused first rows in the table of positions."""
     width: str = "hidden_size"
     depth: str = "num_hidden_layers"
     heads: str = "num_attention_heads"
@@ -68,9 +68,9 @@ class Names(NamedTuple):
     positions: str = "max_position_embeddings"
     epsilon: str = "layer_norm_eps"
     causal: bool = False
-    """True if it is of the form of GPT-2, whose kernels are (in, out)."""
+    """True for the form of GPT-2, whose kernels are (in, out)."""
     distances: str = ""
-    """Vectors of distances, in place of those of places."""
+    """Distance vectors, in place of position vectors."""
     distance_norm: str = ""
     """Norm of those."""
 
@@ -86,7 +86,7 @@ DEBERTA_V3: dict[str, tuple[Any, ...]] = {
     "type_vocab_size": (0,),
     "conv_kernel_size": (None, 0),
 }
-"""Values of the `config.json` of DeBERTaV3; DeBERTa of others attends otherwise."""
+"""Values in the `config.json` of DeBERTaV3; other versions of DeBERTa attend in other ways."""
 FAMILIES: dict[str, Names] = {
     "bert": BERT,
     "distilbert": Names(
@@ -107,7 +107,7 @@ FAMILIES: dict[str, Names] = {
     "roberta": BERT._replace(unused_positions=2),
     "xlm-roberta": BERT._replace(unused_positions=2),
     "electra": BERT._replace(embedded="embeddings_project"),
-    "albert": Names(  # whose blocks have the same weights, and learn each for itself here
+    "albert": Names(  # its blocks share weights; here each gets a copy and learns by itself
         layer="encoder.albert_layer_groups.0.albert_layers.0.",
         attend=("attention.query", "attention.key", "attention.value"),
         project="attention.dense",
@@ -138,7 +138,7 @@ FAMILIES: dict[str, Names] = {
         epsilon="layer_norm_epsilon",
         causal=True,
     ),
-    "deberta-v2": Names(  # which V3 is, too; its blocks have the same vectors of distances, and learn each for itself
+    "deberta-v2": Names(  # the type of V3, too; blocks share distance vectors; here each gets a copy
         places="",
         attend=("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
         types=False,
@@ -150,10 +150,10 @@ FAMILIES: dict[str, Names] = {
 
 
 def read_minilm() -> tuple[Architecture, Weights]:
-    """Returns the form and the weights of all-MiniLM-L6-v2.
+    """Returns architecture and weights of all-MiniLM-L6-v2.
 
     Raises:
-        UsageError: its package is missing or altered.
+        UsageError: the package is missing or altered.
     """
     from safetensors.numpy import load
 
@@ -161,14 +161,14 @@ def read_minilm() -> tuple[Architecture, Weights]:
 
 
 def read_folder(folder: Path, most: int) -> tuple[Architecture, Weights]:
-    """Returns the form and the weights of an encoder in a folder of Hugging Face.
+    """Returns architecture and weights of an encoder in a folder of Hugging Face.
 
     Args:
-        folder: with `config.json` and `model.safetensors`.
-        most: bytes that the weights may have.
+        folder: folder with `config.json` and `model.safetensors`.
+        most: most bytes of the weights.
 
     Raises:
-        UsageError: there is none, it is damaged, or it is of another family.
+        UsageError: the folder is missing, damaged, or holds another family.
     """
     preset = read_preset(folder, most)
     names = FAMILIES.get(str(preset.config.get("model_type"))) if preset.form == "transformers" else None
@@ -204,7 +204,7 @@ def _read_architecture(config: Mapping[str, Any], names: Names) -> Architecture:
 
 
 def name_weights(take: Take, architecture: Architecture, names: Names) -> Weights:
-    """Names the arrays of a checkpoint as here; its kernels are (out, in), unless it is causal."""
+    """Renames the arrays of a checkpoint to the names here; its kernels are (out, in), unless it is causal."""
 
     def dense(path: str, *parts: str) -> Weights:
         kernels, biases = ([take(f"{part}.{name}") for part in parts] for name in ("weight", "bias"))
@@ -217,7 +217,7 @@ def name_weights(take: Take, architecture: Architecture, names: Names) -> Weight
     values = {"words/embeddings": take(f"{names.words}.weight")}
     if names.places:
         values["positions/table"] = take(f"{names.places}.weight")[names.unused_positions :]
-    if names.types:  # every text is a first sentence, so that its vector can be added to those of all places
+    if names.types:  # every text is a first sentence: its vector can be added to the position vectors
         values["positions/table"] = values["positions/table"] + take("embeddings.token_type_embeddings.weight")[:1]
     values |= norm("last_norm" if names.causal else "embedding_norm", names.outer_norm)
     if architecture.embedded is not None and names.embedded:
@@ -235,7 +235,7 @@ def name_weights(take: Take, architecture: Architecture, names: Names) -> Weight
 
 
 def _distances(take: Take, architecture: Architecture, names: Names) -> np.ndarray:
-    """Returns the vectors of distances behind their norm, float32 (2 buckets, width)."""
+    """Returns the distance vectors, normalized, float32 (2 buckets, width)."""
     vectors = take(f"{names.distances}.weight")
     centred = vectors - vectors.mean(axis=1, keepdims=True)
     scaled = centred / np.sqrt(centred.var(axis=1, keepdims=True) + architecture.epsilon)

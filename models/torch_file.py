@@ -1,6 +1,6 @@
-"""Reads files of weights of PyTorch without PyTorch, and without running anything that is in them.
+"""Reads PyTorch's files of weights without PyTorch, and without running code that is in them.
 
-Such a file is a pickle with arrays beside it. Only what a dictionary of arrays needs is unpickled.
+Such a file is a pickle plus raw arrays. Only the types that a dictionary of arrays needs are unpickled.
 """
 
 import io
@@ -23,7 +23,7 @@ def read_state_dict(content: bytes) -> dict[str, np.ndarray]:
         Arrays by parameter name; int64 for counters.
 
     Raises:
-        pickle.UnpicklingError: it has anything else in it.
+        pickle.UnpicklingError: the file holds anything else.
     """
     return _read_zip(content) if content[:2] == b"PK" else _read_row(io.BytesIO(content))
 

@@ -1,8 +1,8 @@
 """Checks a weight file before Keras opens it: it must be a tree of plain arrays of numbers, as Keras writes it.
 
-HDF5 can do far more: point to other files and to itself, declare values that it does not hold, compress. No weights
-need that. The HDF5 library also never finishes reading some damaged files. So this file is a program as well, which
-reads everything in a process of its own.
+HDF5 can do far more: point to other files and to itself, declare values that it does not hold, compress. Weights need
+none of it. The HDF5 library also never finishes reading some damaged files. So this file is also a program, which
+reads everything in its own process.
 """
 
 import functools
@@ -20,37 +20,37 @@ if TYPE_CHECKING:
     import keras
 
 COPIES = 6
-"""Copies of the network's float32 weights that a file may take: they may be float64, with two values of Adam each."""
+"""Largest file, in multiples of the network's float32 weights: they may be float64, with two values of Adam each."""
 TOP_BYTES = 1536 * 2**20
-"""Bytes for the 1000 ImageNet classes: the top of VGG16, with two values of Adam each."""
+"""Bytes for a top with 1000 ImageNet classes: that of VGG16, with two values of Adam each."""
 REFUSED_STATUS = 3
-"""Exit status of the process that refuses a file, with the reason on its standard output."""
+"""Exit status of the process when it refuses a file and prints the reason."""
 SECONDS = 30.0
-"""Time that reading may take, and a second more for each `BYTES_PER_SECOND`."""
+"""Seconds that reading may take, plus one for each `BYTES_PER_SECOND`."""
 BYTES_PER_SECOND = 2**24
 LARGEST_WEIGHT = 1e15
-"""A sum of squares of larger values, a hundred million of them, exceeds float32. An activation that is cut off at 6
-would hide such values in one graph of the network and not in another."""
+"""Of larger values, the sum of a hundred million squares exceeds float32. An activation that is clipped at 6 could hide
+such values in one graph of the network but not in another."""
 LONGEST_NAME = 80
-"""Characters of a name in a message."""
+"""Most characters of a name in a message."""
 PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
 """Types of attributes that Keras writes."""
 
 
 class RefusedFileError(Exception):
-    """Refuses a file; the message is the end of a sentence that begins with its name: 'is damaged'."""
+    """A file is refused; the message completes a sentence that begins with its name, such as 'is damaged'."""
 
 
 def most_bytes(parameters: float) -> int:
-    """Returns the most bytes that the weights of a network may take; `parameters` without top, in millions."""
+    """Returns the most bytes of a network's weights; `parameters` is without top, in millions."""
     return COPIES * int(4e6 * parameters) + TOP_BYTES
 
 
 def check_weights(content: Path | bytes, most: int) -> None:
-    """Reads an HDF5 file in another process; all its arrays together may take `most` bytes.
+    """Reads an HDF5 file in another process; its arrays together may take `most` bytes.
 
     Raises:
-        RefusedFileError: it is damaged, or holds anything but a tree of uncompressed arrays of numbers of that size.
+        RefusedFileError: the file is damaged, too large, or not a tree of uncompressed arrays of numbers.
     """
     if isinstance(content, bytes):
         _read_elsewhere("-", most, len(content), content)
@@ -61,7 +61,7 @@ def check_weights(content: Path | bytes, most: int) -> None:
 
 @functools.lru_cache(maxsize=8)
 def _read_once(path: str, most: int, size: int, state: tuple[int, ...]) -> None:
-    """Reads a file once for as long as its state does not change."""
+    """Reads a file; the result is cached until the state of the file changes."""
     _read_elsewhere(path, most, size)
 
 
@@ -97,12 +97,12 @@ def read_weights(content: Path | io.BytesIO, most: int) -> None:
                     item[()]
     except RefusedFileError:
         raise
-    except Exception as error:  # h5py raises anything on a damaged file
+    except Exception as error:  # h5py may raise any exception on a damaged file
         raise RefusedFileError(f"is damaged ({first_line(error)})") from error
 
 
 def check_finite(model: "keras.Model") -> None:
-    """Raises a RefusedFileError if a weight of a model is NaN, infinite or absurd: its answers would mean nothing."""
+    """Raises a RefusedFileError if a weight is NaN, infinite or absurdly large: answers would mean nothing."""
     for variable in model.weights:
         values = np.asarray(variable)
         largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
@@ -120,7 +120,7 @@ def first_line(error: Exception) -> str:
 def _names(file: h5py.File) -> list[str]:
     """Returns the names of all objects, and refuses links and objects of several names."""
     names = ["/"]
-    file.visit(lambda name: names.append(f"/{name}"))  # follows no link, and gives each object one name
+    file.visit(lambda name: names.append(f"/{name}"))  # follows no links, and visits each object once
     known = set(names)
 
     def find_link(name: str, link: object) -> str | None:
@@ -135,7 +135,7 @@ def _names(file: h5py.File) -> list[str]:
 
 
 def _check_dataset(name: str, dataset: h5py.Dataset) -> int:
-    """Returns the bytes that an array takes in the file."""
+    """Checks an array, and returns the bytes that it takes in the file."""
     creation = dataset.id.get_create_plist()
     if creation.get_external_count() or creation.get_layout() == h5py.h5d.VIRTUAL:
         raise RefusedFileError(f"takes the values of {_shown(name)} from other files")
@@ -170,13 +170,13 @@ def _check_attributes(name: str, item: h5py.Group | h5py.Dataset) -> None:
 
 
 def _shown(name: str) -> str:
-    """Quotes a name out of a file for a message: it may hold anything."""
+    """Quotes a name from a file, which may hold anything, for a message."""
     shown = repr(name)
     return shown if len(shown) <= LONGEST_NAME else f"{shown[: LONGEST_NAME - 1]}…"
 
 
 def main() -> None:
-    """Reads the file of the first argument, or standard input for '-'."""
+    """Reads the file that the first argument names, or standard input for '-'."""
     path, most = sys.argv[1:]
     try:
         read_weights(io.BytesIO(sys.stdin.buffer.read()) if path == "-" else Path(path), int(most))

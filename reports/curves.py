@@ -15,7 +15,7 @@ from tasks.classification import Classification
 from tasks.metrics import CALIBRATION_BINS, accuracy_interval, calibration_bins
 
 LINE_COLOURS = (VAL_COLOUR, TRAIN_COLOUR, "#5c9a72", "#8d6cab", "#bf9433", "#3f95a6")
-"""Colours of the classes, readable on white and on black. There are as many lines; more classes leave out the best."""
+"""Colours of the lines, readable on white and on black. If there are more classes, the best ones are left out."""
 
 
 class ClassCurves(NamedTuple):
@@ -36,23 +36,23 @@ class ClassCurves(NamedTuple):
 def class_curves(
     targets: np.ndarray, outputs: np.ndarray, class_names: Sequence[str], task: Classification
 ) -> dict[int, ClassCurves]:
-    """Computes the curves of every class, by its number; of two classes only the second has one.
+    """Computes the curves of every class, by its number; of two classes, only those of the second.
 
     Args:
         targets: float32 (n, num_outputs), 0 or 1.
         outputs: float32 (n, num_outputs), probabilities.
         class_names: names in the order of the classes.
-        task: decides what the outputs mean.
+        task: task, which defines the meaning of outputs.
 
     Returns:
-        Nothing for a class that has all or none of the examples.
+        The curves, without classes that have all or none of the examples.
     """
     columns = range(1, 2) if task.two_classes else range(len(class_names))
     curves = {}
     for output, index in enumerate(columns):
         truth, scores = targets[:, output] > 0.5, outputs[:, output].astype(np.float64)
         if truth.any() and not truth.all():
-            # Points on straight lines, which are dropped, are thresholds all the same in the figure of two classes.
+            # Points on straight lines are dropped, except for two classes, whose figure shows all thresholds.
             false, found, thresholds = metrics.roc_curve(truth, scores, drop_intermediate=not task.two_classes)
             precision, recall, limits = metrics.precision_recall_curve(truth, scores, drop_intermediate=True)
             curves[index] = ClassCurves(
@@ -72,12 +72,12 @@ def worst_classes(curves: Sequence[ClassCurves], measure: str) -> list[ClassCurv
 
 
 def curves_table(lines: Sequence[ClassCurves], which: str, columns: Sequence[str]) -> pd.DataFrame:
-    """Puts the points of some lines into a table, a row each.
+    """Makes a table of the points of lines, a row per point.
 
     Args:
         lines: at least one.
         which: 'roc' or 'precision_recall'.
-        columns: names of the points' coordinates, beside `class`.
+        columns: names of the coordinates, in addition to `class`.
     """
     tables = [pd.DataFrame(getattr(line, which).T, columns=list(columns)) for line in lines]
     return pd.concat(tables, keys=[line.name for line in lines], names=["class"]).reset_index("class")
@@ -100,7 +100,7 @@ def reliability_table(
     """
     confidence, correct, bins = calibration_bins(task.answers(targets, outputs))
     decisions = np.arange(len(targets)) if groups is None else groups.astype(np.int64)
-    if task.multi_label:  # decisions about one label of look-alikes go together
+    if task.multi_label:  # decisions about the same label of look-alikes are one group
         decisions = (decisions[:, None] * targets.shape[1] + np.arange(targets.shape[1])).ravel()
     rows = []
     for number_of_bin in np.unique(bins):
@@ -121,7 +121,7 @@ def reliability_table(
 
 
 def draw_precision_recall(lines: Sequence[ClassCurves]) -> Figure:
-    """Draws precision by recall; with one class, the dashed line is what guessing reaches."""
+    """Draws precision by recall; for one class, the dashed line is guessing."""
     figure, axes = make_panel()
     if len(lines) == 1:
         axes.axhline(lines[0].prevalence, color="0.6", lw=1, ls="--")
@@ -132,12 +132,12 @@ def draw_precision_recall(lines: Sequence[ClassCurves]) -> Figure:
 def draw_roc(
     lines: Sequence[ClassCurves], operating_point: tuple[float, float] | None = None, word: str = "chosen"
 ) -> Figure:
-    """Draws ROC curves; the dashed line is what guessing reaches.
+    """Draws ROC curves; the dashed line is guessing.
 
     Args:
         lines: one per class shown.
         operating_point: false and true positive rate at a threshold.
-        word: says of the threshold whether it was chosen.
+        word: label of the threshold.
     """
     figure, axes = make_panel()
     axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--")
@@ -176,7 +176,7 @@ def draw_thresholds(curves: ClassCurves, chosen: float, others: str, word: str =
         curves: of the positive class.
         chosen: threshold that is marked.
         others: name of the other class.
-        word: says of the threshold whether it was chosen.
+        word: label of the threshold.
     """
     figure, axes = make_panel()
     thresholds, false, found = curves.roc

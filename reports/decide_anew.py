@@ -1,4 +1,4 @@
-"""Chooses the thresholds of a finished run anew, and writes what depends on them again."""
+"""Chooses the thresholds of a finished run again, and rewrites all files that depend on them."""
 
 from typing import Any
 
@@ -23,13 +23,13 @@ from tasks.table import classes_of
 
 
 def decide_anew(inputs: EvaluationInputs, model: keras.Model, outputs: dict[Split, np.ndarray], rule: Rule) -> Data:
-    """Chooses thresholds on val, and writes `model.json`, `metrics.json`, the predictions and the report again.
+    """Chooses thresholds on val, and rewrites `model.json`, `metrics.json`, the predictions and the report.
 
     Args:
         inputs: the run, and its own examples.
-        model: of the run.
-        outputs: for each measured split, val among them.
-        rule: chooses the thresholds.
+        model: model of the run.
+        outputs: outputs for each measured split, including val.
+        rule: rule that chooses the thresholds.
 
     Returns:
         The examples, with a task that decides by the thresholds.

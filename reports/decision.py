@@ -1,4 +1,4 @@
-"""The decision between yes and no of a run: chosen on val, measured, and told in sentences."""
+"""The decision thresholds of a run: chooses them on val, measures them, and describes them in sentences."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from tasks.decision import decide, measure_decision
 from tasks.table import classes_of
 
 CLASSES_TOLD = 5
-"""Most classes of a multi-label task whose promise is told by name."""
+"""Most classes of a multi-label task for which promises are reported by name."""
 
 
 def decide_on_val(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> Data:
-    """Returns the data with a task that decides by thresholds, chosen on val; of classes, as it is without a rule."""
+    """Returns the data with a task that decides by thresholds chosen on val; unchanged for classes without a rule."""
     if data.task.has_boxes:
         return detection.choose_on_val(data, outputs)
     if rule is None:
@@ -40,7 +40,7 @@ def decision_record(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | N
 
 
 def decision_lines(decision: dict[str, Any]) -> list[str]:
-    """Says for each class, the first few of many, from which probability on it is the answer, and what that gives."""
+    """Describes for each class (the first few of many) its threshold and the resulting figures."""
     lines = []
     for name, point in list(decision["classes"].items())[:CLASSES_TOLD]:
         found = []
@@ -55,7 +55,7 @@ def decision_lines(decision: dict[str, Any]) -> list[str]:
 
 
 def promise_sentences(decision: dict[str, Any] | None, split: Split, kind: Kind) -> list[str]:
-    """Says where a measured split does not show what was promised, and how many examples would."""
+    """Says which promises a measured split does not confirm, and how many examples would."""
     if decision is None or decision["promise"] is None:
         return []
     share, least, count = (decision["promise"][name] for name in ("share", "least", "needed"))

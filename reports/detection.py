@@ -1,4 +1,4 @@
-"""Measurements of a run that finds boxes: figures, thresholds, and answers beside true boxes."""
+"""Measures a run that finds boxes: figures, thresholds, and answers matched with true boxes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -21,24 +21,24 @@ NO_CLASSES: dict[str, Any] = {
     "decision": None,
     "baseline": {},
 }
-"""Part of `metrics.json` that only classes of whole examples have."""
+"""Parts of `metrics.json` that only classification has."""
 RIGHT = 0.5
-"""Overlap from which an answer is a true box."""
+"""Least overlap of an answer that matches a true box."""
 
 
 class Beside(NamedTuple):
-    """Answers of a picture beside its true boxes."""
+    """Answers for a picture matched with its true boxes."""
 
     truth: np.ndarray
     """float64 (boxes, 6): corners in pixels, number of the class, 1 if it is ignored."""
     answers: np.ndarray
-    """float64 (answers, 6): corners in pixels, probability, number of the class; from their thresholds on."""
+    """float64 (answers, 6): corners in pixels, probability, number of the class; only those that reach thresholds."""
     found_by: np.ndarray
-    """int (boxes,): the answer that is each true box, -1 for one that is missed."""
+    """int (boxes,): the answer that matches each true box, -1 for a missed one."""
     is_right: np.ndarray
-    """bool (answers,): whether each is a true box."""
+    """bool (answers,): whether an answer matches a true box."""
     to_ignored: np.ndarray
-    """bool (answers,): whether each is at a box that is ignored, and counts for nothing."""
+    """bool (answers,): whether an answer is at an ignored box, and does not count."""
 
     @property
     def missed(self) -> np.ndarray:
@@ -81,14 +81,14 @@ def compare_all(data: Data, split: Split, outputs: np.ndarray) -> Compared | Non
 
 
 def choose_on_val(data: Data, outputs: Mapping[Split, np.ndarray]) -> Data:
-    """Returns the data with a task that answers from thresholds on, chosen on val for each class."""
+    """Returns the data with a task that answers by thresholds, chosen on val for each class."""
     compared = compare_all(data, "val", outputs["val"]) if "val" in outputs else None
     thresholds = choose_thresholds(compared.matched, LEAST_SCORE) if compared else (0.3,) * len(data.class_names)
     return data._replace(task=Detection(thresholds=thresholds))
 
 
 def compare(data: Data, split: Split, outputs: np.ndarray) -> list[Beside]:
-    """Puts the answers of a split, from the thresholds of the task on, beside the true boxes of the same class."""
+    """Matches the answers for a split that reach the thresholds of the task with the true boxes."""
     positions, task = data.splits[split], data.task
     if not isinstance(task, Detection):
         raise ValueError("boxes are compared for detection alone")
@@ -98,7 +98,7 @@ def compare(data: Data, split: Split, outputs: np.ndarray) -> list[Beside]:
 
 
 def beside(truth: np.ndarray, answers: np.ndarray) -> Beside:
-    """Matches answers, the likeliest first, each with the true box of its class that it overlaps most."""
+    """Matches each answer, the likeliest first, with the true box of its class that it overlaps most."""
     found_by = np.full(len(truth), -1)
     is_right, to_ignored = np.zeros(len(answers), bool), np.zeros(len(answers), bool)
     for number in np.argsort(-answers[:, 4], kind="stable"):
@@ -114,7 +114,7 @@ def beside(truth: np.ndarray, answers: np.ndarray) -> Beside:
 
 
 def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
-    """Returns intersection over union of a box (4,) and each of some (n, 4)."""
+    """Returns intersection over union of a box (4,) with each of several (n, 4)."""
     sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
     common = np.prod(np.maximum(sides, 0), axis=1)
     areas = np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
@@ -124,7 +124,7 @@ def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
 def predictions_table(data: Data, outputs: Mapping[Split, np.ndarray]) -> pd.DataFrame:
     """Makes a table with a row per box: path, split, label, predicted, score and corners in pixels.
 
-    A box that is missed has no `predicted`, a false alarm no `label`; a picture without either has one row.
+    A missed box has no `predicted`, a false alarm no `label`; a picture without boxes and answers has one row.
     """
     columns = ["path", "split", "label", "predicted", "score", "x1", "y1", "x2", "y2"]
     rows: list[Sequence[Any]] = []

@@ -24,15 +24,15 @@ from reports.verdict import DIVERGED, FEW_PICTURES, Leaks, Verdict, alike, liste
 from tasks.detection_metrics import RECALLS, SIZES
 
 SHOWN = 12
-"""Pictures, and mistakes of each kind, that the page shows."""
+"""Number of pictures, and of mistakes of each kind, on the page."""
 RIGHT, TRUE, WRONG = "#2b8a4b", "#3b82c4", "#d1603d"
-"""Colours of an answer that is right, of a true box, and of a mistake."""
+"""Colours of a right answer, of a true box, and of a mistake."""
 MARGIN = 0.75
-"""Share of a box that is shown on each side of a mistake."""
+"""Margin around a mistake, as a share of its box."""
 SHOWN_WIDTH = 480
 """Width of a picture on the page, pixels."""
 SIZE_STEPS = (0, 16, 32, 64, 96, 128, 192, np.inf)
-"""Sides of boxes, pixels, between which recall is counted."""
+"""Limits of the sizes for recall: sides of boxes, pixels."""
 
 
 class Tile(NamedTuple):
@@ -56,7 +56,7 @@ FIGURES = {"ap50": Tile("AP50", "right from an overlap of 50 % on"), **TILES}
 def detection_verdict(
     record: dict[str, Any], data: Data, split: Split | None, compared: Sequence[Beside], leaks: Leaks
 ) -> Verdict:
-    """Sums up a run that finds boxes by its test split, or by val where there is no test."""
+    """Sums up a run that finds boxes by its test split, or by val without test."""
     if split is None:
         return unknown_verdict(data.kind, data.cautions)
     measured = record[split]
@@ -74,7 +74,7 @@ def detection_verdict(
 
 
 def boxes_verdict(record: dict[str, Any], kind: Kind, what: str = "boxes") -> Verdict:
-    """Sums up what `metrics.json` says of a run that finds boxes, or as many of them as `what` says."""
+    """Sums up `metrics.json` of a run that finds boxes; `what` replaces the word 'boxes' in the sentence."""
     known = measured_split(record)
     if known is None:
         return unknown_verdict(kind)
@@ -97,7 +97,7 @@ def boxes_verdict(record: dict[str, Any], kind: Kind, what: str = "boxes") -> Ve
 
 
 def box_classes(facts: Any) -> dict[str, Any]:
-    """Figures of each class at its threshold, and what is taken for what."""
+    """Shows figures of each class at its threshold, and confusions between classes."""
     compared, measured = facts.compared, facts.record[facts.split]
     names = facts.data.class_names
     thresholds = facts.data.task.thresholds_of(names)
@@ -129,9 +129,9 @@ def box_classes(facts: Any) -> dict[str, Any]:
 
 
 def confusion(compared: Sequence[Beside], num_classes: int) -> np.ndarray:
-    """Counts true boxes by class and by what is answered there, whatever its class; (classes + 1, classes + 1).
+    """Counts true boxes by class and by the class answered there, (classes + 1, classes + 1).
 
-    The last column has boxes that are missed, the last row answers where nothing is.
+    The last column has missed boxes, the last row answers where there is no box.
     """
     counts = np.zeros((num_classes + 1, num_classes + 1), int)
     for each in compared:
@@ -142,7 +142,7 @@ def confusion(compared: Sequence[Beside], num_classes: int) -> np.ndarray:
             column = num_classes
             if answer >= 0:
                 column = int(each.answers[answer, 5])
-            elif free.any():  # an answer of another class at its place
+            elif free.any():  # an answer of another class in this place
                 overlaps = np.where(free, overlap(box[:4], each.answers[:, :4]), 0)
                 if overlaps.max() >= 0.5:
                     column = int(each.answers[overlaps.argmax(), 5])
@@ -154,7 +154,7 @@ def confusion(compared: Sequence[Beside], num_classes: int) -> np.ndarray:
 
 
 def box_pictures(facts: Any) -> dict[str, Any]:
-    """Some pictures with all answers and true boxes: of every so many, ordered by how many mistakes there are."""
+    """Shows pictures with all answers and true boxes: an even sample, ordered by the number of mistakes."""
     data, split = facts.data, facts.split
     compared = facts.compared
     order = np.argsort([-int(each.missed.sum() + each.false_alarms.sum()) for each in compared], kind="stable")
@@ -175,7 +175,7 @@ def box_pictures(facts: Any) -> dict[str, Any]:
 
 
 def box_curves(facts: Any) -> dict[str, Any]:
-    """Precision and recall of each class at all thresholds, and recall by the size of boxes."""
+    """Shows precision and recall of each class at all thresholds, and recall by the size of boxes."""
     compared, names = compare_all(facts.data, facts.split, facts.outputs[facts.split]), facts.data.class_names
     if compared is None:
         raise ValueError("a section is about a split with examples")
@@ -212,7 +212,7 @@ def box_curves(facts: Any) -> dict[str, Any]:
 
 
 def box_mistakes(facts: Any) -> dict[str, Any]:
-    """The surest false alarms, some of which are boxes that the labels lack, and the largest boxes that are missed."""
+    """Shows the most confident false alarms, some of which are missing labels, and the largest missed boxes."""
     data, split = facts.data, facts.split
     compared = facts.compared
     alarms = [(row, answer) for row, each in enumerate(compared) for answer in each.answers[each.false_alarms]]
@@ -233,7 +233,7 @@ def box_mistakes(facts: Any) -> dict[str, Any]:
 
 
 def _sides(compared: Sequence[Beside]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns side in pixels (of a square of the same area), and whether it is found, of every true box."""
+    """Returns for every true box its side in pixels (of a square of the same area), and whether it is found."""
     learnt = [each.truth[:, 5] == 0 for each in compared]
     boxes = np.concatenate([each.truth[keep] for each, keep in zip(compared, learnt, strict=True)])
     found = np.concatenate([each.found_by[keep] >= 0 for each, keep in zip(compared, learnt, strict=True)])
@@ -241,7 +241,7 @@ def _sides(compared: Sequence[Beside]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _picture(data: Data, position: int) -> Image.Image:
-    """Returns a picture as the network sees it, without bars, large enough to write on."""
+    """Returns a picture as the network sees it, without bars, large enough to draw on."""
     if data.frames is None:
         raise ValueError("these examples have no boxes")
     pixels = row_of(data.inputs[0], position)
@@ -265,7 +265,7 @@ def _show(data: Data, position: int, drawn: Sequence[Drawn], title: str) -> Mark
 
 
 def _cut(data: Data, position: int, box: np.ndarray, text: str, beside: Beside) -> dict[str, Any]:
-    """Cuts a box and what is around it out of its picture."""
+    """Cuts a box with a margin out of its picture."""
     drawn = [Drawn(each[:4], TRUE) for each in beside.truth] + [Drawn(box[:4], WRONG)]
     picture = _picture(data, position)
     scaled = _scaled(data, position, picture, drawn)
@@ -284,4 +284,4 @@ DETECTION_SECTIONS: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
     "box_curves": ("Precision and recall", box_curves),
     "box_mistakes": ("Mistakes", box_mistakes),
 }
-"""Title and maker of each section, by the name of its template."""
+"""Title and function of each section, by the name of its template."""

@@ -1,5 +1,5 @@
-"""Measures a trained model again, from its file: on its own pictures, where the figures should be those of
-`metrics.json`, or on new ones."""
+"""Measures a trained model from its file: on the examples of the run, with the figures of `metrics.json`, or on new
+ones."""
 
 from pathlib import Path
 from typing import Any
@@ -73,11 +73,11 @@ def evaluate(
 
 
 def example_changes(run: TrainedRun, table: pd.DataFrame) -> str:
-    """Counts the differences between examples and those that a run measured itself on.
+    """Counts the differences between examples and those in the run's own measurement.
 
     Args:
-        run: the run; its kind has the words.
-        table: from `predictions_table`; splits that the run did not measure are left out.
+        run: the run, whose kind has the nouns.
+        table: from `predictions_table`; splits that the run did not measure are ignored.
 
     Returns:
         A text like '2 pictures are new, 1 picture is gone'; empty if all have the same path and label.
@@ -96,7 +96,7 @@ def example_changes(run: TrainedRun, table: pd.DataFrame) -> str:
 
 
 def _labels(table: pd.DataFrame) -> dict[tuple[str, str], str]:
-    rows = table[["split", "path", "label"]].map(visible)  # older runs wrote them as they are
+    rows = table[["split", "path", "label"]].map(visible)  # older runs did not escape them
     return {(row.split, row.path): row.label for row in rows.itertuples(index=False)}
 
 

@@ -1,4 +1,4 @@
-"""Examples to measure a trained model on: its own again, or new ones. Nothing here needs TensorFlow."""
+"""Loads the examples for measuring a trained model: those of its run, or new ones. Nothing here needs TensorFlow."""
 
 import os
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from inference.load import TrainedRun
 from inference.run_record import count_copies
 
 UNLIMITED_GB = 1e9
-"""Limit of the cache, GB: a limit of its own would delete what training keeps."""
+"""Limit of the cache, GB; a smaller one would delete entries of training."""
 ALL = "all"
-"""Name in place of a split, where all examples are measured together."""
+"""Name of the split if all examples are measured together."""
 
 
 class EvaluationInputs(NamedTuple):
@@ -28,11 +28,11 @@ class EvaluationInputs(NamedTuple):
 
     run: TrainedRun
     data: Data
-    """The examples; its `splits` are those that are measured."""
+    """The examples; `splits` has only the measured ones."""
     splits: dict[Split, np.ndarray]
     """Splits of all examples, measured or not."""
     own: bool
-    """True if the examples are meant to be those of the run."""
+    """True if the examples should be those of the run."""
 
 
 def load_evaluation(
@@ -43,13 +43,13 @@ def load_evaluation(
     Args:
         run: the run whose model is measured.
         data: new examples with labels; None for those of the run.
-        splits: splits to measure; new examples are then split as `train.py` would. Without any, val and test of the
-            run's own examples, or all new examples together.
+        splits: splits to measure; new examples are then split as by `train.py`. Empty for val and test of the run's own
+            examples, or for all new examples together.
         cache_dir: folder for what is read and unpacked data.
-        outside: whether new examples may be outside the folder of `data`; for those of the run, its own setting holds.
+        outside: whether new examples may be outside the folder of `data`; for examples of the run, its setting applies.
 
     Raises:
-        UsageError: the examples are not there, too few, or of classes that the model does not know.
+        UsageError: the examples are missing, too few, or of classes that the model does not know.
     """
     check_outside(data or run.config.data.data, {"--cache-dir": cache_dir})
     config = run.config.replace(cache_dir=cache_dir, cache_gb=UNLIMITED_GB)

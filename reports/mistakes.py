@@ -1,4 +1,4 @@
-"""The most confident mistakes, with the places that the network looked at: they show why a model goes wrong."""
+"""Finds the most confident mistakes, and explains them: they show why a model goes wrong."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from tasks.table import classes_of
 
 MOST_SHOWN = 12
 LEAST_SURE_SHOWN = 4
-"""Right answers shown where there are no mistakes."""
+"""Number of right answers to show if there are no mistakes."""
 
 
 class Explained(NamedTuple):
@@ -26,11 +26,11 @@ class Explained(NamedTuple):
     path: str
     label: str
     said: str
-    """The wrong or least confident class, and the confidence, in words."""
+    """Text with the wrong or least confident class, and the confidence."""
     certainty: float
     """Confidence as a fraction."""
     sides: list[Shown]
-    """The example, and what spoke for the answer where that is known."""
+    """The example and, if available, the explanation of the answer."""
 
 
 class Mistakes(NamedTuple):
@@ -39,13 +39,13 @@ class Mistakes(NamedTuple):
     num_mistakes: int
     """Number of all mistakes."""
     shown: list[Explained]
-    """The most confident mistakes; where there are none, the least confident right predictions."""
+    """The most confident mistakes; without mistakes, the least confident right predictions."""
     unexplained: str | None
-    """Sentence that says why there are no overlays; None if there are."""
+    """Sentence that says why there are no explanations; None if there are."""
 
 
 def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras.Model) -> Mistakes:
-    """Chooses the most confident mistakes, and lets the kind of input explain them.
+    """Chooses the most confident mistakes, which the kind of input explains.
 
     Args:
         data: the examples.
@@ -87,7 +87,7 @@ class LengthGroup(NamedTuple):
 
 
 def mistakes_by_length(data: Data, outputs: np.ndarray, split: Split) -> list[LengthGroup]:
-    """Counts the mistakes of a split by quarters of its lengths; none where examples have one length.
+    """Counts the mistakes of a split by quartiles of length; [] if all examples have one length.
 
     Args:
         data: the examples.
@@ -109,13 +109,13 @@ def mistakes_by_length(data: Data, outputs: np.ndarray, split: Split) -> list[Le
 
 
 def decisions(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the class that each prediction is about, int (n,), and its confidence, float (n,).
+    """Returns the decisive class of each prediction, int (n,), and its confidence, float (n,).
 
-    In a multi-label task this is the most confident wrong label, or the least confident one where all are right.
+    In a multi-label task, this is the most confident wrong label, or the least confident label if all are right.
     """
     truth, predicted, probabilities, multi_label = answers
     if not multi_label:
-        classes = predicted.argmax(axis=1)  # by a threshold, not always the likeliest
+        classes = predicted.argmax(axis=1)  # with a threshold, not always the likeliest
         return classes, probabilities[np.arange(len(classes)), classes]
     confidence = np.maximum(probabilities, 1 - probabilities)
     wrong = np.where(truth != predicted, confidence, -1)
@@ -126,7 +126,7 @@ def decisions(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
 def _explain(
     data: Data, model: keras.Model, positions: np.ndarray, classes: np.ndarray
 ) -> tuple[list[Shown], str | None]:
-    """Returns what spoke for each answer, or nothing and the reason; a kind without explanations needs none."""
+    """Returns the explanation of each answer, or none and the reason; a kind without explanations needs no reason."""
     explain = data.kind.explain
     if explain is None:
         return [], None

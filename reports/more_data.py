@@ -1,7 +1,7 @@
-"""Says whether more examples would help, by heads that were solved on growing parts of the training split.
+"""Estimates whether more examples would help, by heads solved on growing parts of the training split.
 
-Errors fall with the number of examples like a power of it over wide ranges (Hestness et al., "Deep Learning Scaling is
-Predictable, Empirically", 2017), so on logarithmic axes the line is straight.
+Over wide ranges, the error is a power of the number of examples (Hestness et al., "Deep Learning Scaling is
+Predictable, Empirically", 2017), so it is a straight line on logarithmic axes.
 """
 
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class Forecast(NamedTuple):
     """Line through the errors by the number of training examples."""
 
     numbers: np.ndarray
-    """Numbers of training examples, up to twice as many as there are."""
+    """Numbers of training examples, up to twice the present number."""
     errors: np.ndarray
     """Expected share of wrong answers for each."""
 
@@ -29,7 +29,7 @@ def forecast(table: pd.DataFrame) -> Forecast | None:
     """Fits the line; None with fewer than three points that have an error.
 
     Args:
-        table: of `MORE_DATA_FILE`: `examples`, and `val_accuracy` or `val_ap` after learning from so many.
+        table: table of `MORE_DATA_FILE`: `examples`, and `val_accuracy` or `val_ap` for that number.
     """
     errors = 1 - table.iloc[:, 1].to_numpy(float)
     counts = table["examples"].to_numpy(float)
@@ -37,7 +37,7 @@ def forecast(table: pd.DataFrame) -> Forecast | None:
     if known.sum() < 3 or not known[-1]:
         return None
     slope, level = np.polyfit(np.log(counts[known]), np.log(errors[known]), 1)
-    if slope > 0:  # more examples do no harm: the rise is chance
+    if slope > 0:  # more examples do no harm: an increase is chance
         slope, level = 0.0, np.log(errors[known]).mean()
     numbers = np.geomspace(counts[0], 2 * counts[-1], 20)
     return Forecast(numbers, np.exp(level + slope * np.log(numbers)))

@@ -1,7 +1,7 @@
 """Writes HTML pages: one self-contained file each, with figures that follow the reader's light or dark colours.
 
-Names of classes and files may hold anything. So the templates escape every value, figures escape their texts, and the
-page forbids its browser to load anything, or to run another script than its own.
+Names of classes and files may hold anything. So templates escape every value, figures escape their texts, and the page
+forbids the browser to load anything, and to run any script but its own.
 """
 
 import base64
@@ -24,11 +24,11 @@ from app.files import write_text
 
 FOLDER = Path(__file__).parent
 BASE_STYLE = FOLDER.parent / "inference" / "web" / "static" / "base.css"
-"""Colours and letters, which the page of demo.py has too."""
+"""Colours and fonts, shared with the page of demo.py."""
 SPACE = "\u00a0"
 """No-break space, which keeps a number and its unit on one line."""
 SIGNIFICANT = 12
-"""Decimals of a number that count; later ones are rounding errors of sums."""
+"""Significant decimals of a number; later ones are rounding errors of sums."""
 GREY_TOLERANCE = 12
 """Colours whose red, green and blue differ by at most this much of 255 count as grey, and follow the page."""
 
@@ -94,11 +94,11 @@ def inline_svg(figure: Figure, description: str) -> Markup:
     """Turns a figure into a part of a page: greys become the page's colours, texts stay texts in its font.
 
     Args:
-        figure: its colours, greys aside, must be visible on light and on dark.
+        figure: figure whose colours, except greys, must be visible on light and on dark.
         description: text for screen readers, unique on the page.
     """
     written = io.StringIO()
-    # Matplotlib warns of characters that its fonts lack; the reader's browser has them.
+    # Matplotlib warns about characters that its fonts lack; the reader's browser has them.
     with (
         matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": description}),
         warnings.catch_warnings(action="ignore"),
@@ -145,7 +145,7 @@ def _environment() -> jinja2.Environment:
 
 
 def _finalize(value: Any) -> Any:
-    """Shows control characters of a value; HTML that this project made needs none of that."""
+    """Escapes control characters of a value, but not of HTML that this project made."""
     return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 

@@ -28,7 +28,7 @@ def per_class_table(
         measured: record M of the split in `metrics.json`.
 
     Returns:
-        A table with NaN where there is nothing to measure. `taken_for` is the most frequent wrong prediction for
+        A table, with NaN if there is nothing to measure. `taken_for` is the most frequent wrong prediction for
         pictures of a class, made `taken_for_count` times; a multi-label task has `missed` and `false_alarms` instead.
     """
     truth, predicted = truth_and_answers(data, outputs, split)
@@ -62,7 +62,7 @@ def per_class_table(
 
 
 def per_group_table(data: Data, outputs: np.ndarray, split: Split) -> pd.DataFrame:
-    """Makes the table of `per_group.csv`: how many examples of each group that the data names are answered rightly.
+    """Makes the table of `per_group.csv`: the accuracy for each group of the data.
 
     Args:
         data: the examples.
@@ -70,7 +70,7 @@ def per_group_table(data: Data, outputs: np.ndarray, split: Split) -> pd.DataFra
         split: the measured split.
 
     Returns:
-        A table with the lowest accuracy first; empty where the data names no groups.
+        A table with the lowest accuracy first; empty if the data has no groups.
     """
     positions = data.splits[split]
     names = [data.examples[position].group for position in positions]

@@ -14,9 +14,9 @@ from sklearn.metrics import ConfusionMatrixDisplay
 TRAIN_COLOUR = "#5b7c99"
 VAL_COLOUR = "#d1603d"
 MOST_CLASSES_WITH_NUMBERS = 30
-"""Confusion matrices of more classes show colours only."""
+"""With more classes, confusion matrices show only colours."""
 MOST_CLASSES_WITH_NAMES = 150
-"""Names of more classes could not be read."""
+"""With more classes, names would be too small to read."""
 SHEET_COLUMNS = 3
 PANEL_SIZE = (5.0, 3.6)
 """Width and height of one figure on a page, inches."""
@@ -28,7 +28,7 @@ def learning_curves(history: pd.DataFrame, measure: str = "accuracy") -> Figure:
 
     Args:
         history: the table of `history.csv`.
-        measure: what its accuracies are, see `measure_of_learning` of the tasks.
+        measure: name of the accuracies, see `measure_of_learning` of the tasks.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -42,7 +42,7 @@ def learning_curve(history: pd.DataFrame, name: str, measure: str = "accuracy") 
     Args:
         history: the table of `history.csv`, at least one epoch.
         name: 'loss' or 'accuracy'.
-        measure: what accuracies are.
+        measure: name of the accuracies.
     """
     figure, axes = make_panel()
     _draw_history(axes, history, name, measure)
@@ -59,7 +59,7 @@ def make_panel() -> tuple[Figure, Axes]:
 
 
 def tidy(axes: Axes) -> None:
-    """Removes what shows no data: the upper and right edges; grid lines become faint."""
+    """Removes the upper and right edges, and makes grid lines faint."""
     axes.grid(alpha=0.25)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -70,7 +70,7 @@ def learning_rate(curve: pd.DataFrame, chosen: float) -> Figure:
 
     Args:
         curve: the table of `learning_rate.csv`.
-        chosen: marked.
+        chosen: chosen rate, which is marked.
     """
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.subplots()
@@ -80,7 +80,7 @@ def learning_rate(curve: pd.DataFrame, chosen: float) -> Figure:
     axes.axvline(chosen, color=VAL_COLOUR, lw=1, ls="--")
     loss = np.interp(np.log(chosen), np.log(rates), smoothed)
     axes.plot(chosen, loss, "o", color=VAL_COLOUR, label=f"chosen: {chosen:g}")
-    # Single batches of a training that diverges would flatten all before it.
+    # A few batches of a diverging training would flatten the rest.
     axes.set(xlabel="learning rate", ylabel="loss", ylim=(0, 1.15 * smoothed.max()))
     tidy(axes)
     axes.legend(frameon=False)
@@ -121,7 +121,7 @@ def picture_sheet(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> Figu
 
     Args:
         pictures: uint8 (height, width, 3) of one size, at least one.
-        titles: what is said of each.
+        titles: title of each picture.
     """
     columns = min(SHEET_COLUMNS, len(pictures))
     rows = -(-len(pictures) // columns)

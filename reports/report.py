@@ -1,4 +1,4 @@
-"""The page of a run, `report.html`: how good the model is, where it errs and why, and what in the data may be wrong."""
+"""Writes the page of a run, `report.html`: how good the model is, its mistakes, and possible errors in the data."""
 
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ def write_report(
     config: TrainConfig,
     history: pd.DataFrame,
 ) -> Path:
-    """Writes `report.html`, `report.json`, and every table and figure of the page that is not in the folder yet.
+    """Writes `report.html`, `report.json`, and all tables and figures of the page that are not in the folder yet.
 
     Args:
         folder: the run folder, with its `environment.json`.

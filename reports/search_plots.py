@@ -28,7 +28,7 @@ FAR_OFF = 1.5
 GOLDEN_RATIO = 0.618034
 MOST_COLUMNS = 4
 Hyperparameters: TypeAlias = Mapping[str, Literal["log", "linear"] | None]
-"""Hyperparameters that varied, and the scale on which each was drawn; None for choices."""
+"""Hyperparameters that varied, and the scale of each; None for choices."""
 
 
 def ranked(trials: pd.DataFrame, objective: str) -> pd.DataFrame:
@@ -39,7 +39,7 @@ def ranked(trials: pd.DataFrame, objective: str) -> pd.DataFrame:
 
 
 def metric_of(objective: str) -> str:
-    """Returns the name in `metrics.json` of what is optimised on val."""
+    """Returns the name in `metrics.json` of the optimised metric."""
     return "log_loss" if objective == "val_loss" else objective.removeprefix("val_")
 
 
@@ -49,12 +49,12 @@ def figure_of(metric: str) -> Metric | Tile:
 
 
 def objective_title(objective: str) -> str:
-    """Returns what the objective is called."""
+    """Returns the title of the objective."""
     return "validation loss" if objective == "val_loss" else f"validation {figure_of(metric_of(objective)).title}"
 
 
 def score_text(score: float, objective: str) -> str:
-    """Returns a value of the objective as it is shown."""
+    """Returns a value of the objective as text."""
     return percent(score, 2) if figure_of(metric_of(objective)).is_share else number(score, 4)
 
 
@@ -105,7 +105,7 @@ def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Hyperparameter
         if scale is None:
             choices = sorted(values.dropna().unique(), key=_place_of_choice)
             places = values.map({value: place for place, value in enumerate(choices)}).to_numpy(float)
-            # Trials of one choice are moved apart, the same trial always alike.
+            # Trials with the same choice are moved apart, by a fixed amount for each trial.
             apart = (finished["trial"].to_numpy() * GOLDEN_RATIO % 1 - 0.5) * 0.55
             medians = pd.Series(_draw_trials(axes, places + apart, finished, objective)).groupby(places).median()
             axes.hlines(medians, medians.index - 0.34, medians.index + 0.34, color="0.2", lw=1.8, zorder=3)
@@ -125,7 +125,7 @@ def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Hyperparameter
 
 
 def backbone_ranking(ranking: pd.DataFrame, num_val: int) -> Figure:
-    """Accuracy and time of each backbone side by side; in orange those that no other beats in both.
+    """Draws accuracy and time of each backbone side by side; orange: no other is better in both.
 
     Args:
         ranking: the table of `ranking.csv`, the best first.
@@ -160,7 +160,7 @@ def _place_of_choice(value: object) -> tuple[bool, float, str]:
 
 
 def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objective: str) -> np.ndarray:
-    """Draws a dot per trial, and returns their heights: those far worse than most stand together at the edge."""
+    """Draws a dot per trial, and returns their heights; trials far worse than most are drawn at the edge."""
     higher_is_better = objective != "val_loss"
     values = finished["score"].to_numpy(float)
     quarter, three_quarters = np.quantile(values, (0.25, 0.75))

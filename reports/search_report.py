@@ -1,4 +1,4 @@
-"""The page of a search, `report.html`: what won, what mattered, and how far the result can be trusted."""
+"""Writes the page of a search, `report.html`: the winner, the important settings, and how far to trust the result."""
 
 import functools
 from pathlib import Path
@@ -37,7 +37,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
         folder: the search folder, with `search.json`, `best_config.json` and the winner's run folder `best/`.
         trials: the table of `trials.csv`; NaN for settings that a trial did not use.
         hyperparameters: the columns that varied, and their scales.
-        repeats: trials that finalists were given beside their first.
+        repeats: repeated trials of finalists.
 
     Returns:
         Path of the page.
@@ -56,7 +56,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
     for name, figure in figures.items():
         write_figure(folder / "figures" / f"{name}.png", figure)
     best, order = search["best"]["trial"], ranked(trials, objective)
-    # The winner is shown even where finalists chose another than the first.
+    # The winner is shown even if the repeats chose another trial than the first.
     is_shown = (np.arange(len(order)) < TRIALS_SHOWN) | (order["trial"] == best)
     return write_page(
         folder / "report.html",
@@ -89,11 +89,11 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
 
 
 def gain_text(gain: dict[str, Any], objective: str) -> str:
-    """Says what a search gained on the test split over `train.py` by itself.
+    """Describes the gain of a search on the test split over the defaults of `train.py`.
 
     Args:
-        gain: from `search.json`.
-        objective: of the search.
+        gain: record of the gain in `search.json`.
+        objective: objective of the search.
     """
     if "ap50" in gain:
         best, default = (
@@ -125,7 +125,7 @@ def _of_search(verdict: Verdict, trials: int) -> Verdict:
 
 
 def _bars(verdict: Verdict, record: dict[str, Any], search: dict[str, Any]) -> list[dict[str, Any]]:
-    """The winner on each split, what it had in the search, and what simple methods reach."""
+    """Returns bars: the winner on each split, its score in the search, and simple methods."""
     bars = [
         {"name": f"winner, {split}", "value": record[split]["accuracy"], "interval": record[split]["accuracy_ci95"]}
         for split in ("test", "val")

@@ -1,5 +1,5 @@
-"""Sections of a run's page. Each function returns what its template in `sections/` shows, and writes the tables and
-figures behind it; None leaves the section out."""
+"""Sections of a run's page. Each function returns the variables of its template in `sections/`, and writes the tables
+and figures behind it; None leaves the section out."""
 
 import json
 from collections import Counter
@@ -37,17 +37,17 @@ from tasks.answers import NO_LABEL, label_texts
 from tasks.table import classes_of
 
 SUSPECTS_SHOWN = 12
-"""Most examples shown of each kind of suspects."""
+"""Most suspects of each kind to show."""
 QUARANTINE_SHOWN = 50
 REASONS_SHOWN = 12
 MOST_CLASSES_IN_TABLE = 20
-"""Confusion matrices of more classes are a picture, with a list of the most frequent confusions."""
+"""With more classes, the confusion matrix is a picture, with a list of the most frequent confusions."""
 CONFUSIONS_SHOWN = {True: 8, False: 20}
-"""Confusions beside a matrix in a table, and under a picture of one."""
+"""Number of listed confusions: beside a table, and under a picture."""
 
 
 class Facts(NamedTuple):
-    """A finished run, from which its page is made."""
+    """All facts about a finished run for its page."""
 
     folder: Path
     data: Data
@@ -60,13 +60,13 @@ class Facts(NamedTuple):
     history: pd.DataFrame
     """Table of `history.csv`; may be empty."""
     split: Split
-    """Split that the page is about: test, or val where there is no test. It has no outputs if nothing was measured."""
+    """Split of the page: test, or val without test. It has no outputs if nothing was measured."""
     class_curves: Mapping[int, curves.ClassCurves]
     """Curves of that split, by the number of the class."""
     near_duplicates: list[NearDuplicate]
     label_errors: dict[Split, list[LabelError]]
     compared: list[Beside]
-    """Answers of that split beside its true boxes; empty where there are no boxes to find."""
+    """Answers of that split matched with its true boxes; empty without boxes."""
 
     def write_table(self, name: str, table: pd.DataFrame) -> None:
         """Writes a table into the folder."""
@@ -82,7 +82,7 @@ Content = dict[str, Any] | None
 
 
 def learning(facts: Facts) -> Content:
-    """Shows what each phase brought and cost, and loss and accuracy by epoch; a solved head alone has no curves."""
+    """Shows gain and cost of each phase, and loss and accuracy by epoch; a solved head alone has no curves."""
     if facts.history.empty:
         return None
     names = {"loss": "loss", "accuracy": facts.data.task.measure_of_learning} if len(facts.history) > 1 else {}
@@ -91,7 +91,7 @@ def learning(facts: Facts) -> Content:
 
 
 def more_data(facts: Facts) -> Content:
-    """Forecasts what more training examples would bring, where the head was solved on parts of them."""
+    """Forecasts the gain from more training examples, if the head was solved on parts of them."""
     path = facts.folder / MORE_DATA_FILE
     table = pd.read_csv(path) if path.exists() else None
     line = None if table is None else forecast(table)
@@ -125,7 +125,7 @@ def classes(facts: Facts) -> Content:
 
 
 def groups(facts: Facts) -> Content:
-    """Accuracy of each group that the data names, such as a speaker, where several are measured."""
+    """Shows the accuracy of each group of the data, such as a speaker, if several are measured."""
     table = per_group_table(facts.data, facts.outputs[facts.split], facts.split)
     if len(table) < 2:
         return None
@@ -247,7 +247,7 @@ SECTIONS = {
     **{name: Section(*section) for name, section in DETECTION_SECTIONS.items()},
     "settings": Section("Settings", settings),
 }
-"""Sections by the name of their template and their anchor. Those about the measured split stand in `Task.sections`."""
+"""Sections by name, for template and anchor. `Task.sections` lists those about the measured split."""
 ABOUT_RUN = ("learning", "more_data"), ("aside", "suspects", "settings")
 """Sections of every run, before and after those of the task."""
 
@@ -261,7 +261,7 @@ def make_sections(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _example(data: Data, position: int) -> dict[str, str]:
-    """An example as the page shows it."""
+    """Returns an example as the page shows it."""
     label = true_labels(data, [position])[0] or NO_LABEL
     return {
         "shown": data.show(position, label).html,

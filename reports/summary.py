@@ -30,7 +30,7 @@ from tasks.table import classes_of
 TABLE_COLUMNS = ("", "accuracy", "95 % interval", "precision", "recall", "F1")
 """Columns of the table on the terminal, followed by the number of examples; it fits into 80 characters."""
 IN_COLUMNS = ("accuracy", "macro_f1")
-"""Metrics that have a column; the others stand below the table."""
+"""Metrics with a column; the others are below the table."""
 
 
 def build_record(
@@ -45,11 +45,11 @@ def build_record(
 
     Args:
         data: the pictures.
-        config: with every setting chosen.
+        config: settings, all chosen.
         outputs: float32 (n, num_outputs) for each measured split, in the order of `data.splits`.
         model: the trained model; its trainable layers are those of the last phase.
         history: the table of `history.csv`.
-        temperature: temperature that the logits behind `outputs` are divided by already.
+        temperature: temperature by which the logits of `outputs` are already divided.
     """
 
     def measured(split: Split) -> dict[str, Any] | None:
@@ -86,7 +86,7 @@ def build_record(
 
 
 def measure_split(data: Data, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
-    """Returns the record M of `metrics.json` for a split; None for no examples."""
+    """Returns the record M of `metrics.json` for a split; None without examples."""
     if data.task.has_boxes:
         return detection.measure(data, split, outputs)
     positions = data.splits[split]
@@ -122,7 +122,7 @@ def _folds(data: Data, outputs: np.ndarray, folds: np.ndarray) -> dict[str, Any]
 
 
 def _phases(history: pd.DataFrame, config: TrainConfig) -> list[dict[str, Any]]:
-    """Returns what each phase trained, and the best on val up to its end; None without val."""
+    """Returns for each phase the trained layers and the best figures on val so far; None without val."""
     layers = {"fine_tune": config.model.trainable_layers, "deeper": config.training.deeper_layers}
     phases, losses = [], history["val_loss"].astype(float)
     for phase in history["phase"].unique():

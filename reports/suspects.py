@@ -1,4 +1,4 @@
-"""Pictures whose place or label may be wrong: near-duplicates across splits, and labels that the model contradicts."""
+"""Finds examples whose split or label may be wrong: near-duplicates across splits, and contradicted labels."""
 
 from typing import NamedTuple
 
@@ -36,7 +36,7 @@ def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Classifica
     Args:
         targets: float32 (n, num_outputs), 0 or 1.
         outputs: float32 (n, num_outputs), probabilities.
-        task: in a multi-label task, each label is a yes-or-no question of its own.
+        task: task; in a multi-label task, each label is a separate yes-or-no question.
 
     Returns:
         The least believable labels first.

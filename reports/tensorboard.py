@@ -1,4 +1,4 @@
-"""Epochs as TensorBoard reads them."""
+"""Writes epochs for TensorBoard."""
 
 import shutil
 from collections.abc import Mapping
@@ -12,10 +12,10 @@ class Board:
     """The folder tensorboard/ of a run, in which training and validation share the charts."""
 
     def __init__(self, folder: Path):
-        """Opens it, without what an earlier process wrote there; nothing is written before the first epoch.
+        """Opens the folder without the files of an earlier process; writes nothing before the first epoch.
 
         Args:
-            folder: of the run.
+            folder: folder of the run.
         """
         self._folder = folder / "tensorboard"
         shutil.rmtree(self._folder, ignore_errors=True)
@@ -25,7 +25,7 @@ class Board:
         """Writes the numbers of an epoch.
 
         Args:
-            step: number of the epoch, counted over both phases, from 1.
+            step: number of the epoch over all phases, from 1.
             result: values by name.
         """
         for name, value in result.items():

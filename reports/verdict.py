@@ -1,4 +1,4 @@
-"""The result of a run in sentences that a stranger understands, and the reasons to be careful with it."""
+"""Describes the result of a run in plain sentences, with reasons for caution."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -11,13 +11,13 @@ from reports.page import SPACE, interval, percent
 from tasks.table import Task
 
 WIDE_INTERVAL = 0.08
-"""Width of an accuracy's interval, as a fraction, from which the report warns."""
+"""The report warns from this width of an accuracy's interval on, as a fraction."""
 FEW_PICTURES = 10
-"""Classes with fewer measured pictures are named: each picture moves their figures by a tenth or more."""
+"""Classes with fewer measured pictures get a warning: each picture changes their figures by a tenth or more."""
 UNEVEN = 0.05
-"""Difference between accuracy and balanced accuracy from which the report shows both."""
+"""The report shows accuracy and balanced accuracy if they differ by this much."""
 UNBALANCED = 0.8
-"""Accuracy of the most frequent answer from which an accuracy says little."""
+"""If the most frequent answer has this accuracy, an accuracy says little."""
 NAMES_SHOWN = 5
 DIVERGED = {
     "head": "Training the head diverged (its loss is NaN); the best weights before that are kept. Try a lower "
@@ -33,20 +33,20 @@ class Verdict(NamedTuple):
     """The head of a report."""
 
     split: Split | None
-    """Split that was measured; None if there is none."""
+    """The measured split; None if there is none."""
     sentence: str
     accuracy: float | None
     interval: tuple[float, float] | None
     interval_note: str
-    """Why the interval is wider than the number of pictures says, if it is."""
+    """Reason why the interval is wider than the number of pictures suggests, or ''."""
     comparison: str
     """Accuracies of simple methods."""
     cautions: list[str]
-    """Reasons to trust the sentence less, the gravest first."""
+    """Reasons for caution, the most serious first."""
     headline: float | None = None
-    """Figure that the page leads with: the accuracy, or the balanced accuracy where guessing has a high accuracy."""
+    """Leading figure of the page: accuracy, or balanced accuracy if guessing has a high accuracy."""
     detail: str = ""
-    """Remark on that figure, where it is not the accuracy."""
+    """Remark on that figure if it is not the accuracy."""
 
 
 class Leaks(NamedTuple):
@@ -55,9 +55,9 @@ class Leaks(NamedTuple):
     near_duplicates: int = 0
     """Their number in the measured split."""
     accuracy_without: float | None = None
-    """Accuracy without them, as a fraction; None where there are none."""
+    """Accuracy without them, a fraction; None if there are none."""
     val_near_duplicates: int = 0
-    """Their number in val, where test was measured."""
+    """Their number in val, if test was measured."""
 
 
 NO_LEAKS = Leaks()
@@ -66,12 +66,12 @@ NO_LEAKS = Leaks()
 def reach_verdict(
     record: dict[str, Any], task: Task, kind: Kind, leaks: Leaks = NO_LEAKS, cautions: Sequence[str] = ()
 ) -> Verdict:
-    """Sums up a run by its test split, or by val where there is no test.
+    """Sums up a run by its test split, or by val without test.
 
     Args:
         record: the content of `metrics.json`.
-        task: decides when an example counts as right.
-        kind: names the examples.
+        task: task, which decides when an example is right.
+        kind: kind, which has the nouns.
         leaks: measured examples that look like a training example.
         cautions: reasons for caution in the examples themselves; see `data.doubts`.
     """
@@ -105,7 +105,7 @@ def reach_verdict(
 
 
 def unknown_verdict(kind: Kind, cautions: Sequence[str] = ()) -> Verdict:
-    """Returns the verdict of a run that has nothing to be measured on."""
+    """Returns the verdict of a run without a measured split."""
     nothing = "Accuracy unknown: there is no val or test split."
     advice = f"Raise --val-fraction and --test-fraction, or add val and test {kind.nouns} to the data."
     return Verdict(None, nothing, None, None, "", "", [advice, *cautions])
@@ -120,13 +120,13 @@ def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:
 
 
 def _is_unbalanced(record: dict[str, Any], task: Task) -> bool:
-    """Returns whether an accuracy says little: guessing almost reaches it, or a threshold gives it up for another."""
+    """Returns whether an accuracy says little: guessing almost reaches it, or a threshold optimises another measure."""
     majority = record["baseline"].get("majority") or 0.0
     return not task.multi_label and (majority >= UNBALANCED or bool(record.get("decision")))
 
 
 def _by_class(record: dict[str, Any], split: Split, task: Task, examples: str) -> tuple[str, str]:
-    """Says in a sentence, and in more detail, how much of each class is found."""
+    """Describes in a sentence, and in more detail, how much of each class is found."""
     measured = record[split]
     balanced = (
         f"{percent(measured['balanced_accuracy'])} is the balanced accuracy, in which every class counts the same"
@@ -149,7 +149,7 @@ def _by_class(record: dict[str, Any], split: Split, task: Task, examples: str) -
 
 
 def _interval_note(measured: dict[str, Any], kind: Kind) -> str:
-    """Says how examples that are not independent are counted, if there are any."""
+    """Explains how dependent examples are counted, if there are any."""
     if "effective_n" not in measured:
         return ""
     return (

@@ -103,7 +103,7 @@ def write_learnt_from(folder: Path, data: Data) -> None:
 
 
 def write_predictions(folder: Path, data: Data, outputs: dict[Split, np.ndarray]) -> None:
-    """Writes `predictions.csv`, and the confusion matrix of the test split, or of val where there is no test.
+    """Writes `predictions.csv`, and the confusion matrix of the test split, or of val without test.
 
     Args:
         folder: the run folder.

@@ -1,4 +1,4 @@
-"""The interface of serve.py: files in, answers out as JSON, and what an operator asks for."""
+"""The interface of serve.py: takes files, returns answers as JSON, and serves health and metrics."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ from tasks.answers import NO_LABEL
 from tasks.table import classes_of
 
 MOST_WAITING = 1024
-"""Files of all requests that may wait for their answers at a time."""
+"""Most files, of all requests together, that may wait for answers."""
 
 
 class Answer(BaseModel):
@@ -40,7 +40,7 @@ class Answer(BaseModel):
     """Name of the file in the request."""
     status: Literal["answered", "unknown", "unreadable"]
     predicted: list[str] = []
-    """The class; of a multi-label model any number of them."""
+    """The class; for a multi-label model any number of classes."""
     probability: float | None = None
     """Probability of the likeliest class."""
     probabilities: dict[str, float] = {}
@@ -70,14 +70,14 @@ def make_api(
     unknown_below: float | None = None,
     hosts: Sequence[str] = ("*",),
 ) -> fastapi.FastAPI:
-    """Loads a model, and makes the app that answers with it.
+    """Loads a model, and makes the app that serves it.
 
     Args:
         network: the model.
-        name: what answers call it.
-        limits: of each request.
-        unknown_below: where no class is as likely as this, the answer is 'unknown'.
-        hosts: names under which the server may be asked; '*' is any.
+        name: name of the model in answers.
+        limits: limits of each request.
+        unknown_below: the answer is 'unknown' if no class has this probability.
+        hosts: accepted host names; '*' for any.
     """
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
@@ -140,7 +140,7 @@ def make_api(
 
     @api.get("/metrics", response_class=fastapi.responses.PlainTextResponse)
     async def metrics() -> fastapi.Response:
-        """Figures of the server, as Prometheus reads them."""
+        """Metrics of the server for Prometheus."""
         return fastapi.Response(metrics_text(registry), media_type=CONTENT_TYPE_LATEST)
 
     return api

@@ -1,4 +1,4 @@
-"""Batches across requests: examples that come while a batch is computed are the next batch."""
+"""Batches across requests: examples that arrive while a batch is computed form the next batch."""
 
 import asyncio
 import contextlib
@@ -12,18 +12,17 @@ Answer = TypeVar("Answer")
 
 
 class Batcher(Generic[Example, Answer]):
-    """Answers examples one by one, and computes them in batches.
+    """Answers single examples, and computes them in batches.
 
-    It never waits for a batch to fill: an example that comes alone is computed at once, and the busier the server, the
-    fuller the batches.
+    It never waits for a batch to fill: a single example is computed at once, and a busier server has fuller batches.
     """
 
     def __init__(self, answer: Callable[[Sequence[Example]], Sequence[Answer]], most: int):
         """Starts without a thread; see `running`.
 
         Args:
-            answer: computes a batch, in a thread of its own, one batch at a time.
-            most: examples per batch.
+            answer: function that computes a batch, in its own thread, one batch at a time.
+            most: most examples per batch.
         """
         self._answer = answer
         self._most = most
@@ -55,7 +54,7 @@ class Batcher(Generic[Example, Answer]):
             batch: list[tuple[Example, asyncio.Future[Answer]]] = []
             while self._waiting and len(batch) < self._most:
                 example, future = self._waiting.popleft()
-                if not future.cancelled():  # nobody waits for it any more
+                if not future.cancelled():  # no request waits for it any more
                     batch.append((example, future))
             if not self._waiting:
                 self._arrived.clear()

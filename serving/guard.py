@@ -1,4 +1,4 @@
-"""Limits of every request: who may ask, how large it may be, how long it may take. What happens is counted."""
+"""Enforces the limits of requests (origin, size, time), and counts requests."""
 
 import asyncio
 import time
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from serving.limits import Limits
 
 MOST_HELD = 512
-"""MiB that the bodies of all requests together may have at a time; large ones are in temporary files."""
+"""Most MiB of the bodies of all requests together; large bodies are in temporary files."""
 
 
 class Guard:
@@ -56,13 +56,13 @@ class Guard:
                 raise
             if isinstance(error, TimeoutError):
                 error = too_busy(f"More than {self._limits.max_seconds:g} seconds.")
-            # The rest of the request may be on its way.
+            # The rest of the request may still be arriving.
             headers = {**(error.headers or {}), "Connection": "close"}
             await JSONResponse({"detail": error.detail}, error.status_code, headers)(scope, receive, send_counted)
         finally:
             self._held -= size
             route = scope.get("route")
-            path = getattr(route, "path", "other")  # not what was asked for, which may be anything
+            path = getattr(route, "path", "other")  # the route, not the requested path, which may be anything
             self._requests.labels(path, status).inc()
             self._seconds.labels(path).observe(time.perf_counter() - started)
 
@@ -74,7 +74,7 @@ class Guard:
 
 
 def _check_asker(scope: Scope) -> None:
-    """Refuses what a page of another site sends, of which a browser says whose it is."""
+    """Refuses requests from pages of other sites, whose headers name their origin."""
     headers = Headers(scope=scope)
     own = {"sec-fetch-site": "same-origin", "origin": f"{scope['scheme']}://{headers.get('host', '')}"}
     if scope["method"] == "POST" and any(headers.get(name, value) != value for name, value in own.items()):
@@ -82,5 +82,5 @@ def _check_asker(scope: Scope) -> None:
 
 
 def too_busy(detail: str) -> HTTPException:
-    """Returns the refusal of what may be asked again."""
+    """Makes the refusal of a request that may be tried again."""
     return HTTPException(503, f"{detail} Try again later.", {"Retry-After": "1"})

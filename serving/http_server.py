@@ -1,4 +1,4 @@
-"""Runs an app until Ctrl-C or SIGTERM: new connections are refused then, and requests that have begun are answered."""
+"""Runs an app until Ctrl-C or SIGTERM; then refuses new connections, and finishes started requests."""
 
 import asyncio
 import logging
@@ -10,23 +10,23 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 MOST_CONNECTIONS = 500
-"""Connections open at a time; a request on any more is answered with 503."""
+"""Most open connections; requests on further ones get a 503."""
 HEAD_SECONDS = 20
-"""Seconds that a connection has to send the head of its next request."""
+"""Seconds in which a connection must send the head of its next request."""
 
 
 class PromptProtocol(H11Protocol):
-    """HTTP/1.1, where a connection on which no request comes is closed, whatever it sends instead."""
+    """HTTP/1.1 that closes a connection without a complete request head in time, whatever else it sends."""
 
     _waits: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begins to wait for the first request."""
+        """Starts the timer for the first request."""
         super().connection_made(transport)
         self._await_request()
 
     def on_response_complete(self) -> None:
-        """Begins to wait for the next request."""
+        """Starts the timer for the next request."""
         super().on_response_complete()
         self._await_request()
 
@@ -52,11 +52,11 @@ def serve(app: ASGIApp, listener: socket.socket, drain_seconds: float) -> None:
     """Serves an app; returns only by the exception of the signal that ended it.
 
     Args:
-        app: answers.
+        app: app to serve.
         listener: from `inference.web_server.open_port`.
-        drain_seconds: for requests that have begun when the signal comes.
+        drain_seconds: seconds to finish requests that have started before the signal.
     """
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # not a line for every body that is none
+    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # no line for every malformed body
     config = uvicorn.Config(
         app,
         http=PromptProtocol,

@@ -18,4 +18,4 @@ class Limits(Settings):
     """Most files of a request."""
 
     max_seconds: Annotated[float, Gt(0)] = 30.0
-    """Most seconds of a request, from its first byte to its answer; what has not come by then is given up."""
+    """Most seconds of a request, from its first byte to its answer; slower requests are given up."""

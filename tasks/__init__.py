@@ -1,1 +1,1 @@
-"""Tasks that a model is trained for: targets, outputs, losses, metrics and calibration, for each task that there is."""
+"""The tasks that a model is trained for: targets, outputs, losses, metrics and calibration of each."""

@@ -1,4 +1,4 @@
-"""Answers of a classifier beside the truth, for everything that compares the two."""
+"""Pairs the answers of a classifier with the truth, for all code that compares the two."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 NO_LABEL = "(none)"
-"""Shown for an example of a multi-label task without any label."""
+"""Text for an example of a multi-label task without labels."""
 
 
 class Answers(NamedTuple):

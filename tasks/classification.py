@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 TEMPERATURES = (0.05, 20.0)
-"""Lowest and highest temperature that is tried."""
+"""Range of temperatures."""
 TEMPERATURE_SPREAD = 0.5
-"""Standard deviation of the temperature's logarithm that is expected before any example is seen."""
+"""Standard deviation of the prior on the logarithm of the temperature."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,44 +31,43 @@ class Classification:
     activation: str
     """Activation of the head's outputs."""
     loss: str | Callable[..., Any]
-    """Loss, or Keras' name of it. Training minimises it, and the epoch with the lowest on val is kept."""
+    """Loss, or Keras' name of it. Training minimises it, and keeps the epoch with the lowest loss on val."""
     sections: tuple[str, ...]
     """Sections of the report about the measured split, in order."""
     two_classes: bool = False
-    """True if one output, the probability of the second class, stands for both."""
+    """True if the only output is the probability of the second of two classes."""
     multi_label: bool = False
     """True if an example may have any number of classes."""
     has_boxes: ClassVar[bool] = False
-    """True if answers are boxes in an example, and not classes of the whole."""
+    """True if answers are boxes in an example, not classes of the whole example."""
     mirrored_efforts: ClassVar[tuple[Effort, ...]] = ("best",)
-    """Efforts with which a finished model looks at mirror images as well."""
+    """Efforts at which a finished model also looks at mirror images."""
     thresholds: tuple[float, ...] | None = None
-    """Probability of each output from which it is answered, as numbers of float32; None for the likelier answer. See
-    `tasks.decision`."""
+    """Threshold of each output, exact in float32; None for the likelier answer. See `tasks.decision`."""
 
     choices: ClassVar[Mapping[str, Any]] = {}
-    """Settings in place of those that the recipe takes where they are open."""
+    """Defaults that replace those of the recipe."""
     space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Ranges of a search in place of those of `tuning.space`."""
+    """Ranges of a search that replace those of `tuning.space`."""
     figures: ClassVar[tuple[str, ...]] = ("n", "accuracy", "macro_f1", "log_loss", "ece")
     """Figures that every measured split has."""
     leading_figure: ClassVar[str] = "accuracy"
-    """Figure by which a model is judged."""
+    """Metric by which models are compared."""
     measure_of_learning: ClassVar[str] = "accuracy"
-    """Name of what `is_right` gives."""
+    """Name of the measure that `is_right` computes."""
     outputs: ClassVar[tuple[str, ...]] = ("probabilities",)
-    """Names of what an exported model gives."""
+    """Names of the outputs of an exported model."""
 
     def num_outputs(self, num_classes: int) -> int:
-        """Returns the number of outputs: one per class, but one for two classes."""
+        """Returns the number of outputs: one per class, but a single one for two classes."""
         return 1 if self.two_classes else num_classes
 
     def gives(self, shapes: Sequence[tuple[int | None, ...]], num_classes: int) -> bool:
-        """Returns whether a model with outputs of such shapes is for the task."""
+        """Returns whether a model with outputs of these shapes fits the task."""
         return shapes == [(None, self.num_outputs(num_classes))]
 
     def allows(self, num_classes: int) -> bool:
-        """Returns whether the task can have so many classes."""
+        """Returns whether the task can have this number of classes."""
         return num_classes == 2 if self.two_classes else num_classes > 1
 
     def with_loss(self, name: str) -> Self:
@@ -76,14 +75,14 @@ class Classification:
         return dataclasses.replace(self, loss=find_custom("loss", name) or self.loss)
 
     def thresholds_of(self, class_names: Sequence[str]) -> dict[str, float]:
-        """Returns the thresholds by class, of two classes that of the positive one; empty where there are none."""
+        """Returns the thresholds by class (of two classes, only the positive one); empty without thresholds."""
         return dict(zip(class_names[-len(self.thresholds) :], self.thresholds, strict=True)) if self.thresholds else {}
 
     def with_thresholds(self, class_names: Sequence[str], thresholds: Mapping[str, Any]) -> Self:
-        """Returns the task with what `thresholds_of` gave.
+        """Returns the task with thresholds from `thresholds_of`.
 
         Raises:
-            ValueError: they are not those of its classes, or no numbers.
+            ValueError: the thresholds do not fit the classes, or are not numbers.
         """
         if not thresholds:
             return self
@@ -104,7 +103,7 @@ class Classification:
         return targets[:, 1:] if self.two_classes else targets
 
     def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
-        """Computes weights that make every class count alike: n / (number of classes x examples of the class).
+        """Computes weights that make every class count equally: n / (number of classes x examples of the class).
 
         Returns:
             float32 (n,), of mean 1 where each example has one label. With several labels, an example has the mean
@@ -137,11 +136,11 @@ class Classification:
         return np.hstack([1 - outputs, outputs]) if self.two_classes else outputs
 
     def exported(self, outputs: np.ndarray) -> np.ndarray:
-        """Returns outputs of a model as an export gives them."""
+        """Turns outputs of a model into the form of an export."""
         return self.probabilities(outputs)
 
     def texts(self, answers: np.ndarray, class_names: Sequence[str]) -> list[str]:
-        """Returns each answer of an export as text, to be compared."""
+        """Returns each answer of an export as text, for comparisons."""
         return label_texts(self.predicted(answers), class_names)
 
     def differences(self, answers: np.ndarray, reference: np.ndarray) -> np.ndarray:
@@ -149,8 +148,8 @@ class Classification:
         return np.abs(answers - reference).max(axis=1, initial=0.0)
 
     def predicted(self, probabilities: np.ndarray) -> np.ndarray:
-        """Returns the predicted classes, bool (n, num_classes): by the thresholds, if there are any; else the
-        likeliest, or if multi-label all from 0.5 on."""
+        """Returns the predicted classes, bool (n, num_classes): by the thresholds, if set; else the likeliest class, or
+        in a multi-label task all classes of at least 0.5."""
         if self.thresholds is not None:
             found = probabilities[:, -len(self.thresholds) :] >= np.array(self.thresholds, probabilities.dtype)
             return np.hstack([~found, found]) if self.two_classes else found
@@ -163,7 +162,7 @@ class Classification:
         return self.probabilities(targets) > 0.5
 
     def answers(self, targets: np.ndarray, outputs: np.ndarray) -> Answers:
-        """Puts the answers beside the truth."""
+        """Pairs the answers with the truth."""
         probabilities = self.probabilities(outputs.astype(np.float64))
         return Answers(self.truth(targets), self.predicted(probabilities), probabilities, self.multi_label)
 
@@ -175,7 +174,7 @@ class Classification:
         groups: np.ndarray | None = None,
     ) -> dict[str, Any] | None:
         """Measures outputs against targets; see `tasks.metrics.measure`."""
-        from tasks.metrics import measure  # which takes half a second to import
+        from tasks.metrics import measure  # takes half a second to import
 
         return measure(self.answers(targets, outputs), class_names, groups)
 
@@ -184,8 +183,8 @@ class Classification:
     ) -> float:
         """Finds the temperature that makes unseen examples likeliest: temperature scaling (Guo et al., 2017).
 
-        A few examples that are all right would ask for boundless certainty. So the temperature is expected to be near
-        1 (a normal prior on its logarithm), which matters the less the more examples there are.
+        If a few examples are all right, unlimited confidence would fit best. So a normal prior on its logarithm keeps
+        the temperature near 1; the prior matters less with more examples.
 
         Args:
             outputs: probabilities.
@@ -211,9 +210,9 @@ class Classification:
         return float(np.exp(minimize_scalar(loss, bounds=tuple(np.log(TEMPERATURES)), method="bounded").x))
 
     def apply_temperature(self, outputs: np.ndarray, temperature: float) -> np.ndarray:
-        """Divides the logits behind probabilities by a temperature; its inverse undoes that.
+        """Divides the logits of probabilities by a temperature; the inverse temperature undoes it.
 
-        No answer changes, only how confident it is.
+        Only confidence changes, never an answer.
 
         Returns:
             float64, same shape.

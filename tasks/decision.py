@@ -21,25 +21,25 @@ PROMISES = {"sensitivity": "sensitivity", "specificity": "specificity", "precisi
 
 
 def decide(rule: Rule, task: Classification, targets: np.ndarray, outputs: np.ndarray) -> Classification:
-    """Returns the task with the thresholds that a rule chooses; 0.5 for a class that val says nothing about.
+    """Returns the task with the thresholds that a rule chooses; 0.5 for a class that val does not cover.
 
     Args:
-        rule: for each output.
-        task: of two classes, or multi-label.
-        targets: float32 (n, num_outputs) of val: 0 or 1.
-        outputs: float32 (n, num_outputs) of val: probabilities.
+        rule: rule for each output.
+        task: task with two classes, or multi-label.
+        targets: targets of val, 0 or 1, float32 (n, num_outputs).
+        outputs: probabilities of val, float32 (n, num_outputs).
     """
     chosen = [choose(rule, targets[:, column] > 0.5, outputs[:, column]) for column in range(targets.shape[1])]
     return dataclasses.replace(task, thresholds=tuple(0.5 if each is None else each for each in chosen))
 
 
 def choose(rule: Rule, truth: np.ndarray, scores: np.ndarray) -> float | None:
-    """Chooses a threshold: an example is positive from it on.
+    """Chooses a threshold: examples with at least this score are positive.
 
-    Where no threshold keeps a promise of precision, it is the one with the highest.
+    If no threshold keeps a promise of precision, the one with the highest precision is chosen.
 
     Args:
-        rule: what it has to do.
+        rule: rule to satisfy.
         truth: bool (n,).
         scores: float32 (n,) in [0, 1].
 
@@ -60,7 +60,7 @@ def choose(rule: Rule, truth: np.ndarray, scores: np.ndarray) -> float | None:
     if rule.name == "cost":
         costs = rule.value * (len(positives) - found) + alarms
         best = candidates[costs <= costs.min() * (1 + 1e-12)]
-        return float(best[np.abs(best - 1 / (1 + rule.value)).argmin()])  # where calibrated probabilities have it
+        return float(best[np.abs(best - 1 / (1 + rule.value)).argmin()])  # best if calibrated
     if rule.name == "sensitivity":
         return float(candidates[found >= _least(rule.value, len(positives))].max())
     if rule.name == "specificity":
@@ -93,8 +93,8 @@ def measure_decision(
     """Measures the thresholds of a task.
 
     Args:
-        rule: that chose them.
-        task: with thresholds.
+        rule: rule that chose the thresholds.
+        task: task with thresholds.
         class_names: names in the order of the classes.
         splits: targets, outputs and groups of each measured split.
 
@@ -115,9 +115,9 @@ def measure_decision(
 
 
 def needed(share: float) -> int:
-    """Returns how many examples, all of them right, show with `CONFIDENCE` that a share is at least so large.
+    """Returns the number of examples, all right, that show with `CONFIDENCE` that a share is at least this large.
 
-    It is the exact test of a binomial share: were it smaller, so many in a row would be rarer than 5 in 100.
+    It is the exact binomial test: with a smaller share, so many right examples would occur in under 5 of 100 cases.
     """
     return math.ceil(math.log(1 - CONFIDENCE) / math.log(share) - 1e-9)
 
@@ -171,10 +171,10 @@ def _measure_one(
 
 
 def _is_shown(right: int, count: int, least: float) -> bool:
-    """Returns whether so many right ones show a share of at least `least` (Clopper and Pearson, 1934, one-sided)."""
+    """Returns whether `right` of `count` shows a share of at least `least` (Clopper and Pearson, 1934, one-sided)."""
     return right > 0 and float(stats.beta.ppf(1 - CONFIDENCE, right, count - right + 1)) >= least
 
 
 def _least(share: float, count: int) -> int:
-    """Returns how many of some examples are at least a share of them."""
+    """Returns the smallest number of examples that is at least a share of `count`."""
     return math.ceil(share * count - 1e-9)

@@ -20,8 +20,8 @@ CHOICES: dict[str, Any] = {
     "fine_tune_learning_rate": 5e-4,
     "deeper_layers": 0,
 }
-"""Settings that the recipe takes for detection where they are open, found on 233 photos of blood cells. The last layers
-are fine-tuned where `--trainable-layers` asks for it."""
+"""Defaults for detection, tuned on 233 photos of blood cells. The last layers are fine-tuned only if
+`--trainable-layers` asks for it."""
 SPACE: dict[str, tuple[Any, ...]] = {
     "learning_rate": (5e-4, 5e-3),
     "head_epochs": (15, 30),
@@ -34,9 +34,9 @@ SPACE: dict[str, tuple[Any, ...]] = {
     "weight_decay": (1e-5, 1e-2),
     "views": (4,),
 }
-"""Ranges of a search, where they are open."""
+"""Default ranges of a search."""
 LEAST_SCORE = 0.05
-"""Lowest threshold: below it are boxes that nobody would look at."""
+"""Lowest threshold; boxes below it are noise."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,16 +44,16 @@ class Detection:
     """A task whose answers are boxes.
 
     Targets are float32 (n, most boxes, 6): x1, y1, x2, y2 as fractions of the network's input, the number of the class
-    or -1 where there is no box, and whether it is ignored. What a network learns to give are maps, see
-    `tasks.detection_maps`; its answers are float32 (n, most answers, 6): corners, probability, number of the class, the
-    likeliest first, and rows of probability 0 after the last.
+    (-1 for padding), and 1 for an ignored box. The outputs in training are maps, see `tasks.detection_maps`. Answers
+    are float32 (n, most answers, 6): corners, probability, number of the class; the likeliest come first, and padding
+    has probability 0.
     """
 
     name: str = "detection"
     sections: tuple[str, ...] = ("box_classes", "box_pictures", "box_curves", "box_mistakes")
     """Sections of the report about the measured split, in order."""
     thresholds: tuple[float, ...] | None = None
-    """Probability of each class from which a box is an answer; None before val has chosen it."""
+    """Threshold of each class for the probability of a box; None before it is chosen on val."""
     choices: ClassVar[Mapping[str, Any]] = CHOICES
     space: ClassVar[Mapping[str, tuple[Any, ...]]] = SPACE
     figures: ClassVar[tuple[str, ...]] = ("n", "ap", "ap50")
@@ -65,10 +65,10 @@ class Detection:
     has_boxes: ClassVar[bool] = True
     mirrored_efforts: ClassVar[tuple[Effort, ...]] = ("standard", "best")
     outputs: ClassVar[tuple[str, ...]] = ("boxes", "scores", "classes")
-    """Names of what an exported model gives, see `models.detector.DecodeBoxes`."""
+    """Names of the outputs of an exported model, see `models.detector.DecodeBoxes`."""
 
     def gives(self, shapes: Sequence[tuple[int | None, ...]], num_classes: int) -> bool:
-        """Returns whether a model with outputs of such shapes is for the task: boxes, scores and classes."""
+        """Returns whether a model with outputs of these shapes fits the task: boxes, scores and classes."""
         return [len(shape) for shape in shapes] == [3, 2, 2] and shapes[0][2] == 4
 
     def allows(self, num_classes: int) -> bool:
@@ -106,7 +106,7 @@ class Detection:
         return detection_maps.found(targets, outputs)
 
     def answered(self, outputs: np.ndarray) -> np.ndarray:
-        """Returns which boxes are answers, bool (n, most answers): those from the threshold of their class on."""
+        """Marks the boxes that are answers, bool (n, most answers): those that reach the threshold of their class."""
         thresholds = np.array(self.thresholds or (LEAST_SCORE,) * (1 + int(outputs[..., 5].max(initial=0))), np.float32)
         return outputs[..., 4] >= np.maximum(thresholds, LEAST_SCORE)[outputs[..., 5].astype(int)]
 
@@ -115,17 +115,17 @@ class Detection:
         return [each[is_answer] for each, is_answer in zip(outputs, self.answered(outputs), strict=True)]
 
     def exported(self, outputs: np.ndarray) -> np.ndarray:
-        """Returns outputs of a model as an export gives them: as they are."""
+        """Returns outputs unchanged: exports have the same form."""
         return outputs
 
     def texts(self, answers: np.ndarray, class_names: Sequence[str]) -> list[str]:
-        """Returns how many boxes of each class are in each answer as text, to be compared."""
+        """Returns the number of boxes of each class in each answer as text, for comparisons."""
         classes = np.where(self.answered(answers), answers[..., 5].astype(int), -1)
         counts = (classes[..., None] == np.arange(len(class_names))).sum(axis=1)
         return [" ".join(map(str, row)) for row in counts]
 
     def differences(self, answers: np.ndarray, reference: np.ndarray) -> np.ndarray:
-        """Returns how far the boxes of each answer are from those of another, whatever their order, (n,).
+        """Returns the distance between the boxes of each answer and those of a reference, in any order, (n,).
 
         Returns:
             Differences of a probability or, as a fraction of the picture, of a corner; at most 1, for a box that has
@@ -135,7 +135,7 @@ class Detection:
         return np.array([max(self._farthest(one, other), self._farthest(other, one)) for one, other in pairs])
 
     def _farthest(self, boxes: np.ndarray, others: np.ndarray) -> float:
-        """Returns how far the boxes that are answers are from the nearest other boxes of their classes."""
+        """Returns the largest distance of an answered box from the nearest other box of its class."""
         found = boxes[self.answered(boxes[None])[0]]
         away = np.abs(found[:, None, :5] - others[None, :, :5]).max(axis=2)
         away = np.where(found[:, None, 5] == others[None, :, 5], away, 1.0)

@@ -40,7 +40,7 @@ def losses(targets: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
     heat = _heatmap(gaussians, targets[..., 4], maps.shape[-1] - SIDES)
     logits = maps[..., :-SIDES]
     probability = ops.sigmoid(logits)
-    # The penalty-reduced focal loss of CenterNet: near a middle, a wrong answer costs less.
+    # The penalty-reduced focal loss of CenterNet: a wrong answer near a middle costs less.
     at_middle = -((1 - probability) ** 2) * ops.log_sigmoid(logits)
     elsewhere = -((1 - heat) ** 4) * probability**2 * ops.log_sigmoid(-logits)
     counted = 1 - ops.max(_inside(boxes, maps) * ignored[..., None, None], axis=1)
@@ -56,8 +56,8 @@ def losses(targets: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
 
 
 def found(targets: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
-    """Computes the share of each picture's boxes that are found: their class is the likeliest in their middle, and the
-    box there overlaps by half.
+    """Computes the share of each picture's boxes that are found: the class is the likeliest in the middle of the box,
+    and the box there overlaps by half.
 
     Returns:
         float32 (n,); 1 for a picture without boxes.
@@ -97,7 +97,7 @@ def paired_overlap(boxes: Any, others: Any) -> Any:
 
 
 def _read(targets: Any, maps: Any) -> tuple[Any, Any, Any]:
-    """Returns boxes in cells, and which of them are real, and which are ignored: 1 or 0."""
+    """Returns boxes in cells, and marks for real and for ignored boxes, 1 or 0."""
     rows, columns = maps.shape[1:3]
     boxes = targets[..., :4] * ops.convert_to_tensor([columns, rows, columns, rows], "float32")
     known, ignored = ops.cast(targets[..., 4] >= 0, "float32"), targets[..., 5]
@@ -132,7 +132,7 @@ def _heatmap(gaussians: Any, classes: Any, num_classes: int) -> Any:
 
 
 def _inside(boxes: Any, maps: Any) -> Any:
-    """Returns which cells have their middle in each box, 1 or 0 (n, boxes, rows, columns)."""
+    """Marks the cells whose middle is in each box, 1 or 0 (n, boxes, rows, columns)."""
     rows, columns = maps.shape[1:3]
     x, y = ops.arange(columns, dtype="float32") + 0.5, ops.arange(rows, dtype="float32") + 0.5
     in_x = (x > boxes[..., :1]) & (x < boxes[..., 2:3])

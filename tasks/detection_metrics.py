@@ -1,4 +1,4 @@
-"""Metrics of detection, by pycocotools: what COCO counts, and intervals from bootstrapping pictures."""
+"""Metrics of detection, by pycocotools: COCO's figures, and intervals by bootstrapping pictures."""
 
 import contextlib
 import io
@@ -10,22 +10,22 @@ import numpy as np
 from app.errors import UsageError
 
 OVERLAPS = np.linspace(0.5, 0.95, 10)
-"""Least intersection over union for which a box is right; AP is the mean over all, AP50 that at the first."""
+"""Thresholds of intersection over union for a right box; AP is the mean over all, AP50 the value at the first."""
 RECALLS = np.linspace(0, 1, 101)
 """Recalls at which precision is averaged."""
 SIZES = ("small", "medium", "large")
-"""Sizes of COCO: up to 32, up to 96 and above 96 pixels to a side of a square of the same area."""
+"""Sizes of COCO, by the side of a square of the same area: up to 32, up to 96, above 96 pixels."""
 DRAWS = 1_000
-"""Draws of pictures for an interval."""
+"""Number of bootstrap draws for an interval."""
 
 
 class Matched(NamedTuple):
-    """Answers and true boxes of one class beside each other, at an overlap of a half."""
+    """Answers of one class matched with true boxes, at an overlap of a half."""
 
     scores: np.ndarray
-    """float64 (answers,), of all pictures, the likeliest first."""
+    """Scores, float64 (answers,), of all pictures, the likeliest first."""
     right: np.ndarray
-    """bool (answers,): whether each is a true box that no likelier answer has found; ignored ones are left out."""
+    """bool (answers,): whether an answer finds a true box that no likelier one has found; ignored ones are left out."""
     of_answers: np.ndarray
     """int (answers,): the picture of each."""
     truth: np.ndarray
@@ -33,7 +33,7 @@ class Matched(NamedTuple):
 
 
 class Compared(NamedTuple):
-    """Answers for a split beside its true boxes, as COCO counts them; NaN for what has no true box."""
+    """Comparison of the answers for a split with its true boxes, by COCO's rules; NaN without true boxes."""
 
     matched: list[Matched]
     """Matched boxes by class, at an overlap of a half."""
@@ -44,7 +44,7 @@ class Compared(NamedTuple):
 
 
 def check_pycocotools() -> None:
-    """Raises a UsageError if the package is not there."""
+    """Raises a UsageError if the package is not installed."""
     try:
         import pycocotools.mask  # noqa: F401
     except ImportError:
@@ -80,9 +80,9 @@ def measure_boxes(
 
     Args:
         truth: as in `compare_boxes`.
-        answers: likewise.
-        class_names: in the order of their numbers.
-        seed: of the bootstrap.
+        answers: as in `compare_boxes`.
+        class_names: names in the order of their numbers.
+        seed: seed of the bootstrap.
 
     Returns:
         Record M of `metrics.json`; None for pictures without any box. Figures without true boxes of the class are None.
@@ -120,14 +120,14 @@ def measure_boxes(
 
 
 def choose_thresholds(matched: Sequence[Matched], least: float) -> tuple[float, ...]:
-    """Chooses for each class the probability from which answers are right and complete together: the highest F1.
+    """Chooses for each class the threshold with the highest F1.
 
     Args:
-        matched: of val, by class.
-        least: lowest threshold, and that of a class without boxes.
+        matched: matched answers of val, by class.
+        least: lowest threshold, also used for a class without boxes.
 
     Returns:
-        Numbers of float32, half-way between two answers.
+        Numbers exact in float32, half-way between two answers.
     """
     chosen = []
     for each in matched:
@@ -144,7 +144,7 @@ def choose_thresholds(matched: Sequence[Matched], least: float) -> tuple[float, 
 
 
 def _evaluate(truth: Sequence[np.ndarray], answers: Sequence[np.ndarray], num_classes: int) -> Any:
-    """Lets pycocotools compare; it prints, and counts annotations from 1."""
+    """Compares by pycocotools, whose prints are silenced, and which counts annotations from 1."""
     check_pycocotools()
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
@@ -181,7 +181,7 @@ def _evaluate(truth: Sequence[np.ndarray], answers: Sequence[np.ndarray], num_cl
 
 
 def _matched(evaluated: Any, number: int, pictures: int) -> Matched:
-    """Gathers what was matched of a class, in all sizes, at the least overlap."""
+    """Gathers the matches of a class, for all sizes, at the least overlap."""
     scores, right, of_answers, counts = [], [], [], np.zeros(pictures, int)
     areas = len(evaluated.params.areaRng)
     for picture in range(pictures):
@@ -202,7 +202,7 @@ def _matched(evaluated: Any, number: int, pictures: int) -> Matched:
 
 
 def _interval(matched: Sequence[Matched], pictures: int, seed: int) -> list[float] | None:
-    """Returns the 95 % interval of AP50 over draws of as many pictures, with replacement."""
+    """Returns the 95 % interval of AP50 over bootstrap draws of pictures."""
     known = [each for each in matched if each.truth.any()]
     if not known:
         return None
@@ -218,7 +218,7 @@ def _interval(matched: Sequence[Matched], pictures: int, seed: int) -> list[floa
 
 
 def _average_precision(matched: Matched, weights: np.ndarray, total: int) -> float:
-    """Returns the average precision as COCO computes it, where a picture counts several times."""
+    """Returns the average precision as COCO computes it, for pictures that may count several times."""
     counts = weights[matched.of_answers]
     right = np.cumsum(counts * matched.right)
     precision = right / np.maximum(np.cumsum(counts), 1)

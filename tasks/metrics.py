@@ -1,4 +1,4 @@
-"""Figures of a classifier in `metrics.json`, by scikit-learn where it has them."""
+"""Metrics of a classifier for `metrics.json`, by scikit-learn where possible."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -16,10 +16,10 @@ CALIBRATION_BINS = 15
 
 
 class Metric(NamedTuple):
-    """A figure of a split: `METRICS` brings it to metrics.json, the terminal, the report and evaluate.py."""
+    """A metric of a split; `METRICS` adds it to metrics.json, the terminal, the report and evaluate.py."""
 
     compute: Callable[[Answers], float | None]
-    """Computes it from at least one answer; None where it is not defined."""
+    """Computes the metric from at least one answer; None if undefined."""
     title: str
     is_share: bool
     """True if it is shown in percent."""
@@ -28,16 +28,16 @@ class Metric(NamedTuple):
 
 
 def measure(answers: Answers, class_names: Sequence[str], groups: np.ndarray | None = None) -> dict[str, Any] | None:
-    """Computes every metric of answers.
+    """Computes all metrics of answers.
 
     Args:
-        answers: to measure; a multi-label example counts as right only if all its labels are.
+        answers: answers to measure; a multi-label example is right only if all its labels are.
         class_names: names in the order of the classes.
         groups: int (n,), the same for examples that are not independent; None if all are.
 
     Returns:
-        The record M of `metrics.json`, or None for no examples. Where examples share a group, `effective_n` says how
-        many independent ones the interval counts.
+        The record M of `metrics.json`, or None without examples. If examples share a group, `effective_n` is the number
+        of independent examples that the interval counts.
     """
     count = len(answers.truth)
     if count == 0:
@@ -63,8 +63,7 @@ def measure(answers: Answers, class_names: Sequence[str], groups: np.ndarray | N
 
 
 def all_metrics() -> dict[str, Metric]:
-    """Returns every figure of a split that is one number, by its name in `metrics.json`: `METRICS`, and those of
-    `custom.py`."""
+    """Returns all metrics that are one number, by name in `metrics.json`: `METRICS`, and those of `custom.py`."""
     own = {
         name: Metric(compute, name.replace("_", " "), False, "see custom.py")
         for name, compute in custom_metrics().items()
@@ -73,7 +72,7 @@ def all_metrics() -> dict[str, Metric]:
 
 
 def accuracy_interval(right: np.ndarray, groups: np.ndarray | None = None) -> list[float]:
-    """Computes the 95 % interval of an accuracy (Wilson, 1927), which stays honest for few examples and near 100 %.
+    """Computes the 95 % interval of an accuracy (Wilson, 1927), which is valid for few examples and near 100 %.
 
     With groups, the interval counts the `effective_count` of the examples, as Korn and Graubard (1998) put the
     effective size of a survey of clusters into the interval of a share.
@@ -87,7 +86,7 @@ def accuracy_interval(right: np.ndarray, groups: np.ndarray | None = None) -> li
 
 
 def share_interval(share: float, count: float) -> list[float]:
-    """Computes the 95 % interval (Wilson, 1927) of a share of so many independent examples, more than 0."""
+    """Computes the 95 % interval (Wilson, 1927) of a share among `count` independent examples, more than 0."""
     z = float(stats.norm.ppf(0.975))
     middle = (2 * count * share + z**2) / (2 * (count + z**2))
     reach = z / (2 * (count + z**2)) * math.sqrt(4 * count * share * (1 - share) + z**2)
@@ -99,8 +98,8 @@ def difference_interval(first: np.ndarray, second: np.ndarray, count: float) -> 
 
     Args:
         first: bool (n,), whether the first is right on each example; at least one.
-        second: likewise.
-        count: how many independent examples they tell as much as.
+        second: bool (n,), the same for the second.
+        count: effective number of independent examples.
     """
     z = float(stats.norm.ppf(0.975))
     only_first, only_second = (
@@ -112,10 +111,10 @@ def difference_interval(first: np.ndarray, second: np.ndarray, count: float) -> 
 
 
 def effective_count(groups: np.ndarray) -> float:
-    """Computes how many independent examples tell as much about an accuracy: n over the design effect (Kish, 1965).
+    """Computes the effective number of independent examples: n over the design effect (Kish, 1965).
 
-    Examples of one group are taken to be right or wrong together (a correlation of 1 within it). This is true of
-    copies, and on the safe side for look-alikes.
+    It assumes that examples of one group are right or wrong together (a correlation of 1). This holds for copies, and
+    is on the safe side for look-alikes.
 
     Args:
         groups: int (n,), at least one; the same for examples that are not independent.
@@ -141,7 +140,7 @@ def calibration_bins(answers: Answers) -> tuple[np.ndarray, np.ndarray, np.ndarr
 
 
 def majority_accuracy(train_targets: np.ndarray, targets: np.ndarray) -> float | None:
-    """Returns the accuracy of always giving the most frequent training target; None for no examples."""
+    """Returns the accuracy of always answering the most frequent training target; None without examples."""
     if len(targets) == 0:
         return None
     answers, counts = np.unique(train_targets, axis=0, return_counts=True)
@@ -173,16 +172,16 @@ def choose_threshold(targets: np.ndarray, outputs: np.ndarray) -> float | None:
 def measure_threshold(
     targets: np.ndarray, outputs: np.ndarray, threshold: float, groups: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Measures sensitivity and specificity, with 95 % intervals, where a threshold decides for the second class.
+    """Measures sensitivity and specificity of a threshold for the second class, with 95 % intervals.
 
     Args:
         targets: float32 (n, 1), 1 for examples of the second class.
         outputs: float32 (n, 1), probabilities of the second class.
-        threshold: lowest probability that is answered with the second class.
-        groups: as for `measure`.
+        threshold: lowest probability for the second class.
+        groups: as in `measure`.
 
     Returns:
-        None in place of a share for a class without examples.
+        The record; a share is None if its class has no examples.
     """
     truth, positive = targets[:, 0] > 0.5, outputs[:, 0] >= threshold
     found: dict[str, Any] = {}

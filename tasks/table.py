@@ -1,4 +1,4 @@
-"""Every task by its name."""
+"""The tasks by name."""
 
 from typing import TypeAlias
 
@@ -12,10 +12,10 @@ TASKS: dict[str, Task] = {task.name: task for task in (BINARY, MULTICLASS, MULTI
 
 
 def classes_of(task: Task) -> Classification:
-    """Returns a task of classes.
+    """Returns the task if it is classification.
 
     Raises:
-        UsageError: the task is another.
+        UsageError: it is another task.
     """
     if isinstance(task, Classification):
         return task

@@ -1,4 +1,4 @@
-"""Records of how a run was begun: it is resumed with the same settings, inputs and cuts, or not at all.
+"""Records how a run was begun: a run is resumed with the same settings, inputs and cuts, or not at all.
 
 Nothing here needs TensorFlow.
 """
@@ -34,17 +34,17 @@ CHOSEN_WITH_DATA = {
     "split_seed",
     "positive",
 }
-"""Settings that are chosen when the examples are read, before the recipe."""
+"""Settings that are chosen when the examples are read, before the recipe runs."""
 
 
 def read_begun(folder: Path) -> TrainConfig:
-    """Reads how a run was begun.
+    """Reads the settings with which a run was begun.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
 
     Returns:
-        Its settings, with the places it was begun in.
+        The settings, including its folders.
 
     Raises:
         UsageError: it holds none, or is damaged.
@@ -57,14 +57,14 @@ def read_begun(folder: Path) -> TrainConfig:
 
 
 def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
-    """Makes sure that a run goes on with the settings that it was begun with.
+    """Makes sure that a run is resumed with the settings that it was begun with.
 
     Args:
-        config: as it is now.
-        begun: the settings then; those that were open may be set now.
+        config: the settings now.
+        begun: the settings then; settings that were open may have a value now.
 
     Raises:
-        UsageError: naming a setting that differs.
+        UsageError: a setting differs; the message names it.
     """
     begun = as_read(begun)
     for name, now in as_read(config.to_json()).items():
@@ -77,18 +77,18 @@ def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
 
 
 def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) -> dict[str, int] | None:
-    """Makes sure that a run goes on with what it was begun with.
+    """Makes sure that a run is resumed with the inputs that it was begun with.
 
     Args:
-        config: with every setting chosen but those that need features.
+        config: settings, all chosen except those that need features.
         inputs: digest of examples, labels, splits and weights.
-        versions: of the libraries; others are told on the terminal.
+        versions: versions of the libraries; different ones are a warning.
 
     Returns:
         The position of the cut of each phase; None if the run has not begun yet.
 
     Raises:
-        UsageError: naming what has changed since.
+        UsageError: something has changed since; the message names it.
     """
     path = checkpoints_of(folder_of(config)) / BEGUN_FILE
     begun = _read_record(path, config=dict, inputs=str, cuts=dict, versions=dict)
@@ -108,22 +108,22 @@ def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) 
 
 
 def begin(config: TrainConfig, inputs: str, versions: dict[str, str], cuts: dict[str, int]) -> None:
-    """Records what decides the result; see `read_begun_with`."""
+    """Records all that the result depends on; see `read_begun_with`."""
     folder = folder_of(config)
-    write_json(folder / CONFIG_FILE, config.to_json())  # first: it is what --resume reads
+    write_json(folder / CONFIG_FILE, config.to_json())  # first, because --resume reads it
     record = {"config": config.to_json(), "inputs": inputs, "cuts": cuts, "versions": versions}
     write_json(checkpoints_of(folder) / BEGUN_FILE, record)
 
 
 def as_asked(config: TrainConfig) -> TrainConfig:
-    """Opens again what was left open when a run was begun; --resume reads it as it was chosen then."""
+    """Returns the settings as the user gave them; --resume reads them with the choices of the recipe."""
     asked = _read_record(checkpoints_of(folder_of(config)) / ASKED_FILE)
     names = config.to_json().keys() - CHOSEN_WITH_DATA
     return config.replace(**{name: asked[name] for name in names if asked.get(name, 0) in (None, "find")})
 
 
 def forget(folder: Path) -> None:
-    """Deletes what a run has learnt: it has to start again."""
+    """Deletes all that a run has learnt, so that it starts again."""
     for path in checkpoints_of(folder).glob("*"):
         if path.name not in (PLACES_FILE, ASKED_FILE, LOCK_FILE):
             path.unlink()
@@ -142,7 +142,7 @@ def _read_places(folder: Path) -> dict[str, Any]:
 
 
 def _read_record(path: Path, **kinds: Any) -> dict[str, Any]:
-    """Reads a file of names and values of these kinds; empty if it is not there."""
+    """Reads a file of names and values of these kinds; empty if the file is missing."""
     try:
         record = read_json(path)
         if not isinstance(record, dict) or not all(isinstance(record[name], kind) for name, kind in kinds.items()):

@@ -1,6 +1,6 @@
-"""Keeps a run within the minutes that it may take.
+"""Keeps a run within `--max-minutes`.
 
-The epochs of a phase are decided before it begins, by steps that are timed, and kept as a setting: a run that is
+The epochs of a phase are decided before it begins, by timing a few steps, and recorded as a setting: a run that is
 resumed, or repeated with its `config.json`, learns the same.
 """
 
@@ -19,39 +19,39 @@ from training.recipe import most_epochs
 from training.state import Run
 
 LEAST_EPOCHS = 0.2
-"""Least epochs of a phase: for fewer, it does not pay to compile its graphs."""
+"""Least epochs of a phase: fewer are not worth compiling its graphs."""
 PLANNED_SHARE = 0.95
-"""Share of the minutes that epochs are fitted into: later steps may be slower than those that were timed."""
+"""Share of the minutes to plan epochs for: later steps may be slower than the timed ones."""
 LATEST_SHARE = 1.04
-"""Share of the minutes after which a phase that takes longer than planned ends early."""
+"""Share of the minutes after which a phase that is slower than planned ends early."""
 SECONDS_TO_WRITE = 6.0
-"""Seconds to save and check the model and to write the report, beside what grows with val and test."""
+"""Seconds to save and check the model and to write the report, without the part that grows with val and test."""
 SHARE_BEFORE_DEEPER = 0.25
-"""Share of what is left that the last layers may take where the whole network follows."""
+"""Share of the remaining time for the last layers if the whole network is trained after them."""
 
 
 def in_time(
     run: Run, phase: Phase, learner: Learner, train: Examples, val: Examples | None, vary: Vary | None, epochs: float
 ) -> tuple[float, Callable[[], bool]]:
-    """Fits the epochs of a phase into the minutes of a run, and keeps them in `config.json`.
+    """Fits the epochs of a phase into the minutes of a run, and records them in `config.json`.
 
     Args:
-        run: whose plan is completed.
-        phase: that is about to begin.
-        learner: of the phase.
-        train: examples that it learns from.
-        val: examples that it is evaluated on.
+        run: run whose plan is completed.
+        phase: next phase.
+        learner: learner of the phase.
+        train: examples to learn from.
+        val: examples to evaluate on.
         vary: how the examples are varied in each epoch.
-        epochs: maximum; NaN if it is open.
+        epochs: maximum epochs; NaN if open.
 
     Returns:
-        The epochs, 0 if too few fit, which then stay open; and whether the phase has to end at once.
+        The epochs, 0 if too few fit (the setting then stays open); and a function that says whether to end at once.
     """
     minutes = run.config.training.max_minutes
     if minutes is None:
         return epochs, lambda: False
     step, evaluation = learner.seconds(train, val, run.plan, vary)
-    # Val is predicted once more to calibrate, and with test to measure.
+    # Val is predicted again for calibration, and val and test for the measurement.
     num_val, num_test = (len(run.data.splits[split]) for split in ("val", "test"))
     after = SECONDS_TO_WRITE + evaluation * (2 + num_test / max(num_val, 1))
 
@@ -59,7 +59,7 @@ def in_time(
         return share * 60 * minutes - after - run.clock.seconds()["total"]
 
     if math.isnan(epochs):
-        seconds = left(PLANNED_SHARE) - 2 * evaluation  # before the first epoch, and after one that is cut short
+        seconds = left(PLANNED_SHARE) - 2 * evaluation  # evaluations before the first epoch and after a partial one
         if phase == "fine_tune" and run.plan.deeper_layers != 0:
             seconds *= SHARE_BEFORE_DEEPER
         epoch = math.ceil(len(train.targets) / run.plan.batch_size) * step + evaluation

@@ -1,7 +1,7 @@
-"""State from which an unfinished run goes on as if it had never stopped: one file for each phase, replaced as a whole.
+"""Checkpoints, from which an unfinished run resumes with the same result: one file per phase, replaced as a whole.
 
-Everything else is a function of the settings: the order of the examples and their augmentation depend on (seed, epoch)
-alone, and what the frozen layers make of them is in the store.
+All else is a function of the settings: order and augmentation of the examples depend on (seed, epoch) alone, and the
+outputs of the frozen layers are in the store.
 """
 
 import json
@@ -27,15 +27,15 @@ class Checkpoint(NamedTuple):
     """Progress of a phase."""
 
     finished: bool
-    """True if the phase is over; the model then has its best weights."""
+    """True if the phase is over; the checkpoint then has its best weights."""
     seconds: dict[str, float]
     """Seconds that each stage of the run has taken so far."""
     state: PhaseState
-    """State of the learner. If the phase is over, only the values of its model count."""
+    """State of the learner. If the phase is over, only the values of its model matter."""
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint; the one before stays until this one is complete.
+    """Writes a checkpoint; the previous one stays until this one is complete.
 
     Args:
         path: of the file.
@@ -52,9 +52,9 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def load(path: Path) -> Checkpoint | None:
-    """Reads a checkpoint; None if there is none, or none that can be read, which is said on the terminal.
+    """Reads a checkpoint; None if it is missing, or damaged, which is a warning on the terminal.
 
-    A phase that has to start again from its beginning ends with the same result.
+    A phase that starts again from its beginning ends with the same result.
 
     Args:
         path: of the file.
@@ -71,20 +71,20 @@ def load(path: Path) -> Checkpoint | None:
         return Checkpoint(finished, seconds, PhaseState(epochs, step, best_epoch, best_loss, arrays))
     except FileNotFoundError:
         return None
-    except Exception as error:  # zipfile, numpy and json raise anything on a damaged file
+    except Exception as error:  # zipfile, numpy and json may raise any exception
         show_stage("warning", f"'{path}' is damaged and not used ({error}): its phase starts again")
         return None
 
 
 class Saver:
-    """Saves the checkpoints of a phase, every so often."""
+    """Saves the checkpoints of a phase at intervals."""
 
     def __init__(self, path: Path, interval: float):
         """Starts the clock.
 
         Args:
             path: of the file.
-            interval: seconds between two checkpoints, at least; more where saving takes long.
+            interval: least seconds between two checkpoints; more if saving takes long.
         """
         self._path = path
         self._interval = interval

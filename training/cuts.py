@@ -13,15 +13,15 @@ from training.plan import Phase, Plan
 from training.recipe import LEAST_SHARE_BEFORE
 
 Use = TypeVar("Use", bound=Hashable)
-"""Use of a cut: a phase, or in a search a number of trainable layers."""
+"""Key of a cut: a phase, or in a search a number of trainable layers."""
 
 
 def choose_cuts(classifier: Classifier, plan: Plan) -> dict[Phase, Cut]:
     """Chooses where the network is cut in each phase; a phase without a cut runs the whole network.
 
     Args:
-        classifier: all of its backbone is frozen afterwards.
-        plan: of the run; before `fine_tune_augment` is chosen, fine-tuning is cut where it can be.
+        classifier: its backbone is left frozen.
+        plan: plan of the run; while `fine_tune_augment` is open, fine-tuning is cut if possible.
     """
     if plan.fine_tunes:
         check_learns(classifier, plan.trainable_layers, plan.config.model.backbone)
@@ -34,12 +34,12 @@ def choose_cuts(classifier: Classifier, plan: Plan) -> dict[Phase, Cut]:
 
 
 def check_learns(classifier: Classifier, trainable_layers: TrainableLayers, backbone: str) -> None:
-    """Raises a UsageError if the last layers of a backbone have nothing that learns.
+    """Raises a UsageError if the last layers of a backbone have no weights to train.
 
     Args:
         classifier: all of its backbone is frozen afterwards.
-        trainable_layers: how many of the backbone's last layers are asked for.
-        backbone: its name.
+        trainable_layers: number of the backbone's last layers to train.
+        backbone: name of the backbone.
     """
     layers = classifier.backbone.layers
     set_trainable(layers, "all")
@@ -56,11 +56,11 @@ def check_learns(classifier: Classifier, trainable_layers: TrainableLayers, back
 
 
 def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, TrainableLayers]) -> dict[Use, Cut]:
-    """Returns the cut before the trainable layers of each use, where one is worth it.
+    """Returns, for each key, the cut before its trainable layers, if it saves enough.
 
     Args:
         classifier: all of its backbone is frozen afterwards.
-        trainable_layers: how many of the backbone's last layers learn.
+        trainable_layers: number of the backbone's last layers to train.
     """
     cuts, chosen = find_cuts(classifier.model, len(classifier.backbone.outputs)), {}
     for use, count in trainable_layers.items():
@@ -73,12 +73,12 @@ def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, TrainableLaye
 
 
 def unique_cuts(cuts: Mapping[Any, Cut]) -> list[Cut]:
-    """Returns each cut once that several uses have."""
+    """Returns the distinct cuts."""
     return list({cut.layer: cut for cut in cuts.values()}.values())
 
 
 def show_whole_network(trainable_layers: TrainableLayers) -> None:
-    """Says that fine-tuning varies examples anew, although views were asked for."""
+    """Warns that fine-tuning varies examples in every epoch, although the user asked for views."""
     show_stage(
         "augment",
         f"fine-tuning of {trainable_layers} layers runs the whole network: examples are varied anew in every epoch "

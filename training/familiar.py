@@ -1,4 +1,4 @@
-"""Features of the training examples that a run keeps, to say later that something is unknown."""
+"""Describes the features of the training examples, by which a model later recognises unknown examples."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from inference.unknown import Familiar, features_of, learn_familiar
 from training.frozen import PhaseInputs
 
 MOST = 1_000
-"""Most examples of a split whose features are computed to say what is unknown."""
+"""Most examples of a split whose features are used for that."""
 
 
 def learn_from_run(final: PhaseInputs) -> tuple[Familiar, dict[str, Any]] | None:
     """Describes the features of the training examples, and measures the false alarms.
 
     Args:
-        final: what the last phase learnt from, with the network as it is now.
+        final: inputs of the last phase, with the trained network.
 
     Returns:
-        The description, and the record `unknown` of `metrics.json`; None where the head takes no vectors, or train or
-        val have too few examples.
+        The description, and the record `unknown` of `metrics.json`; None if the head takes no vectors, or train or val
+        have too few examples.
     """
     tensor = features_of(final.model)
     if tensor is None:
@@ -42,6 +42,6 @@ def learn_from_run(final: PhaseInputs) -> tuple[Familiar, dict[str, Any]] | None
 
 
 def _some(view: View) -> View:
-    """Returns at most `MOST` examples of a view, from its beginning to its end."""
+    """Returns at most `MOST` examples of a view, evenly spaced."""
     count = len(view.rows)
     return view if count <= MOST else view._replace(rows=view.rows[np.linspace(0, count - 1, MOST).astype(int)])

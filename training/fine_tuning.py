@@ -6,10 +6,10 @@ from app.config import Effort
 
 
 class FineTuning(NamedTuple):
-    """Part of a network that is fine-tuned, and for how long, where that is left open."""
+    """Part of a network to fine-tune, and for how long, if the settings leave it open."""
 
     share: tuple[float, float]
-    """Share of the network's work that the last layers have."""
+    """Range of the last layers' share of the computation."""
     epochs: int
     """Epochs of those."""
     deeper_epochs: dict[Effort, int]

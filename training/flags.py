@@ -1,4 +1,4 @@
-"""The flags of `train.py`, with those that start from the settings of another run."""
+"""The flags of `train.py`, including those that start from the settings of another run."""
 
 from pathlib import Path
 
@@ -18,14 +18,14 @@ class TrainFlags(TrainConfig):
 
 
 def parse_config(args: list[str] | None = None) -> TrainConfig:
-    """Reads the flags of `train.py`; those given override the settings of `--config FILE`, or must be those of the run
-    that `--resume` names.
+    """Reads the flags of `train.py`. They override the settings of `--config FILE`; with `--resume`, they must equal
+    those of the run.
 
     Args:
-        args: the flags; those of the process when None.
+        args: the flags; None for those of the process.
 
     Raises:
-        UsageError: an unknown flag, or a setting with an impossible value.
+        UsageError: a flag is unknown, or a setting has an invalid value.
         SystemExit: with 0 after --help.
     """
     given = given_flags(TrainFlags, args)

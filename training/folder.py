@@ -1,4 +1,4 @@
-"""The folder of a run: made, opened for one process alone, and cleaned up when the run is finished.
+"""The folder of a run: makes it, locks it for one process, and cleans it up when the run is finished.
 
 Nothing here needs TensorFlow.
 """
@@ -41,7 +41,7 @@ def checkpoints_of(folder: Path) -> Path:
 
 
 def folder_of(config: TrainConfig) -> Path:
-    """The folder of a run that `open_folder` has opened."""
+    """Returns the folder of a run that `open_folder` has opened."""
     if config.run.output is None:
         raise ValueError("a run needs a folder: see open_folder")
     return config.run.output
@@ -77,7 +77,7 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
         The settings, with `output`.
 
     Raises:
-        UsageError: the folder holds something else, cannot be written, or another process is at work on it.
+        UsageError: the folder holds something else, is not writable, or another process is using it.
         RunError: the disk is full.
     """
     if config.run.resume is None:
@@ -125,9 +125,9 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
 
 @contextlib.contextmanager
 def _beside_the_chief(config: TrainConfig) -> Iterator[TrainConfig]:
-    """Makes a folder for what a worker writes that is not the chief, with a copy of what an unfinished run has learnt.
+    """Makes a folder for a worker that is not the chief, with a copy of the checkpoints of an unfinished run.
 
-    So each does the same, and nothing of what it writes is ever seen.
+    So all workers do the same, and nobody sees what the others write.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -141,10 +141,10 @@ def _beside_the_chief(config: TrainConfig) -> Iterator[TrainConfig]:
 
 @contextlib.contextmanager
 def alone_in(folder: Path, lock_file: Path) -> Iterator[None]:
-    """Keeps other processes from a folder while a block runs; the lock dies with the process, however that ends.
+    """Keeps other processes from a folder while a block runs; the lock ends with the process, even after a kill.
 
     Raises:
-        UsageError: another process is at work on it.
+        UsageError: another process is using it.
     """
     lock = FileLock(lock_file)
     try:
@@ -159,18 +159,18 @@ def alone_in(folder: Path, lock_file: Path) -> Iterator[None]:
 
 
 def clean_up(folder: Path) -> None:
-    """Deletes what only an unfinished run needs."""
+    """Deletes the files that only an unfinished run needs."""
     shutil.rmtree(checkpoints_of(folder), ignore_errors=True)
 
 
 def check_output(output: Path | None) -> None:
-    """Makes sure that a run folder can be made, without making it.
+    """Makes sure that a run folder can be created, without creating it.
 
     Args:
-        output: the folder asked for; None for one of its own below runs/.
+        output: the requested folder; None for a new one in runs/.
 
     Raises:
-        UsageError: the folder holds something already, or its place cannot be written.
+        UsageError: the folder holds files already, or its parent is not writable.
     """
     folder = RUNS if output is None else output
     if output is not None and output.is_dir() and any(path.name != CHECKPOINTS for path in output.iterdir()):
@@ -191,7 +191,7 @@ def check_output(output: Path | None) -> None:
 
 
 def data_name(data: str) -> str:
-    """A short name for `--data`, for folders."""
+    """Returns a short name for `--data`, for folders."""
     if data.startswith("tfds:"):
         return re.sub(r"\W+", "-", data.removeprefix("tfds:"))
     name = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name.removesuffix(".csv"))
@@ -199,7 +199,7 @@ def data_name(data: str) -> str:
 
 
 def backbone_name(backbone: str) -> str:
-    """A short name for `--backbone`, for folders: of a file, its own."""
+    """Returns a short name for `--backbone`, for folders; for a file, its own name."""
     return re.sub(r"[^\w-]+", "-", Path(backbone).stem)
 
 
@@ -214,7 +214,7 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 def _new_folder(config: TrainConfig) -> Path:
-    """Makes a folder below runs/, which no other process has made."""
+    """Makes a new folder in runs/."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     name = f"{now}-{backbone_name(config.model.backbone)}-{data_name(config.data.data)}"
     for folder in (RUNS / each for each in (name, *(f"{name}-{number}" for number in range(2, 1000)))):

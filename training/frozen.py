@@ -1,7 +1,7 @@
-"""Inputs of each phase: the examples, or what the frozen layers made of them, computed once.
+"""Inputs of each phase: the examples, or the outputs of the frozen layers for them, computed once.
 
-A phase trains the layers behind its cut. The forward pass in front of the cuts runs once for each view of an example,
-gives the tensors for all phases together, and stays on disk for the next run.
+A phase trains the layers behind its cut. One forward pass through the layers before the cuts, for each view of an
+example, computes the tensors for all phases; they stay on disk for later runs.
 """
 
 import functools
@@ -45,7 +45,7 @@ class PhaseInputs(NamedTuple):
     """Model and examples of a phase."""
 
     model: keras.Model
-    """The layers from the inputs to the probabilities; they are those of the classifier."""
+    """The layers from these inputs to the probabilities, shared with the classifier."""
     train: Sequence[View]
     evaluated: dict[Split, View]
     """Views of val and test, which are never varied."""
@@ -54,10 +54,10 @@ class PhaseInputs(NamedTuple):
 
 
 def build_frozen(inputs: RunInputs) -> Classifier:
-    """Builds the network of a run, with all of its backbone frozen.
+    """Builds the network of a run with a frozen backbone.
 
     Raises:
-        UsageError: the weights cannot be had, or what is trained could not be opened again.
+        UsageError: the weights are not available, or Keras could not open the saved network again.
     """
     config, data = inputs.config, inputs.data
     settings: dict[str, Any] = {
@@ -84,7 +84,7 @@ def build_frozen(inputs: RunInputs) -> Classifier:
 
 
 def examples(data: Data, split: Split, views: Sequence[View], class_weights: bool = False) -> Examples:
-    """Makes examples of a split from what a network gets of it.
+    """Makes the examples of a split from their views.
 
     Args:
         data: the examples.
@@ -98,7 +98,7 @@ def examples(data: Data, split: Split, views: Sequence[View], class_weights: boo
 
 
 def phase_examples(data: Data, inputs: PhaseInputs, class_weights: bool) -> tuple[Examples, Examples | None]:
-    """Makes the examples that a phase learns from, and those of val that it chooses by; None where there are none."""
+    """Makes the training examples of a phase, and those of val to choose by; None without val."""
     train = examples(data, "train", inputs.train, class_weights)
     if not len(data.splits["val"]):
         return train, None
@@ -106,7 +106,7 @@ def phase_examples(data: Data, inputs: PhaseInputs, class_weights: bool) -> tupl
 
 
 def whole_network(classifier: Classifier, data: Data, vary: Vary | None = None) -> PhaseInputs:
-    """The inputs of a phase that runs the whole network.
+    """Makes the inputs of a phase that runs the whole network.
 
     Args:
         classifier: the network.
@@ -130,18 +130,17 @@ def frozen_inputs(
     precision: Precision,
     pool: Pool | None = None,
 ) -> dict[Use, PhaseInputs]:
-    """Runs the frozen layers once for every view, or takes what the store has of it; shows which of the two.
+    """Runs the frozen layers once for every view, or takes the outputs from the store; prints which.
 
-    Examples of val and test are computed in float32 by TensorFlow whatever the precision and the runtime, as the saved
-    model computes them.
+    For val and test, TensorFlow computes in float32 whatever the precision and the runtime, like the saved model.
 
     Args:
         classifier: the network.
-        cuts: where it is cut for each use.
-        views: number of views of each use.
-        config: for the seed and the runtime.
-        data: the examples: all in the plain view, those to train on in the others.
-        store: where the results stay.
+        cuts: cut for each key.
+        views: number of views for each key.
+        config: settings, for the seed and the runtime.
+        data: the examples: all of them in the plain view, training examples in the others.
+        store: store for the results.
         strategy: whose replicas share the work; None for one device.
         precision: in which the network learns.
         pool: workers that compute; None if there are none.
@@ -210,17 +209,17 @@ def frozen_inputs(
 
 
 def kept_examples(data: Data) -> np.ndarray:
-    """Returns the positions of the examples of all splits, int64, as they go through the frozen layers."""
+    """Returns the positions of the examples of all splits, int64, in the order of the frozen pass."""
     return positions_by_length(data, np.sort(np.concatenate(list(data.splits.values()))))
 
 
 def positions_by_length(data: Data, positions: np.ndarray) -> np.ndarray:
-    """Puts examples that differ in length in its order, so that batches are filled up as little as can be."""
+    """Sorts examples by length, if they differ in it, so that batches need as little padding as possible."""
     return positions[View(data.inputs, positions).shortest_first]
 
 
 def longest_of(data: Data) -> int:
-    """Returns the length of the longest training example, where they differ in it; else 0."""
+    """Returns the length of the longest training example; 0 if examples do not differ in length."""
     return int(View(data.inputs, data.splits["train"]).lengths.max(initial=0))
 
 
@@ -262,9 +261,9 @@ def load_or_compute(
 
     Args:
         part: the frozen part.
-        number: of the view; 0 is the examples as they are.
-        positions: which examples.
-        config: for the seed, and the variation.
+        number: number of the view; 0 for the examples as they are.
+        positions: positions of the examples.
+        config: settings, for the seed and the variation.
         data: the examples.
         on_progress: called with the number of examples done since the last call.
     """
@@ -279,6 +278,6 @@ def load_or_compute(
 
 
 def features_sample(head: PhaseInputs) -> np.ndarray:
-    """Features of some training examples, float32 (n, num_features), from the inputs of a head."""
+    """Returns features of some training examples, float32 (n, num_features), from the inputs of a head."""
     (features,), rows = head.train[0].inputs, head.train[0].rows
     return np.asarray(take_rows(features, rows[:: max(1, len(rows) // FEATURES_SAMPLED)]))

@@ -1,4 +1,4 @@
-"""The phase of the head: solved, or trained on the frozen backbone at a rate that is given or looked for.
+"""The phase of the head, on the frozen backbone: solves it, or trains it at a given or a searched learning rate.
 
 A head of random weights would send large, meaningless gradients into the pretrained layers; so the head comes first
 (Keras' guide to transfer learning; LP-FT, Kumar et al., ICLR 2022).
@@ -34,11 +34,11 @@ from training.steps import Measured, assign
 
 
 def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
-    """Sets the learning rate of a head that is trained, by a range test or by the spread of its features.
+    """Sets the learning rate of a head to train, by a range test or by the spread of its features.
 
     Args:
-        run: whose plan is completed.
-        inputs: of the phases that have a cut.
+        run: run whose plan is completed.
+        inputs: inputs of the phases that have a cut.
     """
     if run.config.training.learning_rate == "find":
         with run.clock.timed("find"):
@@ -50,7 +50,7 @@ def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
 
 
 def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
-    """Looks for the learning rate of the head, and keeps what was seen."""
+    """Searches the learning rate of the head, and records the losses of the test."""
     model, views, _, vary = phase_inputs(run, "head", inputs)
     train = examples(run.data, "train", views, run.config.training.class_weights)
     with progress_bar("find", STEPS) as advance:
@@ -73,14 +73,14 @@ def _find_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
 
 
 def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
-    """Solves or trains the new head on the frozen backbone, or what a checkpoint leaves of that.
+    """Solves or trains the new head on the frozen backbone, or resumes that from a checkpoint.
 
     Args:
-        run: whose head learns.
-        inputs: of the phases that have a cut.
+        run: the run.
+        inputs: inputs of the phases that have a cut.
 
     Raises:
-        RunError: it diverges before anything is learnt.
+        RunError: training diverges before anything is learnt.
         BatchTooLargeError: a step needs more memory than there is.
     """
     if run.plan.head_solver == "lbfgs":
@@ -94,7 +94,7 @@ def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
 
 
 def _solve_head(run: Run, inputs: PhaseInputs) -> None:
-    """Solves the head, or takes its solution from a checkpoint; it counts as one epoch."""
+    """Solves the head, or takes the solution from a checkpoint; solving counts as one epoch."""
     path = checkpoints_of(run.folder) / "head.npz"
     begun = checkpoint.load(path)
     if begun is not None:
@@ -123,7 +123,7 @@ def _solve_head(run: Run, inputs: PhaseInputs) -> None:
 
 
 def _write_more_data(run: Run, train: Examples, val: Examples, solution: Solution) -> None:
-    """Writes how right a head is on val that was solved on parts of the training examples, and on all of them."""
+    """Writes the accuracy on val of heads solved on parts of the training examples, and on all of them."""
     with progress_bar("more data", len(PARTS)) as advance:
         points = solve_on_parts(train, val, classes_of(run.data.task), run.config.training.seed, advance)
     points.append((len(train.targets), Measured(*(solution.val or ())).accuracy))

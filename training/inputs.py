@@ -1,6 +1,6 @@
-"""The part of a run that needs no TensorFlow: checks of the settings, the examples and the place to write.
+"""The part of a run that needs no TensorFlow: checks the settings, the examples and the output folder.
 
-So a mistake is answered within a second or two, and before anything is allocated.
+So a mistake is reported within a second or two, before any memory is allocated.
 """
 
 import hashlib
@@ -28,20 +28,20 @@ from tasks.detection_metrics import check_pycocotools
 from training.recipe import choose_size, with_backbone_of
 
 UNEVEN = 10
-"""Times as many training examples in one class as in another that are worth a warning."""
+"""Ratio of the largest class to the smallest, in training examples, that is worth a warning."""
 FOR_CLASSES = (
     *("pooling", "head", "dropout", "loss", "class_weights", "folds", "positive"),
     *("sensitivity", "specificity", "precision_at_least", "cost", "threshold"),
 )
-"""Settings that mean nothing for boxes."""
+"""Settings that do not apply to boxes."""
 DETECTION_SIZE = 320
-"""Height and width of the network's input where boxes are found, pixels: classes are known from fewer."""
+"""Height and width of a detector's input, pixels; a classifier needs fewer."""
 SET_ASIDE_SHOWN = 20
-"""Files that --strict names."""
+"""Most files that --strict names."""
 
 
 class RunInputs(NamedTuple):
-    """Checked settings and prepared data, from which a run starts."""
+    """Checked settings and prepared data for a run."""
 
     config: TrainConfig
     backbone: Backbone
@@ -55,17 +55,17 @@ class RunInputs(NamedTuple):
 
 
 def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
-    """Checks everything that can be checked, and decodes and splits the examples.
+    """Checks all that can be checked without TensorFlow, and decodes and splits the examples.
 
     Args:
-        config: as the user gave it.
+        config: settings from the user.
         pool: workers that share the work; None if there are none.
 
     Returns:
         The examples, the backbone, and the settings with the size of inputs and the positive class chosen.
 
     Raises:
-        UsageError: for every mistake that can be known without building the network.
+        UsageError: any mistake that shows without building the network.
     """
     started = time.perf_counter()
     uses_custom(config.flat())
@@ -98,14 +98,14 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
 
 
 def settings_for_boxes(config: TrainConfig, backbone: Backbone) -> TrainConfig:
-    """Returns the settings with which boxes are found: pictures are padded, as their middle alone would lose some.
+    """Returns the settings for detection: pictures are padded, as cropping would lose boxes.
 
     Raises:
-        UsageError: a setting is for the classes of whole pictures, or the package that measures is not there.
+        UsageError: a setting is for the classes of whole pictures, or the package for measuring is not installed.
     """
     check_pycocotools()
     given, plain = config.flat(), TrainConfig().flat()
-    if given["pooling"] == backbone.family.pooling[0]:  # as `config.json` of a run has it
+    if given["pooling"] == backbone.family.pooling[0]:  # the default, as in the `config.json` of a run
         given["pooling"] = None
     for name in FOR_CLASSES:
         if given[name] != plain[name]:
@@ -120,7 +120,7 @@ def settings_for_boxes(config: TrainConfig, backbone: Backbone) -> TrainConfig:
 
 
 def inputs_digest(inputs: RunInputs) -> str:
-    """SHA-256 of all that runs of equal settings depend on: examples, labels, splits, files of weights and parts."""
+    """Returns the SHA-256 of all inputs besides the settings: examples, labels, splits, weight files, custom parts."""
     data = inputs.data
     digest = hashlib.sha256()
     digest.update(repr([[data.digests[position] for position in rows] for rows in data.splits.values()]).encode())
@@ -196,7 +196,7 @@ def _show_imbalance(data: Data, class_weights: bool) -> None:
 
 
 def _check_nothing_set_aside(data: Data) -> None:
-    """Raises a UsageError if a file is not used, after showing the first of them with their reasons."""
+    """Raises a UsageError if files are set aside, after showing the first of them with their reasons."""
     for item in data.quarantine[:SET_ASIDE_SHOWN]:
         show_stage("", f"{data.display_path(item.path)}: {item.reason}")
     if data.quarantine:

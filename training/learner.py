@@ -1,4 +1,4 @@
-"""Trains a model for one phase: epochs, the best weights so far; from the beginning, or from any step."""
+"""Trains a model for one phase, from the beginning or from any step, and keeps the best weights."""
 
 import functools
 import math
@@ -22,10 +22,10 @@ from training.steps import Measured, assign, compile_graphs, learning_batches
 
 EVALUATION_BATCH_SIZE = 64
 STEPS_PER_CALL = 16
-"""Steps on vectors, and on TPUs, that TensorFlow takes before Python has its turn, which costs more than such a step;
-on feature maps it is one, so that Ctrl-C is heard."""
+"""Steps per call of TensorFlow on vectors and on TPUs, where returning to Python costs more than a step. On feature
+maps it is one, so that Ctrl-C works."""
 STEPS_TIMED = 3
-"""Steps whose mean duration counts, after as many that compile and fill the pipeline."""
+"""Steps that are timed, after as many untimed ones, which compile and fill the pipeline."""
 
 
 class EpochResult(NamedTuple):
@@ -34,29 +34,29 @@ class EpochResult(NamedTuple):
     phase: str
     epoch: int
     learning_rate: float | None
-    """Rate of the epoch's last step; None for a head that was solved, which counts as an epoch."""
+    """Learning rate of the epoch's last step; None for a solved head, which counts as an epoch."""
     loss: float
-    """Mean by the sample weights, as is `val_loss`; accuracies count every example once."""
+    """Mean weighted by the sample weights, like `val_loss`; accuracies count every example once."""
     accuracy: float
     val_loss: float | None
     val_accuracy: float | None
 
 
 class PhaseResult(NamedTuple):
-    """Epochs of a phase, and the one that was kept."""
+    """Epochs of a phase, and the best one."""
 
     epochs: list[EpochResult]
     best_epoch: int
-    """Number of the epoch whose weights were kept; 0 for those it started from."""
+    """Number of the epoch whose weights were kept; 0 for the initial weights."""
 
 
 class PhaseState(NamedTuple):
-    """State that a phase needs to resume, to the bit, as if it had never stopped."""
+    """State from which a phase resumes with the same result, to the bit."""
 
     epochs: list[EpochResult]
-    """Epochs that are finished."""
+    """Finished epochs."""
     step: int
-    """Steps taken of the next epoch."""
+    """Steps done in the next epoch."""
     best_epoch: int
     best_loss: float | None
     """Validation loss of that epoch; None where there is no validation."""
@@ -65,7 +65,7 @@ class PhaseState(NamedTuple):
 
 
 class DivergedError(Exception):
-    """The loss is no longer a number; the model has its best weights again."""
+    """Training diverged (the loss is NaN or infinite); the model has its best weights again."""
 
     def __init__(self, problem: str, result: PhaseResult):
         super().__init__(problem)
@@ -77,11 +77,11 @@ class BatchTooLargeError(Exception):
 
 
 class Learner:
-    """A model with its optimizer and the graphs of its steps: trains one phase, or several that start afresh.
+    """A model with its optimizer and compiled steps; trains one phase, or several that each start afresh.
 
-    A loop of our own instead of `fit`: it counts the initial weights as a candidate, resumes from any step, and loses
-    no time between steps, which for a head on stored features is most of the time. Rates are variables, so that another
-    phase with others needs no new graph.
+    It replaces `fit`: it counts the initial weights as a candidate, resumes from any step, and loses no time between
+    steps, which for a head on stored features would be most of the time. Rates are variables, so a phase with other
+    rates needs no new graph.
     """
 
     def __init__(
@@ -93,13 +93,13 @@ class Learner:
         strategy: tf.distribute.Strategy | None = None,
         precision: Precision = "float32",
     ):
-        """Makes the optimizer; the graphs are made when they are first used.
+        """Makes the optimizer; the graphs are traced at first use.
 
         Args:
-            model: what is trained; its trainable layers are set already.
+            model: model to train, with its trainable layers set.
             task: decides loss and metric.
             optimizer: one of `OPTIMIZERS`.
-            learning_rate_factors: factors on learning rate and weight decay, by path of the variable; 1 for the others.
+            learning_rate_factors: factors on learning rate and weight decay, by path of the variable; 1 if not listed.
             strategy: under which the model was built; None for one device.
             precision: in which the model computes while it learns; its weights, its outputs and the loss are float32.
         """
@@ -130,27 +130,27 @@ class Learner:
     ) -> PhaseResult:
         """Trains until the validation loss no longer falls, and leaves the model at its best weights.
 
-        The weights it starts from count as well: a phase never makes the validation loss worse.
+        The initial weights are a candidate, too: a phase never makes the validation loss worse.
 
         Args:
             phase: name for the history.
             train: examples to learn from.
             val: examples to stop and choose by; None trains all epochs and keeps the last weights.
             plan: batch size, schedule, weight decay, patience and seed.
-            epochs: maximum epochs; the last may be a part of one.
+            epochs: maximum epochs; the last may be partial.
             learning_rate: peak learning rate.
             vary: how to vary the examples anew in each epoch; None leaves them as they are.
             state: where to resume; None starts afresh.
-            is_over: asked after every step whether to end early, as if it were the last of all epochs.
-            on_step: called between steps, with a function that makes the state of that moment.
+            is_over: called after every step; returns whether to end early, as after the last epoch.
+            on_step: called between steps with a function that returns the current state.
             on_epoch: called after each epoch.
 
         Returns:
-            What happened, epoch by epoch, and which epoch's weights the model has now.
+            The results of each epoch, and the epoch whose weights the model has now.
 
         Raises:
-            DivergedError: the loss is no longer a number.
-            BatchTooLargeError: a step needs more memory than there is.
+            DivergedError: the loss is NaN or infinite.
+                BatchTooLargeError: a step needs more memory than there is.
         """
         steps = math.ceil(len(train.targets) / plan.batch_size)
         total, most = max(1, round(epochs * steps)), math.ceil(epochs)
@@ -159,7 +159,7 @@ class Learner:
         steps_per_call = STEPS_PER_CALL if on_vectors or on_tpu else 1
         evaluate = self._evaluation(val, on_vectors)
         results, step, best = self._begin(evaluate) if state is None else self._resume(state)
-        # After the optimizer's variables, which have them.
+        # After the optimizer's variables, which the state contains.
         self._rates.assign(plan.config, learning_rate, steps, epochs)
         batches = learning_batches(self._strategy, train, plan, range(len(results), most), vary, step)
         over = False
@@ -191,11 +191,11 @@ class Learner:
         return PhaseResult(results, best.epoch)
 
     def seconds(self, train: Examples, val: Examples | None, plan: Plan, vary: Vary | None) -> tuple[float, float]:
-        """Times a training step and the evaluation on val, in seconds; the model is left as it was.
+        """Times a training step and the evaluation on val, in seconds; the model stays unchanged.
 
         Args:
             train: examples to learn from.
-            val: examples to evaluate on; None takes no time.
+            val: examples to evaluate on; None for no evaluation.
             plan: batch size and seed.
             vary: how to vary the examples.
         """
@@ -210,15 +210,15 @@ class Learner:
         return steps / STEPS_TIMED, evaluation
 
     def _last_rate(self) -> float:
-        """The learning rate of the last step; the optimizer's own is that of the next."""
+        """Returns the learning rate of the last step; the optimizer's own is for the next step."""
         return float(keras.ops.convert_to_numpy(self._rates(keras.ops.maximum(self._optimizer.iterations, 1) - 1)))
 
     def _evaluation(self, val: Examples | None, on_vectors: bool) -> Callable[..., Measured | None]:
-        """Makes the function that measures on val."""
+        """Makes the function that evaluates on val."""
         size = EVALUATION_BATCH_SIZE * self._strategy.num_replicas_in_sync
         batches = () if val is None else distribute(self._strategy, functools.partial(evaluation_batches, val, size))
         if on_vectors:
-            batches = list(batches)  # small, and making an iterator takes longer than using it
+            batches = list(batches)  # small; making an iterator would take longer than using it
 
         def evaluate(on_batch: Callable[[], None] = lambda: None) -> Measured | None:
             for batch in batches:
@@ -229,9 +229,9 @@ class Learner:
         return evaluate
 
     def _begin(self, evaluate: Callable[..., Measured | None]) -> tuple[list[EpochResult], int, "Best"]:
-        """Starts a phase afresh: its epochs, the steps taken of the next, and the best so far."""
+        """Starts a phase afresh; returns its epochs, the steps done in the next one, and the best so far."""
         assign(self._optimizer.variables, self._start)
-        self._graphs.measured()  # a phase that an error ended has left sums
+        self._graphs.measured()  # resets sums that an error left behind
         start = evaluate()
         return [], 0, Best(self._model, 0, start and start.loss, self._model.get_weights())
 
@@ -248,16 +248,16 @@ class Learner:
         self, results: Sequence[EpochResult], step: int, best: "Best", sums: list[np.ndarray] | None = None
     ) -> PhaseState:
         arrays = {name: [variable.numpy() for variable in each] for name, each in self._variables().items()}
-        arrays["sums"] = arrays["sums"] if sums is None else sums  # which validation has overwritten
+        arrays["sums"] = arrays["sums"] if sums is None else sums  # validation has overwritten them
         return PhaseState(list(results), step, best.epoch, best.loss, {**arrays, "best": best.weights})
 
     def _variables(self) -> dict[str, Sequence[keras.Variable]]:
-        """Everything that changes while a phase runs."""
+        """Returns all variables that a phase changes."""
         return {"model": self._model.variables, "optimizer": self._optimizer.variables, "sums": self._graphs.sums}
 
 
 def _timed(action: Callable[[], None]) -> float:
-    """Seconds of an action whose graph is compiled."""
+    """Returns the seconds of an action whose graph is compiled already."""
     action()
     started = time.perf_counter()
     action()
@@ -265,20 +265,20 @@ def _timed(action: Callable[[], None]) -> float:
 
 
 class Best:
-    """The weights of the lowest validation loss so far; those a phase starts from count as well."""
+    """The weights of the lowest validation loss so far, the initial ones included."""
 
     def __init__(self, model: keras.Model, epoch: int, loss: float | None, weights: list[np.ndarray]):
         self._model = model
         self.epoch = epoch
-        """Number of the epoch that has them; 0 for the start. Without validation, the last."""
+        """Number of their epoch; 0 for the initial weights. Without validation, the last epoch."""
         self.loss = loss
         self.weights = weights
 
     def update(self, epoch: int, loss: float | None) -> None:
-        """Takes note of an epoch's validation loss; None where there is no validation."""
+        """Records an epoch's validation loss, None without validation, and keeps the weights if it is the lowest."""
         if loss is None or self.loss is None or loss < self.loss:
             self.loss, self.epoch, self.weights = loss, epoch, self._model.get_weights()
 
     def restore(self) -> None:
-        """Gives the model the best weights."""
+        """Sets the model to the best weights."""
         self._model.set_weights(self.weights)

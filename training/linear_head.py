@@ -1,8 +1,8 @@
-"""Solves a head without layers of its own: a regularised regression on the features, in place of training steps.
+"""Solves a head that is only an output layer: a regularised regression on the features, in place of training steps.
 
 Such a head is a logistic regression (multinomial for several classes, one per label for several labels), whose loss has
-a single minimum: L-BFGS finds it in seconds, whatever the learning rate. Fine-tuning that starts from there disturbs
-the pretrained layers least (LP-FT, Kumar et al., ICLR 2022).
+a single minimum: L-BFGS finds it in seconds, without a learning rate. Fine-tuning from there disturbs the pretrained
+layers least (LP-FT, Kumar et al., ICLR 2022).
 """
 
 import math
@@ -20,31 +20,31 @@ from tasks.classification import Classification
 from training.steps import Measured
 
 STRENGTHS = tuple(10.0 ** (-exponent / 2) for exponent in range(-1, 8))
-"""Strengths of the L2 penalty that are tried, from the strongest on: 3.2, 1 ... 3e-4. The lowest validation loss was at
-3e-2 on CIFAR-10, 1e-2 on 245 photos and 1e-3 on the animals."""
+"""Strengths of the L2 penalty to try, the strongest first: 3.2, 1 ... 3e-4. The lowest validation loss was at 3e-2 on
+CIFAR-10, 1e-2 on 245 photos and 1e-3 on the animals."""
 STRENGTH = 1e-2
-"""Strength where there is no val split to choose by."""
+"""Strength without a val split to choose by."""
 WORSE_STRENGTHS = 2
-"""Weaker penalties that are tried after the best so far."""
+"""Number of weaker penalties to try after the best so far."""
 PARTS = (1 / 8, 1 / 4, 1 / 2)
-"""Shares of the training examples that are solved besides all of them; together that takes as long as all."""
+"""Shares of the training examples to solve on besides all; together they take as long as all."""
 LEAST_PER_OUTPUT = 5
 OPTIONS = {"maxiter": 200, "ftol": 1e-6, "gtol": 1e-5}
-"""Limits of L-BFGS: stricter ones change no label, and take twice the time."""
+"""Limits of L-BFGS: stricter ones change no label but double the time."""
 LEAST_SPREAD = 0.1
-"""Share of the mean standard deviation that is added to each, so that features which hardly vary are not blown up."""
+"""Share of the mean standard deviation to add to each, so that nearly constant features are not magnified."""
 CHUNK = 8_192
-"""Examples that are read at a time: memory does not grow with their number."""
+"""Examples read at a time, which bounds memory."""
 Chunk: TypeAlias = tuple[tf.Tensor, ...]
 """Features, targets and sample weights of some examples."""
 Read: TypeAlias = Callable[[], Iterable[Chunk]]
-"""Function that reads some examples from their beginning."""
+"""Function that reads the examples in chunks, from the beginning at each call."""
 Add: TypeAlias = Callable[..., tuple[tf.Tensor, ...]]
 """Graph of `_make_add`."""
 
 
 class _Fit(NamedTuple):
-    """A regression of one strength: float32 (num_features, num_outputs) and (num_outputs,)."""
+    """A regression for one strength: float32 (num_features, num_outputs) and (num_outputs,)."""
 
     kernel: np.ndarray
     bias: np.ndarray
@@ -52,7 +52,7 @@ class _Fit(NamedTuple):
 
 
 class Solution(NamedTuple):
-    """A linear head; everything as JSON can hold it."""
+    """A linear head, in types that JSON can store."""
 
     kernel: list[list[float]]
     """(num_features, num_outputs)."""
@@ -72,14 +72,14 @@ def solve(
     on_step: Callable[[], None] = lambda: None,
     strength: float = STRENGTH,
 ) -> Solution:
-    """Finds the regression with the lowest validation loss among those of several strengths of the penalty.
+    """Finds the strength of the penalty whose regression has the lowest validation loss.
 
     Args:
-        train: vectors of features to learn from; all views count alike.
-        val: to choose the strength by; None takes `strength`.
+        train: vectors of features to learn from; all views count equally.
+        val: examples to choose the strength by; None takes `strength`.
         task: decides loss and activation.
         on_step: called after each strength.
-        strength: taken without `val`.
+        strength: strength to use without `val`.
     """
     add, read_train, read_val = _make_add(task), _reader(train), None if val is None else _reader(val)
     fits: list[tuple[_Fit, Measured | None]] = []
@@ -97,16 +97,16 @@ def solve(
 def cross_validate(
     examples: Examples, folds: np.ndarray, task: Classification, on_step: Callable[[], None] = lambda: None
 ) -> tuple[float, list[list[float]]]:
-    """Predicts every example by a regression on those of the other folds.
+    """Predicts every example by a regression on the other folds.
 
     Args:
-        examples: vectors of features; all views count alike to learn from, and the first is predicted.
+        examples: vectors of features; all views count equally in learning, and the first is predicted.
         folds: fold of each example, (n,).
         task: as in `solve`.
         on_step: called after each fold.
 
     Returns:
-        The strength with the lowest loss over all folds, and what its regressions predict, (n, num_outputs).
+        The strength with the lowest loss over all folds, and the predictions of its regressions, (n, num_outputs).
     """
     add, activation = _make_add(task), keras.activations.get(task.activation)
     losses = np.zeros(len(STRENGTHS))
@@ -128,18 +128,18 @@ def cross_validate(
 def solve_on_parts(
     train: Examples, val: Examples, task: Classification, seed: int, on_step: Callable[[], None] = lambda: None
 ) -> list[tuple[int, float]]:
-    """Solves on random parts of the training examples, each within the next, to see what more of them bring.
+    """Solves on random parts of the training examples, each within the next, to see whether more data would help.
 
     Args:
         train: as in `solve`.
         val: as in `solve`.
         task: as in `solve`.
-        seed: of the order in which examples are added.
+        seed: seed of the order in which examples are added.
         on_step: called after each part.
 
     Returns:
-        Number of examples and accuracy on val of each part; none for parts of fewer than `LEAST_PER_OUTPUT` examples
-        per output.
+        Number of examples and accuracy on val of each part; parts with fewer than `LEAST_PER_OUTPUT` examples per
+        output are left out.
     """
     order = np.random.default_rng(seed).permutation(len(train.targets))
     found = []
@@ -158,10 +158,10 @@ def _path(
     outputs: int,
     strengths: Sequence[float],
 ) -> Iterator[_Fit]:
-    """Solves for each strength, starting from the solution before.
+    """Solves for each strength, starting from the previous solution.
 
-    The penalty is on weights for standardised features, so that a strength means the same for every backbone. On the
-    animals, the validation loss is 6 % lower than with one scale for all features; on CIFAR-10 and photos it is equal.
+    The penalty applies to weights of standardised features, so a strength means the same for every backbone. Compared
+    with one scale for all features, the validation loss is 6 % lower on the animals, and equal on CIFAR-10 and photos.
     """
     mean, spread = _moments(read)
     values = np.zeros((len(mean) + 1, outputs))
@@ -190,7 +190,7 @@ def _measure(read: Read, add: Add, fit: _Fit) -> Measured:
 
 
 def _make_add(task: Classification) -> Add:
-    """Makes the graph that sums over examples: weights, losses, right answers, their number, gradients of the fit."""
+    """Makes the graph that sums over examples: weights, losses, right answers, counts, gradients of the fit."""
     activation = keras.activations.get(task.activation)
 
     @tf.function(reduce_retracing=True)
@@ -219,7 +219,7 @@ def _sum(read: Read, add: Add, fit: _Fit) -> list[Any]:
 
 
 def _reader(examples: Examples) -> Read:
-    """Makes what reads some examples again and again: from memory if they are few enough, else from where they are."""
+    """Makes a function that reads the examples repeatedly: from memory if they fit there, else from their files."""
     if sum(map(float32_bytes, examples.views)) > MOST_IN_MEMORY:
         return lambda: _chunks(examples)
     chunks = list(_chunks(examples))
@@ -227,7 +227,7 @@ def _reader(examples: Examples) -> Read:
 
 
 def _chunks(examples: Examples) -> Iterator[Chunk]:
-    """Reads some examples at a time: features, targets and sample weights; one view after the other."""
+    """Yields chunks of examples (features, targets, sample weights), one view after the other."""
     for view in examples.views:
         (features,), rows = view.inputs, view.rows
         for start in range(0, len(rows), CHUNK):
@@ -238,7 +238,7 @@ def _chunks(examples: Examples) -> Iterator[Chunk]:
 
 
 def _moments(read: Read) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and scale of each feature over all views, float64 (num_features,); see `LEAST_SPREAD`."""
+    """Computes mean and scale of each feature over all views, float64 (num_features,); see `LEAST_SPREAD`."""
     count, total, squares = 0, np.zeros(()), np.zeros(())
     for features, *_ in read():
         values = features.numpy()

@@ -1,4 +1,4 @@
-"""Memory that a training step takes, disk that the frozen layers' results take, and what there is of both."""
+"""Compares the memory of a training step and the disk for outputs of frozen layers with what the machine has."""
 
 import contextlib
 import math
@@ -21,15 +21,15 @@ from training.frozen import kept_examples
 
 
 def lacks_memory(model: keras.Model, batch_size: int, longest: int) -> str | None:
-    """Says so if a step may exceed memory: the system then kills the process without a word.
+    """Warns if a step may exceed memory: the system would kill the process without a message.
 
-    A step keeps what each layer makes of the batch: MobileNet takes 19 MiB more for each photo of 128 px, and its
-    layers make 21; ResNet50 takes 30, and they make 46. On a GPU there is an error, and the batch is halved.
+    A step keeps the output of every layer: per photo of 128 px, MobileNet takes 19 MiB (its outputs have 21), and
+    ResNet50 takes 30 (46). On a GPU there is an error instead, and the batch is halved.
 
     Args:
-        model: what is trained.
+        model: model to train.
         batch_size: examples per step.
-        longest: length of the longest example, where they differ in it.
+        longest: length of the longest example, if they differ in length.
     """
     shapes = [layer.output.shape[1:] for layer in model.layers]
     needed = 4 * batch_size * sum(math.prod(longest if size is None else size for size in shape) for shape in shapes)
@@ -49,16 +49,16 @@ def check_room(
     store: Store,
     strategy: tf.distribute.Strategy,
 ) -> None:
-    """Makes sure that there is room for what the frozen layers make of the examples, before it is computed.
+    """Makes sure that there is room for the outputs of the frozen layers, before they are computed.
 
-    So the room decides whether a run starts, and never what it learns. Vectors are kept in memory where there is none.
+    So room decides whether a run starts, never what it learns. Without room, vectors are kept in memory.
 
     Args:
-        cuts: where the network is cut for each use.
-        views: number of views of each use.
+        cuts: cut for each key.
+        views: number of views for each key.
         data: the examples.
-        store: where their tensors will be.
-        strategy: whose chief looks at the disk.
+        store: store for the tensors.
+        strategy: strategy, whose chief checks the disk.
 
     Raises:
         UsageError: the limit of the store is too low.
@@ -96,16 +96,16 @@ def check_room(
 
 
 def _physical_memory() -> int | None:
-    """Bytes of memory that the process may have, as far as the system says it: of the machine, or of its container."""
+    """Returns the memory of the machine or its container, bytes; None if the system does not say."""
     with contextlib.suppress(OSError, ValueError):
         return int(Path("/sys/fs/cgroup/memory.max").read_text())
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows has none of these
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows lacks these
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return None
 
 
 def check_disk(folder: Path, model: keras.Model) -> None:
-    """Makes sure that the model and two checkpoints of its training fit on the disk: weights, moments, best weights."""
+    """Makes sure that the model and two checkpoints (weights, moments, best weights) fit on the disk."""
     needed = 4 * model.count_params() * (2 + 2 * 4)
     free = shutil.disk_usage(folder).free
     if needed > free:

@@ -1,4 +1,4 @@
-"""Learning curve of a detector: heads that learn from parts of the training pictures, measured on val."""
+"""Learning curve of a detector: trains heads on parts of the training pictures, and measures them on val."""
 
 from typing import Any
 
@@ -21,12 +21,11 @@ from training.state import Run
 
 
 def write_more_boxes(run: Run, inputs: PhaseInputs) -> None:
-    """Writes the AP on val of heads that learn from parts of the training pictures, and of the one that has learnt
-    from all.
+    """Writes the AP on val of heads trained on parts of the training pictures, and of the run's head, trained on all.
 
     Args:
-        run: whose head has learnt.
-        inputs: of the head.
+        run: run with a trained head.
+        inputs: inputs of the head.
     """
     path, config = run.folder / MORE_DATA_FILE, run.config
     train, val = phase_examples(run.data, inputs, class_weights=False)

@@ -1,4 +1,4 @@
-"""The optimizers, and how fast each weight learns at each step."""
+"""The optimizers, and the learning rate of each weight at each step."""
 
 import math
 import re
@@ -22,12 +22,12 @@ OPTIMIZERS: dict[str, Callable[..., keras.optimizers.Optimizer]] = {
     "lion": keras.optimizers.Lion,
 }
 UPDATE_RULES = {name: "adam" if name == "adamw" else name for name in OPTIMIZERS}
-"""Optimizers of one update rule are told apart by their weight decay alone: Keras' AdamW is its Adam with 0.004."""
+"""Optimizers with the same update rule differ only in weight decay: Keras' AdamW is its Adam with 0.004."""
 DEFAULT_WEIGHT_DECAY = {"adamw": 0.004}
 NOT_DECAYED = re.compile(r"(^|/)(bias|gamma|beta|scale)$")
-"""Paths of variables without weight decay, besides all vectors and numbers: biases of attention are matrices."""
+"""Variables without weight decay, by path, besides all vectors and scalars: biases of attention are matrices."""
 WARM_UP_EPOCHS = 0.5
-"""Share of a phase's first epoch in which the learning rate rises from 0, while the optimizer's moments are empty."""
+"""Share of the first epoch in which the learning rate rises from 0, while the optimizer's moments fill up."""
 
 
 class Rates(keras.optimizers.schedules.LearningRateSchedule):
@@ -39,7 +39,7 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
     def __init__(self, shape: tuple[int, ...] = ()):
         """Args:
 
-        shape: () for one model; for several that are trained as one, a shape that spreads over their variables.
+        shape: () for one model; for stacked models, a shape that broadcasts over their variables.
         """
         self.weight_decay = keras.Variable(np.zeros(shape, np.float32), trainable=False, name="weight_decay")
         self._peak, self._warm_up, self._fall, self._end = (
@@ -57,9 +57,9 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
         """Sets the rates.
 
         Args:
-            config: for schedule, optimizer and weight decay; of each model, as are the peak learning rates and epochs.
-            learning_rate: peak.
-            steps: per epoch.
+            config: schedule, optimizer and weight decay; like the next arguments, one per model for stacked models.
+            learning_rate: peak learning rate.
+            steps: steps per epoch.
             epochs: maximum epochs.
         """
         configs = [config] if isinstance(config, TrainConfig) else config
@@ -96,16 +96,16 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Makes an optimizer.
 
-    Weight decay is for kernels: biases, and the scales and shifts of normalisation layers and of LayerScale, have none,
+    Only kernels have weight decay; biases, and scales and shifts of normalisation layers and of LayerScale, have none,
     as in BEiT and ConvNeXt.
 
     Args:
         name: one of `OPTIMIZERS`.
-        rates: its learning rate and weight decay.
-        variables: what it will change.
-        precision: of the layers; the range of float16 is too narrow for small gradients, so the loss is scaled.
-        factors: on learning rate and weight decay, by path of the variable; 1 for the others.
-        biases: variables without weight decay; None for all that `is_decayed` says.
+        rates: learning rate and weight decay.
+        variables: variables to train.
+        precision: precision of the layers; with float16, the loss is scaled, because small gradients would underflow.
+        factors: factors on learning rate and weight decay, by path of the variable; 1 if not listed.
+        biases: variables without weight decay; None lets `is_decayed` decide.
     """
     optimizer = OPTIMIZERS[name](learning_rate=rates)
     optimizer.weight_decay = rates.weight_decay
@@ -121,17 +121,17 @@ def make_optimizer(
 
 
 def is_decayed(variable: keras.Variable) -> bool:
-    """Returns True if weight decay is for a variable, by its path and shape."""
+    """Returns True if a variable has weight decay, by its path and shape."""
     return len(variable.shape) >= 2 and not NOT_DECAYED.search(variable.path)
 
 
 def _scale_updates(optimizer: keras.optimizers.Optimizer, factors: Sequence[float]) -> None:
-    """Gives each variable a learning rate of its own, its weight decay included: the optimizer's times its factor.
+    """Scales the learning rate and the weight decay of each variable by its factor.
 
-    Multiplying gradients would do nothing under Adam, whose steps do not depend on their scale. Keras takes the weight
-    decay off all variables at one rate; so it is taken off here.
+    Scaling gradients would do nothing under Adam, whose steps do not depend on their scale. Keras applies weight decay
+    to all variables at one rate, so it is applied here instead.
     """
-    update_step = optimizer.update_step  # and the methods below: what Keras documents for optimizers of one's own
+    update_step = optimizer.update_step  # Keras documents this method and those below for custom optimizers
     weight_decay, optimizer.weight_decay = optimizer.weight_decay, None
 
     def scaled_update_step(gradient: tf.Tensor, variable: Any, learning_rate: tf.Tensor) -> None:
@@ -144,9 +144,9 @@ def _scale_updates(optimizer: keras.optimizers.Optimizer, factors: Sequence[floa
 
 
 def layer_decay_factors(blocks: Sequence[Sequence[keras.Layer]], layer_decay: float) -> dict[str, float]:
-    """Factors for layer-wise learning-rate decay: `layer_decay` for the last block, its square for the one before ...
+    """Returns factors of layer-wise learning-rate decay: `layer_decay` for the last block, then its square, and so on.
 
-    The head keeps 1 (ULMFiT, Howard & Ruder, 2018; BEiT uses the same rule).
+    The head has 1 (ULMFiT, Howard & Ruder, 2018; BEiT uses the same rule).
 
     Args:
         blocks: the backbone's layers by block, from input to output.

@@ -1,4 +1,4 @@
-"""A phase of a run: trained, or gone on with, and recorded; and those that fine-tune the backbone after the head."""
+"""Trains, resumes and records the phases of a run, and fine-tunes the backbone after the head."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from training.variation import vary_of
 
 
 def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
-    """Unfreezes the last layers of the backbone and trains them gently, together with the head; then more of them."""
+    """Unfreezes the last layers of the backbone and trains them with the head, at a low rate; then more layers."""
     config, layers = run.config, run.classifier.backbone.layers
     for phase, trainable_layers, epochs in run.plan.fine_tuning:
         enough = phase == "deeper" and _why_no_deeper(run)
@@ -52,7 +52,7 @@ def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
 
 
 def _why_no_deeper(run: Run) -> str | None:
-    """Says why more layers are not worth their time; None if they are."""
+    """Says why training more layers is not worth the time; None if it is."""
     if run.config.training.effort != "standard":
         return None
     best = min(run.epochs, key=lambda epoch: math.inf if epoch.val_loss is None else epoch.val_loss, default=None)
@@ -72,7 +72,7 @@ def train_phase(
     learning_rate: float,
     learning_rate_factors: dict[str, float] | None = None,
 ) -> None:
-    """Trains one phase, or what is left of it, and shows and records every epoch."""
+    """Trains one phase, or the rest of it, and shows and records every epoch."""
     path = checkpoints_of(run.folder) / f"{phase}.npz"
     begun = checkpoint.load(path)
     state = begun and begun.state
@@ -109,7 +109,7 @@ def train_phase(
 def save_ended(
     run: Run, saver: checkpoint.Saver, phase: Phase, model: keras.Model, result: PhaseResult, **more: list[np.ndarray]
 ) -> None:
-    """Saves and shows what a phase has come to, and more arrays that it leaves."""
+    """Saves and shows the result of a phase, with further arrays."""
     arrays = {"model": [variable.numpy() for variable in model.variables], **more}
     ended = PhaseState(result.epochs, 0, result.best_epoch, None, arrays)
     if is_chief(run.strategy):
@@ -128,7 +128,7 @@ def _learn(
     epochs: float,
     learning_rate: float,
 ) -> PhaseResult:
-    """Lets the learner learn, saves every so often, and before an interrupt."""
+    """Trains, and saves checkpoints at intervals and before an interrupt."""
     train, val = phase_examples(run.data, inputs, run.config.training.class_weights)
     epochs, is_over = in_time(run, phase, learner, train, val, inputs.vary, epochs)
     if epochs == 0:
@@ -165,7 +165,7 @@ def _learn(
 
 
 def _best_before(run: Run, phase: Phase, error: DivergedError) -> PhaseResult:
-    """Returns the epochs before a phase diverged; raises a RunError if nothing was learnt."""
+    """Returns the epochs before a phase diverged; raises a RunError if nothing was learnt before."""
     result = error.result
     record_epochs(run, result.epochs[-1:])
     flag = "--learning-rate" if phase == "head" else "--fine-tune-learning-rate"
@@ -176,7 +176,7 @@ def _best_before(run: Run, phase: Phase, error: DivergedError) -> PhaseResult:
 
 
 def take_over(run: Run, begun: Checkpoint) -> None:
-    """Takes note of what an earlier process has done."""
+    """Takes over the results of an earlier process."""
     record_epochs(run, begun.state.epochs)
     run.clock.take_over(begun.seconds)
 

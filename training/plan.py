@@ -1,4 +1,4 @@
-"""The phases of a run, and all decisions about them."""
+"""The phases of a run, and the decisions about them."""
 
 import math
 from collections.abc import Sequence
@@ -8,16 +8,16 @@ from app.config import Augment, Effort, HeadSolver, TrainableLayers, TrainConfig
 
 Phase = Literal["head", "fine_tune", "deeper"]
 EPOCHS_TO_FIT = {"fine_tune": "fine_tune_epochs", "deeper": "deeper_epochs"}
-"""Settings that `max_minutes` leaves open until the phase begins."""
+"""Settings that stay open until the phase begins if `max_minutes` is set."""
 
 
 def title(phase: Phase) -> str:
-    """Returns a phase as it is shown."""
+    """Returns the shown name of a phase."""
     return phase.replace("_", "-")
 
 
 class Plan(NamedTuple):
-    """Decisions of a run: its settings, and typed once more those that the recipe decides if they are left open."""
+    """Decisions of a run: its settings, and those that the recipe decides again, with types that exclude None."""
 
     config: TrainConfig
     """Settings with every decision filled in."""
@@ -25,7 +25,7 @@ class Plan(NamedTuple):
     head_solver: HeadSolver
     head_epochs: int
     fine_tune_epochs: float
-    """Maximum, as `deeper_epochs`; NaN until `training.budget.in_time`, where the run may take only so many minutes."""
+    """Maximum epochs, like `deeper_epochs`; with `max_minutes`, NaN until `training.budget.in_time` decides."""
     deeper_layers: TrainableLayers
     deeper_epochs: float
     fine_tune_learning_rate: float
@@ -34,14 +34,14 @@ class Plan(NamedTuple):
     augment: Augment
     """Augmentation of the head phase."""
     fine_tune_augment: Augment
-    """Augmentation of the fine-tuning phase; as `augment` until `choose_fine_tune_augment`."""
+    """Augmentation of the fine-tuning phase; equals `augment` until `choose_fine_tune_augment`."""
     learning_rate: float
-    """Learning rate of the head phase; NaN until `choose_head_learning_rate`, as it depends on the features, and where
-    the head is solved."""
+    """Learning rate of the head phase; NaN until `choose_head_learning_rate`, because it depends on the features, and
+    NaN for a solved head."""
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
-        """Makes a plan of settings in which nothing is open but the learning rate of the head."""
+        """Makes a plan from settings; only the learning rate of the head may still be open."""
         decided = {name: value for name, value in config.flat().items() if name in cls._fields}
         if not isinstance(decided["learning_rate"], float):
             decided["learning_rate"] = math.nan
@@ -60,7 +60,7 @@ class Plan(NamedTuple):
         return self.head_solver == "lbfgs" or self.head_epochs > 0
 
     def mirrors(self, efforts: Sequence[Effort]) -> bool:
-        """True if the finished model looks at mirror images as well; those of the task, with these efforts."""
+        """True if the finished model also looks at mirror images, which the task does at these efforts."""
         training = self.config.training
         return training.effort in efforts and self.augment != "none" and training.vary != "medical"
 
@@ -71,7 +71,7 @@ class Plan(NamedTuple):
 
     @property
     def fine_tuning(self) -> list[tuple[Phase, TrainableLayers, float]]:
-        """Phases after that of the head: their names, layers that learn and maximum epochs."""
+        """Phases after the head: names, layers to train and maximum epochs."""
         phases: list[tuple[Phase, TrainableLayers, float]] = [
             ("fine_tune", self.trainable_layers, self.fine_tune_epochs),
             ("deeper", self.deeper_layers, self.deeper_epochs),
@@ -79,7 +79,7 @@ class Plan(NamedTuple):
         return [phase for phase in phases if phase[1] != 0 and phase[2] != 0]
 
     def augment_of(self, phase: Phase) -> Augment:
-        """Returns the way in which the examples of a phase are varied; what goes deeper runs the whole network."""
+        """Returns the augmentation of a phase; the deeper phase runs the whole network."""
         if phase == "deeper":
             varied = self.fine_tune_augment == "fresh" or (self.fine_tune_augment == "views" and self.views > 1)
             return "fresh" if varied else "none"

@@ -23,18 +23,19 @@ from training.steps import assign, compile_graphs, learning_batches
 
 LOWEST, HIGHEST = 1e-5, 10.0
 STEPS_PER_TENFOLD = 32
-"""Fewer steps at each rate take a higher one for the same fall: with 20, the rates chosen are half as high again."""
+"""With fewer steps per rate, the same fall of the loss needs a higher rate: with 20, chosen rates are 1.5 times as
+high."""
 STEPS = 1 + round(STEPS_PER_TENFOLD * math.log10(HIGHEST / LOWEST))
 SMOOTHING = 0.9
-"""Share of the mean so far in the next one. A loss counts for about ten steps, in which the rate doubles."""
+"""Decay of the running mean of the loss: a loss counts for about ten steps, in which the rate doubles."""
 DIVERGED = 4
-"""The test ends where the smoothed loss is this many times its lowest."""
+"""The test ends when the smoothed loss is this many times its minimum."""
 DIGITS = 2
-"""Significant digits of the chosen rate: another seed changes the first already."""
+"""Significant digits of the chosen rate: another seed changes even the first."""
 
 
 class RisingRates(Rates):
-    """A rate that rises exponentially up to its peak, with the weight decay of the settings."""
+    """A rate that rises exponentially to its peak, with the weight decay of the settings."""
 
     def __call__(self, step: tf.Tensor) -> tf.Tensor:
         """Returns the learning rate at a step, counted from 0."""
@@ -53,12 +54,12 @@ def range_test(
     precision: Precision = "float32",
     on_step: Callable[[], None] = lambda: None,
 ) -> pd.DataFrame:
-    """Trains with rising rates, and leaves the model as it was, the state of its dropout included.
+    """Trains with rising rates; restores the model afterwards, including the state of its dropout.
 
     Args:
-        model: what learns; its trainable layers are set already.
-        task: decides the loss.
-        train: examples to learn from, in the order of a phase; few come again and again.
+        model: model with its trainable layers set.
+        task: task, which decides the loss.
+        train: examples to learn from, in the order of a phase; few examples are repeated.
         plan: optimizer, weight decay, batch size and seed.
         vary: how to vary the examples anew in each epoch; None leaves them as they are.
         strategy: under which the model was built; None for one device.
@@ -66,7 +67,7 @@ def range_test(
         on_step: called after each step.
 
     Returns:
-        A row per step, of columns learning_rate, loss and smoothed_loss: both losses are of the batch before its step.
+        A row per step with learning_rate, loss and smoothed_loss; both losses are measured before the step.
     """
     strategy = strategy or tf.distribute.get_strategy()
     start = [variable.numpy() for variable in model.variables]
@@ -97,19 +98,19 @@ def range_test(
 
 
 def choose_rate(curve: pd.DataFrame) -> float:
-    """Returns the middle of the tenfold rise of the rate in which the lowest smoothed loss falls most.
+    """Returns the middle of the tenfold range of rates in which the lowest smoothed loss falls most.
 
-    That is the steepest descent of fastai's `lr_find`, over a range wide enough for the noise of single batches. The
-    lowest loss divided by ten is no guide for a head, which learns a few hundred examples by heart at any rate: the
-    loss of 244 photos is lowest at 0.2, and their validation loss with a rate of 0.002.
+    It is the steepest descent of fastai's `lr_find`, over a range wide enough for the noise of single batches. A tenth
+    of the rate of the lowest loss is no guide for a head, which memorises a few hundred examples at any rate: on 244
+    photos, the loss is lowest at a rate of 0.2, but the validation loss at 0.002.
 
     Args:
         curve: from `range_test`.
 
     Raises:
-        RunError: the loss falls nowhere.
+        RunError: the loss falls at no rate.
     """
-    lowest = curve["smoothed_loss"].cummin().to_numpy()  # to recover from a step too wide is no fall
+    lowest = curve["smoothed_loss"].cummin().to_numpy()  # recovering from a too large step does not count
     falls = lowest[:-STEPS_PER_TENFOLD] - lowest[STEPS_PER_TENFOLD:]
     if not (falls > 0).any():
         raise RunError("--learning-rate find: the loss falls at none of the rates tried. Give a number.")

@@ -1,4 +1,4 @@
-"""The settings a user leaves open: chosen from the backbone, the examples and their number, each with its reason."""
+"""Chooses the settings that the user leaves open, by the backbone and the examples, and gives the reason for each."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ weights for the same effect: Adam moves every weight by about the learning rate.
 (deviation 1.06), leaves the animals on EfficientNet-Lite0 (0.5) a third above the validation loss that 3e-3 reaches;
 and 3e-3 ends an eighth above it on CIFAR-10, after learning the examples by heart. So do more steps."""
 LEAST_SPREAD = 0.1
-"""A network of which hardly anything gets through is not mended by a learning rate of 1."""
+"""Upper bound: if hardly any signal passes a network, a learning rate of 1 does not help."""
 ENOUGH = 0.97
 """Share of the val split that is right from which 'standard' goes no deeper: of the animals, 98 % are after the last
 layers, and every epoch of the whole network takes as long as all that came before."""
@@ -63,10 +63,10 @@ FROM_SCRATCH_LEARNING_RATE = 1e-3
 
 
 def with_backbone_of(config: TrainConfig, kind: Kind) -> TrainConfig:
-    """Takes the network that a kind of input has as default in place of that of all.
+    """Replaces the general default backbone by that of the kind of input.
 
     Raises:
-        UsageError: the size of inputs of another kind is given.
+        UsageError: the user gave the size of inputs of another kind.
     """
     for other in kinds():
         if other.size_setting != kind.size_setting and config.flat()[other.size_setting] is not None:
@@ -78,9 +78,9 @@ def choose_size(config: TrainConfig, backbone: Backbone, useful_size: int | None
     """Sets the size of inputs: the backbone's own, but no more than is useful. Sets `pooling` and `split_seed` as well.
 
     Args:
-        config: as the user gave it; a size in it stays.
+        config: settings from the user; a given size stays.
         backbone: the backbone.
-        useful_size: largest that is worth computing, if known; see `Kind`.
+        useful_size: largest useful size, if known; see `Kind`.
     """
     setting = find_kind(backbone.kind).size_setting
     size = config.flat()[setting]
@@ -102,15 +102,15 @@ def make_plan(
     of_task: Mapping[str, Any] = MappingProxyType({}),
     kind: str = "image",
 ) -> Plan:
-    """Decides what is open: layers to fine-tune, views, epochs, learning rate of fine-tuning and batch size.
+    """Decides open settings: layers to fine-tune, views, epochs, learning rate of fine-tuning and batch size.
 
     Args:
-        config: with what the user gave.
-        cuts: of the backbone.
-        num_train: training examples.
-        varies: whether examples of this kind can be varied; of others, there is one view.
-        is_linear: whether only the output layer of the head has weights, so that it can be solved.
-        of_task: what a task takes in place of these choices, for a pretrained network.
+        config: settings from the user.
+        cuts: cuts of the backbone.
+        num_train: number of training examples.
+        varies: whether examples of this kind can be varied; if not, there is one view.
+        is_linear: whether only the output layer of the head has weights, so that the head can be solved.
+        of_task: choices of the task, for a pretrained network, which replace these.
         kind: name of the kind of input.
 
     Raises:
@@ -180,7 +180,7 @@ def make_plan(
 
 
 def _choose_head_solver(config: TrainConfig, is_linear: bool) -> HeadSolver:
-    """Decides `head_solver` where it is open: solved, unless a setting asks for training or rules it out."""
+    """Decides an open `head_solver`: lbfgs, unless a setting asks for training or rules lbfgs out."""
     training = config.training
     reasons = {
         "a head with layers of its own (--head-units, --head or --pooling)": not is_linear,
@@ -210,8 +210,8 @@ def is_too_small(config: TrainConfig, num_train: int) -> bool:
     """Returns True if a run fine-tunes nothing because it has too few training examples.
 
     Args:
-        config: the settings as they were asked for.
-        num_train: training examples.
+        config: settings from the user.
+        num_train: number of training examples.
     """
     training = config.training
     left_open = training.fine_tune_epochs is None and config.model.weights != "none"
@@ -220,14 +220,14 @@ def is_too_small(config: TrainConfig, num_train: int) -> bool:
 
 
 def choose_fine_tune_augment(plan: Plan, has_cut: bool) -> Plan:
-    """Decides `fine_tune_augment`: as `augment`, but for views where no frozen layers are there to run them through.
+    """Decides `fine_tune_augment`: equals `augment`, but not views if there are too few frozen layers for them.
 
     Args:
-        plan: as it is; what is given in it stays.
-        has_cut: whether fine-tuning learns behind a cut; where not, it runs the whole network.
+        plan: plan so far; given values stay.
+        has_cut: whether fine-tuning starts from a cut; if not, it runs the whole network.
 
     Raises:
-        UsageError: views are asked for, and the whole network runs.
+        UsageError: the user asked for views, but the whole network runs.
     """
     given = plan.config.training.fine_tune_augment
     chosen = given or plan.augment
@@ -242,7 +242,7 @@ def choose_fine_tune_augment(plan: Plan, has_cut: bool) -> Plan:
 
 
 def most_epochs(plan: Plan, phase: Phase, kind: str = "image") -> int:
-    """Returns the epochs of a phase that `max_minutes` may shorten."""
+    """Returns the most epochs of a phase whose number `max_minutes` decides."""
     if plan.config.model.weights == "none":
         return FROM_SCRATCH_EPOCHS
     recipe = fine_tuning_of(kind)
@@ -267,7 +267,7 @@ def choose_head_learning_rate(plan: Plan, features: np.ndarray | None) -> Plan:
     """Decides `learning_rate`.
 
     Args:
-        plan: as it is; a rate in it stays.
+        plan: plan so far; a given rate stays.
         features: float32 (n, num_features) of some training examples; None if they are not computed beforehand.
     """
     if math.isnan(plan.learning_rate) and plan.head_solver == "optimizer":
@@ -278,7 +278,7 @@ def choose_head_learning_rate(plan: Plan, features: np.ndarray | None) -> Plan:
 
 
 def batch_factor(optimizer: Optimizer, batch_size: int) -> float:
-    """Returns the factor on the learning rates that were found for `BATCH_SIZE` examples per step."""
+    """Returns the factor on the learning rates, which were tuned for `BATCH_SIZE` examples per step."""
     ratio = batch_size / BATCH_SIZE
     return ratio if optimizer == "sgd" else ratio**0.5
 

@@ -1,4 +1,4 @@
-"""A run from start to end: build, train the head, fine-tune, measure, write."""
+"""Runs the stages from start to end: build, train the head, fine-tune, measure, write."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -48,18 +48,18 @@ from training.state import Clock, Run
 
 
 def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> Path:
-    """Trains a classifier and writes its run folder, or goes on where another process had to stop.
+    """Trains a classifier and writes its run folder, or resumes where another process stopped.
 
     Args:
-        inputs: the examples and the settings, checked; `output` is the folder, see `training.folder.open_folder`.
-        strategy: what it learns on; None for what the settings ask for.
+        inputs: checked examples and settings; `output` is the folder, see `training.folder.open_folder`.
+        strategy: devices to train on; None for those of the settings.
 
     Returns:
         The run folder.
 
     Raises:
-        UsageError: the weights do not fit, or the folder cannot be written.
-        RunError: memory or disk are too small, a worker is gone, or the training diverges before anything is learnt.
+        UsageError: the weights do not fit, or the folder is not writable.
+        RunError: memory or disk are too small, a worker is lost, or training diverges before anything is learnt.
     """
     if strategy is None:
         strategy = make_strategy(inputs.config.run.strategy, inputs.config.run.devices)
@@ -80,7 +80,7 @@ def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> 
 
 
 class _BatchHalvedError(Exception):
-    """Training has to start again with these settings."""
+    """Training must start again with these settings."""
 
     def __init__(self, config: TrainConfig):
         super().__init__()
@@ -95,7 +95,7 @@ def _train(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) ->
     try:
         return _finish(run, inputs.pool)
     except BatchTooLargeError:
-        if has_workers(strategy):  # the others may have memory enough
+        if has_workers(strategy):  # other workers may have enough memory
             kind = inputs.data.kind
             batch = describe_batch(run.plan.batch_size, strategy, kind.noun, kind.nouns)
             raise RunError(f"The memory of a worker is too small for {batch}. Choose a smaller --batch-size.") from None
@@ -106,16 +106,16 @@ def _train(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) ->
 
 
 def make_deterministic(seed: int) -> None:
-    """Makes everything that follows the same in every process of the same seed."""
+    """Seeds all random numbers, and makes TensorFlow's operations deterministic."""
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 
 
 def _finish(run: Run, pool: Pool | None) -> Path:
-    """Does what takes long: trains, measures and writes."""
+    """Trains, measures and writes."""
     inputs = _frozen_inputs(run, pool)
     if pool is not None:
-        pool.close()  # which leaves the devices to training
+        pool.close()  # frees the devices for training
     choose_learning_rate(run, inputs)
     write_json(run.folder / CONFIG_FILE, run.config.to_json())
     train_head(run, inputs)
@@ -139,7 +139,7 @@ def _finish(run: Run, pool: Pool | None) -> Path:
 def _write(
     run: Run, predicted: dict[Split, np.ndarray], temperature: float, familiar: tuple[Familiar, dict[str, Any]] | None
 ) -> None:
-    """Saves the model, and writes what the run found; no drawing of it can keep the figures from being written."""
+    """Saves the model and writes the results; an error in a drawing does not stop the rest."""
     data, outputs = with_out_of_fold(run.data, predicted, run.out_of_fold)
     data = decide_on_val(data, outputs, run.config.decision.rule)
     with run.clock.timed("save"):
@@ -154,7 +154,7 @@ def _write(
             attempt(
                 "The learning curves", lambda: writer.write_figure(path, plots.learning_curves(run.history, measure))
             )
-        # A file does not keep which layers learn within a layer that hides blocks.
+        # A model file does not store which nested layers are trainable.
         network = run.classifier.whole or run.classifier.model
         record = summary.build_record(data, run.config, outputs, network, run.history, temperature)
         record["unknown"] = familiar and familiar[1]
@@ -164,13 +164,13 @@ def _write(
     trained = run.config, data.class_names, data.task, data.kind, None, temperature
     attempt("The model card", lambda: write_card(run.folder / CARD_FILE, TrainedRun(run.folder, *trained), record))
     record["seconds"] = run.clock.seconds()
-    write_json(run.folder / "metrics.json", record)  # last: a folder without it is of an unfinished run
+    write_json(run.folder / "metrics.json", record)  # last: a folder without it is an unfinished run
     clean_up(run.folder)
     summary.show_record(record, run.folder, run.data.kind.nouns)
 
 
 def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) -> Run:
-    """Builds the network, sets what the user left open, and only then begins with the run folder."""
+    """Builds the network, decides open settings, and only then begins the run folder."""
     folder, backbone, data = folder_of(inputs.config), inputs.backbone, inputs.data
     with strategy.scope():
         classifier = build_frozen(inputs)
@@ -221,7 +221,7 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) ->
 
 
 def _halve_batch(config: TrainConfig, batch_size: int) -> TrainConfig:
-    """The settings that were asked for, with half the batch size: the recipe chooses anew what was left open."""
+    """Returns the user's settings with half the batch size; the recipe then chooses open ones again."""
     if batch_size == 1:
         raise RunError("The memory is too small for a batch of one. Choose a smaller --image-size or --backbone.")
     show_stage(
@@ -233,7 +233,7 @@ def _halve_batch(config: TrainConfig, batch_size: int) -> TrainConfig:
 
 
 def _frozen_inputs(run: Run, pool: Pool | None) -> dict[Phase, PhaseInputs]:
-    """Runs the frozen layers, once, for the phases that have some."""
+    """Runs the frozen layers once for all phases that have some."""
     if not run.cuts:
         return {}
     with run.clock.timed("features"):
@@ -251,19 +251,19 @@ def _frozen_inputs(run: Run, pool: Pool | None) -> dict[Phase, PhaseInputs]:
 
 
 def _views(cuts: Iterable[Phase], plan: Plan) -> dict[Phase, int]:
-    """The number of views that each phase takes."""
+    """Returns the number of views of each phase."""
     return {phase: plan.views if plan.augment_of(phase) == "views" else 1 for phase in cuts}
 
 
 def _final_inputs(run: Run, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
-    """Inputs of the network as it is now: what the frozen layers made of the examples where `exact_phase` has that."""
+    """Returns inputs for the trained network: outputs of the frozen layers if `exact_phase` has them."""
     phase = exact_phase(run)
     return inputs[phase] if phase else whole_network(run.classifier, run.data)
 
 
 def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
-    """Makes the model as sure as it is right on val; returns the temperature."""
-    if run.data.task.has_boxes:  # whose thresholds are chosen on val instead
+    """Calibrates the model on val; returns the temperature."""
+    if run.data.task.has_boxes:  # thresholds are chosen on val instead
         return 1.0
     task = classes_of(run.data.task)
     data, outputs = with_out_of_fold(run.data, _predict(run, inputs, ("val",)), run.out_of_fold)
@@ -276,11 +276,11 @@ def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
 
 
 def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]) -> dict[Split, np.ndarray]:
-    """Predicts splits, but for empty ones, from what the frozen layers made of them where the last phase has that."""
+    """Predicts the splits that are not empty, from outputs of the frozen layers if the last phase has them."""
     model, _, views, _ = _final_inputs(run, inputs)
     model = run.classifier.answering(model)
     evaluated = {split: views[split] for split in splits if len(views[split].rows)}
-    # For a TPU, the processor beside it measures.
+    # With a TPU, its host CPU measures.
     strategy = None if isinstance(run.strategy, tf.distribute.TPUStrategy) else run.strategy
     with progress_bar("evaluate", sum(len(view.rows) for view in evaluated.values())) as advance:
         return apply_to_views(model, evaluated, advance, strategy)

@@ -1,4 +1,4 @@
-"""The model file of a run, which has to predict what was measured."""
+"""Saves the model file of a run, and checks that it predicts what was measured."""
 
 import keras
 import numpy as np
@@ -15,13 +15,13 @@ from training.state import Run
 
 EXAMPLES_CHECKED = 4
 LARGEST_DIFFERENCE = 1e-3
-"""Between the probabilities that were measured and those of the saved file: rounding, in another order of steps."""
+"""Largest difference between measured probabilities and those of the saved file: rounding in another order."""
 
 
 def exact_phase(run: Run) -> Phase | None:
-    """Returns the last phase, if it has exactly what the frozen layers made of the examples; None if not."""
+    """Returns the last phase if it has the exact outputs of the frozen layers; else None."""
     last = run.epochs[-1].phase if run.epochs else "head"
-    exact = not isinstance(run.strategy, tf.distribute.TPUStrategy)  # which multiplies float32 in bfloat16
+    exact = not isinstance(run.strategy, tf.distribute.TPUStrategy)  # TPUs multiply float32 in bfloat16
     return next((phase for phase in run.cuts if phase == last and exact), None)
 
 

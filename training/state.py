@@ -1,4 +1,4 @@
-"""State that the stages of a run share."""
+"""The state of a run, shared by its stages."""
 
 import contextlib
 import dataclasses
@@ -22,11 +22,11 @@ from training.learner import EpochResult
 from training.plan import Phase, Plan
 
 STAGES = ("prepare", "import", "build", "features", "head", "fine_tune", "evaluate", "save")
-"""Stages of a run, one after the other; `metrics.json` has the seconds of each."""
+"""Stages of a run, in order; `metrics.json` has the seconds of each."""
 
 
 class Clock:
-    """Seconds that each stage of a run takes, in this process and in those before."""
+    """Counts the seconds of each stage of a run, in this process and in earlier ones."""
 
     def __init__(self, started: float, prepare: float):
         """Starts when the examples are prepared and TensorFlow is imported.
@@ -48,11 +48,11 @@ class Clock:
         self._own[stage] = self._own.get(stage, 0.0) + time.perf_counter() - self._running.pop(stage)
 
     def take_over(self, seconds: dict[str, float]) -> None:
-        """Counts what an earlier process took, as its `seconds` said last."""
+        """Adds the seconds of an earlier process, from its last `seconds`."""
         self._earlier = seconds
 
     def seconds(self) -> dict[str, float]:
-        """Seconds of each stage until now, of 'other', which is what is short, and in total."""
+        """Returns the seconds of each stage so far, of 'other' for the rest, and in total."""
         now = time.perf_counter()
         running = {stage: now - started for stage, started in self._running.items()}
         counts = self._own, self._earlier, running
@@ -81,10 +81,10 @@ class Run:
     cuts: dict[Phase, Cut]
     """Cut of the network in each phase."""
     epochs: list[EpochResult]
-    """Every epoch so far, of both phases."""
+    """Every epoch so far, of all phases."""
     clock: Clock
     board: Board | None
-    """Writer for TensorBoard, if asked for."""
+    """Writer for TensorBoard, if requested."""
     out_of_fold: np.ndarray | None = None
     """Predictions of cross-validation for each training example, float32 (n, num_outputs); None without folds."""
 

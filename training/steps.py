@@ -1,4 +1,4 @@
-"""Graphs of the steps in which a model learns and is evaluated, on all replicas of a strategy."""
+"""Compiles the steps of training and evaluation, for all replicas of a strategy."""
 
 import functools
 import math
@@ -25,20 +25,20 @@ class Measured(NamedTuple):
     loss: float
     """Mean by the sample weights."""
     accuracy: float
-    """Mean of all examples alike."""
+    """Mean in which every example counts equally."""
 
 
 class Graphs(NamedTuple):
-    """Graphs of one model, its optimizer and its task."""
+    """Compiled steps for a model, its optimizer and its task."""
 
     train_steps: Callable[..., None]
-    """Takes an iterator of batches and a number of steps."""
+    """Trains, given an iterator of batches and a number of steps."""
     evaluate_step: Callable[..., None]
     """Takes a batch."""
     measured: Callable[[], Measured]
-    """Reads the means since the last call."""
+    """Returns the means since the last call, and resets the sums."""
     sums: list[tf.Variable]
-    """Sums from which the means are made."""
+    """Sums for the means."""
 
 
 def compile_graphs(
@@ -51,18 +51,18 @@ def compile_graphs(
     """Makes graphs of training steps and of an evaluation step.
 
     Args:
-        model: built under the strategy.
-        optimizer: built under it, for the model's trainable variables.
-        task: decides loss and metric.
+        model: model, built under the strategy.
+        optimizer: optimizer, built under it for the model's trainable variables.
+        task: task, which decides loss and metric.
         strategy: whose replicas share every batch.
-        precision: in which the model computes while it learns; it is evaluated in float32.
+        precision: precision of training; evaluation is in float32.
     """
     variables = model.trainable_variables
     sums = tf.Variable(tf.zeros(3), trainable=False)
 
     def add(totals: tf.Tensor) -> None:
         loss, right, count = tf.unstack(strategy.reduce(tf.distribute.ReduceOp.SUM, totals, axis=None))
-        sums.assign_add(tf.stack([count * loss, right, count]))  # as the weights of a batch are parts of a mean
+        sums.assign_add(tf.stack([count * loss, right, count]))  # the weights of a batch are shares of its mean
 
     def totals_of(losses: tf.Tensor, outputs: tf.Tensor, targets: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
         right, counted = task.is_right(targets, outputs), tf.cast(weights > 0, tf.float32)
@@ -78,7 +78,7 @@ def compile_graphs(
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             # Skips a step whose gradients overflow: all replicas, or none.
             gradients = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, gradients)
-        optimizer.apply(gradients, variables)  # which sums the gradients of all replicas
+        optimizer.apply(gradients, variables)  # sums the gradients of all replicas
         return totals_of(losses, outputs, targets, weights)
 
     @tf.autograph.experimental.do_not_convert
@@ -112,7 +112,7 @@ def learning_batches(
     vary: Vary | None,
     first_step: int = 0,
 ) -> Iterator[Any]:
-    """Makes an iterator of batches to learn from, on all replicas; see `data.pipeline.training_batches`."""
+    """Makes an iterator of training batches, on all replicas; see `data.pipeline.training_batches`."""
     make_batches = functools.partial(
         training_batches,
         train,
@@ -126,6 +126,6 @@ def learning_batches(
 
 
 def assign(variables: Sequence[keras.Variable], values: Sequence[np.ndarray]) -> None:
-    """Gives variables their values."""
+    """Sets variables to values."""
     for variable, value in zip(variables, values, strict=True):
         variable.assign(value)

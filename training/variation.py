@@ -1,4 +1,4 @@
-"""Variation of a run's examples, and of the targets that move with them."""
+"""Varies a run's examples, and the targets that move with them."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from data.prepare import Data
 
 
 def vary_of(data: Data, config: TrainConfig) -> Vary | None:
-    """Returns how examples are varied; None for a kind that is not."""
+    """Returns the variation of examples; None for a kind without variation."""
     if data.frames is not None:
         from data.boxes.vary import policy
 
@@ -18,12 +18,12 @@ def vary_of(data: Data, config: TrainConfig) -> Vary | None:
 
 
 def moved_targets(data: Data, config: TrainConfig, number: int, varied: np.ndarray) -> np.ndarray | None:
-    """Returns the targets of a view in which boxes have moved; None where targets stay what they are.
+    """Returns the targets of a view whose boxes have moved; None if targets do not change.
 
     Args:
         data: the examples.
-        config: for the seed, and the variation.
-        number: of the view.
+        config: settings, for the seed and the variation.
+        number: number of the view.
         varied: positions of the examples, in the order in which they were varied.
     """
     vary = vary_of(data, config)

@@ -1,1 +1,1 @@
-"""How the search goes: many trials on what the frozen layers made of the examples once."""
+"""The search: many trials on outputs of the frozen layers that are computed once."""

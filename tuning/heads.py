@@ -1,8 +1,8 @@
-"""Many heads at once: those that learn from the same features in batches of one size are one computation.
+"""Trains many heads at once: heads on the same features and with the same batch size are one computation.
 
-A step of one small head is mostly waiting for the next; eight together take hardly longer. Each has its own learning
-rate, weight decay, dropout and epochs, and comes out as it would alone: the layers are those of `build_head`, called
-once for all heads, and the optimizers are Keras' own, which treat every number by itself.
+A step of one small head is mostly overhead; eight together take hardly longer. Each head has its own learning rate,
+weight decay, dropout and epochs, and the same result as alone: the layers are those of `build_head`, called once for
+all heads, and the optimizers are Keras' own, which work element by element.
 """
 
 import functools
@@ -24,15 +24,15 @@ from training.plan import Plan
 from training.steps import Measured, assign
 
 HEADS_AT_ONCE = 16
-"""Most heads of one update rule that learn together."""
+"""Most heads of one update rule that are trained together."""
 EVALUATED_AT_ONCE = 1024
-"""Examples per validation step, if each is a vector; of feature maps, fewer."""
+"""Vectors per validation step; for feature maps, fewer."""
 PROBES = (0.25, 0.5)
-"""Two settings of dropout, to see what a head makes of them."""
+"""Two settings of dropout, to see how a head uses them."""
 
 
 class AdjustableDropout(keras.layers.Dropout):
-    """Dropout whose `rate` may be set to a tensor; for the same seed and rate it drops what Keras' own drops."""
+    """Dropout whose `rate` may be a tensor; for the same seed and rate, it drops the same values as Keras' own."""
 
     def call(self, inputs: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Drops while training."""
@@ -46,16 +46,16 @@ class HeadShape(NamedTuple):
     """Heads that can share graphs."""
 
     build: Callable[..., keras.Model]
-    """Builds a head of the shape of a search; takes `dropout` and `seed`."""
+    """Builds a head, given `dropout` and `seed`."""
     dropout: float | None = None
-    """Setting that all of them have; None where each may have its own, see `is_adjustable`."""
+    """Dropout of all these heads; None if each may have its own, see `is_adjustable`."""
 
     def plain(self, seed: int = 0) -> keras.Model:
-        """Builds a head as it is trained alone."""
+        """Builds a head for training alone."""
         return self.build(dropout=PROBES[0] if self.dropout is None else self.dropout, seed=seed)
 
     def shared(self) -> keras.Model:
-        """Builds the head whose graphs serve all of them."""
+        """Builds the head whose graphs all of them share."""
 
         def copy(layer: keras.Layer) -> keras.Layer:
             is_adjusted = self.dropout is None and type(layer) is keras.layers.Dropout
@@ -65,25 +65,25 @@ class HeadShape(NamedTuple):
 
 
 def is_adjustable(build: Callable[..., keras.Model]) -> bool:
-    """Returns True if the setting `dropout` of a head is the rate of its Dropout layers, and of nothing else."""
+    """Returns True if the setting `dropout` of a head affects only the rate of its Dropout layers."""
     first, second = ([_without_rate(layer, rate) for layer in build(dropout=rate).layers] for rate in PROBES)
     return first == second
 
 
 def set_dropout(head: keras.Model, rate: tf.Tensor | tf.Variable) -> None:
-    """Sets the rate of a shared head, as a number or as a variable that holds it."""
+    """Sets the dropout rate of a shared head to a tensor or a variable."""
     for layer in head.layers:
         if isinstance(layer, AdjustableDropout):
             layer.rate = rate
 
 
 def seeds(head: keras.Model) -> list[keras.Variable]:
-    """Returns the variables of a head that say what its layers draw next: a seed, and how often they drew."""
+    """Returns the random states of a head's layers: a seed and a counter each."""
     return [variable for variable in head.non_trainable_variables if variable.path.endswith("seed_generator_state")]
 
 
 def lowest(curve: Sequence[Measured]) -> int:
-    """Returns the place of the lowest loss."""
+    """Returns the position of the lowest loss."""
     losses = [measured.loss for measured in curve]
     return losses.index(min(losses))
 
@@ -92,25 +92,25 @@ class SolvedHead(NamedTuple):
     """One of the heads, trained."""
 
     curve: list[Measured]
-    """Figures at the start and after each epoch, up to the last or to where patience ended."""
+    """Measures at the start and after each epoch, to the last one or until patience ended."""
     weights: list[np.ndarray]
     """Weights of the epoch with the lowest loss, in the order of `get_weights` of the head."""
 
     @property
     def best_epoch(self) -> int:
-        """The epoch of the lowest loss; 0 is the start."""
+        """The epoch with the lowest loss; 0 is the start."""
         return lowest(self.curve)
 
 
 class StackedHeads:
-    """Graphs that train heads of one shape; used for group after group, so that no trial makes new ones."""
+    """Graphs that train heads of one shape; groups of trials use them in turn without tracing new ones."""
 
     def __init__(self, shape: HeadShape, task: Task, sizes: Mapping[str, int]):
         """Makes the variables and the optimizers.
 
         Args:
-            shape: of the heads.
-            task: decides loss and metric.
+            shape: shape of the heads.
+            task: task, which decides loss and metric.
             sizes: most heads of each of `training.optimizers.UPDATE_RULES`.
         """
         self._shape = shape
@@ -130,10 +130,10 @@ class StackedHeads:
         Args:
             train: features to learn from.
             val: features to stop and choose by.
-            plans: of each head, no more of an update rule than there is room for, alike in batch size, seed and views.
+            plans: plan of each head, with the same batch size, seed and views; at most `sizes` of each update rule.
 
         Returns:
-            The heads; one that diverged has a loss that is no number at the end of its curve.
+            The heads; the curve of a diverged head ends with a loss of NaN or infinity.
         """
         batch_size, seed = plans[0].batch_size, plans[0].config.training.seed
         steps, epochs = math.ceil(len(train.targets) / batch_size), max(plan.head_epochs for plan in plans)
@@ -141,7 +141,7 @@ class StackedHeads:
         val_features = take_rows(val.views[0].inputs[0], val.views[0].rows)
         val_parts = tf.data.Dataset.from_tensor_slices((val_features, val.targets, val.sample_weights))
         val_batches = list(val_parts.batch(-(-EVALUATED_AT_ONCE // math.prod(val_features.shape[1:-1]))))
-        # Many batches are read at once, which takes hardly longer than one.
+        # Reading many batches at once takes hardly longer than reading one.
         size = batch_size * STEPS_PER_CALL
         chunks = iter(training_batches(train, batch_size=size, seed=seed, epochs=range(epochs)))
         measured, best = self._evaluate(val_batches), self._weights()
@@ -167,7 +167,7 @@ class StackedHeads:
         return [SolvedHead(*parts) for parts in zip(curves, weights, strict=True)]
 
     def _reset(self, plans: list[Plan], steps: int) -> list[int]:
-        """Gives every head its settings, and returns the place of each."""
+        """Sets every head to its plan, and returns the slot of each."""
         start = self._shape.plain(plans[0].config.training.seed)
         places, dropout, first = [0] * len(plans), np.zeros(self._dropout.shape, np.float32), 0
         for rule, stack in self._stacks.items():
@@ -184,13 +184,13 @@ class StackedHeads:
         return places
 
     def _weights(self) -> list[np.ndarray]:
-        """Weights of all heads, in the order of `get_weights`."""
+        """Returns the weights of all heads, in the order of `get_weights`."""
         variables = [*self._head.trainable_variables, *_states(self._head)]
         stacked = dict(zip(map(id, variables), [*self._trained(), *self._states], strict=True))
         return [stacked[id(variable)].numpy() for variable in self._head.weights]
 
     def _trained(self) -> list[tf.Tensor]:
-        """Trainable values of the heads, (heads, ...) for each variable of a head."""
+        """Returns the trainable values of the heads, (heads, ...) for each variable of a head."""
         parts = zip(*(stack.variables for stack in self._stacks.values()), strict=True)
         return [
             tf.reshape(tf.concat([part.value for part in each], axis=0), (-1, *variable.shape))
@@ -205,7 +205,7 @@ class StackedHeads:
         """Calls all heads on features (n, num_features).
 
         Returns:
-            Probabilities (heads, n, num_outputs), and the seeds and states (heads, ...) that the call leaves.
+            Probabilities (heads, n, num_outputs), and the new seeds and states (heads, ...).
         """
         drawn, states = ([id(each) for each in group(self._head)] for group in (seeds, _states))
         variables = [id(variable) for variable in self._head.non_trainable_variables]
@@ -213,7 +213,7 @@ class StackedHeads:
         def call_one(of_head: Any) -> tuple[tf.Tensor, list[tf.Tensor], list[tf.Tensor]]:
             trained, rate, kept = of_head
             set_dropout(self._head, rate)
-            # The seeds are the same for all, so what is drawn is drawn once.
+            # All heads have the same seeds, so random numbers are drawn once.
             values = dict(zip([*drawn, *states], [*self._seeds, *kept], strict=True))
             untrained = [tf.convert_to_tensor(values[each]) for each in variables]
             outputs, after = self._head.stateless_call(trained, untrained, features, training=training)
@@ -221,7 +221,7 @@ class StackedHeads:
             return outputs, [left[each] for each in drawn], [left[each] for each in states]
 
         stacked = self._trained(), self._dropout.value(), [state.value() for state in self._states]
-        # An operation that TensorFlow cannot vectorise runs head by head: slower, and with the same result.
+        # An operation that TensorFlow cannot vectorise runs head by head: slower, with the same result.
         return tf.vectorized_map(call_one, stacked)
 
     def _compile(self, task: Task) -> tuple[Callable[..., None], Callable[..., tuple[tf.Tensor, tf.Tensor]]]:
@@ -233,7 +233,7 @@ class StackedHeads:
             with tf.GradientTape() as tape:
                 outputs, drawn, states = self._call(features, training=True)
                 losses = task.losses(spread(targets), outputs)
-                loss = tf.reduce_sum(losses * weights)  # each head's gradient is of its own mean
+                loss = tf.reduce_sum(losses * weights)  # gives each head the gradient of its own mean
             variables = [[variable.value for variable in stack.variables] for stack in self._stacks.values()]
             for stack, gradients in zip(self._stacks.values(), tape.gradient(loss, variables), strict=True):
                 stack.optimizer.apply(gradients, stack.variables)
@@ -247,7 +247,7 @@ class StackedHeads:
             count = tf.shape(targets)[0]
             for first in tf.range(0, count, batch_size):
                 end = tf.minimum(first + batch_size, count)
-                # The weights are parts of the mean of all batches that are here.
+                # The weights are shares of the mean of all batches here.
                 factor = tf.cast(count, tf.float32) / tf.cast(end - first, tf.float32)
                 train_step(features[first:end], targets[first:end], weights[first:end] * factor)
 
@@ -261,7 +261,7 @@ class StackedHeads:
 
 
 class _Stack:
-    """The heads of one update rule: each variable that learns as a row per head, so that one rate per head spreads."""
+    """The heads of one update rule: trainable variables have a row per head, so rates per head broadcast."""
 
     def __init__(self, update_rule: str, size: int, trained: Sequence[keras.Variable]):
         self.size = size
@@ -280,13 +280,13 @@ class _Stack:
 
 
 def _states(head: keras.Model) -> list[keras.Variable]:
-    """Variables that layers change by themselves, such as the statistics of BatchNorm."""
+    """Returns the variables that layers update themselves, such as the statistics of BatchNorm."""
     drawn = {id(variable) for variable in seeds(head)}
     return [variable for variable in head.non_trainable_variables if id(variable) not in drawn]
 
 
 def _without_rate(layer: keras.Layer, rate: float) -> dict:
-    """The settings of a layer, but for its name, and for a rate of Dropout that is the setting."""
+    """Returns the configuration of a layer, without its name, and without a Dropout rate equal to the setting."""
     settings = {**layer.get_config(), "name": None}
     if type(layer) is keras.layers.Dropout and settings["rate"] == rate:
         del settings["rate"]

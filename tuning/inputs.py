@@ -1,4 +1,4 @@
-"""The part of a search, and of a ranking of backbones, that needs no TensorFlow: folder, examples and settings."""
+"""The part of a search or of a ranking of backbones that needs no TensorFlow: folder, examples and settings."""
 
 import hashlib
 import json
@@ -21,17 +21,17 @@ from tuning.space import SPACE, TuneConfig
 
 
 def load_search_inputs(config: TuneConfig, pool: Pool | None = None) -> tuple[Path, list[RunInputs]]:
-    """Checks everything that can be checked, and decodes and splits the examples.
+    """Checks all that can be checked without TensorFlow, and decodes and splits the examples.
 
     Args:
-        config: as the user gave it.
+        config: settings from the user.
         pool: workers that share the work; None if there are none.
 
     Returns:
-        The search folder, not made yet, and examples and settings for each backbone.
+        The search folder, not created yet, and examples and settings for each backbone.
 
     Raises:
-        UsageError: for every mistake that can be known without building a network.
+        UsageError: any mistake that shows without building a network.
     """
     folder = _check_folder(config, "search.json")
     inputs = load_all(config, pool)
@@ -48,17 +48,17 @@ def load_all(config: TuneConfig, pool: Pool | None = None) -> list[RunInputs]:
 
 
 def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
-    """Chooses what is ranked: the backbones of `--backbone`; by default all whose weights are on this machine.
+    """Chooses the backbones to rank: those of `--backbone`; by default all whose weights are on this machine.
 
     Args:
-        config: as the user gave it.
+        config: settings from the user.
 
     Returns:
-        The folder of the ranking, not made yet, and settings for each backbone with the input size that `train.py`
-        would choose, the smallest first. A backbone that cannot run is passed over, with a line that says why.
+        The folder of the ranking, not created yet, and settings for each backbone with the input size that `train.py`
+        would choose, the smallest first. A backbone that cannot run is skipped, with a line that says why.
 
     Raises:
-        UsageError: for a mistake that concerns all of them.
+        UsageError: a mistake that concerns all backbones.
     """
     folder = _check_folder(config, "ranking.csv")
     named = [find(name) for name in _named(config)]
@@ -83,22 +83,22 @@ def load_candidates(config: TuneConfig) -> tuple[Path, list[TrainConfig]]:
 
 
 def pass_over(backbone: str, error: Exception, num_backbones: int) -> None:
-    """Says why a backbone is left out; where it is the only one, that is an error."""
+    """Shows why a backbone is left out; raises the error if it is the only one."""
     if num_backbones == 1:
         raise error
     show_stage("left out", f"{backbone}: {(str(error).strip().splitlines() or [type(error).__name__])[0]}")
 
 
 def check_val_split(data: Data) -> None:
-    """Raises a UsageError if there is nothing to choose by."""
+    """Raises a UsageError if there is no val split to choose by."""
     if not len(data.splits["val"]):
         nouns = data.kind.nouns
         raise UsageError(f"A search chooses by the val split, and these {nouns} leave none. Raise --val-fraction.")
 
 
 def search_folder(config: TuneConfig) -> Path:
-    """The folder of a search, or of a ranking: `--output`, or one named by its settings, so that the same command finds
-    it again."""
+    """Returns the folder of a search or a ranking: `--output`, or one named by its settings, so that the same command
+    finds it again."""
     if config.fixed.run.output is not None:
         return config.fixed.run.output
     digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode()).hexdigest()
@@ -108,7 +108,7 @@ def search_folder(config: TuneConfig) -> Path:
 
 
 def _check_folder(config: TuneConfig, record: str) -> Path:
-    """Returns the folder; raises a UsageError if it holds anything but an earlier start, which leaves a record."""
+    """Returns the folder; raises a UsageError if it holds files but no record of an earlier start."""
     folder = search_folder(config)
     check_outside(config.fixed.data.data, {"--output": folder, "--cache-dir": config.fixed.run.cache_dir})
     if not (folder / record).exists():
@@ -117,7 +117,7 @@ def _check_folder(config: TuneConfig, record: str) -> Path:
 
 
 def _named(config: TuneConfig) -> list[str]:
-    """Names of the backbones to rank; none where all that are at hand are meant."""
+    """Returns the names of the backbones to rank; [] for all whose weights are on this machine."""
     weights, names = config.fixed.model.weights, list(config.space["backbone"])
     if weights == "none":
         raise UsageError("--rank-backbones compares pretrained networks: --weights none has nothing to compare.")

@@ -1,4 +1,4 @@
-"""A backbone with all that its trials share: examples, cuts, what the frozen layers made of them, compiled graphs."""
+"""A backbone with all that its trials share: examples, cuts, outputs of the frozen layers, compiled graphs."""
 
 import functools
 import math
@@ -36,28 +36,27 @@ from tuning.space import TuneConfig, default_config
 from tuning.tail import Tail
 
 STEPS_WORTH_A_GRAPH = 500
-"""Unused slots cost as much as used ones: of 1,024 features, a step of 16 examples takes 0.9 ms for 3 heads,
-and 1.7 ms for 24. Making graphs that have none takes a second."""
+"""Unused slots cost as much as used ones: with 1,024 features, a step of 16 examples takes 0.9 ms for 3 heads, and
+1.7 ms for 24. From this many steps on, graphs without unused slots are worth the second that tracing takes."""
 ROOM = 8
-"""Places of an update rule, or a multiple, in graphs that are for other trials as well."""
+"""Slots of an update rule in graphs that several groups of trials share; a multiple of this."""
 MOST_STACKS = 4
-"""Graphs for heads of one shape, after which none without unused slots is made, or a search would take ever more
-memory."""
+"""With this many graphs for heads of one shape, further ones have multiples of `ROOM` slots, to bound memory."""
 MOST_BLOCKS = 2
-"""Last blocks that a search fine-tunes unless it is told which layers."""
+"""Most last blocks that a search fine-tunes by default."""
 
 
 class Network:
     """A backbone on which trials run."""
 
     def __init__(self, inputs: RunInputs, search: TuneConfig, strategy: tf.distribute.Strategy | None = None):
-        """Builds the network, and runs its frozen layers or takes from the store what they made.
+        """Builds the network, and runs its frozen layers or takes their outputs from the store.
 
         Args:
             inputs: examples and settings.
-            search: for layers to train, views and optimizers.
-            strategy: whose replicas run the frozen layers and fine-tune; heads are too small to be shared, and learn on
-                one device. None for one device.
+            search: settings of the search: layers to train, views and optimizers.
+            strategy: strategy whose replicas run the frozen layers and fine-tune; heads are too small to share, and are
+                trained on one device. None for one device.
         """
         config, self._data = inputs.config, inputs.data
         self._strategy = strategy or tf.distribute.get_strategy()
@@ -97,7 +96,7 @@ class Network:
         )
         self._whole = whole_network(self._classifier, self._data)
         self.default = self._finish(by_itself)
-        """The trial that does what `train.py` would by itself, without its `deeper` phase."""
+        """Plan of the trial that does what `train.py` does by default, without its `deeper` phase."""
         self._shapes: dict[tuple[int, ...], HeadShape] = {}
         self._scoring = Scoring(search.search.objective, self._data, self._strategy)
         self._rules = sorted({UPDATE_RULES[name] for name in search.space["optimizer"]})
@@ -106,10 +105,10 @@ class Network:
         self._linear: dict[int, SolvedHead] = {}
         """Solved heads by number of views."""
         self._trained: dict[tuple, tuple[SolvedHead, float | None]] = {}
-        """Heads of detectors and their scores, by all that they learnt with."""
+        """Heads of detectors and their scores, by all settings of their training."""
 
     def _choose_cuts(self, config: TrainConfig, default: TrainableLayers) -> dict[TrainableLayers, Cut]:
-        """Cuts the network for heads and for every number of trainable layers that leaves a cut; tells the others."""
+        """Cuts the network for heads and for every number of trainable layers that leaves a cut; shows the others."""
         deeper = [depth for depth in dict.fromkeys([*self.depths, default]) if depth != 0]
         if config.training.fine_tune_augment == "fresh":
             deeper = []
@@ -122,7 +121,7 @@ class Network:
         return cuts
 
     def complete(self, config: TrainConfig) -> Plan:
-        """Sets what a trial leaves open as `train.py` would."""
+        """Decides the open settings of a trial as `train.py` would."""
         views = config.training.views and min(self._views, config.training.views)
         return self._finish(self._plan(config.replace(**self._given, views=views)))
 
@@ -144,10 +143,10 @@ class Network:
         return None if self._data.task.has_boxes else features_sample(self._inputs[0])
 
     def run(self, job: Job) -> Iterator[tuple[int, Outcome]]:
-        """Runs trials together; where that takes more memory than there is, one after the other.
+        """Runs trials together, or one after the other if memory is too small.
 
         Args:
-            job: alike in batch size, head and its solver, views and seed; at most `HEADS_AT_ONCE` of an update rule.
+            job: trials with equal batch size, head, solver, views and seed; at most `HEADS_AT_ONCE` of an update rule.
 
         Yields:
             Number and outcome of each, as soon as it is known.
@@ -184,7 +183,7 @@ class Network:
             yield number, self._scoring.outcome(head.curve, score, share + time.perf_counter() - started)
 
     def _train_head(self, plan: Plan) -> tuple[SolvedHead, float | None]:
-        """Trains the head of a detector, unless another trial has: alone, as nothing is shared by convolutions."""
+        """Trains the head of a detector alone, unless another trial has done so: convolutions gain nothing together."""
         training = plan.config.training
         learnt_with = plan.learning_rate, plan.head_epochs, plan.batch_size, plan.views
         key = (*learnt_with, training.optimizer, training.weight_decay, training.seed, plan.config.model.head_units)
@@ -199,7 +198,7 @@ class Network:
         return self._trained[key]
 
     def _solve(self, plans: Sequence[Plan]) -> list[SolvedHead]:
-        """Trains heads, together as far as they can share graphs; or solves the one that all of them start from."""
+        """Trains heads, together as far as they can share graphs; or solves the head from which all of them start."""
         train, val = self._examples(0, plans[0], plans[0].views)
         if plans[0].head_solver == "lbfgs":
             if plans[0].views not in self._linear:
@@ -217,7 +216,7 @@ class Network:
         return [solved[position] for position in range(len(plans))]
 
     def _stack_for(self, shape: HeadShape, plans: Sequence[Plan]) -> StackedHeads:
-        """Graphs that have room for some heads, and none besides where they take many steps."""
+        """Returns graphs with slots for these heads, without unused slots if the heads take many steps."""
         stacks, counts = self._stacks[shape], Counter(UPDATE_RULES[plan.config.training.optimizer] for plan in plans)
         steps = len(self._data.splits["train"]) / plans[0].batch_size * max(plan.head_epochs for plan in plans)
         sizes = tuple(sorted(counts.items()))
@@ -228,7 +227,7 @@ class Network:
         return stacks[sizes]
 
     def _shape_of(self, plan: Plan) -> HeadShape:
-        """The heads whose graphs a trial can use."""
+        """Returns the shape of the heads whose graphs a trial can share."""
         units = plan.config.model.head_units
         if units not in self._shapes:
             build = functools.partial(self._classifier.build_head, head_units=units)
@@ -237,7 +236,7 @@ class Network:
         return shape if shape.dropout is None else shape._replace(dropout=dropout)
 
     def _tail(self, depth: TrainableLayers, shape: HeadShape) -> Tail:
-        """The graphs of what learns from a depth on; the layers that do are set."""
+        """Returns the graphs of the trainable tail for a number of layers, and sets these layers trainable."""
         if (depth, shape) not in self._tails:
             inputs = self._tail_inputs.get(depth, self._classifier.model.inputs)
             self._tails[depth, shape] = Tail(
@@ -258,14 +257,14 @@ class Network:
             set_trainable(classifier.backbone.layers, 0)
 
     def _examples(self, depth: TrainableLayers, plan: Plan, views: int) -> tuple[Examples, Examples]:
-        """Examples to learn from and to choose by, as they cross the cut before the layers that learn."""
+        """Returns training and val examples as tensors at the cut before the trainable layers."""
         inputs, class_weights = self._inputs.get(depth, self._whole), plan.config.training.class_weights
         train = examples(self._data, "train", inputs.train[:views], class_weights)
         return train, by_length(examples(self._data, "val", [inputs.evaluated["val"]], class_weights))
 
 
 def last_blocks(blocks: Sequence[Sequence[keras.Layer]]) -> list[int]:
-    """Numbers of layers in no, the last, and the last two blocks that have something to learn."""
+    """Returns the numbers of layers in no, the last, and the last two blocks that have weights."""
     counts, layers = [0], 0
     for block in reversed(blocks):
         layers += len(block)

@@ -1,7 +1,7 @@
-"""A ranking of backbones without training any: the accuracy of a simple classifier on the features of each.
+"""Ranks backbones without training them: by the accuracy of a simple classifier on the features of each.
 
-A ridge regression is solved in one step. So what takes time is the forward pass of each backbone, and its features stay
-in the store for the training that follows.
+A ridge regression is solved in one step, so only the forward pass of each backbone takes time, and its features stay in
+the store for later training.
 """
 
 import shlex
@@ -48,7 +48,7 @@ SHOWN = {
     "image_size": ("pixels", ".0f"),
     "imagenet_accuracy": ("ImageNet", ".1%"),
 }
-"""Columns of the table that is shown, and their formats."""
+"""Columns of the shown table, and their formats."""
 
 
 class Ranked(NamedTuple):
@@ -58,16 +58,16 @@ class Ranked(NamedTuple):
     ridge_accuracy: float
     """Accuracy on the val split, fraction; with several labels, an example is right if all its labels are."""
     ridge_low: float
-    """Lower end of its 95 % interval."""
+    """Lower end of the 95 % interval of the accuracy."""
     ridge_high: float
     parameters: float
     """Millions, without top."""
     pictures_per_second: float
-    """Speed of the forward pass, also of an earlier one whose features were in the store."""
+    """Speed of the forward pass, or of the earlier one that computed the stored features."""
     image_size: int
     """Height and width of the pictures, pixels."""
     imagenet_accuracy: float | None
-    """Published accuracy, fraction; None where there is none."""
+    """Published accuracy, fraction; None if there is none."""
 
 
 def rank(
@@ -77,8 +77,8 @@ def rank(
 
     Args:
         config: settings of the command.
-        candidates: settings of each backbone, those of one image size together.
-        folder: where `ranking.csv` is written; it is returned.
+        candidates: settings of each backbone, ordered by image size.
+        folder: folder for `ranking.csv`; it is returned.
         started: value of `time.perf_counter` when the command began.
         pool: workers that share the work; None if there are none.
 
@@ -91,7 +91,7 @@ def rank(
     inputs: RunInputs | None = None
     for candidate in candidates:
         if inputs is None or inputs.config.data.chosen_size != candidate.data.chosen_size:
-            inputs = None  # its memory is freed before other examples are decoded
+            inputs = None  # frees the memory before other examples are decoded
             inputs = load_inputs(candidate, pool)
             check_val_split(inputs.data)
         try:
@@ -119,7 +119,7 @@ def rank(
 
 
 def ranking_table(ranking: pd.DataFrame) -> Table:
-    """Makes the table that is shown."""
+    """Makes the table for the terminal."""
     columns = [Column(name, justify="right") for name, _ in SHOWN.values()]
     table = make_table(Column("backbone", no_wrap=True), *columns, title="backbones, the best first")
     for row in ranking.to_dict("records"):
@@ -129,7 +129,7 @@ def ranking_table(ranking: pd.DataFrame) -> Table:
 
 
 def predict_by_ridge(train: np.ndarray, train_targets: np.ndarray, val: np.ndarray, task: Classification) -> np.ndarray:
-    """Predicts by a ridge regression, whose penalty is chosen by leave-one-out cross-validation.
+    """Predicts by a ridge regression with a penalty chosen by leave-one-out cross-validation.
 
     Args:
         train: features to learn from, float32 (n, num_features).

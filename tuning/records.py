@@ -1,6 +1,6 @@
-"""Trials, how they went, and their records: a line each in `trials.csv`, and what was asked in `search.json`.
+"""Records of trials: their outcomes in `trials.csv`, a line each, and the settings of the search in `search.json`.
 
-A line is all that is kept of a trial, and all that is needed to go on after a kill.
+A line is all that is stored of a trial, and enough to resume after a kill.
 """
 
 import contextlib
@@ -24,11 +24,11 @@ from tuning.space import SPACE, TuneConfig
 COLUMNS = ("trial", "status", "score", "val_accuracy", "val_loss", "seconds", "seed", *SPACE, "message")
 """Columns of `trials.csv`."""
 TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
-"""Columns that hold no numbers."""
+"""Columns without numbers."""
 
 
 Numbered = tuple[int, Plan]
-"""A trial: its number, from 1, and what it does."""
+"""A trial: its number, from 1, and its plan."""
 Job = Sequence[Numbered]
 """Trials that run together."""
 
@@ -39,27 +39,27 @@ class Outcome(NamedTuple):
     status: str
     """'done' or 'failed'."""
     score: float
-    """Value of the objective; NaN where the trial failed, as of the others."""
+    """Value of the objective; if the trial failed, this and the other numbers are NaN."""
     val_accuracy: float
     """Fraction."""
     val_loss: float
     seconds: float
-    """Seconds of the trial; of heads that were trained together, an equal share."""
+    """Seconds of the trial; heads that were trained together have equal shares."""
     message: str = ""
     """Why it failed."""
 
 
 def failed(message: str) -> Outcome:
-    """The outcome of a trial that has none."""
+    """Makes the outcome of a failed trial."""
     return Outcome("failed", math.nan, math.nan, math.nan, 0.0, message)
 
 
 def checked(outcomes: Sequence[tuple[int, Outcome]], numbers: Sequence[int]) -> Iterator[tuple[int, Outcome]]:
-    """Outcomes that another process reports, one for each of the numbers; fails those that cannot be.
+    """Checks outcomes from another process: returns one for each number, failures for impossible or missing ones.
 
     Args:
         outcomes: number and outcome of each trial.
-        numbers: of the trials that it was given.
+        numbers: numbers of the trials that the process was given.
     """
     reported = dict(outcomes)
     for number in numbers:
@@ -71,20 +71,20 @@ class Records:
     """The trials of a search folder."""
 
     def __init__(self, folder: Path, search: dict[str, Any]):
-        """Opens the folder; takes over the trials that an earlier process has recorded there.
+        """Opens the folder, and takes over the trials that an earlier process has recorded there.
 
         Args:
-            folder: of the search.
-            search: what `asked` says of it.
+            folder: folder of the search.
+            search: description of the search, from `asked`.
 
         Raises:
-            UsageError: it holds another search, or something else.
+            UsageError: the folder holds another search, or other files.
         """
         self.folder = folder
         self._rows: dict[int, dict[str, Any]] = {}
         self.search = search
         self.result: dict[str, Any] = {}
-        """Result of an earlier start that ended."""
+        """Result of an earlier start that finished."""
         if (folder / "search.json").exists():
             self._continue()
         else:
@@ -92,14 +92,14 @@ class Records:
 
     @property
     def table(self) -> pd.DataFrame:
-        """The table of `trials.csv`, in the order of the trials."""
+        """Returns the table of `trials.csv`, in the order of the trials."""
         return pd.DataFrame([self._rows[number] for number in sorted(self._rows)], columns=list(COLUMNS))
 
     def known(self, number: int, plan: Plan) -> Outcome | None:
-        """Returns the outcome on record; None if there is none.
+        """Returns the recorded outcome of a trial; None if there is none.
 
         Raises:
-            UsageError: the record is of another trial.
+            UsageError: the record has other settings for this number.
         """
         row = self._rows.get(number)
         if row is None:
@@ -118,7 +118,7 @@ class Records:
         write_table(self.folder / "trials.csv", self.table)
 
     def finish(self, result: Mapping[str, Any]) -> None:
-        """Adds what came out to `search.json`."""
+        """Adds the result to `search.json`."""
         write_json(self.folder / "search.json", {**self.search, **result})
 
     def _continue(self) -> None:
@@ -150,7 +150,7 @@ class Records:
 
 
 def asked(config: TuneConfig, inputs: Sequence[RunInputs]) -> dict[str, Any]:
-    """Returns what decides the trials: the settings, as JSON has them, and a digest of examples and weights."""
+    """Returns all that the trials depend on: the settings, as JSON values, and a digest of examples and weights."""
     return {"config": as_read(config.to_json()), "inputs": [inputs_digest(each) for each in inputs]}
 
 
@@ -163,12 +163,12 @@ def as_drawn(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def varied_in(trials: pd.DataFrame) -> Hyperparameters:
-    """Returns the hyperparameters that differ between trials, and the scale on which each is drawn."""
+    """Returns the hyperparameters that differ between trials, and the scale of each."""
     return {name: each.sampling for name, each in SPACE.items() if trials[name].nunique(dropna=False) > 1}
 
 
 def trial_text(trials: pd.DataFrame, number: int) -> str:
-    """Returns a trial in words: its number, and its settings in which trials differ."""
+    """Describes a trial: its number, and the settings in which trials differ."""
     row = as_drawn(trials).set_index("trial").loc[number, list(varied_in(trials))].dropna()
     shown = (f"{value:.3g}" if isinstance(value, float) else value for value in row)
     pairs = zip(row.index, shown, strict=True)
@@ -176,7 +176,7 @@ def trial_text(trials: pd.DataFrame, number: int) -> str:
 
 
 def _settings(plan: Plan) -> dict[str, Any]:
-    """The columns of a trial's settings."""
+    """Returns the columns of a trial's settings."""
     given = plan.config.flat()
     settings = {name: math.nan if given[name] is None else given[name] for name in SPACE}
     settings["head_units"] = " ".join(map(str, given["head_units"])) or "none"
@@ -186,7 +186,7 @@ def _settings(plan: Plan) -> dict[str, Any]:
 
 
 def _number(text: str) -> int | float | str:
-    """A number as it was written, to the bit; NaN for nothing; 'all' as it is."""
+    """Parses a number exactly as written; '' is NaN, and 'all' stays."""
     for kind in (int, float):
         with contextlib.suppress(ValueError):
             return kind(text or "nan")

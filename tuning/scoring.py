@@ -1,4 +1,4 @@
-"""Scores of trials: the objective of the search, by the epoch that a trial would keep."""
+"""Scores trials by the objective of the search, at the epoch that a trial would keep."""
 
 import math
 from collections.abc import Sequence
@@ -24,10 +24,10 @@ class Scoring:
     def __init__(self, objective: str, data: Data, strategy: tf.distribute.Strategy):
         self._objective, self._data, self._strategy = objective, data, strategy
         self.is_measured = objective in MEASURED
-        """True if every epoch measures it."""
+        """True if every epoch measures the objective."""
 
     def score(self, model: keras.Model, val: Examples) -> float | None:
-        """Computes the objective of answers; None where every epoch measures it, or val does not define it."""
+        """Computes the objective of a model's answers; None if every epoch measures it, or val does not define it."""
         if self.is_measured:
             return None
         outputs, metric = apply_model(model, val.views[0], strategy=self._strategy), metric_of(self._objective)
@@ -41,15 +41,15 @@ class Scoring:
 
         Args:
             curve: measures of val, epoch by epoch.
-            score: of the epoch with the lowest loss, where no epoch measures it.
-            seconds: that it took.
+            score: score of the epoch with the lowest loss, if epochs do not measure it.
+            seconds: seconds of the trial.
         """
         if not math.isfinite(curve[-1].loss):
             return failed("training diverged: the loss is no number")._replace(seconds=seconds)
         best, count = curve[lowest(curve)], len(self._data.splits["val"])
         accuracy = best.accuracy
         if not self._data.task.has_boxes:
-            accuracy = round(accuracy * count) / count  # equal ones are, whether they were summed in float32 or not
+            accuracy = round(accuracy * count) / count  # makes equal accuracies equal, also when summed in float32
         if self.is_measured:
             score = best.loss if self._objective == "val_loss" else accuracy
         if score is None:

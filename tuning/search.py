@@ -1,4 +1,4 @@
-"""A search from start to end: ask the oracle, run what it proposes, record every trial, train the best."""
+"""Runs a search from start to end: asks the oracle, runs its proposals, records every trial, trains the best."""
 
 import functools
 import math
@@ -58,13 +58,13 @@ class Search:
         self.pool = inputs[0].pool
         self.make_worker = functools.partial(make_worker, config, records.search)
         self.repeats = 0
-        """Trials of finalists beside their first."""
+        """Repeated trials of finalists."""
         self.plans: dict[int, Plan] = {}
         """Plans of all trials so far, by number."""
 
     @property
     def trials(self) -> pd.DataFrame:
-        """Table of this search's trials; an earlier start may have been asked for more."""
+        """Returns the table of this search's trials; the file may have more, from an earlier start with more trials."""
         table = self.records.table
         return table[table["trial"].isin(list(self.plans))]
 
@@ -73,20 +73,20 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
     """Searches, and leaves a folder with all trials and a run of the best.
 
     Args:
-        config: what is searched, and how.
+        config: settings of the search.
         inputs: examples and settings of each backbone.
-        folder: of the search; what an earlier process recorded there is taken over.
-        started: value of `time.perf_counter` when it began.
+        folder: folder of the search; recorded trials of an earlier process are taken over.
+        started: value of `time.perf_counter` when the command began.
 
     Raises:
         UsageError: the folder holds something else.
         RunError: every trial failed, or the workers died.
     """
-    # Texts and recordings have networks of their own where none is named.
+    # Texts and recordings have their own default networks.
     backbones = tuple(each.config.model.backbone for each in inputs)
     config = config._replace(space={**config.space, "backbone": backbones}).of_task(inputs[0].data.task)
     devices = config.fixed.run
-    # The devices are for the workers, if there are any.
+    # With workers, the devices are for them.
     strategy = make_strategy("one" if devices.has_workers else devices.strategy, devices.devices)
     make_deterministic(config.fixed.training.seed)
     folder.mkdir(parents=True, exist_ok=True)
@@ -102,12 +102,12 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
 
 
 def lock_of(folder: Path) -> Path:
-    """The file that is locked while a process is at work on a search folder."""
+    """Returns the lock file of a search folder."""
     return folder.with_name(f".{folder.name}.lock")
 
 
 def _search(run: Search) -> Path:
-    """The stages of a search."""
+    """Runs the stages of a search."""
     before = time.perf_counter()
     _run_trials(run)
     best = _choose(run)
@@ -118,7 +118,7 @@ def _search(run: Search) -> Path:
 
 
 def _run_trials(run: Search) -> None:
-    """Runs what `train.py` would do, asks for other trials, and runs those that are not on record."""
+    """Runs the default trial of `train.py`, asks for further trials, and runs those that are not recorded."""
     config, most = run.config, run.config.search.max_trials
     depths = {name: network.depths for name, network in run.networks.items()}
     proposer = Proposer(config, search_space(config, next(iter(depths.values()))))
@@ -144,7 +144,7 @@ def _run_trials(run: Search) -> None:
 
 
 def _outcomes(run: Search, batch: Sequence[Numbered], advance: Callable[..., None]) -> dict[int, Outcome]:
-    """Runs the trials of a batch that are not on record, as long as there is time, and tells each that is the best."""
+    """Runs the unrecorded trials of a batch while there is time, and shows each new best."""
     known = ((number, run.records.known(number, plan)) for number, plan in batch)
     outcomes = {number: outcome for number, outcome in known if outcome is not None}
     advance(len(outcomes))
@@ -155,7 +155,7 @@ def _outcomes(run: Search, batch: Sequence[Numbered], advance: Callable[..., Non
         advance()
         trials = run.trials
         if number in ranked(trials, run.config.search.objective)["trial"].head(1).to_list():
-            # Trials that share graphs run together, so the best may have a number above the count.
+            # Trials that share graphs run together, so the best one may have a number above the count.
             text = f"{len(trials)} of {run.config.search.max_trials} done, in any order; the best is trial {number}"
             text += (
                 f" with val {run.task.measure_of_learning} {outcome.val_accuracy:.2%}, val loss {outcome.val_loss:.4f}"
@@ -168,15 +168,15 @@ def _outcomes(run: Search, batch: Sequence[Numbered], advance: Callable[..., Non
 
 
 def _run_jobs(run: Search, trials: Sequence[Numbered], deadline: float) -> Iterator[tuple[int, Outcome]]:
-    """Runs trials, those together whose heads can be trained together: on the workers, or in this process.
+    """Runs trials on the workers or in this process; trials whose heads can be trained together are one job.
 
     Args:
         run: the search.
-        trials: their settings are complete.
-        deadline: value of `time.perf_counter` after which none is begun.
+        trials: trials with complete settings.
+        deadline: value of `time.perf_counter` after which no trial is started.
 
     Yields:
-        Number and outcome of each, as soon as it is known; none for those that were not begun.
+        Number and outcome of each started trial, as soon as it is known.
     """
     jobs = group_trials(trials, together=run.pool is None, heads_together=not run.task.has_boxes)
     if run.pool is not None:
@@ -201,9 +201,9 @@ def group_trials(trials: Sequence[Numbered], together: bool = True, heads_togeth
     """Groups trials whose heads can be trained together: at most `HEADS_AT_ONCE` of each update rule.
 
     Args:
-        trials: their settings are complete.
-        together: whether those that fine-tune are grouped as well; for several workers, each is on its own.
-        heads_together: whether any are grouped; heads of detectors are not.
+        trials: trials with complete settings.
+        together: whether to group trials that fine-tune, too; with several workers, each of these is its own job.
+        heads_together: whether to group trials at all; heads of detectors are not grouped.
     """
     jobs: dict[tuple, list[Numbered]] = defaultdict(list)
     of_rule: Counter[tuple] = Counter()
@@ -219,7 +219,7 @@ def group_trials(trials: Sequence[Numbered], together: bool = True, heads_togeth
 
 
 def _choose(run: Search) -> int:
-    """The number of the best trial; with finalists, of the one whose mean over several seeds is best."""
+    """Returns the number of the best trial; with finalists, the one with the best mean over several seeds."""
     config, trials = run.config.search, run.trials
     order = ranked(trials, config.objective)
     if order.empty:

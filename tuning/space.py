@@ -1,4 +1,4 @@
-"""The search space: hyperparameters with their ranges, and the settings of a run that values drawn from them make.
+"""The search space: hyperparameters with their ranges, and the settings of a run for drawn values.
 
 To search something else, add a line to `SPACE`.
 """
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Dimension(NamedTuple):
-    """A hyperparameter of the search, by the name of the setting of `train.py`."""
+    """A hyperparameter of the search, which has the name of a setting of `train.py`."""
 
     values: tuple[Any, ...]
     """Choices, or the lowest and the highest value of a range."""
@@ -32,7 +32,7 @@ class Dimension(NamedTuple):
     sampling: Literal["log", "linear"] | None = None
     """Scale on which a range is sampled; None for choices."""
     phase: Literal["head", "fine_tune"] | None = None
-    """The phase that it belongs to; it is drawn only for trials that are decided by that phase."""
+    """The phase that it belongs to; it is drawn only for trials that end with that phase."""
 
 
 SPACE: dict[str, Dimension] = {
@@ -46,7 +46,7 @@ SPACE: dict[str, Dimension] = {
         "log",
         "head",
     ),
-    "head_epochs": Dimension((10, 20, 40), "Maximum epochs of the head, where nothing is fine-tuned.", phase="head"),
+    "head_epochs": Dimension((10, 20, 40), "Maximum epochs of the head, for trials without fine-tuning.", phase="head"),
     "fine_tune_learning_rate": Dimension(
         (1e-5, 1e-3), "Range of the peak learning rate of fine-tuning.", "log", "fine_tune"
     ),
@@ -58,7 +58,7 @@ SPACE: dict[str, Dimension] = {
     "weight_decay": Dimension((1e-5, 1e-1), "Range of the weight decay.", "log"),
     "views": Dimension((2,), "Versions of each training example, to choose from; one means no augmentation."),
 }
-"""In the order in which grid tries them, the last first, and of the columns of `trials.csv`."""
+"""The order is that of the columns of `trials.csv`; grid varies the last one first."""
 
 
 NOT_SEARCHED = (
@@ -86,23 +86,23 @@ class SearchConfig(Settings):
     """Most trials."""
 
     finalists: Positive = 1
-    """Best trials to repeat with other seeds before choosing; the best mean wins. 1 chooses without."""
+    """Number of best trials to repeat with other seeds before choosing; the best mean wins. 1 repeats none."""
 
     repeats: Positive = 2
     """Further seeds for each finalist, if there are several."""
 
     trial_minutes: Annotated[float, Gt(0)] = 60.0
-    """Minutes that a trial may take on a worker; one that takes longer is ended and fails."""
+    """Minutes that a trial may take on a worker; a longer trial is stopped and fails."""
 
     rank_backbones: bool = False
-    """Instead of searching, rank the pretrained backbones by what a ridge regression gets right on their features:
-    those of --backbone, or by default all whose weights are on this machine. Nothing is trained."""
+    """Rank pretrained backbones in place of a search, by the accuracy of a ridge regression on their features: those of
+    --backbone, or by default all whose weights are on this machine. Nothing is trained."""
 
 
 @settings
 class SearchFlags(TrainConfig):
-    """Search the hyperparameters of train.py. Where a flag takes several values, the search chooses among them; two
-    values of a rate are its lowest and highest; one value is fixed."""
+    """Search the hyperparameters of train.py. Several values of a flag are choices; two values of a rate are the ends
+    of its range; one value is fixed."""
 
     search: SearchConfig = SearchConfig()
 
@@ -111,9 +111,9 @@ class TuneConfig(NamedTuple):
     """Settings of a search."""
 
     fixed: TrainConfig
-    """Settings that all trials share; those of `space` are left at their defaults."""
+    """Settings that all trials share; settings of `space` have their defaults."""
     space: dict[str, tuple[Any, ...]]
-    """Values of each hyperparameter of `SPACE`; of `trainable_layers` none where the backbone decides."""
+    """Values of each hyperparameter of `SPACE`; empty for `trainable_layers` if the backbone decides."""
     search: SearchConfig
 
     @classmethod
@@ -121,7 +121,7 @@ class TuneConfig(NamedTuple):
         """Makes settings from values by name; those of a hyperparameter are a tuple.
 
         Raises:
-            UsageError: a value that cannot be.
+            UsageError: a value is invalid.
         """
         space = {name: tuple(values.pop(name, dimension.values)) for name, dimension in SPACE.items()}
         flags = SearchFlags.of(**values)
@@ -134,15 +134,15 @@ class TuneConfig(NamedTuple):
         return cls(TrainConfig(flags.data, flags.model, flags.training, flags.run, flags.decision), space, flags.search)
 
     def flat(self) -> dict[str, Any]:
-        """Returns all settings by name; those of a hyperparameter are a tuple, or None where the backbone decides."""
+        """Returns all settings by name; those of a hyperparameter are a tuple, or None if the backbone decides."""
         shared = {name: value for name, value in self.fixed.flat().items() if name not in NOT_SEARCHED}
         return {**shared, **{name: values or None for name, values in self.space.items()}, **self.search.flat()}
 
     def of_task(self, task: "Task") -> Self:
-        """Settings for a task: of one with boxes, ranges and an objective of its own in place of the defaults.
+        """Returns the settings for a task; detection has its own default ranges and objective.
 
         Raises:
-            UsageError: the objective is not one of the task.
+            UsageError: the objective does not fit the task.
         """
         objective, default = self.search.objective, SearchConfig().objective
         if not task.has_boxes:
@@ -160,18 +160,18 @@ class TuneConfig(NamedTuple):
         return self._replace(space=space, search=self.search.replace(objective=chosen))
 
     def to_json(self) -> dict[str, Any]:
-        """The settings that decide the trials, by name; the others may change when a search is resumed."""
+        """Returns the settings that the trials depend on, by name; others may change when a search is resumed."""
         places = {name for _, name, _ in RunConfig.fields()}
         how = {name for _, name, _ in SearchConfig.fields()} - {"oracle", "objective"} | {"max_minutes"}
         return {name: value for name, value in self.flat().items() if name not in places | how}
 
     def replace(self, **values: Any) -> Self:
-        """Settings with other values of some."""
+        """Returns the settings with some values replaced."""
         given = {name: value for name, value in self.flat().items() if value is not None}
         return self.of(**{**given, **values})
 
     def of_run(self, **values: Any) -> TrainConfig:
-        """The settings of a run on the same examples, in a folder of its own."""
+        """Returns the settings of a run on the same examples, in its own folder."""
         always: dict[str, Any] = {"output": None, "max_minutes": None}
         always["split_seed"] = self.fixed.seed_of_split
         return self.fixed.replace(**always | values)
@@ -187,11 +187,11 @@ def parse_search(args: Sequence[str] | None = None) -> TuneConfig:
 
 
 def search_space(config: TuneConfig, depths: Sequence[TrainableLayers]) -> "keras_tuner.HyperParameters":
-    """Declares what the oracle draws from; settings of one value are not part of it.
+    """Declares the search space of the oracle; settings with one value are not part of it.
 
     Args:
-        config: the ranges.
-        depths: choices of `trainable_layers`; where there are several backbones, of any of them.
+        config: settings of the search.
+        depths: choices of `trainable_layers`, of all backbones together.
     """
     import keras_tuner
 
@@ -203,7 +203,7 @@ def search_space(config: TuneConfig, depths: Sequence[TrainableLayers]) -> "kera
     for name, dimension in SPACE.items():
         values = range(len(depths)) if name == "trainable_layers" else config.space[name]
         numbers = of_phase.get(dimension.phase or "", list(range(len(depths))))
-        # hyperband has epochs of its own
+        # hyperband chooses the epochs
         if len(values) < 2 or not numbers or (config.search.oracle == "hyperband" and name.endswith("epochs")):
             continue
         is_conditional = len(numbers) < len(depths)
@@ -218,10 +218,10 @@ def search_space(config: TuneConfig, depths: Sequence[TrainableLayers]) -> "kera
 def trial_config(
     config: TuneConfig, depths: Mapping[str, Sequence[TrainableLayers]], drawn: Mapping[str, Any]
 ) -> TrainConfig:
-    """Makes the settings of a trial, those of `train.py`; what it leaves open `training/recipe.py` sets.
+    """Makes the settings of a trial, as for `train.py`; `training/recipe.py` decides open ones.
 
     Args:
-        config: of the search.
+        config: settings of the search.
         depths: choices of `trainable_layers` by backbone.
         drawn: values from the oracle.
     """
@@ -232,7 +232,7 @@ def trial_config(
         if dimension.phase not in (None, phase):
             values[name] = 0 if name == "fine_tune_epochs" else None
         elif name.endswith("epochs") and "tuner/epochs" in drawn:
-            # Hyperband counts with those of the head; fine-tuning takes the same share of its own.
+            # Hyperband counts in epochs of the head; fine-tuning gets the same share of its maximum.
             share = drawn["tuner/epochs"] / max(config.space["head_epochs"])
             values[name] = math.ceil(share * max(config.space[name]))
     settings = {name: _as_setting(name, value) for name, value in values.items()}
@@ -240,11 +240,11 @@ def trial_config(
 
 
 def default_config(config: TuneConfig, backbone: str) -> TrainConfig:
-    """Makes the settings of `train.py` by itself: open is whatever the search varies, or fixes by its own default.
+    """Makes the default settings of `train.py`; all that the search varies, or fixes by its own default, stays open.
 
     Args:
-        config: of the search.
-        backbone: one of those that are searched.
+        config: settings of the search.
+        backbone: one of the search's backbones.
     """
     fixed = {
         name: _as_setting(name, values[0])
@@ -255,12 +255,12 @@ def default_config(config: TuneConfig, backbone: str) -> TrainConfig:
 
 
 def _as_setting(name: str, value: Any) -> Any:
-    """The setting of `train.py` for a value of the search: there, a head has any number of layers."""
+    """Turns a value of the search into a setting of `train.py`, where a head may have several layers."""
     return ((value,) if value else ()) if name == "head_units" else value
 
 
 def _checked(name: str, value: Any) -> Any:
-    """A value of the type that its setting has."""
+    """Converts a value to the type of its setting."""
     if name == "head_units" and value in (0, "0"):
         return 0
     checked = TrainConfig.of(**{name: [value] if name == "head_units" else value}).flat()[name]
@@ -268,7 +268,7 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _check_values(name: str, values: tuple[Any, ...], oracle: str) -> None:
-    """Raises a UsageError for values of which no search can choose."""
+    """Raises a UsageError for values that a search cannot choose from."""
     flag, shown, dimension = flag_of(name), " ".join(map(str, values)), SPACE[name]
     if not values and dimension.values:
         raise UsageError(f"{flag} needs at least one value.")
@@ -285,7 +285,7 @@ def _check_values(name: str, values: tuple[Any, ...], oracle: str) -> None:
 
 
 def _check_run(flags: SearchFlags) -> None:
-    """Raises a UsageError for settings of a run that a search cannot have."""
+    """Raises a UsageError for settings of a run that a search does not support."""
     run = flags.run
     check_objective(flags.search.objective)
     if run.strategy == "multiworker":

@@ -1,4 +1,4 @@
-"""The layers of a trial that fine-tune, from the cut on: trained again and again in the same graphs."""
+"""The trainable tail of trials: the layers behind the cut, fine-tuned for each trial in the same graphs."""
 
 import functools
 import math
@@ -22,7 +22,7 @@ from tuning.heads import HeadShape, SolvedHead, seeds, set_dropout
 
 
 class Tail:
-    """A network from a cut to the probabilities, trained again and again in the same graphs: no trial traces any."""
+    """A network from a cut to the probabilities; trials train it in turn without tracing new graphs."""
 
     def __init__(
         self,
@@ -33,15 +33,15 @@ class Tail:
         strategy: tf.distribute.Strategy,
         precision: Precision,
     ):
-        """Builds a head of its own; the other layers are those of the classifier.
+        """Builds the tail's own head; the other layers are those of the classifier.
 
         Args:
-            classifier: whose trainable layers are set.
-            inputs: tensors of the classifier that cross the cut.
-            task: decides loss and metric.
-            shape: of the heads.
-            strategy: under which the classifier was built.
-            precision: of the run.
+            classifier: classifier with its trainable layers set.
+            inputs: tensors of the classifier at the cut.
+            task: task, which decides loss and metric.
+            shape: shape of the heads.
+            strategy: strategy under which the classifier was built.
+            precision: precision of the run.
         """
         self._shape = shape
         with strategy.scope():
@@ -68,20 +68,20 @@ class Tail:
         vary: Vary | None,
         score: Callable[[keras.Model, Examples], float | None],
     ) -> tuple[SolvedHead, float | None]:
-        """Trains from the pretrained weights and a head, and leaves the pretrained weights as they were.
+        """Trains from the pretrained weights and a head, and restores the pretrained weights afterwards.
 
         Args:
-            phase: decides rate and epochs.
-            head: what is dropped continues from there.
+            phase: phase, which decides rate and epochs.
+            head: trained head; its random states continue.
             train: examples to learn from.
             val: examples to stop and choose by.
-            plan: of the trial.
+            plan: plan of the trial.
             vary: how to vary the examples anew in each epoch; None leaves them as they are.
-            score: computes the objective of the best epoch on val.
+            score: function that computes the objective on val for the best epoch.
 
         Returns:
-            The head, with measures of val at the start, where the head had some, and after each epoch, NaN at the end
-            where the loss diverged; and the score.
+            The head, with measures on val at the start (if the head had some) and after each epoch, NaN at the end if
+            the loss diverged; and the score.
         """
         self._head.set_weights(head.weights)
         self._dropout.assign(plan.config.model.dropout)
@@ -99,7 +99,7 @@ class Tail:
         except DivergedError:
             return SolvedHead([Measured(math.nan, math.nan)], head.weights), None
         finally:
-            for variable, values in self._pretrained:  # which other tails have as well
+            for variable, values in self._pretrained:  # shared with other tails
                 variable.assign(values)
         measured = [Measured._make(epoch[-2:]) for epoch in result.epochs]
         start = [head.curve[head.best_epoch]] if head.curve else []

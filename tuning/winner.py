@@ -1,7 +1,7 @@
-"""The winner of a search, trained as `train.py` would, and what it gained over `train.py` by itself.
+"""Trains the winner of a search as `train.py` would, and measures the gain over the defaults of `train.py`.
 
-Both are measured on the test split once, at the end. On val, the winner is the best of all trials, so its lead there is
-optimistic: of equally good trials, one is ahead by luck.
+Both are measured once on the test split, at the end. On val, the winner is the best of all trials, so its lead there is
+optimistic: among equally good trials, one is ahead by luck.
 """
 
 import shutil
@@ -31,15 +31,15 @@ from training.plan import Plan
 from training.run import train
 
 BEST, DEFAULT = "best", "default"
-"""Run folders of the winner, and of what `train.py` does by itself."""
+"""Run folders of the winner and of `train.py` by default."""
 
 
 def as_trained(plan: Plan, default: Plan) -> TrainConfig:
-    """Returns the settings of a trial, and those of the last phase of `train.py`, which no trial has.
+    """Returns the settings of a trial with those of the last phase of `train.py`, which trials leave out.
 
     Args:
-        plan: of the trial.
-        default: of `train.py` by itself, on the same backbone.
+        plan: plan of the trial.
+        default: plan of `train.py` by default, on the same backbone.
     """
     if not default.deeper_layers:
         return plan.config
@@ -50,8 +50,7 @@ def as_trained(plan: Plan, default: Plan) -> TrainConfig:
 
 
 def train_best(inputs: RunInputs, config: TrainConfig, folder: Path, strategy: tf.distribute.Strategy) -> None:
-    """Writes `best_config.json`, and the run folder `best/` unless it is there; a run of another configuration is
-    deleted."""
+    """Writes `best_config.json`, and the run folder `best/` unless it exists; replaces a run with other settings."""
     file, settings = folder / "best_config.json", as_read(config.to_json())
     if not file.exists() or read_json(file) != settings:
         shutil.rmtree(folder / BEST, ignore_errors=True)
@@ -60,12 +59,12 @@ def train_best(inputs: RunInputs, config: TrainConfig, folder: Path, strategy: t
 
 
 def train_again(inputs: RunInputs, config: TrainConfig, output: Path, strategy: tf.distribute.Strategy) -> None:
-    """Trains and measures a configuration, unless that is done; a run that was begun is resumed."""
+    """Trains and measures a configuration, unless that is done; resumes an unfinished run."""
     begun = output / CONFIG_FILE
     if is_finished(output):
         return
     show_stage(output.name, "trained again, as train.py would, and measured on the test split")
-    if begun.exists():  # with half the batch, perhaps
+    if begun.exists():  # perhaps with half the batch
         places = {"cache_dir": config.run.cache_dir, "cache_gb": config.run.cache_gb}
         config = TrainConfig.from_file(begun).replace(**places)
     train(inputs._replace(config=config.replace(output=output), started=time.perf_counter()), strategy)
@@ -75,12 +74,12 @@ def measure_gain(folder: Path, objective: str, task: Task) -> dict[str, Any] | N
     """Compares the two runs of a search folder on the test split.
 
     Args:
-        folder: of the search.
-        objective: of the search.
-        task: of both.
+        folder: folder of the search.
+        objective: objective of the search.
+        task: task of both runs.
 
     Returns:
-        What `search.json` has of it; None without a test split.
+        The record of the gain in `search.json`; None without a test split.
     """
     metric = metric_of(objective)
     measured = {name: read_json(folder / name / "metrics.json")["test"] for name in (BEST, DEFAULT)}
@@ -117,13 +116,13 @@ def _measure_again(metric: str, task: Classification, table: pd.DataFrame) -> fl
 
 
 def show_result(result: dict[str, Any], objective: str, nouns: str, task: Task) -> None:
-    """Shows how good the winner is, and what it gained.
+    """Shows the score of the winner, and its gain.
 
     Args:
-        result: what `search.json` has of the winner.
-        objective: of the search.
-        nouns: what examples are called.
-        task: decides by what it is judged.
+        result: record of the winner in `search.json`.
+        objective: objective of the search.
+        nouns: word for examples.
+        task: task, which decides the leading metric.
     """
     best, default, gain = result["best"], result["default"], result["gain"]
     competed = counted(result["trials"]["done"], "trial", "trials")

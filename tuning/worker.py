@@ -1,6 +1,6 @@
-"""A worker of a search: networks that stay from job to job, in a process of Ray.
+"""A worker of a search, in a process of Ray: keeps networks from job to job.
 
-TensorFlow is imported only when the worker is made, after its process knows how many threads it has.
+TensorFlow is imported only when the worker is made, after the process has got its number of threads.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,14 +14,14 @@ from tuning.space import TuneConfig
 
 
 def make_worker(config: TuneConfig, search: dict[str, Any]) -> Callable[[Job], Sequence[tuple[int, Outcome]]]:
-    """Loads examples and networks, from the store where they are in it.
+    """Loads examples and networks, from the store if possible.
 
     Args:
-        config: of the search.
-        search: what is searched, from `tuning.records.asked`.
+        config: settings of the search.
+        search: description of the search, from `tuning.records.asked`.
 
     Returns:
-        The function that runs a job: to number and outcome of each of its trials.
+        The function that runs a job and returns number and outcome of each of its trials.
 
     Raises:
         UsageError: this machine has other examples, labels or weights.

@@ -477,7 +477,7 @@ def test_an_export_leaves_those_alone_that_are_at_work_or_of_others(tmp_path):
 
 def test_a_folder_of_something_else_is_not_overwritten(tmp_path):
     (tmp_path / "onnx").mkdir()
-    with pytest.raises(UsageError, match="is no earlier export, and is kept"):
+    with pytest.raises(UsageError, match="is not an earlier export, and is kept"):
         check_folders([tmp_path / "onnx"])
 
 
