@@ -6,23 +6,14 @@ timed as a whole, on one split. It prints a table of the mean accuracy of all se
 median seconds, and draws it.
 """
 
-import json
 import statistics
 import tempfile
 from pathlib import Path
 
 from scipy import stats
 
-from benchmarks.processes import (
-    comparison_parser,
-    link_pictures,
-    load_pictures,
-    our_command,
-    peer_command,
-    timed,
-    train_timed,
-)
-from benchmarks.train_vs_keras import TEST_FRACTION, Outcome
+from benchmarks.processes import comparison_parser, our_command, shared_pictures, train_timed
+from benchmarks.train_vs_keras import TEST_FRACTION, Outcome, run_recipe
 from training.inputs import RunInputs
 
 OURS = ("quick", "standard", "best")
@@ -39,17 +30,8 @@ def main() -> None:
     flags = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch:
-        inputs = load_pictures(
-            flags.data,
-            flags.backbone,
-            flags.weights,
-            flags.image_size,
-            Path(scratch),
-            test_fraction=TEST_FRACTION,
-            split_seed=flags.split_seed,
-        )
-        folder = Path(scratch) / Path(flags.data).stem
-        link_pictures(inputs, folder)
+        split = {"test_fraction": TEST_FRACTION, "split_seed": flags.split_seed}
+        inputs, folder = shared_pictures(flags, Path(scratch), **split)
         outcomes: dict[str, list[Outcome]] = {contender: [] for contender in flags.contenders}
         for seed in range(flags.seeds):
             for contender in flags.contenders:
@@ -63,8 +45,7 @@ def main() -> None:
 
 def _run(contender: str, inputs: RunInputs, folder: Path, seed: int) -> Outcome:
     if contender in PEERS:
-        output, seconds = timed(peer_command("keras_recipe.py", inputs, folder, seed, "--recipe", contender))
-        return Outcome(json.loads(output.splitlines()[-1])["accuracy"], seconds)
+        return run_recipe(inputs, folder, seed, contender)
     with tempfile.TemporaryDirectory() as scratch:
         command = [*our_command("train.py", inputs, folder, seed), "--effort", contender]
         record, seconds = train_timed(command, Path(scratch) / "run", Path(scratch) / "cache")

@@ -16,7 +16,13 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 BATCH_SIZE = {"guide": 64, "tuned": 32, "discriminative": 64, "regression": 64}
 PENALTIES = [10.0**exponent for exponent in range(-5, 2)]
@@ -24,13 +30,7 @@ PENALTIES = [10.0**exponent for exponent in range(-5, 2)]
 
 def main() -> None:
     """Trains by the recipe and prints what came out."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--backbone", default="MobileNet", help="name of the builder in keras.applications")
-    parser.add_argument("--module", default="mobilenet", help="its module, which has preprocess_input")
-    parser.add_argument("--weights", default="imagenet")
-    parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--seed", type=int, default=0)
+    parser = peer_parser(__doc__)
     parser.add_argument("--recipe", choices=BATCH_SIZE, default="guide")
     flags = parser.parse_args()
 
@@ -39,34 +39,87 @@ def main() -> None:
 
     started = time.perf_counter()
     keras.utils.set_random_seed(flags.seed)
-    sets = {split: _load(flags.folder / split, flags) for split in ("train", "val", "test")}
+    batch_size = BATCH_SIZE[flags.recipe]
+    sets = {split: load_pictures(flags, split, batch_size) for split in ("train", "val", "test")}
     num_classes = len(sets["train"].class_names)
-    augmentation = [keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)]
-
-    def augment(pictures, labels):
-        for layer in augmentation:
-            pictures = layer(pictures, training=True)
-        return pictures, labels
-
-    train = sets["train"].unbatch().cache().shuffle(10_000, seed=flags.seed).batch(BATCH_SIZE[flags.recipe])
-    train = train.map(augment, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+    train = sets["train"].unbatch().cache().shuffle(10_000, seed=flags.seed).batch(batch_size)
+    train = train.map(make_augment(), tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
     val = sets["val"].cache().prefetch(tf.data.AUTOTUNE)
 
-    base = getattr(keras.applications, flags.backbone)(
-        include_top=False, weights=flags.weights, input_shape=(flags.image_size, flags.image_size, 3)
-    )
-    base.trainable = False
-    pictures = keras.Input(base.input_shape[1:])
-    features = base(getattr(keras.applications, flags.module).preprocess_input(pictures), training=False)
-    features = keras.layers.GlobalAveragePooling2D()(features)
+    base, pictures, features = pooled_network(flags)
     if flags.recipe == "regression":
         accuracy = regress(keras.Model(pictures, features), sets)
     else:
         model = keras.Model(pictures, keras.layers.Dense(num_classes)(keras.layers.Dropout(0.2)(features)))
-        steps = -(-_count(flags.folder / "train") // BATCH_SIZE[flags.recipe])
+        steps = -(-len(sets["train"].file_paths) // batch_size)
         fine_tune(flags.recipe, model, base, train, val, steps)
         accuracy = model.evaluate(sets["test"], verbose=0)[1]
     print(json.dumps({"accuracy": accuracy, "seconds": time.perf_counter() - started}))
+
+
+def peer_parser(description: str | None) -> argparse.ArgumentParser:
+    """Makes a parser with the flags that `benchmarks.processes.peer_command` gives."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--backbone", default="MobileNet", help="name of the builder in keras.applications")
+    parser.add_argument("--module", default="mobilenet", help="its module, which has preprocess_input")
+    parser.add_argument("--weights", default="imagenet", help="'imagenet', 'none' or a file")
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+def load_pictures(flags: argparse.Namespace, split: str, batch_size: int) -> "tf.data.Dataset":
+    """Finds the pictures of a split; they are decoded whenever the data set is gone through, in order."""
+    import keras
+
+    size = (flags.image_size, flags.image_size)
+    return keras.utils.image_dataset_from_directory(
+        flags.folder / split, image_size=size, batch_size=batch_size, shuffle=False, verbose=False
+    )
+
+
+def make_augment() -> Callable[..., tuple[Any, Any]]:
+    """Makes a function that mirrors and turns a batch of pictures at random."""
+    import keras
+
+    layers = [keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)]
+
+    def augment(pictures, labels):
+        for layer in layers:
+            pictures = layer(pictures, training=True)
+        return pictures, labels
+
+    return augment
+
+
+def make_backbone(flags: argparse.Namespace) -> "keras.Model":
+    """Builds the pretrained network without its top, all of it frozen."""
+    import keras
+
+    weights = None if flags.weights == "none" else flags.weights
+    base = getattr(keras.applications, flags.backbone)(
+        include_top=False, weights=weights, input_shape=(flags.image_size, flags.image_size, 3)
+    )
+    base.trainable = False
+    return base
+
+
+def preprocess(pictures: "keras.KerasTensor", flags: argparse.Namespace) -> "keras.KerasTensor":
+    """Scales pixels as the network wants them."""
+    import keras
+
+    return getattr(keras.applications, flags.module).preprocess_input(pictures)
+
+
+def pooled_network(flags: argparse.Namespace) -> "tuple[keras.Model, keras.KerasTensor, keras.KerasTensor]":
+    """Builds the frozen network in inference mode; returns it, its pictures and its pooled features."""
+    import keras
+
+    base = make_backbone(flags)
+    pictures = keras.Input(base.input_shape[1:])
+    features = base(preprocess(pictures, flags), training=False)
+    return base, pictures, keras.layers.GlobalAveragePooling2D()(features)
 
 
 def fine_tune(recipe: str, model, base, train, val, steps: int) -> None:
@@ -133,10 +186,6 @@ def _spread_rates(optimizer, variables) -> None:
     )
 
 
-def _count(folder: Path) -> int:
-    return sum(1 for _ in folder.glob("*/*"))
-
-
 def fit(model, train, val, optimizer, epochs: int, label_smoothing: float = 0.0) -> float:
     """Compiles, trains all epochs and keeps the weights of the best, with a line for every epoch on standard error.
 
@@ -156,15 +205,6 @@ def fit(model, train, val, optimizer, epochs: int, label_smoothing: float = 0.0)
     keep = keras.callbacks.EarlyStopping("val_loss", patience=epochs, restore_best_weights=True)
     history = model.fit(train, epochs=epochs, validation_data=val, verbose=0, callbacks=[show, keep]).history
     return min(history["val_loss"])
-
-
-def _load(folder: Path, flags: argparse.Namespace):
-    import keras
-
-    size = (flags.image_size, flags.image_size)
-    return keras.utils.image_dataset_from_directory(
-        folder, image_size=size, batch_size=BATCH_SIZE[flags.recipe], shuffle=False, verbose=False
-    )
 
 
 if __name__ == "__main__":

@@ -16,9 +16,11 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+
+from benchmarks.keras_recipe import load_pictures, make_augment, make_backbone, peer_parser, pooled_network, preprocess
 
 try:
     import keras
@@ -51,24 +53,25 @@ class Stage(NamedTuple):
     epochs: int
 
 
-class Pictures(NamedTuple):
-    """A split."""
+class Peer(NamedTuple):
+    """What the trials of a peer share."""
 
-    dataset: tf.data.Dataset
-    """Batches of float32 (num_images, height, width, 3) in [0, 255] and labels, in the order of the files."""
-    labels: np.ndarray
-    """int32 (num_images,)."""
-    num_classes: int
+    features_of: Callable[[int], tuple[keras.KerasTensor, keras.KerasTensor]]
+    """Builds the network up to the pooled features for a number of trainable layers; returns its input and those."""
+    train: Callable[..., keras.callbacks.History]
+    """Compiles and fits the network of a trial: takes hyperparameters, model, stage and settings of `fit`."""
+    prepare: float
+    """Seconds of decoding."""
+    features: float
+    """Seconds of the frozen layers."""
 
 
 class Network(keras_tuner.HyperModel):
     """The network that both peers search over."""
 
-    def __init__(self, flags: argparse.Namespace, depths: Sequence[int], num_classes: int):
+    def __init__(self, flags: argparse.Namespace, peer: Peer, depths: Sequence[int], num_classes: int):
         super().__init__()
-        self.flags = flags
-        self.depths = list(depths)
-        self.num_classes = num_classes
+        self.flags, self.peer, self.depths, self.num_classes = flags, peer, list(depths), num_classes
 
     def build(self, hp: keras_tuner.HyperParameters) -> keras.Model:
         """Declares every hyperparameter and builds the network of a trial, which `fit` compiles for each stage."""
@@ -77,7 +80,7 @@ class Network(keras_tuner.HyperModel):
         hp.Choice("optimizer", list(OPTIMIZERS))
         hp.Choice("batch_size", [16, 32, 64])
         dropout = hp.Float("dropout", 0.0, 0.5)
-        inputs, features = self.features_of(hp.Choice("trainable_layers", self.depths))
+        inputs, features = self.peer.features_of(hp.Choice("trainable_layers", self.depths))
         features = keras.layers.Dropout(dropout)(features)
         return keras.Model(inputs, keras.layers.Dense(self.num_classes)(features))
 
@@ -85,7 +88,7 @@ class Network(keras_tuner.HyperModel):
         """Trains in one stage or two and returns the best accuracy, which is what KerasTuner takes from a history."""
         accuracies = []
         for stage in self.stages(hp):
-            accuracies += self.train(hp, model, stage, **settings).history["val_accuracy"]
+            accuracies += self.peer.train(hp, model, stage, **settings).history["val_accuracy"]
         return {"val_accuracy": max(accuracies)}
 
     def stages(self, hp: keras_tuner.HyperParameters) -> list[Stage]:
@@ -98,95 +101,92 @@ class Network(keras_tuner.HyperModel):
             return [Stage(depth, hp.get("fine_tune_learning_rate"), flags.epochs)]
         return [head, Stage(depth, hp.get("fine_tune_learning_rate"), flags.fine_tune_epochs)]
 
-    def features_of(self, depth: int) -> tuple[keras.KerasTensor, keras.KerasTensor]:
-        """Builds the network up to the pooled features and returns its input and those."""
-        raise NotImplementedError
-
-    def train(self, hp, model: keras.Model, stage: Stage, **settings) -> keras.callbacks.History:
-        """Compiles and fits the network of a trial."""
-        raise NotImplementedError
-
-
-class WholeNetwork(Network):
-    """Every step runs the whole network, on pictures augmented anew."""
-
-    def __init__(self, flags, depths, num_classes, train: tf.data.Dataset, val: tf.data.Dataset):
-        super().__init__(flags, depths, num_classes)
-        self.train_ds, self.val_ds = train, val
-        self.augmentation = [keras.layers.RandomFlip("horizontal"), keras.layers.RandomRotation(0.1)]
-
-    def features_of(self, depth):
-        base = make_backbone(self.flags)
-        pictures = keras.Input(base.input_shape[1:])
-        features = base(_preprocess(pictures, self.flags), training=False)
-        return pictures, keras.layers.GlobalAveragePooling2D()(features)
-
-    def train(self, hp, model, stage, **settings):
-        base = next(layer for layer in model.layers if isinstance(layer, keras.Model))
-        learn_last(base.layers, stage.trainable_layers)
-        compile_model(model, hp, stage)
-        train = self.train_ds.shuffle(SHUFFLED, seed=self.flags.seed).batch(hp.get("batch_size"))
-        train = train.map(self.augment, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
-        return model.fit(train, validation_data=self.val_ds, epochs=stage.epochs, **settings)
-
-    def augment(self, pictures, labels):
-        """Turns and mirrors a batch."""
-        for layer in self.augmentation:
-            pictures = layer(pictures, training=True)
-        return pictures, labels
-
-
-class CachedFeatures(Network):
-    """Every trial trains the layers behind a cut, on what crosses it."""
-
-    def __init__(
-        self, flags, depths, num_classes, tails: dict[int, keras.Model], arrays: dict[str, dict[int | str, Any]]
-    ):
-        super().__init__(flags, depths, num_classes)
-        self.tails, self.arrays = tails, arrays
-
-    def features_of(self, depth):
-        if depth == 0:
-            pooled = keras.Input(self.arrays["train"][0].shape[1:])
-            return pooled, pooled
-        tail = keras.models.clone_model(self.tails[depth])
-        tail.set_weights(self.tails[depth].get_weights())
-        learn_last(tail.layers, depth)
-        return tail.input, keras.layers.GlobalAveragePooling2D()(tail.output)
-
-    def train(self, hp, model, stage, **settings):
-        if stage.trainable_layers < hp.get("trainable_layers"):
-            dropout, dense = model.layers[-2:]
-            pooled = keras.Input(dense.input.shape[1:])
-            model = keras.Model(pooled, dense(dropout(pooled)))
-        compile_model(model, hp, stage, steps_per_execution=STEPS_PER_EXECUTION)
-        (features, labels), val = (
-            (self.arrays[split][stage.trainable_layers], self.arrays[split]["labels"]) for split in ("train", "val")
-        )
-        settings |= {"batch_size": hp.get("batch_size"), "epochs": stage.epochs}
-        return model.fit(features, labels, validation_data=val, validation_batch_size=JUDGED_AT_ONCE, **settings)
-
 
 def main() -> None:
     """Searches and prints what came out."""
     flags = _parse()
     started = time.perf_counter()
     keras.utils.set_random_seed(flags.seed)
-    sets = {split: load_pictures(flags.folder / split, flags.image_size) for split in ("train", "val")}
-    if flags.peer == "whole":
-        network, prepare, features = _whole_network(flags, sets)
-    else:
-        network, prepare, features = _cached_features(flags, sets)
+    sets = {split: load_pictures(flags, split, DECODED_AT_ONCE) for split in ("train", "val")}
+    peer = PEERS[flags.peer](flags, sets)
     accuracies, search = [], 0.0
     for number, depths in enumerate([[depth] for depth in flags.depths] if flags.even else [flags.depths]):
-        network.depths = depths
+        network = Network(flags, peer, depths, len(sets["train"].class_names))
         trials = len(range(number, flags.trials, len(flags.depths))) if flags.even else flags.trials
         found, took = run_search(network, trials, flags.seed + number)
         accuracies += found
         search += took
-    seconds = {"total": time.perf_counter() - started, "prepare": prepare, "features": features, "search": search}
+    total = time.perf_counter() - started
+    seconds = {"total": total, "prepare": peer.prepare, "features": peer.features, "search": search}
     result = {"val_accuracy": max(accuracies), "seconds": seconds, "trials": len(accuracies)}
     print(json.dumps({**result, "val_accuracies": accuracies}))
+
+
+def whole_network(flags: argparse.Namespace, sets: dict[str, tf.data.Dataset]) -> Peer:
+    """Every step runs the whole network, on pictures augmented anew."""
+    started = time.perf_counter()
+    # Without knowing how many there are, Keras would try a step too many in each epoch.
+    count = tf.data.experimental.assert_cardinality(len(sets["train"].file_paths))
+    train_ds = sets["train"].unbatch().cache().apply(count)
+    val_ds = sets["val"].cache().prefetch(tf.data.AUTOTUNE)
+    for dataset in (train_ds, val_ds):
+        for _ in dataset:
+            pass
+    augment = make_augment()
+
+    def features_of(depth):
+        return pooled_network(flags)[1:]
+
+    def train(hp, model, stage, **settings):
+        base = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+        learn_last(base.layers, stage.trainable_layers)
+        compile_model(model, hp, stage)
+        batches = train_ds.shuffle(SHUFFLED, seed=flags.seed).batch(hp.get("batch_size"))
+        batches = batches.map(augment, tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE)
+        return model.fit(batches, validation_data=val_ds, epochs=stage.epochs, **settings)
+
+    return Peer(features_of, train, time.perf_counter() - started, 0.0)
+
+
+def cached_features(flags: argparse.Namespace, sets: dict[str, tf.data.Dataset]) -> Peer:
+    """Every trial trains the layers behind a cut, on what crosses it.
+
+    Decoding and the frozen layers run side by side, so all of it counts as features.
+    """
+    started = time.perf_counter()
+    base = make_backbone(flags)
+    cuts = {depth: cut(base, depth) for depth in flags.depths if depth}
+    wanted = {depth: crossing for depth, (crossing, _) in cuts.items()}
+    if 0 in flags.depths or flags.fine_tune_epochs is not None:
+        wanted[0] = keras.layers.GlobalAveragePooling2D()(base.output)
+    pictures = keras.Input(base.input_shape[1:])
+    frozen = keras.Model(pictures, keras.Model(base.input, wanted)(preprocess(pictures, flags)))
+    arrays = {split: frozen.predict(dataset, verbose=0) for split, dataset in sets.items()}
+    labels = {split: labels_of(dataset) for split, dataset in sets.items()}
+
+    def features_of(depth):
+        if depth == 0:
+            pooled = keras.Input(arrays["train"][0].shape[1:])
+            return pooled, pooled
+        tail = keras.models.clone_model(cuts[depth][1])
+        tail.set_weights(cuts[depth][1].get_weights())
+        learn_last(tail.layers, depth)
+        return tail.input, keras.layers.GlobalAveragePooling2D()(tail.output)
+
+    def train(hp, model, stage, **settings):
+        if stage.trainable_layers < hp.get("trainable_layers"):
+            dropout, dense = model.layers[-2:]
+            pooled = keras.Input(dense.input.shape[1:])
+            model = keras.Model(pooled, dense(dropout(pooled)))
+        compile_model(model, hp, stage, steps_per_execution=STEPS_PER_EXECUTION)
+        learnt, val = ((arrays[split][stage.trainable_layers], labels[split]) for split in ("train", "val"))
+        settings |= {"batch_size": hp.get("batch_size"), "epochs": stage.epochs}
+        return model.fit(*learnt, validation_data=val, validation_batch_size=JUDGED_AT_ONCE, **settings)
+
+    return Peer(features_of, train, 0.0, time.perf_counter() - started)
+
+
+PEERS = {"whole": whole_network, "cached": cached_features}
 
 
 def run_search(network: Network, trials: int, seed: int) -> tuple[list[float], float]:
@@ -212,17 +212,6 @@ def run_search(network: Network, trials: int, seed: int) -> tuple[list[float], f
     if failed:
         sys.exit(f"{len(failed)} of {len(done)} trials failed; the first said:\n{failed[0].message}")
     return [trial.score for trial in done], seconds
-
-
-def make_backbone(flags: argparse.Namespace) -> keras.Model:
-    """Builds the pretrained network without its top, all of it frozen."""
-    base = getattr(keras.applications, flags.backbone)(
-        include_top=False,
-        weights=None if flags.weights == "none" else flags.weights,
-        input_shape=(flags.image_size, flags.image_size, 3),
-    )
-    base.trainable = False
-    return base
 
 
 def learn_last(layers: Sequence[keras.Layer], depth: int) -> None:
@@ -254,59 +243,15 @@ def cut(base: keras.Model, depth: int) -> tuple[keras.KerasTensor, keras.Model]:
     sys.exit(f"No place before the last {depth} layers of {base.name} is crossed by a single tensor.")
 
 
-def load_pictures(folder: Path, image_size: int) -> Pictures:
-    """Finds the pictures of a split; they are decoded whenever the data set is gone through."""
-    dataset = keras.utils.image_dataset_from_directory(
-        folder, image_size=(image_size, image_size), batch_size=DECODED_AT_ONCE, shuffle=False, verbose=False
-    )
+def labels_of(dataset: tf.data.Dataset) -> np.ndarray:
+    """Returns the labels of a split in the order of its files, int32 (num_images,), without decoding them again."""
     names = dataset.class_names
-    labels = np.array([names.index(Path(path).parent.name) for path in dataset.file_paths], np.int32)
-    return Pictures(dataset, labels, len(names))
-
-
-def _whole_network(flags: argparse.Namespace, sets: dict[str, Pictures]) -> tuple[Network, float, float]:
-    started = time.perf_counter()
-    # Without knowing how many there are, Keras would try a step too many in each epoch.
-    count = tf.data.experimental.assert_cardinality(len(sets["train"].labels))
-    train = sets["train"].dataset.unbatch().cache().apply(count)
-    val = sets["val"].dataset.cache().prefetch(tf.data.AUTOTUNE)
-    for dataset in (train, val):
-        for _ in dataset:
-            pass
-    network = WholeNetwork(flags, flags.depths, sets["train"].num_classes, train, val)
-    return network, time.perf_counter() - started, 0.0
-
-
-def _cached_features(flags: argparse.Namespace, sets: dict[str, Pictures]) -> tuple[Network, float, float]:
-    """Decoding and the frozen layers run side by side, so all of it counts as features."""
-    started = time.perf_counter()
-    base = make_backbone(flags)
-    cuts = {depth: cut(base, depth) for depth in flags.depths if depth}
-    wanted = {depth: crossing for depth, (crossing, _) in cuts.items()}
-    if 0 in flags.depths or flags.fine_tune_epochs is not None:
-        wanted[0] = keras.layers.GlobalAveragePooling2D()(base.output)
-    pictures = keras.Input(base.input_shape[1:])
-    frozen = keras.Model(pictures, keras.Model(base.input, wanted)(_preprocess(pictures, flags)))
-    arrays = {
-        split: {**frozen.predict(found.dataset, verbose=0), "labels": found.labels} for split, found in sets.items()
-    }
-    tails = {depth: tail for depth, (_, tail) in cuts.items()}
-    network = CachedFeatures(flags, flags.depths, sets["train"].num_classes, tails, arrays)
-    return network, 0.0, time.perf_counter() - started
-
-
-def _preprocess(pictures: keras.KerasTensor, flags: argparse.Namespace) -> keras.KerasTensor:
-    return getattr(keras.applications, flags.module).preprocess_input(pictures)
+    return np.array([names.index(Path(path).parent.name) for path in dataset.file_paths], np.int32)
 
 
 def _parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--peer", choices=("whole", "cached"), required=True)
-    parser.add_argument("--backbone", default="MobileNet", help="name of the builder in keras.applications")
-    parser.add_argument("--module", default="mobilenet", help="its module, which has preprocess_input")
-    parser.add_argument("--weights", default="imagenet", help="'imagenet', 'none' or a file")
-    parser.add_argument("--image-size", type=int, default=224)
+    parser = peer_parser(__doc__)
+    parser.add_argument("--peer", choices=PEERS, required=True)
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--epochs", type=int, default=10, help="of a trial")
     parser.add_argument(
@@ -317,7 +262,6 @@ def _parse() -> argparse.Namespace:
     )
     parser.add_argument("--depths", type=int, nargs="+", default=[0], help="last layers of the backbone that learn")
     parser.add_argument("--even", action="store_true", help="try the depths equally often, not at random")
-    parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 

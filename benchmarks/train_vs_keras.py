@@ -8,7 +8,6 @@ All seeds have one split, set by `--split-seed`. Every contender chooses its epo
 measured once on test.
 """
 
-import json
 import shutil
 import statistics
 import tempfile
@@ -22,11 +21,10 @@ from benchmarks.machine import decode_seconds, measure_machine
 from benchmarks.processes import (
     comparison_parser,
     import_seconds,
-    link_pictures,
-    load_pictures,
     our_command,
     peer_command,
-    timed,
+    shared_pictures,
+    timed_peer,
     train_timed,
 )
 from training.inputs import RunInputs
@@ -54,17 +52,8 @@ def main() -> None:
     flags = parser.parse_args()
 
     with tempfile.TemporaryDirectory() as scratch:
-        inputs = load_pictures(
-            flags.data,
-            flags.backbone,
-            flags.weights,
-            flags.image_size,
-            Path(scratch),
-            test_fraction=flags.test_fraction,
-            split_seed=flags.split_seed,
-        )
-        folder = Path(scratch) / Path(flags.data).stem
-        link_pictures(inputs, folder)
+        split = {"test_fraction": flags.test_fraction, "split_seed": flags.split_seed}
+        inputs, folder = shared_pictures(flags, Path(scratch), **split)
         outcomes: dict[str, list[Outcome]] = {contender: [] for contender in CONTENDERS}
         importing: list[float] = []
         record: dict[str, Any] = {}
@@ -73,7 +62,7 @@ def main() -> None:
             importing.append(import_seconds())
             for contender in CONTENDERS:
                 if contender == "keras":
-                    outcome = _run_keras(inputs, folder, seed)
+                    outcome = run_recipe(inputs, folder, seed)
                 else:
                     outcome, record = _run_headstart(inputs, folder, seed, cache, Path(scratch) / f"run{seed}")
                 outcomes[contender].append(outcome)
@@ -83,9 +72,10 @@ def main() -> None:
         _show_limit(inputs, record)
 
 
-def _run_keras(inputs: RunInputs, folder: Path, seed: int) -> Outcome:
-    output, seconds = timed(peer_command("keras_recipe.py", inputs, folder, seed))
-    return Outcome(json.loads(output.splitlines()[-1])["accuracy"], seconds)
+def run_recipe(inputs: RunInputs, folder: Path, seed: int, recipe: str = "guide") -> Outcome:
+    """Runs a recipe of `keras_recipe.py`."""
+    found, seconds = timed_peer(peer_command("keras_recipe", inputs, folder, seed, "--recipe", recipe))
+    return Outcome(found["accuracy"], seconds)
 
 
 def _run_headstart(

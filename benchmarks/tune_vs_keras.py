@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 from benchmarks.processes import (
     comparison_parser,
     import_seconds,
-    link_pictures,
-    load_pictures,
     our_command,
     peer_command,
+    shared_pictures,
     timed,
+    timed_peer,
 )
 from training.inputs import RunInputs
 
@@ -55,9 +55,7 @@ def main() -> None:
     """Runs all contenders and prints accuracy, seconds and ratios."""
     flags = _parse()
     with tempfile.TemporaryDirectory() as scratch:
-        inputs = load_pictures(flags.data, flags.backbone, flags.weights, flags.image_size, Path(scratch))
-        folder = Path(scratch) / Path(flags.data).stem
-        link_pictures(inputs, folder)
+        inputs, folder = shared_pictures(flags, Path(scratch))
         importing = import_seconds()
         outcomes = {peer: _run_peer(peer, inputs, folder, flags) for peer in ("whole", "cached")}
         outcomes["ours"], record = _run_ours(inputs, folder, flags, Path(scratch), importing)
@@ -84,7 +82,7 @@ def our_flags(flags: argparse.Namespace) -> list[str]:
 
 
 def _run_peer(peer: str, inputs: RunInputs, folder: Path, flags: argparse.Namespace) -> Outcome:
-    command = [*peer_command("keras_search.py", inputs, folder, flags.seed), "--peer", peer]
+    command = [*peer_command("keras_search", inputs, folder, flags.seed), "--peer", peer]
     command += ["--epochs", str(flags.epochs), "--depths", *map(str, flags.depths)]
     if flags.peer_fine_tune_epochs is not None:
         command += ["--fine-tune-epochs", str(flags.peer_fine_tune_epochs)]
@@ -92,8 +90,7 @@ def _run_peer(peer: str, inputs: RunInputs, folder: Path, flags: argparse.Namesp
         command += ["--even", "--trials", str(trials_to_sample(flags.peer_trials, flags.depths))]
     else:
         command += ["--trials", str(flags.trials)]
-    output, seconds = timed(command)
-    found = json.loads(output.splitlines()[-1])
+    found, seconds = timed_peer(command)
     outcome = Outcome(found["val_accuracy"], seconds, seconds, found["trials"])
     _say(peer, outcome)
     return extend(outcome, found["seconds"]["search"], flags.trials)

@@ -1,5 +1,8 @@
 """What the benchmarks compare on: every side has the same pictures in the same splits."""
 
+import argparse
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -7,15 +10,18 @@ import tensorflow as tf
 
 from benchmarks import accuracy
 from benchmarks.keras_recipe import fit
-from benchmarks.processes import link_pictures, load_pictures, our_command
+from benchmarks.processes import our_command, shared_pictures
 from training.flags import parse_config
 from training.inputs import load_inputs
 
 
+def asked(folder: Path) -> argparse.Namespace:
+    return argparse.Namespace(data=str(folder), backbone="mobilenet", weights="none", image_size=32)
+
+
 def test_linked_pictures_are_the_same_in_the_same_splits(make_folder, tmp_path):
-    made = load_pictures(str(make_folder()), "mobilenet", "none", 32, tmp_path / "scratch", test_fraction=0.2)
-    link_pictures(made, tmp_path / "linked")
-    _, script, *flags = our_command("train.py", made, tmp_path / "linked", seed=3)
+    made, folder = shared_pictures(asked(make_folder()), tmp_path / "scratch", test_fraction=0.2)
+    _, script, *flags = our_command("train.py", made, folder, seed=3)
     assert script.endswith("train.py")
     linked = load_inputs(parse_config([*flags, "--cache-dir", str(tmp_path / "cache")]))
     for split in ("train", "val", "test"):
@@ -25,9 +31,8 @@ def test_linked_pictures_are_the_same_in_the_same_splits(make_folder, tmp_path):
 
 
 def test_without_a_test_split_none_is_carved(make_folder, tmp_path):
-    made = load_pictures(str(make_folder()), "mobilenet", "none", 32, tmp_path / "scratch")
-    link_pictures(made, tmp_path / "linked")
-    assert {path.name for path in (tmp_path / "linked").iterdir()} == {"train", "val"}
+    _, folder = shared_pictures(asked(make_folder()), tmp_path / "scratch")
+    assert {path.name for path in folder.iterdir()} == {"train", "val"}
 
 
 def test_the_peer_keeps_the_epoch_of_the_lowest_val_loss():
