@@ -27,7 +27,7 @@ from data.store import Store
 from devices.precision import Precision
 from features.cuts import Cut, part_of
 from features.frozen_part import FrozenPart
-from features.runtimes import Runtime, choose_runtime
+from features.runtimes import choose_runtime
 from inference.load import check_can_be_loaded
 from models.classifier import Classifier, build_classifier
 from models.detector import build_detector
@@ -51,6 +51,23 @@ class PhaseInputs(NamedTuple):
     """Views of val and test, which are never varied."""
     vary: Vary | None
     """Variation of the inputs, anew in each epoch; None leaves them as they are."""
+
+
+class Computed(NamedTuple):
+    """Tensors that the frozen layers made of some examples in one view."""
+
+    tensors: dict[str, tuple[Tensor, ...]]
+    """Tensors that cross each cut, by the layer in front of it."""
+    positions: np.ndarray
+    """Positions of the examples among all, in the order of the tensors' rows."""
+    seconds: float
+    """Seconds that the store saved; 0 if anything was computed."""
+
+    def view(self, cut: Cut, positions: np.ndarray, targets: np.ndarray | None = None) -> View:
+        """Returns some of the examples, in order, as they cross a cut, with `targets` of all that moved."""
+        order = np.argsort(self.positions)
+        rows = order[np.searchsorted(self.positions, positions, sorter=order)]
+        return View(self.tensors[cut.layer], rows, None if targets is None else targets[rows])
 
 
 def build_frozen(inputs: RunInputs) -> Classifier:
@@ -148,64 +165,45 @@ def frozen_inputs(
     Returns:
         The inputs of each use that has a cut.
     """
-    started = time.perf_counter()
+    started, most = time.perf_counter(), max(views.values())
     kept, train = kept_examples(data), positions_by_length(data, data.splits["train"])
-    plain_positions = evaluated_positions = kept
-    replicas = strategy or tf.distribute.get_strategy()
-    runtime = choose_runtime(config, classifier.model, len(train), replicas)
+    strategy = strategy or tf.distribute.get_strategy()
+    runtime = choose_runtime(config, classifier.model, len(train), strategy)
+    plain = evaluated = kept
     if (precision, runtime) != ("float32", "tensorflow") and len(kept) > len(train):
-        plain_positions, evaluated_positions = (
-            positions_by_length(data, np.sort(each)) for each in (train, np.setdiff1d(kept, train))
-        )
-    most = max(views.values())
-    count, saved, computed = len(kept) + (most - 1) * len(train), 0.0, []
-    make = functools.partial(
-        frozen_part, classifier, config=config, data=data, store=store, strategy=strategy, pool=pool
+        plain, evaluated = (positions_by_length(data, np.sort(each)) for each in (train, np.setdiff1d(kept, train)))
+    make_part = functools.partial(
+        FrozenPart, classifier.model, store=store, title=pass_title(config, data), strategy=strategy, pool=pool
     )
-    part = make(cuts, precision=precision, runtime=runtime)
-    with progress_bar("features", count) as advance:
+    part = make_part(cuts=unique_cuts(cuts), precision=precision, runtime=runtime)
+    computed = []
+    with progress_bar("features", len(kept) + (most - 1) * len(train)) as advance:
         for number in range(most):
-            wanted = {use: cut for use, cut in cuts.items() if views[use] > number}
-            if len(unique_cuts(wanted)) < len(part.cuts):
-                part = make(wanted, precision=precision, runtime=runtime)
-            arrays, seconds = load_or_compute(part, number, train if number else plain_positions, config, data, advance)
-            computed.append(arrays)
-            saved += seconds
-        evaluated = computed[0]
-        if evaluated_positions is not plain_positions:
-            part = make(cuts, precision="float32")
-            evaluated, seconds = load_or_compute(part, 0, evaluated_positions, config, data, advance)
-            saved += seconds
-    how = f"{saved:.1f} seconds saved by the cache"
-    if not saved:
-        how = f"{count / (time.perf_counter() - started):,.0f} {data.kind.nouns} per second"
-    views_of = f" ({counted(most, 'view', 'views')} of each to train on)" if most > 1 else ""
-    text = f"{counted(len(kept), data.kind.noun, data.kind.nouns)} through the frozen layers, once{views_of}: {how}"
-    behind = [cut.share_after for use, cut in cuts.items() if use not in ("head", 0) and not cut.has_vectors]
-    if behind:
-        text += f"; fine-tuning computes the {max(behind):.0%} behind them"
-    show_stage("features", text)
-
-    learnt_from = data.splits["train"]
-    varied_rows = places_of(learnt_from, train)
-    moved = [moved_targets(data, config, number, train) for number in range(1, most)]
-    targets = [None if each is None else each[varied_rows] for each in moved]
-    inputs = {}
-    for use, cut in cuts.items():
-        plain, *varied = [tensors[cut.layer] for tensors in computed[: views[use]]]
-        inputs[use] = PhaseInputs(
+            wanted = unique_cuts({use: cut for use, cut in cuts.items() if views[use] > number})
+            if len(wanted) < len(part.cuts):
+                part = make_part(cuts=wanted, precision=precision, runtime=runtime)
+            computed.append(load_or_compute(part, number, train if number else plain, config, data, advance))
+        exact = computed[0]
+        if evaluated is not plain:
+            part = make_part(cuts=unique_cuts(cuts), precision="float32")
+            exact = load_or_compute(part, 0, evaluated, config, data, advance)
+            computed.append(exact)
+    _show(cuts, most, data, time.perf_counter() - started, sum(each.seconds for each in computed))
+    targets = [None, *(moved_targets(data, config, number, train) for number in range(1, most))]
+    return {
+        use: PhaseInputs(
             part_of(cut.inputs, classifier.model.outputs),
-            [
-                View(plain, places_of(learnt_from, plain_positions)),
-                *(View(tensors, varied_rows, targets[number]) for number, tensors in enumerate(varied)),
-            ],
-            {
-                split: View(evaluated[cut.layer], places_of(data.splits[split], evaluated_positions))
-                for split in EVALUATED
-            },
+            [computed[number].view(cut, data.splits["train"], targets[number]) for number in range(views[use])],
+            {split: exact.view(cut, data.splits[split]) for split in EVALUATED},
             vary=None,
         )
-    return inputs
+        for use, cut in cuts.items()
+    }
+
+
+def pass_title(config: TrainConfig, data: Data) -> str:
+    """Returns what a list of stored entries shows of the network and the examples."""
+    return f"{data.name}, {config.model.backbone}, {data.reader.title}"
 
 
 def kept_examples(data: Data) -> np.ndarray:
@@ -223,29 +221,6 @@ def longest_of(data: Data) -> int:
     return int(View(data.inputs, data.splits["train"]).lengths.max(initial=0))
 
 
-def places_of(wanted: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """Returns where positions are among others, int64."""
-    order = np.argsort(positions)
-    return order[np.searchsorted(positions, wanted, sorter=order)]
-
-
-def frozen_part(
-    classifier: Classifier,
-    cuts: Mapping[Use, Cut],
-    config: TrainConfig,
-    data: Data,
-    store: Store,
-    strategy: tf.distribute.Strategy | None = None,
-    *,
-    precision: Precision,
-    pool: Pool | None = None,
-    runtime: Runtime = "tensorflow",
-) -> FrozenPart:
-    """Prepares the forward pass through the layers before the cuts; see `frozen_inputs` for the arguments."""
-    title = f"{data.name}, {config.model.backbone}, {data.reader.title}"
-    return FrozenPart(classifier.model, unique_cuts(cuts), store, precision, title, strategy, pool, runtime)
-
-
 def load_or_compute(
     part: FrozenPart,
     number: int,
@@ -253,8 +228,8 @@ def load_or_compute(
     config: TrainConfig,
     data: Data,
     on_progress: Callable[[int], None],
-) -> tuple[dict[str, tuple[Tensor, ...]], float]:
-    """Returns what crosses each cut in one view, by the layer in front of it, and the seconds that the store saved.
+) -> Computed:
+    """Computes what crosses each cut in one view, or takes it from the store.
 
     Views that are varied may be kept as float16: that is far below what augmentation changes. The plain one is kept
     as it was computed.
@@ -274,10 +249,25 @@ def load_or_compute(
     view = View(data.inputs, positions)
     tensors, seconds = part.load_or_compute(view, varied, description, half=number > 0, on_progress=on_progress)
     kept = iter(tensors)
-    return {cut.layer: tuple(itertools.islice(kept, len(cut.tensors))) for cut in part.cuts}, seconds
+    crossing = {cut.layer: tuple(itertools.islice(kept, len(cut.tensors))) for cut in part.cuts}
+    return Computed(crossing, positions, seconds)
 
 
 def features_sample(head: PhaseInputs) -> np.ndarray:
     """Returns features of some training examples, float32 (n, num_features), from the inputs of a head."""
     (features,), rows = head.train[0].inputs, head.train[0].rows
     return np.asarray(take_rows(features, rows[:: max(1, len(rows) // FEATURES_SAMPLED)]))
+
+
+def _show(cuts: Mapping[Use, Cut], most: int, data: Data, seconds: float, saved: float) -> None:
+    """Shows how many examples went through the frozen layers, in at most so many views, and how fast."""
+    kept, num_train = sum(map(len, data.splits.values())), len(data.splits["train"])
+    how = f"{saved:.1f} seconds saved by the cache"
+    if not saved:
+        how = f"{(kept + (most - 1) * num_train) / seconds:,.0f} {data.kind.nouns} per second"
+    views_of = f" ({counted(most, 'view', 'views')} of each to train on)" if most > 1 else ""
+    text = f"{counted(kept, data.kind.noun, data.kind.nouns)} through the frozen layers, once{views_of}: {how}"
+    behind = [cut.share_after for use, cut in cuts.items() if use not in ("head", 0) and not cut.has_vectors]
+    if behind:
+        text += f"; fine-tuning computes the {max(behind):.0%} behind them"
+    show_stage("features", text)

@@ -27,6 +27,7 @@ from cluster.pool import Pool
 from data.store import open_store
 from devices.precision import choose_precision
 from devices.strategy import make_strategy
+from features.frozen_part import FrozenPart
 from models.backbones import find
 from reports.search_plots import backbone_ranking
 from reports.writer import write_figure, write_table
@@ -34,7 +35,7 @@ from tasks.classification import Classification
 from tasks.metrics import accuracy_interval
 from tasks.table import classes_of
 from training.cuts import cuts_at
-from training.frozen import build_frozen, frozen_part, kept_examples, load_or_compute, places_of
+from training.frozen import build_frozen, kept_examples, load_or_compute, pass_title
 from training.inputs import RunInputs, load_inputs
 from tuning.inputs import check_val_split, pass_over
 from tuning.space import TuneConfig
@@ -159,9 +160,8 @@ def train_command(config: TuneConfig, backbone: str) -> str:
 def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     """Scores a backbone, whose features are computed or taken from the store."""
     data, backbone = inputs.data, inputs.backbone
-    features, pictures_per_second = _pooled_features(inputs, strategy)
-    kept, train, val = kept_examples(data), data.splits["train"], data.splits["val"]
-    of_train, of_val = (features[places_of(positions, kept)] for positions in (train, val))
+    of_train, of_val, pictures_per_second = _pooled_features(inputs, strategy)
+    train, val = data.splits["train"], data.splits["val"]
     predicted = predict_by_ridge(of_train, data.targets[train], of_val, classes_of(data.task))
     right = (predicted == classes_of(data.task).truth(data.targets[val])).all(axis=1)
     low, high = accuracy_interval(right, data.groups[val])
@@ -179,8 +179,9 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     )
 
 
-def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tuple[np.ndarray, float]:
-    """Returns the features that a head would learn from, float32 (num_kept, num_features), and examples per second.
+def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tuple[np.ndarray, np.ndarray, float]:
+    """Returns the features that a head would learn from, float32 (n, num_features) of train and of val, and examples
+    per second.
 
     They are the same entry of the store that `train.py` uses.
     """
@@ -189,14 +190,16 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
         classifier = build_frozen(inputs)
     store = open_store(config.run.cache_dir, config.run.cache_gb)
     precision = choose_precision(config.training.precision, classifier.model)
-    part = frozen_part(
-        classifier, cuts_at(classifier, {0: 0}), config, data, store, strategy, precision=precision, pool=inputs.pool
-    )
+    (cut,) = cuts_at(classifier, {0: 0}).values()
+    part = FrozenPart(classifier.model, [cut], store, precision, pass_title(config, data), strategy, inputs.pool)
     kept = kept_examples(data)
     started = time.perf_counter()
     with progress_bar(config.model.backbone, len(kept)) as advance:
-        arrays, saved = load_or_compute(part, 0, kept, config, data, advance)
-    ((features,),) = arrays.values()
+        computed = load_or_compute(part, 0, kept, config, data, advance)
+    seconds = computed.seconds or time.perf_counter() - started
+
+    ((features,),) = computed.tensors.values()
     values = np.asarray(features)
-    places = tuple(range(1, values.ndim - 1))  # of a feature map, where the pooling learns
-    return values.mean(axis=places), len(kept) / (saved or time.perf_counter() - started)
+    pooled = values.mean(axis=tuple(range(1, values.ndim - 1)))  # of a feature map, where the pooling learns
+    of_train, of_val = (pooled[computed.view(cut, data.splits[split]).rows] for split in ("train", "val"))
+    return of_train, of_val, len(kept) / seconds
