@@ -133,11 +133,8 @@ def open_model(path: Path, backbone: backbones.Backbone) -> "keras.Model":
     import keras
 
     model = keras.saving.load_model(path, compile=False, safe_mode=True)
-    if backbone.family.library != "keras_hub":
-        return model
-    from models.hub import unrolled
-
-    return unrolled(model)
+    unroll = backbones.find_unroll(backbone)
+    return unroll(model) if unroll else model
 
 
 def check_can_be_loaded(model: "keras.Model") -> None:

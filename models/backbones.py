@@ -4,7 +4,8 @@ A row names the module that builds the network. This file imports no Keras, so a
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from app.config import TrainConfig
 from app.custom_parts import custom_file, find_custom
@@ -189,3 +190,9 @@ def build(backbone: Backbone, image_size: int, weights: str | None = None, inclu
     """
     family = importlib.import_module(backbone.family.builder)
     return family.build(backbone, image_size, weights, include_top)
+
+
+def find_unroll(backbone: Backbone) -> Callable[[Any], Any] | None:
+    """Returns `unrolled` of a family that hides blocks in a layer, which puts them among the layers of a model that was
+    loaded; None for other families."""
+    return getattr(importlib.import_module(backbone.family.builder), "unrolled", None)

@@ -10,6 +10,7 @@ from data.pipeline import input_batches
 from data.sources import Split
 from features.forward_pass import side_by_side
 from inference.load import MODEL_FILE, RECORD_FILE, open_model
+from models.backbones import find_unroll
 from training.plan import Phase
 from training.state import Run
 
@@ -30,7 +31,7 @@ def save_model(
 ) -> keras.Model:
     """Saves the model, makes sure that the file predicts what the run says it does, and returns what the file has."""
     phase = exact_phase(run)
-    is_flat = run.classifier.whole is None or run.backbone.family.library == "keras_hub"
+    is_flat = run.classifier.whole is None or find_unroll(run.backbone) is not None
     data, cut = run.data, run.cuts[phase].layer if phase and is_flat else None
     record = {"classes": list(data.class_names), "task": data.task.name, "kind": data.kind.name}
     decided = {"thresholds": thresholds} if thresholds else {}
