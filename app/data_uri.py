@@ -15,9 +15,13 @@ def data_uri(media_type: str, content: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
+def picture_uri(picture: "Image.Image", file_format: str = "PNG") -> str:
+    """Returns a picture as a data URI."""
+    written = io.BytesIO()
+    picture.save(written, file_format, quality=85)
+    return data_uri(f"image/{file_format.lower()}", written.getvalue())
+
+
 def picture_element(picture: "Image.Image", title: str) -> Markup:
     """Returns a picture as an element of a page, a JPEG."""
-    written = io.BytesIO()
-    picture.save(written, "JPEG", quality=85)
-    uri = data_uri("image/jpeg", written.getvalue())
-    return Markup('<img src="{}" alt="{}" loading="lazy">').format(uri, title)
+    return Markup('<img src="{}" alt="{}" loading="lazy">').format(picture_uri(picture, "JPEG"), title)

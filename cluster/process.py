@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import Any
 
 from app.errors import RunError
-from app.terminal import console
+from app.terminal import silence
 
 LIBRARIES = ("numpy", "pillow", "tensorflow", "keras")
 """Libraries that compute results: all machines need the same versions, and OpenVINO's where it is installed."""
@@ -26,7 +26,7 @@ class Worker:
         os.chdir(folder)
         os.environ.update(TF_NUM_INTRAOP_THREADS=str(threads), TF_NUM_INTEROP_THREADS=str(threads))
         os.environ.update(LOKY_MAX_CPU_COUNT=str(threads), TF_FORCE_GPU_ALLOW_GROWTH="true")
-        console.quiet = True
+        silence()
 
     def prepare(self, make: Callable[[], Callable[[Any], Any]], versions: dict[str, str]) -> None:
         """Makes what all jobs share, in place of what was made before.

@@ -123,6 +123,13 @@ class Baseline(NamedTuple):
     """Most training examples; of more, an even sample is used."""
 
 
+def standardized() -> Any:
+    """Makes the transformer of values that are numbers."""
+    from sklearn.preprocessing import StandardScaler  # a second to import
+
+    return StandardScaler()
+
+
 class GraphReader(NamedTuple):
     """Reads examples inside an exported model, by operations of TensorFlow alone."""
 

@@ -6,7 +6,6 @@ not the browser or the web library.
 
 import contextlib
 import functools
-import io
 import socket
 import threading
 from collections import Counter
@@ -18,7 +17,7 @@ import flask
 import numpy as np
 from PIL import Image
 
-from app.data_uri import data_uri
+from app.data_uri import picture_uri
 from app.terminal import attempt
 from data.content import MAX_BYTES, UnreadableError, content_of
 from data.images.explain import grad_cam, overlay
@@ -161,7 +160,7 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
     """Makes the app behind the page; see `show_page`. Examples that cannot be read are left out."""
     app = flask.Flask(__name__, static_folder="web/static", template_folder="web")
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters["uri"] = _picture_uri
+    app.jinja_env.filters["uri"] = lambda pixels: picture_uri(Image.fromarray(pixels))
     # Another page could have its own name lead to this address, and would pass for this one.
     app.config.update(MAX_CONTENT_LENGTH=MAX_BYTES, TRUSTED_HOSTS=[HOST, "localhost"])
     offered = []
@@ -205,10 +204,3 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
         return response
 
     return app
-
-
-def _picture_uri(pixels: np.ndarray) -> str:
-    """Returns a picture, uint8 (height, width, 3), as a data URI."""
-    written = io.BytesIO()
-    Image.fromarray(pixels).save(written, "PNG")
-    return data_uri("image/png", written.getvalue())

@@ -141,13 +141,5 @@ class Detection:
         away = np.where(found[:, None, 5] == others[None, :, 5], away, 1.0)
         return float(away.min(axis=1).max(initial=0.0))
 
-    def apply_temperature(self, outputs: np.ndarray, temperature: float) -> np.ndarray:
-        """Returns boxes as they are."""
-        return outputs
-
-    def balanced_weights(self, targets: np.ndarray) -> np.ndarray:
-        """Returns weights of the examples, all 1: classes are balanced by no weight of a picture."""
-        return np.ones(len(targets), np.float32)
-
 
 DETECTION = Detection()

@@ -33,6 +33,7 @@ from models.classifier import Classifier, build_classifier
 from models.detector import build_detector
 from models.freezing import set_trainable
 from tasks.detection import Detection
+from tasks.table import classes_of
 from training.cuts import Use, unique_cuts
 from training.inputs import RunInputs
 from training.variation import moved_targets, vary_of
@@ -110,7 +111,7 @@ def examples(data: Data, split: Split, views: Sequence[View], class_weights: boo
         class_weights: whether every class counts alike.
     """
     targets = data.targets[data.splits[split]]
-    weights = data.task.balanced_weights(targets) if class_weights else np.ones(len(targets), np.float32)
+    weights = classes_of(data.task).balanced_weights(targets) if class_weights else np.ones(len(targets), np.float32)
     return Examples(views, targets, weights)
 
 

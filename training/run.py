@@ -127,7 +127,7 @@ def _finish(run: Run, pool: Pool | None) -> Path:
         temperature = _calibrate(run, inputs)
         outputs = _predict(run, inputs, EVALUATED)
         if run.out_of_fold is not None:
-            run.out_of_fold = run.data.task.apply_temperature(run.out_of_fold, temperature)
+            run.out_of_fold = classes_of(run.data.task).apply_temperature(run.out_of_fold, temperature)
     if is_chief(run.strategy):
         with run.clock.timed("evaluate"):
             familiar = learn_from_run(_final_inputs(run, inputs))

@@ -15,7 +15,19 @@ from data.arrays import release
 from data.code_digest import code_digest
 from data.images.decode import SIGNATURE_SIDE, decode_picture, decode_with_signature, read_size
 from data.images.look_alikes import compared_values
-from data.kinds import Baseline, Content, Explain, GraphReader, Inputs, Kind, ManyInputs, Reader, Shown, Vary
+from data.kinds import (
+    Baseline,
+    Content,
+    Explain,
+    GraphReader,
+    Inputs,
+    Kind,
+    ManyInputs,
+    Reader,
+    Shown,
+    Vary,
+    standardized,
+)
 
 TINY_SIDE = 8
 """Smaller pictures (pixels) show hardly anything."""
@@ -120,12 +132,6 @@ def _grid_means(inputs: ManyInputs, contents: Sequence[Content], positions: np.n
     return np.stack(means).reshape(len(positions), -1)
 
 
-def _scaler() -> Any:
-    from sklearn.preprocessing import StandardScaler
-
-    return StandardScaler()
-
-
 KIND = Kind(
     "image",
     noun="picture",
@@ -146,7 +152,7 @@ KIND = Kind(
         "On the right, bright areas spoke for the answer (Grad-CAM). If they lie beside the object, the model looks at "
         "the wrong thing.",
     ),
-    baseline=Baseline("raw_pixels", _grid_means, _scaler, strength=0.01, most_examples=5_000),
+    baseline=Baseline("raw_pixels", _grid_means, standardized, strength=0.01, most_examples=5_000),
     backbone="efficientnet_lite0",
     has_mirror=True,
     graph_reader=_graph_reader,

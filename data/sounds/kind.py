@@ -1,6 +1,5 @@
 """Recordings as a kind of input."""
 
-import io
 from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
@@ -11,12 +10,12 @@ from markupsafe import Markup
 from PIL import Image
 
 from app.config import TrainConfig
-from app.data_uri import data_uri
+from app.data_uri import data_uri, picture_uri
 from app.errors import UsageError
 from app.spectrogram import HOP, RATE
 from data.code_digest import code_digest
 from data.content import content_of
-from data.kinds import Baseline, Content, Explain, Inputs, Kind, ManyInputs, Reader, Shown
+from data.kinds import Baseline, Content, Explain, Inputs, Kind, ManyInputs, Reader, Shown, standardized
 from data.sounds.decode import cut_sound, read_milliseconds, read_sound, windows
 from data.sounds.look_alikes import SLICE_BANDS, SLICES, compared_values, signature
 from data.sounds.mel import grey_levels, heard_levels, heard_samples, log_mel
@@ -93,12 +92,9 @@ def _shown(sound: np.ndarray, title: str, attention: np.ndarray | None = None) -
         for column, height in enumerate(heights):
             pixels[height : height + 2, column] = (255, 80, 0)
     picture = Image.fromarray(pixels).resize((max(160, grey.shape[1] * SCALE), len(pixels)), Image.Resampling.BOX)
-    written = io.BytesIO()
-    picture.save(written, "PNG")
-    image = data_uri("image/png", written.getvalue())
     player = data_uri("audio/wav", encode_wav(sound[: heard_samples(sound)], RATE))
     html = Markup('<img src="{}" alt="{}" loading="lazy"><audio controls preload="none" src="{}"></audio>')
-    return Shown(html.format(image, title, player), np.asarray(picture))
+    return Shown(html.format(picture_uri(picture), title, player), np.asarray(picture))
 
 
 def _explain(
@@ -123,12 +119,6 @@ def _level_statistics(inputs: ManyInputs, contents: Sequence[Content], positions
     return np.stack(rows)
 
 
-def _standardized() -> Any:
-    from sklearn.preprocessing import StandardScaler
-
-    return StandardScaler()
-
-
 KIND = Kind(
     "sound",
     noun="recording",
@@ -148,7 +138,7 @@ KIND = Kind(
         "The line is high where a moment of the recording spoke for the answer (gradient × activation).",
         replaces=True,
     ),
-    baseline=Baseline("spectrogram_statistics", _level_statistics, _standardized, strength=1.0, most_examples=50_000),
+    baseline=Baseline("spectrogram_statistics", _level_statistics, standardized, strength=1.0, most_examples=50_000),
     backbone="whisper_tiny_en",
     cut=cut_sound,
     windows=windows,
