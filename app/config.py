@@ -17,8 +17,8 @@ from app.fields import LARGEST, Fraction, Natural, Positive, Rate, Settings, Tex
 from app.files import read_json
 from app.run_config import DEFAULT_CACHE_DIR as DEFAULT_CACHE_DIR
 from app.run_config import RunConfig as RunConfig
-from app.run_config import Strategy as Strategy
 
+KindName = Literal["image", "text", "sound"]
 Resize = Literal["crop", "pad", "stretch"]
 Optimizer = Literal["adam", "adamw", "sgd", "rmsprop", "nadam", "adagrad", "lion"]
 Augment = Literal["views", "fresh", "none"]
@@ -40,7 +40,7 @@ class DataConfig(Settings):
     of YOLO or Pascal VOC, a .csv of path,label,x1,y1,x2,y2. To try: 'animals' (bundled pictures), 'docstrings' (texts
     out of installed packages), and made here, 'notes' (recordings) and 'canvases' (boxes)."""
 
-    kind: Literal["image", "text", "sound"] | None = None
+    kind: KindName | None = None
     """Kind of the examples. Default: by the endings of the files, and 'text' for a .csv with a column text."""
 
     text_column: Text | None = None

@@ -10,18 +10,18 @@ import importlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, get_args
 
 from markupsafe import Markup
 
-from app.config import TrainConfig
+from app.config import KindName, TrainConfig
 
 if TYPE_CHECKING:
     import numpy as np  # --help must not wait for it
 
     from data.arrays import Tensor
 
-KINDS = {"image": "data.images.kind", "text": "data.texts.kind", "sound": "data.sounds.kind"}
+KINDS = {name: f"data.{name}s.kind" for name in get_args(KindName)}
 """Names of the kinds, and the modules with their records as `KIND`. The first is used if the files are of no kind."""
 
 

@@ -15,9 +15,9 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
-from app.config import Strategy
 from app.errors import RunError, UsageError
 from app.interrupts import end_at_once, ignore_interrupts
+from app.run_config import Strategy
 from app.terminal import counted, show_stage, silence
 from devices.precision import Precision, choose_precision
 from devices.replicas import chief_decides, has_workers, is_chief

@@ -7,7 +7,6 @@ import pytest
 
 from app.config import TrainConfig
 from app.errors import UsageError, did_you_mean
-from data.kinds import KINDS
 
 
 @pytest.mark.parametrize(
@@ -30,11 +29,6 @@ from data.kinds import KINDS
 def test_impossible_settings_are_refused_with_the_flag_and_the_value(settings, message):
     with pytest.raises(UsageError, match=message.replace("(", r"\(")):
         TrainConfig.of(**settings)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_can_be_named(kind):
-    assert TrainConfig.of(kind=kind).data.kind == kind
 
 
 def test_a_config_that_is_a_pipe_is_refused_at_once(tmp_path):

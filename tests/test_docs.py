@@ -60,11 +60,11 @@ OTHER_FLAGS = {"help", "config", "clear", "no-quantize", "no-deps", "logdir"}
 """Of every script, of cache.py, the opposite of a flag, of pip, and of TensorBoard."""
 NAMES = {
     "models.backbones": ("TABLE", "FAMILIES"),
-    "data.kinds": ("KINDS", "Kind", "Reader"),
+    "data.kinds": ("Kind", "Reader"),
     "data.unpack": ("unpack_once", "write_example", "folder_names"),
     "data.sources": ("SOURCES", "load_source"),
     "reports.sections": ("Facts", "SECTIONS", "ABOUT_RUN"),
-    "app.config": ("ModelConfig", "TrainingConfig"),
+    "app.config": ("KindName", "ModelConfig", "TrainingConfig"),
     "models.heads": ("build_head",),
     "models.classifier": ("build_classifier",),
     "training.optimizers": ("Rates",),

@@ -11,10 +11,6 @@ def make() -> Callable[[tuple], object]:
     return run
 
 
-def make_slow_to_end() -> Callable[[tuple], object]:
-    return lambda seconds: time.sleep(seconds) or seconds
-
-
 def run(job: tuple) -> object:
     """Runs what the first of a tuple names."""
     name, *arguments = job

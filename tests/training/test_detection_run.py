@@ -24,6 +24,7 @@ from inference.predictor import Predictor
 from inference.run_record import read_metrics, read_sample
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
+from tests.stopped_runs import train_until
 from training.inputs import load_inputs
 from training.run import train
 
@@ -122,28 +123,10 @@ def test_predict_writes_boxes_in_pixels_and_draws_them(run, tmp_path, monkeypatc
     )
 
 
-def test_a_resumed_run_ends_the_same_to_the_bit(run, tmp_path, monkeypatch):
-    from training import phases
-
-    root = run.parent
-    interrupted = settings(root, output=tmp_path / "again")
-
-    class StoppedError(Exception):
-        pass
-
-    epochs = []
-
-    def record(run, results, kept=phases.record_epochs):
-        kept(run, results)
-        epochs.extend(results)
-        if len(epochs) == 3:
-            raise StoppedError
-
-    monkeypatch.setattr(phases, "record_epochs", record)
-    with pytest.raises(StoppedError):
-        train(load_inputs(interrupted.replace(checkpoint_seconds=0)))
-    monkeypatch.undo()
-    train(load_inputs(interrupted.replace(checkpoint_seconds=0)))
+def test_a_resumed_run_ends_the_same_to_the_bit(run, tmp_path):
+    config = settings(run.parent, output=tmp_path / "again", checkpoint_seconds=0)
+    train_until(config, last=4)
+    train(load_inputs(config))
     for name in ("history.csv", "predictions.csv"):
         assert (tmp_path / "again" / name).read_text() == (run / name).read_text()
 
