@@ -56,9 +56,7 @@ def load(
     """Reads the table; missing files are noticed later, when they are read.
 
     Args:
-        data: the value of `--data`.
-        cache_dir: not used: the files stay where they are.
-        outside: whether paths and links may lead out of the file's folder.
+        data, cache_dir, outside: as of all sources.
         labelled: whether to read labels; if not, a column of paths or examples is enough.
         text_column: name of the column of texts; None for 'text', in a table without paths.
         kind: kind of the files; None to infer it from their names.

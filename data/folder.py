@@ -31,11 +31,6 @@ def accepts(data: str) -> bool:
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Finds every file below the class folders; reading decides later which are examples.
 
-    Args:
-        data: the value of `--data`.
-        cache_dir: not used: the files stay where they are.
-        outside: whether links out of the folder are followed.
-
     Raises:
         UsageError: there are no class folders, or a class has no files.
     """

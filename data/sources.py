@@ -43,10 +43,13 @@ SOURCES = {
     "FILE.csv": "data.csv_table",
     "FOLDER": "data.folder",
 }
-"""Values of `--data`, and modules with `accepts(data) -> bool` and `load(data, cache_dir, outside) -> Source`.
+"""Values of `--data`, and modules with `accepts(data) -> bool`, which those made here do without, and `load(data,
+cache_dir, outside) -> Source`.
 
-A module sets `IS_NAME = True` if its value is a name and not a path. With `HAS_COLUMNS = True`, its `load` also takes a
-`text_column`, the column with the text. With `TAKES_KIND = True`, its `load` also takes the `kind` of the examples.
+`cache_dir` is where data that does not come as files is unpacked; `outside` says whether links and paths may lead out
+of the folder. A module sets `IS_NAME = True` if its value is a name and not a path. With `HAS_COLUMNS = True`, its
+`load` also takes a `text_column`, the column with the text. With `TAKES_KIND = True`, its `load` also takes the `kind`
+of the examples.
 """
 MADE_HERE = [name for name in SOURCES if name.isalpha() and name.islower()]
 """Values of `--data` that work without files of the user."""
@@ -195,7 +198,7 @@ def _grouped(source: Source, group_by: str) -> list[Example]:
 
 def is_name(data: str) -> bool:
     """Says whether `--data` is a name that a source knows, not a path."""
-    return getattr(_module_of(data), "IS_NAME", False)
+    return data in MADE_HERE or getattr(_module_of(data), "IS_NAME", False)
 
 
 def has_columns(data: str) -> bool:
@@ -204,7 +207,9 @@ def has_columns(data: str) -> bool:
 
 
 def _module_of(data: str) -> ModuleType | None:
-    modules = map(importlib.import_module, SOURCES.values())
+    if data in MADE_HERE:
+        return importlib.import_module(SOURCES[data])
+    modules = (importlib.import_module(module) for name, module in SOURCES.items() if name not in MADE_HERE)
     return next((module for module in modules if module.accepts(data)), None)
 
 

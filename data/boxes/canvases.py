@@ -13,7 +13,6 @@ from data.images.animals import CLASS_NAMES, read_array
 from data.sources import Source
 from data.unpack import unpack_once
 
-IS_NAME = True
 CANVASES = 400
 SIDE = 320
 """Height and width of a canvas, pixels."""
@@ -25,11 +24,6 @@ CHOSEN = ("bird", "elephant", "giraffe", "horse")
 """Classes that are drawn."""
 DARK = 128
 """Pixels below this value belong to the animal."""
-
-
-def accepts(data: str) -> bool:
-    """Says whether `--data` means this source."""
-    return data == "canvases"
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:

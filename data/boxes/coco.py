@@ -22,12 +22,7 @@ def accepts(data: str) -> bool:
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
-    """Reads the file; missing pictures are noticed later, when they are read.
-
-    Args:
-        data: the value of `--data`.
-        cache_dir: not used: the files stay where they are.
-        outside: not used here: unless it is set, pictures outside the folder are set aside when they are read.
+    """Reads the file; pictures that are missing, or outside its folder, are noticed later, when they are read.
 
     Raises:
         UsageError: the file is damaged, or is not a COCO file.

@@ -26,11 +26,6 @@ def accepts(data: str) -> bool:
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Reads the table; missing pictures are noticed later, when they are read.
 
-    Args:
-        data: the value of `--data`.
-        cache_dir: not used: the files stay where they are.
-        outside: whether paths and links may lead out of the file's folder.
-
     Raises:
         UsageError: the file cannot be read, lacks a column, or has an invalid value; the message names the line.
     """

@@ -26,11 +26,6 @@ def accepts(data: str) -> bool:
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Reads every XML file, and finds its picture.
 
-    Args:
-        data: the value of `--data`.
-        cache_dir: not used: the files stay where they are.
-        outside: whether links out of the folder are followed.
-
     Raises:
         UsageError: no file has a box.
     """

@@ -24,11 +24,6 @@ def accepts(data: str) -> bool:
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     """Reads the classes, finds the pictures of each split, and reads their boxes.
 
-    Args:
-        data: the value of `--data`.
-        cache_dir: not used: the files stay where they are.
-        outside: whether links out of the folder are followed.
-
     Raises:
         UsageError: `data.yaml` is damaged, or names no pictures.
     """

@@ -16,18 +16,12 @@ from data.sounds.wav import encode_wav
 from data.sources import Source
 from data.unpack import unpack_once
 
-IS_NAME = True
 OF_EACH = 60
 """Number of notes of each instrument."""
 LOWEST, HIGHEST = 110.0, 660.0
 """Pitch, hertz."""
 SHORTEST, LONGEST = 0.5, 1.0
 """Length of a note, seconds."""
-
-
-def accepts(data: str) -> bool:
-    """Says whether `--data` means this source."""
-    return data == "notes"
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:

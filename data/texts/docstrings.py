@@ -19,7 +19,6 @@ from data import csv_table
 from data.sources import Source
 from data.unpack import unpack_once
 
-IS_NAME = True
 LIBRARIES = {"numpy": "numpy", "scipy": "scipy", "pandas": "pandas", "scikit-learn": "sklearn"}
 """Distributions (the names of the classes) and their folders."""
 MOST_OF_ONE = 400
@@ -27,11 +26,6 @@ SHORTEST, LONGEST = 30, 300
 """Fewest and most characters of a description."""
 NAMED = re.compile(r"numpy|scipy|pandas|sklearn|scikit|\bnp\b|\bpd\b|\bsp\b", re.IGNORECASE)
 """Words that contain the answer; descriptions with one of them are left out."""
-
-
-def accepts(data: str) -> bool:
-    """Says whether `--data` means this source."""
-    return data == "docstrings"
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
