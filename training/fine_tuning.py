@@ -1,8 +1,13 @@
-"""Table of what is fine-tuned by itself: a row for each kind of input."""
+"""What is fine-tuned by itself: a row for each kind of input, and the layers that learn."""
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from app.config import Effort
+from app.config import Effort, TrainableLayers
+from app.errors import UsageError
+
+if TYPE_CHECKING:
+    from features.cuts import Cut  # which imports Keras
 
 
 class FineTuning(NamedTuple):
@@ -41,3 +46,25 @@ learns them by heart. The whole network, after the last block, ends at 83.4 %, i
 def fine_tuning_of(kind: str) -> FineTuning:
     """Returns what of a network is fine-tuned for a kind of input."""
     return FINE_TUNING.get(kind, FINE_TUNING["image"])
+
+
+def layers_to_fine_tune(cuts: "Sequence[Cut]", share: tuple[float, float]) -> int:
+    """Returns the number of layers behind the best cut of those that leave such a share of the work."""
+    least, most = share
+    late = [cut for cut in cuts if cut.share_after <= most]
+    good = [cut for cut in late if cut.share_after >= least] or [max(late, key=lambda cut: cut.share_after)]
+    return min(good, key=lambda cut: (cut.values, cut.position)).layers_after
+
+
+def check_trainable_layers(
+    trainable_layers: TrainableLayers | None,
+    cuts: "Sequence[Cut]",
+    backbone: str,
+    flag: str = "--trainable-layers",
+) -> None:
+    """Raises a UsageError if a backbone has fewer layers than are to be trained."""
+    most = 1 + max(cut.layers_after for cut in cuts)
+    if isinstance(trainable_layers, int) and trainable_layers > most:
+        raise UsageError(
+            f"{flag} must be 'all', or at most {most}, all layers of {backbone}; received {trainable_layers}."
+        )

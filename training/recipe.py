@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.config import HeadSolver, ModelConfig, Optimizer, TrainableLayers, TrainConfig
+from app.config import HeadSolver, ModelConfig, Optimizer, TrainConfig, TrainingConfig
 from app.errors import UsageError
 from app.fields import flag_of
 from app.terminal import show_stage
 from data.kinds import Kind, find_kind, kinds
 from models.backbones import Backbone
-from training.fine_tuning import fine_tuning_of
+from training.fine_tuning import FineTuning, check_trainable_layers, fine_tuning_of, layers_to_fine_tune
 from training.plan import EPOCHS_TO_FIT, Phase, Plan
 
 if TYPE_CHECKING:
@@ -117,54 +117,23 @@ def make_plan(
         UsageError: the backbone has fewer layers than are to be trained, settings do not go together, or nothing would
             learn.
     """
-    model, training, recipe = config.model, config.training, fine_tuning_of(kind)
-    check_trainable_layers(model.trainable_layers, cuts, model.backbone)
-    check_trainable_layers(training.deeper_layers, cuts, model.backbone, "--deeper-layers")
+    training = config.training
+    check_trainable_layers(config.model.trainable_layers, cuts, config.model.backbone)
+    check_trainable_layers(training.deeper_layers, cuts, config.model.backbone, "--deeper-layers")
     batch_size = training.batch_size or of_task.get("batch_size", BATCH_SIZE)
-    factor = batch_factor(training.optimizer, batch_size)
-    trainable_layers: TrainableLayers
-    deeper_layers: TrainableLayers = 0
-    epochs: float = 0
     solver = _choose_head_solver(config, is_linear)
-    if model.weights == "none":
-        trainable_layers, solver, head_epochs, fine_tune_epochs = "all", "optimizer", 0, FROM_SCRATCH_EPOCHS
-        fine_tune_learning_rate = FROM_SCRATCH_LEARNING_RATE * factor
+    if config.model.weights == "none":
+        choices = _choose_from_scratch(training, batch_size)
     else:
-        steps_per_epoch = -(-num_train // batch_size)
-        enough = config.data.folds is None and not _has_too_few(config, num_train)
-        trainable_layers = _layers_to_fine_tune(cuts, recipe.share)
-        if trainable_layers == 0 and model.trainable_layers is None:
-            show_stage(
-                "warning",
-                f"{model.backbone} cannot be cut before its last blocks: only the head learns. To fine-tune the whole "
-                f"network: --trainable-layers all",
-            )
-        head_epochs = 0 if solver == "lbfgs" else _epochs(HEAD_STEPS, steps_per_epoch, *HEAD_EPOCHS)
-        fine_tune_epochs = recipe.epochs if enough and training.effort != "quick" else 0
-        left_open = model.trainable_layers is None and training.fine_tune_epochs is None
-        if fine_tune_epochs and left_open and training.effort in recipe.goes_deeper:
-            deeper_layers = "all"
-        epochs = fine_tune_epochs if training.fine_tune_epochs is None else training.fine_tune_epochs
-        steps = max(1, epochs * steps_per_epoch)
-        fine_tune_learning_rate = FINE_TUNE_LEARNING_RATE * factor * min(1.0, steps / FINE_TUNE_STEPS)
-    in_time = training.max_minutes is not None  # which is better spent on varying examples in each epoch than on a view
-    fine_tunes, varied = bool(epochs or training.deeper_layers), training.vary != "mild"
-    choices: dict[str, Any] = {
-        "batch_size": batch_size,
-        "views": VIEWS if solver == "optimizer" or varied or (fine_tunes and not in_time) else 1,
-        "trainable_layers": trainable_layers,
-        "head_solver": solver,
-        "head_epochs": head_epochs,
-        "fine_tune_epochs": fine_tune_epochs,
-        "deeper_layers": deeper_layers,
-        "deeper_epochs": recipe.deeper_epochs[training.effort] if deeper_layers or training.deeper_layers else 0,
-        "fine_tune_learning_rate": fine_tune_learning_rate,
-    }
-    if model.weights != "none":
+        choices = _choose_pretrained(config, cuts, num_train, batch_size, solver, fine_tuning_of(kind))
+    deeper_epochs = fine_tuning_of(kind).deeper_epochs[training.effort]
+    goes_deeper = choices["deeper_layers"] or training.deeper_layers
+    choices |= {"batch_size": batch_size, "deeper_epochs": deeper_epochs if goes_deeper else 0}
+    if config.model.weights != "none":
         choices |= of_task
-        if of_task and model.trainable_layers is None:
+        if of_task and config.model.trainable_layers is None:
             choices["fine_tune_epochs"] = 0
-    if in_time:
+    if training.max_minutes is not None:
         choices |= {name: None for name in EPOCHS_TO_FIT.values() if choices[name]}
     given = config.flat()
     decided = {name: value for name, value in choices.items() if given[name] is None}
@@ -177,6 +146,58 @@ def make_plan(
             "or --fine-tune-epochs and --trainable-layers."
         )
     return plan
+
+
+def _choose_from_scratch(training: TrainingConfig, batch_size: int) -> dict[str, Any]:
+    """Decides how the whole of a network without pretrained weights learns."""
+    return {
+        "views": VIEWS,
+        "trainable_layers": "all",
+        "head_solver": "optimizer",
+        "head_epochs": 0,
+        "fine_tune_epochs": FROM_SCRATCH_EPOCHS,
+        "deeper_layers": 0,
+        "fine_tune_learning_rate": FROM_SCRATCH_LEARNING_RATE * batch_factor(training.optimizer, batch_size),
+    }
+
+
+def _choose_pretrained(
+    config: TrainConfig,
+    cuts: "Sequence[Cut]",
+    num_train: int,
+    batch_size: int,
+    solver: HeadSolver,
+    recipe: FineTuning,
+) -> dict[str, Any]:
+    """Decides how the head of a pretrained network learns, and how much of the network after it."""
+    model, training = config.model, config.training
+    trainable_layers = layers_to_fine_tune(cuts, recipe.share)
+    if trainable_layers == 0 and model.trainable_layers is None:
+        show_stage(
+            "warning",
+            f"{model.backbone} cannot be cut before its last blocks: only the head learns. To fine-tune the whole "
+            f"network: --trainable-layers all",
+        )
+    steps_per_epoch = -(-num_train // batch_size)
+    enough = config.data.folds is None and not _has_too_few(config, num_train)
+    fine_tune_epochs = recipe.epochs if enough and training.effort != "quick" else 0
+    left_open = model.trainable_layers is None and training.fine_tune_epochs is None
+    goes_deeper = fine_tune_epochs and left_open and training.effort in recipe.goes_deeper
+    epochs = fine_tune_epochs if training.fine_tune_epochs is None else training.fine_tune_epochs
+    steps = max(1, epochs * steps_per_epoch)
+    rate = FINE_TUNE_LEARNING_RATE * batch_factor(training.optimizer, batch_size) * min(1.0, steps / FINE_TUNE_STEPS)
+    fine_tunes = bool(epochs or training.deeper_layers)
+    has_time = training.max_minutes is None  # else better spent on varying examples in each epoch than on a view
+    sees_more = solver == "optimizer" or training.vary != "mild" or (fine_tunes and has_time)
+    return {
+        "views": VIEWS if sees_more else 1,
+        "trainable_layers": trainable_layers,
+        "head_solver": solver,
+        "head_epochs": 0 if solver == "lbfgs" else _epochs(HEAD_STEPS, steps_per_epoch, *HEAD_EPOCHS),
+        "fine_tune_epochs": fine_tune_epochs,
+        "deeper_layers": "all" if goes_deeper else 0,
+        "fine_tune_learning_rate": rate,
+    }
 
 
 def _choose_head_solver(config: TrainConfig, is_linear: bool) -> HeadSolver:
@@ -249,20 +270,6 @@ def most_epochs(plan: Plan, phase: Phase, kind: str = "image") -> int:
     return recipe.deeper_epochs["best"] if phase == "deeper" else recipe.epochs
 
 
-def check_trainable_layers(
-    trainable_layers: TrainableLayers | None,
-    cuts: "Sequence[Cut]",
-    backbone: str,
-    flag: str = "--trainable-layers",
-) -> None:
-    """Raises a UsageError if a backbone has fewer layers than are to be trained."""
-    most = 1 + max(cut.layers_after for cut in cuts)
-    if isinstance(trainable_layers, int) and trainable_layers > most:
-        raise UsageError(
-            f"{flag} must be 'all', or at most {most}, all layers of {backbone}; received {trainable_layers}."
-        )
-
-
 def choose_head_learning_rate(plan: Plan, features: np.ndarray | None) -> Plan:
     """Decides `learning_rate`.
 
@@ -281,14 +288,6 @@ def batch_factor(optimizer: Optimizer, batch_size: int) -> float:
     """Returns the factor on the learning rates, which were tuned for `BATCH_SIZE` examples per step."""
     ratio = batch_size / BATCH_SIZE
     return ratio if optimizer == "sgd" else ratio**0.5
-
-
-def _layers_to_fine_tune(cuts: "Sequence[Cut]", share: tuple[float, float]) -> int:
-    """Number of layers behind the best cut."""
-    least, most = share
-    late = [cut for cut in cuts if cut.share_after <= most]
-    good = [cut for cut in late if cut.share_after >= least] or [max(late, key=lambda cut: cut.share_after)]
-    return min(good, key=lambda cut: (cut.values, cut.position)).layers_after
 
 
 def _epochs(steps: int, steps_per_epoch: int, fewest: int, most: int) -> int:

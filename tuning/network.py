@@ -20,13 +20,14 @@ from models.heads import is_linear
 from tasks.table import classes_of
 from training.begun import CHOSEN_WITH_DATA
 from training.cuts import check_learns, cuts_at, show_whole_network
+from training.fine_tuning import check_trainable_layers
 from training.frozen import build_frozen, examples, features_sample, frozen_inputs, whole_network
 from training.inputs import RunInputs
 from training.linear_head import solve
 from training.memory import check_room
 from training.optimizers import UPDATE_RULES
 from training.plan import Plan
-from training.recipe import check_trainable_layers, choose_fine_tune_augment, choose_head_learning_rate, make_plan
+from training.recipe import choose_fine_tune_augment, choose_head_learning_rate, make_plan
 from training.steps import Measured
 from training.variation import vary_of
 from tuning.heads import HeadShape, SolvedHead, StackedHeads, is_adjustable
