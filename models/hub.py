@@ -18,7 +18,7 @@ from app.errors import UsageError
 from models.applications import POOLING, split_into_blocks
 from models.backbones import Backbone
 from models.hub_positions import resized
-from models.hub_table import SCALING
+from models.hub_table import HUB_FAMILIES
 from models.hub_weights import KEPT, arguments_of, load, settings_of
 from models.own_layers import TokenPooling
 from models.parts import Parts
@@ -37,7 +37,7 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
     """
     network = _network(backbone, image_size) if weights is None else _pretrained(backbone, image_size, Path(weights))
     pictures = keras.Input((image_size, image_size, 3), name="pictures")
-    mean, stddev = (np.array(values) for values in SCALING[backbone.module])
+    mean, stddev = (np.array(values) for values in HUB_FAMILIES[backbone.module].scaling)
     scaled = keras.layers.Rescaling((1 / 255 / stddev).tolist(), (-mean / stddev).tolist(), name="preprocessing")(
         pictures
     )

@@ -23,43 +23,31 @@ _IMAGENET = Scaling((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _HALF = Scaling((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 _CLIP = Scaling((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
-SCALING: dict[str, Scaling] = {
-    "vit": _HALF,
-    "deit": _IMAGENET,
-    "dinov2": _IMAGENET,
-    "dinov3": _IMAGENET,
-    "clip": _CLIP,
-    "siglip": _HALF,
-    "swin_transformer": _IMAGENET,
-    "hgnetv2": _IMAGENET,
-    "cspnet": _IMAGENET,
-    "mobilenetv5": Scaling((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)),
-}
-"""Scaling of pixels, by family."""
-BUILDERS: dict[str, str] = {
-    "vit": "ViTBackbone",
-    "deit": "DeiTBackbone",
-    "dinov2": "DINOV2Backbone",
-    "dinov3": "DINOV3Backbone",
-    "clip": "CLIPVisionEncoder",
-    "siglip": "SigLIPVisionEncoder",
-    "swin_transformer": "SwinTransformerBackbone",
-    "hgnetv2": "HGNetV2Backbone",
-    "cspnet": "CSPNetBackbone",
-    "mobilenetv5": "MobileNetV5Backbone",
-}
-"""Class of KerasHub that builds the networks, by family."""
 
-CHECKPOINTS: dict[str, tuple[str, ...]] = {
-    "vit": ("vit",),
-    "deit": ("deit",),
-    "dinov2": ("dinov2", "dinov2_with_registers"),
-    "dinov3": ("dinov3_vit",),
-    "swin_transformer": ("swin",),
+class HubFamily(NamedTuple):
+    """Networks that one class of KerasHub builds."""
+
+    builder: str
+    """Name of the class."""
+    scaling: Scaling
+    checkpoints: tuple[str, ...] = ()
+    """`model_type` of the checkpoints of Hugging Face that KerasHub converts."""
+    timm: bool = False
+    """True if checkpoints of timm can be read as well."""
+
+
+HUB_FAMILIES: dict[str, HubFamily] = {
+    "vit": HubFamily("ViTBackbone", _HALF, ("vit",), timm=True),
+    "deit": HubFamily("DeiTBackbone", _IMAGENET, ("deit",), timm=True),
+    "dinov2": HubFamily("DINOV2Backbone", _IMAGENET, ("dinov2", "dinov2_with_registers")),
+    "dinov3": HubFamily("DINOV3Backbone", _IMAGENET, ("dinov3_vit",)),
+    "clip": HubFamily("CLIPVisionEncoder", _CLIP),
+    "siglip": HubFamily("SigLIPVisionEncoder", _HALF),
+    "swin_transformer": HubFamily("SwinTransformerBackbone", _IMAGENET, ("swin",)),
+    "hgnetv2": HubFamily("HGNetV2Backbone", _IMAGENET, timm=True),
+    "cspnet": HubFamily("CSPNetBackbone", _IMAGENET, timm=True),
+    "mobilenetv5": HubFamily("MobileNetV5Backbone", Scaling((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))),
 }
-"""`model_type` of the checkpoints of Hugging Face that KerasHub converts, by family."""
-TIMM = ("vit", "deit", "hgnetv2", "cspnet")
-"""Families whose checkpoints of timm can be read as well."""
 
 _TINY, _SMALL, _BASE, _LARGE = (12, 3, 192), (12, 6, 384), (12, 12, 768), (24, 16, 1024)
 """Layers, heads and width of vision transformers."""
@@ -112,7 +100,9 @@ def _row(
     published: bool = True,
 ) -> tuple[Backbone, Settings]:
     """Returns a row of the table, and the arguments of the class that builds its network."""
-    row = Backbone(name, BUILDERS[module], module, image_size, parameters, accuracy, step=step, published=published)
+    row = Backbone(
+        name, HUB_FAMILIES[module].builder, module, image_size, parameters, accuracy, step=step, published=published
+    )
     return row, settings
 
 

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from models.backbones import Backbone
-from models.hub_table import CHECKPOINTS, NETWORKS, TIMM
+from models.hub_table import HUB_FAMILIES, NETWORKS
 from models.preset_folder import KERAS_WEIGHTS, Arrays, Preset
 
 CONVERTERS = "keras_hub.src.utils.{}.convert_{}"
@@ -68,10 +68,11 @@ def settings_of(preset: Preset, backbone: Backbone) -> dict[str, Any]:
         KeyError: they are not complete.
         ValueError: it is not the backbone.
     """
-    config, expected = preset.config, arguments_of(backbone)
+    config, expected, family = preset.config, arguments_of(backbone), HUB_FAMILIES[backbone.module]
     if preset.form == "timm":
-        if backbone.module not in TIMM:
-            raise ValueError(f"of timm, only {', '.join(TIMM)} can be read")
+        if not family.timm:
+            readable = ", ".join(name for name, each in HUB_FAMILIES.items() if each.timm)
+            raise ValueError(f"of timm, only {readable} can be read")
         architecture = NETWORKS[backbone.name].get("architecture", backbone.name.partition("_imagenet")[0])
         changes = {key: value for key, value in config.get("model_args", {}).items() if key not in HEAD}
         if config["architecture"] != architecture or changes:
@@ -79,7 +80,7 @@ def settings_of(preset: Preset, backbone: Backbone) -> dict[str, Any]:
         side = config["pretrained_cfg"]["input_size"][-1]
         return expected | {"image_shape": (side, side, 3)}
     if preset.form == "transformers":
-        if config["model_type"] not in CHECKPOINTS.get(backbone.module, ()) or config.get("hidden_act") != "gelu":
+        if config["model_type"] not in family.checkpoints or config.get("hidden_act") != "gelu":
             raise ValueError(f"they are those of {config['model_type']} with {config.get('hidden_act')}")
         settings = _converter("transformers", backbone).convert_backbone_config(config)
     else:
@@ -97,7 +98,7 @@ def settings_of(preset: Preset, backbone: Backbone) -> dict[str, Any]:
 
 def load(network: Any, preset: Preset, backbone: Backbone) -> None:
     """Gives a network the weights of a folder; raises anything if they do not fit."""
-    if preset.form == "timm" and backbone.module in CHECKPOINTS:
+    if preset.form == "timm" and HUB_FAMILIES[backbone.module].checkpoints:
         _converter("transformers", backbone).convert_weights(network, TimmArrays(preset.weights), preset.config)
     elif preset.form != "keras":
         _converter(preset.form, backbone).convert_weights(network, Arrays(preset.weights), preset.config)

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from app.files import open_regular, parse_json
+from models.hub_table import HUB_FAMILIES
+from models.network_name import CONFIG_BYTES
 from models.weight_file import RefusedFileError, check_weights, first_line
 
 WEIGHTS_MEMBER = "model.weights.h5"
-MEMBER_BYTES = {"metadata.json": 2**16, "config.json": 2**24, WEIGHTS_MEMBER: None}
+MEMBER_BYTES = {"metadata.json": 2**16, "config.json": CONFIG_BYTES, WEIGHTS_MEMBER: None}
 """Files of the archive and the most bytes of each; the weights are limited by their network."""
 ARCHIVE_BYTES = 2**25
 """Most bytes of an archive without its weights."""
@@ -42,19 +44,7 @@ REFUSED_CLASSES = {
     "FeatureSpace",
 }
 """Layers that run code of the file, or read other files."""
-HUB_NETWORKS = {
-    "keras_hub>ViTBackbone",
-    "keras_hub>DeiTBackbone",
-    "keras_hub>DINOV2Backbone",
-    "keras_hub>DINOV3Backbone",
-    "keras_hub>CLIPVisionEncoder",
-    "keras_hub>SigLIPVisionEncoder",
-    "keras_hub>SwinTransformerBackbone",
-    "keras_hub>HGNetV2Backbone",
-    "keras_hub>CSPNetBackbone",
-    "keras_hub>MobileNetV5Backbone",
-}
-"""Networks of KerasHub that the table has."""
+HUB_NETWORKS = {f"keras_hub>{family.builder}" for family in HUB_FAMILIES.values()}
 
 
 def check_model_file(path: Path, most_weights: int) -> None:

@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 from app.custom_parts import custom_file
 from app.errors import UsageError
 from app.files import open_regular, parse_json
-from models.model_file import MEMBER_BYTES
 from models.weight_file import first_line
 
 FILE_ENDING = ".keras"
+CONFIG_BYTES = 2**24
+"""Most bytes of the `config.json` in such a file."""
 PIXELS = ("raw", "unit", "tf", "torch", "caffe")
 """Scaling of the pixels of such a network: 0 to 255, 0 to 1, or as Keras names it in
 `imagenet_utils.preprocess_input`."""
@@ -45,7 +46,7 @@ def file_size(name: str) -> int:
     pixels, path = parse_name(name)
     try:
         with open_regular(path) as file, zipfile.ZipFile(file) as archive:
-            if archive.getinfo("config.json").file_size > (MEMBER_BYTES["config.json"] or 0):
+            if archive.getinfo("config.json").file_size > CONFIG_BYTES:
                 raise ValueError("its config.json is too large")
             layers = _parts(parse_json(archive.read("config.json")))
     except OSError as error:

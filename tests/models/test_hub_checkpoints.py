@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from app.errors import UsageError
 from models.backbones import build, find
-from models.hub_table import NETWORKS, SCALING
+from models.hub_table import HUB_FAMILIES, NETWORKS
 from models.weights import check_available
 
 CHECKPOINTS, OF_TIMM = (
@@ -65,7 +65,7 @@ def test_a_checkpoint_with_or_without_a_head_gives_the_tokens_of_transformers(na
     check_available(backbone, str(tmp_path))
     parts = build(backbone, 32, str(tmp_path))
     picture = np.random.default_rng(99).normal(size=(1, 3, 32, 32)).transpose(0, 2, 3, 1)
-    mean, stddev = SCALING[backbone.module]
+    mean, stddev = HUB_FAMILIES[backbone.module].scaling
     tokens = parts.model((255 * (picture * stddev + mean)).astype(np.float32))[0]
     np.testing.assert_allclose([tokens[0], tokens[-1]], checkpoint["tokens"], atol=1e-5)
     keras.backend.clear_session()
@@ -99,7 +99,7 @@ def test_a_checkpoint_of_timm_gives_its_features(name, tmp_path, monkeypatch):
     side = 32 if backbone.family.pooling[0] == "first" else 64
     model = build(backbone, side, str(tmp_path)).model
     picture = np.random.default_rng(99).normal(size=(1, 3, side, side)).transpose(0, 2, 3, 1)
-    mean, stddev = SCALING[backbone.module]
+    mean, stddev = HUB_FAMILIES[backbone.module].scaling
     features = np.array(model((255 * (picture * stddev + mean)).astype(np.float32))).reshape(-1, model.output.shape[-1])
     expected = np.array(checkpoint["features"])
     np.testing.assert_allclose(features[[0, -1], :16], expected, atol=2e-5 * np.abs(expected).max())
