@@ -90,26 +90,11 @@ def assign_splits(
             units[looks[members[0]]].append(digest)
 
     labels = {digest: examples[members[0]].labels for digest, members in copies.items()}
-    carved: dict[str, Split] = {}
-    warnings: list[str] = []
     fewest = len(fractions) + 1 if multi_label else 0
-    grouped = {digest for digest, example in zip(digests, examples, strict=True) if example.group}
     in_groups = [(example.group, example.labels[:1]) for example in examples if example.group]
-    for class_name, stratum in _joined(_strata(units.values(), labels, fewest), in_groups).items():
-        count = sum(map(len, stratum))
-        sizes = {split: max(1, round(share * count)) for split, share in fractions.items()}
-        if count <= sum(sizes.values()):
-            flags = " or ".join(f"--{split}-fraction 0" for split in sizes)
-            raise UsageError(
-                f"The class '{class_name}' has too few readable {kind.nouns}: {count}, not counting copies, where "
-                f"{' and '.join(['train', *sizes])} need at least one each. Add {kind.nouns}, or set {flags}."
-            )
-        keep_whole = any(digest in grouped for unit in stratum for digest in unit)
-        if keep_whole and len(stratum) <= len(sizes):
-            raise _too_few_groups(kind, class_name, len(stratum), sizes)
-        dealt, problem = _deal(stratum, sizes, seed, keep_whole)
-        carved |= dealt
-        warnings += [f"so many {kind.nouns} of '{class_name}' look the same that {problem}"] if problem else []
+    strata = _joined(_strata(units.values(), labels, fewest), in_groups)
+    grouped = {digest for digest, example in zip(digests, examples, strict=True) if example.group}
+    carved, warnings = _carve(kind, strata, fractions, seed, grouped)
     for digest, split in carved.items():
         for index in copies[digest]:
             assigned[index] = split
@@ -207,6 +192,38 @@ def _strata(units: Collection[Unit], labels: Mapping[str, tuple[str, ...]], fewe
     elif joined:
         strata["rare labels"] = joined
     return strata
+
+
+def _carve(
+    kind: Kind,
+    strata: Mapping[str, Sequence[Unit]],
+    fractions: Mapping[Split, float],
+    seed: int,
+    grouped: Collection[str],
+) -> tuple[dict[str, Split], list[str]]:
+    """Deals every class to the splits that are lacking; see `assign_splits`. Digests that are grouped stay together.
+
+    Returns:
+        The split of each digest, and sentences about classes that are not split as asked for.
+    """
+    carved: dict[str, Split] = {}
+    warnings: list[str] = []
+    for class_name, stratum in strata.items():
+        count = sum(map(len, stratum))
+        sizes = {split: max(1, round(share * count)) for split, share in fractions.items()}
+        if count <= sum(sizes.values()):
+            flags = " or ".join(f"--{split}-fraction 0" for split in sizes)
+            raise UsageError(
+                f"The class '{class_name}' has too few readable {kind.nouns}: {count}, not counting copies, where "
+                f"{' and '.join(['train', *sizes])} need at least one each. Add {kind.nouns}, or set {flags}."
+            )
+        keep_whole = any(digest in grouped for unit in stratum for digest in unit)
+        if keep_whole and len(stratum) <= len(sizes):
+            raise _too_few_groups(kind, class_name, len(stratum), sizes)
+        dealt, problem = _deal(stratum, sizes, seed, keep_whole)
+        carved |= dealt
+        warnings += [f"so many {kind.nouns} of '{class_name}' look the same that {problem}"] if problem else []
+    return carved, warnings
 
 
 def _too_few_groups(kind: Kind, class_name: str, count: int, sizes: Collection[Split]) -> UsageError:
