@@ -183,7 +183,7 @@ def train(config: TrainConfig | None = None, **settings: Any) -> Run:
     if config.run.resume is not None and is_finished(config.run.resume):
         clean_up(config.run.resume)
         return Run(config.run.resume)
-    with open_folder(config, worker) as opened, open_pool(opened.run) as pool:
+    with open_folder(config, worker or 0) as opened, open_pool(opened.run) as pool:
         inputs = load_inputs(opened, pool)
         import_tensorflow()
         from training.run import train as train_inputs

@@ -6,7 +6,6 @@ that starts the processes sets it: `devices/launch.py` on one machine, a cluster
 
 import json
 import os
-from typing import NamedTuple
 
 from app.config import TrainConfig
 from app.errors import UsageError
@@ -14,20 +13,10 @@ from app.errors import UsageError
 VARIABLE = "TF_CONFIG"
 
 
-class Worker(NamedTuple):
-    """One of the processes that train together."""
+def read_worker(config: TrainConfig) -> int | None:
+    """Reads which of the processes that train together this one is; None if it works alone.
 
-    number: int
-    """Number of the worker, from 0. That one is the chief: it alone writes the run folder and the cache."""
-    num_workers: int
-
-    @property
-    def is_chief(self) -> bool:
-        return self.number == 0
-
-
-def read_worker(config: TrainConfig) -> Worker | None:
-    """Reads which worker this process is; None if it works alone.
+    Worker 0 is the chief: it alone writes the run folder and the cache.
 
     Raises:
         UsageError: several machines are asked for, and the variable is missing or damaged, or --output is missing.
@@ -56,4 +45,4 @@ def read_worker(config: TrainConfig) -> Worker | None:
         raise UsageError("Several workers need --output, the same for all: a folder that they share.")
     if config.run.devices is not None:
         raise UsageError("Several workers use all GPUs of their machines; leave out --devices.")
-    return Worker(number, len(places))
+    return number

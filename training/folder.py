@@ -21,7 +21,6 @@ from app.errors import RunError, UsageError, cannot_write
 from app.files import FULL_DISK, write_json
 from app.terminal import show_stage
 from data.folder import check_outside
-from devices.tf_config import Worker
 
 CONFIG_FILE = "config.json"
 MOST_NAME_BYTES = 100
@@ -64,14 +63,14 @@ def resume_command(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[TrainConfig]:
+def open_folder(config: TrainConfig, worker: int = 0) -> Iterator[TrainConfig]:
     """Makes a run folder, or opens that of an unfinished run, for this process alone.
 
     What goes wrong before the run has begun (a mistake of the user, or too little memory or disk) leaves no folder.
 
     Args:
         config: `output` names the folder, or None for one of its own below runs/; `resume` that of an unfinished run.
-        worker: which of several this process is; None if it works alone.
+        worker: which of several this process is; 0 is the chief, and one that works alone.
 
     Yields:
         The settings, with `output`.
@@ -82,7 +81,7 @@ def open_folder(config: TrainConfig, worker: Worker | None = None) -> Iterator[T
     """
     if config.run.resume is None:
         check_outside(config.data.data, {"--output": config.run.output or RUNS, "--cache-dir": config.run.cache_dir})
-    if worker is not None and not worker.is_chief:
+    if worker != 0:
         with _beside_the_chief(config) as config:
             yield config
         return
