@@ -198,8 +198,8 @@ class TrainingConfig(Settings):
 
     vary: Text = "mild"
     """Changes that --augment makes at random: 'mild' (crops, flips, brightness, contrast); 'flip' alone; 'vertical' and
-    'rotate' as well, for what has no upright, as from above or under a microscope; 'medical', which turns nothing
-    around; 'randaugment', two strong ones of ten; or one of custom.py."""
+    'rotate' as well, for what has no upright, as under a microscope; 'medical', which turns nothing around; or
+    'randaugment', two strong ones of ten. Of recordings: 'mild' (begin, noise, loudness), 'specaugment'."""
 
     fine_tune_augment: Augment | None = None
     """Augmentation of the fine-tuning phase, as --augment of train.py has it. Default: as that; but 'fresh' in place of
@@ -207,8 +207,8 @@ class TrainingConfig(Settings):
     --weights none. 'fresh' runs the whole network in every step, and takes nothing of --cache-gb."""
 
     views: Positive | None = None
-    """Versions of each training picture, the unchanged one included; one means no augmentation. Default: 2, or 1
-    where nothing but a solved head learns and --vary is 'mild'."""
+    """Versions of each training example, the unchanged one included; one means no augmentation. Default: 2, or 1
+    of recordings and where nothing but a solved head learns, if --vary is 'mild'."""
 
     loss: Text = "cross_entropy"
     """Loss that training minimises: 'cross_entropy', or one of custom.py."""

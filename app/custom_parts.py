@@ -27,7 +27,7 @@ class Choice(NamedTuple):
 CHOICES: dict[str, Choice] = {
     "head": Choice("HEADS", ("dense",)),
     "pooling": Choice("POOLINGS", ("avg", "max", "first", "last", "both", "own")),
-    "vary": Choice("AUGMENTATIONS", ("mild", "flip", "vertical", "rotate", "medical", "randaugment")),
+    "vary": Choice("AUGMENTATIONS", ("mild", "flip", "vertical", "rotate", "medical", "randaugment", "specaugment")),
     "loss": Choice("LOSSES", ("cross_entropy",)),
 }
 """Parts that a setting may name, by the name of the setting."""

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, get_args
 from markupsafe import Markup
 
 from app.config import KindName, TrainConfig
+from app.custom_parts import find_custom
+from app.errors import unknown_choice
 
 if TYPE_CHECKING:
     import numpy as np  # --help must not wait for it
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 KINDS = {name: f"data.{name}s.kind" for name in get_args(KindName)}
 """Names of the kinds, and the modules with their records as `KIND`. The first is used if the files are of no kind."""
+CUSTOM_DRAWS = 16
+"""Random numbers per example in all policies except `mild` of pictures."""
 
 
 class Part(NamedTuple):
@@ -195,6 +199,18 @@ class Kind(NamedTuple):
     file. Raises `data.content.UnreadableError`."""
     graph_reader: Callable[[], GraphReader] | None = None
     """Reader for exports that take bytes of files; needs TensorFlow. None for a kind whose exports take tensors."""
+
+
+def policy_of(name: str, policies: Mapping[str, Vary], nouns: str) -> Vary:
+    """Finds a way to vary examples by the setting `vary`: of a kind, or of `custom.py`.
+
+    Raises:
+        UsageError: there is none of this name for examples of this kind, which `nouns` names.
+    """
+    own = find_custom("vary", name)
+    if own is None and name not in policies:
+        raise unknown_choice(f"--vary for {nouns}", name, policies)
+    return policies[name] if own is None else Vary(CUSTOM_DRAWS, own)
 
 
 @functools.cache

@@ -16,8 +16,10 @@ from app import custom_parts
 from app.config import TrainConfig
 from app.custom_parts import CHOICES, CustomFile, custom_file, find_custom
 from app.errors import RunError, UsageError
-from data.images.policies import CUSTOM_DRAWS, POLICIES
+from data.images.policies import POLICIES
+from data.kinds import CUSTOM_DRAWS
 from data.pipeline import variation
+from data.sounds.vary import POLICIES as OF_SOUNDS
 from models.families import FAMILIES
 from models.heads import HEADS, build_head, is_linear
 from tasks.classification import BINARY, MULTICLASS
@@ -130,7 +132,9 @@ def test_ways_to_vary_are_for_pictures(examples, tmp_path):
     (tmp_path / "texts.csv").write_text("\n".join(["text,label", *(f"word {i},{'ab'[i % 2]}" for i in range(20))]))
     for vary in ("dark", "rotate"):
         config = TrainConfig.of(data=str(tmp_path / "texts.csv"), vary=vary, cache_dir=tmp_path / "cache")
-        with pytest.raises(UsageError, match=r"^--vary is for pictures, and texts are not varied\. Leave it out\.$"):
+        with pytest.raises(
+            UsageError, match=r"^--vary is for pictures and recordings; texts are not varied\. Leave it out\.$"
+        ):
             load_inputs(config)
 
 
@@ -146,7 +150,7 @@ def examples(monkeypatch) -> None:
 def test_the_names_that_flags_offer_are_those_of_the_tables():
     assert CHOICES["head"].names == tuple(HEADS)
     assert set(CHOICES["pooling"].names) == {name for family in FAMILIES.values() for name in family.pooling}
-    assert CHOICES["vary"].names == tuple(POLICIES)
+    assert CHOICES["vary"].names == tuple(POLICIES | OF_SOUNDS)
 
 
 def test_mixing_pictures_is_no_way_to_vary_one():

@@ -21,10 +21,14 @@ class FineTuning(NamedTuple):
     """Epochs of the whole network after that, by effort."""
     goes_deeper: tuple[Effort, ...]
     """Efforts that train it."""
+    varies: bool = True
+    """Whether more views of each example than the plain one are learnt from."""
 
 
+_IMAGE = FineTuning((0.08, 0.2), 2, {"quick": 0, "standard": 4, "best": 20}, ("standard", "best"))
 FINE_TUNING = {
-    "image": FineTuning((0.08, 0.2), 2, {"quick": 0, "standard": 4, "best": 20}, ("standard", "best")),
+    "image": _IMAGE,
+    "sound": _IMAGE._replace(varies=False),
     "text": FineTuning((0.4, 0.55), 3, {"quick": 0, "standard": 4, "best": 4}, ("best",)),
 }
 """Rows by the kind of input; another kind is treated as the first.
@@ -40,7 +44,9 @@ epochs, and 98.4 % without.
 
 Texts: on 3,210 sentences of film reviews, 80.4 % of val are right with the solved head of MiniLM, 83.7 % with its
 last two of six blocks and 84.7 % with three, each after three epochs; at twice the rate, or in four epochs, it
-learns them by heart. The whole network, after the last block, ends at 83.4 %, in four times the time."""
+learns them by heart. The whole network, after the last block, ends at 83.4 %, in four times the time.
+
+Recordings: of 800 spoken digits of people never heard, 95.4 % are right from one view, and 95.6 % from three."""
 
 
 def fine_tuning_of(kind: str) -> FineTuning:

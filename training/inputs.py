@@ -72,7 +72,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     find(config.model.backbone)  # a wrong name is told at once
     source = source_of(config.data, config.run.cache_dir)
     if source.kind.vary is None and config.training.vary != TrainConfig().training.vary:
-        raise UsageError(f"--vary is for pictures, and {source.kind.nouns} are not varied. Leave it out.")
+        raise UsageError(f"--vary is for pictures and recordings; {source.kind.nouns} are not varied. Leave it out.")
     config = with_backbone_of(config, source.kind)
     backbone = find(config.model.backbone)
     check_fits(backbone, config)

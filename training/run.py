@@ -45,6 +45,7 @@ from training.plan import Phase, Plan
 from training.recipe import FINE_TUNE_LEAST_EXAMPLES, choose_fine_tune_augment, is_too_small, make_plan
 from training.saving import exact_phase, save_model
 from training.state import Clock, Run
+from training.variation import vary_of
 
 
 def train(inputs: RunInputs, strategy: tf.distribute.Strategy | None = None) -> Path:
@@ -178,7 +179,7 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) ->
     runtime = chief_decides(strategy, lambda: choose_runtime(inputs.config, classifier.model, num_train, strategy))
     precision = chosen_precision(inputs.config.training.precision, classifier.model, strategy, runtime == "openvino")
     precise = inputs.config.replace(precision=precision, runtime=runtime)
-    varies = data.kind.vary is not None
+    varies = vary_of(data, inputs.config) is not None
     can_solve = is_linear(classifier.head)
     cuts_of_backbone = find_cuts(classifier.backbone, len(classifier.backbone.outputs))
     plan = make_plan(precise, cuts_of_backbone, num_train, varies, can_solve, data.task.choices, data.kind.name)

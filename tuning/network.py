@@ -20,7 +20,7 @@ from models.heads import is_linear
 from tasks.table import classes_of
 from training.begun import CHOSEN_WITH_DATA
 from training.cuts import check_learns, cuts_at, show_whole_network
-from training.fine_tuning import check_trainable_layers
+from training.fine_tuning import check_trainable_layers, fine_tuning_of
 from training.frozen import build_frozen, examples, features_sample, frozen_inputs, whole_network
 from training.inputs import RunInputs
 from training.linear_head import solve
@@ -33,7 +33,7 @@ from training.variation import vary_of
 from tuning.heads import HeadShape, SolvedHead, StackedHeads, is_adjustable
 from tuning.records import Job, Outcome, failed
 from tuning.scoring import Scoring
-from tuning.space import TuneConfig, default_config
+from tuning.space import SPACE, TuneConfig, default_config
 from tuning.tail import Tail
 
 STEPS_WORTH_A_GRAPH = 500
@@ -75,7 +75,9 @@ class Network:
         for depth in self.depths:
             check_trainable_layers(depth, self._cuts, inputs.backbone.name)
             check_learns(self._classifier, depth, inputs.backbone.name)
-        self._varies = self._data.kind.vary is not None
+        asked = config.training.vary != "mild" or search.space["views"] != SPACE["views"].values
+        varies = vary_of(self._data, config) is not None
+        self._varies = varies and (asked or fine_tuning_of(self._data.kind.name).varies)
         self._views = max(search.space["views"]) if self._varies else 1
         self._is_linear = functools.cache(lambda units: is_linear(self._classifier.build_head(head_units=units)))
         by_itself = self._plan(default_config(search, inputs.backbone.name).replace(**self._given))

@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from app.config import Resize, TrainConfig
-from app.custom_parts import find_custom
 from app.data_uri import picture_element
 from data.arrays import release
 from data.code_digest import code_digest
@@ -26,6 +25,7 @@ from data.kinds import (
     Reader,
     Shown,
     Vary,
+    policy_of,
     standardized,
 )
 
@@ -93,10 +93,9 @@ def _shown(pixels: np.ndarray, title: str) -> Shown:
 
 
 def _vary(name: str = "mild") -> Vary:
-    from data.images.policies import CUSTOM_DRAWS, POLICIES
+    from data.images.policies import POLICIES
 
-    own = find_custom("vary", name)
-    return POLICIES[name] if own is None else Vary(CUSTOM_DRAWS, own)
+    return policy_of(name, POLICIES, "pictures")
 
 
 def _explain(

@@ -9,10 +9,8 @@ from typing import TypeAlias
 import tensorflow as tf
 
 from data.images.augment import NUM_DRAWS, augment_pictures
-from data.kinds import Vary
+from data.kinds import CUSTOM_DRAWS, Vary
 
-CUSTOM_DRAWS = 16
-"""Random numbers per picture in all policies except `mild`."""
 RANDAUGMENT_OPERATIONS = 2
 RANDAUGMENT_STRENGTH = 0.5
 """Two operations of medium strength, the middle of what Cubuk et al. (2020) found best for small networks."""

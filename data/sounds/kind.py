@@ -15,7 +15,19 @@ from app.errors import UsageError
 from app.spectrogram import HOP, RATE
 from data.code_digest import code_digest
 from data.content import content_of
-from data.kinds import Baseline, Content, Explain, Inputs, Kind, ManyInputs, Reader, Shown, standardized
+from data.kinds import (
+    Baseline,
+    Content,
+    Explain,
+    Inputs,
+    Kind,
+    ManyInputs,
+    Reader,
+    Shown,
+    Vary,
+    policy_of,
+    standardized,
+)
 from data.sounds.decode import cut_sound, read_milliseconds, read_sound, windows
 from data.sounds.look_alikes import SLICE_BANDS, SLICES, compared_values, signature
 from data.sounds.mel import grey_levels, heard_levels, heard_samples, log_mel
@@ -97,6 +109,12 @@ def _shown(sound: np.ndarray, title: str, attention: np.ndarray | None = None) -
     return Shown(html.format(picture_uri(picture), title, player), np.asarray(picture))
 
 
+def _vary(name: str = "mild") -> Vary:
+    from data.sounds.vary import POLICIES
+
+    return policy_of(name, POLICIES, "recordings")
+
+
 def _explain(
     model: Any, reader: Reader, inputs: ManyInputs, contents: Sequence[Content], classes: np.ndarray
 ) -> list[Shown]:
@@ -132,6 +150,7 @@ KIND = Kind(
     useful_size=useful_seconds,
     cautions=_cautions,
     show=_show,
+    vary=_vary,
     explain=Explain(
         _explain,
         "What it listened to",

@@ -239,6 +239,13 @@ def test_without_augmentation_there_is_one_view(cuts):
         assert recipe.make_plan(TrainConfig.of(augment=augment, views=3), cuts, 100).views == 1
 
 
+def test_recordings_have_views_where_they_are_asked_for(cuts):
+    def views(**settings) -> int:
+        return recipe.make_plan(TrainConfig.of(**settings), cuts, 5000, kind="sound").views
+
+    assert [views(), views(weights="none"), views(views=3), views(vary="specaugment")] == [1, 1, 3, 2]
+
+
 def test_what_is_not_varied_has_one_view_and_is_not_varied_anew(cuts):
     plan = recipe.make_plan(TrainConfig.of(weights="none"), cuts, 100, varies=False)
     assert plan.views == 1

@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from data.images.policies import CUSTOM_DRAWS, move, randaugment, recolour
+from data.images.policies import move, randaugment, recolour
+from data.kinds import CUSTOM_DRAWS
 
 PICTURES = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
 
