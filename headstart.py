@@ -172,9 +172,10 @@ def train(config: TrainConfig | None = None, **settings: Any) -> Run:
         RunError: memory or disk are too small, or training diverges before anything is learnt.
     """
     config = (config or TrainConfig()).replace(**settings)
+    from app.run_folder import is_finished
     from cluster.pool import open_pool
     from devices.tf_config import read_worker
-    from training.folder import clean_up, is_finished, open_folder
+    from training.folder import clean_up, open_folder
     from training.inputs import load_inputs
 
     worker = read_worker(config)

@@ -12,9 +12,9 @@ def main() -> None:
     """Parses the flags, checks and decodes the data, and only then loads TensorFlow and trains."""
     started = time.perf_counter()
     config = parse_config()
+    from app.run_folder import is_finished
     from app.terminal import show_stage
     from headstart import train
-    from training.folder import is_finished
 
     is_over = config.run.resume is not None and is_finished(config.run.resume)
     run = train(config)

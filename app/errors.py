@@ -36,6 +36,18 @@ def cannot_write(flag: str, path: Path, error: OSError) -> UsageError | RunError
     return UsageError(f"{flag} must be writable; '{path}' is not: {error.strerror}.")
 
 
+def did_you_mean_path(path: Path, others: Iterable[str] = ()) -> str:
+    """The end of an error message that names what is nearest by name beside a path that is not there, or nothing.
+
+    Args:
+        path: as it was given.
+        others: names that are no paths, and may be meant where no folder is given.
+    """
+    names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
+    nearest = difflib.get_close_matches(path.name, [*(others if path.parent == Path() else ()), *names], 1, NEAR)
+    return f" Did you mean '{path.parent / nearest[0]}'?" if nearest else ""
+
+
 def did_you_mean(received: str, choices: Iterable[str]) -> str:
     """The end of an error message that names the choice nearest to what came, or nothing if none is near."""
     nearest = difflib.get_close_matches(received, choices, n=1, cutoff=NEAR)

@@ -5,7 +5,7 @@ import errno
 import json
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import BufferedReader
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,9 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def newest_beside(folder: Path) -> str:
-    """The end of an error message about a folder that is not there: the newest of those beside it, if any."""
-    beside = [path for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
+def newest_beside(folder: Path, fits: Callable[[Path], bool] = Path.is_dir) -> str:
+    """The end of an error message about a folder that is not there: the newest that fits of those beside it, if any."""
+    beside = [path for path in folder.parent.iterdir() if fits(path)] if folder.parent.is_dir() else []
     return f" The newest there is '{max(beside, key=lambda path: path.stat().st_mtime)}'." if beside else ""
 
 

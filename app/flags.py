@@ -93,7 +93,8 @@ class _Parser(argparse.ArgumentParser):
 def _unknown_flags(unknown: Sequence[str], flags: Sequence[str]) -> UsageError:
     """The sentence for what no flag has taken."""
     first = unknown[0].partition("=")[0]
-    hint = did_you_mean(first, flags)
+    ending = [flag for flag in flags if first.startswith("--") and flag.endswith(first[1:])]
+    hint = f" Did you mean {' or '.join(map(repr, ending))}?" if ending else did_you_mean(first, flags)
     if not first.startswith("-") and "--data" in flags and Path(first).exists():
         hint = f" Did you mean '--data {first}'?"
     return UsageError(f"Unknown options: {' '.join(unknown)}.{hint} --help explains every flag.")

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 from app.config import DataConfig
-from app.errors import UsageError, did_you_mean
+from app.errors import UsageError, did_you_mean_path
 from app.escapes import visible
 from data.kinds import Content, Kind, Part, find_kind, promised_kind
 
@@ -158,12 +158,12 @@ def _no_source(data: str) -> UsageError:
     elif (promised := promised_kind(path)) and path.exists():
         problem = f"which is one {promised.noun}. Name the folder that has a folder of {promised.nouns} for each class."
     elif path.exists():
-        problem = "which is neither a folder nor a .csv file."
+        problem = "which is none of these."
     else:
-        siblings = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-        problem = f"and there is no such file or folder.{did_you_mean(path.name, [*MADE_HERE, *siblings])}"
+        problem = f"and there is no such file or folder.{did_you_mean_path(path, MADE_HERE)}"
     made_here = ", ".join(f"'{name}'" for name in MADE_HERE)
-    return UsageError(f"--data must be {made_here}, a folder, a .csv file or 'tfds:NAME'; received '{data}', {problem}")
+    forms = "a folder, a .csv file, a .json of COCO or 'tfds:NAME'"
+    return UsageError(f"--data must be {made_here}, {forms}; received '{data}', {problem}")
 
 
 def source_of(about: DataConfig, cache_dir: Path) -> Source:

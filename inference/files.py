@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from joblib import cpu_count
 
-from app.errors import UsageError, did_you_mean
+from app.errors import UsageError, did_you_mean_path
 from data import csv_table
 from data.content import UnreadableError, content_of, open_file
 from data.folder import files_below, is_leftover
@@ -76,8 +76,7 @@ def find_files(
     files = list({(os.path.abspath(file.path), file.content): file for file in found}.values())
     if all(file.reason for file in files):
         path, reason = files[0].path, files[0].reason
-        siblings = [entry.name for entry in os.scandir(path.parent)] if path.parent.is_dir() else []
-        hint = "" if path.exists() else did_you_mean(path.name, siblings)
+        hint = "" if path.exists() else did_you_mean_path(path)
         raise UsageError(f"Files are named by their paths, folders, patterns or a .csv file; '{path}': {reason}.{hint}")
     return files
 

@@ -10,6 +10,7 @@ from app.custom_parts import custom_file
 from app.errors import UsageError
 from app.escapes import visible
 from app.files import newest_beside, read_json
+from app.run_folder import CONFIG_FILE, METRICS_FILE, is_unfinished, resume_command
 from data.kinds import KINDS, Kind, Reader, find_kind
 from models import backbones
 from models.model_file import check_config, check_model_file
@@ -20,7 +21,6 @@ from tasks.table import TASKS, Task
 if TYPE_CHECKING:
     import keras
 
-METRICS_FILE = "metrics.json"
 MODEL_FILE = "model.keras"
 RECORD_FILE = "model.json"
 """Facts about a model that its own file lacks: classes, task, kind, cut, temperature."""
@@ -62,10 +62,12 @@ def read_run(folder: Path) -> TrainedRun:
             f"RUN must be a run folder, as train.py makes them below runs/; there is no folder '{folder}'."
             f"{newest_beside(folder)}"
         )
-    missing = [name for name in ("config.json", MODEL_FILE, RECORD_FILE, METRICS_FILE) if not (folder / name).is_file()]
+    if is_unfinished(folder):
+        raise UsageError(f"'{folder}' is a run that is not finished. Go on with: {resume_command(folder)}")
+    missing = [name for name in (CONFIG_FILE, MODEL_FILE, RECORD_FILE, METRICS_FILE) if not (folder / name).is_file()]
     if missing:
         raise UsageError(f"RUN must be the folder of a finished run; '{folder}' has no {' and no '.join(missing)}.")
-    config = TrainConfig.from_file(folder / "config.json")
+    config = TrainConfig.from_file(folder / CONFIG_FILE)
     backbones.find_of_run(config.model.backbone)
     try:
         record = read_json(folder / RECORD_FILE)
@@ -74,7 +76,7 @@ def read_run(folder: Path) -> TrainedRun:
         raise UsageError(f"'{folder / RECORD_FILE}' is damaged ({error}).") from None
     kind = find_kind(record.get("kind", OLD_KIND))
     if config.flat()[kind.size_setting] is None:
-        raise UsageError(f"'{folder / 'config.json'}' is not from a finished run: it has no {kind.size_setting}.")
+        raise UsageError(f"'{folder / CONFIG_FILE}' is not from a finished run: it has no {kind.size_setting}.")
     temperature = float(record["temperature"])
     class_names = tuple(map(visible, record["classes"]))
     thresholds = {visible(name): value for name, value in record.get("thresholds", {}).items()}

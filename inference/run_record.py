@@ -11,13 +11,14 @@ import pandas as pd
 
 from app.errors import UsageError
 from app.files import read_json
+from app.run_folder import METRICS_FILE
 from data import tfds
 from data.arrays import filled, joined, take_rows
 from data.csv_cells import read_table
 from data.kinds import ManyInputs
 from data.sources import SPLITS, Split, choose_measured, file_name, source_of
 from inference.files import FoundFile, find_files, read_batches
-from inference.load import METRICS_FILE, TrainedRun
+from inference.load import TrainedRun
 from tasks.table import Task
 
 PREDICTIONS_FILE = "predictions.csv"

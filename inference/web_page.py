@@ -10,6 +10,7 @@ import socket
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -187,8 +188,8 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
         return flask.render_template("answer.html", **ask((offered[index].pixels,), b""))
 
     @app.errorhandler(UnreadableError)
-    def refuse_picture(error: UnreadableError) -> str:
-        return flask.render_template("answer.html", reason=error)
+    def refuse_picture(error: UnreadableError) -> tuple[str, int]:
+        return flask.render_template("answer.html", reason=error), HTTPStatus.BAD_REQUEST
 
     @app.before_request
     def refuse_other_pages() -> None:

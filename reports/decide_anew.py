@@ -8,10 +8,11 @@ import pandas as pd
 
 from app.decision import Rule
 from app.files import read_json, write_json
+from app.run_folder import METRICS_FILE
 from app.terminal import attempt, show_stage
 from data.prepare import Data
 from data.sources import Split
-from inference.load import METRICS_FILE, RECORD_FILE
+from inference.load import RECORD_FILE
 from inference.run_record import chosen_by, read_metrics
 from reports.decision import decide_on_val, decision_lines, decision_record
 from reports.evaluation_inputs import EvaluationInputs

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from app.errors import UsageError
+from app.run_folder import METRICS_FILE
 from headstart import Run, train
-from inference.load import METRICS_FILE
 from tests.conftest import draw_photos
 
 REPOSITORY = Path(__file__).parent.parent

@@ -10,19 +10,9 @@ from app.config import RunConfig, TrainConfig
 from app.errors import UsageError
 from app.fields import flag_of
 from app.files import as_read, newest_beside, read_json, write_json
+from app.run_folder import CONFIG_FILE, PLACES_FILE, checkpoints_of, is_finished, is_unfinished
 from app.terminal import show_stage
-from training.folder import (
-    ASKED_FILE,
-    BEGUN_FILE,
-    CONFIG_FILE,
-    LOCK_FILE,
-    PLACES,
-    PLACES_FILE,
-    checkpoints_of,
-    folder_of,
-    is_finished,
-    is_unfinished,
-)
+from training.folder import ASKED_FILE, BEGUN_FILE, LOCK_FILE, PLACES, folder_of
 
 CHOSEN_WITH_DATA = {
     "image_size",
@@ -50,7 +40,7 @@ def read_begun(folder: Path) -> TrainConfig:
         UsageError: it holds none, or is damaged.
     """
     if not is_finished(folder) and not is_unfinished(folder):
-        hint = "" if folder.is_dir() else newest_beside(folder)
+        hint = "" if folder.is_dir() else newest_beside(folder, is_unfinished)
         raise UsageError(f"--resume must be the folder of an unfinished run; '{folder}' holds none.{hint}")
     config = TrainConfig.from_file(folder / CONFIG_FILE, "--resume")
     return config.replace(**_read_places(folder), output=folder, resume=folder)

@@ -8,11 +8,11 @@ import math
 from collections.abc import Callable
 
 from app.files import write_json
+from app.run_folder import CONFIG_FILE
 from app.terminal import show_stage
 from data.batches import Examples
 from data.kinds import Vary
 from devices.replicas import chief_decides, has_workers
-from training.folder import CONFIG_FILE
 from training.learner import Learner
 from training.plan import EPOCHS_TO_FIT, Phase, title
 from training.recipe import most_epochs

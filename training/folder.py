@@ -8,7 +8,6 @@ import datetime
 import errno
 import os
 import re
-import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,24 +18,25 @@ from filelock import FileLock, Timeout
 from app.config import TrainConfig
 from app.errors import RunError, UsageError, cannot_write
 from app.files import FULL_DISK, write_json
+from app.run_folder import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    PLACES_FILE,
+    checkpoints_of,
+    is_finished,
+    is_unfinished,
+    resume_command,
+)
 from app.terminal import show_stage
 from data.folder import check_outside
 
-CONFIG_FILE = "config.json"
 MOST_NAME_BYTES = 100
 """Part that the data has in the name of a folder: file systems take 255, and time and backbone are in it too."""
 RUNS = Path("runs")
 """Folder of runs and searches without an --output."""
-CHECKPOINTS = "checkpoints"
-"""Folder of a run that holds what resuming needs; deleted when the run is finished."""
-PLACES_FILE, ASKED_FILE, BEGUN_FILE, LOCK_FILE = "places.json", "asked.json", "begun.json", "lock"
+ASKED_FILE, BEGUN_FILE, LOCK_FILE = "asked.json", "begun.json", "lock"
 PLACES = ("cache_dir", "cache_gb", "checkpoint_seconds", "strict", "tensorboard")
 """Settings that do not affect the result, with which a run is resumed."""
-
-
-def checkpoints_of(folder: Path) -> Path:
-    """The folder of a run's checkpoints."""
-    return folder / CHECKPOINTS
 
 
 def folder_of(config: TrainConfig) -> Path:
@@ -44,22 +44,6 @@ def folder_of(config: TrainConfig) -> Path:
     if config.run.output is None:
         raise ValueError("a run needs a folder: see open_folder")
     return config.run.output
-
-
-def is_finished(folder: Path) -> bool:
-    """Returns True if a run folder is complete: its `metrics.json` is written last."""
-    return (folder / "metrics.json").exists()
-
-
-def is_unfinished(folder: Path) -> bool:
-    """Returns True if a folder holds a run that can be resumed."""
-    begun = (checkpoints_of(folder) / PLACES_FILE).is_file() and (folder / CONFIG_FILE).is_file()
-    return begun and not is_finished(folder)
-
-
-def resume_command(folder: Path) -> str:
-    """Returns the command that resumes a run."""
-    return f"python train.py --resume {shlex.quote(str(folder))}"
 
 
 @contextlib.contextmanager

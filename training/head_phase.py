@@ -10,6 +10,7 @@ import math
 import numpy as np
 import pandas as pd
 
+from app.run_folder import checkpoints_of
 from app.terminal import counted, progress_bar, show_stage
 from data.batches import Examples
 from data.folds import folds_of
@@ -20,7 +21,6 @@ from reports import plots, writer
 from reports.more_data import MORE_DATA_FILE
 from tasks.table import classes_of
 from training import checkpoint
-from training.folder import checkpoints_of
 from training.frozen import PhaseInputs, examples, features_sample, phase_examples
 from training.learner import EpochResult, PhaseResult
 from training.linear_head import PARTS, STRENGTH, STRENGTHS, Solution, cross_validate, solve, solve_on_parts

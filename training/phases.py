@@ -8,6 +8,7 @@ import numpy as np
 
 from app.errors import RunError
 from app.interrupts import put_off
+from app.run_folder import checkpoints_of
 from app.terminal import counted, progress_bar, show_stage
 from devices.precision import learning_precision
 from devices.replicas import check_alike, is_chief
@@ -16,7 +17,6 @@ from reports import writer
 from training import checkpoint
 from training.budget import in_time
 from training.checkpoint import Checkpoint
-from training.folder import checkpoints_of
 from training.frozen import PhaseInputs, longest_of, phase_examples, whole_network
 from training.learner import DivergedError, EpochResult, Learner, PhaseResult, PhaseState
 from training.memory import lacks_memory

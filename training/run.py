@@ -11,6 +11,7 @@ import tensorflow as tf
 from app.config import TrainConfig
 from app.errors import RunError
 from app.files import write_json
+from app.run_folder import CONFIG_FILE, checkpoints_of
 from app.terminal import attempt, progress_bar, show_stage
 from cluster.pool import Pool
 from data.folds import with_out_of_fold
@@ -34,7 +35,7 @@ from tasks.table import classes_of
 from training.begun import as_asked, begin, forget, read_begun_with
 from training.cuts import choose_cuts, show_whole_network
 from training.familiar import learn_from_run
-from training.folder import CONFIG_FILE, checkpoints_of, clean_up, folder_of
+from training.folder import clean_up, folder_of
 from training.frozen import EVALUATED, PhaseInputs, build_frozen, examples, frozen_inputs, whole_network
 from training.head_phase import choose_learning_rate, train_head
 from training.inputs import RunInputs, inputs_digest

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from app.config import TrainConfig
 from app.files import as_read, read_json, write_json
+from app.run_folder import CONFIG_FILE, is_finished
 from app.terminal import counted, show_stage
 from data.csv_cells import read_table
 from inference.answer_table import PROBABILITY
@@ -25,7 +26,6 @@ from tasks.classification import Classification
 from tasks.decision import find_metric
 from tasks.metrics import difference_interval
 from tasks.table import Task, classes_of
-from training.folder import CONFIG_FILE, is_finished
 from training.inputs import RunInputs
 from training.plan import Plan
 from training.run import train

@@ -186,7 +186,7 @@ def test_a_class_of_a_csv_of_nothing_but_links_out_is_a_mistake(photos, tmp_path
         ("photos.tar.gz", "which is an archive. Unpack it first"),
         ("photo.JPG", "which is one picture. Name the folder"),
         ("notes.txt", "which is one text. Name the folder"),
-        ("notes.doc", "which is neither a folder nor a .csv file."),
+        ("notes.doc", "which is none of these."),
     ],
 )
 def test_a_file_in_place_of_a_folder_is_explained(tmp_path, name, message):

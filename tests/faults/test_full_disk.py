@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.run_folder import resume_command
 from data.store import Store
 from tests.faults.kills import REPOSITORY, Ended, Kill, differences, train
-from training.folder import resume_command
 
 MIB = 2**20
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from app.run_folder import is_finished, resume_command
 from tests.faults.conftest import Undisturbed
 from tests.faults.kills import STAGES, Ended, Kill, again_and_again, clear, differences, random_kills, train
 from tests.training.test_detection_run import draw_squares
-from training.folder import is_finished, resume_command
 
 
 def start_or_go_on(undisturbed: Undisturbed, root: Path, kill: Kill | None = None) -> Ended:

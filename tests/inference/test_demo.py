@@ -248,7 +248,9 @@ def test_pages_of_others_cannot_pass_for_this_one_and_this_one_asks_for_nothing_
     assert "default-src 'none'" in page.headers["Content-Security-Policy"]
     assert client.post("/answer", content_length=MAX_BYTES + 1).status_code == 413
     assert client.post("/examples/0").status_code == 404
-    assert "This cannot be read: empty file." in client.post("/answer", data=b"").text
+    refused = client.post("/answer", data=b"")
+    assert refused.status_code == 400
+    assert "This cannot be read: empty file." in refused.text
 
 
 @pytest.mark.parametrize(
@@ -259,9 +261,9 @@ def test_pages_of_others_cannot_pass_for_this_one_and_this_one_asks_for_nothing_
         ({"Origin": "null"}, 403),
         ({"Origin": "http://localhost:1"}, 403),
         ({"Sec-Fetch-Site": "same-origin", "Origin": "http://attacker.example"}, 403),
-        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, 200),
-        ({"Host": "127.0.0.1:7860", "Origin": "http://127.0.0.1:7860"}, 200),
-        ({}, 200),
+        ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, 400),
+        ({"Host": "127.0.0.1:7860", "Origin": "http://127.0.0.1:7860"}, 400),
+        ({}, 400),  # nothing was sent, which is read and refused
     ],
 )
 def test_a_picture_is_taken_from_its_own_page_alone(binary_run, client_of, headers, status):

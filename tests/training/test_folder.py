@@ -11,8 +11,10 @@ import pytest
 
 from app.config import TrainConfig
 from app.errors import RunError, UsageError
+from app.run_folder import resume_command
+from inference.load import read_run
 from training.begun import begin, read_begun, read_begun_with
-from training.folder import check_output, data_name, open_folder, resume_command
+from training.folder import check_output, data_name, open_folder
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -38,6 +40,16 @@ def test_a_folder_of_its_own_is_named_by_backbone_and_data(tmp_path, monkeypatch
         assert first.run.output.name.endswith("-vgg16-my-photos")
     with open_folder(TrainConfig.of(data="my photos", backbone="vgg16")) as second:
         assert second.run.output != first.run.output
+
+
+def test_an_unfinished_run_says_how_it_is_resumed_and_is_found_by_resume(tmp_path):
+    begun(tmp_path / "unfinished")
+    (tmp_path / "newer").mkdir()
+    command = f"python train.py --resume {tmp_path / 'unfinished'}"
+    with pytest.raises(UsageError, match=f"is a run that is not finished. Go on with: {command}$"):
+        read_run(tmp_path / "unfinished")
+    with pytest.raises(UsageError, match=f"The newest there is '{tmp_path / 'unfinished'}'.$"):
+        read_begun(tmp_path / "nope")
 
 
 @pytest.mark.parametrize("error", [UsageError("No such pictures."), RunError("Too little memory."), MemoryError()])

@@ -24,7 +24,8 @@ async function ask(name, url, content) {
   const card = addCard(name);
   try {
     const response = await fetch(url, { method: "POST", body: content });
-    if (response.ok) card.querySelector(".body").innerHTML = await response.text();
+    // 400 comes with the reason why it cannot be read.
+    if (response.ok || response.status === 400) card.querySelector(".body").innerHTML = await response.text();
     else refuse(card, FAILED);
   } catch {
     refuse(card, NOT_SENT);
