@@ -1,4 +1,4 @@
-"""The accuracy of a simple method on the same examples: a result means little without one."""
+"""What a simple method gets right of the same examples: a result means little without one."""
 
 import warnings
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from tasks.classification import Classification
 MOST_ITERATIONS = 100
 
 
-def simple_accuracy(
+def simple_right(
     baseline: Baseline,
     inputs: ManyInputs,
     contents: Sequence[Content],
@@ -22,8 +22,8 @@ def simple_accuracy(
     train: np.ndarray,
     measured: np.ndarray,
     task: Classification,
-) -> float | None:
-    """Measures a logistic regression on what a simple method sees of examples, without any pretrained network.
+) -> np.ndarray:
+    """Asks a logistic regression on what a simple method sees of examples, without any pretrained network.
 
     Args:
         baseline: of the kind of input.
@@ -31,14 +31,12 @@ def simple_accuracy(
         contents: files or bytes of the examples.
         targets: float32 (num_examples, num_outputs).
         train: positions of the training examples; of more than it takes, every k-th of each class is used.
-        measured: positions of the examples it is measured on.
+        measured: positions of the examples it is asked about, at least one.
         task: a multi-label example counts as right if all its labels are.
 
     Returns:
-        Its accuracy as a fraction, or None for no examples.
+        Whether it is right on each of these, bool (n,).
     """
-    if len(measured) == 0:
-        return None
     train = _thin_out(train, targets, baseline.most_examples)
     answers = targets if task.multi_label else task.truth(targets).argmax(axis=1)
     regression = LogisticRegression(C=baseline.strength, max_iter=MOST_ITERATIONS)
@@ -48,7 +46,7 @@ def simple_accuracy(
     with warnings.catch_warnings(action="ignore"):  # not converged, or a label that all or none have: so be it
         classifier.fit(baseline.values(inputs, contents, train), answers[train])
     right = classifier.predict(baseline.values(inputs, contents, measured)) == answers[measured]
-    return float(right.reshape(len(measured), -1).all(axis=1).mean())
+    return right.reshape(len(measured), -1).all(axis=1)
 
 
 def _thin_out(train: np.ndarray, targets: np.ndarray, most: int) -> np.ndarray:

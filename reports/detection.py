@@ -17,6 +17,7 @@ from tasks.detection_metrics import Compared, choose_thresholds, compare_boxes, 
 NO_CLASSES: dict[str, Any] = {
     "calibration": None,
     "folds": None,
+    "baseline_difference": None,
     "operating_point": None,
     "decision": None,
     "baseline": {},

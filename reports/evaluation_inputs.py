@@ -112,6 +112,6 @@ def _show(data: Data) -> None:
     counts = ", ".join(f"{len(positions):,} {split}" for split, positions in data.splits.items())
     show_stage("data", f"{data.name}: {counts}")
     if data.duplicates:
-        show_stage("", f"{counted(data.duplicates, 'copy', 'copies')} of other files")
+        show_stage("", f"{counted(data.duplicates, 'copy', 'copies')} of other {data.kind.nouns}")
     if data.quarantine:
         show_stage("", f"{len(data.quarantine):,} set aside: {common_reasons(item.reason for item in data.quarantine)}")

@@ -17,6 +17,7 @@ from data.images.decode import MAX_PIXELS
 from inference.load import TrainedRun
 from inference.run_record import chosen_by, is_number, measured_split
 from models import backbones
+from reports.page import method_name
 from tasks.metrics import all_metrics, share_interval
 
 CARD_FILE = "MODEL_CARD.md"
@@ -152,7 +153,7 @@ def _unknown(record: Any, split: str) -> dict[str, int] | None:
 
 def _baselines(baseline: Any) -> list[str]:
     known = baseline if isinstance(baseline, dict) else {}
-    shares = {visible(name).replace("_", " "): value for name, value in known.items() if is_number(value)}
+    shares = {method_name(visible(name)): value for name, value in known.items() if is_number(value)}
     return [f"{name} {100 * value:.1f} %" for name, value in shares.items()]
 
 

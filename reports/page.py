@@ -56,6 +56,11 @@ def percent(value: float | None, decimals: int = 1) -> str:
     return f"{'100' if value == 1 else number(100 * min(value, 1 - 10 ** -(decimals + 2)), decimals)}{SPACE}%"
 
 
+def method_name(name: str) -> str:
+    """Returns the name of a simple method, as `metrics.json` has it, as it is shown."""
+    return {"tf_idf": "tf-idf"}.get(name, name.replace("_", " "))
+
+
 def interval(bounds: list[float] | None, decimals: int = 1) -> str:
     """Formats an interval of fractions: '97.7 to 99.2 %', or nothing for None."""
     if bounds is None or bounds[0] != bounds[0]:

@@ -1,5 +1,6 @@
 """The record of a run, `metrics.json`, and the table of results on the terminal."""
 
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from data.folds import folds_of
 from data.prepare import Data
 from data.sources import Split
 from reports import detection
-from reports.baselines import simple_accuracy
+from reports.baselines import simple_right
 from reports.decision import decision_lines, decision_record
-from reports.page import SPACE, number, percent
+from reports.page import SPACE, method_name, number, percent
 from tasks.metrics import (
     METRICS,
     all_metrics,
     choose_threshold,
+    difference_interval,
+    effective_count,
     majority_accuracy,
     measure_threshold,
 )
@@ -97,8 +100,9 @@ def _about_classes(
     data: Data, config: TrainConfig, outputs: dict[Split, np.ndarray], temperature: float, folds: np.ndarray | None
 ) -> dict[str, Any]:
     """Returns the part of the record that is about classes of whole examples."""
-    train = data.splits["train"]
-    compared = data.splits["test"] if len(data.splits["test"]) or folds is not None else data.splits["val"]
+    split: Split = "test" if len(data.splits["test"]) else "val"
+    train, compared, simple = data.splits["train"], data.splits[split], _simple_right(data, folds, split)
+    method = data.kind.baseline.name if data.kind.baseline else ""
     return {
         "calibration": {
             "temperature": temperature,
@@ -109,8 +113,9 @@ def _about_classes(
         "decision": decision_record(data, outputs, config.decision.rule),
         "baseline": {
             "majority": majority_accuracy(data.targets[train], data.targets[compared]),
-            **_simple(data, train, compared),
+            **({method: None if simple is None else float(simple.mean())} if method else {}),
         },
+        "baseline_difference": None if simple is None else _difference(data, split, outputs[split], simple),
     }
 
 
@@ -136,13 +141,28 @@ def _phases(history: pd.DataFrame, config: TrainConfig) -> list[dict[str, Any]]:
     return phases
 
 
-def _simple(data: Data, train: np.ndarray, measured: np.ndarray) -> dict[str, float | None]:
-    """Measures the simple baseline of the kind of input, where it has one."""
-    baseline = data.kind.baseline
-    if baseline is None:
-        return {}
-    about = baseline, data.inputs, data.contents
-    return {baseline.name: simple_accuracy(*about, data.targets, train, measured, classes_of(data.task))}
+def _simple_right(data: Data, folds: np.ndarray | None, split: Split) -> np.ndarray | None:
+    """Returns whether the simple baseline of the kind of input is right on each example of a split, bool (n,), of folds
+    learnt from the others; None where there is none, or nothing to measure on."""
+    train, measured = data.splits["train"], data.splits[split]
+    if data.kind.baseline is None or not len(measured):
+        return None
+    about = data.kind.baseline, data.inputs, data.contents, data.targets
+    ask = functools.partial(simple_right, *about, task=classes_of(data.task))
+    if folds is None or split == "test":
+        return ask(train=train, measured=measured)
+    right = np.zeros(len(measured), bool)
+    for fold in np.unique(folds):
+        right[folds == fold] = ask(train=measured[folds != fold], measured=measured[folds == fold])
+    return right
+
+
+def _difference(data: Data, split: Split, outputs: np.ndarray, simple: np.ndarray) -> dict[str, Any]:
+    """Returns by how much the model is right more often than the simple baseline, on the same examples."""
+    positions = data.splits[split]
+    right = classes_of(data.task).answers(data.targets[positions], outputs).right
+    bounds = difference_interval(right, simple, effective_count(data.groups[positions]))
+    return {"difference": float(right.mean() - simple.mean()), "difference_ci95": bounds}
 
 
 def _calibration(
@@ -179,7 +199,7 @@ def show_record(record: dict[str, Any], folder: Path, nouns: str) -> None:
     table = results_table({split: record[split] for split in ("val", "test")}, nouns)
     for name, accuracy in reversed(record["baseline"].items()):
         if accuracy is not None:
-            table.add_row(name.replace("_", " "), f"{accuracy:.1%}")
+            table.add_row(method_name(name), f"{accuracy:.1%}")
     if table.row_count:
         console.print(table)
     for line in decision_lines(record["decision"]) if record["decision"] else ():

@@ -7,7 +7,7 @@ from data.kinds import Kind
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.decision import promise_sentences
-from reports.page import SPACE, interval, percent
+from reports.page import SPACE, interval, method_name, percent
 from tasks.table import Task
 
 WIDE_INTERVAL = 0.08
@@ -82,7 +82,8 @@ def reach_verdict(
     count, right = measured["n"], round(measured["accuracy"] * measured["n"])
     what = "All labels right on" if task.multi_label else "Right on"
     examples = f"the one {kind.noun}" if count == 1 else f"{count:,} {kind.nouns}"
-    unseen = "it had never seen" if split == "test" else "kept for validation"
+    kept = "kept from the heads that answered" if record.get("folds") else "kept for validation"
+    unseen = "it had never seen" if split == "test" else kept
     simple = [f"{bar['name']} {percent(bar['value'])}" for bar in baseline_bars(record["baseline"])]
     sentence, detail = f"{what} {right:,} of {examples} {unseen}", ""
     if _is_unbalanced(record, task):
@@ -93,7 +94,7 @@ def reach_verdict(
         measured["accuracy"],
         tuple(measured["accuracy_ci95"]),
         _interval_note(measured, kind),
-        f"Simple methods: {'; '.join(simple)}." if simple else "",
+        f"Simple methods: {'; '.join(simple)}.{_difference_text(record)}" if simple else "",
         [
             *promise_sentences(record.get("decision"), split, kind),
             *_cautions(record, split, task, kind, leaks),
@@ -113,7 +114,7 @@ def unknown_verdict(kind: Kind, cautions: Sequence[str] = ()) -> Verdict:
 
 def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:
     """Returns the accuracies of simple methods, as bars beside that of a model."""
-    methods = {name: f"logistic regression on {name.replace('_', ' ')}" for name in baseline}
+    methods = {name: f"logistic regression on {method_name(name)}" for name in baseline}
     methods["majority"] = "most frequent answer"
     known = [(methods[name], value) for name, value in baseline.items() if value is not None]
     return [{"name": method, "value": value, "interval": None} for method, value in known]
@@ -161,16 +162,17 @@ def _interval_note(measured: dict[str, Any], kind: Kind) -> str:
 def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leaks: Leaks) -> list[str]:
     measured, found = record[split], []
     low, high = measured["accuracy_ci95"]
-    if split == "val":
+    if split == "val" and not record.get("folds"):
         found.append(
-            f"There is no test split. These {kind.nouns} also decided when training stopped, so the accuracy is "
-            "optimistic."
+            f"There is no test split; --test-fraction or a folder 'test' makes one. These {kind.nouns} also decided "
+            "when training stopped, so the accuracy is optimistic."
         )
     found += [DIVERGED[phase] for phase in record["diverged"]]
     if not record.get("decision"):  # a threshold gives accuracy up for what was asked for
         says_little = ("majority",) if _is_unbalanced(record, task) else ()
         simple = {name: value for name, value in record["baseline"].items() if name not in says_little}
-        found += _simple_cautions(simple, low, high, kind)
+        difference = record.get("baseline_difference")
+        found += _simple_cautions(simple, low, high, kind, difference and difference["difference_ci95"])
     if high - low > WIDE_INTERVAL:
         examples = f"a single {kind.noun}" if measured["n"] == 1 else f"{measured['n']:,} {kind.nouns}"
         found.append(
@@ -196,8 +198,30 @@ def alike(count: int, split: Split, kind: Kind) -> str:
     return f"{count:,} {split} {looks} the same as a training {kind.noun} (see below)"
 
 
-def _simple_cautions(baseline: dict[str, float | None], low: float, high: float, kind: Kind) -> list[str]:
+def _difference_text(record: dict[str, Any]) -> str:
+    """Says by how much the model is better than the regression, on the same examples; '' where that is unknown."""
+    found = record.get("baseline_difference")  # older runs have none
+    if not found or record.get("decision"):  # a threshold gives accuracy up
+        return ""
+    points, low, high = (100 * value for value in (found["difference"], *found["difference_ci95"]))
+    return f" This model: {points:+.1f} points over the regression (95{SPACE}% interval {low:+.1f} to {high:+.1f})."
+
+
+def _simple_cautions(
+    baseline: dict[str, float | None], low: float, high: float, kind: Kind, difference: list[float] | None
+) -> list[str]:
+    """Says that a simple method may be as good as the model.
+
+    Args:
+        baseline: accuracy of each.
+        low: lowest plausible accuracy of the model.
+        high: highest.
+        kind: of input.
+        difference: interval of the difference from the regression on the same examples, which says more, if known.
+    """
     best = max(baseline_bars(baseline), key=lambda bar: bar["value"], default=None)
+    if best is not None and difference is not None and best["value"] != baseline.get("majority"):
+        low, high = (best["value"] + bound for bound in difference)
     if best is None or best["value"] < low:
         return []
     compared = "is better" if best["value"] > high else "may be as good"

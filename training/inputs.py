@@ -150,9 +150,8 @@ def _show(data: Data, class_weights: bool) -> None:
         )
     _show_imbalance(data, class_weights)
     if data.duplicates:
-        show_stage(
-            "", f"{counted(data.duplicates, 'copy', 'copies')} of other files; no copy is on both sides of a split"
-        )
+        copies = f"{counted(data.duplicates, 'copy', 'copies')} of other {data.kind.nouns}"
+        show_stage("", f"{copies}; no copy is on both sides of a split")
     if data.near_duplicates:
         side = "of a split as well" if made == {None} else f"of {' and '.join(carved)}"
         grouped = " or are of its group" if any(example.group for example in data.examples) else ""

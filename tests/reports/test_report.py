@@ -144,6 +144,11 @@ def test_the_verdict_is_a_sentence_with_its_interval_and_what_simple_methods_rea
     assert "83.3 % Right on 5 of 6 pictures it had never seen 95 % interval 43.6 to 97.0 %." in text
     assert "Simple methods: most frequent answer 50.0 %; logistic regression on raw pixels" in text
     assert record["test"]["accuracy"] == pytest.approx(5 / 6)
+    difference = record["baseline_difference"]
+    low, high = difference["difference_ci95"]
+    assert difference["difference"] == pytest.approx(5 / 6 - record["baseline"]["raw_pixels"])
+    assert -1 <= low < difference["difference"] < high <= 1
+    assert f"points over the regression (95 % interval {100 * low:+.1f} to {100 * high:+.1f})." in text
     verdict = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["verdict"]
     assert verdict["sentence"] == "Right on 5 of 6 pictures it had never seen"
     assert "Measured on 6 pictures only: on more of them, any accuracy from 44 to 97 % is plausible." in text
@@ -153,7 +158,7 @@ def test_the_verdict_is_a_sentence_with_its_interval_and_what_simple_methods_rea
 def test_a_result_on_val_is_called_optimistic(tmp_path):
     text = text_of(report(tmp_path, make_data(test=0))[0])
     assert "Right on 5 of 6 pictures kept for validation" in text
-    assert "There is no test split. These pictures also decided when training stopped" in text
+    assert "There is no test split; --test-fraction or a folder 'test' makes one. These pictures also decided" in text
 
 
 def test_a_metric_of_the_table_is_in_the_record_on_the_page_and_on_the_terminal(tmp_path, monkeypatch, capsys):
@@ -208,7 +213,7 @@ def test_many_right_answers_need_no_caution(tmp_path):
     report(tmp_path, data)
     verdict = json.loads((tmp_path / "report.json").read_text(encoding="utf-8"))["verdict"]
     # Raw pixels tell noise of two colours apart as well.
-    simple = "A simple method (logistic regression on raw pixels) is better: 100\u00a0% on the same pictures."
+    simple = "A simple method (logistic regression on raw pixels) may be as good: 100\u00a0% on the same pictures."
     assert verdict["cautions"] == [simple]
 
 
@@ -317,9 +322,9 @@ def test_a_leak_is_shown_and_taken_off(tmp_path):
 def test_what_was_set_aside_is_counted_by_reason(tmp_path):
     broken = [SetAside(Path(f"/made/{i}.gif"), "empty file" if i % 3 else "not a picture") for i in range(60)]
     text = text_of(report(tmp_path, make_data(quarantine=broken))[0])
-    assert "60 files were not used." in text
+    assert "60 pictures were not used." in text
     assert "reason files empty file 40 not a picture 20" in text
-    assert "The first 50 files" in text
+    assert "The first 50" in text
     assert "49.gif" in text
     assert "50.gif" not in text
 

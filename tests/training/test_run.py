@@ -82,7 +82,8 @@ def test_a_run_leaves_what_the_contract_says(finished):
 def test_the_record_has_every_key_of_the_contract(finished):
     record = json.loads((finished / "metrics.json").read_text())
     beside = {"calibration", "operating_point", "decision", "unknown", "diverged", "phases", "folds"}
-    assert set(record) == {"data", "model", "val", "test", "baseline", "seconds", "epochs", *beside}
+    measured = {"val", "test", "baseline", "baseline_difference"}
+    assert set(record) == {"data", "model", "seconds", "epochs", *measured, *beside}
     assert record["data"] == {
         "classes": ["blue, dark", "green", "red"],
         "train": 24,
@@ -409,6 +410,13 @@ def test_folds_take_the_place_of_val(make_folder, tmp_path):
     assert metrics["folds"]["mean"] == pytest.approx(metrics["val"]["accuracy"], abs=0.05)
     assert set(table.loc[table["split"] == "val", "path"]).isdisjoint(table.loc[table["split"] == "test", "path"])
     assert "Cross-validation: 4 heads" in (folder / "report.html").read_text()
+    without_test = run(root, tmp_path, "all", **(settings | {"test_fraction": 0.0}))
+    metrics, page = json.loads((without_test / "metrics.json").read_text()), (without_test / "report.html").read_text()
+    lead = metrics["val"]["accuracy"] - metrics["baseline"]["raw_pixels"]  # of what has not seen the fold, either
+    assert metrics["baseline_difference"]["difference"] == pytest.approx(lead)
+    assert "kept from the heads that answered" in page
+    assert "also decided when training stopped" not in page
+    assert "<code>--folds 5</code>" not in page
     with pytest.raises(UsageError, match=r"--folds must be at most \d+, as the rarest class has"):
         run(root, tmp_path, "too_many", **(settings | {"folds": 20}))
 

@@ -86,6 +86,9 @@ def test_a_run_keeps_its_tokenizer_and_measures_a_baseline_of_words(run):
     metrics = read_metrics(run)
     assert metrics["baseline"].keys() == {"majority", "tf_idf"}
     assert metrics["test"]["accuracy"] > 0.6
+    page = (run.folder / "report.html").read_text()
+    assert "logistic regression on tf-idf" in page
+    assert "train with <code>--folds 5</code>" in page
     assert metrics["epochs"]["fine_tune"] in (0, 1, 2)
     assert (run.folder / "tokenizer.json").read_bytes() == read_wheel_file(MINILM_TOKENIZER)
     assert run.config.model.backbone == "minilm"
