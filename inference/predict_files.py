@@ -155,7 +155,7 @@ class Summary:
             return
         answered = labels_of(row["predicted"], self._task) if row["status"] == "answered" else []
         yield ", ".join(answered) or "unknown"
-        yield f"{row['probability']:.1%}"
+        yield f"{row['probability']:.1%}" if answered else ""  # of no class that was answered
         of_class = row.filter(regex=f"^{PROBABILITY}").astype(float).sort_values(ascending=False, kind="stable")
         of_class.index = of_class.index.str.removeprefix(PROBABILITY)
         others = of_class[~of_class.index.isin(answered)][: self._top - 1]

@@ -82,6 +82,8 @@ TEXT_TABLE: tuple[Backbone, ...] = (
 
 AS_IMAGE = "as_image:"
 """Before the name of a network for pictures: recordings are shown to it as spectrograms."""
+INSTEAD = {"moonshine": "whisper_tiny_en", "elmo": "roberta", "gpt3": "gpt2", "gpt-3": "gpt2"}
+"""Networks that people ask for and that are not here, by the beginning of their names, and what to take."""
 SOUND_TABLE: tuple[Backbone, ...] = (
     Backbone("whisper_tiny_en", "", "sound_encoder", 30, 7.6, kind="sound"),
     Backbone("whisper", "", "sound_folder", 30, 635.0, kind="sound", published=False),
@@ -120,6 +122,9 @@ def find(name: str) -> Backbone:
     own = custom_file().table("BACKBONES")
     if name in own:
         return own_backbone(name, function_size(name))
+    for network, other in INSTEAD.items():
+        if name.lower().startswith(network):
+            raise UsageError(f"--backbone '{name}' is none of the networks here. Take '{other}' in its place.")
     raise unknown_choice("--backbone", name, [*(backbone.name for backbone in rows), *own])
 
 

@@ -111,3 +111,5 @@ answers.assign(path=[path.parent.name + "/" + path.name for path in asked]).roun
 # - `trainable_layers = 2`: the last two blocks of the encoder learn as well.
 # - The report shows the most confident mistakes with their spectrograms, a player, and the moments that decided;
 #   `python demo.py RUN` has a page that takes a recording; `python export.py RUN` writes files that take samples.
+# - `views = 3` learns from varied recordings as well: begin, noise and loudness.
+# - `python predict.py --backbone whisper_tiny_en talk.wav` needs no training: it writes down what is said, with times.

@@ -345,6 +345,8 @@ def test_the_terminal_shows_the_first_files_and_counts_all(binary_run, tmp_path,
     assert f"warning    {learnt} of them are of what the model learnt from" in shown
     assert f"and {24 - ROWS_SHOWN} files more" in shown
     assert "answers    24 unknown" in shown
+    (row,) = [line for line in shown.splitlines() if "0.jpg" in line and "unknown" in line][:1]
+    assert "%" not in row  # the probability of a class that was not answered would read as that of 'unknown'
 
 
 def test_a_huge_picture_and_a_bomb_are_refused_by_name(binary_run, tmp_path, monkeypatch, capsys):

@@ -55,6 +55,12 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         find("ResNet-50")
 
 
+@pytest.mark.parametrize(("name", "other"), [("moonshine_tiny_en", "whisper_tiny_en"), ("ELMo", "roberta")])
+def test_a_network_that_is_not_here_is_answered_with_one_that_is(name, other):
+    with pytest.raises(UsageError, match=f"--backbone '{name}' is none of the networks here. Take '{other}'"):
+        find(name)
+
+
 @pytest.mark.parametrize("backbone", ROWS)
 def test_the_weights_file_is_the_one_keras_asks_for(backbone: Backbone, monkeypatch):
     if backbone.module in OTHERS:
