@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from reports.plots import VAL_COLOUR, make_panel, tidy
+from reports.plots import VAL_COLOUR, in_percent, make_panel, tidy
 
 MORE_DATA_FILE = "more_data.csv"
 
@@ -52,7 +52,7 @@ def draw(table: pd.DataFrame, line: Forecast, nouns: str, measured: str) -> Figu
     axes.set_xticks([*table["examples"], line.numbers[-1]])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda count, _: f"{count:,.0f}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    in_percent(axes.yaxis)
     axes.set(xlabel=f"training {nouns}", ylabel=measured)
     tidy(axes)
     axes.legend(frameon=False, loc="lower right")

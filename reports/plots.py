@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import FuncFormatter
 from sklearn.metrics import ConfusionMatrixDisplay
+
+from reports.page import SPACE
 
 TRAIN_COLOUR = "#5b7c99"
 VAL_COLOUR = "#d1603d"
@@ -53,9 +56,14 @@ def make_panel() -> tuple[Figure, Axes]:
     """A small figure with room for labels; laid out by hand, as an automatic layout takes longer than drawing."""
     figure = Figure(figsize=PANEL_SIZE)
     width, height = PANEL_SIZE
-    axes = figure.add_axes((0.74 / width, 0.5 / height, 1 - 0.84 / width, 1 - 0.78 / height))
+    axes = figure.add_axes((0.88 / width, 0.5 / height, 1 - 0.98 / width, 1 - 0.78 / height))
     axes.tick_params(labelsize=9)
     return figure, axes
+
+
+def in_percent(axis: Axis) -> None:
+    """Lets an axis of shares be read in percent, with no more digits than tell its ticks apart."""
+    axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.5g}{SPACE}%"))
 
 
 def tidy(axes: Axes) -> None:
@@ -163,7 +171,7 @@ def _draw_history(axes: Axes, history: pd.DataFrame, name: str, measure: str) ->
             axes.text(1, 1.01, "head, then fine-tuning", transform=axes.transAxes, ha="right", **grey)
     axes.set(xlabel="epoch", ylabel=measure if name == "accuracy" else name)
     if name == "accuracy":
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+        in_percent(axes.yaxis)
     axes.locator_params("x", integer=True)
     tidy(axes)
     axes.legend(frameon=False)

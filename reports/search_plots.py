@@ -13,11 +13,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
 from reports.detection_sections import FIGURES, Tile
-from reports.page import SPACE, number, percent
-from reports.plots import TRAIN_COLOUR, VAL_COLOUR, shorten, tidy
+from reports.page import number, percent
+from reports.plots import TRAIN_COLOUR, VAL_COLOUR, in_percent, shorten, tidy
 from tasks.decision import find_metric
 from tasks.metrics import Metric
 
@@ -139,7 +139,7 @@ def backbone_ranking(ranking: pd.DataFrame, num_val: int) -> Figure:
     colours = np.where(best_of_faster >= accuracy, TRAIN_COLOUR, VAL_COLOUR)
     left.hlines(rows, ranking["ridge_low"], ranking["ridge_high"], color="0.8", lw=3)
     left.scatter(accuracy, rows, 36, colours, zorder=3)
-    left.xaxis.set_major_formatter(PercentFormatter(1, symbol=f"{SPACE}%"))
+    in_percent(left.xaxis)
     left.set_xlabel(f"accuracy on {num_val:,} val examples, with 95 % interval")
     left.set_yticks(rows, ranking["backbone"])
     left.set_ylim(len(ranking) - 0.4, -0.6)
@@ -175,6 +175,6 @@ def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objecti
         axes.plot(places[is_far_off], heights[is_far_off], marker, color="0.5", ms=6, label="far worse than shown")
     axes.plot(places[is_best], heights[is_best], **dots, color=VAL_COLOUR, ms=9, zorder=4, label="best")
     if figure_of(metric_of(objective)).is_share:
-        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=f"{SPACE}%"))
+        in_percent(axes.yaxis)
     tidy(axes)
     return heights

@@ -1,9 +1,11 @@
 """What more examples would bring is read off a line through errors of growing parts."""
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from reports.more_data import draw, forecast
+from reports.more_data import Forecast, draw, forecast
 
 
 def table(accuracies: list[float]) -> pd.DataFrame:
@@ -25,6 +27,18 @@ def test_errors_that_rise_are_not_expected_to_rise_further():
 @pytest.mark.parametrize("accuracies", [[0.9, 0.95], [0.5, 1.0, 1.0, 1.0], [0.8, 0.9, 0.95, 1.0]])
 def test_nothing_is_said_of_too_few_points_and_of_no_errors(accuracies):
     assert forecast(table(accuracies)) is None
+
+
+@pytest.mark.parametrize("accuracies", [[0.9921, 0.9925, 0.9931], [0.1, 0.5, 1.0]])
+def test_no_label_of_the_figure_is_cut(accuracies):
+    line = Forecast(np.array([100.0, 800.0]), 1 - np.array(accuracies[:2]))
+    figure = draw(table(accuracies), line, "pictures", "validation accuracy")
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    drawn, page = figure.axes[0].get_tightbbox(canvas.get_renderer()), figure.bbox
+    assert min(drawn.x0, drawn.y0) >= 0
+    assert drawn.x1 <= page.width
+    assert drawn.y1 <= page.height
 
 
 def test_the_figure_has_the_points_and_the_doubling():
