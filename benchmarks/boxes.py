@@ -21,7 +21,6 @@ from training.run import train
 
 RANDOM = "frozen random weights"
 STRIDES = {"stride 8 alone": (8,), "strides 16 and 32": (16, 32), "stride 32 alone": (32,)}
-FINE_TUNED = ["--trainable-layers", "75", "--fine-tune-epochs", "10", "--fine-tune-learning-rate", "5e-4"]
 ROWS = {
     "the recipe": [],
     "without the mirror image": ["--effort", "quick"],
@@ -29,7 +28,7 @@ ROWS = {
     "2 views": ["--views", "2"],
     "8 views": ["--views", "8"],
     **{name: [] for name in STRIDES},
-    "then the last 75 layers": FINE_TUNED,
+    "then the last 75 layers": ["--trainable-layers", "75"],
     RANDOM: [],
 }
 """Flags of each row; some change more than flags."""

@@ -9,8 +9,8 @@ from features.cuts import find_cuts, part_of
 from features.forward_pass import compute_rows, frozen_function, inputs_of, side_by_side
 from inference.unknown import features_of
 
-MOST_TENSORS = 8
-"""Tensors that cross a cut at most: the levels of a pyramid."""
+MOST_TENSORS = 9
+"""Tensors that cross a cut at most: those of a pyramid, of three strides and three blocks."""
 
 
 class Predictor:

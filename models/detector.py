@@ -1,10 +1,12 @@
 """A detector as one Keras model: pictures -> backbone -> feature pyramid -> maps, and boxes decoded from these.
 
-The pyramid is a light FPN (Lin et al., 2017): the last tensors of the backbone at strides of 8, 16 and 32 pixels, each
-brought to the same width and added from the coarsest to the finest. Boxes are peaks of a heatmap, as in CenterNet.
+The pyramid is a light FPN (Lin et al., 2017): the last tensors of the backbone at strides of 8, 16 and 32 pixels, those
+of each stride brought to the same width and added from the coarsest to the finest. Boxes are peaks of a heatmap, as in
+CenterNet.
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +25,10 @@ from models.weights import build_backbone
 from tasks.detection_maps import SIDES, cell_boxes, paired_overlap
 
 STRIDES: tuple[int, ...] = (8, 16, 32)
-"""Pixels of the input to a cell of each tensor that is taken; a network that has none of them gives its last."""
+"""Pixels of the input to a cell of the tensors that are taken; a network that has none of them gives its last."""
+BLOCKS, CHANNELS = 3, 64
+"""Most blocks at a stride whose outputs are taken, and most channels that they have together, a pixel of the stride. Of
+narrow blocks, such as those of EfficientNet, the last alone keeps little of what the others know."""
 WIDTH = 64
 """Channels of pyramid and head, unless `head_units` names others."""
 RARE = 0.01
@@ -84,7 +89,7 @@ class MeanOfMirroredMaps(keras.layers.Layer):
     def call(self, maps: Any) -> Any:
         pictures, mirrored = ops.split(maps, 2, axis=0)
         turned = ops.flip(mirrored, axis=2)
-        left, top, right, bottom = ops.split(turned[..., -SIDES:], SIDES, axis=-1)
+        left, top, right, bottom = ops.split(turned[..., -SIDES:], 4, axis=-1)
         turned = ops.concatenate([turned[..., :-SIDES], right, top, left, bottom], axis=-1)
         return (pictures + turned) / 2
 
@@ -119,16 +124,20 @@ def build_detector(
 
 
 def take_pyramid(parts: Parts, image_size: int) -> list[keras.KerasTensor]:
-    """Returns what the last block at each of `STRIDES` gives, finest first.
+    """Returns what the last blocks at each of `STRIDES` give, finest first.
 
     A backbone without these gives its last tensor, as one does that is saved as it was before it was unrolled.
     """
-    found: dict[int, keras.KerasTensor] = {}
-    for block in parts.blocks if parts.whole is None else ():
+    found: dict[int, list[keras.KerasTensor]] = {stride: [] for stride in STRIDES}
+    for block in reversed(parts.blocks if parts.whole is None else ()):
         tensor = block[-1].output
         if isinstance(tensor, keras.KerasTensor) and len(tensor.shape) == 4:
-            found[round(image_size / tensor.shape[1])] = tensor
-    return [found[stride] for stride in STRIDES if stride in found] or [as_map(parts.model.output)]
+            stride = round(image_size / tensor.shape[1])
+            some = [*found.get(stride, ()), tensor]
+            fits = len(some) <= BLOCKS and sum(each.shape[-1] for each in some) <= CHANNELS * stride
+            if stride in found and (fits or len(some) == 1):
+                found[stride] = some
+    return [tensor for some in found.values() for tensor in some] or [as_map(parts.model.output)]
 
 
 def as_map(tensor: keras.KerasTensor) -> keras.KerasTensor:
@@ -166,7 +175,7 @@ def add_head(
     """Adds feature pyramid and head to a backbone, as layers of the same model.
 
     Args:
-        levels: tensors of the backbone, (n, rows, columns, channels), finest first.
+        levels: tensors of the backbone, (n, rows, columns, channels), finest first; those of one stride are joined.
         num_classes: at least 1.
         head_units: channels of pyramid and head, one number; none for `WIDTH`.
         seed: of the weights it starts from.
@@ -185,8 +194,13 @@ def add_head(
         x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_bn")(x)
         return keras.layers.ReLU(name=f"{name}_relu")(x)
 
+    grids = [list(some) for _, some in itertools.groupby(levels, lambda tensor: tensor.shape[1])]
+    joined = [
+        some[0] if len(some) == 1 else keras.layers.Concatenate(name=f"join_{number}")(some)
+        for number, some in enumerate(grids)
+    ]
     x: Any = None
-    for number, tensor in reversed(list(enumerate(levels))):
+    for number, tensor in reversed(list(enumerate(joined))):
         lateral = convolve(tensor, f"lateral_{number}", 1)
         if x is not None:
             rows, columns = tensor.shape[1:3]
@@ -196,7 +210,7 @@ def add_head(
             lateral = keras.layers.Add(name=f"add_{number}")([lateral, grown])
         x = convolve(lateral, f"smooth_{number}")
     ends = []
-    for name, filters, bias in (("heat", num_classes, keras.ops.log(RARE / (1 - RARE))), ("sides", SIDES, 1.0)):
+    for name, filters, bias in (("heat", num_classes, keras.ops.log(RARE / (1 - RARE))), ("sides", SIDES, 0.0)):
         y = convolve(convolve(x, f"{name}_1"), f"{name}_2")
         start = keras.initializers.RandomNormal(stddev=0.01, seed=next(seeds))
         ends.append(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 CHOICES: dict[str, Any] = {
     "batch_size": 8,
     "views": 4,
-    "head_epochs": 30,
+    "head_epochs": 20,
     "learning_rate": 2e-3,
     "fine_tune_epochs": 10,
     "fine_tune_learning_rate": 5e-4,

@@ -1,5 +1,7 @@
 """Maps, losses and decoding of a detector agree with each other, and figures with what a person would count."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import pytest
@@ -8,13 +10,19 @@ import tensorflow as tf
 from data.boxes.vary import POLICIES, policy
 from models.detector import MOST_BOXES, DecodeBoxes
 from tasks.detection import DETECTION
-from tasks.detection_maps import SIDES, found, losses
+from tasks.detection_maps import DISTANCES, SIDES, found, losses
 from tasks.detection_metrics import choose_thresholds, compare_boxes, measure_boxes
 
 BOXES = np.array(
     [[[0.1, 0.1, 0.3, 0.35, 0, 0], [0.5, 0.4, 0.9, 0.8, 1, 0], [0.55, 0.1, 0.7, 0.3, 0, 0], [0, 0, 0, 0, -1, 0]]],
     np.float32,
 )
+
+
+def logits_of(distances: Sequence[float]) -> np.ndarray:
+    """Logits whose distributions have these distances, in cells, as their means."""
+    away = np.abs(np.log(distances)[:, None] - DISTANCES) / (DISTANCES[1] - DISTANCES[0])
+    return np.log(np.maximum(1 - away, 1e-9)).ravel()
 
 
 def maps_of(targets: np.ndarray, size: int = 20, num_classes: int = 2) -> np.ndarray:
@@ -27,7 +35,7 @@ def maps_of(targets: np.ndarray, size: int = 20, num_classes: int = 2) -> np.nda
             column, line = int((x1 + x2) / 2), int((y1 + y2) / 2)
             maps[row, line, column, int(label)] = 8
             distances = column + 0.5 - x1, line + 0.5 - y1, x2 - column - 0.5, y2 - line - 0.5
-            maps[row, line, column, -SIDES:] = np.log(distances)
+            maps[row, line, column, -SIDES:] = logits_of(distances)
     return maps
 
 
@@ -45,8 +53,8 @@ def test_the_less_likely_of_two_boxes_at_one_place_is_suppressed():
     maps = maps_of(BOXES[:, :1])
     column, line = 4, 4
     maps[0, line, column + 2, 0] = 4  # no neighbour, so it is a peak of its own
-    maps[0, line, column + 2, -SIDES:] = np.log([4.5, 2.5, 0.01, 2.5])
-    maps[0, line, column, -SIDES:] = np.log([2.5, 2.5, 2.01, 2.5])
+    maps[0, line, column + 2, -SIDES:] = logits_of([4.5, 2.5, 0.2, 2.5])
+    maps[0, line, column, -SIDES:] = logits_of([2.5, 2.5, 2.2, 2.5])
     _, scores, _ = DecodeBoxes()(tf.constant(maps))
     assert np.sum(np.asarray(scores)[0] > 0.5) == 1
     other = maps.copy()

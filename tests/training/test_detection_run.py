@@ -16,7 +16,7 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from data.sources import load_source
 from exports.onnx import open_onnx
-from exports.run import export_run
+from exports.run import FORMATS, export_run
 from headstart import Run
 from inference import predict_boxes
 from inference.load import load_model, read_run
@@ -176,7 +176,7 @@ def test_the_channels_of_the_pyramid_are_one_number(run):
 def test_exports_find_the_same_boxes(run, tmp_path):
     read = read_run(run)
     sample = read_sample(read, [], 12, run.parent / "cache")
-    folders = {name: tmp_path / name for name in ("saved_model", "onnx")}
+    folders = {name: tmp_path / name for name in FORMATS}
     export_run(read, read_metrics(read), sample, folders)
     for name, folder in folders.items():
         routes = json.loads((folder / "parity.json").read_text())["routes"]
