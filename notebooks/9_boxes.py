@@ -81,7 +81,11 @@ show([(Image.open(example.path), true_boxes(example)) for example in source.exam
 #
 # The frozen backbone is computed once for four views of each picture, boxes moved along with them. What is kept are its
 # last maps at 8, 16 and 32 pixels to a cell. On these a feature pyramid and a head learn: for each cell the probability
-# that the middle of a thing is there (CenterNet), and how far its sides are (FCOS, TTFNet).
+# that the middle of a thing is there (CenterNet), and how far its sides are (FCOS, TTFNet), as a distribution over
+# distances (Generalized Focal Loss).
+#
+# The finished model looks at the mirror image as well, and takes the mean of both. Many cells of a thing give nearly
+# the same box: the likeliest stands for all, at their mean place.
 
 # %%
 config = TrainConfig.of(
