@@ -74,7 +74,7 @@ class DecodeBoxes(keras.layers.Layer):
         for _ in range(ROUNDS):
             kept = 1 - ops.max(rivals * kept[..., None], axis=1)
         votes = agree * scores[:, None]
-        boxes = votes @ boxes / ops.maximum(ops.sum(votes, axis=2, keepdims=True), 1e-9)
+        boxes = ops.clip(votes @ boxes / ops.maximum(ops.sum(votes, axis=2, keepdims=True), 1e-9), 0, 1)  # rounding
         scores, order = ops.top_k(scores * kept, min(MOST_BOXES, count))
         return tf.gather(boxes, order, batch_dims=1), scores, tf.gather(classes, order, batch_dims=1)
 

@@ -264,7 +264,7 @@ def test_the_snippets_of_a_card_run_as_they_are_written(name, exported, tmp_path
     assert len(snippets) == 1
     ended = subprocess.run([sys.executable, "-c", snippets[0]], cwd=folder, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert re.search(r"\[\[0\.\d+ +0\.\d+\]\]", ended.stdout)
+    assert re.search(r"\[\[0\.\d+ +0\.\d+ *\]\]", ended.stdout)
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -52,7 +52,7 @@ def draw_squares(root: Path) -> Path:
 
 def settings(root: Path, **changes) -> TrainConfig:
     places = {"data": str(root / "squares" / "boxes.csv"), "cache_dir": root / "cache", "output": root / "run"}
-    return TrainConfig.of(**places | {"image_size": 96, "head_epochs": 6, "learning_rate": 5e-3} | changes)
+    return TrainConfig.of(**places | {"image_size": 96, "head_epochs": 12, "learning_rate": 5e-3} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def test_the_folder_of_a_run_has_what_the_contract_says(run):
     assert metrics["test"].keys() >= {"n", "ap", "ap50", "ap50_ci95", "per_class"}
     assert metrics["test"]["n"] == metrics["data"]["test"]
     assert metrics["test"]["ap50"] > 0.5
-    assert metrics["epochs"] == {"head": 6, "fine_tune": 0}
+    assert metrics["epochs"] == {"head": 12, "fine_tune": 0}
     files = ("predictions.csv", "confusion_matrix.csv", "quarantine.csv", "history.csv", "report.html", "MODEL_CARD.md")
     assert all((run / name).is_file() for name in files)
     table = pd.read_csv(run / "predictions.csv")
@@ -132,7 +132,7 @@ def test_a_resumed_run_ends_the_same_to_the_bit(run, tmp_path):
 
 
 def test_the_best_effort_says_what_more_pictures_would_bring(run, tmp_path):
-    best = train(load_inputs(settings(run.parent, output=tmp_path / "run", effort="best", head_epochs=6)))
+    best = train(load_inputs(settings(run.parent, output=tmp_path / "run", effort="best", head_epochs=12)))
     table = pd.read_csv(best / "more_data.csv")
     assert list(table.columns) == ["examples", "val_ap"]
     assert table["examples"].iloc[-1] == json.loads((best / "metrics.json").read_text())["data"]["train"]
