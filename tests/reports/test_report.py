@@ -17,7 +17,7 @@ from data.preflight import SetAside
 from data.prepare import Data
 from models.heads import build_head
 from reports import plots
-from reports.page import FOLDER
+from reports.page import FOLDER, SPACE
 from reports.per_class import truth_and_answers
 from reports.report import write_report
 from reports.sections import SECTIONS
@@ -323,7 +323,7 @@ def test_what_was_set_aside_is_counted_by_reason(tmp_path):
     broken = [SetAside(Path(f"/made/{i}.gif"), "empty file" if i % 3 else "not a picture") for i in range(60)]
     text = text_of(report(tmp_path, make_data(quarantine=broken))[0])
     assert "60 pictures were not used." in text
-    assert "reason files empty file 40 not a picture 20" in text
+    assert "reason pictures empty file 40 not a picture 20" in text
     assert "The first 50" in text
     assert "49.gif" in text
     assert "50.gif" not in text
@@ -357,4 +357,4 @@ def test_a_browser_shows_the_page_and_sorts_its_tables(tmp_path):
 
 def test_accuracies_are_percentages_in_figures_as_on_the_page():
     axes = plots.learning_curve(HISTORY, "accuracy").axes[0]
-    assert {text.get_text()[-2:] for text in axes.get_yticklabels()} == {" %"}
+    assert {text.get_text()[-2:] for text in axes.get_yticklabels()} == {f"{SPACE}%"}
