@@ -38,10 +38,10 @@ class DataConfig(Settings):
     """Examples to learn from: a folder of CLASS/file (with or without train/, val/ and test/ above them), a .csv of
     path,label[,split][,group] or text,label[,split][,group], or 'tfds:NAME'. With boxes to find: a COCO .json, a folder
     of YOLO or Pascal VOC, a .csv of path,label,x1,y1,x2,y2. To try: 'animals' (bundled pictures), 'docstrings' (texts
-    out of installed packages), and made here, 'notes' (recordings) and 'canvases' (boxes)."""
+    from installed packages), 'notes' (generated recordings) and 'canvases' (generated pictures with boxes)."""
 
     kind: KindName | None = None
-    """Kind of the examples. Default: by the endings of the files, and 'text' for a .csv with a column text."""
+    """Kind of the examples. Default: by the endings of the files; 'text' for a .csv with a column text."""
 
     text_column: Text | None = None
     """Column of the .csv, or feature of the 'tfds:NAME', with the text. Default: the one named text, or a data set's
@@ -202,9 +202,9 @@ class TrainingConfig(Settings):
     'randaugment', two strong ones of ten. Of recordings: 'mild' (begin, noise, loudness), 'specaugment'."""
 
     fine_tune_augment: Augment | None = None
-    """Augmentation of the fine-tuning phase, as --augment of train.py has it. Default: as that; but 'fresh' in place of
-    'views' where less than a quarter of the network's work is in frozen layers, as with --trainable-layers all or
-    --weights none. 'fresh' runs the whole network in every step, and takes nothing of --cache-gb."""
+    """Augmentation of the fine-tuning phase, with the values of --augment. Default: the same; but 'fresh' in place of
+    'views' if less than a quarter of the computation is in frozen layers, as with --trainable-layers all or
+    --weights none. 'fresh' runs the whole network in every step, and uses none of --cache-gb."""
 
     views: Positive | None = None
     """Versions of each training example, the unchanged one included; one means no augmentation. Default: 2, or 1

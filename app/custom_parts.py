@@ -37,7 +37,7 @@ OBJECTIVES = (
 )
 """Metrics of this project that a search can optimise; in place of 95, any percentage."""
 BOX_OBJECTIVES = ("val_ap", "val_ap50")
-"""Likewise where boxes are found, beside val_loss; the first by default."""
+"""The same for boxes, in addition to val_loss; the first is the default."""
 
 
 class CustomFile(NamedTuple):
@@ -97,7 +97,7 @@ def uses_custom(settings: Mapping[str, Any]) -> bool:
 
 
 def check_objective(objective: str) -> None:
-    """Raises a UsageError for a metric that no search can optimise: neither of `OBJECTIVES` nor of `custom.py`."""
+    """Raises a UsageError for a metric that a search cannot optimise: neither in `OBJECTIVES` nor in `custom.py`."""
     if rule_of(objective) is not None:
         return
     known = [*OBJECTIVES, *BOX_OBJECTIVES, *(f"val_{name}" for name in custom_file().table("METRICS"))]

@@ -49,6 +49,6 @@ def did_you_mean_path(path: Path, others: Iterable[str] = ()) -> str:
 
 
 def did_you_mean(received: str, choices: Iterable[str]) -> str:
-    """The end of an error message that names the choice nearest to what came, or nothing if none is near."""
+    """Returns the end of an error message that suggests the nearest choice, or '' if none is near."""
     nearest = difflib.get_close_matches(received, choices, n=1, cutoff=NEAR)
     return f" Did you mean '{nearest[0]}'?" if nearest else ""

@@ -91,7 +91,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _unknown_flags(unknown: Sequence[str], flags: Sequence[str]) -> UsageError:
-    """The sentence for what no flag has taken."""
+    """Makes the error for arguments that no flag takes."""
     first = unknown[0].partition("=")[0]
     ending = [flag for flag in flags if first.startswith("--") and flag.endswith(first[1:])]
     hint = f" Did you mean {' or '.join(map(repr, ending))}?" if ending else did_you_mean(first, flags)

@@ -10,7 +10,7 @@ from app.errors import RunError
 from app.terminal import silence
 
 LIBRARIES = ("numpy", "pillow", "tensorflow", "keras")
-"""Libraries that compute results: all machines need the same versions, and OpenVINO's where it is installed."""
+"""Computing libraries, which need the same versions on all machines; so does OpenVINO, if installed."""
 
 
 class Worker:
@@ -29,7 +29,7 @@ class Worker:
         silence()
 
     def prepare(self, make: Callable[[], Callable[[Any], Any]], versions: dict[str, str]) -> None:
-        """Makes what all jobs share, in place of what was made before.
+        """Prepares the function of the following jobs.
 
         Raises:
             RunError: this machine has other versions of libraries than the command.

@@ -19,7 +19,7 @@ def read_worker(config: TrainConfig) -> int | None:
     Worker 0 is the chief: it alone writes the run folder and the cache.
 
     Raises:
-        UsageError: several machines are asked for, and the variable is missing or damaged, or --output is missing.
+        UsageError: --strategy multiworker is set, but the variable is missing or damaged, or --output is missing.
     """
     strategy, text = config.run.strategy, os.environ.get(VARIABLE, "")
     if strategy not in ("auto", "multiworker") or (strategy == "auto" and not text):

@@ -32,11 +32,11 @@ class FoundFile(NamedTuple):
 
     path: Path
     reason: str | None = None
-    """Why it holds no example; None as long as it may hold one."""
+    """Reason why it holds no example; None while it may hold one."""
     within: Path | None = None
-    """Folder, named without links, that a link may not lead out of; None where the user named the file itself."""
+    """Real path of the folder that links must not leave; None if the user named the file itself."""
     content: bytes | Part | None = None
-    """The example itself where it has no file, or is a part of one; `path` only names it then."""
+    """The example itself, if it has no file or is a part of one; `path` is then only its name."""
     columns: Mapping[str, str] = {}
     """Other columns of the CSV file that names it."""
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.keras"
 RECORD_FILE = "model.json"
-"""Facts about a model that its own file lacks: classes, task, kind, cut, temperature."""
+"""File with facts that the model file lacks: classes, task, kind, cut, temperature."""
 OLD_KIND = "image"
-"""Kind of input of runs that do not say it: they were made when there was no other."""
+"""Kind of input of runs without a record of it: they were made when there was no other."""
 LARGEST_TEMPERATURE = 1e6
 
 

@@ -77,7 +77,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
 
 
 def measured_split(metrics: dict[str, Any]) -> tuple[Split, dict[str, Any]] | None:
-    """Returns the split that says how good a run is, and its figures: test, or val where there is no test."""
+    """Returns the split that rates a run (test, or val without test), and its figures."""
     split = choose_measured([split for split in SPLITS if metrics.get(split)])
     return split and (split, metrics[split])
 

@@ -162,7 +162,7 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
     app = flask.Flask(__name__, static_folder="web/static", template_folder="web")
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     app.jinja_env.filters["uri"] = lambda pixels: picture_uri(Image.fromarray(pixels))
-    # Another page could have its own name lead to this address, and would pass for this one.
+    # DNS rebinding: the name of another site could resolve to this address.
     app.config.update(MAX_CONTENT_LENGTH=MAX_BYTES, TRUSTED_HOSTS=[HOST, "localhost"])
     offered = []
     for path in examples:

@@ -81,7 +81,7 @@ TEXT_TABLE: tuple[Backbone, ...] = (
 """Networks for texts. For families with weights from a folder, `parameters` is that of the largest known network."""
 
 AS_IMAGE = "as_image:"
-"""Before the name of a network for pictures: recordings are shown to it as spectrograms."""
+"""Prefix of a network for pictures that gets recordings as spectrograms."""
 INSTEAD = {"moonshine": "whisper_tiny_en", "elmo": "roberta", "gpt3": "gpt2", "gpt-3": "gpt2"}
 """Networks that people ask for and that are not here, by the beginning of their names, and what to take."""
 SOUND_TABLE: tuple[Backbone, ...] = (

@@ -1,4 +1,4 @@
-"""A detector as one Keras model: pictures -> backbone -> feature pyramid -> maps, and boxes decoded from these.
+"""A detector as one Keras model: pictures -> backbone -> feature pyramid -> maps -> boxes.
 
 The pyramid is a light FPN (Lin et al., 2017): the last tensors of the backbone at strides of 8, 16 and 32 pixels, those
 of each stride brought to the same width and added from the coarsest to the finest. Boxes are peaks of a heatmap, as in
@@ -30,18 +30,18 @@ BLOCKS, CHANNELS = 3, 64
 """Most blocks at a stride whose outputs are taken, and most channels that they have together, a pixel of the stride. Of
 narrow blocks, such as those of EfficientNet, the last alone keeps little of what the others know."""
 WIDTH = 64
-"""Channels of pyramid and head, unless `head_units` names others."""
+"""Channels of pyramid and head, unless `head_units` is set."""
 RARE = 0.01
-"""Probability that an untrained heatmap says everywhere, so that the many empty cells do not drown the rest (Lin et
-al., 2017)."""
+"""Probability everywhere in an untrained heatmap: a low one, so that the many empty cells do not dominate the loss
+(Lin et al., 2017)."""
 MOST_BOXES = 100
-"""Boxes that a picture is answered with, as many as COCO counts."""
+"""Boxes per picture, as many as COCO counts."""
 CANDIDATES = 300
-"""Likeliest cells and classes that boxes are made of."""
+"""Number of pairs of cell and class, the likeliest, that become boxes."""
 OVERLAP = 0.6
-"""Overlap from which boxes of a class are of one thing: the likeliest stands for the others, at their mean place."""
+"""Boxes of a class with this overlap or more show one thing: the likeliest replaces them, at their mean place."""
 ROUNDS = 10
-"""Rounds of Cluster-NMS; after as many as boxes suppress each other in a row, it is greedy NMS."""
+"""Rounds of Cluster-NMS; it equals greedy NMS once the rounds reach the longest chain of suppressions."""
 
 
 @own_part
@@ -126,7 +126,7 @@ def build_detector(
 def take_pyramid(parts: Parts, image_size: int) -> list[keras.KerasTensor]:
     """Returns what the last blocks at each of `STRIDES` give, finest first.
 
-    A backbone without these gives its last tensor, as one does that is saved as it was before it was unrolled.
+    A backbone without these strides gives its last tensor; so does one that is saved as it was before unrolling.
     """
     found: dict[int, list[keras.KerasTensor]] = {stride: [] for stride in STRIDES}
     for block in reversed(parts.blocks if parts.whole is None else ()):
@@ -177,8 +177,8 @@ def add_head(
     Args:
         levels: tensors of the backbone, (n, rows, columns, channels), finest first; those of one stride are joined.
         num_classes: at least 1.
-        head_units: channels of pyramid and head, one number; none for `WIDTH`.
-        seed: of the weights it starts from.
+        head_units: channels of pyramid and head, one number; empty for `WIDTH`.
+        seed: seed of the initial weights.
 
     Returns:
         Maps of the finest level, float32 (n, rows, columns, num_classes + SIDES); see `tasks.detection_maps`.

@@ -86,7 +86,7 @@ def _swin(width: int, depth: int, heads: int) -> Settings:
 
 
 def _hgnet(architecture: str) -> Settings:
-    return {"architecture": architecture, "pretrained_cfg": {"tag": "ssld"}}  # which has no learnable affine blocks
+    return {"architecture": architecture, "pretrained_cfg": {"tag": "ssld"}}  # this one has no learnable affine blocks
 
 
 def _row(
@@ -153,5 +153,4 @@ _ROWS = (
 )
 HUB: tuple[Backbone, ...] = tuple(row for row, _ in _ROWS)
 NETWORKS: dict[str, Settings] = {row.name: settings for row, settings in _ROWS}
-"""Arguments of the class that builds a network, or the name by which timm knows it: the converter of KerasHub then has
-its arguments."""
+"""Arguments of the class that builds a network, or timm's name of it, from which KerasHub's converter derives them."""

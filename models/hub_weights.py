@@ -65,8 +65,8 @@ def settings_of(preset: Preset, backbone: Backbone) -> dict[str, Any]:
     """Returns the arguments of the network in a folder.
 
     Raises:
-        KeyError: they are not complete.
-        ValueError: it is not the backbone.
+        KeyError: an argument is missing.
+        ValueError: the folder holds another network.
     """
     config, expected, family = preset.config, arguments_of(backbone), HUB_FAMILIES[backbone.module]
     if preset.form == "timm":
@@ -97,7 +97,7 @@ def settings_of(preset: Preset, backbone: Backbone) -> dict[str, Any]:
 
 
 def load(network: Any, preset: Preset, backbone: Backbone) -> None:
-    """Gives a network the weights of a folder; raises anything if they do not fit."""
+    """Loads the weights of a folder into a network; may raise any exception if they do not fit."""
     if preset.form == "timm" and HUB_FAMILIES[backbone.module].checkpoints:
         _converter("transformers", backbone).convert_weights(network, TimmArrays(preset.weights), preset.config)
     elif preset.form != "keras":

@@ -13,7 +13,7 @@ from models.weight_file import RefusedFileError, check_weights, first_line
 
 WEIGHTS_MEMBER = "model.weights.h5"
 MEMBER_BYTES = {"metadata.json": 2**16, "config.json": CONFIG_BYTES, WEIGHTS_MEMBER: None}
-"""Files of the archive and the most bytes of each; the weights are limited by their network."""
+"""Files of the archive and the most bytes of each; the network limits those of the weights."""
 ARCHIVE_BYTES = 2**25
 """Most bytes of an archive without its weights."""
 MODULES = {

@@ -15,12 +15,11 @@ FILE_ENDING = ".keras"
 CONFIG_BYTES = 2**24
 """Most bytes of the `config.json` in such a file."""
 PIXELS = ("raw", "unit", "tf", "torch", "caffe")
-"""Scaling of the pixels of such a network: 0 to 255, 0 to 1, or as Keras names it in
-`imagenet_utils.preprocess_input`."""
+"""Scalings of pixels: 0 to 255, 0 to 1, or a mode of Keras' `imagenet_utils.preprocess_input`."""
 DEFAULT_SIZE = 224
-"""Pixels, of networks that take pictures of any size."""
+"""Size, pixels, for networks that take pictures of any size."""
 SCALING = ("Rescaling", "Normalization")
-"""Layers of networks that take pixels as they are."""
+"""Layers that show that a network takes unscaled pixels."""
 
 
 class NetworkFile(NamedTuple):

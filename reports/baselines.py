@@ -26,7 +26,7 @@ def simple_right(
     """Asks a logistic regression on what a simple method sees of examples, without any pretrained network.
 
     Args:
-        baseline: of the kind of input.
+        baseline: baseline of the kind of input.
         inputs: tensors (num_examples, ...).
         contents: files or bytes of the examples.
         targets: float32 (num_examples, num_outputs).
@@ -43,7 +43,7 @@ def simple_right(
     classifier = make_pipeline(
         baseline.transform(), OneVsRestClassifier(regression) if task.multi_label else regression
     )
-    with warnings.catch_warnings(action="ignore"):  # not converged, or a label that all or none have: so be it
+    with warnings.catch_warnings(action="ignore"):  # no convergence, or a label that all or no examples have
         classifier.fit(baseline.values(inputs, contents, train), answers[train])
     right = classifier.predict(baseline.values(inputs, contents, measured)) == answers[measured]
     return right.reshape(len(measured), -1).all(axis=1)

@@ -122,7 +122,7 @@ def _decide_once(data: Data, outputs: dict[Split, np.ndarray], rule: Rule) -> Da
 
 
 def _show_record(run: TrainedRun, measured: dict[str, dict[str, Any]]) -> None:
-    """Says which figures differ from `metrics.json`, and which are missing there."""
+    """Shows which figures differ from `metrics.json`, and which are missing there."""
     recorded = read_metrics(run)
     known = {split: as_read(figures) for split, figures in measured.items() if recorded.get(split)}
     new = list(dict.fromkeys(name for split, now in known.items() for name in now if name not in recorded[split]))

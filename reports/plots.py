@@ -53,7 +53,7 @@ def learning_curve(history: pd.DataFrame, name: str, measure: str = "accuracy") 
 
 
 def make_panel() -> tuple[Figure, Axes]:
-    """A small figure with room for labels; laid out by hand, as an automatic layout takes longer than drawing."""
+    """Makes a small figure with room for labels; a fixed layout, as an automatic one takes longer than drawing."""
     figure = Figure(figsize=PANEL_SIZE)
     width, height = PANEL_SIZE
     axes = figure.add_axes((0.88 / width, 0.5 / height, 1 - 0.98 / width, 1 - 0.78 / height))

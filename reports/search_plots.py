@@ -22,9 +22,9 @@ from tasks.decision import find_metric
 from tasks.metrics import Metric
 
 MEASURED = ("val_accuracy", "val_loss")
-"""Objectives that every epoch measures; the others are computed from the outputs of the epoch that is kept."""
+"""Objectives that every epoch measures; others are computed from the outputs of the kept epoch."""
 FAR_OFF = 1.5
-"""Trials worse than the worse quartile by more interquartile ranges are shown at the edge (Tukey's fence)."""
+"""Trials that are worse than the worse quartile by more interquartile ranges are drawn at the edge (Tukey's fence)."""
 GOLDEN_RATIO = 0.618034
 MOST_COLUMNS = 4
 Hyperparameters: TypeAlias = Mapping[str, Literal["log", "linear"] | None]
@@ -44,7 +44,7 @@ def metric_of(objective: str) -> str:
 
 
 def figure_of(metric: str) -> Metric | Tile:
-    """Returns the title of a figure of `metrics.json`, and whether it is a share."""
+    """Returns title and format of a metric of `metrics.json`."""
     return FIGURES[metric] if metric in FIGURES else find_metric(metric)
 
 

@@ -1,4 +1,4 @@
-"""The record of a run, `metrics.json`, and the table of results on the terminal."""
+"""Makes the record of a run, `metrics.json`, and the table of results on the terminal."""
 
 import functools
 from collections.abc import Mapping
@@ -99,7 +99,7 @@ def measure_split(data: Data, split: Split, outputs: np.ndarray) -> dict[str, An
 def _about_classes(
     data: Data, config: TrainConfig, outputs: dict[Split, np.ndarray], temperature: float, folds: np.ndarray | None
 ) -> dict[str, Any]:
-    """Returns the part of the record that is about classes of whole examples."""
+    """Returns the part of the record that only classification has."""
     split: Split = "test" if len(data.splits["test"]) else "val"
     train, compared, simple = data.splits["train"], data.splits[split], _simple_right(data, folds, split)
     method = data.kind.baseline.name if data.kind.baseline else ""

@@ -168,7 +168,7 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leak
             "when training stopped, so the accuracy is optimistic."
         )
     found += [DIVERGED[phase] for phase in record["diverged"]]
-    if not record.get("decision"):  # a threshold gives accuracy up for what was asked for
+    if not record.get("decision"):  # a chosen threshold may trade accuracy for another measure
         says_little = ("majority",) if _is_unbalanced(record, task) else ()
         simple = {name: value for name, value in record["baseline"].items() if name not in says_little}
         difference = record.get("baseline_difference")

@@ -1,4 +1,4 @@
-"""Thresholds of a classifier: chosen on val by a rule, and what the measured splits say of them."""
+"""Thresholds of a classifier: chooses them on val by a rule, and measures them on the measured splits."""
 
 import dataclasses
 import functools
@@ -15,9 +15,9 @@ from tasks.classification import Classification
 from tasks.metrics import Metric, accuracy_interval, all_metrics, measure_threshold
 
 CONFIDENCE = 0.95
-"""One-sided confidence with which a split shows that a promise is kept."""
+"""One-sided confidence at which a split confirms a promise."""
 PROMISES = {"sensitivity": "sensitivity", "specificity": "specificity", "precision_at_least": "precision"}
-"""Share that a rule promises, by the name of the rule."""
+"""Measure that a rule promises, by the name of the rule."""
 
 
 def decide(rule: Rule, task: Classification, targets: np.ndarray, outputs: np.ndarray) -> Classification:

@@ -1,4 +1,4 @@
-"""Maps that a detector computes: what they should be for the true boxes of a picture, and the loss between the two.
+"""Maps that a detector computes: their targets for the true boxes of a picture, and the loss.
 
 For every cell of a grid over the picture, a detector gives a logit for each class, the heatmap, and how far it is from
 the middle of the cell to the four sides of a box, each as a distribution over distances (Generalized Focal Loss, Li et
@@ -21,12 +21,12 @@ SPREAD = 0.8
 """Share of a box in which its Gaussian is above 0, three deviations to each side: more than the 0.54 of TTFNet, as the
 cells there all vote on the box."""
 SIDES_WEIGHT = 5.0
-"""Weight of the boxes beside that of the heatmap (TTFNet)."""
+"""Weight of the loss of boxes relative to that of the heatmap (TTFNet)."""
 LENGTHS_WEIGHT, LOGITS_WEIGHT = 2.0, 0.25
 """Weights, beside that of the overlap, of the distances from side to side and of the distributions. On blood cells,
 distributions raise AP from 51 to 53 or 54, and the distances to 55 if there are several blocks of a stride."""
 FOUND = 0.3
-"""Probability in the middle of a box from which it counts as found while learning."""
+"""In training, a box counts as found from this probability in its middle on."""
 
 
 def losses(targets: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
@@ -51,7 +51,7 @@ def losses(targets: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
     of_heatmap = ops.sum(ops.where(heat == 1, at_middle, elsewhere) * counted[..., None], axis=(1, 2, 3))
     best = ops.max(gaussians, axis=1)
     is_of = ops.cast(ops.arange(boxes.shape[1])[:, None, None] == ops.argmax(gaussians, axis=1)[:, None], "float32")
-    shares = gaussians * is_of  # of the cells that a box has to itself
+    shares = gaussians * is_of  # only cells that belong to one box
     shares = shares / ops.maximum(ops.sum(shares, axis=(2, 3), keepdims=True), 1e-6)
     wanted = ops.einsum("nbrc,nbs->nrcs", is_of, boxes)
     of_sides = ops.sum(ops.where(best > 0, _apart(maps, wanted), 0) * ops.sum(shares, axis=1), axis=(1, 2))
@@ -82,7 +82,7 @@ def found(targets: tf.Tensor, maps: tf.Tensor) -> tf.Tensor:
 
 
 def cell_boxes(maps: tf.Tensor) -> tf.Tensor:
-    """Returns the box that each cell answers with, in cells: float32 (n, rows, columns, 4), x1, y1, x2, y2."""
+    """Returns the box that each cell predicts, in cells: float32 (n, rows, columns, 4), x1, y1, x2, y2."""
     distances = ops.exp(ops.sum(ops.softmax(_logits(maps)) * DISTANCES, axis=-1))
     middles = _middles(maps)
     return ops.concatenate([middles - distances[..., :2], middles + distances[..., 2:]], axis=-1)

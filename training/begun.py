@@ -37,7 +37,7 @@ def read_begun(folder: Path) -> TrainConfig:
         The settings, including its folders.
 
     Raises:
-        UsageError: it holds none, or is damaged.
+        UsageError: the folder holds no run, or is damaged.
     """
     if not is_finished(folder) and not is_unfinished(folder):
         hint = "" if folder.is_dir() else newest_beside(folder, is_unfinished)

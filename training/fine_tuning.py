@@ -18,9 +18,9 @@ class FineTuning(NamedTuple):
     epochs: int
     """Epochs of those."""
     deeper_epochs: dict[Effort, int]
-    """Epochs of the whole network after that, by effort."""
+    """Epochs of the whole network in the next phase, by effort."""
     goes_deeper: tuple[Effort, ...]
-    """Efforts that train it."""
+    """Efforts that train the whole network."""
     varies: bool = True
     """Whether more views of each example than the plain one are learnt from."""
 
@@ -50,7 +50,7 @@ Recordings: of 800 spoken digits of people never heard, 95.4 % are right from on
 
 
 def fine_tuning_of(kind: str) -> FineTuning:
-    """Returns what of a network is fine-tuned for a kind of input."""
+    """Returns the row for a kind of input."""
     return FINE_TUNING.get(kind, FINE_TUNING["image"])
 
 

@@ -31,12 +31,12 @@ from app.terminal import show_stage
 from data.folder import check_outside
 
 MOST_NAME_BYTES = 100
-"""Part that the data has in the name of a folder: file systems take 255, and time and backbone are in it too."""
+"""Most bytes of the data's name in the name of a folder: file systems allow 255, also for time and backbone."""
 RUNS = Path("runs")
-"""Folder of runs and searches without an --output."""
+"""Parent folder of runs and searches without --output."""
 ASKED_FILE, BEGUN_FILE, LOCK_FILE = "asked.json", "begun.json", "lock"
 PLACES = ("cache_dir", "cache_gb", "checkpoint_seconds", "strict", "tensorboard")
-"""Settings that do not affect the result, with which a run is resumed."""
+"""Settings that do not affect the result, recorded for resuming."""
 
 
 def folder_of(config: TrainConfig) -> Path:
@@ -48,9 +48,9 @@ def folder_of(config: TrainConfig) -> Path:
 
 @contextlib.contextmanager
 def open_folder(config: TrainConfig, worker: int = 0) -> Iterator[TrainConfig]:
-    """Makes a run folder, or opens that of an unfinished run, for this process alone.
+    """Makes a run folder, or opens the folder of an unfinished run, and locks it for this process.
 
-    What goes wrong before the run has begun (a mistake of the user, or too little memory or disk) leaves no folder.
+    An error before the run has begun (a mistake of the user, or too little memory or disk) leaves no folder.
 
     Args:
         config: `output` names the folder, or None for one of its own below runs/; `resume` that of an unfinished run.

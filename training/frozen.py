@@ -51,7 +51,7 @@ class PhaseInputs(NamedTuple):
     evaluated: dict[Split, View]
     """Views of val and test, which are never varied."""
     vary: Vary | None
-    """Variation of the inputs, anew in each epoch; None leaves them as they are."""
+    """New variation of the inputs in each epoch; None leaves them as they are."""
 
 
 class Computed(NamedTuple):
@@ -106,9 +106,9 @@ def examples(data: Data, split: Split, views: Sequence[View], class_weights: boo
 
     Args:
         data: the examples.
-        split: which of them.
-        views: versions of them, as `PhaseInputs` has them.
-        class_weights: whether every class counts alike.
+        split: the split.
+        views: versions of its examples, as in `PhaseInputs`.
+        class_weights: whether every class counts equally.
     """
     targets = data.targets[data.splits[split]]
     weights = classes_of(data.task).balanced_weights(targets) if class_weights else np.ones(len(targets), np.float32)
@@ -164,7 +164,7 @@ def frozen_inputs(
         pool: workers that compute; None if there are none.
 
     Returns:
-        The inputs of each use that has a cut.
+        The inputs for each key that has a cut.
     """
     started, most = time.perf_counter(), max(views.values())
     kept, train = kept_examples(data), positions_by_length(data, data.splits["train"])

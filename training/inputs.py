@@ -69,7 +69,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     """
     started = time.perf_counter()
     uses_custom(config.flat())
-    find(config.model.backbone)  # a wrong name is told at once
+    find(config.model.backbone)  # reports a wrong name at once
     source = source_of(config.data, config.run.cache_dir)
     if source.kind.vary is None and config.training.vary != TrainConfig().training.vary:
         raise UsageError(f"--vary is for pictures and recordings; {source.kind.nouns} are not varied. Leave it out.")
@@ -182,7 +182,7 @@ def _warn_of_few(rule: Rule, data: Data, split: Split) -> None:
 
 
 def _show_imbalance(data: Data, class_weights: bool) -> None:
-    """Says which classes are so uneven that the larger one may drown the other."""
+    """Warns about classes so uneven that the larger one may dominate."""
     train = [label for position in data.splits["train"] for label in data.examples[position].labels]
     counts = Counter(train).most_common()
     (most, many), (least, few) = counts[0], counts[-1]

@@ -113,8 +113,8 @@ def make_plan(
         kind: name of the kind of input.
 
     Raises:
-        UsageError: the backbone has fewer layers than are to be trained, settings do not go together, or nothing would
-            learn.
+        UsageError: the backbone has fewer layers than requested, settings contradict each other, or nothing would be
+        trained.
     """
     training, recipe = config.training, fine_tuning_of(kind)
     check_trainable_layers(config.model.trainable_layers, cuts, config.model.backbone)
@@ -292,7 +292,7 @@ def batch_factor(optimizer: Optimizer, batch_size: int) -> float:
 
 
 def _epochs(steps: int, steps_per_epoch: int, fewest: int, most: int) -> int:
-    """Epochs of about as many steps, within bounds."""
+    """Returns the epochs for about this many steps, within bounds."""
     return min(most, max(fewest, round(steps / steps_per_epoch)))
 
 

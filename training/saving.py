@@ -29,7 +29,7 @@ def exact_phase(run: Run) -> Phase | None:
 def save_model(
     run: Run, outputs: dict[Split, np.ndarray], temperature: float, thresholds: dict[str, float]
 ) -> keras.Model:
-    """Saves the model, makes sure that the file predicts what the run says it does, and returns what the file has."""
+    """Saves the model, makes sure that the file predicts what was measured, and returns the model of the file."""
     phase = exact_phase(run)
     is_flat = run.classifier.whole is None or find_unroll(run.backbone) is not None
     data, cut = run.data, run.cuts[phase].layer if phase and is_flat else None

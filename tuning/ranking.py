@@ -158,7 +158,7 @@ def train_command(config: TuneConfig, backbone: str) -> str:
 
 
 def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
-    """Scores a backbone, whose features are computed or taken from the store."""
+    """Scores a backbone by its features, computed or from the store."""
     data, backbone = inputs.data, inputs.backbone
     of_train, of_val, pictures_per_second = _pooled_features(inputs, strategy)
     train, val = data.splits["train"], data.splits["val"]
@@ -200,6 +200,6 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
 
     ((features,),) = computed.tensors.values()
     values = np.asarray(features)
-    pooled = values.mean(axis=tuple(range(1, values.ndim - 1)))  # of a feature map, where the pooling learns
+    pooled = values.mean(axis=tuple(range(1, values.ndim - 1)))  # a feature map, if the pooling has weights
     of_train, of_val = (pooled[computed.view(cut, data.splits[split]).rows] for split in ("train", "val"))
     return of_train, of_val, len(kept) / seconds
