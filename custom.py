@@ -1,30 +1,31 @@
-"""Your own parts of a network and of its training: a function in one of these tables, named by a flag, is used by
-train.py, tune.py, predict.py, evaluate.py, the report and the exports. CONTRIBUTING.md has an example of each.
+"""Tables for your own parts of a network and of its training: functions that a flag chooses by name.
 
-What you write here decides results: a run goes on (--resume) only with this file as it was when the run began.
+train.py, tune.py, predict.py, evaluate.py, the report and the exports use them. CONTRIBUTING.md has an example of each.
+This file affects results: to resume a run (--resume), it must be the same as when the run started.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 HEADS: dict[str, Callable[..., Any]] = {}
-"""`--head NAME`: from (units, dropout, seed), the values of --head-units, --dropout and --seed, to a list of Keras
-layers. The output layer follows by itself."""
+"""`--head NAME`: takes (units, dropout, seed), the values of --head-units, --dropout and --seed, and returns a list of
+Keras layers. The output layer is added automatically."""
 
 POOLINGS: dict[str, Callable[..., Any]] = {}
-"""`--pooling NAME`: a Keras layer, from the last feature map (n, height, width, channels) to a vector. It may learn."""
+"""`--pooling NAME`: returns a Keras layer that turns the last feature map (n, height, width, channels) into a vector.
+The layer may have weights."""
 
 AUGMENTATIONS: dict[str, Callable[..., Any]] = {}
-"""`--vary NAME`: from pictures, float32 (n, height, width, 3) in [0, 255], and random numbers, float32 (n, 16) in
-[0, 1), to pictures as they are learnt from. All chance comes from those numbers, so that it repeats."""
+"""`--vary NAME`: takes pictures, float32 (n, height, width, 3) in [0, 255], and random numbers, float32 (n, 16) in
+[0, 1), and returns the augmented pictures. Use no other source of chance, so that runs repeat."""
 
 LOSSES: dict[str, Callable[..., Any]] = {}
-"""`--loss NAME`: from targets and probabilities, float32 (..., outputs), to the loss of each example (...). For two
-classes there is one output, the probability of the second."""
+"""`--loss NAME`: takes targets and probabilities, float32 (..., outputs), and returns the loss of each example (...).
+Two classes have one output, the probability of the second."""
 
 METRICS: dict[str, Callable[..., Any]] = {}
-"""Measured in every run, without a flag: from answers (`tasks/answers.py`) to a number, or None where there is none."""
+"""Metrics of every run, without a flag: take answers (`tasks/answers.py`) and return a number, or None if undefined."""
 
 BACKBONES: dict[str, Callable[..., Any]] = {}
-"""`--backbone NAME`: from the height and width of pictures, whose default is that of the network, to a Keras model from
-pictures in [0, 255] to a feature map, with its weights."""
+"""`--backbone NAME`: takes the image size (pixels; its default is that of the network) and returns a Keras model with
+its weights, which turns pictures in [0, 255] into a feature map."""

@@ -1,6 +1,6 @@
-"""Headstart from Python: train, and ask what was trained, as the commands do. docs/python.md shows it.
+"""Trains and uses models from Python, as the commands do; docs/python.md has examples.
 
-Nothing here loads TensorFlow before it is needed, and then without its start-up messages.
+TensorFlow is loaded only when it is needed, without its start-up messages.
 """
 
 import functools
@@ -25,10 +25,10 @@ class Run:
     """A finished run, opened from its folder."""
 
     def __init__(self, folder: str | Path):
-        """Names the folder of a run, or of a search, whose best run is taken. It is read when it is first asked about.
+        """Names the folder of a run, or of a search, whose best run is used. The folder is read on first use.
 
         Raises:
-            UsageError: from everything that is asked, if it is no finished run.
+            UsageError: every method and property raises it if the folder is not a finished run.
         """
         self.folder = Path(folder)
 
@@ -61,9 +61,9 @@ class Run:
 
         Args:
             paths: files, folders, patterns, a .csv with a column `path` or `text`, or texts.
-            unknown: what is further from the training examples than 95 % of val is answered with 'unknown'.
-            unknown_below: where no class is as likely as this, the answer is 'unknown'.
-            outside: follow what leads out of a folder.
+            unknown: answer 'unknown' for examples that are further from the training examples than 95 % of val.
+            unknown_below: answer 'unknown' if no class has this probability, fraction.
+            outside: follow links and paths that lead out of a folder.
 
         Returns:
             A row per file: path, predicted, probability, status, reason, and probability_CLASS of each class. A model
@@ -100,7 +100,7 @@ class Run:
 
         Args:
             data: new examples with labels, in any form that training takes; None for those of the run.
-            cache_dir: folder for what is read.
+            cache_dir: folder for decoded examples and unpacked data sets.
             outside: use new examples outside the folder of `data` as well.
 
         Returns:
@@ -127,13 +127,13 @@ class Run:
             formats: names such as 'onnx'; none for all.
             output: folder that gets a folder per format; None for `export/` in the run folder.
             sample: pictures to compare on; none for those that the run measured itself on.
-            cache_dir: that of the run.
+            cache_dir: `cache_dir` of the run.
 
         Returns:
             The folder of each format.
 
         Raises:
-            UsageError: there is no such format, or a folder holds something else.
+            UsageError: a format is unknown, or a folder holds something else.
             RunError: a file does not answer as the model does.
         """
         from app.errors import unknown_choice
@@ -165,7 +165,7 @@ def train(config: TrainConfig | None = None, **settings: Any) -> Run:
 
     Args:
         config: the settings; None for the defaults.
-        settings: those that differ, by name, such as `data="photos"` or `backbone="resnet50"`; `app/config.py` has all.
+        settings: changes to `config` by name, such as `data="photos"` or `backbone="resnet50"`; see `app/config.py`.
 
     Raises:
         UsageError: a setting or the data cannot be used.

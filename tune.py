@@ -1,6 +1,6 @@
 """Searches the hyperparameters of train.py: `python tune.py --data photos --backbone resnet50 --max-trials 50`.
 
-Or ranks pretrained backbones without training any: `python tune.py --data photos --rank-backbones`.
+It also ranks pretrained backbones without training them: `python tune.py --data photos --rank-backbones`.
 """
 
 import app.oldest_python  # noqa: F401

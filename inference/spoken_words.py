@@ -1,6 +1,6 @@
-"""Writes down what is said in a window of sound: the likeliest token after another, by the rules of Whisper's authors.
+"""Transcribes a window of sound: chooses the likeliest token, one after another, by the rules of Whisper's authors.
 
-A time is a token as well, so words come with the times at which they begin and end (Radford et al., 2022).
+Times are tokens, too, so words come with the times at which they start and end (Radford et al., 2022).
 """
 
 import zlib
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from models.sound_decoder import Whisper
 
 NAMED = ("endoftext", "startoftranscript", "translate", "transcribe", "notimestamps")
-"""Tokens of a meaning of their own, in their order; behind the last are the times."""
+"""Special tokens, in the order of their numbers; the tokens of times follow the last."""
 ENGLISH_END = 50_256
-"""Number of the token that ends a text, of networks that know English alone."""
+"""Number of the token that ends a text, in networks for English only."""
 TIME_STEP = 0.02
-"""Seconds from one token of time to the next."""
+"""Seconds from one time token to the next."""
 LATEST_BEGIN = 50
-"""Highest step at which the first words begin; without a limit, a network skips what it does not understand."""
+"""Latest start of the first words, time steps; without a limit, a network skips speech that it does not understand."""
 MOST_TOKENS = 224
-"""Most of a window."""
+"""Most tokens of a window."""
 TEMPERATURES = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-"""How much by chance tokens are chosen, where with less there come the same again and again."""
+"""Sampling temperatures; the next one is tried if a text repeats itself."""
 MOST_COMPRESSED = 2.4
-"""Bytes of a text for each that it has when it is compressed."""
+"""Compression ratio, bytes of the text per compressed byte, above which a text repeats itself."""
 LIKELY_SILENT, UNLIKELY_WORDS = 0.6, -1.0
-"""Probability of silence, and mean logarithm of those of tokens, at which nothing was said."""
+"""Limits for silence: its probability is above the first, the mean log-probability of tokens below the second."""
 
 
 class Words(NamedTuple):
@@ -49,7 +49,7 @@ class Words(NamedTuple):
 
 
 class Vocabulary(NamedTuple):
-    """Tokens of a network, and those with a meaning of their own."""
+    """Tokens of a network, and the numbers of its special tokens."""
 
     tokenizer: Any
     end: int
@@ -60,12 +60,12 @@ class Vocabulary(NamedTuple):
     silence: int
     first_time: int
     never: np.ndarray
-    """Tokens that stand for no speech, such as music notes."""
+    """Tokens that are not speech, such as music notes."""
     never_first: np.ndarray
 
 
 def read_vocabulary(weights: str, most: int) -> Vocabulary:
-    """Reads the tokens of a network, by its `--weights`, which may have `most` bytes.
+    """Reads the tokens of a network from its `--weights`, of at most `most` bytes.
 
     Raises:
         UsageError: the folder has no tokenizer, or one without the tokens of Whisper.
@@ -97,15 +97,15 @@ def read_vocabulary(weights: str, most: int) -> Vocabulary:
 
 
 def words_in(network: "Whisper", vocabulary: Vocabulary, samples: np.ndarray) -> tuple[list[Words], float]:
-    """Writes down what is said in a window.
+    """Transcribes a window.
 
     Args:
-        network: of Whisper.
+        network: a Whisper network.
         vocabulary: its tokens.
-        samples: int16 (samples,), of the network's window.
+        samples: int16 (samples,), as long as the network's window.
 
     Returns:
-        The words, and the time from which on the window is to be heard again, as its end cut words in two; seconds.
+        The words, and the seconds after which the next window starts: before the words that the end of this one cuts.
     """
     said, seconds = _tokens_in(network, vocabulary, samples), len(samples) / RATE
     found: list[Words] = []
@@ -130,7 +130,7 @@ def words_in(network: "Whisper", vocabulary: Vocabulary, samples: np.ndarray) ->
 
 
 def _tokens_in(network: "Whisper", vocabulary: Vocabulary, samples: np.ndarray) -> list[int]:
-    """Returns the likeliest tokens, each after those before; none if nothing is said."""
+    """Returns the likeliest tokens in order; none if nothing is said."""
     heard = network.hear(samples.astype(np.float32))
     scores, kept = network.follow(vocabulary.begin, network.nothing, heard)
     silence = np.exp(log_softmax(scores.numpy()))[vocabulary.silence]
@@ -150,14 +150,14 @@ def _tokens_in(network: "Whisper", vocabulary: Vocabulary, samples: np.ndarray) 
 def _follow(
     network: "Whisper", vocabulary: Vocabulary, state: Any, random: np.random.Generator, temperature: float
 ) -> tuple[list[int], float]:
-    """Returns tokens up to the end, and the mean of the logarithms of their probabilities.
+    """Returns the tokens up to the end, and the mean of their log-probabilities.
 
     Args:
-        network: of Whisper.
+        network: a Whisper network.
         vocabulary: its tokens.
-        state: scores of the first token, what is kept and what was heard.
-        random: chooses tokens.
-        temperature: how much by chance it does; 0 for the likeliest.
+        state: scores of the first token, the decoder's cache and the output of the encoder.
+        random: source of chance.
+        temperature: sampling temperature; 0 for the likeliest tokens.
     """
     (scores, kept, heard), said, total = state, list[int](), 0.0
     while len(said) < MOST_TOKENS:
@@ -172,13 +172,13 @@ def _follow(
 
 
 def _repeats(text: str) -> bool:
-    """Returns True if a text is one word again and again: it becomes much shorter when it is compressed."""
+    """Returns True if a text repeats itself, so that it becomes much shorter by compression."""
     content = text.encode()
     return len(content) > MOST_COMPRESSED * len(zlib.compress(content))
 
 
 def allowed(scores: np.ndarray, said: list[int], vocabulary: Vocabulary) -> np.ndarray:
-    """Returns the logarithms of probabilities of the next token: times come in pairs, and never go back.
+    """Returns the log-probabilities of the next token: times come in pairs, and never go back.
 
     Args:
         scores: float32 (tokens,).

@@ -1,4 +1,4 @@
-"""Writes down what is said in recordings of any length, a window after another."""
+"""Transcribes recordings of any length, window by window."""
 
 import math
 import time
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from models.sound_decoder import Whisper
 
 LEAST = 0.5
-"""Shortest rest of a recording that is heard by itself, seconds."""
+"""Shortest rest of a recording that gets a window of its own, seconds."""
 COLUMNS = ("path", "start", "end", "text", "reason")
 
 
@@ -38,11 +38,11 @@ def transcribe_files(backbone: Backbone, weights: str, files: Sequence[FoundFile
         backbone: a network that transcribes.
         weights: its `--weights`.
         files: from `inference.files.find_files`.
-        csv: file of all words: path, start and end in seconds, text; a file in which nothing is said has one row, with
-            a reason if it cannot be heard.
+        csv: file for all words: path, start and end in seconds, text. A file without speech has one row, with a reason
+            if it cannot be read.
 
     Returns:
-        Seconds that the recordings took, without those of loading the network.
+        Seconds that the recordings took, without loading the network.
 
     Raises:
         UsageError: none of the files is a recording.
@@ -84,10 +84,10 @@ def transcribe_files(backbone: Backbone, weights: str, files: Sequence[FoundFile
 def transcribe(
     network: "Whisper", vocabulary: Vocabulary, file: FoundFile, start: float, end: float
 ) -> Iterator[Words]:
-    """Yields what is said in a recording from `start` to `end`, seconds; no more than a window is in memory.
+    """Yields the words of a recording from `start` to `end`, seconds, with one window at a time in memory.
 
     Raises:
-        UnreadableError: nothing in it can be heard.
+        UnreadableError: no part of it can be read.
     """
     now, could_hear, reason = start, False, "empty"
     while now < end and (now == start or end - now >= LEAST):
@@ -108,12 +108,12 @@ def transcribe(
 
 
 def _path(file: FoundFile) -> Path:
-    """Returns the file itself, of which perhaps a part is to be heard."""
+    """Returns the path of the whole file, even if only a part of it is used."""
     return file.content.path if isinstance(file.content, Part) else file.path
 
 
 def _times(file: FoundFile) -> tuple[float, float]:
-    """Returns start and end of what is to be heard of a file, seconds."""
+    """Returns start and end of the part of a file that is used, seconds."""
     part = file.content if isinstance(file.content, Part) else None
     with open_file(_path(file), file.within) as opened:
         length = read_seconds(opened)
