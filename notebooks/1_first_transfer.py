@@ -52,7 +52,7 @@ from app.terminal import import_tensorflow
 from data.sources import SPLITS
 from headstart import train
 from notebooks.beginning import make_work_folder, quietly, some_pictures
-from reports.baselines import simple_accuracy
+from reports.baselines import simple_right
 from training.inputs import load_inputs
 
 import_tensorflow()
@@ -104,7 +104,7 @@ results = {}
 started = time.perf_counter()
 baseline, splits = some.kind.baseline, some.splits
 examples = (some.inputs, some.contents, some.targets)
-accuracy = simple_accuracy(baseline, *examples, splits["train"], splits["val"], some.task)
+accuracy = simple_right(baseline, *examples, splits["train"], splits["val"], some.task).mean()
 results["raw pixels,\nlinear model"] = {"accuracy": accuracy, "seconds": time.perf_counter() - started}
 print(f"val accuracy {accuracy:.1%}")
 

@@ -168,7 +168,7 @@ def test_lengths_come_from_headers_and_make_the_window():
     assert read_milliseconds(b"none") is None
     assert [useful_seconds(each) for each in (430, 500, 501, 4_000)] == [1, 1, 2, 8]
     (caution,) = KIND.cautions([400, 1_200, 900], TrainConfig.of(clip_seconds=1))
-    assert caution.startswith("Longer than 1 s: 1 of 3 recordings looked at. The middle alone is heard")
+    assert caution.startswith("Longer than 1 s: 1 of 3 recordings looked at. Only the middle of these is heard")
     assert KIND.cautions([400, 900], TrainConfig.of(clip_seconds=1)) == []
 
 
