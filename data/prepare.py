@@ -158,8 +158,7 @@ def prepare_data(
     data = prepare_to_evaluate(
         source, config, reader, class_names, task, split=True, on_progress=on_progress, pool=pool
     )
-    least = 1 if source.has_boxes else 2
-    check_classes(source.kind, data.examples, data.splits, class_names, data.quarantine, least)
+    check_classes(source.kind, data.examples, data.splits, class_names, data.quarantine, task.least_classes)
     counts = Counter(label for position in data.splits["train"] for label in data.examples[position].labels)
     lengths = [tensor.lengths.tolist() for tensor in data.inputs if isinstance(tensor, Ragged)]
     sizes = lengths[0] if lengths else _some_sizes(source)

@@ -1,14 +1,14 @@
 """Classification in three forms: one of two classes, one of several, or any number of labels."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from app.config import Effort
 from app.custom_parts import find_custom
 from tasks.answers import Answers, label_texts
+from tasks.base import BaseTask
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -20,7 +20,7 @@ TEMPERATURE_SPREAD = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification:
+class Classification(BaseTask):
     """A task whose answers are classes.
 
     Outputs and targets are float32 (n, num_outputs): probabilities, and 0 or 1.
@@ -34,29 +34,6 @@ class Classification:
     """Loss, or Keras' name of it. Training minimises it, and keeps the epoch with the lowest loss on val."""
     sections: tuple[str, ...]
     """Sections of the report about the measured split, in order."""
-    two_classes: bool = False
-    """True if the only output is the probability of the second of two classes."""
-    multi_label: bool = False
-    """True if an example may have any number of classes."""
-    has_boxes: ClassVar[bool] = False
-    """True if answers are boxes in an example, not classes of the whole example."""
-    mirrored_efforts: ClassVar[tuple[Effort, ...]] = ("best",)
-    """Efforts at which a finished model also looks at mirror images."""
-    thresholds: tuple[float, ...] | None = None
-    """Threshold of each output, exact in float32; None for the likelier answer. See `tasks.decision`."""
-
-    choices: ClassVar[Mapping[str, Any]] = {}
-    """Defaults that replace those of the recipe."""
-    space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Ranges of a search that replace those of `tuning.space`."""
-    figures: ClassVar[tuple[str, ...]] = ("n", "accuracy", "macro_f1", "log_loss", "ece")
-    """Figures that every measured split has."""
-    leading_figure: ClassVar[str] = "accuracy"
-    """Metric by which models are compared."""
-    measure_of_learning: ClassVar[str] = "accuracy"
-    """Name of the measure that `is_right` computes."""
-    outputs: ClassVar[tuple[str, ...]] = ("probabilities",)
-    """Names of the outputs of an exported model."""
 
     def num_outputs(self, num_classes: int) -> int:
         """Returns the number of outputs: one per class, but a single one for two classes."""
@@ -66,33 +43,9 @@ class Classification:
         """Returns whether a model with outputs of these shapes fits the task."""
         return shapes == [(None, self.num_outputs(num_classes))]
 
-    def allows(self, num_classes: int) -> bool:
-        """Returns whether the task can have this number of classes."""
-        return num_classes == 2 if self.two_classes else num_classes > 1
-
     def with_loss(self, name: str) -> Self:
         """Returns the task with the loss that the setting `loss` names."""
         return dataclasses.replace(self, loss=find_custom("loss", name) or self.loss)
-
-    def thresholds_of(self, class_names: Sequence[str]) -> dict[str, float]:
-        """Returns the thresholds by class (of two classes, only the positive one); empty without thresholds."""
-        return dict(zip(class_names[-len(self.thresholds) :], self.thresholds, strict=True)) if self.thresholds else {}
-
-    def with_thresholds(self, class_names: Sequence[str], thresholds: Mapping[str, Any]) -> Self:
-        """Returns the task with thresholds from `thresholds_of`.
-
-        Raises:
-            ValueError: the thresholds do not fit the classes, or are not numbers.
-        """
-        if not thresholds:
-            return self
-        names = class_names[1:] if self.two_classes else class_names
-        values = [thresholds.get(name) for name in names]
-        known = (self.two_classes or self.multi_label) and thresholds.keys() == set(names)
-        numbers = [float(value) for value in values if isinstance(value, int | float) and 0 <= value < 2]
-        if not known or len(numbers) < len(names):
-            raise ValueError("thresholds are no numbers for its classes")
-        return dataclasses.replace(self, thresholds=tuple(numbers))
 
     def encode(self, labels: Sequence[Sequence[str]], class_names: Sequence[str]) -> np.ndarray:
         """Turns the class names of each example into targets, in the order of `class_names`."""

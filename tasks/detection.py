@@ -2,11 +2,12 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from app.config import Effort
+from tasks.base import BaseTask
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -40,7 +41,7 @@ LEAST_SCORE = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class Detection:
+class Detection(BaseTask):
     """A task whose answers are boxes.
 
     Targets are float32 (n, most boxes, 6): x1, y1, x2, y2 as fractions of the network's input, the number of the class
@@ -52,46 +53,23 @@ class Detection:
     name: str = "detection"
     sections: tuple[str, ...] = ("box_classes", "box_pictures", "box_curves", "box_mistakes")
     """Sections of the report about the measured split, in order."""
-    thresholds: tuple[float, ...] | None = None
-    """Threshold of each class for the probability of a box; None before it is chosen on val."""
+    multi_label: bool = True
+
+    has_boxes = True
+    least_classes = 1
+    solves_linear_head = False
+    is_calibrated = False  # a threshold is chosen on val for each class instead
+    mirrored_efforts: ClassVar[tuple[Effort, ...]] = ("standard", "best")
     choices: ClassVar[Mapping[str, Any]] = CHOICES
     space: ClassVar[Mapping[str, tuple[Any, ...]]] = SPACE
     figures: ClassVar[tuple[str, ...]] = ("n", "ap", "ap50")
-    leading_figure: ClassVar[str] = "ap50"
-    measure_of_learning: ClassVar[str] = "boxes found"
-    """Name of what `is_right` gives."""
-    two_classes: ClassVar[bool] = False
-    multi_label: ClassVar[bool] = True
-    has_boxes: ClassVar[bool] = True
-    mirrored_efforts: ClassVar[tuple[Effort, ...]] = ("standard", "best")
-    outputs: ClassVar[tuple[str, ...]] = ("boxes", "scores", "classes")
-    """Names of the outputs of an exported model, see `models.detector.DecodeBoxes`."""
+    leading_figure = "ap50"
+    measure_of_learning = "boxes found"
+    outputs: ClassVar[tuple[str, ...]] = ("boxes", "scores", "classes")  # see `models.detector.DecodeBoxes`
 
     def gives(self, shapes: Sequence[tuple[int | None, ...]], num_classes: int) -> bool:
         """Returns whether a model with outputs of these shapes fits the task: boxes, scores and classes."""
         return [len(shape) for shape in shapes] == [3, 2, 2] and shapes[0][2] == 4
-
-    def allows(self, num_classes: int) -> bool:
-        """Returns whether the task can have so many classes."""
-        return num_classes >= 1
-
-    def thresholds_of(self, class_names: Sequence[str]) -> dict[str, float]:
-        """Returns the thresholds by class; empty where there are none."""
-        return dict(zip(class_names, self.thresholds, strict=True)) if self.thresholds else {}
-
-    def with_thresholds(self, class_names: Sequence[str], thresholds: Mapping[str, Any]) -> Self:
-        """Returns the task with what `thresholds_of` gave.
-
-        Raises:
-            ValueError: they are not those of its classes, or no numbers.
-        """
-        if not thresholds:
-            return self
-        values = [thresholds.get(name) for name in class_names]
-        numbers = [float(value) for value in values if isinstance(value, int | float) and 0 <= value < 2]
-        if thresholds.keys() != set(class_names) or len(numbers) < len(class_names):
-            raise ValueError("thresholds are no numbers for its classes")
-        return dataclasses.replace(self, thresholds=tuple(numbers))
 
     def losses(self, targets: "tf.Tensor", outputs: "tf.Tensor") -> "tf.Tensor":
         """Computes the loss of each example, float32 (n,), from maps."""

@@ -89,7 +89,7 @@ def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
     elif run.plan.head_epochs:
         with run.clock.timed("head"):
             train_phase(run, "head", inputs, epochs=run.plan.head_epochs, learning_rate=run.plan.learning_rate)
-            if run.data.task.has_boxes and run.config.training.effort == "best" and "head" in inputs:
+            if not run.data.task.solves_linear_head and run.config.training.effort == "best" and "head" in inputs:
                 write_more_boxes(run, inputs["head"])
 
 

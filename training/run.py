@@ -191,7 +191,7 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) ->
     weights = "pretrained" if config.model.weights == "imagenet" and backbone.kind != "image" else config.model.weights
     show_stage("model", f"{backbone.name} ({weights}), {data.reader.title}, {millions:.1f} M parameters")
     show_stage("batch", describe_batch(plan.batch_size, strategy, data.kind.noun, data.kind.nouns))
-    if is_too_small(inputs.config, num_train) and not data.task.has_boxes:
+    if is_too_small(inputs.config, num_train) and not data.task.choices:  # which never fine-tune by themselves
         said = f"not begun with fewer than {FINE_TUNE_LEAST_EXAMPLES:,} training {data.kind.nouns}"
         show_stage("fine-tune", f"{said}; --fine-tune-epochs 2 does it all the same")
     if precise.training.fine_tune_augment is None and plan.fine_tune_augment == "fresh" != plan.augment:
@@ -265,7 +265,7 @@ def _final_inputs(run: Run, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
 
 def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
     """Calibrates the model on val; returns the temperature."""
-    if run.data.task.has_boxes:  # thresholds are chosen on val instead
+    if not run.data.task.is_calibrated:
         return 1.0
     task = classes_of(run.data.task)
     data, outputs = with_out_of_fold(run.data, _predict(run, inputs, ("val",)), run.out_of_fold)

@@ -143,7 +143,7 @@ class Network:
 
     @functools.cached_property
     def _features(self) -> np.ndarray | None:
-        return None if self._data.task.has_boxes else features_sample(self._inputs[0])
+        return features_sample(self._inputs[0]) if self._data.task.solves_linear_head else None
 
     def run(self, job: Job) -> Iterator[tuple[int, Outcome]]:
         """Runs trials together, or one after the other if memory is too small.
@@ -169,7 +169,7 @@ class Network:
     def _run(self, job: Job) -> Iterator[tuple[int, Outcome]]:
         started = time.perf_counter()
         plans = [plan for _, plan in job]
-        if self._data.task.has_boxes:
+        if not self._data.task.solves_linear_head:
             heads = [self._train_head(plan) for plan in plans]
         else:
             heads = [(head, None) for head in self._solve(plans)]

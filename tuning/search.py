@@ -178,7 +178,7 @@ def _run_jobs(run: Search, trials: Sequence[Numbered], deadline: float) -> Itera
     Yields:
         Number and outcome of each started trial, as soon as it is known.
     """
-    jobs = group_trials(trials, together=run.pool is None, heads_together=not run.task.has_boxes)
+    jobs = group_trials(trials, together=run.pool is None, heads_together=run.task.solves_linear_head)
     if run.pool is not None:
         seconds = 60 * run.config.search.trial_minutes
         for index, result in run.pool.run(run.make_worker, jobs, deadline, lambda job: seconds * len(job)):
