@@ -14,12 +14,12 @@ from data.prepare import Data
 from data.sources import Split
 from inference.load import RECORD_FILE
 from inference.run_record import chosen_by, read_metrics
-from reports.decision import decide_on_val, decision_lines, decision_record
+from reports.classification import decide, measure
+from reports.decision import decision_lines, decision_record
 from reports.evaluation_inputs import EvaluationInputs
 from reports.model_card import CARD_FILE, write_card
 from reports.report import write_report
-from reports.summary import measure_split
-from reports.writer import write_predictions
+from reports.summary import write_predictions
 from tasks.table import classes_of
 
 
@@ -35,12 +35,12 @@ def decide_anew(inputs: EvaluationInputs, model: keras.Model, outputs: dict[Spli
     Returns:
         The examples, with a task that decides by the thresholds.
     """
-    run, data = inputs.run, decide_on_val(inputs.data, outputs, rule)
+    run, data = inputs.run, decide(inputs.data, outputs, rule)
     folder, thresholds = run.folder, data.task.thresholds_of(data.class_names)
     record: dict[str, Any] = read_metrics(run)
     former = chosen_by(record) or f"--threshold {max(classes_of(run.task).thresholds or (0.5,)):.9g}"
     for split, each in outputs.items():
-        record[split] = measure_split(data, split, each)
+        record[split] = measure(data, split, each)
     record["decision"] = decision_record(data, outputs, rule)
     write_json(folder / RECORD_FILE, {**read_json(folder / RECORD_FILE), "thresholds": thresholds})
     write_json(folder / METRICS_FILE, record)

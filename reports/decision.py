@@ -8,24 +8,12 @@ from app.decision import Rule
 from data.kinds import Kind
 from data.prepare import Data
 from data.sources import Split
-from reports import detection
 from reports.page import SPACE, interval, percent
-from tasks.decision import decide, measure_decision
+from tasks.decision import measure_decision
 from tasks.table import classes_of
 
 CLASSES_TOLD = 5
 """Most classes of a multi-label task for which promises are reported by name."""
-
-
-def decide_on_val(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> Data:
-    """Returns the data with a task that decides by thresholds chosen on val; unchanged for classes without a rule."""
-    if data.task.has_boxes:
-        return detection.choose_on_val(data, outputs)
-    if rule is None:
-        return data
-    positions = data.splits["val"] if "val" in outputs else np.zeros(0, np.int64)
-    val = outputs.get("val", np.zeros((0, data.targets.shape[1]), np.float32))
-    return data._replace(task=decide(rule, classes_of(data.task), data.targets[positions], val))
 
 
 def decision_record(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> dict[str, Any] | None:

@@ -1,55 +1,36 @@
-"""Measures a run that finds boxes: figures, thresholds, and answers matched with true boxes."""
+"""Reports about boxes: figures, thresholds, tables, the verdict, and answers beside true boxes; see
+`reports.by_task`."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from rich.table import Column, Table
 
-from app.terminal import make_table
+from app.config import TrainConfig
+from app.decision import Rule
+from app.terminal import counted, make_table
 from data.boxes.targets import to_pixels
+from data.kinds import Kind
 from data.prepare import Data
 from data.sources import Split
+from inference.run_record import measured_split
+from reports.facts import Beside, Facts, Findings
+from reports.verdict import (
+    DIVERGED,
+    FEW_PICTURES,
+    Verdict,
+    alike,
+    listed,
+    unknown_verdict,
+)
 from tasks.detection import LEAST_SCORE, Detection
 from tasks.detection_metrics import Compared, choose_thresholds, compare_boxes, measure_boxes
+from tasks.table import Task
 
-NO_CLASSES: dict[str, Any] = {
-    "calibration": None,
-    "folds": None,
-    "baseline_difference": None,
-    "operating_point": None,
-    "decision": None,
-    "baseline": {},
-}
-"""Parts of `metrics.json` that only classification has."""
 RIGHT = 0.5
 """Least overlap of an answer that matches a true box."""
-
-
-class Beside(NamedTuple):
-    """Answers for a picture matched with its true boxes."""
-
-    truth: np.ndarray
-    """float64 (boxes, 6): corners in pixels, number of the class, 1 if it is ignored."""
-    answers: np.ndarray
-    """float64 (answers, 6): corners in pixels, probability, number of the class; only those that reach thresholds."""
-    found_by: np.ndarray
-    """int (boxes,): the answer that matches each true box, -1 for a missed one."""
-    is_right: np.ndarray
-    """bool (answers,): whether an answer matches a true box."""
-    to_ignored: np.ndarray
-    """bool (answers,): whether an answer is at an ignored box, and does not count."""
-
-    @property
-    def missed(self) -> np.ndarray:
-        """bool (boxes,)."""
-        return (self.found_by < 0) & (self.truth[:, 5] == 0)
-
-    @property
-    def false_alarms(self) -> np.ndarray:
-        """bool (answers,)."""
-        return ~self.is_right & ~self.to_ignored
 
 
 def true_boxes(data: Data, positions: np.ndarray) -> list[np.ndarray]:
@@ -81,11 +62,57 @@ def compare_all(data: Data, split: Split, outputs: np.ndarray) -> Compared | Non
     return compare_boxes(*_in_pixels(data, split, outputs), len(data.class_names))
 
 
-def choose_on_val(data: Data, outputs: Mapping[Split, np.ndarray]) -> Data:
+def decide(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> Data:
     """Returns the data with a task that answers by thresholds, chosen on val for each class."""
     compared = compare_all(data, "val", outputs["val"]) if "val" in outputs else None
     thresholds = choose_thresholds(compared.matched, LEAST_SCORE) if compared else (0.3,) * len(data.class_names)
     return data._replace(task=Detection(thresholds=thresholds))
+
+
+def own_record(data: Data, config: TrainConfig, outputs: dict[Split, np.ndarray], temperature: float) -> dict[str, Any]:
+    """Returns the part of `metrics.json` that depends on the task: of what only classes have, nothing is known."""
+    unknown = ("calibration", "folds", "baseline_difference", "operating_point", "decision")
+    return {**dict.fromkeys(unknown), "baseline": {}}
+
+
+def examine(data: Data, outputs: Mapping[Split, np.ndarray], split: Split | None) -> Findings:
+    """Matches the answers for a split with its true boxes."""
+    return Findings(compared=[] if split is None else compare(data, split, outputs[split]))
+
+
+def verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts | None = None) -> Verdict:
+    """Sums up a run by its test split, or by val without test; with `facts`, it counts boxes."""
+    known = measured_split(record)
+    if known is None:
+        return unknown_verdict(kind, facts.data.cautions if facts else ())
+    split, measured = known
+    what, alarms = "boxes", ""
+    cautions = [DIVERGED[phase] for phase in record["diverged"]]
+    if split == "val":
+        cautions.append("There is no test split. Epoch and thresholds were chosen on these pictures: AP is optimistic.")
+    if facts is not None:
+        right = sum(int((each.found_by >= 0).sum()) for each in facts.found.compared)
+        wrong = sum(int(each.false_alarms.sum()) for each in facts.found.compared)
+        what = f"{right:,} of {measured['boxes']:,} boxes"
+        alarms = f", with {counted(wrong, 'false alarm', 'false alarms')}"
+        if facts.leaks.near_duplicates:
+            cautions.append(f"{alike(facts.leaks.near_duplicates, split, kind)}.")
+        few = [f"{name} ({row['boxes']})" for name, row in measured["per_class"].items() if row["boxes"] < FEW_PICTURES]
+        if few:
+            cautions.append(f"Few {split} boxes are of {listed(few)}: figures of single classes are rough.")
+        cautions += facts.data.cautions
+    unseen = "it had never seen" if split == "test" else "kept for validation"
+    return Verdict(
+        split,
+        f"Finds {what} in {measured['n']:,} {kind.nouns} {unseen}{alarms}",
+        measured["ap50"],
+        measured["ap50_ci95"] and tuple(measured["ap50_ci95"]),
+        "The large figure is AP50, the area under the curve of precision and recall, mean over the classes, where an "
+        "overlap of half is right.",
+        "",
+        cautions,
+        measured["ap50"],
+    )
 
 
 def compare(data: Data, split: Split, outputs: np.ndarray) -> list[Beside]:

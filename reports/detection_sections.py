@@ -1,8 +1,8 @@
-"""Sections of the page of a run that finds boxes, and its verdict; see `reports.sections`."""
+"""Sections of the page of a run that finds boxes; see `reports.sections`."""
 
 import itertools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,15 +12,12 @@ from PIL import Image
 from app.data_uri import picture_element
 from app.terminal import counted
 from data.arrays import row_of
-from data.kinds import Kind
 from data.prepare import Data
-from data.sources import Split
 from inference.drawing import Drawn, draw_boxes
-from inference.run_record import measured_split
 from reports.curves import LINE_COLOURS
-from reports.detection import Beside, compare_all, overlap
+from reports.detection import compare_all, overlap
+from reports.facts import Beside, Facts, Section
 from reports.plots import VAL_COLOUR, make_panel, shorten, tidy
-from reports.verdict import DIVERGED, FEW_PICTURES, Leaks, Verdict, alike, listed, unknown_verdict
 from tasks.detection_metrics import RECALLS, SIZES
 
 SHOWN = 12
@@ -35,70 +32,9 @@ SIZE_STEPS = (0, 16, 32, 64, 96, 128, 192, np.inf)
 """Limits of the sizes for recall: sides of boxes, pixels."""
 
 
-class Tile(NamedTuple):
-    """A figure at the head of the page."""
-
-    title: str
-    hint: str
-    is_share: bool = True
-
-
-TILES = {
-    "ap": Tile("AP", "mean over overlaps of 50 to 95 %"),
-    "ap75": Tile("AP75", "right from an overlap of 75 % on"),
-    "recall": Tile("AR", "recall, mean over these overlaps"),
-}
-"""Figures of `metrics.json` at the head of the page; AP50 is its headline."""
-FIGURES = {"ap50": Tile("AP50", "right from an overlap of 50 % on"), **TILES}
-"""Figures of `metrics.json` that are one number."""
-
-
-def detection_verdict(
-    record: dict[str, Any], data: Data, split: Split | None, compared: Sequence[Beside], leaks: Leaks
-) -> Verdict:
-    """Sums up a run that finds boxes by its test split, or by val without test."""
-    if split is None:
-        return unknown_verdict(data.kind, data.cautions)
-    measured = record[split]
-    found = sum(int((each.found_by >= 0).sum()) for each in compared)
-    alarms = sum(int(each.false_alarms.sum()) for each in compared)
-    verdict = boxes_verdict(record, data.kind, f"{found:,} of {measured['boxes']:,} boxes")
-    cautions = list(verdict.cautions)
-    if leaks.near_duplicates:
-        cautions.append(f"{alike(leaks.near_duplicates, split, data.kind)}.")
-    few = [f"{name} ({row['boxes']})" for name, row in measured["per_class"].items() if row["boxes"] < FEW_PICTURES]
-    if few:
-        cautions.append(f"Few {split} boxes are of {listed(few)}: figures of single classes are rough.")
-    sentence = f"{verdict.sentence}, with {counted(alarms, 'false alarm', 'false alarms')}"
-    return verdict._replace(sentence=sentence, cautions=[*cautions, *data.cautions])
-
-
-def boxes_verdict(record: dict[str, Any], kind: Kind, what: str = "boxes") -> Verdict:
-    """Sums up `metrics.json` of a run that finds boxes; `what` replaces the word 'boxes' in the sentence."""
-    known = measured_split(record)
-    if known is None:
-        return unknown_verdict(kind)
-    split, measured = known
-    cautions = [DIVERGED[phase] for phase in record["diverged"]]
-    if split == "val":
-        cautions.append("There is no test split. Epoch and thresholds were chosen on these pictures: AP is optimistic.")
-    unseen = "it had never seen" if split == "test" else "kept for validation"
-    return Verdict(
-        split,
-        f"Finds {what} in {measured['n']:,} {kind.nouns} {unseen}",
-        measured["ap50"],
-        measured["ap50_ci95"] and tuple(measured["ap50_ci95"]),
-        "The large figure is AP50, the area under the curve of precision and recall, mean over the classes, where an "
-        "overlap of half is right.",
-        "",
-        cautions,
-        measured["ap50"],
-    )
-
-
-def box_classes(facts: Any) -> dict[str, Any]:
+def box_classes(facts: Facts) -> dict[str, Any]:
     """Shows figures of each class at its threshold, and confusions between classes."""
-    compared, measured = facts.compared, facts.record[facts.split]
+    compared, measured = facts.found.compared, facts.record[facts.split]
     names = facts.data.class_names
     thresholds = facts.data.task.thresholds_of(names)
     rows = []
@@ -153,10 +89,10 @@ def confusion(compared: Sequence[Beside], num_classes: int) -> np.ndarray:
     return counts
 
 
-def box_pictures(facts: Any) -> dict[str, Any]:
+def box_pictures(facts: Facts) -> dict[str, Any]:
     """Shows pictures with all answers and true boxes: an even sample, ordered by the number of mistakes."""
     data, split = facts.data, facts.split
-    compared = facts.compared
+    compared = facts.found.compared
     order = np.argsort([-int(each.missed.sum() + each.false_alarms.sum()) for each in compared], kind="stable")
     rows = order[np.unique(np.linspace(0, len(order) - 1, min(SHOWN, len(order))).astype(int))]
     shown = []
@@ -174,7 +110,7 @@ def box_pictures(facts: Any) -> dict[str, Any]:
     return {"shown": shown}
 
 
-def box_curves(facts: Any) -> dict[str, Any]:
+def box_curves(facts: Facts) -> dict[str, Any]:
     """Shows precision and recall of each class at all thresholds, and recall by the size of boxes."""
     compared, names = compare_all(facts.data, facts.split, facts.outputs[facts.split]), facts.data.class_names
     if compared is None:
@@ -192,7 +128,7 @@ def box_curves(facts: Any) -> dict[str, Any]:
     curves = pd.DataFrame(precision.T, columns=names)
     curves.insert(0, "recall", RECALLS, allow_duplicates=True)
     facts.write_table("pr.csv", curves)
-    sides, is_found = _sides(facts.compared)
+    sides, is_found = _sides(facts.found.compared)
     by_size, bars = make_panel()
     steps = [
         (low, high, inside)
@@ -211,10 +147,10 @@ def box_curves(facts: Any) -> dict[str, Any]:
     return {**shown, "sizes": rows, "num_curves": len(known)}
 
 
-def box_mistakes(facts: Any) -> dict[str, Any]:
+def box_mistakes(facts: Facts) -> dict[str, Any]:
     """Shows the most confident false alarms, some of which are missing labels, and the largest missed boxes."""
     data, split = facts.data, facts.split
-    compared = facts.compared
+    compared = facts.found.compared
     alarms = [(row, answer) for row, each in enumerate(compared) for answer in each.answers[each.false_alarms]]
     missed = [(row, box) for row, each in enumerate(compared) for box in each.truth[each.missed]]
     alarms.sort(key=lambda found: -found[1][4])
@@ -278,10 +214,10 @@ def _cut(data: Data, position: int, box: np.ndarray, text: str, beside: Beside) 
     return {"html": picture_element(part, text), "text": text, "path": path}
 
 
-DETECTION_SECTIONS: dict[str, tuple[str, Callable[[Any], dict[str, Any]]]] = {
-    "box_classes": ("Classes", box_classes),
-    "box_pictures": ("Pictures", box_pictures),
-    "box_curves": ("Precision and recall", box_curves),
-    "box_mistakes": ("Mistakes", box_mistakes),
+DETECTION_SECTIONS = {
+    "box_classes": Section("Classes", box_classes),
+    "box_pictures": Section("Pictures", box_pictures),
+    "box_curves": Section("Precision and recall", box_curves),
+    "box_mistakes": Section("Mistakes", box_mistakes),
 }
-"""Title and function of each section, by the name of its template."""
+"""Sections by the name of the template."""

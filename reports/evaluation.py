@@ -20,11 +20,12 @@ from features.forward_pass import BATCH_SIZE
 from inference.load import TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import is_number, read_metrics, read_predictions
+from reports.by_task import reporting
+from reports.classification import decide
 from reports.decide_anew import decide_anew
-from reports.decision import decide_on_val, decision_lines, decision_record
+from reports.decision import decision_lines, decision_record
 from reports.evaluation_inputs import ALL, EvaluationInputs
-from reports.summary import measure_split, results_table
-from reports.writer import predictions_table, write_table
+from reports.writer import write_table
 
 
 def evaluate(
@@ -52,11 +53,12 @@ def evaluate(
     outputs = _predict(model, run, data)
     if rule is not None:
         data = decide_anew(inputs, model, outputs, rule) if inputs.own else _decide_once(data, outputs, rule)
+    of_task = reporting(data.task)
     measured: dict[str, dict[str, Any]] = {
-        split: found for split in data.splits if (found := measure_split(data, split, outputs[split])) is not None
+        split: found for split in data.splits if (found := of_task.measure(data, split, outputs[split])) is not None
     }
-    console.print(results_table(measured, data.kind.nouns))
-    table = predictions_table(data, outputs)
+    console.print(of_task.results_table(measured, data.kind.nouns))
+    table = of_task.predictions_table(data, outputs)
     changes = f"all {run.kind.nouns} are new" if ALL in data.splits else example_changes(run, table)
     if inputs.own and changes:
         show_stage("changed", f"{changes} since the run; the model may have been trained on the new ones")
@@ -77,7 +79,7 @@ def example_changes(run: TrainedRun, table: pd.DataFrame) -> str:
 
     Args:
         run: the run, whose kind has the nouns.
-        table: from `predictions_table`; splits that the run did not measure are ignored.
+        table: rows as in `predictions.csv`; splits that the run did not measure are ignored.
 
     Returns:
         A text like '2 pictures are new, 1 picture is gone'; empty if all have the same path and label.
@@ -114,7 +116,7 @@ def _predict(model: keras.Model, run: TrainedRun, data: Data) -> dict[Split, np.
 
 def _decide_once(data: Data, outputs: dict[Split, np.ndarray], rule: Rule) -> Data:
     """Returns the data with a threshold for this measurement alone, and shows what it gives."""
-    data = decide_on_val(data, outputs, rule)
+    data = decide(data, outputs, rule)
     for line in decision_lines(decision_record(data, outputs, rule) or {}):
         show_stage("decision", line)
     show_stage("decision", "for this measurement; the run keeps its own")

@@ -12,8 +12,8 @@ from data.kinds import Shown
 from data.prepare import Data
 from data.sources import Split
 from reports.page import percent
+from reports.per_class import answers_of
 from tasks.answers import NO_LABEL, Answers, label_texts
-from tasks.table import classes_of
 
 MOST_SHOWN = 12
 LEAST_SURE_SHOWN = 4
@@ -54,7 +54,7 @@ def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras
         model: the model that gave the outputs.
     """
     positions = data.splits[split]
-    answers = classes_of(data.task).answers(data.targets[positions], outputs)
+    answers = answers_of(data, split, outputs)
     wrong = np.flatnonzero(~answers.right)
     classes, certainty = decisions(answers)
     if len(wrong):
@@ -94,9 +94,8 @@ def mistakes_by_length(data: Data, outputs: np.ndarray, split: Split) -> list[Le
         outputs: float32 (n, num_outputs) for the split.
         split: the measured split.
     """
-    positions = data.splits[split]
-    lengths = View(data.inputs, positions).lengths
-    wrong = ~classes_of(data.task).answers(data.targets[positions], outputs).right
+    lengths = View(data.inputs, data.splits[split]).lengths
+    wrong = ~answers_of(data, split, outputs).right
     borders = np.unique(np.quantile(lengths, [0.25, 0.5, 0.75], method="nearest"))
     numbers = np.searchsorted(borders, lengths)
     groups = [numbers == number for number in np.unique(numbers)]

@@ -14,6 +14,21 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from reports.plots import VAL_COLOUR, in_percent, make_panel, tidy
 
 MORE_DATA_FILE = "more_data.csv"
+WORDS = {
+    "val_accuracy": {
+        "title": "right on val",
+        "how": "was solved on",
+        "gains": "make about {} right on val, {} are now",
+        "stays": "{} are right now",
+    },
+    "val_ap": {
+        "title": "AP on val",
+        "how": "learnt from",
+        "gains": "have an AP of about {} on val, {} is that now",
+        "stays": "{} is the AP now",
+    },
+}
+"""Words by the measured column: what heads did with parts, and what twice as many examples would do."""
 
 
 class Forecast(NamedTuple):

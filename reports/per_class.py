@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix
 from data.prepare import Data
 from data.sources import Split
 from reports.curves import ClassCurves
-from tasks.answers import label_texts
+from tasks.answers import Answers
 from tasks.metrics import accuracy_interval
 from tasks.table import classes_of
 
@@ -31,7 +31,8 @@ def per_class_table(
         A table, with NaN if there is nothing to measure. `taken_for` is the most frequent wrong prediction for
         pictures of a class, made `taken_for_count` times; a multi-label task has `missed` and `false_alarms` instead.
     """
-    truth, predicted = truth_and_answers(data, outputs, split)
+    answers = answers_of(data, split, outputs)
+    truth, predicted = answers.truth, answers.predicted
     train = classes_of(data.task).truth(data.targets[data.splits["train"]]).sum(axis=0)
     rows = []
     for number, name in enumerate(data.class_names):
@@ -55,7 +56,7 @@ def per_class_table(
     table = pd.DataFrame(rows)
     if data.task.multi_label:
         return table.assign(missed=(truth & ~predicted).sum(axis=0), false_alarms=(~truth & predicted).sum(axis=0))
-    wrong = confusion_counts(truth, predicted)
+    wrong = confusion_counts(answers)
     np.fill_diagonal(wrong, 0)
     names = np.where(wrong.any(axis=1), np.array(data.class_names, dtype=object)[wrong.argmax(axis=1)], "")
     return table.assign(taken_for=names, taken_for_count=wrong.max(axis=1))
@@ -72,9 +73,8 @@ def per_group_table(data: Data, outputs: np.ndarray, split: Split) -> pd.DataFra
     Returns:
         A table with the lowest accuracy first; empty if the data has no groups.
     """
-    positions = data.splits[split]
-    names = [data.examples[position].group for position in positions]
-    right = pd.Series(classes_of(data.task).answers(data.targets[positions], outputs).right).groupby(names)
+    names = [data.examples[position].group for position in data.splits[split]]
+    right = pd.Series(answers_of(data, split, outputs).right).groupby(names)
     rows = [
         {"group": name, "count": len(each), "right": int(each.sum()), "accuracy": each.mean()}
         | dict(zip(("accuracy_low", "accuracy_high"), accuracy_interval(each.to_numpy()), strict=True))
@@ -85,27 +85,20 @@ def per_group_table(data: Data, outputs: np.ndarray, split: Split) -> pd.DataFra
 
 
 def true_labels(data: Data, positions: Sequence[int] | np.ndarray) -> list[str]:
-    """Returns the names of the true classes of examples, joined by `|`; of pictures with boxes, those of the boxes."""
-    if data.task.has_boxes:
-        return ["|".join(data.examples[position].labels) for position in positions]
-    return label_texts(classes_of(data.task).truth(data.targets[positions]), data.class_names)
+    """Returns the names of the true classes of examples, in the order of the classes, joined by `|`."""
+    order = {name: number for number, name in enumerate(data.class_names)}
+    return ["|".join(sorted(data.examples[position].labels, key=order.__getitem__)) for position in positions]
 
 
-def truth_and_answers(data: Data, outputs: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the true and the predicted classes of a split, bool (n, num_classes) each."""
-    answers = classes_of(data.task).answers(data.targets[data.splits[split]], outputs)
-    return answers.truth, answers.predicted
+def answers_of(data: Data, split: Split, outputs: np.ndarray) -> Answers:
+    """Pairs the answers for a split with the truth."""
+    return classes_of(data.task).answers(data.targets[data.splits[split]], outputs)
 
 
-def confusion_counts(truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Counts pictures by true class (row) and predicted class (column), int64 (num_classes, num_classes).
-
-    Args:
-        truth: bool (n, num_classes), one True in each row.
-        predicted: bool (n, num_classes), one True in each row.
-    """
-    labels = range(truth.shape[1])
-    return confusion_matrix(truth.argmax(axis=1), predicted.argmax(axis=1), labels=labels)
+def confusion_counts(answers: Answers) -> np.ndarray:
+    """Counts examples by true class (row) and predicted class (column), int64 (num_classes, num_classes)."""
+    truth, predicted = answers.truth.argmax(axis=1), answers.predicted.argmax(axis=1)
+    return confusion_matrix(truth, predicted, labels=range(answers.truth.shape[1]))
 
 
 def frequent_confusions(counts: np.ndarray, class_names: tuple[str, ...], most: int) -> list[dict[str, Any]]:

@@ -12,16 +12,13 @@ from app.files import write_json
 from data.near_duplicates import NearDuplicate, find_near_duplicates
 from data.prepare import Data
 from data.sources import Split, choose_measured
-from reports.curves import class_curves
-from reports.detection import Beside, compare
-from reports.detection_sections import TILES, detection_verdict
+from reports.by_task import reporting
+from reports.facts import Facts
 from reports.page import write_page
-from reports.per_class import truth_and_answers
-from reports.sections import Facts, make_sections
-from reports.suspects import find_label_errors
-from reports.verdict import Leaks, Verdict, baseline_bars, reach_verdict
+from reports.sections import make_sections
+from reports.verdict import Leaks, Verdict, baseline_bars
+from tasks.detection_metrics import BOX_METRICS
 from tasks.metrics import all_metrics
-from tasks.table import classes_of
 
 
 def write_report(
@@ -51,25 +48,14 @@ def write_report(
     compared_values, train = data.kind.compared_values, data.splits["train"]
     measured = np.concatenate([np.zeros(0, int), *(np.setdiff1d(data.splits[each], train) for each in outputs)])
     copies = find_near_duplicates(data.signatures, compared_values, data.groups, measured, train, data.least_score)
-    leaks, errors, curves = _find_leaks(data, outputs, split, copies), {}, {}
-    compared: list[Beside] = []
-    if data.task.has_boxes:
-        compared = [] if split is None else compare(data, split, outputs[split])
-        verdict = detection_verdict(record, data, split, compared, leaks)
-    else:
-        task = classes_of(data.task)
-        errors = {
-            each: find_label_errors(data.targets[data.splits[each]], found, task) for each, found in outputs.items()
-        }
-        if split is not None:
-            curves = class_curves(data.targets[data.splits[split]], outputs[split], data.class_names, task)
-        verdict = reach_verdict(record, task, data.kind, leaks, data.cautions)
-    summary = {"verdict": verdict._asdict(), **leaks._asdict(), "label_errors": sum(map(len, errors.values()))}
-    write_json(folder / "report.json", summary)
-    facts = Facts(
-        folder, data, outputs, record, model, config, history, split or "val", curves, copies, errors, compared
-    )
-    sections = make_sections(facts)
+    of_task = reporting(data.task)
+    found = of_task.examine(data, outputs, split)
+    leaks = _find_leaks(data, split, copies, found.right)
+    about_run = record, model, config, history
+    facts = Facts(folder, data, outputs, *about_run, split or "val", copies, leaks, found)
+    verdict = of_task.verdict(record, data.task, data.kind, facts)
+    num_errors = sum(map(len, (found.label_errors or {}).values()))
+    write_json(folder / "report.json", {"verdict": verdict._asdict(), **leaks._asdict(), "label_errors": num_errors})
     return write_page(
         folder / "report.html",
         "report.html.j2",
@@ -81,33 +67,29 @@ def write_report(
         noun=data.kind.noun,
         nouns=data.kind.nouns,
         record=record,
-        metrics=TILES if data.task.has_boxes else all_metrics(),
+        metrics={**BOX_METRICS, **all_metrics()},
         leading=data.task.leading_figure,
-        bars=[] if data.task.has_boxes else _bars(verdict, record),
-        sections=sections,
+        bars=_bars(verdict, record),
+        sections=make_sections(facts),
         tables=sorted(path.name for path in folder.glob("*.csv")),
     )
 
 
-def _find_leaks(
-    data: Data, outputs: dict[Split, np.ndarray], split: Split | None, copies: list[NearDuplicate]
-) -> Leaks:
+def _find_leaks(data: Data, split: Split | None, copies: list[NearDuplicate], right: np.ndarray | None) -> Leaks:
     """Counts measured examples that look like a training example, and measures the accuracy without them."""
     if split is None:
         return Leaks()
     alike = [pair.evaluated for pair in copies]
     suspected, without = np.isin(data.splits[split], alike), None
-    if not data.task.has_boxes:
-        truth, predicted = truth_and_answers(data, outputs[split], split)
-        right = (truth == predicted).all(axis=1)[~suspected]
-        without = float(right.mean()) if suspected.any() and len(right) else None
+    if right is not None and suspected.any() and not suspected.all():
+        without = float(right[~suspected].mean())
     in_val = int(np.isin(data.splits["val"], alike).sum()) if split == "test" else 0
     return Leaks(int(suspected.sum()), without, in_val)
 
 
 def _bars(verdict: Verdict, record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns the accuracy of the model and of simple methods."""
-    if verdict.split is None:
+    """Returns the accuracy of the model and of simple methods, if there are any."""
+    if verdict.split is None or not record["baseline"]:
         return []
     model = {
         "name": "accuracy of this model" if verdict.detail else "this model",

@@ -15,10 +15,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from reports.detection_sections import FIGURES, Tile
 from reports.page import number, percent
 from reports.plots import TRAIN_COLOUR, VAL_COLOUR, in_percent, shorten, tidy
 from tasks.decision import find_metric
+from tasks.detection_metrics import BOX_METRICS, BoxMetric
 from tasks.metrics import Metric
 
 MEASURED = ("val_accuracy", "val_loss")
@@ -43,9 +43,9 @@ def metric_of(objective: str) -> str:
     return "log_loss" if objective == "val_loss" else objective.removeprefix("val_")
 
 
-def figure_of(metric: str) -> Metric | Tile:
+def figure_of(metric: str) -> Metric | BoxMetric:
     """Returns title and format of a metric of `metrics.json`."""
-    return FIGURES[metric] if metric in FIGURES else find_metric(metric)
+    return BOX_METRICS[metric] if metric in BOX_METRICS else find_metric(metric)
 
 
 def objective_title(objective: str) -> str:

@@ -10,7 +10,7 @@ import pandas as pd
 from app.files import read_json
 from app.terminal import common_reasons
 from data.kinds import find_kind
-from reports.detection_sections import boxes_verdict
+from reports.by_task import reporting
 from reports.page import inline_svg, interval, percent, write_page
 from reports.search_plots import (
     MEASURED,
@@ -23,7 +23,7 @@ from reports.search_plots import (
     score_text,
     search_progress,
 )
-from reports.verdict import Verdict, baseline_bars, reach_verdict
+from reports.verdict import Verdict, baseline_bars
 from reports.writer import write_figure
 from tasks.table import TASKS
 
@@ -49,7 +49,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
     objective: str = search["config"]["objective"]
     done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
     task = TASKS[facts["task"]]
-    verdict = boxes_verdict(record, kind) if task.has_boxes else reach_verdict(record, task, kind)
+    verdict = reporting(task).verdict(record, task, kind)
     figures = {"progress": search_progress(trials, objective)}
     if hyperparameters:
         figures["effects"] = hyperparameter_effects(trials, hyperparameters, objective)
@@ -65,7 +65,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
         search=search,
         record=record,
         verdict=_of_search(verdict, len(done)),
-        bars=[] if task.has_boxes else _bars(verdict, record, search),
+        bars=_bars(verdict, record, search),
         looks=len(done) + repeats,
         repeats=repeats,
         gain=gain_text(search["gain"], objective) if search["gain"] else None,
@@ -125,7 +125,9 @@ def _of_search(verdict: Verdict, trials: int) -> Verdict:
 
 
 def _bars(verdict: Verdict, record: dict[str, Any], search: dict[str, Any]) -> list[dict[str, Any]]:
-    """Returns bars: the winner on each split, its score in the search, and simple methods."""
+    """Returns bars: the winner on each split, its score in the search, and simple methods; [] without any."""
+    if not record["baseline"]:
+        return []
     bars = [
         {"name": f"winner, {split}", "value": record[split]["accuracy"], "interval": record[split]["accuracy_ci95"]}
         for split in ("test", "val")

@@ -3,35 +3,27 @@ and figures behind it; None leaves the section out."""
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
-from markupsafe import Markup
-from matplotlib.figure import Figure
 
-from app.config import TrainConfig
-from data.near_duplicates import NearDuplicate
 from data.prepare import Data
-from data.sources import Split
 from reports import curves, plots
-from reports.detection import Beside
 from reports.detection_sections import DETECTION_SECTIONS
+from reports.facts import Content, Facts, Section
 from reports.mistakes import explain_mistakes, mistakes_by_length
-from reports.more_data import MORE_DATA_FILE, draw, forecast
+from reports.more_data import MORE_DATA_FILE, WORDS, draw, forecast
 from reports.page import inline_svg, png_uri
 from reports.per_class import (
+    answers_of,
     confusion_counts,
     frequent_confusions,
     per_class_table,
     per_group_table,
     true_labels,
-    truth_and_answers,
 )
-from reports.suspects import LabelError, suspects_table
+from reports.suspects import suspects_table
 from reports.writer import write_figure, write_table
 from tasks.answers import NO_LABEL, label_texts
 from tasks.table import classes_of
@@ -44,41 +36,6 @@ MOST_CLASSES_IN_TABLE = 20
 """With more classes, the confusion matrix is a picture, with a list of the most frequent confusions."""
 CONFUSIONS_SHOWN = {True: 8, False: 20}
 """Number of listed confusions: beside a table, and under a picture."""
-
-
-class Facts(NamedTuple):
-    """All facts about a finished run for its page."""
-
-    folder: Path
-    data: Data
-    outputs: dict[Split, np.ndarray]
-    """float32 (n, num_outputs) for each measured split, in the order of `data.splits`; may be empty."""
-    record: dict[str, Any]
-    """Content of `metrics.json`."""
-    model: keras.Model
-    config: TrainConfig
-    history: pd.DataFrame
-    """Table of `history.csv`; may be empty."""
-    split: Split
-    """Split of the page: test, or val without test. It has no outputs if nothing was measured."""
-    class_curves: Mapping[int, curves.ClassCurves]
-    """Curves of that split, by the number of the class."""
-    near_duplicates: list[NearDuplicate]
-    label_errors: dict[Split, list[LabelError]]
-    compared: list[Beside]
-    """Answers of that split matched with its true boxes; empty without boxes."""
-
-    def write_table(self, name: str, table: pd.DataFrame) -> None:
-        """Writes a table into the folder."""
-        write_table(self.folder / name, table)
-
-    def draw(self, name: str, figure: Figure) -> Markup:
-        """Writes a figure into the folder, and returns it as a part of the page."""
-        write_figure(self.folder / "figures" / f"{name}.png", figure)
-        return inline_svg(figure, name.replace("_", " "))
-
-
-Content = dict[str, Any] | None
 
 
 def learning(facts: Facts) -> Content:
@@ -97,16 +54,15 @@ def more_data(facts: Facts) -> Content:
     line = None if table is None else forecast(table)
     if table is None or line is None:
         return None
-    measured, expected = table.iloc[-1, 1], 1 - line.errors[-1]
-    title = "AP on val" if facts.data.task.has_boxes else "right on val"
-    figure = facts.draw("more_data", draw(table, line, facts.data.kind.nouns, title))
-    return {"figure": figure, "measured": measured, "expected": expected, "gain": expected - measured}
+    measured, expected, words = table.iloc[-1, 1], 1 - line.errors[-1], WORDS[table.columns[1]]
+    figure = facts.draw("more_data", draw(table, line, facts.data.kind.nouns, words["title"]))
+    return {"figure": figure, "measured": measured, "expected": expected, "gain": expected - measured, "words": words}
 
 
 def confusion(facts: Facts) -> Content:
     """The confusion matrix, as a table or as a picture."""
     data, split = facts.data, facts.split
-    counts = confusion_counts(*truth_and_answers(data, facts.outputs[split], split))
+    counts = confusion_counts(answers_of(data, split, facts.outputs[split]))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     few = len(data.class_names) <= MOST_CLASSES_IN_TABLE
     return {
@@ -119,7 +75,7 @@ def confusion(facts: Facts) -> Content:
 def classes(facts: Facts) -> Content:
     """Precision, recall and F1 of each class."""
     outputs, measured = facts.outputs[facts.split], facts.record[facts.split]
-    table = per_class_table(facts.data, outputs, facts.split, facts.class_curves, measured)
+    table = per_class_table(facts.data, outputs, facts.split, facts.found.class_curves, measured)
     write_table(facts.folder / "per_class.csv", table)
     return {"rows": table.to_dict("records")}
 
@@ -135,7 +91,7 @@ def groups(facts: Facts) -> Content:
 
 def thresholds(facts: Facts) -> Content:
     """Precision-recall and ROC curves and, for two classes, the operating point."""
-    all_curves, point = list(facts.class_curves.values()), facts.record["operating_point"]
+    all_curves, point = list(facts.found.class_curves.values()), facts.record["operating_point"]
     if not all_curves:
         return None
     by_precision = curves.worst_classes(all_curves, "average_precision")
@@ -201,13 +157,14 @@ def set_aside(facts: Facts) -> Content:
 def suspects(facts: Facts) -> Content:
     """Examples that look the same in two splits, and labels that the model contradicts."""
     data, copies = facts.data, facts.near_duplicates
-    write_table(facts.folder / "suspects.csv", suspects_table(data, copies, facts.label_errors))
-    errors = [(split, error) for split, found in facts.label_errors.items() for error in found]
+    label_errors = facts.found.label_errors
+    facts.write_table("suspects.csv", suspects_table(data, copies, label_errors or {}))
+    errors = [(split, error) for split, found in (label_errors or {}).items() for error in found]
     errors.sort(key=lambda found: -found[1].score)
     return {
         "num_copies": len(copies),
         "copies": [(_example(data, pair.evaluated), _example(data, pair.train)) for pair in copies[:SUSPECTS_SHOWN]],
-        "num_errors": None if data.task.has_boxes else len(errors),
+        "num_errors": None if label_errors is None else len(errors),
         "errors": [
             {
                 **_example(data, data.splits[split][error.row]),
@@ -226,13 +183,6 @@ def settings(facts: Facts) -> Content:
     return {"settings": facts.config.to_json(), "versions": {**environment, **packages}.items()}
 
 
-class Section(NamedTuple):
-    """A section of the page."""
-
-    title: str
-    make: Callable[[Facts], Content]
-
-
 SECTIONS = {
     "learning": Section("Learning", learning),
     "more_data": Section("More data", more_data),
@@ -244,7 +194,7 @@ SECTIONS = {
     "mistakes": Section("Mistakes", mistakes),
     "aside": Section("Set aside", set_aside),
     "suspects": Section("Suspects", suspects),
-    **{name: Section(*section) for name, section in DETECTION_SECTIONS.items()},
+    **DETECTION_SECTIONS,
     "settings": Section("Settings", settings),
 }
 """Sections by name, for template and anchor. `Task.sections` lists those about the measured split."""

@@ -43,6 +43,22 @@ class Compared(NamedTuple):
     """float64 (overlaps, classes, areas)."""
 
 
+class BoxMetric(NamedTuple):
+    """A metric of boxes, which `metrics.json` has as one number."""
+
+    title: str
+    hint: str
+    is_share: bool = True
+
+
+BOX_METRICS = {
+    "ap50": BoxMetric("AP50", "right from an overlap of 50 % on"),
+    "ap": BoxMetric("AP", "mean over overlaps of 50 to 95 %"),
+    "ap75": BoxMetric("AP75", "right from an overlap of 75 % on"),
+    "recall": BoxMetric("AR", "recall, mean over these overlaps"),
+}
+
+
 def check_pycocotools() -> None:
     """Raises a UsageError if the package is not installed."""
     try:

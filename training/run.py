@@ -27,7 +27,7 @@ from inference.unknown import Familiar, write_familiar
 from models.classifier import with_mirrored
 from models.heads import calibrate_head, is_linear
 from reports import plots, summary, writer
-from reports.decision import decide_on_val
+from reports.by_task import reporting
 from reports.model_card import CARD_FILE, write_card
 from reports.report import write_report
 from reports.tensorboard import Board
@@ -143,12 +143,12 @@ def _write(
 ) -> None:
     """Saves the model and writes the results; an error in a drawing does not stop the rest."""
     data, outputs = with_out_of_fold(run.data, predicted, run.out_of_fold)
-    data = decide_on_val(data, outputs, run.config.decision.rule)
+    data = reporting(data.task).decide(data, outputs, run.config.decision.rule)
     with run.clock.timed("save"):
         model = save_model(run, predicted, temperature, data.task.thresholds_of(data.class_names))
     if familiar is not None:
         write_familiar(run.folder, familiar[0])
-    writer.write_predictions(run.folder, data, outputs)
+    summary.write_predictions(run.folder, data, outputs)
     with run.clock.timed("report"):
         if run.epochs:
             path = run.folder / "figures" / "learning_curves.png"
@@ -168,7 +168,7 @@ def _write(
     record["seconds"] = run.clock.seconds()
     write_json(run.folder / "metrics.json", record)  # last: a folder without it is an unfinished run
     clean_up(run.folder)
-    summary.show_record(record, run.folder, run.data.kind.nouns)
+    summary.show_record(record, run.folder, data)
 
 
 def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) -> Run:

@@ -18,7 +18,7 @@ from data.prepare import Data
 from models.heads import build_head
 from reports import plots
 from reports.page import FOLDER, SPACE
-from reports.per_class import truth_and_answers
+from reports.per_class import answers_of
 from reports.report import write_report
 from reports.sections import SECTIONS
 from reports.summary import build_record, show_record
@@ -123,8 +123,7 @@ def test_groups_that_the_data_names_have_their_accuracy_the_lowest_first(tmp_pat
     data = make_data()
     plain, _ = report(tmp_path / "plain", data)
     outputs = make_outputs(data)
-    answers = truth_and_answers(data, outputs["test"], "test")
-    wrong = int(np.flatnonzero((answers[0] != answers[1]).any(axis=1))[0])
+    wrong = int(np.flatnonzero(~answers_of(data, "test", outputs["test"]).right)[0])
     examples = list(data.examples)
     for number, position in enumerate(data.splits["test"]):
         group = "<b>ann</b>" if number in (wrong, (wrong + 1) % 6) else "bob"
@@ -166,7 +165,7 @@ def test_a_metric_of_the_table_is_in_the_record_on_the_page_and_on_the_terminal(
     page, record = report(tmp_path, make_data())
     assert record["val"]["brier"] == record["test"]["brier"] == 0.25
     assert "Brier score 25.0 % 0 is perfect" in text_of(page)
-    show_record(record, tmp_path, "pictures")
+    show_record(record, tmp_path, make_data())
     assert capsys.readouterr().out.count("Brier score 25.0%") == 2
 
 

@@ -6,6 +6,7 @@ import math
 import pytest
 
 from reports import writer
+from tasks.answers import label_texts
 
 
 def test_a_file_is_replaced_only_when_complete(tmp_path):
@@ -18,4 +19,4 @@ def test_a_file_is_replaced_only_when_complete(tmp_path):
 
 
 def test_several_labels_are_joined():
-    assert writer.label_texts([[True, False, True], [False, False, False]], ("a", "b", "c")) == ["a|c", ""]
+    assert label_texts([[True, False, True], [False, False, False]], ("a", "b", "c")) == ["a|c", ""]

@@ -123,7 +123,7 @@ def test_a_report_that_fails_costs_no_figures(tmp_path, monkeypatch, capsys):
     """The pages and pictures are drawn by code that people change."""
     for place in ("reports.plots.confusion_matrix", "reports.plots.learning_curves"):
         monkeypatch.setattr(place, None)
-    monkeypatch.setattr("reports.report.reach_verdict", None)
+    monkeypatch.setattr("reports.classification.reach_verdict", None)
     run = make_run(tmp_path, ("cat", "dog"))
     assert json.loads((run / "metrics.json").read_text(encoding="utf-8"))["test"]["n"] > 0
     printed = capsys.readouterr().out

@@ -1,0 +1,98 @@
+"""Facts that a run's page is made from."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from app.config import TrainConfig
+from data.near_duplicates import NearDuplicate
+from data.prepare import Data
+from data.sources import Split
+from reports.curves import ClassCurves
+from reports.page import inline_svg
+from reports.suspects import LabelError
+from reports.verdict import Leaks
+from reports.writer import write_figure, write_table
+
+
+class Beside(NamedTuple):
+    """Answers for a picture matched with its true boxes."""
+
+    truth: np.ndarray
+    """float64 (boxes, 6): corners in pixels, number of the class, 1 if it is ignored."""
+    answers: np.ndarray
+    """float64 (answers, 6): corners in pixels, probability, number of the class; only those that reach thresholds."""
+    found_by: np.ndarray
+    """int (boxes,): the answer that matches each true box, -1 for a missed one."""
+    is_right: np.ndarray
+    """bool (answers,): whether an answer matches a true box."""
+    to_ignored: np.ndarray
+    """bool (answers,): whether an answer is at an ignored box, and does not count."""
+
+    @property
+    def missed(self) -> np.ndarray:
+        """bool (boxes,)."""
+        return (self.found_by < 0) & (self.truth[:, 5] == 0)
+
+    @property
+    def false_alarms(self) -> np.ndarray:
+        """bool (answers,)."""
+        return ~self.is_right & ~self.to_ignored
+
+
+class Findings(NamedTuple):
+    """Facts about the answers of a run; a task leaves out those that it does not have."""
+
+    label_errors: dict[Split, list[LabelError]] | None = None
+    """Labels that may be wrong, by measured split; None if the task does not look for them."""
+    class_curves: Mapping[int, ClassCurves] = {}
+    """Curves of the split of the page, by the number of the class."""
+    right: np.ndarray | None = None
+    """bool (n,): the examples of that split that are right; None if none are, as a whole, right or wrong."""
+    compared: Sequence[Beside] = ()
+    """Answers of that split matched with its true boxes."""
+
+
+class Facts(NamedTuple):
+    """All facts about a finished run for its page."""
+
+    folder: Path
+    data: Data
+    outputs: dict[Split, np.ndarray]
+    """float32 (n, num_outputs) for each measured split, in the order of `data.splits`; may be empty."""
+    record: dict[str, Any]
+    """Content of `metrics.json`."""
+    model: keras.Model
+    config: TrainConfig
+    history: pd.DataFrame
+    """Table of `history.csv`; may be empty."""
+    split: Split
+    """Split of the page: test, or val without test. It has no outputs if nothing was measured."""
+    near_duplicates: list[NearDuplicate]
+    leaks: Leaks
+    found: Findings
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Writes a table into the folder."""
+        write_table(self.folder / name, table)
+
+    def draw(self, name: str, figure: Figure) -> Markup:
+        """Writes a figure into the folder, and returns it as a part of the page."""
+        write_figure(self.folder / "figures" / f"{name}.png", figure)
+        return inline_svg(figure, name.replace("_", " "))
+
+
+Content = dict[str, Any] | None
+
+
+class Section(NamedTuple):
+    """A section of the page."""
+
+    title: str
+    make: Callable[[Facts], Content]
