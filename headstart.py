@@ -4,7 +4,6 @@ TensorFlow is loaded only when it is needed, without its start-up messages.
 """
 
 import functools
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,8 +71,8 @@ class Run:
         Raises:
             UsageError: none of the files can be read.
         """
-        from data.boxes.csv_boxes import CORNERS
-        from data.csv_cells import read_table
+        import pandas as pd
+
         from inference.files import find_files
 
         given = [paths] if isinstance(paths, str | Path) else paths
@@ -83,15 +82,13 @@ class Run:
         from inference.predict_boxes import predict_boxes
         from inference.predict_files import predict_files
 
-        with tempfile.TemporaryDirectory() as folder, quiet_console():
-            table = Path(folder) / "answers.csv"
+        tables: list[pd.DataFrame] = []
+        with quiet_console():
             if self.trained.task.has_boxes:
-                predict_boxes(self._network(unknown), files, csv=table)
+                predict_boxes(self._network(unknown), files, on_answers=tables.append)
             else:
-                predict_files(self._network(unknown), files, csv=table, unknown_below=unknown_below)
-            answers = read_table(table)
-        numbers = [name for name in answers if name in ("probability", *CORNERS) or name.startswith("probability_")]
-        return answers.assign(**{name: answers[name].replace("", "nan").astype(float) for name in numbers})
+                predict_files(self._network(unknown), files, unknown_below=unknown_below, on_answers=tables.append)
+        return pd.concat(tables, ignore_index=True)
 
     def evaluate(
         self, data: str | Path | None = None, *, cache_dir: Path = DEFAULT_CACHE_DIR, outside: bool = False

@@ -32,8 +32,29 @@ def answer_table(
     """Makes a row per file: path, predicted, probability, status, reason, and the probability of each class.
 
     Args:
-        files: the files, in order.
-        outputs: probabilities for the readable files, float32 (n, num_outputs).
+        files: the files, in order; unreadable ones have a reason, and no probabilities.
+        outputs: probabilities for the readable files, float32 (n, num_outputs); for the rest see `answers_to`.
+    """
+    table = pd.DataFrame(
+        {"path": [printable(str(file.path)) for file in files], "reason": [file.reason or "" for file in files]}
+    )
+    answers = answers_to(outputs, class_names, task, unknown_below, is_unknown)
+    answers.index = pd.Index([row for row, file in enumerate(files) if file.reason is None], dtype=int)
+    table = table.join(answers).fillna({"predicted": "", "status": "unreadable"})
+    return table[["path", "predicted", "probability", "status", "reason", *answers.columns[3:]]]
+
+
+def answers_to(
+    outputs: np.ndarray,
+    class_names: Sequence[str],
+    task: Classification,
+    unknown_below: float | None = None,
+    is_unknown: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Makes a row per example: predicted, probability, status, and the probability of each class.
+
+    Args:
+        outputs: probabilities, float32 (n, num_outputs).
         class_names: names in the order of the classes.
         task: task, which defines the meaning of outputs.
         unknown_below: the answer is 'unknown' if no class has this probability.
@@ -41,8 +62,7 @@ def answer_table(
 
     Returns:
         The table. `probability` is that of the likeliest class, also in a multi-label task; if a threshold decides
-        between two classes, that of the answer. `status` is 'answered', 'unknown' or 'unreadable'; unreadable files
-        have a reason and no probabilities.
+        between two classes, that of the answer. `status` is 'answered' or 'unknown'.
     """
     probabilities = task.probabilities(outputs)
     best, predicted = probabilities.max(axis=1), task.predicted(probabilities)
@@ -50,21 +70,14 @@ def answer_table(
     unknown = (best < (unknown_below or 0.0)) | (False if is_unknown is None else is_unknown)
     if task.two_classes:
         best = probabilities[predicted]  # one per row
-    table = pd.DataFrame(
-        {"path": [printable(str(file.path)) for file in files], "reason": [file.reason or "" for file in files]}
-    )
-    readable = [row for row, file in enumerate(files) if file.reason is None]
     answers = {
         "predicted": np.where(unknown, "unknown", labels),
         "probability": best.astype(np.float64),
         "status": np.where(unknown, "unknown", "answered").astype(object),
     }
-    columns = [f"{PROBABILITY}{name}" for name in class_names]
     # As float64, which is written with the same digits as in predictions.csv.
-    of_classes = pd.DataFrame(probabilities.astype(np.float64), readable, columns)
-    table = table.join(pd.DataFrame(answers, readable)).join(of_classes)
-    table = table.fillna({"predicted": "", "status": "unreadable"})
-    return table[["path", "predicted", "probability", "status", "reason", *columns]]
+    columns = [f"{PROBABILITY}{name}" for name in class_names]
+    return pd.DataFrame(answers).join(pd.DataFrame(probabilities.astype(np.float64), columns=columns))
 
 
 def labels_of(predicted: str, task: Classification) -> list[str]:

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,8 @@ def predict_boxes(
     csv: Path | None = None,
     coco: Path | None = None,
     draw: Path | None = None,
-) -> float:
+    on_answers: Callable[[pd.DataFrame], None] = lambda _: None,
+) -> None:
     """Finds boxes in every file; shows them, and writes them to a CSV file and on copies of the pictures.
 
     Args:
@@ -54,9 +55,7 @@ def predict_boxes(
             boxes has one row with a status.
         coco: file for all boxes in the format of COCO, with probabilities as `score`.
         draw: folder for copies of the pictures with their boxes.
-
-    Returns:
-        Seconds for the pictures, without loading the model.
+        on_answers: called with the rows of `csv`, batch by batch.
 
     Raises:
         UsageError: none of the files is a picture; the table with the reasons is shown and written anyway.
@@ -92,6 +91,7 @@ def predict_boxes(
         for batch, sizes, boxes in computed:
             table = boxes_table(batch.files, boxes, network.class_names)
             write(table)
+            on_answers(table)
             if coco is not None:
                 _add_coco(content, coco.parent, batch.files, sizes, boxes)
             if draw is not None:
@@ -112,7 +112,6 @@ def predict_boxes(
         if place is not None:
             show_stage(name, str(place))
     check_readable(pictures, files, network.kind)
-    return seconds
 
 
 def boxes_table(files: Sequence[FoundFile], boxes: Sequence[np.ndarray], class_names: Sequence[str]) -> pd.DataFrame:

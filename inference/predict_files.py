@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +31,8 @@ def predict_files(
     csv: Path | None = None,
     top: int = 3,
     unknown_below: float | None = None,
-) -> float:
+    on_answers: Callable[[pd.DataFrame], None] = lambda _: None,
+) -> None:
     """Answers for every file; shows the answers and writes them to a CSV file.
 
     Args:
@@ -41,9 +42,7 @@ def predict_files(
             themselves, stand in one more column, and so does what a table has besides.
         top: how many classes the terminal shows for a picture.
         unknown_below: where no class is as likely as this, the answer is 'unknown'.
-
-    Returns:
-        Seconds for the files, without loading the model.
+        on_answers: called with the rows of `csv`, batch by batch.
 
     Raises:
         UsageError: none of the files is an example; the answers with the reasons are shown and written anyway.
@@ -68,7 +67,9 @@ def predict_files(
     ):
         for batch, outputs, unknown in computed:
             table = answer_table(batch.files, outputs, network.class_names, task, unknown_below, unknown)
-            write(_with_columns(table, batch.files, names, kind))
+            rows = _with_columns(table, batch.files, names, kind)
+            write(rows)
+            on_answers(rows)
             summary.add(table)
             advance(len(table))
     seconds = time.perf_counter() - started
@@ -76,7 +77,6 @@ def predict_files(
     if csv is not None:
         show_stage("table", str(csv))
     check_readable(summary.answered, files, kind)
-    return seconds
 
 
 def _other_columns(files: Sequence[FoundFile], kind: Kind) -> list[str]:

@@ -24,10 +24,9 @@ from data.content import MAX_BYTES, UnreadableError, content_of
 from data.images.explain import grad_cam, overlay
 from data.kinds import Inputs, Shown
 from data.sources import printable
-from inference.answer_table import answer_table, labels_of
+from inference.answer_table import answers_to, labels_of
 from inference.answering import AnsweringModel
 from inference.drawing import COLOURS, Drawn, draw_boxes
-from inference.files import FoundFile
 from inference.predict_boxes import boxes_of
 from inference.predictor import Predictor
 from inference.web_server import HOST, serve
@@ -110,8 +109,7 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
                 found = attempt("Where it looks (Grad-CAM)", lambda: grad_cam(predict.model, pixels[None], likeliest))
                 heatmap = None if isinstance(found, str) else found[0]
                 explains = heatmap is not None  # another picture would fail, too
-        about = network.class_names, task, unknown_below, far
-        row = answer_table([FoundFile(Path())], outputs, *about).iloc[0]
+        row = answers_to(outputs, network.class_names, task, unknown_below, far).iloc[0]
         labels = labels_of(row["predicted"], task)
         order = np.argsort(-probabilities, kind="stable")[:CLASSES_SHOWN]
         return {

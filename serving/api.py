@@ -5,7 +5,6 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
-from pathlib import Path
 from typing import Literal
 
 import fastapi
@@ -20,9 +19,8 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from data.content import UnreadableError
 from data.kinds import Inputs
 from features.forward_pass import BATCH_SIZE
-from inference.answer_table import PROBABILITY, answer_table, labels_of
+from inference.answer_table import PROBABILITY, answers_to, labels_of
 from inference.answering import AnsweringModel
-from inference.files import FoundFile
 from serving.batcher import Batcher
 from serving.guard import Guard, too_busy
 from serving.limits import Limits
@@ -154,8 +152,7 @@ def load_answer(
 
     def answer(examples: Sequence[Inputs]) -> list[Answer]:
         outputs, unknown = network.ask(predict, network.reader.join(examples))
-        files = [FoundFile(Path())] * len(examples)
-        table = answer_table(files, outputs, network.class_names, task, unknown_below, unknown)
+        table = answers_to(outputs, network.class_names, task, unknown_below, unknown)
         probabilities = table[[f"{PROBABILITY}{name}" for name in network.class_names]].to_numpy().tolist()
         return [
             Answer(
