@@ -37,7 +37,7 @@ class Reporting(Protocol):
     def examine(self, data: Data, outputs: Mapping[Split, np.ndarray], split: Split | None) -> Findings:
         """Finds what a page shows of the answers, above all of those for `split`; None if nothing is measured."""
 
-    def verdict(self, record: dict[str, Any], task: Task, kind: Kind, facts: Facts | None = None) -> Verdict:
+    def reach_verdict(self, record: dict[str, Any], task: Task, kind: Kind, facts: Facts | None = None) -> Verdict:
         """Sums up a run by `metrics.json`; for its own page, also by the facts of that."""
 
     def predictions_table(self, data: Data, outputs: Mapping[Split, np.ndarray]) -> pd.DataFrame:

@@ -12,17 +12,16 @@ from app.config import TrainConfig
 from app.decision import Rule
 from app.terminal import make_table
 from data.folds import folds_of
-from data.kinds import Kind
 from data.prepare import Data
 from data.sources import Split
 from reports.baselines import simple_right
 from reports.curves import class_curves
 from reports.decision import decision_record
-from reports.facts import Facts, Findings
+from reports.facts import Findings
 from reports.page import SPACE, number, percent
 from reports.per_class import answers_of
 from reports.suspects import find_label_errors
-from reports.verdict import Verdict, reach_verdict
+from reports.verdict import reach_verdict as reach_verdict  # a function of `Reporting`
 from tasks.answers import label_texts
 from tasks.decision import decide as by_rule
 from tasks.metrics import (
@@ -34,7 +33,7 @@ from tasks.metrics import (
     majority_accuracy,
     measure_threshold,
 )
-from tasks.table import Task, classes_of
+from tasks.table import classes_of
 
 TABLE_COLUMNS = ("", "accuracy", "95 % interval", "precision", "recall", "F1")
 """Columns of the table on the terminal, followed by the number of examples; it fits into 80 characters."""
@@ -87,11 +86,6 @@ def examine(data: Data, outputs: Mapping[Split, np.ndarray], split: Split | None
         return Findings(errors)
     curves = class_curves(data.targets[data.splits[split]], outputs[split], data.class_names, task)
     return Findings(errors, curves, answers_of(data, split, outputs[split]).right)
-
-
-def verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts | None = None) -> Verdict:
-    """Sums up a run; see `reports.verdict.reach_verdict`."""
-    return reach_verdict(record, task, kind, *((facts.leaks, facts.data.cautions) if facts else ()))
 
 
 def predictions_table(data: Data, outputs: Mapping[Split, np.ndarray]) -> pd.DataFrame:

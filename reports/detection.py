@@ -80,7 +80,7 @@ def examine(data: Data, outputs: Mapping[Split, np.ndarray], split: Split | None
     return Findings(compared=[] if split is None else compare(data, split, outputs[split]))
 
 
-def verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts | None = None) -> Verdict:
+def reach_verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts | None = None) -> Verdict:
     """Sums up a run by its test split, or by val without test; with `facts`, it counts boxes."""
     known = measured_split(record)
     if known is None:

@@ -17,7 +17,6 @@ from data.sources import Split
 from reports.curves import ClassCurves
 from reports.page import inline_svg
 from reports.suspects import LabelError
-from reports.verdict import Leaks
 from reports.writer import write_figure, write_table
 
 
@@ -57,6 +56,17 @@ class Findings(NamedTuple):
     """bool (n,): the examples of that split that are right; None if none are, as a whole, right or wrong."""
     compared: Sequence[Beside] = ()
     """Answers of that split matched with its true boxes."""
+
+
+class Leaks(NamedTuple):
+    """Measured pictures that look like a training picture."""
+
+    near_duplicates: int = 0
+    """Their number in the measured split."""
+    accuracy_without: float | None = None
+    """Accuracy without them, a fraction; None if there are none."""
+    val_near_duplicates: int = 0
+    """Their number in val, if test was measured."""
 
 
 class Facts(NamedTuple):

@@ -13,10 +13,10 @@ from data.near_duplicates import NearDuplicate, find_near_duplicates
 from data.prepare import Data
 from data.sources import Split, choose_measured
 from reports.by_task import reporting
-from reports.facts import Facts
+from reports.facts import Facts, Leaks
 from reports.page import write_page
 from reports.sections import make_sections
-from reports.verdict import Leaks, Verdict, baseline_bars
+from reports.verdict import Verdict, baseline_bars
 from tasks.detection_metrics import BOX_METRICS
 from tasks.metrics import all_metrics
 
@@ -53,7 +53,7 @@ def write_report(
     leaks = _find_leaks(data, split, copies, found.right)
     about_run = record, model, config, history
     facts = Facts(folder, data, outputs, *about_run, split or "val", copies, leaks, found)
-    verdict = of_task.verdict(record, data.task, data.kind, facts)
+    verdict = of_task.reach_verdict(record, data.task, data.kind, facts)
     num_errors = sum(map(len, (found.label_errors or {}).values()))
     write_json(folder / "report.json", {"verdict": verdict._asdict(), **leaks._asdict(), "label_errors": num_errors})
     return write_page(

@@ -49,7 +49,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
     objective: str = search["config"]["objective"]
     done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
     task = TASKS[facts["task"]]
-    verdict = reporting(task).verdict(record, task, kind)
+    verdict = reporting(task).reach_verdict(record, task, kind)
     figures = {"progress": search_progress(trials, objective)}
     if hyperparameters:
         figures["effects"] = hyperparameter_effects(trials, hyperparameters, objective)

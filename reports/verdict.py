@@ -7,6 +7,7 @@ from data.kinds import Kind
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.decision import promise_sentences
+from reports.facts import Facts, Leaks
 from reports.page import SPACE, interval, method_name, percent
 from tasks.table import Task
 
@@ -49,35 +50,19 @@ class Verdict(NamedTuple):
     """Remark on that figure if it is not the accuracy."""
 
 
-class Leaks(NamedTuple):
-    """Measured pictures that look like a training picture."""
-
-    near_duplicates: int = 0
-    """Their number in the measured split."""
-    accuracy_without: float | None = None
-    """Accuracy without them, a fraction; None if there are none."""
-    val_near_duplicates: int = 0
-    """Their number in val, if test was measured."""
-
-
-NO_LEAKS = Leaks()
-
-
-def reach_verdict(
-    record: dict[str, Any], task: Task, kind: Kind, leaks: Leaks = NO_LEAKS, cautions: Sequence[str] = ()
-) -> Verdict:
+def reach_verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts | None = None) -> Verdict:
     """Sums up a run by its test split, or by val without test.
 
     Args:
         record: the content of `metrics.json`.
         task: task, which decides when an example is right.
         kind: kind, which has the nouns.
-        leaks: measured examples that look like a training example.
-        cautions: reasons for caution in the examples themselves; see `data.doubts`.
+        facts: facts of the run's own page; None if only the record is at hand.
     """
+    leaks, doubts = (facts.leaks, facts.data.cautions) if facts else (Leaks(), ())
     found = measured_split(record)
     if found is None:
-        return unknown_verdict(kind, cautions)
+        return unknown_verdict(kind, doubts)
     split, measured = found
     count, right = measured["n"], round(measured["accuracy"] * measured["n"])
     what = "All labels right on" if task.multi_label else "Right on"
@@ -98,7 +83,7 @@ def reach_verdict(
         [
             *promise_sentences(record.get("decision"), split, kind),
             *_cautions(record, split, task, kind, leaks),
-            *cautions,
+            *doubts,
         ],
         measured["balanced_accuracy" if detail else "accuracy"],
         detail,
