@@ -1,7 +1,6 @@
 """Finds, draws and writes boxes for picture files, in batches, so that any number of files fits into memory."""
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,23 +8,20 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from PIL import Image, ImageOps
-from rich.table import Column
-from rich.text import Text
 
 from app.files import write_json, written_aside
-from app.terminal import common_reasons, console, counted, make_table, progress_bar, show_stage
+from app.terminal import progress_bar, show_stage
 from data.boxes.targets import frames, to_pixels
 from data.images.decode import read_orientation
 from data.sources import printable
 from inference.answer_table import csv_writer
 from inference.answering import AnsweringModel
-from inference.batches import check_readable, computed_batches, show_rate
+from inference.batches import Summary, check_readable, computed_batches, show_rate
 from inference.drawing import COLOURS, Drawn, draw_boxes
 from inference.files import Batch, FoundFile
 from tasks.detection import Detection
 
 COLUMNS = ("path", "predicted", "probability", "status", "reason", "x1", "y1", "x2", "y2")
-ROWS_SHOWN = 20
 
 
 def boxes_of(network: AnsweringModel, outputs: np.ndarray) -> list[np.ndarray]:
@@ -75,10 +71,7 @@ def predict_boxes(
         ]
         return batch, sizes, boxes
 
-    counts: Counter[str] = Counter()
-    reasons: Counter[str] = Counter()
-    shown: list[pd.DataFrame] = []
-    more = 0
+    summary = Summary(("file", "answer", "probability", "x1, y1, x2, y2"), _cells, lambda predicted: [predicted])
     categories = [{"id": number, "name": name} for number, name in enumerate(network.class_names, 1)]
     content: dict[str, list[dict[str, Any]]] = {"images": [], "annotations": [], "categories": categories}
     pictures = 0
@@ -96,17 +89,13 @@ def predict_boxes(
                 _add_coco(content, coco.parent, batch.files, sizes, boxes)
             if draw is not None:
                 _draw_all(draw, batch.files, boxes, network.class_names)
-            counts.update(table["predicted"][table["status"] == "found"])
-            reasons.update(table["reason"][table["status"] == "unreadable"])
-            first = ROWS_SHOWN - sum(map(len, shown))
-            shown.append(table[:first])
-            more += len(table[first:])
+            summary.add(table)
             pictures += len(boxes)
             advance(len(batch.files))
     if coco is not None:
         write_json(coco, content)
     seconds = time.perf_counter() - started
-    _show(pd.concat(shown), more, counts, reasons)
+    summary.show("row", "rows")
     show_rate(pictures, seconds, network.kind)
     for name, place in (("table", csv), ("boxes", coco), ("pictures", draw)):
         if place is not None:
@@ -193,20 +182,9 @@ def _draw_all(folder: Path, files: Sequence[FoundFile], boxes: Sequence[np.ndarr
             upright.save(temporary, "PNG")
 
 
-def _show(table: pd.DataFrame, more: int, counts: Counter[str], reasons: Counter[str]) -> None:
-    columns = [Column(name, overflow="fold") for name in ("file", "answer", "probability", "x1, y1, x2, y2")]
-    shown = make_table(*columns)
-    for _, row in table.iterrows():
-        if row["status"] == "found":
-            corners = ", ".join(f"{row[name]:.0f}" for name in ("x1", "y1", "x2", "y2"))
-            cells = row["path"], row["predicted"], f"{row['probability']:.1%}", corners
-        else:
-            cells = row["path"], row["status"], "", row["reason"]
-        shown.add_row(*map(Text, cells))
-    console.print(shown)
-    if more:
-        show_stage("", f"and {counted(more, 'row', 'rows')} more")
-    if counts:
-        show_stage("answers", ", ".join(f"{count:,} {name}" for name, count in counts.most_common(10)))
-    if reasons:
-        show_stage("unreadable", f"{counted(reasons.total(), 'file', 'files')}: {common_reasons(reasons)}")
+def _cells(row: pd.Series) -> tuple[str, ...]:
+    """Returns file, answer, probability and corners as text."""
+    if row["status"] != "found":
+        return row["path"], row["status"], "", row["reason"]
+    corners = ", ".join(f"{row[name]:.0f}" for name in ("x1", "y1", "x2", "y2"))
+    return row["path"], row["predicted"], f"{row['probability']:.1%}", corners

@@ -24,9 +24,10 @@ from data.images.kind import picture_reader
 from data.sources import LINK_OUT
 from inference.answer_table import answer_table, csv_writer
 from inference.answering import AnsweringModel, of_run
+from inference.batches import ROWS_SHOWN
 from inference.files import BATCHES_AHEAD, FoundFile, find_files, read_batches
 from inference.load import read_run
-from inference.predict_files import ROWS_SHOWN, predict_files
+from inference.predict_files import predict_files
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tests.conftest import make_picture
 

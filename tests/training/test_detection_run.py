@@ -18,7 +18,6 @@ from data.sources import load_source
 from exports.onnx import open_onnx
 from exports.run import FORMATS, export_run
 from headstart import Run
-from inference import predict_boxes
 from inference.load import load_model, read_run
 from inference.predictor import Predictor
 from inference.run_record import read_metrics, read_sample
@@ -100,7 +99,7 @@ def test_predict_writes_boxes_in_pixels_and_draws_them(run, tmp_path, monkeypatc
     squares, table, drawn = run.parent / "squares", tmp_path / "boxes.csv", tmp_path / "drawn"
     (tmp_path / "no.png").write_text("no picture")
     given = ["predict.py", str(run), str(squares / "5.png"), str(squares / "0.png"), str(tmp_path / "no.png")]
-    monkeypatch.setattr(predict_boxes, "ROWS_SHOWN", 1)
+    monkeypatch.setattr("inference.batches.ROWS_SHOWN", 1)
     coco = tmp_path / "boxes.json"
     monkeypatch.setattr(sys, "argv", [*given, "--csv", str(table), "--coco", str(coco), "--draw", str(drawn)])
     run_command(predict.main)
