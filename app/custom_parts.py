@@ -64,7 +64,7 @@ def custom_file() -> CustomFile:
             module = importlib.import_module(Path(FILE).stem)
         return CustomFile(module, hashlib.sha256(Path(module.__file__ or FILE).read_bytes()).hexdigest())
     except Exception as error:  # the user's code may raise any exception
-        raise UsageError(f"{FILE} cannot be imported ({type(error).__name__}: {error}). Mend it.") from error
+        raise UsageError(f"{FILE} cannot be imported ({type(error).__name__}: {error}). Correct it.") from error
 
 
 def find_custom(setting: str, name: str | None) -> Any | None:
@@ -117,4 +117,6 @@ def _measure(name: str, compute: Any, answers: Any) -> float | None:
         value = compute(answers)
         return None if value is None else float(value)
     except Exception as error:
-        raise RunError(f"The metric '{name}' of {FILE} failed ({type(error).__name__}: {error}). Mend it.") from error
+        raise RunError(
+            f"The metric '{name}' of {FILE} failed ({type(error).__name__}: {error}). Correct it."
+        ) from error

@@ -83,8 +83,8 @@ def heed_lost_workers(strategy: tf.distribute.Strategy) -> Iterator[None]:
         if not has_workers(strategy):
             raise
         raise RunError(
-            f"Another worker is gone, and this one cannot go on alone. Start all of them again, with --resume if the "
-            f"run has a folder, or go on with any other --strategy. ({str(error).splitlines()[0]})"
+            f"Another worker is gone, and this one cannot continue alone. Start all of them again, with --resume if "
+            f"the run has a folder, or continue with any other --strategy. ({str(error).splitlines()[0]})"
         ) from error
 
 

@@ -63,7 +63,7 @@ def read_run(folder: Path) -> TrainedRun:
             f"{newest_beside(folder)}"
         )
     if is_unfinished(folder):
-        raise UsageError(f"'{folder}' is a run that is not finished. Go on with: {resume_command(folder)}")
+        raise UsageError(f"'{folder}' is a run that is not finished. Continue with: {resume_command(folder)}")
     missing = [name for name in (CONFIG_FILE, MODEL_FILE, RECORD_FILE, METRICS_FILE) if not (folder / name).is_file()]
     if missing:
         raise UsageError(f"RUN must be the folder of a finished run; '{folder}' has no {' and no '.join(missing)}.")

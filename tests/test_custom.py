@@ -214,7 +214,7 @@ def test_a_file_that_cannot_be_imported_is_a_sentence(monkeypatch):
     custom_file.cache_clear()
     monkeypatch.setattr(custom_parts, "FILE", "tests.no_such_file.py")
     try:
-        with pytest.raises(UsageError, match=r"cannot be imported \(ModuleNotFoundError: .*\). Mend it."):
+        with pytest.raises(UsageError, match=r"cannot be imported \(ModuleNotFoundError: .*\). Correct it."):
             find_custom("head", "mine")
     finally:
         custom_file.cache_clear()

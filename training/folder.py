@@ -91,17 +91,17 @@ def open_folder(config: TrainConfig, worker: int = 0) -> Iterator[TrainConfig]:
                 if is_new:
                     folder.rmdir()
             elif config.run.resume is None:
-                show_stage("stopped", f"go on with: {resume_command(folder)}; to start over, delete '{folder}'")
+                show_stage("stopped", f"continue with: {resume_command(folder)}; to start over, delete '{folder}'")
             raise
         except KeyboardInterrupt:
             if not is_finished(folder):
-                show_stage("stopped", f"go on with: {resume_command(folder)}")
+                show_stage("stopped", f"continue with: {resume_command(folder)}")
             raise
         except OSError as error:
             if error.errno not in FULL_DISK:
                 raise
             raise RunError(
-                f"The disk of '{error.filename or folder}' is full. What was complete is kept: make room, and go on "
+                f"The disk of '{error.filename or folder}' is full. What was complete is kept: make room, and continue "
                 f"with: {resume_command(folder)}"
             ) from error
 
@@ -160,8 +160,8 @@ def check_output(output: Path | None) -> None:
         if is_unfinished(output):
             with _locked(output):
                 raise UsageError(
-                    f"'{output}' holds an unfinished run. Go on with: {resume_command(output)}; to start over, delete "
-                    f"it or choose another --output."
+                    f"'{output}' holds an unfinished run. Continue with: {resume_command(output)}; to start over, "
+                    f"delete it or choose another --output."
                 )
         raise UsageError(f"--output must be a new or empty folder; '{output}' holds files. Choose another.")
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())

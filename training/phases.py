@@ -85,7 +85,7 @@ def train_phase(
         return
     if state is not None:
         done = counted(len(state.epochs), "epoch", "epochs"), counted(state.step, "step", "steps")
-        show_stage(title(phase), f"goes on after {done[0]} and {done[1]} of the next")
+        show_stage(title(phase), f"resumes after {done[0]} and {done[1]} of the next")
     check_alike(run.strategy, state and (state.epochs, state.step))
     too_large = lacks_memory(chosen.model, run.plan.batch_size, longest_of(run.data))
     if too_large:

@@ -46,7 +46,7 @@ def test_an_unfinished_run_says_how_it_is_resumed_and_is_found_by_resume(tmp_pat
     begun(tmp_path / "unfinished")
     (tmp_path / "newer").mkdir()
     command = f"python train.py --resume {tmp_path / 'unfinished'}"
-    with pytest.raises(UsageError, match=f"is a run that is not finished. Go on with: {command}$"):
+    with pytest.raises(UsageError, match=f"is a run that is not finished. Continue with: {command}$"):
         read_run(tmp_path / "unfinished")
     with pytest.raises(UsageError, match=f"The newest there is '{tmp_path / 'unfinished'}'.$"):
         read_begun(tmp_path / "nope")
@@ -75,14 +75,14 @@ def test_what_goes_wrong_after_a_run_has_begun_loses_nothing(tmp_path, capsys, e
 
     with pytest.raises(type(error)):
         train()
-    assert f"go on with: {resume_command(folder)}; to start over, delete '{folder}'" in capsys.readouterr().out
+    assert f"continue with: {resume_command(folder)}; to start over, delete '{folder}'" in capsys.readouterr().out
     assert read_begun(folder).run.output == folder
 
 
 def test_an_interrupted_run_says_how_it_goes_on(tmp_path, capsys):
     begun(tmp_path / "my run")
     assert f"python train.py --resume '{tmp_path}/my run'" in capsys.readouterr().out
-    with pytest.raises(UsageError, match=r"holds an unfinished run\. Go on with: python .*; to start over, delete"):
+    with pytest.raises(UsageError, match=r"holds an unfinished run\. Continue with: python .*; to start over, delete"):
         check_output(tmp_path / "my run")
 
 

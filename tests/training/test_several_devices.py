@@ -120,7 +120,7 @@ def test_a_run_of_two_workers_is_stopped_loses_one_and_ends_on_three_devices(pho
     workers.send_signal(signal.SIGINT)
     text, _ = workers.communicate(timeout=100)
     assert workers.returncode == 130, text
-    assert f"go on with: python train.py --resume {folder}" in text
+    assert f"continue with: python train.py --resume {folder}" in text
 
     started = time.time()
     workers = start_workers("--resume", folder)
@@ -130,12 +130,12 @@ def test_a_run_of_two_workers_is_stopped_loses_one_and_ends_on_three_devices(pho
     text, _ = workers.communicate(timeout=100)
     assert time.monotonic() - killed < 60
     assert workers.returncode == 137
-    assert "error: Another worker is gone, and this one cannot go on alone." in text
+    assert "error: Another worker is gone, and this one cannot continue alone." in text
     assert "Traceback" not in text
 
     ended = run(["train.py"], "--resume", folder, "--devices", "3")
     assert ended.returncode == 0, ended.stderr
-    assert "head       goes on after" in ended.stdout
+    assert "head       resumes after" in ended.stdout
     check_equal(folder, tmp_path / "alone")
     assert json.loads((folder / "metrics.json").read_text())["epochs"]["head"] == 150
 
