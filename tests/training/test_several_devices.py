@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from tests.conftest import draw_photos
+from tests.small_network import small_network
 
 REPOSITORY = Path(__file__).parents[2]
 TOLERANCE = 1e-4
@@ -111,7 +112,7 @@ def test_a_run_of_two_workers_is_stopped_loses_one_and_ends_on_three_devices(pho
     """Ctrl-C, then a kill of one worker, then a resume on other devices: as if nothing had happened."""
     cache, folder = tmp_path / "cache", tmp_path / "run"
     flags = ["--data", photos, *SMALL, "--head-epochs", "150", "--patience", "200", "--fine-tune-epochs", "0"]
-    flags += ["--cache-dir", cache]
+    flags += ["--cache-dir", cache, "--backbone", small_network(tmp_path)]
     ended = run(["train.py"], *flags, "--output", tmp_path / "alone")
     assert ended.returncode == 0, ended.stderr
 
@@ -180,7 +181,8 @@ def test_the_scaled_loss_of_two_devices_is_that_of_one(photos, tmp_path):
 
 
 def test_a_search_on_two_devices_finds_what_one_finds(photos, tmp_path):
-    search = ["--data", photos, "--image-size", "32", "--max-trials", "4", "--trainable-layers", "0", "12"]
+    search = ["--data", photos, "--image-size", "32", "--max-trials", "4", "--trainable-layers", "0", "8"]
+    search += ["--backbone", small_network(tmp_path)]
     search += ["--cache-dir", tmp_path / "cache", "--batch-size", "10"]
     trials = []
     for devices in ("1", "2"):
@@ -189,7 +191,7 @@ def test_a_search_on_two_devices_finds_what_one_finds(photos, tmp_path):
         assert ended.returncode == 0, ended.stderr
         assert (folder / "best" / "metrics.json").exists()
         trials.append(pd.read_csv(folder / "trials.csv"))
-    assert (trials[0]["trainable_layers"] == 12).any()
+    assert (trials[0]["trainable_layers"] == 8).any()
     np.testing.assert_allclose(*(each["val_loss"] for each in trials), atol=10 * TOLERANCE)
 
 
