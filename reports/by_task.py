@@ -17,11 +17,16 @@ from reports.facts import Facts, Findings
 from reports.verdict import Verdict
 from tasks.classification import Classification
 from tasks.detection import Detection
+from tasks.detection_metrics import BoxMetric
+from tasks.metrics import Metric
 from tasks.table import Task
 
 
 class Reporting(Protocol):
     """Functions of each module."""
+
+    def metrics(self) -> Mapping[str, Metric | BoxMetric]:
+        """Returns the metrics that a page shows, by their names in `metrics.json`."""
 
     def measure(self, data: Data, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
         """Returns the record M of `metrics.json` for a split; None without examples."""

@@ -26,6 +26,7 @@ from tasks.answers import label_texts
 from tasks.decision import decide as by_rule
 from tasks.metrics import (
     METRICS,
+    Metric,
     all_metrics,
     choose_threshold,
     difference_interval,
@@ -39,6 +40,11 @@ TABLE_COLUMNS = ("", "accuracy", "95 % interval", "precision", "recall", "F1")
 """Columns of the table on the terminal, followed by the number of examples; it fits into 80 characters."""
 IN_COLUMNS = ("accuracy", "macro_f1")
 """Metrics with a column; the others are below the table."""
+
+
+def metrics() -> Mapping[str, Metric]:
+    """Returns the metrics of `tasks.metrics` and of `custom.py`."""
+    return all_metrics()
 
 
 def measure(data: Data, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:

@@ -26,11 +26,16 @@ from reports.verdict import (
     unknown_verdict,
 )
 from tasks.detection import LEAST_SCORE, Detection
-from tasks.detection_metrics import Compared, choose_thresholds, compare_boxes, measure_boxes
+from tasks.detection_metrics import BOX_METRICS, BoxMetric, Compared, choose_thresholds, compare_boxes, measure_boxes
 from tasks.table import Task
 
 RIGHT = 0.5
 """Least overlap of an answer that matches a true box."""
+
+
+def metrics() -> Mapping[str, BoxMetric]:
+    """Returns the metrics of `tasks.detection_metrics`."""
+    return BOX_METRICS
 
 
 def true_boxes(data: Data, positions: np.ndarray) -> list[np.ndarray]:

@@ -17,8 +17,6 @@ from reports.facts import Facts, Leaks
 from reports.page import write_page
 from reports.sections import make_sections
 from reports.verdict import Verdict, baseline_bars
-from tasks.detection_metrics import BOX_METRICS
-from tasks.metrics import all_metrics
 
 
 def write_report(
@@ -67,7 +65,7 @@ def write_report(
         noun=data.kind.noun,
         nouns=data.kind.nouns,
         record=record,
-        metrics={**BOX_METRICS, **all_metrics()},
+        metrics=of_task.metrics(),
         leading=data.task.leading_figure,
         bars=_bars(verdict, record),
         sections=make_sections(facts),
