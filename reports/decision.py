@@ -17,7 +17,7 @@ CLASSES_TOLD = 5
 
 
 def decision_record(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> dict[str, Any] | None:
-    """Measures the decision of `decide_on_val`; see `tasks.decision.measure_decision`."""
+    """Measures the decision of `reports.classification.decide`; see `tasks.decision.measure_decision`."""
     if rule is None:
         return None
     of_splits = {
