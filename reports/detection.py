@@ -17,14 +17,7 @@ from data.prepare import Data
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.facts import Beside, Facts, Findings
-from reports.verdict import (
-    DIVERGED,
-    FEW_PICTURES,
-    Verdict,
-    alike,
-    listed,
-    unknown_verdict,
-)
+from reports.verdict import DIVERGED, FEW_PICTURES, Verdict, alike, listed, unknown_verdict
 from tasks.detection import LEAST_SCORE, Detection
 from tasks.detection_metrics import BOX_METRICS, BoxMetric, Compared, choose_thresholds, compare_boxes, measure_boxes
 from tasks.table import Task
