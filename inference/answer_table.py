@@ -21,26 +21,18 @@ PROBABILITY = "probability_"
 """Prefix of a class name in the name of its column."""
 
 
-def answer_table(
-    files: Sequence[FoundFile],
-    outputs: np.ndarray,
-    class_names: Sequence[str],
-    task: Classification,
-    unknown_below: float | None = None,
-    is_unknown: np.ndarray | None = None,
-) -> pd.DataFrame:
+def answer_table(files: Sequence[FoundFile], answers: pd.DataFrame) -> pd.DataFrame:
     """Makes a row per file: path, predicted, probability, status, reason, and the probability of each class.
 
     Args:
         files: the files, in order; unreadable ones have a reason, and no probabilities.
-        outputs: probabilities for the readable files, float32 (n, num_outputs); for the rest see `answers_to`.
+        answers: answers to the readable files, from `answers_to`.
     """
     table = pd.DataFrame(
         {"path": [printable(str(file.path)) for file in files], "reason": [file.reason or "" for file in files]}
     )
-    answers = answers_to(outputs, class_names, task, unknown_below, is_unknown)
-    answers.index = pd.Index([row for row, file in enumerate(files) if file.reason is None], dtype=int)
-    table = table.join(answers).fillna({"predicted": "", "status": "unreadable"})
+    readable = pd.Index([row for row, file in enumerate(files) if file.reason is None], dtype=int)
+    table = table.join(answers.set_index(readable)).fillna({"predicted": "", "status": "unreadable"})
     return table[["path", "predicted", "probability", "status", "reason", *answers.columns[3:]]]
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 
 from app.terminal import progress_bar, show_stage
 from data.kinds import Kind
-from inference.answer_table import PROBABILITY, answer_table, csv_writer, labels_of
+from inference.answer_table import PROBABILITY, answer_table, answers_to, csv_writer, labels_of
 from inference.answering import AnsweringModel
 from inference.batches import Summary, check_readable, computed_batches, show_rate
 from inference.files import Batch, FoundFile, in_windows
@@ -63,7 +63,8 @@ def predict_files(
         computed_batches(files, network.reader, predict) as computed,
     ):
         for batch, outputs, unknown in computed:
-            table = answer_table(batch.files, outputs, network.class_names, task, unknown_below, unknown)
+            answers = answers_to(outputs, network.class_names, task, unknown_below, unknown)
+            table = answer_table(batch.files, answers)
             rows = _with_columns(table, batch.files, names, kind)
             write(rows)
             on_answers(rows)

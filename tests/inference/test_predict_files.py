@@ -22,7 +22,7 @@ from app.errors import UsageError
 from data.images.kind import KIND as IMAGE
 from data.images.kind import picture_reader
 from data.sources import LINK_OUT
-from inference.answer_table import answer_table, csv_writer
+from inference.answer_table import answer_table, answers_to, csv_writer
 from inference.answering import AnsweringModel, of_run
 from inference.batches import ROWS_SHOWN
 from inference.files import BATCHES_AHEAD, FoundFile, find_files, read_batches
@@ -244,7 +244,7 @@ def test_no_picture_at_all_is_a_mistake_and_every_file_has_its_reason(binary_run
 def test_unknown_is_answered_below_the_given_probability():
     files = [FoundFile(Path(name)) for name in ("a", "b")]
     outputs = np.array([[0.6, 0.3, 0.1], [0.8, 0.1, 0.1]], np.float32)
-    table = answer_table(files, outputs, ("x", "y", "z"), MULTICLASS, unknown_below=0.7)
+    table = answer_table(files, answers_to(outputs, ("x", "y", "z"), MULTICLASS, unknown_below=0.7))
     assert table["predicted"].tolist() == ["unknown", "x"]
     assert table["status"].tolist() == ["unknown", "answered"]
     assert table["probability"].tolist() == [np.float32(0.6), np.float32(0.8)]
@@ -254,15 +254,17 @@ def test_unknown_is_answered_below_the_given_probability():
 def test_several_labels_are_joined_and_none_of_them_is_an_answer_too():
     files = [FoundFile(Path(name)) for name in ("a", "b")]
     outputs = np.array([[0.6, 0.9], [0.2, 0.4]], np.float32)
-    table = answer_table(files, outputs, ("x", "y"), MULTILABEL)
+    table = answer_table(files, answers_to(outputs, ("x", "y"), MULTILABEL))
     assert table["predicted"].tolist() == ["x|y", ""]
     assert table["status"].tolist() == ["answered", "answered"]
-    strict = answer_table(files, outputs, ("x", "y"), MULTILABEL, unknown_below=0.5)
+    strict = answer_table(files, answers_to(outputs, ("x", "y"), MULTILABEL, unknown_below=0.5))
     assert strict["predicted"].tolist() == ["x|y", "unknown"]
 
 
 def test_cells_that_a_spreadsheet_would_compute_are_shown_instead(tmp_path):
-    table = answer_table([FoundFile(Path("-x.png"))], np.array([[0.2]], np.float32), ("cat", "=cmd"), BINARY)
+    table = answer_table(
+        [FoundFile(Path("-x.png"))], answers_to(np.array([[0.2]], np.float32), ("cat", "=cmd"), BINARY)
+    )
     with csv_writer(tmp_path / "answers.csv") as write:
         write(table.assign(predicted="=cmd"))
     assert (tmp_path / "answers.csv").read_text().splitlines()[1].startswith("'-x.png,'=cmd,0.8")
@@ -271,7 +273,7 @@ def test_cells_that_a_spreadsheet_would_compute_are_shown_instead(tmp_path):
 def test_a_csv_that_an_error_ends_leaves_nothing_and_keeps_an_earlier_one(tmp_path):
     path = tmp_path / "answers.csv"
     path.write_text("earlier")
-    table = answer_table([FoundFile(Path("x.png"))], np.array([[0.2]], np.float32), ("cat", "dog"), BINARY)
+    table = answer_table([FoundFile(Path("x.png"))], answers_to(np.array([[0.2]], np.float32), ("cat", "dog"), BINARY))
     with contextlib.suppress(MemoryError), csv_writer(path) as write:
         write(table)
         raise MemoryError
@@ -319,7 +321,7 @@ def test_an_interrupted_csv_keeps_the_rows_so_far(tmp_path, monkeypatch, capsys,
 def test_a_csv_on_a_full_disk_is_named(tmp_path, capsys):
     """Files cannot grow beyond a limit, which is what a full disk looks like to those who write."""
     path = tmp_path / "answers.csv"
-    table = answer_table([FoundFile(Path("x.png"))], np.array([[0.2]], np.float32), ("cat", "dog"), BINARY)
+    table = answer_table([FoundFile(Path("x.png"))], answers_to(np.array([[0.2]], np.float32), ("cat", "dog"), BINARY))
 
     def write_answers():
         with csv_writer(path) as write:

@@ -9,7 +9,7 @@ import pytest
 
 from exports.run import FORMATS, export_run
 from exports.saved_model import open_signature
-from inference.answer_table import answer_table
+from inference.answer_table import answer_table, answers_to
 from inference.answering import of_run
 from inference.files import FoundFile
 from inference.load import read_run
@@ -61,7 +61,7 @@ def test_evaluate_chooses_a_threshold_that_every_command_obeys(copied_run, run_e
     assert status == 0
     assert "val and test: identical to metrics.json" in printed
     outputs = np.full((1, 1), before[f"probability_{positive}"].max(), np.float32)
-    row = answer_table([FoundFile(copied_run)], outputs, run.class_names, run.task).iloc[0]
+    row = answer_table([FoundFile(copied_run)], answers_to(outputs, run.class_names, run.task)).iloc[0]
     assert row["predicted"] == run.class_names[0]
     assert row["probability"] == pytest.approx(float(1 - outputs[0, 0]))
 
