@@ -24,10 +24,23 @@ PLANNED_SHARE = 0.95
 """Share of the minutes to plan epochs for: later steps may be slower than the timed ones."""
 LATEST_SHARE = 1.04
 """Share of the minutes after which a phase that is slower than planned ends early."""
-SECONDS_TO_WRITE = 6.0
+SECONDS_TO_WRITE = 8.0
 """Seconds to save and check the model and to write the report, without the part that grows with val and test."""
+SECONDS_TO_BEGIN = 4.0
+"""Seconds to compile the graphs of a phase and to time its steps: with less left, it is not begun."""
 SHARE_BEFORE_DEEPER = 0.25
 """Share of the remaining time for the last layers if the whole network is trained after them."""
+
+
+def seconds_left(run: Run, share: float) -> float:
+    """Returns the seconds left of a share of `--max-minutes`, without those to write; infinity without a limit."""
+    minutes = run.config.training.max_minutes
+    return math.inf if minutes is None else share * 60 * minutes - SECONDS_TO_WRITE - run.clock.seconds()["total"]
+
+
+def is_spent(run: Run) -> bool:
+    """Says whether too little is left of `--max-minutes` for anything a run can do without."""
+    return seconds_left(run, PLANNED_SHARE) < SECONDS_TO_BEGIN
 
 
 def in_time(
@@ -50,16 +63,16 @@ def in_time(
     minutes = run.config.training.max_minutes
     if minutes is None:
         return epochs, lambda: False
+    is_open = math.isnan(epochs)
+    if is_open and run.epochs and chief_decides(run.strategy, lambda: is_spent(run)):
+        return 0, lambda: False
     step, evaluation = learner.seconds(train, val, run.plan, vary)
     # Val is predicted again for calibration, and val and test for the measurement.
     num_val, num_test = (len(run.data.splits[split]) for split in ("val", "test"))
-    after = SECONDS_TO_WRITE + evaluation * (2 + num_test / max(num_val, 1))
-
-    def left(share: float) -> float:
-        return share * 60 * minutes - after - run.clock.seconds()["total"]
-
-    if math.isnan(epochs):
-        seconds = left(PLANNED_SHARE) - 2 * evaluation  # evaluations before the first epoch and after a partial one
+    seconds_to_predict = evaluation * (2 + num_test / max(num_val, 1))
+    if is_open:
+        seconds = seconds_left(run, PLANNED_SHARE) - seconds_to_predict
+        seconds -= 2 * evaluation  # before the first epoch and after a partial one
         if phase == "fine_tune" and run.plan.deeper_layers != 0:
             seconds *= SHARE_BEFORE_DEEPER
         epoch = math.ceil(len(train.targets) / run.plan.batch_size) * step + evaluation
@@ -71,4 +84,4 @@ def in_time(
             run.plan = run.plan.replace(**{EPOCHS_TO_FIT[phase]: epochs})
             write_json(run.folder / CONFIG_FILE, run.config.to_json())
             show_stage(title(phase), f"{epochs:g} epochs of {epoch:.1f} seconds fit into --max-minutes {minutes:g}")
-    return epochs, lambda: not has_workers(run.strategy) and left(LATEST_SHARE) < 0
+    return epochs, lambda: not has_workers(run.strategy) and seconds_left(run, LATEST_SHARE) < seconds_to_predict

@@ -21,6 +21,7 @@ from reports import plots, writer
 from reports.more_data import MORE_DATA_FILE
 from tasks.table import classes_of
 from training import checkpoint
+from training.budget import is_spent
 from training.frozen import PhaseInputs, examples, features_sample, phase_examples
 from training.learner import EpochResult, PhaseResult
 from training.linear_head import PARTS, STRENGTH, STRENGTHS, Solution, cross_validate, solve, solve_on_parts
@@ -114,7 +115,7 @@ def _solve_head(run: Run, inputs: PhaseInputs) -> None:
     with progress_bar("head", 1 if val is None else len(STRENGTHS)) as advance:
         solved = chief_decides(run.strategy, lambda: solve(train, val, classes_of(run.data.task), advance, strength))
         solution = Solution(*solved)
-    if val is not None and is_chief(run.strategy):
+    if val is not None and is_chief(run.strategy) and not is_spent(run):
         _write_more_data(run, train, val, solution)
     set_output(run.classifier.head, solution.kernel, solution.bias)
     epoch = EpochResult("head", 1, None, *solution.train, *(solution.val or (None, None)))
