@@ -1,23 +1,22 @@
-"""Headstart against the recipe of Keras' guide to transfer learning: same pictures, split, weights and network.
+"""Headstart against other methods of transfer learning: same pictures, split, weights and network.
 
 `python -m benchmarks.train_vs_keras --data FOLDER --backbone mobilenet --weights FILE` runs, for every seed and in
-turn, the recipe (`keras_recipe.py`), `train.py` with an empty cache (cold) and the same command again (warm), each as a
-process of its own, timed as a whole, and prints the table that the README quotes.
+turn, `train.py` at each effort with an empty cache, and the recipes of `keras_recipe.py`, each as a process of its own,
+timed as a whole, on one split. `--contenders` chooses among them; the contender `warm` is the one before it once more,
+with the cache that it left. Prints a table of the mean accuracy on test over the seeds, with its 95 % interval and its
+range, and of the median seconds, and draws it.
 
-All seeds have one split, set by `--split-seed`. Every contender chooses its epoch on val, by the lowest loss, and is
-measured once on test.
+Every contender chooses its epoch on val, by the lowest loss, and is measured once on test.
 """
 
 import shutil
 import statistics
 import tempfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from joblib import cpu_count
+from scipy import stats
 
-from app.config import TrainConfig
-from benchmarks.machine import decode_seconds, measure_machine
 from benchmarks.processes import (
     comparison_parser,
     import_seconds,
@@ -27,9 +26,10 @@ from benchmarks.processes import (
     timed_peer,
     train_timed,
 )
-from training.inputs import RunInputs
 
-CONTENDERS = ("keras", "cold", "warm")
+EFFORTS = ("quick", "standard", "best")
+PEERS = ("regression", "guide", "discriminative", "tuned")
+WARM = "warm"
 TEST_FRACTION = 0.15
 """Share of the pictures in the test split, as in `train.py`."""
 
@@ -44,101 +44,83 @@ class Outcome(NamedTuple):
 
 
 def main() -> None:
-    """Runs all contenders and prints accuracy, seconds, ratios and limits."""
+    """Runs all contenders, prints the table and draws it."""
     parser = comparison_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--split-seed", type=int, default=0)
     parser.add_argument("--test-fraction", type=float, default=TEST_FRACTION, help="where the data has no test split")
+    everything = [*EFFORTS, *PEERS]
+    parser.add_argument("--contenders", nargs="+", default=everything, choices=[*everything, WARM])
+    parser.add_argument("--figure", type=Path, help="file of the drawing, such as accuracy_over_time.png")
     flags = parser.parse_args()
 
+    outcomes: dict[str, list[Outcome]] = {contender: [] for contender in flags.contenders}
+    importing: list[float] = []
     with tempfile.TemporaryDirectory() as scratch:
         split = {"test_fraction": flags.test_fraction, "split_seed": flags.split_seed}
         inputs, folder = shared_pictures(flags, Path(scratch), **split)
-        outcomes: dict[str, list[Outcome]] = {contender: [] for contender in CONTENDERS}
-        importing: list[float] = []
-        record: dict[str, Any] = {}
+        cache, run = Path(scratch) / "cache", Path(scratch) / "run"
         for seed in range(flags.seeds):
-            cache = Path(scratch) / "cache"
             importing.append(import_seconds())
-            for contender in CONTENDERS:
-                if contender == "keras":
-                    outcome = run_recipe(inputs, folder, seed)
+            command: list[str] = []
+            for contender in flags.contenders:
+                if contender in PEERS:
+                    command = peer_command("keras_recipe", inputs, folder, seed, "--recipe", contender)
+                    found, seconds = timed_peer(command)
+                    outcome = Outcome(found["accuracy"], seconds)
                 else:
-                    outcome, record = _run_headstart(inputs, folder, seed, cache, Path(scratch) / f"run{seed}")
+                    if contender != WARM:
+                        shutil.rmtree(cache, ignore_errors=True)
+                        command = [*our_command("train.py", inputs, folder, seed), "--effort", contender]
+                    record, seconds = train_timed(command, run, cache)
+                    outcome = Outcome(record["test"]["accuracy"], seconds)
+                    shutil.rmtree(run)
                 outcomes[contender].append(outcome)
-                print(f"seed {seed}  {contender:<6} {outcome.accuracy:7.2%} {outcome.seconds:8.1f} s", flush=True)
-            shutil.rmtree(cache)
-        _show(outcomes, statistics.mean(importing))
-        _show_limit(inputs, record)
+                print(f"seed {seed}  {contender:<15} {outcome.accuracy:7.2%} {outcome.seconds:8.1f} s", flush=True)
+    _show(outcomes, statistics.median(importing))
+    if flags.figure is not None:
+        _draw(outcomes, flags.figure)
 
 
-def run_recipe(inputs: RunInputs, folder: Path, seed: int, recipe: str = "guide") -> Outcome:
-    """Runs a recipe of `keras_recipe.py`."""
-    found, seconds = timed_peer(peer_command("keras_recipe", inputs, folder, seed, "--recipe", recipe))
-    return Outcome(found["accuracy"], seconds)
-
-
-def _run_headstart(
-    inputs: RunInputs, folder: Path, seed: int, cache: Path, run: Path
-) -> tuple[Outcome, dict[str, Any]]:
-    shutil.rmtree(run, ignore_errors=True)
-    record, seconds = train_timed(our_command("train.py", inputs, folder, seed), run, cache)
-    return Outcome(record["test"]["accuracy"], seconds), record
+def _mean(values: list[float]) -> tuple[float, float]:
+    """Returns the mean, and half the width of its 95 % interval."""
+    if len(values) < 2:
+        return values[0], 0.0
+    width = stats.t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return statistics.mean(values), width
 
 
 def _show(outcomes: dict[str, list[Outcome]], importing: float) -> None:
-    print(f"\n{'':<8}{'accuracy':>10}{'deviation':>11}{'seconds':>10}{'ratio':>8}{'without imports':>17}")
-    means = {name: [statistics.mean(values) for values in zip(*runs, strict=True)] for name, runs in outcomes.items()}
-    slowest = means["keras"][1]
-    for name, (accuracy, seconds) in means.items():
+    print("\n| | right on test | from, to | seconds | ratio to the slowest | without imports |")
+    print("|---|---|---|---|---|---|")
+    medians = {name: statistics.median(run.seconds for run in runs) for name, runs in outcomes.items()}
+    slowest = max(medians.values())
+    for name, runs in outcomes.items():
+        accuracies, seconds = [run.accuracy for run in runs], medians[name]
+        accuracy, width = _mean(accuracies)
         ratio, inner = slowest / seconds, (slowest - importing) / (seconds - importing)
-        spread = statistics.stdev(run.accuracy for run in outcomes[name]) if len(outcomes[name]) > 1 else 0.0
-        print(f"{name:<8}{accuracy:>10.2%}{spread:>11.2%}{seconds:>10.1f}{ratio:>7.1f}x{inner:>16.1f}x")
-    print("Means over the seeds; accuracy on test.")
+        print(
+            f"| {name} | {100 * accuracy:.1f} ± {100 * width:.1f} % | {min(accuracies):.1%}, {max(accuracies):.1%} "
+            f"| {seconds:.0f} | {ratio:.1f}x | {inner:.1f}x |"
+        )
     print(f"Importing TensorFlow and Keras takes {importing:.1f} s of each process.")
 
 
-def _show_limit(inputs: RunInputs, record: dict[str, Any]) -> None:
-    """Prints the least time that the same work could take on this machine, were nothing lost anywhere."""
-    from app.terminal import import_tensorflow
+def _draw(outcomes: dict[str, list[Outcome]], path: Path) -> None:
+    from reports.plots import make_panel, tidy
+    from reports.writer import write_figure
 
-    import_tensorflow()
-    from benchmarks.frozen_pass import measure
-    from models.classifier import build_classifier
-    from training.cuts import choose_cuts
-    from training.plan import Plan
-
-    plan, data, machine = Plan.of(TrainConfig.from_json(record["config"])), inputs.data, measure_machine()
-    size = plan.config.data.chosen_size
-    print(f"\nThis machine: {machine.flops['float32'] / 1e9:,.0f} GFLOP/s in float32, {cpu_count()} cores.")
-    for found in measure(inputs.backbone.name, size, machine):
-        numbers = f"{found.rate:,.0f} pictures/s, {found.share:.0%} of the peak"
-        print(f"{inputs.backbone.name}, {size} px, {found.label}: {numbers}")
-
-    classifier = build_classifier(
-        inputs.backbone,
-        weights="none",
-        image_size=size,
-        task=data.task,
-        num_classes=len(data.class_names),
-    )
-    cuts = choose_cuts(classifier, plan)
-    cut = cuts.get("fine_tune", cuts["head"])
-    num_train, kept = len(data.splits["train"]), sum(map(len, data.splits.values()))
-    paths = [data.examples[position].path for position in data.splits["train"][:200]]
-    peak, whole = machine.flops["float32"], cut.macs_before + cut.macs_after
-    epochs = {"fine_tune": 0, "deeper": 0} | {row["phase"]: row["epochs"] for row in record["phases"]}
-    decode = kept * decode_seconds(paths, size) / cpu_count()
-    passes = kept + (plan.views - 1) * num_train
-    extract = 2 * passes * whole / peak
-    train = 6 * num_train * (cut.macs_after * epochs["fine_tune"] + whole * epochs["deeper"]) / peak
-    read = cut.size(half=True) * num_train * epochs["fine_tune"] / machine.bandwidth
-    warm = decode + train + read
-    print(
-        f"Limit: {warm + extract:.1f} s cold, {warm:.1f} s warm: decode {decode:.1f}, frozen pass {extract:.1f}, "
-        f"{epochs['fine_tune']} epochs behind {cut.layer} and {epochs['deeper']} of the whole network {train:.1f}, "
-        f"reading {read:.2f}."
-    )
+    figure, axes = make_panel()
+    for name, runs in outcomes.items():
+        accuracy, width = _mean([run.accuracy for run in runs])
+        seconds = statistics.median(run.seconds for run in runs)
+        colour = "0.5" if name in PEERS else "C1"
+        axes.errorbar(seconds, 100 * accuracy, 100 * width, fmt="o", color=colour, capsize=3)
+        axes.annotate(name, (seconds, 100 * accuracy), (6, 4), textcoords="offset points", color=colour)
+    axes.set_xscale("log")
+    axes.set(xlabel="seconds", ylabel="right on test, %")
+    tidy(axes)
+    write_figure(path, figure)
 
 
 if __name__ == "__main__":
