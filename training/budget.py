@@ -22,9 +22,7 @@ LEAST_EPOCHS = 0.2
 """Least epochs of a phase: fewer are not worth compiling its graphs."""
 PLANNED_SHARE = 0.95
 """Share of the minutes to plan epochs for: later steps may be slower than the timed ones."""
-LATEST_SHARE = 1.04
-"""Share of the minutes after which a phase that is slower than planned ends early."""
-SECONDS_TO_WRITE = 8.0
+SECONDS_TO_WRITE = 10.0
 """Seconds to save and check the model and to write the report, without the part that grows with val and test."""
 SECONDS_TO_BEGIN = 4.0
 """Seconds to compile the graphs of a phase and to time its steps: with less left, it is not begun."""
@@ -32,7 +30,7 @@ SHARE_BEFORE_DEEPER = 0.25
 """Share of the remaining time for the last layers if the whole network is trained after them."""
 
 
-def seconds_left(run: Run, share: float) -> float:
+def seconds_left(run: Run, share: float = 1.0) -> float:
     """Returns the seconds left of a share of `--max-minutes`, without those to write; infinity without a limit."""
     minutes = run.config.training.max_minutes
     return math.inf if minutes is None else share * 60 * minutes - SECONDS_TO_WRITE - run.clock.seconds()["total"]
@@ -58,7 +56,8 @@ def in_time(
         epochs: maximum epochs; NaN if open.
 
     Returns:
-        The epochs, 0 if too few fit (the setting then stays open); and a function that says whether to end at once.
+        The epochs, 0 if too few fit (the setting then stays open); and a function that says whether to end at once, as
+        the phase is slower than planned.
     """
     minutes = run.config.training.max_minutes
     if minutes is None:
@@ -84,4 +83,4 @@ def in_time(
             run.plan = run.plan.replace(**{EPOCHS_TO_FIT[phase]: epochs})
             write_json(run.folder / CONFIG_FILE, run.config.to_json())
             show_stage(title(phase), f"{epochs:g} epochs of {epoch:.1f} seconds fit into --max-minutes {minutes:g}")
-    return epochs, lambda: not has_workers(run.strategy) and seconds_left(run, LATEST_SHARE) < seconds_to_predict
+    return epochs, lambda: not has_workers(run.strategy) and seconds_left(run) < seconds_to_predict
