@@ -24,7 +24,7 @@ PLANNED_SHARE = 0.95
 """Share of the minutes to plan epochs for: later steps may be slower than the timed ones."""
 SECONDS_TO_WRITE = 10.0
 """Seconds to save and check the model and to write the report, without the part that grows with val and test."""
-SECONDS_TO_BEGIN = 4.0
+SECONDS_TO_BEGIN = 8.0
 """Seconds to compile the graphs of a phase and to time its steps: with less left, it is not begun."""
 SHARE_BEFORE_DEEPER = 0.25
 """Share of the remaining time for the last layers if the whole network is trained after them."""
