@@ -57,8 +57,8 @@ work = make_work_folder()  # gone when the notebook is closed
 # %% [markdown]
 # ## Some labels are wrong
 #
-# Real data has wrong labels. So that we know which, we change a few of the animals' labels, at random. The network
-# learns from them as from all others: nobody tells it.
+# Real data has wrong labels. To know which ones are wrong, we change a few of the animals' labels at random. The
+# network learns from them as from all others.
 
 # %%
 some = some_pictures(data, pictures, work)
@@ -101,13 +101,13 @@ verdict = json.loads((finished.folder / "report.json").read_text())["verdict"]
 print(verdict["sentence"], *verdict["cautions"], sep="\n- ")
 
 # %% [markdown]
-# ## Is it as sure as it is right?
+# ## Do its probabilities mean what they say?
 #
-# Of all answers of which it says 80 %, about 80 % should be right. Each dot is a group of answers; on the dashed line,
-# the model is as sure as it is right. Below the line it is too sure, above it too modest. A temperature is fitted on
-# val to mend that, and worked into the weights: one number by which all logits are divided. It changes no answer.
-# Above 1 it makes the model less sure, below 1 surer. Where val is small, or has wrong labels, as here, it need not be
-# better on test. Small dots stand for few answers, and their intervals are wide.
+# Of all answers with a probability of 80 %, about 80 % should be right. Each dot is a group of answers, and small dots
+# are groups of few. On the dashed line, the probabilities are right; below it, the model is too confident, above it not
+# confident enough. A temperature corrects that: one number by which all logits are divided, fitted on val and merged
+# into the weights. Above 1 it lowers the highest probability, below 1 it raises it, and it changes no answer. If val is
+# small or has wrong labels, as here, the correction may not hold on test.
 
 # %%
 metrics = finished.metrics
@@ -122,9 +122,9 @@ draw_reliability(before=bins.get_group("before"), after=bins.get_group("after"))
 # %% [markdown]
 # ## The most confident mistakes, and what it looked at
 #
-# Where a model is sure and wrong, there is something to learn: a picture that is odd, a class that is mixed up, or a
-# label that is wrong. `Predictor` gives the very probabilities that the run measured. Below each picture, Grad-CAM
-# lights up what spoke for the answer.
+# Where a model is confident and wrong, there is something to learn: an odd picture, two classes that are easily
+# confused, or a wrong label. `Predictor` gives the same probabilities that the run measured. Below each picture,
+# Grad-CAM shows which parts spoke for the answer.
 
 
 # %%

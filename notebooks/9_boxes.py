@@ -50,8 +50,8 @@ work = make_work_folder()  # gone when the notebook is closed
 # %% [markdown]
 # ## The boxes
 #
-# A source names pictures and their boxes, in pixels of the upright picture. Boxes that cross the border are cut; those
-# without area, outside the picture or of an unknown class are set aside, each with its reason.
+# A source lists pictures and their boxes, in pixels of the upright picture. Boxes that cross the border are clipped;
+# those without area, outside the picture or of an unknown class are set aside, each with its reason.
 
 # %%
 source = load_source(locate(data), work / "cache")
@@ -79,13 +79,13 @@ show([(Image.open(example.path), true_boxes(example)) for example in source.exam
 # %% [markdown]
 # ## Learn to find them
 #
-# The frozen backbone is computed once for four views of each picture, boxes moved along with them. What is kept are its
-# last maps at 8, 16 and 32 pixels to a cell. On these a feature pyramid and a head learn: for each cell the probability
-# that the middle of a thing is there (CenterNet), and how far its sides are (FCOS, TTFNet), as a distribution over
-# distances (Generalized Focal Loss).
+# The frozen backbone is computed once for four augmented views of each picture and its boxes; its last feature maps, at
+# strides of 8, 16 and 32 pixels, are cached. A feature pyramid and a head learn from them: for each cell, the
+# probability that the centre of an object is there (CenterNet), and the distances to its four sides (FCOS, TTFNet),
+# each as a distribution (Generalized Focal Loss).
 #
-# The finished model looks at the mirror image as well, and takes the mean of both. Many cells of a thing give nearly
-# the same box: the likeliest stands for all, at their mean place.
+# The finished model takes the mean of its outputs for a picture and for the mirror image. Neighbouring cells of one
+# object give nearly the same box: the most likely one is kept, moved to their mean position.
 
 # %%
 config = TrainConfig.of(
@@ -102,9 +102,9 @@ with shown_without(work), silent_stderr():  # oneDNN tells of what it leaves to 
 # %% [markdown]
 # ## What the figures mean
 #
-# An answer is right if it overlaps a true box of its class by half, and no surer answer has found that one. Taken from
-# the surest down, precision falls while recall rises: AP50 is the area under that curve, AP the mean over overlaps from
-# 50 to 95 %. The threshold of each class, from which its boxes are answers, was chosen on val.
+# A box is right if it overlaps a true box of its class by at least half (IoU 0.5), and no more confident box has found
+# that one. AP50 is the area under the precision-recall curve of these boxes; AP is the mean of such areas for overlaps
+# of 50 to 95 %. The threshold of each class, above which the model shows a box, was chosen on val.
 
 # %%
 measured = run.metrics["test"]
