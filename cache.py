@@ -17,10 +17,10 @@ class CacheFlags(Settings):
     """List or delete decoded examples and outputs of frozen layers, which runs keep for later ones."""
 
     cache_dir: Path = DEFAULT_CACHE_DIR
-    """The --cache-dir of the runs."""
+    """Folder that the runs were given as --cache-dir."""
 
     clear: bool = False
-    """Delete all but the entries that a run is computing now. Runs that use the others finish all the same."""
+    """Delete all entries except those that a run is computing now. A run that uses a deleted entry still finishes."""
 
 
 def main() -> None:

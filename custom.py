@@ -17,7 +17,7 @@ The layer may have weights."""
 
 AUGMENTATIONS: dict[str, Callable[..., Any]] = {}
 """`--vary NAME`: takes pictures, float32 (n, height, width, 3) in [0, 255], and random numbers, float32 (n, 16) in
-[0, 1), and returns the augmented pictures. Use no other source of chance, so that runs repeat."""
+[0, 1), and returns the augmented pictures. Use no other random numbers, so that the same seed gives the same run."""
 
 LOSSES: dict[str, Callable[..., Any]] = {}
 """`--loss NAME`: takes targets and probabilities, float32 (..., outputs), and returns the loss of each example (...).

@@ -15,7 +15,7 @@ from app.flags import parse_flags
 from inference.flags import AskFlags
 
 EXAMPLES = 6
-"""Test pictures that the page offers."""
+"""Most test pictures that the page offers."""
 
 
 @settings
@@ -43,7 +43,7 @@ class DemoFlags(AskFlags):
 
 
 def main() -> None:
-    """Takes the port, and only then looks for examples, loads TensorFlow and shows the page."""
+    """Opens the port, and only then looks for examples, loads TensorFlow and shows the page."""
     flags = parse_flags(DemoFlags)
     from app.terminal import import_tensorflow
     from inference.run_record import find_examples

@@ -22,14 +22,15 @@ class EvaluateFlags(Settings):
     """A run folder, or a search folder, whose best run is taken."""
 
     data: Text | None = None
-    """New pictures of classes that the model knows, in any form that train.py takes; with --threshold they are measured
-    by it, and the run stays as it is. Default: those of the run."""
+    """New pictures of classes that the model knows, in any form that train.py takes. --threshold then applies to this
+    measurement only, and the run stays as it is. Default: the pictures of the run."""
 
     outside: bool = False
     """Also use new pictures outside the folder of --data: through links, and by paths of a CSV that lead out of it."""
 
     split: tuple[Split, ...] = ()
-    """Splits to measure, as the data or train.py makes them. Default: val and test; all pictures of --data."""
+    """Splits to measure, as the data has them or train.py makes them. Default: val and test of the run, or all pictures
+    of --data."""
 
     json: Path | None = None
     """Write the figures to this file, as in metrics.json. Default: no file."""

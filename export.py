@@ -34,11 +34,11 @@ class ExportFlags(Settings):
     Default: export any."""
 
     quantize: bool = True
-    """Write LiteRT files in float16, with weights of 8 bits and in 8 bits as well, if they give the same labels: a half
-    to a quarter of the size."""
+    """Also write LiteRT files in float16, with 8-bit weights, and in 8 bits throughout, if they give the same labels.
+    They have half to a quarter of the size."""
 
     keep_quantized: bool = False
-    """Keep such a file even if it gives other labels; the card says how many. Default: it is left out."""
+    """Keep a quantised file even if it gives other labels; its card says how many. Default: leave it out."""
 
     sample: tuple[Text, ...] = ()
     """Pictures to compare on: files, folders or patterns. Default: those that the run measured itself on."""

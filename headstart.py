@@ -124,7 +124,7 @@ class Run:
             formats: names such as 'onnx'; none for all.
             output: folder that gets a folder per format; None for `export/` in the run folder.
             sample: pictures to compare on; none for those that the run measured itself on.
-            cache_dir: `cache_dir` of the run.
+            cache_dir: folder of the run for unpacked data sets.
 
         Returns:
             The folder of each format.

@@ -26,9 +26,9 @@ class PredictFlags(AskFlags):
     what the model hears at once is answered in parts, such as 'talk.wav#t=1,2', seconds 1 to 2."""
 
     csv: Path | None = None
-    """Write every answer to this file: path, predicted, probability, status, reason, probability of each class, and
-    what other columns a .csv of PATH has; or for each box that is found its corners x1, y1, x2, y2 in pixels; or of
-    what is said path, start, end (seconds), text. Ctrl-C keeps the rows so far. Default: no file."""
+    """Write every answer to this file: path, predicted, probability, status, reason, probability of each class, and the
+    other columns of a .csv in PATH. Of boxes, a row each with the corners x1, y1, x2, y2 in pixels; of speech, path,
+    start and end (seconds), text. Ctrl-C keeps the rows so far. Default: no file."""
 
     coco: Path | None = None
     """Write the boxes that the model finds to this file as COCO has them, which labelling tools and --data read.
@@ -41,8 +41,8 @@ class PredictFlags(AskFlags):
     """Classes that the terminal shows for each example."""
 
     outside: bool = False
-    """Follow links that lead out of a folder, and paths out of that of a .csv file. Default: links are listed as
-    unreadable, paths refused."""
+    """Follow links that lead out of a folder, and paths that lead out of the folder of a .csv file. Default: list such
+    links as unreadable, and refuse such paths."""
 
     def __post_init__(self):
         super().__post_init__()
@@ -72,7 +72,7 @@ def main() -> None:
     check_output_file("--coco", flags.coco)
     finds_boxes = network.task.has_boxes
     if finds_boxes and (flags.unknown_below or flags.unknown):
-        raise UsageError("A model that finds boxes answers from its thresholds on. Leave --unknown and its like out.")
+        raise UsageError("A model that finds boxes has no answer 'unknown'. Leave out --unknown and --unknown-below.")
     if (flags.draw or flags.coco) and not finds_boxes:
         flag = "--draw" if flags.draw else "--coco"
         raise UsageError(f"{flag} is for a model that finds boxes; this one gives classes to whole pictures.")

@@ -45,7 +45,7 @@ class ServeFlags(AskFlags):
 
 
 def main() -> None:
-    """Takes the port, and only then loads TensorFlow and answers."""
+    """Opens the port, and only then loads TensorFlow and answers."""
     flags = parse_flags(ServeFlags)
     if not all(map(importlib.util.find_spec, ("fastapi_offline", "multipart", "uvicorn", "prometheus_client"))):
         raise UsageError("serve.py needs FastAPI and more: pip install -r requirements-serve.txt")

@@ -54,7 +54,7 @@ def connect(address: str | None, workers: int) -> None:
         os.environ.setdefault(name, value)
     if address is None:
         os.environ.update(LOCAL_SETTINGS)
-        # In the environment, not in a file as Ray has it.
+        # By default, Ray would write the token to a file.
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
     import ray
 
@@ -72,7 +72,7 @@ def connect(address: str | None, workers: int) -> None:
             if attempt == START_ATTEMPTS - 1 or address is not None:
                 reason = str(error).strip().splitlines()[0]
                 place = "on this machine" if address is None else f"at --cluster {address}"
-                raise RunError(f"No Ray {place} can be used: {reason}") from error
+                raise RunError(f"Ray {place} cannot be used: {reason}") from error
 
 
 def divide(nodes: Sequence[Mapping[str, float]], workers: int | None) -> tuple[int, dict[str, float]]:
@@ -111,7 +111,7 @@ class DeadError(Exception):
 
 
 def result_of(ref: "ObjectRef") -> Any:
-    """Returns a result.
+    """Returns the result of a job.
 
     Raises:
         DeadError: the worker is lost.

@@ -31,9 +31,9 @@ ATTEMPTS = 4
 AHEAD = 2
 """Jobs per worker that may start before an earlier one of a sequence is done; waiting results are in memory."""
 SHARD_BYTES = 2**24
-"""Bytes that a job of a pass sends or returns."""
+"""Bytes that a job of a forward pass sends or returns."""
 SHARD_SECONDS = 3600.0
-"""Seconds after which a job of a pass is stopped."""
+"""Seconds after which a job of a forward pass is stopped."""
 POLL = 1.0
 """Seconds between checks of deadlines."""
 START_SECONDS = 3600.0
@@ -47,7 +47,7 @@ class Lost(NamedTuple):
 
 
 class _Started(NamedTuple):
-    """A job that a worker is running."""
+    """A job that has started on a worker."""
 
     position: int
     worker: "ActorHandle"
@@ -99,7 +99,7 @@ class Pool:
         """Time when a usable worker was last seen."""
 
     def in_order(self, make: Callable[[], Callable[[Job], Result]], jobs: Sequence[Job]) -> Iterator[Result]:
-        """Runs the jobs of a pass; yields their results in the order of the jobs.
+        """Runs the jobs of a forward pass; yields their results in the order of the jobs.
 
         Args:
             make: see `run`.
@@ -112,7 +112,7 @@ class Pool:
         position = 0
         for found, result in self.run(make, jobs, limit=lambda _: SHARD_SECONDS, ahead=AHEAD):
             if isinstance(result, Lost):
-                raise RunError(f"A part of the work is lost: {result.reason}. The same command goes on where it was.")
+                raise RunError(f"A part of the work is lost: {result.reason}. The same command continues from there.")
             early[found] = result
             while position in early:
                 yield early.pop(position)
@@ -126,7 +126,7 @@ class Pool:
         limit: Callable[[Job], float] = lambda _: math.inf,
         ahead: float = math.inf,
     ) -> Iterator[tuple[int, Result | Lost]]:
-        """Runs jobs, in order of their start.
+        """Runs jobs on the workers; they start in order.
 
         Args:
             make: called in each worker; returns the function that runs a job. Pickled, with what it holds.
@@ -169,7 +169,7 @@ class Pool:
                         self._replace(started.worker)
                         deaths[started.position] += 1
                         if deaths[started.position] < ATTEMPTS:
-                            show_stage("cluster", "a worker died; what it was at is given to another")
+                            show_stage("cluster", "a worker died; another gets its job")
                             again.append(started.position)
                         else:
                             reason = f"its worker died {ATTEMPTS} times, perhaps for lack of memory"
@@ -276,6 +276,6 @@ class Pool:
         if self._running or self._idle:
             self._alive = time.monotonic()
         if self._deaths_in_a_row > ATTEMPTS * (self._count + 1):
-            raise RunError("The workers are killed again and again, perhaps for lack of memory. Ask for fewer.")
+            raise RunError("The workers die again and again, perhaps for lack of memory. Ask for fewer.")
         if time.monotonic() - self._alive > START_SECONDS:
             raise RunError(f"No worker has started for {START_SECONDS / 60:g} minutes: Ray has no room for one.")

@@ -11,7 +11,7 @@ from features.forward_pass import frozen_function
 from inference.load import TrainedRun
 
 ClassFunction: TypeAlias = tf.types.experimental.PolymorphicFunction
-"""TensorFlow function of what the run's reader makes of examples, such as float32 'pictures' (n, image_size,
+"""TensorFlow function of the tensors that the run's reader makes, such as float32 'pictures' (n, image_size,
 image_size, 3) in [0, 255]; returns 'probabilities', float32 (n, num_classes), or 'boxes', 'scores' and 'classes'."""
 ROUNDING = 1e-3
 """Largest difference of a probability that another order of computation can explain."""

@@ -1,6 +1,7 @@
-"""Writes a trained model in other formats. A file is kept only if its own runtime answers as the model does.
+"""Exports a trained model to other formats, and compares each exported file with the model.
 
-An export that was never run is a guess: nothing else shows that a preprocessing step is applied twice or not at all.
+A file is kept only if it gives the same answers as the model when the runtime of its format runs it. Nothing else would
+show that preprocessing is applied twice, or not at all.
 """
 
 import functools
@@ -34,7 +35,7 @@ THRESHOLDS_FILE = "thresholds.json"
 SAME_LABELS = 0.99
 """Least share of examples for which an export must give the model's label."""
 BY_CHANCE = 20
-"""Of this many examples, one may lie so near a border that its label differs; of fewer, none may."""
+"""Fewest compared examples of which one may have another label, as it may lie on the border between two classes."""
 TIMED = 9
 """Number of calls for the median time."""
 
@@ -45,7 +46,7 @@ class Artifact(NamedTuple):
     name: str
     """Name of the file; '' for the folder of the format itself."""
     write: Callable[..., dict[str, Route]]
-    """Writes it, given a `ClassFunction`, the run and a path; returns the ways to call it, by name."""
+    """Writes the artifact, given a `ClassFunction`, the run and a path; returns the ways to call it, by name."""
     quantized: bool = False
     calibrated: bool = False
     """True if it needs examples for `calibration`; these are not used for the comparison."""

@@ -50,7 +50,7 @@ def answers_to(
         class_names: names in the order of the classes.
         task: task, which defines the meaning of outputs.
         unknown_below: the answer is 'unknown' if no class has this probability.
-        is_unknown: bool (n,), True for 'unknown' for another reason; None for no example.
+        is_unknown: bool (n,), examples that are unknown for another reason; None if there are none.
 
     Returns:
         The table. `probability` is that of the likeliest class, also in a multi-label task; if a threshold decides

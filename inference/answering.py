@@ -78,9 +78,9 @@ def of_backbone(name: str, weights: str, resize: Resize = "crop") -> AnsweringMo
     """Returns a pretrained network with its top.
 
     Args:
-        name: of the backbone.
+        name: name of the backbone.
         weights: 'imagenet', or the path of a file with top.
-        resize: how a picture becomes a square.
+        resize: way to make a picture square.
 
     Raises:
         UsageError: there is no such backbone, or its weights are not available.

@@ -1,4 +1,4 @@
-"""Flags of the commands that ask a model about pictures."""
+"""Flags that predict.py, demo.py and serve.py share."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @settings
 class AskFlags(Settings):
-    """Flags of the commands that ask a model about pictures."""
+    """Flags of the commands that ask a model about examples."""
 
     backbone: Text | None = None
     """Pretrained network in place of a RUN, such as efficientnet_lite0; the README lists all. Default: a RUN."""
 
     weights: Text = "imagenet"
-    """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top; of whisper the folder."""
+    """Weights of --backbone: 'imagenet', or a .h5 or .weights.h5 file with top; for Whisper, a folder."""
 
     resize: Resize | None = None
     """Resizing to a square for --backbone: 'crop', 'pad' or 'stretch'; see train.py. Default: crop."""
@@ -31,7 +31,7 @@ class AskFlags(Settings):
     """Answer 'unknown' if no class has this probability, as a fraction. Default: never."""
 
     unknown: bool = False
-    """Answer 'unknown' for an example whose features are further from the training examples than 95 % of val."""
+    """Answer 'unknown' for an example that is further from the training examples than 95 % of the val examples."""
 
     def __post_init__(self):
         if self.backbone is not None and self.unknown:

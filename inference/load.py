@@ -102,11 +102,12 @@ def load_model(run: TrainedRun) -> "keras.Model":
     """
     import tensorflow as tf
 
-    custom_file()  # the model may have its layers
+    # Loading custom.py, and the modules below, registers the layers that the file may name.
+    custom_file()
     backbone = backbones.find_of_run(run.config.model.backbone)
     check_installed(backbone)
     pictured = ["models.sound_picture"] if backbone.picture_size else []
-    for module in (backbone.family.builder, "models.detector", *pictured):  # likewise
+    for module in (backbone.family.builder, "models.detector", *pictured):
         importlib.import_module(module)
     path = run.folder / MODEL_FILE
     try:

@@ -1,4 +1,4 @@
-"""Answers for files: reads, computes and shows in batches, so that any number of files fits into memory."""
+"""Answers for files, read and computed in batches, so that any number of files fits into memory."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,11 +30,11 @@ def predict_files(
 
     Args:
         network: the model that answers.
-        files: from `find_files`; of one that is much longer than an input, each part is answered.
-        csv: file of all answers; see `inference.answer_table.answer_table`. Examples that were typed, or are in a table
-            themselves, stand in one more column, and so does what a table has besides.
-        top: how many classes the terminal shows for a picture.
-        unknown_below: where no class is as likely as this, the answer is 'unknown'.
+        files: from `find_files`; a file much longer than an input is answered in parts.
+        csv: file of all answers; see `inference.answer_table.answer_table`. More columns have the examples that were
+            typed or are cells of a CSV file, and the other columns of that file.
+        top: number of classes that the terminal shows for an example.
+        unknown_below: the answer is 'unknown' if no class has this probability.
         on_answers: called with the rows of `csv`, batch by batch.
 
     Raises:
@@ -79,13 +79,13 @@ def predict_files(
 
 
 def _other_columns(files: Sequence[FoundFile], kind: Kind) -> list[str]:
-    """Returns the columns that stand behind the answers: examples without files, and what CSV files have besides."""
+    """Returns the columns to add to the answers: examples without files, and the other columns of CSV files."""
     typed = [kind.column] if kind.column and any(isinstance(file.content, bytes) for file in files) else []
     return list(dict.fromkeys([*typed, *(name for file in files for name in file.columns)]))
 
 
 def _with_columns(table: pd.DataFrame, files: Sequence[FoundFile], names: Sequence[str], kind: Kind) -> pd.DataFrame:
-    """Returns answers with columns behind them; one that has the name of another is called NAME_given."""
+    """Adds columns to the answers; a column whose name is taken is called NAME_given."""
     for name in names:
         values = [
             file.content.decode(errors="replace")
@@ -105,7 +105,7 @@ def _cells(row: pd.Series, task: Classification, top: int) -> Iterator[str]:
         return
     answered = labels_of(row["predicted"], task) if row["status"] == "answered" else []
     yield ", ".join(answered) or "unknown"
-    yield f"{row['probability']:.1%}" if answered else ""  # of no class that was answered
+    yield f"{row['probability']:.1%}" if answered else ""  # 'unknown' is no class
     of_class = row.filter(regex=f"^{PROBABILITY}").astype(float).sort_values(ascending=False, kind="stable")
     of_class.index = of_class.index.str.removeprefix(PROBABILITY)
     others = of_class[~of_class.index.isin(answered)][: top - 1]

@@ -10,7 +10,7 @@ from features.forward_pass import compute_rows, frozen_function, inputs_of, side
 from inference.unknown import features_of
 
 MOST_TENSORS = 9
-"""Tensors that cross a cut at most: those of a pyramid, of three strides and three blocks."""
+"""Most tensors that cross a cut: those of a feature pyramid, of three strides with three blocks each."""
 
 
 class Predictor:

@@ -89,7 +89,7 @@ def read_vocabulary(weights: str, most: int) -> Vocabulary:
         begin,
         languages=slice(begin + 1, begin + 1 if end == ENGLISH_END else translate),
         transcribe=transcribe,
-        silence=last - 1,  # whose name differs
+        silence=last - 1,  # its name differs between networks
         first_time=last + 1,
         never=np.array([each for each in never if 0 <= each <= last], int),
         never_first=np.array([each for each in never_first if 0 <= each <= last], int),
@@ -124,7 +124,7 @@ def words_in(network: "Whisper", vocabulary: Vocabulary, samples: np.ndarray) ->
         start, text = time, []
     if text and not found:
         add(seconds)
-    elif text or (len(said) > 1 and min(said[-2:]) >= vocabulary.first_time):  # more words begin
+    elif text or (len(said) > 1 and min(said[-2:]) >= vocabulary.first_time):  # the window cuts the last words
         return found, start or seconds
     return found, seconds
 

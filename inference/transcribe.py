@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from models.sound_decoder import Whisper
 
 LEAST = 0.5
-"""Shortest rest of a recording that gets a window of its own, seconds."""
+"""Shortest remainder of a recording that gets its own window, seconds."""
 COLUMNS = ("path", "start", "end", "text", "reason")
 
 

@@ -33,7 +33,7 @@ class Familiar(NamedTuple):
     variances: np.ndarray
     """float32 (num_directions,)."""
     rest: np.ndarray
-    """float32 (): variance in each direction besides."""
+    """float32 (): variance in each of the other directions."""
     threshold: np.ndarray
     """float32 (): distance above which an example is unknown."""
 
@@ -94,7 +94,7 @@ def read_familiar(folder: Path) -> Familiar:
     path = folder / FILE
     if not path.is_file():
         raise UsageError(
-            f"--unknown needs '{path}', which runs without enough val examples and those of older versions have not. "
+            f"--unknown needs '{path}', which a run with too few val examples, or of an older version, does not have. "
             f"Train again, or give --unknown-below."
         )
     try:

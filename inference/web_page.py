@@ -1,7 +1,7 @@
-"""The page of demo.py: shows the answer for a picture or a text, and what spoke for it.
+"""The page of demo.py: shows the answer for a picture or a text, with an explanation.
 
-The page loads nothing from elsewhere, and its headers forbid it. `data.images.decode` decodes pictures, as in training,
-not the browser or the web library.
+The page loads nothing from elsewhere, and its headers forbid it. Pictures are decoded as in training, by
+`data.images.decode`, not by the browser or the web library.
 """
 
 import contextlib
@@ -87,7 +87,6 @@ def load_ask(network: AnsweringModel, unknown_below: float | None = None) -> Ask
         return functools.partial(_ask_for_boxes, network, predict, alone)
     task = network.task
     explains = {"pooling", "head"} <= {layer.name for layer in predict.model.layers}
-
     is_picture, explain = network.kind.has_mirror, network.kind.explain
 
     def ask(inputs: Inputs, content: bytes = b"") -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a simple method gets right of the same examples: a result means little without one."""
+"""A simple method for comparison: a logistic regression on the same examples, without a pretrained network."""
 
 import warnings
 from collections.abc import Sequence
@@ -23,19 +23,19 @@ def simple_right(
     measured: np.ndarray,
     task: Classification,
 ) -> np.ndarray:
-    """Asks a logistic regression on what a simple method sees of examples, without any pretrained network.
+    """Trains a logistic regression on the values that a baseline computes from examples, and measures it.
 
     Args:
         baseline: baseline of the kind of input.
         inputs: tensors (num_examples, ...).
         contents: files or bytes of the examples.
         targets: float32 (num_examples, num_outputs).
-        train: positions of the training examples; of more than it takes, every k-th of each class is used.
-        measured: positions of the examples it is asked about, at least one.
+        train: positions of the training examples; of too many for the baseline, every k-th of each class is used.
+        measured: positions of the examples to measure on, at least one.
         task: a multi-label example counts as right if all its labels are.
 
     Returns:
-        Whether it is right on each of these, bool (n,).
+        Whether the regression is right on each measured example, bool (n,).
     """
     train = _thin_out(train, targets, baseline.most_examples)
     answers = targets if task.multi_label else task.truth(targets).argmax(axis=1)

@@ -23,7 +23,7 @@ from tasks.table import Task
 
 
 class Reporting(Protocol):
-    """Functions of each module."""
+    """Functions that the module of each task has."""
 
     def metrics(self) -> Mapping[str, Metric | BoxMetric]:
         """Returns the metrics that a page shows, by their names in `metrics.json`."""
@@ -43,7 +43,7 @@ class Reporting(Protocol):
         """Finds what a page shows of the answers, above all of those for `split`; None if nothing is measured."""
 
     def reach_verdict(self, record: dict[str, Any], task: Task, kind: Kind, facts: Facts | None = None) -> Verdict:
-        """Sums up a run by `metrics.json`; for its own page, also by the facts of that."""
+        """Sums up a run by `metrics.json`; for its own page, also by the facts of that page."""
 
     def predictions_table(self, data: Data, outputs: Mapping[Split, np.ndarray]) -> pd.DataFrame:
         """Makes the table of `predictions.csv`."""

@@ -136,8 +136,10 @@ def _folds(data: Data, outputs: np.ndarray, folds: np.ndarray) -> dict[str, Any]
 
 
 def _simple_right(data: Data, folds: np.ndarray | None, split: Split) -> np.ndarray | None:
-    """Returns whether the simple baseline of the kind of input is right on each example of a split, bool (n,), of folds
-    learnt from the others; None where there is none, or nothing to measure on."""
+    """Returns whether the baseline of the kind of input is right on each example of a split, bool (n,).
+
+    It predicts each fold from the others, if there are folds. None without a baseline or examples.
+    """
     train, measured = data.splits["train"], data.splits[split]
     if data.kind.baseline is None or not len(measured):
         return None

@@ -153,7 +153,7 @@ def draw_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
 
     Args:
         before: the `reliability_table` without temperature scaling.
-        after: with it.
+        after: the `reliability_table` with temperature scaling.
     """
     figure, axes = make_panel()
     axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--")
@@ -173,7 +173,7 @@ def draw_thresholds(curves: ClassCurves, chosen: float, others: str, word: str =
     """Draws sensitivity and specificity by threshold.
 
     Args:
-        curves: of the positive class.
+        curves: curves of the positive class.
         chosen: threshold that is marked.
         others: name of the other class.
         word: label of the threshold.

@@ -63,8 +63,7 @@ def promise_sentences(decision: dict[str, Any] | None, split: Split, kind: Kind)
         measured_text = f"{right:,} of {of:,} ({percent(measured[share])}{f'; {bounds}' if bounds else ''})"
         said.append(
             f"The threshold was chosen on val{chosen_on} for a {share} of {_plain(least)}; on {split}, {measured_text} "
-            f"{what}. To "
-            f"show {_plain(least)} at 95{SPACE}% confidence takes {count:,}, all right; there are {of:,}."
+            f"{what}. To show {_plain(least)} at 95{SPACE}% confidence takes {count:,}, all right; there are {of:,}."
         )
     if len(said) > CLASSES_TOLD:
         said[CLASSES_TOLD:] = [f"The same holds for {len(said) - CLASSES_TOLD:,} more labels (see Thresholds)."]

@@ -68,7 +68,7 @@ def decide(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> D
 
 
 def own_record(data: Data, config: TrainConfig, outputs: dict[Split, np.ndarray], temperature: float) -> dict[str, Any]:
-    """Returns the part of `metrics.json` that depends on the task: of what only classes have, nothing is known."""
+    """Returns the part of `metrics.json` that depends on the task: None for all that only classification measures."""
     unknown = ("calibration", "folds", "baseline_difference", "operating_point", "decision")
     return {**dict.fromkeys(unknown), "baseline": {}}
 

@@ -40,8 +40,8 @@ def evaluate(
         inputs: the run and the examples.
         json_file: file for the metrics; None writes none.
         csv_file: file for the single predictions, as in a run's `predictions.csv`; None writes none.
-        rule: chooses the thresholds of the run anew, on its val split, and writes its folder again; on new examples,
-            a threshold that they are measured with. None leaves those of the run.
+        rule: rule by which thresholds are chosen anew on the val split of the run, whose folder is then rewritten; for
+            new examples, a threshold for this measurement only. None keeps the thresholds of the run.
 
     Returns:
         The record M of `metrics.json` for each split; see `tasks.metrics.measure`.
@@ -91,7 +91,7 @@ def example_changes(run: TrainedRun, table: pd.DataFrame) -> str:
     counts = {
         "new": len(now.keys() - then.keys()),
         "gone": len(then.keys() - now.keys()),
-        "labelled otherwise": sum(now[place] != then[place] for place in now.keys() & then.keys()),
+        "labelled differently": sum(now[place] != then[place] for place in now.keys() & then.keys()),
     }
     words = f"{run.kind.noun} is", f"{run.kind.nouns} are"
     return ", ".join(f"{counted(count, *words)} {what}" for what, count in counts.items() if count)

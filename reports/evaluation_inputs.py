@@ -45,7 +45,7 @@ def load_evaluation(
         data: new examples with labels; None for those of the run.
         splits: splits to measure; new examples are then split as by `train.py`. Empty for val and test of the run's own
             examples, or for all new examples together.
-        cache_dir: folder for what is read and unpacked data.
+        cache_dir: folder for decoded examples and unpacked data sets.
         outside: whether new examples may be outside the folder of `data`; for examples of the run, its setting applies.
 
     Raises:

@@ -36,12 +36,12 @@ class Beside(NamedTuple):
 
     @property
     def missed(self) -> np.ndarray:
-        """bool (boxes,)."""
+        """bool (boxes,): true boxes that no answer matches."""
         return (self.found_by < 0) & (self.truth[:, 5] == 0)
 
     @property
     def false_alarms(self) -> np.ndarray:
-        """bool (answers,)."""
+        """bool (answers,): answers that match no true box."""
         return ~self.is_right & ~self.to_ignored
 
 
@@ -51,22 +51,22 @@ class Findings(NamedTuple):
     label_errors: dict[Split, list[LabelError]] | None = None
     """Labels that may be wrong, by measured split; None if the task does not look for them."""
     class_curves: Mapping[int, ClassCurves] = {}
-    """Curves of the split of the page, by the number of the class."""
+    """Curves on the split of the page, by the number of the class."""
     right: np.ndarray | None = None
-    """bool (n,): the examples of that split that are right; None if none are, as a whole, right or wrong."""
+    """bool (n,): whether each example of the split of the page is right; None for boxes, which are right one by one."""
     compared: Sequence[Beside] = ()
-    """Answers of that split matched with its true boxes."""
+    """Answers on the split of the page matched with its true boxes, by picture."""
 
 
 class Leaks(NamedTuple):
     """Measured pictures that look like a training picture."""
 
     near_duplicates: int = 0
-    """Their number in the measured split."""
+    """Number of such pictures in the measured split."""
     accuracy_without: float | None = None
-    """Accuracy without them, a fraction; None if there are none."""
+    """Accuracy without these pictures, a fraction; None if there are none."""
     val_near_duplicates: int = 0
-    """Their number in val, if test was measured."""
+    """Number of such pictures in val, if test was measured."""
 
 
 class Facts(NamedTuple):
@@ -99,6 +99,7 @@ class Facts(NamedTuple):
 
 
 Content = dict[str, Any] | None
+"""Variables of the template of a section; None leaves the section out."""
 
 
 class Section(NamedTuple):

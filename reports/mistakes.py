@@ -125,7 +125,7 @@ def decisions(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
 def _explain(
     data: Data, model: keras.Model, positions: np.ndarray, classes: np.ndarray
 ) -> tuple[list[Shown], str | None]:
-    """Returns the explanation of each answer, or none and the reason; a kind without explanations needs no reason."""
+    """Returns the explanation of each answer; or [] and the reason, which is None for a kind without explanations."""
     explain = data.kind.explain
     if explain is None:
         return [], None

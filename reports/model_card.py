@@ -57,7 +57,7 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
     """Writes the card of a run, or of one export of it.
 
     Args:
-        path: of the card.
+        path: path of the card.
         run: the run.
         metrics: its `metrics.json`.
         export: None for the run itself.
@@ -73,7 +73,7 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
         autoescape=False,  # it is Markdown
     )
     environment.filters["code"] = _as_code
-    environment.filters["last_part"] = lambda place: Path(place).name  # where it was is nobody's business
+    environment.filters["last_part"] = lambda place: Path(place).name  # its folder may be private
     shapes = {each.name: ", ".join(str(size or "length") for size in each.shape[1:]) for each in inputs}
     zeros = (
         f"{each.name} = np.zeros((1, {shapes[each.name]}), np.{each.dtype.name})  # put yours here" for each in inputs

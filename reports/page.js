@@ -1,5 +1,5 @@
 "use strict";
-// Without this script, a table is only a table.
+// Sorts a table by the heading that is clicked: ascending, then descending, then in the first order.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const original = [...body.rows];

@@ -37,7 +37,7 @@ def write_page(path: Path, template: str, **content: Any) -> Path:
     """Renders a page.
 
     Args:
-        path: of the page.
+        path: path of the page.
         template: a file beside this one.
         content: the template's variables.
 
@@ -57,7 +57,7 @@ def percent(value: float | None, decimals: int = 1) -> str:
 
 
 def method_name(name: str) -> str:
-    """Returns the name of a simple method, as `metrics.json` has it, as it is shown."""
+    """Returns the shown name of a simple method, from its name in `metrics.json`."""
     return {"tf_idf": "tf-idf"}.get(name, name.replace("_", " "))
 
 

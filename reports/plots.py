@@ -27,11 +27,11 @@ COUNTS = LinearSegmentedColormap.from_list("counts", ["#ffffff", "#c9d8e6", "#3e
 
 
 def learning_curves(history: pd.DataFrame, measure: str = "accuracy") -> Figure:
-    """Loss and accuracy by epoch, both phases in a row, with the line between them.
+    """Draws loss and accuracy by epoch, one phase after the other, with a line between them.
 
     Args:
         history: the table of `history.csv`.
-        measure: name of the accuracies, see `measure_of_learning` of the tasks.
+        measure: name of the accuracies; see `measure_of_learning` of the tasks.
     """
     figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, name in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
@@ -62,7 +62,7 @@ def make_panel() -> tuple[Figure, Axes]:
 
 
 def in_percent(axis: Axis) -> None:
-    """Lets an axis of shares be read in percent, with no more digits than tell its ticks apart."""
+    """Labels an axis of fractions in percent, with only as many digits as its ticks need."""
     axis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:.5g}{SPACE}%"))
 
 
@@ -74,7 +74,7 @@ def tidy(axes: Axes) -> None:
 
 
 def learning_rate(curve: pd.DataFrame, chosen: float) -> Figure:
-    """Loss by learning rate while the rate rises, and the rate that was chosen.
+    """Draws the loss by learning rate while the rate rises, and the rate that was chosen.
 
     Args:
         curve: the table of `learning_rate.csv`.
@@ -96,7 +96,7 @@ def learning_rate(curve: pd.DataFrame, chosen: float) -> Figure:
 
 
 def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], title: str) -> Figure:
-    """Counts of label (row) against prediction (column), coloured by the share of the row.
+    """Draws the counts of each label (row) and prediction (column), coloured by the share of the row.
 
     Args:
         counts: int (num_classes, num_classes).

@@ -24,7 +24,7 @@ from tasks.metrics import Metric
 MEASURED = ("val_accuracy", "val_loss")
 """Objectives that every epoch measures; others are computed from the outputs of the kept epoch."""
 FAR_OFF = 1.5
-"""Trials that are worse than the worse quartile by more interquartile ranges are drawn at the edge (Tukey's fence)."""
+"""Number of interquartile ranges beyond the worse quartile from which on trials are drawn at the edge (Tukey)."""
 GOLDEN_RATIO = 0.618034
 MOST_COLUMNS = 4
 Hyperparameters: TypeAlias = Mapping[str, Literal["log", "linear"] | None]
@@ -59,7 +59,7 @@ def score_text(score: float, objective: str) -> str:
 
 
 def search_progress(trials: pd.DataFrame, objective: str) -> Figure:
-    """The objective of each trial, the best so far, and the failed ones as crosses on the axis.
+    """Draws the objective of each trial, the best so far, and failed trials as crosses on the axis.
 
     Args:
         trials: at least one is finished.
@@ -88,7 +88,7 @@ def search_progress(trials: pd.DataFrame, objective: str) -> Figure:
 
 
 def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Hyperparameters, objective: str) -> Figure:
-    """A panel per hyperparameter: the objective of each finished trial by the value it was run with.
+    """Draws a panel per hyperparameter: the objective of each finished trial by the value of the hyperparameter.
 
     Args:
         trials: at least one is finished.

@@ -60,7 +60,7 @@ def more_data(facts: Facts) -> Content:
 
 
 def confusion(facts: Facts) -> Content:
-    """The confusion matrix, as a table or as a picture."""
+    """Shows the confusion matrix, as a table or as a picture."""
     data, split = facts.data, facts.split
     counts = confusion_counts(answers_of(data, split, facts.outputs[split]))
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
@@ -73,7 +73,7 @@ def confusion(facts: Facts) -> Content:
 
 
 def classes(facts: Facts) -> Content:
-    """Precision, recall and F1 of each class."""
+    """Shows precision, recall and F1 of each class."""
     outputs, measured = facts.outputs[facts.split], facts.record[facts.split]
     table = per_class_table(facts.data, outputs, facts.split, facts.found.class_curves, measured)
     write_table(facts.folder / "per_class.csv", table)
@@ -90,7 +90,7 @@ def groups(facts: Facts) -> Content:
 
 
 def thresholds(facts: Facts) -> Content:
-    """Precision-recall and ROC curves and, for two classes, the operating point."""
+    """Shows precision-recall and ROC curves and, for two classes, the threshold."""
     all_curves, point = list(facts.found.class_curves.values()), facts.record["operating_point"]
     if not all_curves:
         return None
@@ -117,7 +117,7 @@ def thresholds(facts: Facts) -> Content:
 
 
 def certainty(facts: Facts) -> Content:
-    """Confidence against accuracy, before and after temperature scaling."""
+    """Shows confidence against accuracy, before and after temperature scaling."""
     task, positions, outputs = classes_of(facts.data.task), facts.data.splits[facts.split], facts.outputs[facts.split]
     uncalibrated = task.apply_temperature(outputs, 1 / facts.record["calibration"]["temperature"])
     tables = {
@@ -130,7 +130,7 @@ def certainty(facts: Facts) -> Content:
 
 
 def mistakes(facts: Facts) -> Content:
-    """The most confident mistakes, with what the network looked at."""
+    """Shows the most confident mistakes, with what the network looked at."""
     found = explain_mistakes(facts.data, facts.outputs[facts.split], facts.split, facts.model)
     sides = [[side.pixels for side in each.sides if side.pixels is not None] for each in found.shown]
     if all(sides):
@@ -142,7 +142,7 @@ def mistakes(facts: Facts) -> Content:
 
 
 def set_aside(facts: Facts) -> Content:
-    """Files that were not used, and why."""
+    """Shows which files were not used, and why."""
     quarantine = facts.data.quarantine
     reasons = Counter(item.reason for item in quarantine)
     return {
@@ -155,7 +155,7 @@ def set_aside(facts: Facts) -> Content:
 
 
 def suspects(facts: Facts) -> Content:
-    """Examples that look the same in two splits, and labels that the model contradicts."""
+    """Shows examples that look the same in two splits, and labels that the model contradicts."""
     data, copies = facts.data, facts.near_duplicates
     label_errors = facts.found.label_errors
     facts.write_table("suspects.csv", suspects_table(data, copies, label_errors or {}))
@@ -176,7 +176,7 @@ def suspects(facts: Facts) -> Content:
 
 
 def settings(facts: Facts) -> Content:
-    """Settings of the run, and versions of the packages."""
+    """Shows the settings of the run, and versions of the packages."""
     path = facts.folder / "environment.json"
     environment = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     packages = environment.pop("packages", {})

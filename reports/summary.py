@@ -30,7 +30,7 @@ def build_record(
     """Gathers the content of `metrics.json`, without the seconds.
 
     Args:
-        data: the pictures.
+        data: the examples.
         config: settings, all chosen.
         outputs: float32 (n, num_outputs) for each measured split, in the order of `data.splits`.
         model: the trained model; its trainable layers are those of the last phase.
@@ -117,6 +117,6 @@ def show_record(record: dict[str, Any], folder: Path, data: Data) -> None:
     if record["folds"] is not None:
         folds = record["folds"]
         count, spread = len(folds["accuracy"]), f"{folds['mean']:.1%} ± {folds['deviation']:.1%}"
-        show_stage("folds", f"val is what {count} heads say, each of {data.kind.nouns} that it has not seen: {spread}")
+        show_stage("folds", f"val: {count} heads, each measured on {data.kind.nouns} that it has not seen: {spread}")
     if (folder / "report.html").exists():
         show_stage("report", str(folder / "report.html"))

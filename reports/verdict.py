@@ -16,9 +16,9 @@ WIDE_INTERVAL = 0.08
 FEW_PICTURES = 10
 """Classes with fewer measured pictures get a warning: each picture changes their figures by a tenth or more."""
 UNEVEN = 0.05
-"""The report shows accuracy and balanced accuracy if they differ by this much."""
+"""The report mentions the balanced accuracy if it differs from the accuracy by more than this."""
 UNBALANCED = 0.8
-"""If the most frequent answer has this accuracy, an accuracy says little."""
+"""An accuracy says little if always giving the most frequent answer has this accuracy."""
 NAMES_SHOWN = 5
 DIVERGED = {
     "head": "Training the head diverged (its loss is NaN); the best weights before that are kept. Try a lower "
@@ -198,11 +198,11 @@ def _simple_cautions(
     """Says that a simple method may be as good as the model.
 
     Args:
-        baseline: accuracy of each.
+        baseline: accuracy of each simple method.
         low: lowest plausible accuracy of the model.
-        high: highest.
-        kind: of input.
-        difference: interval of the difference from the regression on the same examples, which says more, if known.
+        high: highest plausible accuracy of the model.
+        kind: kind of input.
+        difference: interval of the difference from the regression on the same examples, used in place of both if known.
     """
     best = max(baseline_bars(baseline), key=lambda bar: bar["value"], default=None)
     if best is not None and difference is not None and best["value"] != baseline.get("majority"):

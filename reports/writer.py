@@ -64,6 +64,6 @@ def write_reader_files(folder: Path, data: Data) -> None:
 
 
 def write_learnt_from(folder: Path, data: Data) -> None:
-    """Writes `learnt_from.txt`, the SHA-256 of each training picture, for `inference.run_record.count_copies`."""
+    """Writes `learnt_from.txt`, the SHA-256 of each training example, for `inference.run_record.count_copies`."""
     digests = {data.digests[position] for position in data.splits["train"]}
     write_text(folder / LEARNT_FROM_FILE, "".join(f"{digest}\n" for digest in sorted(digests)))

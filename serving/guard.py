@@ -16,7 +16,7 @@ MOST_HELD = 512
 
 
 class Guard:
-    """The app, behind limits."""
+    """Wrapper of the app that enforces the limits and counts requests."""
 
     def __init__(self, app: ASGIApp, limits: Limits, registry: CollectorRegistry):
         """Guards an app; `registry` gets the figures."""

@@ -31,7 +31,7 @@ class PromptProtocol(H11Protocol):
         self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Waits no longer."""
+        """Stops the timer."""
         super().connection_lost(exc)
         if self._waits is not None:
             self._waits.cancel()
@@ -49,7 +49,7 @@ class PromptProtocol(H11Protocol):
 
 
 def serve(app: ASGIApp, listener: socket.socket, drain_seconds: float) -> None:
-    """Serves an app; returns only by the exception of the signal that ended it.
+    """Serves an app until a signal ends it; never returns, but raises the exception of that signal.
 
     Args:
         app: app to serve.

@@ -1,4 +1,4 @@
-"""Properties of a task that code elsewhere asks for, and its thresholds."""
+"""Base class of the tasks: the properties that other code reads, and thresholds by class."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from app.config import Effort
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseTask:
-    """Part that all tasks have in common; the values are those of classification."""
+    """Properties of every task; the default values are those of classification."""
 
     two_classes: bool = False
     """True if the only output is the probability of the second of two classes."""

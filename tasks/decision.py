@@ -115,7 +115,7 @@ def measure_decision(
 
 
 def needed(share: float) -> int:
-    """Returns the number of examples, all right, that show with `CONFIDENCE` that a share is at least this large.
+    """Returns how many examples, all right, show with `CONFIDENCE` that a share is at least this large.
 
     It is the exact binomial test: with a smaller share, so many right examples would occur in under 5 of 100 cases.
     """
@@ -130,7 +130,7 @@ def fewest(rule: Rule, targets: np.ndarray) -> tuple[int, int] | None:
         targets: float32 (n, num_outputs): 0 or 1.
 
     Returns:
-        None where nothing is promised, or only a share of alarms, which nobody can count in advance.
+        None without a promise, or for a promise of precision, as nobody knows the number of alarms in advance.
     """
     if rule.name not in COUNTERPARTS:
         return None
@@ -139,8 +139,8 @@ def fewest(rule: Rule, targets: np.ndarray) -> tuple[int, int] | None:
 
 
 def _counterpart(rule: Rule, answers: Answers) -> float | None:
-    """Measures the share that a rule does not promise, by the threshold that it chooses on the same examples; of
-    several labels, the mean over those that have both kinds of examples."""
+    """Measures the counterpart of the share that a rule promises, at the threshold that the rule chooses on the same
+    examples. With several labels, it is the mean over those that have positive and negative examples."""
     shares: list[float] = []
     for column in range(answers.truth.shape[1]) if answers.multi_label else [1]:
         truth, scores = answers.truth[:, [column]], answers.probabilities[:, [column]].astype(np.float32)

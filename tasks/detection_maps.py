@@ -16,10 +16,10 @@ from keras import ops
 DISTANCES = np.linspace(-2, 4.6, 23, dtype=np.float32)
 """Logarithms of distances in cells: from an eighth of a cell to a hundred cells, each a third longer than the last."""
 SIDES = 4 * len(DISTANCES)
-"""Numbers beside the classes: logits of these distances to the left, top, right and bottom side."""
+"""Channels after those of the classes: logits of `DISTANCES` to the left, top, right and bottom side."""
 SPREAD = 0.8
-"""Share of a box in which its Gaussian is above 0, three deviations to each side: more than the 0.54 of TTFNet, as the
-cells there all vote on the box."""
+"""Share of a box in which its Gaussian is above 0, three deviations to each side: more than the 0.54 of TTFNet, as all
+cells there learn the sides of the box."""
 SIDES_WEIGHT = 5.0
 """Weight of the loss of boxes relative to that of the heatmap (TTFNet)."""
 LENGTHS_WEIGHT, LOGITS_WEIGHT = 2.0, 0.25

@@ -27,7 +27,7 @@ class Matched(NamedTuple):
     right: np.ndarray
     """bool (answers,): whether an answer finds a true box that no likelier one has found; ignored ones are left out."""
     of_answers: np.ndarray
-    """int (answers,): the picture of each."""
+    """int (answers,): position of the picture of each answer."""
     truth: np.ndarray
     """int (pictures,): true boxes in each picture."""
 
@@ -55,7 +55,7 @@ BOX_METRICS = {
     "ap50": BoxMetric("AP50", "right from an overlap of 50 % on"),
     "ap": BoxMetric("AP", "mean over overlaps of 50 to 95 %"),
     "ap75": BoxMetric("AP75", "right from an overlap of 75 % on"),
-    "recall": BoxMetric("AR", "recall, mean over these overlaps"),
+    "recall": BoxMetric("AR", "mean recall over overlaps of 50 to 95 %"),
 }
 
 
@@ -160,7 +160,7 @@ def choose_thresholds(matched: Sequence[Matched], least: float) -> tuple[float, 
 
 
 def _evaluate(truth: Sequence[np.ndarray], answers: Sequence[np.ndarray], num_classes: int) -> Any:
-    """Compares by pycocotools, whose prints are silenced, and which counts annotations from 1."""
+    """Compares by pycocotools, which prints (silenced here) and counts annotations from 1."""
     check_pycocotools()
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval

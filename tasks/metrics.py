@@ -148,7 +148,9 @@ def majority_accuracy(train_targets: np.ndarray, targets: np.ndarray) -> float |
 
 
 def choose_threshold(targets: np.ndarray, outputs: np.ndarray) -> float | None:
-    """Finds the threshold with the largest sum of sensitivity and specificity (Youden, 1950); of equals, nearest 0.5.
+    """Finds the threshold with the largest sum of sensitivity and specificity (Youden, 1950).
+
+    Of several such thresholds, it is the one nearest to 0.5.
 
     Args:
         targets: float32 (n, 1), 1 for examples of the second class.
@@ -212,7 +214,7 @@ def _accuracy(answers: Answers) -> float:
 
 
 def _balanced_accuracy(answers: Answers) -> float:
-    """Returns the mean recall over the classes that occur; if multi-label, the mean of those of each label."""
+    """Returns the mean recall over the classes that occur; with several labels, the mean over both answers to each."""
     truth, predicted = answers.truth, answers.predicted
     recall = (truth & predicted).sum(0) / np.maximum(truth.sum(0), 1)
     if not answers.multi_label:
@@ -229,7 +231,7 @@ def _macro_f1(answers: Answers) -> float:
 
 
 def _log_loss(answers: Answers) -> float:
-    """Mean negative logarithm of the probability given to the truth; in a multi-label task per yes-or-no decision."""
+    """Returns the mean negative log-probability of the truth; with several labels, over all yes-or-no decisions."""
     tiny = np.finfo(np.float32).eps
     clipped = np.clip(answers.probabilities, tiny, 1 - tiny)
     if answers.multi_label:
@@ -238,14 +240,14 @@ def _log_loss(answers: Answers) -> float:
 
 
 def _expected_calibration_error(answers: Answers) -> float:
-    """Mean gap between how sure the model is and how often it is right (Guo et al., 2017)."""
+    """Returns the mean gap between confidence and accuracy (Guo et al., 2017)."""
     confidence, correct, bins = calibration_bins(answers)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / len(confidence))
 
 
 def _roc_auc(answers: Answers) -> float | None:
-    """Mean over the classes (one against the rest) with examples both in them and outside."""
+    """Returns the mean area over the classes (one against the rest) that have examples inside and outside."""
     truth = answers.truth
     defined = truth.any(axis=0) & ~truth.all(axis=0)
     if not defined.any():
@@ -257,8 +259,8 @@ METRICS: dict[str, Metric] = {
     "accuracy": Metric(_accuracy, "accuracy", True, "the share that is right"),
     "balanced_accuracy": Metric(_balanced_accuracy, "balanced accuracy", True, "every class counts the same"),
     "macro_f1": Metric(_macro_f1, "mean F1", False, "precision and recall in one"),
-    "log_loss": Metric(_log_loss, "log loss", False, "0 is perfect; sure mistakes cost most"),
-    "ece": Metric(_expected_calibration_error, "calibration error", True, "how wrong its certainty is"),
+    "log_loss": Metric(_log_loss, "log loss", False, "0 is perfect; confident mistakes cost most"),
+    "ece": Metric(_expected_calibration_error, "calibration error", True, "gap between confidence and accuracy"),
     "roc_auc": Metric(_roc_auc, "ROC AUC", False, "1 is perfect, 0.5 guessing"),
 }
 """Figures that every run has; see `all_metrics`."""

@@ -62,7 +62,7 @@ def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
         if now != before and before not in (None, "find"):
             raise UsageError(
                 f"'{config.run.output}' was begun with {flag_of(name)} {_text(before)}; received {_text(now)}. Leave "
-                f"it out to go on, or choose another --output."
+                f"it out to continue, or choose another --output."
             )
 
 
@@ -132,7 +132,7 @@ def _read_places(folder: Path) -> dict[str, Any]:
 
 
 def _read_record(path: Path, **kinds: Any) -> dict[str, Any]:
-    """Reads a file of names and values of these kinds; empty if the file is missing."""
+    """Reads a JSON object whose values have the given types; empty if the file is missing."""
     try:
         record = read_json(path)
         if not isinstance(record, dict) or not all(isinstance(record[name], kind) for name, kind in kinds.items()):

@@ -1,7 +1,7 @@
 """Checkpoints, from which an unfinished run resumes with the same result: one file per phase, replaced as a whole.
 
-All else is a function of the settings: order and augmentation of the examples depend on (seed, epoch) alone, and the
-outputs of the frozen layers are in the store.
+Nothing else needs saving: order and augmentation of the examples depend on seed and epoch alone, and the outputs of the
+frozen layers are in the store.
 """
 
 import json
@@ -35,12 +35,7 @@ class Checkpoint(NamedTuple):
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Writes a checkpoint; the previous one stays until this one is complete.
-
-    Args:
-        path: of the file.
-        checkpoint: what is written.
-    """
+    """Writes a checkpoint to a file; the previous one stays until this one is complete."""
     arrays: dict[str, Any] = {
         f"{name} {number}": array for name, each in checkpoint.state.arrays.items() for number, array in enumerate(each)
     }
@@ -55,9 +50,6 @@ def load(path: Path) -> Checkpoint | None:
     """Reads a checkpoint; None if it is missing, or damaged, which is a warning on the terminal.
 
     A phase that starts again from its beginning ends with the same result.
-
-    Args:
-        path: of the file.
     """
     try:
         with np.load(path, allow_pickle=False) as content:
@@ -83,7 +75,7 @@ class Saver:
         """Starts the clock.
 
         Args:
-            path: of the file.
+            path: path of the file.
             interval: least seconds between two checkpoints; more if saving takes long.
         """
         self._path = path

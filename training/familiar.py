@@ -11,7 +11,7 @@ from inference.unknown import Familiar, features_of, learn_familiar
 from training.frozen import PhaseInputs
 
 MOST = 1_000
-"""Most examples of a split whose features are used for that."""
+"""Most examples of a split whose features are described."""
 
 
 def learn_from_run(final: PhaseInputs) -> tuple[Familiar, dict[str, Any]] | None:

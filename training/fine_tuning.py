@@ -1,4 +1,4 @@
-"""What is fine-tuned by itself: a row for each kind of input, and the layers that learn."""
+"""Defaults of fine-tuning: a row for each kind of input, and the number of layers that learn."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -16,13 +16,13 @@ class FineTuning(NamedTuple):
     share: tuple[float, float]
     """Range of the last layers' share of the computation."""
     epochs: int
-    """Epochs of those."""
+    """Epochs of the last layers."""
     deeper_epochs: dict[Effort, int]
-    """Epochs of the whole network in the next phase, by effort."""
+    """Epochs of the whole network in the phase after that, by effort."""
     goes_deeper: tuple[Effort, ...]
     """Efforts that train the whole network."""
     varies: bool = True
-    """Whether more views of each example than the plain one are learnt from."""
+    """Whether the network also learns from varied views of each example."""
 
 
 _IMAGE = FineTuning((0.08, 0.2), 2, {"quick": 0, "standard": 4, "best": 20}, ("standard", "best"))
@@ -44,7 +44,7 @@ epochs, and 98.4 % without.
 
 Texts: on 3,210 sentences of film reviews, 80.4 % of val are right with the solved head of MiniLM, 83.7 % with its
 last two of six blocks and 84.7 % with three, each after three epochs; at twice the rate, or in four epochs, it
-learns them by heart. The whole network, after the last block, ends at 83.4 %, in four times the time.
+overfits. The whole network, after the last block, ends at 83.4 %, in four times the time.
 
 Recordings: of 800 spoken digits of people never heard, 95.4 % are right from one view, and 95.6 % from three."""
 

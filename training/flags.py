@@ -33,10 +33,10 @@ def parse_config(args: list[str] | None = None) -> TrainConfig:
     if resume is None:
         return (TrainConfig() if file is None else TrainConfig.from_file(file)).replace(**given)
     if file is not None:
-        raise UsageError("--resume goes on with the settings of its run; leave out --config.")
+        raise UsageError("--resume takes the settings of its run; leave out --config.")
     begun = read_begun(Path(resume))
     config = begun.replace(**given)
     check_unchanged(config, begun.to_json())
     if config.run.output != Path(resume):
-        raise UsageError(f"--resume goes on in its own folder, '{resume}'; leave out --output.")
+        raise UsageError(f"--resume continues in its own folder, '{resume}'; leave out --output.")
     return config

@@ -54,7 +54,7 @@ def open_folder(config: TrainConfig, worker: int = 0) -> Iterator[TrainConfig]:
 
     Args:
         config: `output` names the folder, or None for one of its own below runs/; `resume` that of an unfinished run.
-        worker: which of several this process is; 0 is the chief, and one that works alone.
+        worker: number of this process among several; 0 for the chief, or for a process that works alone.
 
     Yields:
         The settings, with `output`.
@@ -110,7 +110,7 @@ def open_folder(config: TrainConfig, worker: int = 0) -> Iterator[TrainConfig]:
 def _beside_the_chief(config: TrainConfig) -> Iterator[TrainConfig]:
     """Makes a folder for a worker that is not the chief, with a copy of the checkpoints of an unfinished run.
 
-    So all workers do the same, and nobody sees what the others write.
+    So each worker does the same, and does not see the files of the others.
     """
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -188,7 +188,7 @@ def backbone_name(backbone: str) -> str:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Keeps other processes from a run folder."""
+    """Keeps other processes from a run folder while a block runs; cleans it up afterwards if the run has finished."""
     checkpoints_of(folder).mkdir(exist_ok=True)
     with alone_in(folder, checkpoints_of(folder) / LOCK_FILE):
         yield

@@ -65,7 +65,7 @@ class Computed(NamedTuple):
     """Seconds that the store saved; 0 if anything was computed."""
 
     def view(self, cut: Cut, positions: np.ndarray, targets: np.ndarray | None = None) -> View:
-        """Returns some of the examples, in order, as they cross a cut, with `targets` of all that moved."""
+        """Returns the tensors of some examples at a cut; `targets` are those of all examples here, if boxes moved."""
         order = np.argsort(self.positions)
         rows = order[np.searchsorted(self.positions, positions, sorter=order)]
         return View(self.tensors[cut.layer], rows, None if targets is None else targets[rows])
@@ -203,7 +203,7 @@ def frozen_inputs(
 
 
 def pass_title(config: TrainConfig, data: Data) -> str:
-    """Returns what a list of stored entries shows of the network and the examples."""
+    """Returns the title of the entries in the store: names of the data and the backbone, and size of the inputs."""
     return f"{data.name}, {config.model.backbone}, {data.reader.title}"
 
 
@@ -232,7 +232,7 @@ def load_or_compute(
 ) -> Computed:
     """Computes what crosses each cut in one view, or takes it from the store.
 
-    Views that are varied may be kept as float16: that is far below what augmentation changes. The plain one is kept
+    Varied views may be kept as float16, whose rounding is far below what augmentation changes. The plain view is kept
     as it was computed.
 
     Args:

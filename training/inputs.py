@@ -33,9 +33,9 @@ FOR_CLASSES = (
     *("pooling", "head", "dropout", "loss", "class_weights", "folds", "positive"),
     *("sensitivity", "specificity", "precision_at_least", "cost", "threshold"),
 )
-"""Settings that do not apply to boxes."""
+"""Settings that do not apply to detection."""
 DETECTION_SIZE = 320
-"""Height and width of a detector's input, pixels; a classifier needs fewer."""
+"""Height and width of a detector's input, pixels; the input of a classifier may be smaller."""
 SET_ASIDE_SHOWN = 20
 """Most files that --strict names."""
 
@@ -165,7 +165,7 @@ def _show(data: Data, class_weights: bool) -> None:
 
 
 def _warn_of_few(rule: Rule, data: Data, split: Split) -> None:
-    """Warns where the examples that choose a threshold are too few to show what it has to do."""
+    """Warns if the split that chooses a threshold has too few examples to confirm the promise of the rule."""
     from tasks.decision import fewest, needed  # scikit-learn takes half a second
 
     targets = data.targets[data.splits[split]]

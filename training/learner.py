@@ -59,7 +59,7 @@ class PhaseState(NamedTuple):
     """Steps done in the next epoch."""
     best_epoch: int
     best_loss: float | None
-    """Validation loss of that epoch; None where there is no validation."""
+    """Validation loss of the best epoch; None without validation."""
     arrays: dict[str, list[np.ndarray]]
     """Values of `model` (its dropout's state included), `optimizer`, the unfinished epoch's `sums`, and `best`."""
 
@@ -150,7 +150,7 @@ class Learner:
 
         Raises:
             DivergedError: the loss is NaN or infinite.
-                BatchTooLargeError: a step needs more memory than there is.
+            BatchTooLargeError: a step needs more memory than there is.
         """
         steps = math.ceil(len(train.targets) / plan.batch_size)
         total, most = max(1, round(epochs * steps)), math.ceil(epochs)
@@ -214,7 +214,7 @@ class Learner:
         return float(keras.ops.convert_to_numpy(self._rates(keras.ops.maximum(self._optimizer.iterations, 1) - 1)))
 
     def _evaluation(self, val: Examples | None, on_vectors: bool) -> Callable[..., Measured | None]:
-        """Makes the function that evaluates on val."""
+        """Makes the function that evaluates on val, after each batch of which it calls `on_batch`."""
         size = EVALUATION_BATCH_SIZE * self._strategy.num_replicas_in_sync
         batches = () if val is None else distribute(self._strategy, functools.partial(evaluation_batches, val, size))
         if on_vectors:
@@ -270,7 +270,7 @@ class Best:
     def __init__(self, model: keras.Model, epoch: int, loss: float | None, weights: list[np.ndarray]):
         self._model = model
         self.epoch = epoch
-        """Number of their epoch; 0 for the initial weights. Without validation, the last epoch."""
+        """Number of the epoch of the best weights; 0 for the initial ones. Without validation, the last epoch."""
         self.loss = loss
         self.weights = weights
 

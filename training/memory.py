@@ -21,7 +21,7 @@ from training.frozen import kept_examples
 
 
 def lacks_memory(model: keras.Model, batch_size: int, longest: int) -> str | None:
-    """Warns if a step may exceed memory: the system would kill the process without a message.
+    """Returns a warning if a step may exceed memory, for which a system kills the process without a message.
 
     A step keeps the output of every layer: per photo of 128 px, MobileNet takes 19 MiB (its outputs have 21), and
     ResNet50 takes 30 (46). On a GPU there is an error instead, and the batch is halved.
@@ -36,8 +36,8 @@ def lacks_memory(model: keras.Model, batch_size: int, longest: int) -> str | Non
     present = _physical_memory()
     if present is not None and needed > present and not tf.config.list_physical_devices("GPU"):
         return (
-            f"a batch of {batch_size} takes up to {needed / 2**30:,.0f} GiB of memory, and {present / 2**30:,.0f} GiB "
-            f"are there"
+            f"a batch of {batch_size} takes up to {needed / 2**30:,.0f} GiB of memory, and the machine has "
+            f"{present / 2**30:,.0f} GiB"
         )
     return None
 

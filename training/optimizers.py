@@ -37,9 +37,10 @@ class Rates(keras.optimizers.schedules.LearningRateSchedule):
     """
 
     def __init__(self, shape: tuple[int, ...] = ()):
-        """Args:
+        """Makes the variables.
 
-        shape: () for one model; for stacked models, a shape that broadcasts over their variables.
+        Args:
+            shape: () for one model; for stacked models, a shape that broadcasts over their variables.
         """
         self.weight_decay = keras.Variable(np.zeros(shape, np.float32), trainable=False, name="weight_decay")
         self._peak, self._warm_up, self._fall, self._end = (

@@ -52,7 +52,7 @@ def fine_tune(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
 
 
 def _why_no_deeper(run: Run) -> str | None:
-    """Says why training more layers is not worth the time; None if it is."""
+    """Returns why training more layers is not worth the time; None if it is."""
     if run.config.training.effort != "standard":
         return None
     best = min(run.epochs, key=lambda epoch: math.inf if epoch.val_loss is None else epoch.val_loss, default=None)
@@ -182,6 +182,7 @@ def take_over(run: Run, begun: Checkpoint) -> None:
 
 
 def record_epochs(run: Run, results: Sequence[EpochResult]) -> None:
+    """Adds epochs to the history of a run, `history.csv` and TensorBoard."""
     for result in results:
         run.epochs.append(result)
         if run.board is not None:
@@ -190,6 +191,7 @@ def record_epochs(run: Run, results: Sequence[EpochResult]) -> None:
 
 
 def show_phase(run: Run, phase: Phase, result: PhaseResult) -> None:
+    """Shows the result of a phase in a line."""
     measure = run.data.task.measure_of_learning
     if result.epochs and result.epochs[0].learning_rate is None:
         return show_stage(title(phase), f"solved: {_epoch_text(result.epochs[0], measure)}")
@@ -202,6 +204,7 @@ def show_phase(run: Run, phase: Phase, result: PhaseResult) -> None:
 
 
 def phase_inputs(run: Run, phase: Phase, inputs: dict[Phase, PhaseInputs]) -> PhaseInputs:
+    """Returns the inputs of a phase: outputs of the frozen layers, or examples for the whole network."""
     if phase in inputs:
         return inputs[phase]
     is_varied = run.plan.augment_of(phase) == "fresh"

@@ -8,7 +8,7 @@ from app.config import Augment, Effort, HeadSolver, TrainableLayers, TrainConfig
 
 Phase = Literal["head", "fine_tune", "deeper"]
 EPOCHS_TO_FIT = {"fine_tune": "fine_tune_epochs", "deeper": "deeper_epochs"}
-"""Settings that stay open until the phase begins if `max_minutes` is set."""
+"""Setting of the epochs of a phase; with `max_minutes`, it stays open until the phase begins."""
 
 
 def title(phase: Phase) -> str:
@@ -17,7 +17,7 @@ def title(phase: Phase) -> str:
 
 
 class Plan(NamedTuple):
-    """Decisions of a run: its settings, and those that the recipe decides again, with types that exclude None."""
+    """Settings of a run after all decisions; those that the recipe makes are also fields, whose types exclude None."""
 
     config: TrainConfig
     """Settings with every decision filled in."""

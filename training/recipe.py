@@ -22,33 +22,34 @@ if TYPE_CHECKING:
 BATCH_SIZE = 32
 """Examples per step, of all devices together. The learning rates below are for that many; for other numbers they change
 as the noise of the gradients does: in proportion for sgd (Goyal et al., 2017), by the square root for optimizers that
-divide by the size of the gradient (Malladi et al., NeurIPS 2022). On the animals, the head of 128 and of 512 examples
-ends, by the square root, at the validation loss of 32, 0.072 and 0.071; at the rate of 32 it ends at 0.071, in twice
-the epochs, and at 0.085; in proportion, at 0.077 and 0.092."""
+divide by the size of the gradient (Malladi et al., NeurIPS 2022). On the animals, a head trained with 128 and with 512
+examples per step ends at a validation loss of 0.072 and 0.071 by the square root, as with 32; at an unchanged rate, at
+0.071, in twice the epochs, and 0.085; in proportion, at 0.077 and 0.092."""
 HEAD_STEPS = 4_500
 HEAD_EPOCHS = (8, 60)
-"""Epochs in which the animals converge. CIFAR-10 has its lowest validation loss after a third of them, and stops."""
+"""Steps of training a head, within these fewest and most epochs. The animals take that long to converge; CIFAR-10 has
+its lowest validation loss after a third of it, and stops."""
 HEAD_LEARNING_RATE = 1e-3
-"""The rate is for features of standard deviation 1, and more in proportion for narrower ones, which need larger
-weights for the same effect: Adam moves every weight by about the learning rate. 1e-3, right for CIFAR-10 on MobileNet
-(deviation 1.06), leaves the animals on EfficientNet-Lite0 (0.5) a third above the validation loss that 3e-3 reaches;
-and 3e-3 ends an eighth above it on CIFAR-10, after learning the examples by heart. So do more steps."""
+"""Learning rate for features of standard deviation 1. It is higher in proportion for a smaller deviation, which needs
+larger weights for the same effect: Adam moves every weight by about the learning rate. 1e-3 is right for CIFAR-10 on
+MobileNet (deviation 1.06): 3e-3, or more steps, overfits, and ends an eighth above its validation loss. On the animals
+with EfficientNet-Lite0 (0.5), 1e-3 ends a third above the validation loss of 3e-3."""
 LEAST_SPREAD = 0.1
-"""Upper bound: if hardly any signal passes a network, a learning rate of 1 does not help."""
+"""Smallest deviation that still raises the rate: if hardly any signal passes a network, a rate of 1 does not help."""
 ENOUGH = 0.97
-"""Share of the val split that is right from which 'standard' goes no deeper: of the animals, 98 % are after the last
-layers, and every epoch of the whole network takes as long as all that came before."""
+"""Accuracy on val from which the effort 'standard' leaves the whole network as it is: the animals have 98 % after the
+last layers, and each epoch of the whole network takes as long as all training before."""
 FINE_TUNE_LEAST_EXAMPLES = 1_000
 """Fewest training examples for fine-tuning: with fewer, only the head learns, unless layers to train are asked for.
 
 On 245 photos and on 250 and 500 examples of CIFAR-10, rates from 1e-5 to 3e-4 lowered the head's validation loss by
-less than 4 %, or not at all. What 37 photos of val choose is chance: the whole network, at its best there, had 94.8 %
-of the test photos right where the solved head has 96.1 %."""
+less than 4 %, or not at all. 37 photos of val choose by chance: the epoch of the whole network that was best on them
+had 94.8 % of the test photos right, and the solved head 96.1 %."""
 FINE_TUNE_LEARNING_RATE = 1e-4
 FINE_TUNE_STEPS = 250
-"""The rate is for at least that many steps, and less in proportion for fewer: Adam moves every weight by about the
-learning rate in each step, whatever the gradient, and a small data set ends before what the first steps broke is
-mended. 3e-4 ends as well, and first loses ten points, which a run that stops early never regains."""
+"""Fewest steps for this learning rate, which is lower in proportion for fewer: Adam moves every weight by about the
+learning rate in each step, whatever the gradient, and a small data set ends before the damage of the first steps is
+repaired. 3e-4 ends at the same accuracy, but first loses ten points, which a run that stops early never regains."""
 VIEWS = 2
 """A second view lowers the head's validation loss by up to 6 % (animals, CIFAR-10), a third and a fourth by 1 or 2 %
 more, at one more pass each. A solved head alone has one: a second lowers its validation loss by 1 % (CIFAR-10)."""
@@ -74,7 +75,7 @@ def with_backbone_of(config: TrainConfig, kind: Kind) -> TrainConfig:
 
 
 def choose_size(config: TrainConfig, backbone: Backbone, useful_size: int | None) -> TrainConfig:
-    """Sets the size of inputs: the backbone's own, but no more than is useful. Sets `pooling` and `split_seed` as well.
+    """Sets the size of inputs, the backbone's own or the largest useful one, and also `pooling` and `split_seed`.
 
     Args:
         config: settings from the user; a given size stays.
@@ -109,7 +110,7 @@ def make_plan(
         num_train: number of training examples.
         varies: whether examples of this kind can be varied; if not, there is one view.
         is_linear: whether only the output layer of the head has weights, so that the head can be solved.
-        of_task: choices of the task, for a pretrained network, which replace these.
+        of_task: choices of the task that replace those of the recipe for a pretrained network.
         kind: name of the kind of input.
 
     Raises:

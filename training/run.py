@@ -228,8 +228,8 @@ def _halve_batch(config: TrainConfig, batch_size: int) -> TrainConfig:
         raise RunError("The memory is too small for a batch of one. Choose a smaller --image-size or --backbone.")
     show_stage(
         "warning",
-        f"the memory is too small for a batch of {batch_size}: starting again with {batch_size // 2}, and with the "
-        f"learning rates and epochs that belong to it where you gave none",
+        f"the memory is too small for a batch of {batch_size}: starting again with {batch_size // 2}; learning rates "
+        f"and epochs that you left open are chosen anew",
     )
     return as_asked(config).replace(batch_size=batch_size // 2)
 

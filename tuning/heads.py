@@ -28,7 +28,7 @@ HEADS_AT_ONCE = 16
 EVALUATED_AT_ONCE = 1024
 """Vectors per validation step; for feature maps, fewer."""
 PROBES = (0.25, 0.5)
-"""Two settings of dropout, to see how a head uses them."""
+"""Two values of the setting `dropout`, to see what a head does with it."""
 
 
 class AdjustableDropout(keras.layers.Dropout):
@@ -55,7 +55,7 @@ class HeadShape(NamedTuple):
         return self.build(dropout=PROBES[0] if self.dropout is None else self.dropout, seed=seed)
 
     def shared(self) -> keras.Model:
-        """Builds the head whose graphs all of them share."""
+        """Builds the head whose graphs all heads of this shape share."""
 
         def copy(layer: keras.Layer) -> keras.Layer:
             is_adjusted = self.dropout is None and type(layer) is keras.layers.Dropout
@@ -89,7 +89,7 @@ def lowest(curve: Sequence[Measured]) -> int:
 
 
 class SolvedHead(NamedTuple):
-    """One of the heads, trained."""
+    """A trained head, and how it did on val."""
 
     curve: list[Measured]
     """Measures at the start and after each epoch, to the last one or until patience ended."""

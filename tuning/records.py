@@ -108,7 +108,7 @@ class Records:
             if row[name] != value and not (row[name] != row[name] and value != value):  # NaN is not equal to itself
                 raise UsageError(
                     f"Trial {number} of '{self.folder}' had {name} {row[name]}, and now has {value}: the versions of "
-                    f"libraries are others. Choose another --output."
+                    f"libraries differ. Choose another --output."
                 )
         return Outcome(*(row[name] for name in Outcome._fields))
 

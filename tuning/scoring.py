@@ -45,7 +45,7 @@ class Scoring:
             seconds: seconds of the trial.
         """
         if not math.isfinite(curve[-1].loss):
-            return failed("training diverged: the loss is no number")._replace(seconds=seconds)
+            return failed("training diverged: the loss is not a number")._replace(seconds=seconds)
         best, count = curve[lowest(curve)], len(self._data.splits["val"])
         accuracy = best.accuracy
         if not self._data.task.has_boxes:

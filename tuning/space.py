@@ -65,7 +65,7 @@ NOT_SEARCHED = (
     *("folds", "effort", "head_solver", "deeper_layers", "deeper_epochs", "augment", "layer_decay"),
     *("resume", "checkpoint_seconds", "tensorboard"),
 )
-"""Settings of `train.py` that a search has not: trials fine-tune once, from views, at one rate for all layers."""
+"""Settings of `train.py` that a search does not have: trials fine-tune once, from views, at one rate for all layers."""
 
 
 @settings
@@ -73,14 +73,14 @@ class SearchConfig(Settings):
     """Settings of the search itself."""
 
     oracle: Literal["random", "bayesian", "hyperband", "grid"] = "random"
-    """KerasTuner's oracle that proposes the trials. bayesian takes a second or two for each, worth it where most trials
+    """KerasTuner's oracle that proposes the trials. bayesian takes a second or two for each, which pays if most trials
     fine-tune. hyperband chooses the epochs itself. grid takes the values of every flag as choices and tries all."""
 
     objective: Text = "val_accuracy"
     """Metric of the val split that the search optimises: val_accuracy, val_loss, val_balanced_accuracy (every class
     counts alike), val_macro_f1, val_roc_auc, val_sensitivity_at_specificity_95 (any percentage, or the other way
-    round), or val_NAME of a metric of custom.py, the larger the better. val_loss tells equals apart. With --sensitivity
-    0.98, the default is val_specificity_at_sensitivity_98; likewise with --specificity."""
+    round), or val_NAME of a metric of custom.py, the larger the better. Ties go to the lower val_loss. With
+    --sensitivity 0.98, the default is val_specificity_at_sensitivity_98; likewise with --specificity."""
 
     max_trials: Positive = 50
     """Most trials."""

@@ -125,8 +125,8 @@ def show_result(result: dict[str, Any], objective: str, nouns: str, task: Task) 
         task: task, which decides the leading metric.
     """
     best, default, gain = result["best"], result["default"], result["gain"]
-    competed = counted(result["trials"]["done"], "trial", "trials")
-    text = f"{objective_title(objective)} {score_text(best['score'], objective)}, for which {competed} competed"
+    done = counted(result["trials"]["done"], "trial", "trials")
+    text = f"{objective_title(objective)} {score_text(best['score'], objective)}, the best of {done}"
     if default is not None:
         text += f"; of train.py by itself {score_text(default['score'], objective)}: the lead is optimistic"
     show_stage("", text)

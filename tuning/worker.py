@@ -39,7 +39,7 @@ def make_worker(config: TuneConfig, search: dict[str, Any]) -> Callable[[Job], S
     def run(job: Job) -> Sequence[tuple[int, Outcome]]:
         network = networks[job[0][1].config.model.backbone]
         if any(network.complete(plan.config).config != plan.config for _, plan in job):
-            raise RunError("A worker's machine computes otherwise than this one: its libraries are others.")
+            raise RunError("A worker's machine computes in another way than this one: its libraries differ.")
         return list(network.run(job))
 
     return run

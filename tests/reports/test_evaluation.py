@@ -230,7 +230,7 @@ def test_changes_are_counted(binary_run):
     changed.loc[1, "label"] = "puma"
     assert (
         example_changes(read_run(binary_run), changed)
-        == "1 picture is new, 1 picture is gone, 1 picture is labelled otherwise"
+        == "1 picture is new, 1 picture is gone, 1 picture is labelled differently"
     )
 
 

@@ -60,7 +60,7 @@ for (const button of document.querySelectorAll("button[data-url]")) {
   button.addEventListener("click", () => ask(button.title, button.dataset.url));
 }
 document.addEventListener("paste", (event) => askAbout(event.clipboardData.files));
-// Anywhere on the page: a browser would leave it for a picture that misses the box.
+// Files may be dropped anywhere: a browser would leave the page for one that misses the box.
 document.addEventListener("dragover", (event) => {
   event.preventDefault();
   drop.classList.add("over");
