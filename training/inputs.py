@@ -87,11 +87,11 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     if isinstance(data.task, Classification):
         data = data._replace(task=data.task.with_loss(config.training.loss))
     sized = sized.replace(positive=data.positive)
-    num_val = len(data.splits["train" if config.data.folds else "val"])
-    check_rule(config.decision.rule, len(data.class_names), data.task.multi_label, num_val)
+    chosen_on: Split = "train" if config.data.folds else "val"
+    check_rule(config.decision.rule, len(data.class_names), data.task.multi_label, len(data.splits[chosen_on]))
     _show(data, config.training.class_weights)
     if config.decision.rule is not None:
-        _warn_of_few(config.decision.rule, data, "train" if config.data.folds else "val")
+        _warn_of_few(config.decision.rule, data, chosen_on)
     if config.run.strict:
         _check_nothing_set_aside(data)
     return RunInputs(sized, backbone, data, started, time.perf_counter() - started, pool)

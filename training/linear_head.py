@@ -152,12 +152,7 @@ def solve_on_parts(
     return found
 
 
-def _path(
-    read: Read,
-    add: Add,
-    outputs: int,
-    strengths: Sequence[float],
-) -> Iterator[_Fit]:
+def _path(read: Read, add: Add, outputs: int, strengths: Sequence[float]) -> Iterator[_Fit]:
     """Solves for each strength, starting from the previous solution.
 
     The penalty applies to weights of standardised features, so a strength means the same for every backbone. Compared

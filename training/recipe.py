@@ -195,7 +195,7 @@ def _choose_pretrained(
         "views": VIEWS if sees_more else 1,
         "trainable_layers": trainable_layers,
         "head_solver": solver,
-        "head_epochs": 0 if solver == "lbfgs" else _epochs(HEAD_STEPS, steps_per_epoch, *HEAD_EPOCHS),
+        "head_epochs": 0 if solver == "lbfgs" else int(np.clip(round(HEAD_STEPS / steps_per_epoch), *HEAD_EPOCHS)),
         "fine_tune_epochs": fine_tune_epochs,
         "deeper_layers": "all" if goes_deeper else 0,
         "fine_tune_learning_rate": rate,
@@ -290,11 +290,6 @@ def batch_factor(optimizer: Optimizer, batch_size: int) -> float:
     """Returns the factor on the learning rates, which were tuned for `BATCH_SIZE` examples per step."""
     ratio = batch_size / BATCH_SIZE
     return ratio if optimizer == "sgd" else ratio**0.5
-
-
-def _epochs(steps: int, steps_per_epoch: int, fewest: int, most: int) -> int:
-    """Returns the epochs for about this many steps, within bounds."""
-    return min(most, max(fewest, round(steps / steps_per_epoch)))
 
 
 def _has_too_few(config: TrainConfig, num_train: int) -> bool:

@@ -161,10 +161,9 @@ def _write(
         record = summary.build_record(data, run.config, outputs, network, run.history, temperature)
         record["unknown"] = familiar and familiar[1]
         record["seconds"] = run.clock.seconds()
-        about = (run.folder, data, outputs, record, model, run.config, run.history)
-        attempt("The report", lambda: write_report(*about))
-    trained = run.config, data.class_names, data.task, data.kind, None, temperature
-    attempt("The model card", lambda: write_card(run.folder / CARD_FILE, TrainedRun(run.folder, *trained), record))
+        attempt("The report", lambda: write_report(run.folder, data, outputs, record, model, run.config, run.history))
+    trained = TrainedRun(run.folder, run.config, data.class_names, data.task, data.kind, None, temperature)
+    attempt("The model card", lambda: write_card(run.folder / CARD_FILE, trained, record))
     record["seconds"] = run.clock.seconds()
     write_json(run.folder / "metrics.json", record)  # last: a folder without it is an unfinished run
     clean_up(run.folder)
@@ -279,9 +278,9 @@ def _calibrate(run: Run, inputs: dict[Phase, PhaseInputs]) -> float:
 
 def _predict(run: Run, inputs: dict[Phase, PhaseInputs], splits: Sequence[Split]) -> dict[Split, np.ndarray]:
     """Predicts the splits that are not empty, from outputs of the frozen layers if the last phase has them."""
-    model, _, views, _ = _final_inputs(run, inputs)
-    model = run.classifier.answering(model)
-    evaluated = {split: views[split] for split in splits if len(views[split].rows)}
+    final = _final_inputs(run, inputs)
+    model = run.classifier.answering(final.model)
+    evaluated = {split: final.evaluated[split] for split in splits if len(final.evaluated[split].rows)}
     # With a TPU, its host CPU measures.
     strategy = None if isinstance(run.strategy, tf.distribute.TPUStrategy) else run.strategy
     with progress_bar("evaluate", sum(len(view.rows) for view in evaluated.values())) as advance:

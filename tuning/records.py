@@ -4,7 +4,6 @@ A line is all that is stored of a trial, and enough to resume after a kill.
 """
 
 import contextlib
-import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from app.errors import UsageError
-from app.files import as_read, write_json
+from app.fields import flag_of
+from app.files import as_read, read_json, write_json
 from data.csv_cells import read_table
 from reports.search_plots import Hyperparameters
 from reports.writer import write_table
@@ -123,14 +123,14 @@ class Records:
 
     def _continue(self) -> None:
         try:
-            record = json.loads((self.folder / "search.json").read_text(encoding="utf-8"))
+            record = read_json(self.folder / "search.json")
             before, of_before = record["config"], record["inputs"]
             self.result = {name: value for name, value in record.items() if name not in self.search}
         except (ValueError, KeyError, TypeError):
             raise UsageError(f"'{self.folder / 'search.json'}' is damaged. Choose another --output.") from None
         changed = [name for name, value in self.search["config"].items() if before.get(name) != value]
         if changed:
-            flags = ", ".join(f"--{name.replace('_', '-')}" for name in changed)
+            flags = ", ".join(map(flag_of, changed))
             raise UsageError(f"'{self.folder}' holds a search with another {flags}. Choose another --output.")
         if of_before != self.search["inputs"]:
             raise UsageError(

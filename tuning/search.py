@@ -145,6 +145,7 @@ def _run_trials(run: Search) -> None:
 
 def _outcomes(run: Search, batch: Sequence[Numbered], advance: Callable[..., None]) -> dict[int, Outcome]:
     """Runs the unrecorded trials of a batch while there is time, and shows each new best."""
+    objective = run.config.search.objective
     known = ((number, run.records.known(number, plan)) for number, plan in batch)
     outcomes = {number: outcome for number, outcome in known if outcome is not None}
     advance(len(outcomes))
@@ -154,13 +155,11 @@ def _outcomes(run: Search, batch: Sequence[Numbered], advance: Callable[..., Non
         run.records.add(number, run.plans[number], outcome)
         advance()
         trials = run.trials
-        if number in ranked(trials, run.config.search.objective)["trial"].head(1).to_list():
+        if number in ranked(trials, objective)["trial"].head(1).to_list():
             # Trials that share graphs run together, so the best one may have a number above the count.
             text = f"{len(trials)} of {run.config.search.max_trials} done, in any order; the best is trial {number}"
-            text += (
-                f" with val {run.task.measure_of_learning} {outcome.val_accuracy:.2%}, val loss {outcome.val_loss:.4f}"
-            )
-            objective = run.config.search.objective
+            measure = f"val {run.task.measure_of_learning} {outcome.val_accuracy:.2%}"
+            text += f" with {measure}, val loss {outcome.val_loss:.4f}"
             if objective not in MEASURED:
                 text += f", {objective_title(objective)} {score_text(outcome.score, objective)}"
             show_stage("trials", text)

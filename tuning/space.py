@@ -41,10 +41,7 @@ SPACE: dict[str, Dimension] = {
         (), "Numbers of last layers to fine-tune, to choose from. Default: none, the last block, the last two blocks."
     ),
     "learning_rate": Dimension(
-        (1e-4, 1e-1),
-        "Range of the head's peak learning rate where nothing is fine-tuned.",
-        "log",
-        "head",
+        (1e-4, 1e-1), "Range of the head's peak learning rate where nothing is fine-tuned.", "log", "head"
     ),
     "head_epochs": Dimension((10, 20, 40), "Maximum epochs of the head, for trials without fine-tuning.", phase="head"),
     "fine_tune_learning_rate": Dimension(
@@ -172,8 +169,7 @@ class TuneConfig(NamedTuple):
 
     def of_run(self, **values: Any) -> TrainConfig:
         """Returns the settings of a run on the same examples, in its own folder."""
-        always: dict[str, Any] = {"output": None, "max_minutes": None}
-        always["split_seed"] = self.fixed.seed_of_split
+        always: dict[str, Any] = {"output": None, "max_minutes": None, "split_seed": self.fixed.seed_of_split}
         return self.fixed.replace(**always | values)
 
 

@@ -49,7 +49,7 @@ class Tail:
         set_dropout(self._head, self._dropout)
         features = classifier.features
         outputs = self._head(features if len(features) > 1 else features[0])
-        self._model = model = part_of(inputs, [outputs])
+        model = part_of(inputs, [outputs])
         self._answering = classifier.answering(model)
         own = {id(variable) for variable in self._head.variables}
         self._pretrained = [(each, each.numpy()) for each in model.variables if id(each) not in own]
