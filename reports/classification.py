@@ -14,6 +14,7 @@ from app.terminal import make_table
 from data.folds import folds_of
 from data.prepare import Data
 from data.sources import Split
+from inference.answer_table import PROBABILITY
 from reports.baselines import simple_right
 from reports.curves import class_curves
 from reports.decision import decision_record
@@ -96,7 +97,7 @@ def examine(data: Data, outputs: Mapping[Split, np.ndarray], split: Split | None
 
 def predictions_table(data: Data, outputs: Mapping[Split, np.ndarray]) -> pd.DataFrame:
     """Makes a table with a row per example: path, split, label, predicted, and the probability of each class."""
-    task, columns = classes_of(data.task), [f"probability_{name}" for name in data.class_names]
+    task, columns = classes_of(data.task), [f"{PROBABILITY}{name}" for name in data.class_names]
     tables = [pd.DataFrame(columns=["path", "split", "label", "predicted", *columns])]
     for split, split_outputs in outputs.items():
         positions = data.splits[split]

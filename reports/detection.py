@@ -1,7 +1,7 @@
 """Reports about boxes: figures, thresholds, tables, the verdict, and answers beside true boxes; see
 `reports.by_task`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,31 +33,23 @@ def metrics() -> Mapping[str, BoxMetric]:
 
 def true_boxes(data: Data, positions: np.ndarray) -> list[np.ndarray]:
     """Returns the true boxes of pictures, float64 (boxes, 6) each: corners in pixels, class, ignored."""
-    found = []
-    for position in positions:
-        targets = data.targets[position]
-        known = targets[targets[:, 4] >= 0].astype(np.float64)
-        found.append(np.hstack([to_pixels(known[:, :4], _frame(data, position)), known[:, 4:]]))
-    return found
+    known = (targets[targets[:, 4] >= 0] for targets in data.targets[positions])
+    return _in_pixels(data, positions, known)
 
 
-def answered_boxes(data: Data, positions: np.ndarray, outputs: np.ndarray) -> list[np.ndarray]:
+def answered_boxes(data: Data, positions: np.ndarray, outputs: Iterable[np.ndarray]) -> list[np.ndarray]:
     """Returns all answers for pictures, float64 (answers, 6) each: corners in pixels, probability, class."""
-    found = []
-    for position, each in zip(positions, outputs, strict=True):
-        some = each[each[:, 4] > 0].astype(np.float64)
-        found.append(np.hstack([to_pixels(some[:, :4], _frame(data, position)), some[:, 4:]]))
-    return found
+    return _in_pixels(data, positions, (each[each[:, 4] > 0] for each in outputs))
 
 
 def measure(data: Data, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
     """Measures a split; see `tasks.detection_metrics.measure_boxes`."""
-    return measure_boxes(*_in_pixels(data, split, outputs), data.class_names)
+    return measure_boxes(*_truth_and_answers(data, split, outputs), data.class_names)
 
 
 def compare_all(data: Data, split: Split, outputs: np.ndarray) -> Compared | None:
     """Compares all answers, however unlikely, with a split; see `tasks.detection_metrics.compare_boxes`."""
-    return compare_boxes(*_in_pixels(data, split, outputs), len(data.class_names))
+    return compare_boxes(*_truth_and_answers(data, split, outputs), len(data.class_names))
 
 
 def decide(data: Data, outputs: dict[Split, np.ndarray], rule: Rule | None) -> Data:
@@ -118,9 +110,8 @@ def compare(data: Data, split: Split, outputs: np.ndarray) -> list[Beside]:
     positions, task = data.splits[split], data.task
     if not isinstance(task, Detection):
         raise ValueError("boxes are compared for detection alone")
-    truth = true_boxes(data, positions)
-    answers = [answered_boxes(data, positions[[row]], each[None])[0] for row, each in enumerate(task.chosen(outputs))]
-    return [beside(*pair) for pair in zip(truth, answers, strict=True)]
+    answers = answered_boxes(data, positions, task.chosen(outputs))
+    return list(map(beside, true_boxes(data, positions), answers))
 
 
 def beside(truth: np.ndarray, answers: np.ndarray) -> Beside:
@@ -184,12 +175,17 @@ def results_table(measured: Mapping[str, dict[str, Any]], nouns: str) -> Table:
     return table
 
 
-def _in_pixels(data: Data, split: Split, outputs: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
+def _truth_and_answers(data: Data, split: Split, outputs: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
     positions = data.splits[split]
     return true_boxes(data, positions), answered_boxes(data, positions, outputs)
 
 
-def _frame(data: Data, position: int) -> np.ndarray:
+def _in_pixels(data: Data, positions: np.ndarray, boxes: Iterable[np.ndarray]) -> list[np.ndarray]:
+    """Turns the corners of the boxes of each picture into pixels, in float64; other columns stay."""
     if data.frames is None:
         raise ValueError("these examples have no boxes")
-    return data.frames[position]
+    found = []
+    for each, frame in zip(boxes, data.frames[positions], strict=True):
+        exact = each.astype(np.float64)
+        found.append(np.hstack([to_pixels(exact[:, :4], frame), exact[:, 4:]]))
+    return found

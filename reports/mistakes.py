@@ -27,8 +27,6 @@ class Explained(NamedTuple):
     label: str
     said: str
     """Text with the wrong or least confident class, and the confidence."""
-    certainty: float
-    """Confidence as a fraction."""
     sides: list[Shown]
     """The example and, if available, the explanation of the answer."""
 
@@ -73,7 +71,7 @@ def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras
         sides = looked[index : index + 1]
         if data.kind.explain is None or not (sides and data.kind.explain.replaces):
             sides = [data.show(positions[row], label), *sides]
-        shown.append(Explained(path, label, said, float(certainty[row]), sides))
+        shown.append(Explained(path, label, said, sides))
     return Mistakes(len(wrong), shown, unexplained)
 
 

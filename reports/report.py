@@ -49,8 +49,7 @@ def write_report(
     of_task = reporting(data.task)
     found = of_task.examine(data, outputs, split)
     leaks = _find_leaks(data, split, copies, found.right)
-    about_run = record, model, config, history
-    facts = Facts(folder, data, outputs, *about_run, split or "val", copies, leaks, found)
+    facts = Facts(folder, data, outputs, record, model, config, history, split or "val", copies, leaks, found)
     verdict = of_task.reach_verdict(record, data.task, data.kind, facts)
     num_errors = sum(map(len, (found.label_errors or {}).values()))
     write_json(folder / "report.json", {"verdict": verdict._asdict(), **leaks._asdict(), "label_errors": num_errors})

@@ -1,13 +1,13 @@
 """Sections of a run's page. Each function returns the variables of its template in `sections/`, and writes the tables
 and figures behind it; None leaves the section out."""
 
-import json
 from collections import Counter
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from app.files import read_json
 from data.prepare import Data
 from reports import curves, plots
 from reports.detection_sections import DETECTION_SECTIONS
@@ -178,7 +178,7 @@ def suspects(facts: Facts) -> Content:
 def settings(facts: Facts) -> Content:
     """Shows the settings of the run, and versions of the packages."""
     path = facts.folder / "environment.json"
-    environment = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    environment = read_json(path) if path.is_file() else {}
     packages = environment.pop("packages", {})
     return {"settings": facts.config.to_json(), "versions": {**environment, **packages}.items()}
 

@@ -107,8 +107,7 @@ def measure_decision(
     for column, (name, threshold) in enumerate(task.thresholds_of(class_names).items()):
         classes[name] = {"threshold": threshold, "val": None, "test": None}
         for split, (targets, outputs, groups) in splits.items():
-            one = targets[:, [column]], outputs[:, [column]]
-            classes[name][split] = _measure_one(rule, *one, threshold, groups)
+            classes[name][split] = _measure_one(rule, targets[:, [column]], outputs[:, [column]], threshold, groups)
     share = PROMISES.get(rule.name)
     promise = None if share is None else {"share": share, "least": rule.value, "needed": needed(rule.value)}
     return {"flag": rule.flag, "promise": promise, "classes": classes}

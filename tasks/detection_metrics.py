@@ -9,8 +9,6 @@ import numpy as np
 
 from app.errors import UsageError
 
-OVERLAPS = np.linspace(0.5, 0.95, 10)
-"""Thresholds of intersection over union for a right box; AP is the mean over all, AP50 the value at the first."""
 RECALLS = np.linspace(0, 1, 101)
 """Recalls at which precision is averaged."""
 SIZES = ("small", "medium", "large")
@@ -38,7 +36,8 @@ class Compared(NamedTuple):
     matched: list[Matched]
     """Matched boxes by class, at an overlap of a half."""
     precision: np.ndarray
-    """float64 (overlaps, recalls, classes, areas): precision at `RECALLS`; all sizes are the first area."""
+    """float64 (overlaps, recalls, classes, areas): precision from ten overlaps on (intersection over union of 0.5, 0.55
+    ... 0.95), at `RECALLS`; the first area is that of all sizes."""
     recall: np.ndarray
     """float64 (overlaps, classes, areas)."""
 
