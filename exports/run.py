@@ -73,9 +73,9 @@ class Reference(NamedTuple):
     labels: np.ndarray
     """Each answer as text: its classes, or the number of boxes of each class."""
 
-    def every_second(self, first: int) -> "Reference":
-        """Returns every second example, starting at `first`, 0 or 1."""
-        return Reference(self.sample.half(first), self.answers[first::2], self.labels[first::2])
+    def half(self) -> "Reference":
+        """Returns every second example, beginning with the second."""
+        return Reference(self.sample.half(), self.answers[1::2], self.labels[1::2])
 
 
 class Parity(NamedTuple):
@@ -154,10 +154,8 @@ def export_run(
 def make_reference(model: keras.Model, run: TrainedRun, sample: Sample) -> Reference:
     """Computes the model's answers for a sample, in the same steps as the run's own measurement."""
     predictor = Predictor(model, run.cut)
-    batches = _batches(sample, BATCH_SIZE)
-    outputs = [predictor(sample.take(rows)) for rows in batches]
-    answers = np.concatenate(outputs)
-    answers = run.task.exported(answers)
+    outputs = [predictor(sample.take(rows)) for rows in _batches(sample, BATCH_SIZE)]
+    answers = run.task.exported(np.concatenate(outputs))
     return Reference(sample, answers, np.array(run.task.texts(answers, run.class_names), dtype=object))
 
 
@@ -215,9 +213,8 @@ def _write(
     """Writes an artifact, and compares each way to call it with the model."""
     started, more = time.perf_counter(), {}
     if artifact.calibrated:
-        half = reference.every_second(0).sample
-        more["calibration"] = half.take(np.arange(len(half.paths)))
-        reference = reference.every_second(1)
+        more["calibration"] = reference.sample.take(np.arange(0, len(reference.labels), 2))
+        reference = reference.half()
     routes = artifact.write(compute, run, path, **more)
     files = [file for file in path.rglob("*") if file.is_file()] if path.is_dir() else [path]
     size = sum(file.stat().st_size for file in files)

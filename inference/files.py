@@ -89,10 +89,8 @@ def in_windows(files: Sequence[FoundFile], kind: Kind, reader: Reader) -> list[F
     for file in files:
         parts = []
         if file.reason is None and file.content is None:
-            with (
-                contextlib.suppress(UnreadableError),
-                open_file(file.path, file.within) as opened,
-            ):  # reading tells
+            # An unreadable file stays whole, and gets its reason when it is read.
+            with contextlib.suppress(UnreadableError), open_file(file.path, file.within) as opened:
                 parts = [Part(file.path, *times, kind.cut) for times in kind.windows(opened, reader)]
         found += [file._replace(path=part.name, content=part) for part in parts] or [file]
     return found

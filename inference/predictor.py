@@ -29,8 +29,7 @@ class Predictor:
             features: whether `with_features` will be called.
         """
         self.model = model
-        cuts = {each.layer: each for each in find_cuts(model, MOST_TENSORS)} if cut else {}
-        self._cut = cuts.get(cut) if cut else None
+        self._cut = next((each for each in find_cuts(model, MOST_TENSORS) if each.layer == cut), None) if cut else None
         vectors = features_of(model) if features else None
         outputs = [*model.outputs, *([] if vectors is None else [vectors])]
         parts = [model if vectors is None else part_of(model.inputs, outputs)]
