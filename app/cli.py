@@ -15,7 +15,7 @@ from app.interrupts import heed_sigterm, is_terminated
 
 USAGE_STATUS, RUN_STATUS = 2, 1
 INTERRUPTED_STATUS, TERMINATED_STATUS, CLOSED_PIPE_STATUS = 130, 143, 141
-"""128 plus the number of the signal, as in shells."""
+"""Exit statuses after Ctrl-C, SIGTERM and a closed pipe: 128 plus the number of the signal, as in shells."""
 
 
 def check_output_file(flag: str, path: Path | None) -> None:
@@ -31,7 +31,7 @@ def check_output_file(flag: str, path: Path | None) -> None:
     if path is None:
         return
     if path.exists() and not path.is_file():
-        raise UsageError(f"{flag} must be a file; '{path}' is {'a folder' if path.is_dir() else 'none'}.")
+        raise UsageError(f"{flag} must be a file; '{path}' is {'a folder' if path.is_dir() else 'a device or a pipe'}.")
     try:
         tempfile.TemporaryFile(dir=path.parent).close()
     except OSError as error:
@@ -47,7 +47,7 @@ def run_command(command: Callable[[], None]) -> None:
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end a run
     year = time.localtime().tm_year
     if year not in YEARS_OF_ZIP:
-        _fail(f"The clock of this machine says {year}; files cannot be dated so. Set it to today.", RUN_STATUS)
+        _fail(f"The clock of this machine says {year}, which no zip file can store. Set it to today.", RUN_STATUS)
     try:
         command()
     except UsageError as error:

@@ -32,7 +32,7 @@ TrainableLayers = Natural | Literal["all"]
 
 @settings
 class DataConfig(Settings):
-    """The examples to learn from."""
+    """Settings of the data: where the examples are, and how they are split and prepared."""
 
     data: Text = "animals"
     """Examples to learn from: a folder of CLASS/file (with or without train/, val/ and test/ above them), a .csv of
@@ -51,13 +51,13 @@ class DataConfig(Settings):
     """Also use pictures outside the folder of --data, to which links or the paths of a CSV lead."""
 
     val_fraction: Fraction = 0.15
-    """Fraction of the pictures kept for choosing (early stopping), if the data has no val split; 0 for none."""
+    """Fraction of the examples kept for choosing (early stopping), if the data has no val split; 0 for none."""
 
     test_fraction: Fraction = 0.15
-    """Fraction of the pictures kept for the final measurement, if the data has no test split; 0 for none."""
+    """Fraction of the examples kept for the final measurement, if the data has no test split; 0 for none."""
 
     folds: Annotated[int, Ge(2), Le(20)] | None = None
-    """Folds of cross-validation, in place of a val split: a head trained on the other folds predicts each picture
+    """Folds of cross-validation, in place of a val split: a head trained on the other folds predicts each example
     outside test, and the run reports these predictions as val. The final head is trained on all folds. Nothing is
     fine-tuned. Default: none; a val split."""
 
@@ -71,8 +71,8 @@ class DataConfig(Settings):
     Default: --seed."""
 
     max_pictures: Positive | None = None
-    """Most pictures to use, to try things on a part of the data: drawn at random, by the seed of the split, with the
-    same shares of classes and of the data's own splits. Default: all."""
+    """Maximum number of examples to use, to try things on a part of the data: drawn at random, by the seed of the
+    split, with the same shares of classes and of the data's own splits. Default: all."""
 
     resize: Resize = "crop"
     """Way to make a picture square: 'crop' keeps the middle, 'pad' adds black bars, 'stretch' changes proportions.
@@ -82,16 +82,16 @@ class DataConfig(Settings):
     """Height and width of the network's input, pixels. Default: the backbone's own, or less for small pictures."""
 
     max_tokens: Annotated[int, Ge(8), Le(8192)] | None = None
-    """Most tokens of a text that the network gets, from its beginning; a token is a word or a part of one. Default: the
-    backbone's own, 256 for minilm."""
+    """Maximum number of tokens that the network reads, from the beginning of a text; a token is a word or a part of
+    one. Default: the backbone's own, 256 for minilm."""
 
     clip_seconds: Annotated[float, Ge(0.1), Le(30)] | None = None
     """Seconds that the network hears, from the middle of a recording. Default: twice the median length of the
     recordings, in whole seconds."""
 
     positive: Text | None = None
-    """Which of two classes is to be found: sensitivity is the share of its pictures that is found, and thresholds apply
-    to its probability. Default: the class with fewer pictures; of equals, the second in alphabetical order."""
+    """Positive class of two: sensitivity is the share of its examples that is found, and thresholds apply to its
+    probability. Default: the class with fewer examples; of equals, the second in alphabetical order."""
 
     @property
     def chosen_size(self) -> int:
@@ -105,7 +105,7 @@ class DataConfig(Settings):
 
 @settings
 class ModelConfig(Settings):
-    """The network."""
+    """Settings of the network: backbone, pooling and head."""
 
     backbone: Text = "efficientnet_lite0"
     """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all. For texts, the default
@@ -122,7 +122,7 @@ class ModelConfig(Settings):
     class token, else avg."""
 
     head: Text = "dense"
-    """Layers between the pooled features and the output: 'dense' (see --head-units), or some of custom.py."""
+    """Layers between the pooled features and the output: 'dense' (see --head-units), or one of custom.py."""
 
     head_units: tuple[Positive, ...] = ()
     """Units of each dense layer between the pooled features and the output, such as '256 64'. Default: no such
@@ -137,7 +137,7 @@ class ModelConfig(Settings):
 
 @settings
 class TrainingConfig(Settings):
-    """Training of the network."""
+    """Settings of the training: phases, optimizer, augmentation and loss."""
 
     effort: Effort = "standard"
     """Effort of a run: 'quick' only solves the head; 'standard' also fine-tunes the last layers, and then the whole
@@ -158,7 +158,7 @@ class TrainingConfig(Settings):
 
     fine_tune_epochs: Epochs | None = None
     """Maximum epochs of fine-tuning the unfrozen layers after that. Default: 2; 0 with fewer than 1,000 training
-    pictures, or --effort quick; 30 from random weights."""
+    examples, or --effort quick; 30 from random weights."""
 
     deeper_layers: TrainableLayers | None = None
     """Last layers of the backbone to fine-tune in a further phase: a number, 'all', or 0. Default: 'all'; 0 with
@@ -172,34 +172,34 @@ class TrainingConfig(Settings):
     spread of the features."""
 
     fine_tune_learning_rate: Rate | None = None
-    """Peak learning rate of the fine-tuning phase. Default: 1e-4 for batches of 32 pictures, less for a short phase."""
+    """Peak learning rate of the fine-tuning phase. Default: 1e-4 for batches of 32 examples, less for a short phase."""
 
     layer_decay: Annotated[float, Gt(0), Le(1)] | None = None
-    """Factor on learning rate and weight decay of fine-tuning for each block further from the output, such as 0.8.
-    Default: 1."""
+    """Factor by which learning rate and weight decay of fine-tuning fall from each block to the one before it, such as
+    0.8. Default: 1."""
 
     schedule: Literal["cosine", "constant"] = "cosine"
     """Learning rate of both phases after half an epoch of warm-up: it falls to 0 along a cosine, or stays constant."""
 
     batch_size: Positive | None = None
-    """Pictures per training step, on all devices together. Default: 32."""
+    """Examples per training step, on all devices together. Default: 32."""
 
     optimizer: Optimizer = "adam"
     """Optimizer of both phases; sgd has Nesterov momentum 0.9."""
 
     weight_decay: Annotated[float, Ge(0), Le(10)] | None = None
-    """Fraction of each weight subtracted per step and unit of learning rate; biases, and scales and shifts of
-    normalisation layers, are exempt. Default: 0.004 for adamw, else none."""
+    """Decoupled weight decay: each step multiplies a weight by 1 - learning rate x this; biases, and scales and shifts
+    of normalisation layers, are exempt. Default: 0.004 for adamw, else none."""
 
     augment: Augment = "views"
-    """When training pictures are changed at random, as --vary says: 'views' makes a few versions of each, computes
+    """Random changes of training examples, see --vary: 'views' makes a few versions of each, computes
     the frozen layers once for them and uses another version in each epoch; 'fresh' makes new versions in every
     epoch, so the whole network must run; 'none' makes none. See also --fine-tune-augment."""
 
     vary: Text = "mild"
-    """Changes that --augment makes at random: 'mild' (crops, flips, brightness, contrast); 'flip' alone; 'vertical' and
-    'rotate' as well, for what has no upright, as under a microscope; 'medical', which turns nothing around; or
-    'randaugment', two strong ones of ten. Of recordings: 'mild' (begin, noise, loudness), 'specaugment'."""
+    """Changes that --augment makes at random: 'mild' (crops, flips, brightness, contrast); 'flip' alone; 'vertical' or
+    'rotate', which also turn pictures without an upright, as under a microscope; 'medical', which never mirrors; or
+    'randaugment', two strong ones of ten. For recordings: 'mild' (start, noise, loudness) or 'specaugment'."""
 
     fine_tune_augment: Augment | None = None
     """Augmentation of the fine-tuning phase, with the values of --augment. Default: the same; but 'fresh' in place of
@@ -207,15 +207,15 @@ class TrainingConfig(Settings):
     --weights none. 'fresh' runs the whole network in every step, and uses none of --cache-gb."""
 
     views: Positive | None = None
-    """Versions of each training example, the unchanged one included; one means no augmentation. Default: 2, or 1
-    of recordings and where nothing but a solved head learns, if --vary is 'mild'."""
+    """Versions of each training example, the unchanged one included; one means no augmentation. Default: 2; if
+    --vary is 'mild', 1 for recordings and for a run that only solves the head."""
 
     loss: Text = "cross_entropy"
     """Loss that training minimises: 'cross_entropy', or one of custom.py."""
 
     class_weights: bool = False
-    """Weight pictures so that every class counts equally, however rare: in training, and on val for early stopping, the
-    choice of the best weights and calibration. Accuracies and metrics.json count every picture once."""
+    """Weight examples so that every class counts equally, however rare: in training, and on val for early stopping, the
+    choice of the best weights and calibration. Accuracies and metrics.json count every example once."""
 
     patience: Positive = 10
     """Epochs without a lower validation loss after which a phase stops and keeps its best weights."""
@@ -229,7 +229,7 @@ class TrainingConfig(Settings):
     convolutions are slower in bfloat16, and so learn in float32."""
 
     runtime: Literal["auto", "tensorflow", "openvino"] = "auto"
-    """Library that computes the frozen layers for the training pictures. 'auto' takes OpenVINO, if it is installed
+    """Library that computes the frozen layers for the training examples. 'auto' takes OpenVINO, if it is installed
     (requirements-fast.txt), for long computations on a CPU. TensorFlow always computes val and test."""
 
 

@@ -16,7 +16,7 @@ FILE = "custom.py"
 
 
 class Choice(NamedTuple):
-    """Parts that a setting names."""
+    """Parts that one setting may name."""
 
     table: str
     """Table of `custom.py`."""
@@ -37,11 +37,11 @@ OBJECTIVES = (
 )
 """Metrics of this project that a search can optimise; in place of 95, any percentage."""
 BOX_OBJECTIVES = ("val_ap", "val_ap50")
-"""The same for boxes, in addition to val_loss; the first is the default."""
+"""Metrics that a search can optimise for boxes, in addition to val_loss; the first is the default."""
 
 
 class CustomFile(NamedTuple):
-    """The file at the time of its import."""
+    """The imported `custom.py`, with a digest of its text."""
 
     module: Any
     digest: str
@@ -68,7 +68,7 @@ def custom_file() -> CustomFile:
 
 
 def find_custom(setting: str, name: str | None) -> Any | None:
-    """Finds a part of `custom.py`; returns None if the name is of this project, or None.
+    """Finds a part of `custom.py`; returns None for a part of this project, and for a name that is None.
 
     Args:
         setting: setting of `CHOICES` that names the part.

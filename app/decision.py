@@ -10,7 +10,7 @@ from app.fields import Settings, Text, flag_of, settings
 
 Share = Annotated[float, Gt(0), Lt(1)]
 COUNTERPARTS = {"sensitivity": "specificity", "specificity": "sensitivity"}
-"""Share that counts once the other is promised."""
+"""Share that a search maximises when a rule fixes the other."""
 
 
 class Rule(NamedTuple):
@@ -26,23 +26,23 @@ class Rule(NamedTuple):
 
 @settings
 class DecisionConfig(Settings):
-    """Threshold of probability from which the answer is the positive class (multi-label: each label). Give at most one
-    of these."""
+    """Rule that chooses the probability from which the answer is the positive class (multi-label: each label). Give at
+    most one of these."""
 
     sensitivity: Share | None = None
-    """Least share of the positive pictures to find, such as 0.98: takes the highest threshold that finds it on val.
-    Default: the likelier class is the answer."""
+    """Least share of the positive examples to find, such as 0.98: takes the highest threshold that finds this share on
+    val. Default: the likelier class is the answer."""
 
     specificity: Share | None = None
-    """Least share of the other pictures to leave alone: takes the lowest threshold that does so on val. Default: see
-    --sensitivity."""
+    """Least share of the negative examples to call negative: takes the lowest threshold that does so on val.
+    Default: see --sensitivity."""
 
     precision_at_least: Share | None = None
-    """Least share of the alarms that must be right: takes the threshold with it that finds most on val. Default: see
-    --sensitivity."""
+    """Least share of positive answers that are right: of the thresholds that reach it on val, takes the one that finds
+    most positive examples. Default: see --sensitivity."""
 
     cost: Text | None = None
-    """Cost of a missed picture and of a false alarm as FN:FP, such as 10:1: takes the threshold with the least cost on
+    """Cost of a missed example and of a false alarm as FN:FP, such as 10:1: takes the threshold with the least cost on
     val. Default: see --sensitivity."""
 
     threshold: Share | None = None

@@ -37,11 +37,11 @@ def cannot_write(flag: str, path: Path, error: OSError) -> UsageError | RunError
 
 
 def did_you_mean_path(path: Path, others: Iterable[str] = ()) -> str:
-    """The end of an error message that names what is nearest by name beside a path that is not there, or nothing.
+    """Returns the end of an error message that suggests the nearest name beside a missing path, or '' if none is near.
 
     Args:
-        path: as it was given.
-        others: names that are no paths, and may be meant where no folder is given.
+        path: the missing path.
+        others: other names that a path without a folder may mean.
     """
     names = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
     nearest = difflib.get_close_matches(path.name, [*(others if path.parent == Path() else ()), *names], 1, NEAR)

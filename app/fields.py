@@ -34,7 +34,7 @@ from app.errors import UsageError, unknown_choice
 
 Class = TypeVar("Class")
 LARGEST = 2**32
-"""Whole numbers of settings are below this."""
+"""Exclusive upper limit of whole numbers in settings."""
 LIMITS = {Ge: "at least", Gt: "above", Le: "at most", Lt: "below"}
 TYPES: dict[Any, tuple[str, str]] = {
     int: ("a whole number", "whole numbers"),

@@ -20,7 +20,8 @@ MOST_JSON_BYTES = 2**26
 """Largest JSON file, bytes; the longest one, for 20,000 classes, has a tenth of that."""
 
 _READ = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-"""Without O_NONBLOCK, opening a pipe would wait for its other end. Windows lacks some."""
+"""Flags of `os.open` for reading, as far as the system has them; without O_NONBLOCK, opening a pipe would wait for its
+other end."""
 
 
 def open_regular(path: Path | str, follow_links: bool = True) -> BufferedReader:
@@ -94,7 +95,7 @@ def read_json(path: Path) -> Any:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is not JSON, or is ambiguous: NaN, or a name twice in an object.
+        ValueError: it is not JSON, has NaN, or has a name twice in one object.
     """
     with open_regular(path) as file:
         return parse_json(file.read(MOST_JSON_BYTES + 1))
@@ -115,7 +116,7 @@ def parse_json(content: bytes) -> Any:
 
 
 def newest_beside(folder: Path, fits: Callable[[Path], bool] = Path.is_dir) -> str:
-    """The end of an error message about a folder that is not there: the newest that fits of those beside it, if any."""
+    """Returns the end of an error message about a missing folder: the newest fitting folder beside it, or ''."""
     beside = [path for path in folder.parent.iterdir() if fits(path)] if folder.parent.is_dir() else []
     return f" The newest there is '{max(beside, key=lambda path: path.stat().st_mtime)}'." if beside else ""
 

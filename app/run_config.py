@@ -14,7 +14,7 @@ DEFAULT_CACHE_DIR = user_cache_path("headstart")
 
 @settings
 class RunConfig(Settings):
-    """Where and how a run computes. These settings are not part of `config.json`, so that a copied one cannot write
+    """Settings of where and how a run computes. They are not part of `config.json`, so that a copied one cannot write
     into an old run, and they change results by no more than rounding."""
 
     output: Path | None = None
@@ -31,13 +31,13 @@ class RunConfig(Settings):
     """Also write every epoch for TensorBoard, to the folder tensorboard/ of the run."""
 
     strict: bool = False
-    """End with an error if any picture is set aside."""
+    """End with an error if any example is set aside."""
 
     cache_dir: Path = DEFAULT_CACHE_DIR
     """Folder for data that can be computed again, such as unpacked data sets and outputs of frozen layers."""
 
     cache_gb: Annotated[float, Ge(0)] = 20.0
-    """Most that decoded pictures and outputs of frozen layers may take there, GB; the least recently used go first.
+    """Maximum size of decoded examples and outputs of frozen layers there, GB; the least recently used go first.
     Results do not depend on it: if fine-tuning needs more, the run says how much before it computes anything. 0 is
     enough for heads, and for --fine-tune-augment fresh."""
 
@@ -46,8 +46,8 @@ class RunConfig(Settings):
     by TF_CONFIG), or a 'tpu'. 'auto' uses the available ones. Results differ only by rounding."""
 
     devices: Positive | None = None
-    """Number of GPUs of this machine to use. Default: all. Without GPUs, the CPU is split into this many devices, for
-    trials."""
+    """Number of GPUs of this machine to use. Default: all. Without GPUs, the CPU is split into this many devices, to
+    try such a run."""
 
     workers: Positive | None = None
     """Number of processes that read the examples, compute the frozen layers and run the trials of a search, each with

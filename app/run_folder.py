@@ -10,7 +10,7 @@ CHECKPOINTS = "checkpoints"
 
 
 def checkpoints_of(folder: Path) -> Path:
-    """The folder of a run's checkpoints."""
+    """Returns the folder of a run's checkpoints."""
     return folder / CHECKPOINTS
 
 

@@ -12,8 +12,9 @@ HOP = 160
 """Samples from one frame to the next."""
 BANDS = 80
 FLOOR = 1e-10
+"""Least power, so that every logarithm is finite."""
 RANGE = 8.0
-"""Range of levels, in powers of ten below the loudest; quieter ones are raised to its end."""
+"""Range of levels, in powers of ten: lower ones are raised to this far below the loudest."""
 PICTURE_LAYER = "sound_picture"
 """Name of the layer that makes a picture of a spectrogram, in a network for pictures."""
 
@@ -35,7 +36,7 @@ def mel_filters() -> np.ndarray:
 
 @functools.cache
 def fourier() -> np.ndarray:
-    """Returns the waves that a frame is compared with, under a Hann window: float64 (WINDOW, WINDOW + 2), first all
+    """Returns the Fourier transform of a frame under a Hann window as a matrix, float64 (WINDOW, WINDOW + 2): first all
     cosines, then all sines."""
     times = np.arange(WINDOW)
     angles = 2 * np.pi / WINDOW * times[:, None] * np.arange(WINDOW // 2 + 1)

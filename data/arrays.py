@@ -71,12 +71,7 @@ def row_of(tensor: Tensor, row: int) -> np.ndarray:
 
 
 def take_rows(tensor: Tensor, rows: np.ndarray) -> Tensor:
-    """Returns some rows of a tensor, copied to memory.
-
-    Args:
-        tensor: dense or ragged.
-        rows: which of its rows, in order; int (n,).
-    """
+    """Returns some rows of a tensor, int (n,), in the given order, copied to memory."""
     if isinstance(tensor, Ragged):
         lengths = tensor.lengths[rows]
         offsets = np.cumsum([0, *lengths])

@@ -13,7 +13,7 @@ from data.arrays import Ragged, Tensor, mask_of, padded, rounded_up, take_rows
 from devices.replicas import Part
 
 MOST_IN_MEMORY = 2**30
-"""Vectors up to these bytes stay in memory: reading a batch of them by Python takes longer than a step on it."""
+"""Vectors of up to this many bytes stay in memory: reading a batch of them by Python takes longer than a step on it."""
 LARGE = 2**24
 """Vectors of more bytes are worth a garbage collection (0.1 seconds), which frees those of earlier pipelines."""
 AS_FLOAT32 = ("uint8", "int16", "float16", "float64")
@@ -172,6 +172,6 @@ def _as_batch(inputs: Sequence[tf.Tensor]) -> Batch:
 
 
 def _batch_dtype(tensor: Tensor | tf.Tensor) -> tf.DType:
-    """Dtype in which a network gets a stored tensor."""
+    """Returns the dtype in which a network gets a stored tensor."""
     dtype = tf.as_dtype(tensor.dtype)
     return tf.float32 if dtype.name in AS_FLOAT32 else dtype

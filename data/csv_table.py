@@ -21,7 +21,7 @@ from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, Split, is_wit
 HAS_COLUMNS = TAKES_KIND = True
 COLUMNS = ("path", "label", "split", "group")
 MOST_CHARACTERS = 2**20
-"""Longest line, and longest field."""
+"""Most characters of a line or of a field."""
 csv.field_size_limit(MOST_CHARACTERS)
 
 
@@ -56,7 +56,7 @@ def load(
     """Reads the table; missing files are noticed later, when they are read.
 
     Args:
-        data, cache_dir, outside: as of all sources.
+        data, cache_dir, outside: arguments of every source, see `data.sources.SOURCES`.
         labelled: whether to read labels; if not, a column of paths or examples is enough.
         text_column: name of the column of texts; None for 'text', in a table without paths.
         kind: kind of the files; None to infer it from their names.
@@ -242,7 +242,7 @@ def _check_columns(path: Path, names: list[str], needed: Sequence[str]) -> None:
         problem = f"lacks {' and '.join(missing)}" if missing else "repeats one"
         found = printable(", ".join(names))
         wanted = (
-            f"the columns {_wanted()} once each (and may have split and group)"
+            f"the columns {_wanted()}, once each (and may have split and group)"
             if "label" in needed
             else f"a column {needed[0]}"
         )
@@ -251,4 +251,4 @@ def _check_columns(path: Path, names: list[str], needed: Sequence[str]) -> None:
 
 
 def _wanted() -> str:
-    return f"{' or '.join(['path', *(kind.column for kind in kinds() if kind.column)])} (see --text-column), and label,"
+    return f"{' or '.join(['path', *(kind.column for kind in kinds() if kind.column)])} (see --text-column), and label"

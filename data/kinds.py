@@ -1,6 +1,6 @@
-"""The kinds of input: one record each, which hides what is special about the kind from the rest of the project.
+"""The kinds of input: one record each, with everything in which kinds differ.
 
-All other code treats examples alike. To add a kind, see CONTRIBUTING.md.
+The rest of the project treats all examples alike. To add a kind, see CONTRIBUTING.md.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class Baseline(NamedTuple):
 
 
 def standardized() -> Any:
-    """Makes the transformer of values that are numbers."""
+    """Makes a transformer that scales numbers to mean 0 and variance 1."""
     from sklearn.preprocessing import StandardScaler  # a second to import
 
     return StandardScaler()
@@ -147,7 +147,7 @@ class Explain(NamedTuple):
     """Explanations of answers."""
 
     compute: Callable[[Any, Reader, ManyInputs, Sequence[Content], np.ndarray], list[Shown]]
-    """Shows what spoke for the given classes, int (n,), to a Keras model, given examples as tensors and contents."""
+    """Shows why a Keras model gives examples (tensors and contents) the given classes, int (n,)."""
     name: str
     """Name of the explanation in a message."""
     hint: str
@@ -157,7 +157,7 @@ class Explain(NamedTuple):
 
 
 class Kind(NamedTuple):
-    """A kind of input."""
+    """Everything that the project needs to know about a kind of input."""
 
     name: str
     noun: str
@@ -178,7 +178,7 @@ class Kind(NamedTuple):
     useful_size: Callable[[int], int]
     """Returns the largest useful size of inputs, given the median size of the examples."""
     cautions: Callable[[Sequence[int], TrainConfig], list[str]]
-    """Returns warnings, in sentences, given the sizes of some examples; of ragged ones, given all lengths as read."""
+    """Returns warnings, in sentences, given the sizes of some examples, or the lengths of all as read if ragged."""
     show: Callable[[Inputs, Content, str], Shown]
     """Shows one example under a title."""
     vary: Callable[..., Vary] | None = None

@@ -20,8 +20,8 @@ BLOCK = 1_024
 MOST_COMPARED = 30_000
 """Up to this number, all pairs are compared; for more examples, that takes longer than reading them."""
 FORESTS = 16
-"""Number of random divisions into blocks for more examples. Among 250,000 examples, this finds (or connects) 94 % of
-the pairs with a score of 0.8, 98 % of 0.85, 99.7 % of 0.9, and all of 0.95."""
+"""Number of random divisions of more than `MOST_COMPARED` examples into blocks. Among 250,000, this finds (or
+connects) 94 % of the pairs with a score of 0.8, 98 % of 0.85, 99.7 % of 0.9, and all of 0.95."""
 LEAST_SCORE, SURE_SCORE = 0.8, 0.95
 """Bounds of the threshold: the first for very different examples, the second if all examples are alike."""
 SAMPLED = 2_000
@@ -29,7 +29,7 @@ SAMPLED = 2_000
 LEAST_PAIRS = 20
 """Fewest pairs for estimating the threshold."""
 SPREADS = 3.0
-"""Spreads by which a pair must be closer than nearest neighbours usually are."""
+"""Number of spreads (scaled median absolute deviations) by which a pair must be closer than nearest neighbours are."""
 
 
 class NearDuplicate(NamedTuple):

@@ -63,7 +63,7 @@ class Data(NamedTuple):
     digests: list[str]
     """SHA-256 of each example's bytes."""
     cautions: Sequence[str] = ()
-    """Sentences that say why hardly anything can be learnt from these examples."""
+    """Warnings, in sentences, about too few examples of a class and about sizes that are hardly usable."""
     frames: np.ndarray | None = None
     """Place of each picture in the network's input, float64 (num_examples, 6), see `data.boxes.targets.frames`; None
     without boxes."""
@@ -74,7 +74,7 @@ class Data(NamedTuple):
         return self.class_names[1] if self.task.two_classes else None
 
     def describe(self, positions: np.ndarray) -> dict[str, Any]:
-        """Describes the source of the inputs of some examples, as a JSON value."""
+        """Describes the bytes of some examples and how they are read, as a JSON value for keys of the store."""
         digests = "".join(self.digests[position] for position in positions)
         return {
             "examples": hashlib.sha256(digests.encode()).hexdigest(),

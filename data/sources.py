@@ -43,8 +43,8 @@ SOURCES = {
     "FILE.csv": "data.csv_table",
     "FOLDER": "data.folder",
 }
-"""Values of `--data`, and modules with `accepts(data) -> bool`, which those made here do without, and `load(data,
-cache_dir, outside) -> Source`.
+"""Modules of the sources, by the value of `--data`. Each has `load(data, cache_dir, outside) -> Source` and, unless it
+is in `MADE_HERE`, `accepts(data) -> bool`.
 
 `cache_dir` is where data that does not come as files is unpacked; `outside` says whether links and paths may lead out
 of the folder. A module sets `IS_NAME = True` if its value is a name and not a path. With `HAS_COLUMNS = True`, its
@@ -55,6 +55,7 @@ MADE_HERE = [name for name in SOURCES if name.isalpha() and name.islower()]
 """Values of `--data` that work without files of the user."""
 ARCHIVE_ENDINGS = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst", ".7z", ".rar")
 LINK_OUT = "a link out of the folder, which --outside would follow"
+"""Reason for not reading a file."""
 
 
 class Boxes(NamedTuple):
@@ -80,7 +81,7 @@ class Example(NamedTuple):
     split: Split | None = None
     """The split that the source gives; None lets `splits.py` decide."""
     content: bytes | Part | None = None
-    """The example itself if it has no file, or the part of the file that it is."""
+    """Bytes of an example without a file, or a part of the file; None if the whole file is the example."""
     group: str = ""
     """Examples of one group stay on one side of a split; '' means no group."""
     boxes: Boxes | None = None

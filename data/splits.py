@@ -257,8 +257,8 @@ def _deal(
 ) -> tuple[dict[str, Split], str]:
     """Deals the units of a class to splits; returns the problem too, if sizes could not be kept, or ''.
 
-    In the order of their hashes, the first units are test, the next val, the rest train; the middle of a unit decides
-    at a border. A unit larger than a split is train.
+    In the order of their hashes, the first units are test, the next val, the rest train; at a border, the middle
+    of a unit decides. A unit larger than a split goes to train.
     """
 
     def place(unit: Unit) -> bytes:

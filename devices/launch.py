@@ -1,4 +1,4 @@
-"""Starts several workers on this machine, for a trial of --strategy multiworker:
+"""Starts several workers on this machine, to try --strategy multiworker:
 `python -m devices.launch 2 --data photos --output runs/two`.
 
 The flags are those of `train.py`. The first worker, the chief, shows its output; that of another worker is shown if it

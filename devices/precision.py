@@ -21,7 +21,7 @@ OUTPUT_LAYER = "probabilities"
 EXACT_LAYERS = (keras.layers.InputLayer, keras.layers.Rescaling, keras.layers.Normalization)
 """Layers that prepare inputs, which bfloat16 would round."""
 BFLOAT16_CAPABILITY, FLOAT16_CAPABILITY = (8, 0), (7, 0)
-"""NVIDIA's compute capability from which GPUs multiply matrices in a precision several times as fast."""
+"""NVIDIA's compute capability from which GPUs multiply matrices several times as fast in that precision."""
 BFLOAT16_INSTRUCTIONS = {"avx512_bf16", "amx_bf16"}
 """Features in /proc/cpuinfo of CPUs that compute 1.4 times as many products per second in bfloat16, or more; without
 them, fewer. A measurement instead would depend on the load of the machine."""

@@ -80,7 +80,7 @@ def check_alike(strategy: tf.distribute.Strategy, state: Any) -> None:
     mine = hashlib.sha256(repr(state).encode()).hexdigest()
     if chief_decides(strategy, lambda: mine) != mine:
         raise UsageError(
-            "The workers do not start from the same: all need the same flags, and folders that they share for --data, "
+            "The workers do not start from the same state: all need the same flags, and shared folders for --data, "
             "--cache-dir and --output."
         )
 

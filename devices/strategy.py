@@ -1,8 +1,8 @@
 """Devices to train on: one device, all GPUs of a machine, several machines, or TPUs.
 
-It is always a `tf.distribute.Strategy`. Every replica has the whole network and an equal shard of each batch, and the
-gradients of all are summed, so the weights stay the same everywhere: a batch is as large as on one device, and results
-differ only by rounding. The code for TPUs follows TensorFlow's guide and has not run on one yet.
+Every choice is a `tf.distribute.Strategy`. Each replica has the whole network and an equal shard of each batch, and
+the gradients of all are summed, so the weights stay the same everywhere: a batch is as large as on one device, and
+results differ only by rounding. The code for TPUs follows TensorFlow's guide and has not run on one yet.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from devices.precision import Precision, choose_precision
 from devices.replicas import chief_decides, has_workers, is_chief
 
 FEW = 16
-"""With fewer examples per step, a GPU mostly waits."""
+"""Examples per replica and step below which a GPU mostly waits."""
 LOST_WORKER = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,

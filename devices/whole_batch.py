@@ -1,6 +1,7 @@
 """Batch-dependent layers under data parallelism.
 
-Without this, each replica would use the statistics of its own shard, and all would drop the same places.
+Without this, BatchNorm would use only the statistics of each replica's own shard, and dropout would drop the same
+positions in every shard.
 """
 
 import contextlib

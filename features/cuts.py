@@ -2,8 +2,8 @@
 
 If the part before a cut is frozen, it is a pure function of the example, so it need not be computed twice.
 
-For rows that differ in length, the last input of a network is their mask, see `data.batches.Batch`. The mask is always
-available, so it may cross a cut beside the computed tensors.
+If the rows of inputs differ in length, the last input of a network is their mask, see `data.batches.Batch`. The mask is
+always available, so it may cross a cut beside the computed tensors.
 """
 
 import math
@@ -15,7 +15,7 @@ import keras
 from models.parts import is_ragged
 
 NEXT_TO_NOTHING = 1.01
-"""Most increase, as a factor, of the computation behind the cut for a narrower cut."""
+"""Largest factor by which a narrower cut may increase the computation behind it."""
 
 
 class Cut(NamedTuple):

@@ -35,7 +35,7 @@ LARGEST_FEATURE = 1e15
 
 
 class Kept(NamedTuple):
-    """A tensor to keep."""
+    """A tensor that crosses a cut, to keep in the store."""
 
     layer: str
     """Name of the layer before its cut."""
@@ -84,7 +84,7 @@ class Pass(NamedTuple):
 
 
 class FrozenPart:
-    """Layers before some cuts of a network."""
+    """The layers before some cuts of a network, and the tensors at these cuts."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class FrozenPart:
         """Prepares a runtime and adds it to the keys."""
         self._runtime = {} if runtime == "tensorflow" else {"runtime": f"{runtime} {metadata.version(runtime)}"}
         self._unchecked = OpenVino(self._until, self._precision) if runtime == "openvino" else None
-        """OpenVINO, until a check has shown that it computes what TensorFlow does."""
+        """OpenVINO until it is checked against TensorFlow; then None."""
         self._spread: Spread | SharedSpread
         if self._pool is None:
             compute = self._unchecked or runtime_function(self._until, self._precision, runtime)

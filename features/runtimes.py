@@ -31,7 +31,7 @@ Runtime = Literal["tensorflow", "openvino"]
 PRECISIONS: dict[Precision, str] = {"float32": "f32", "mixed_bfloat16": "bf16"}
 """Precisions that OpenVINO supports, and its names for them."""
 LARGEST_DIFFERENCE: dict[Precision, float] = {"float32": 1e-3, "mixed_bfloat16": 0.1}
-"""Largest relative difference from TensorFlow's result in float32 (root mean squares)."""
+"""Largest difference from TensorFlow's result in float32, relative to it (ratio of Euclidean norms)."""
 EXAMPLES_COMPARED = 8
 SMALLEST = 1e-30
 NO_FASTER = {
@@ -46,7 +46,7 @@ LEAST_WORK = 5e11
 
 
 class RefusedError(Exception):
-    """OpenVINO cannot convert a network, or computes other values."""
+    """OpenVINO cannot convert a network, or computes other values; the message continues a sentence about OpenVINO."""
 
 
 def choose_runtime(config: TrainConfig, model: keras.Model, examples: int, strategy: tf.distribute.Strategy) -> Runtime:
@@ -136,7 +136,7 @@ class OpenVino:
         for name, one, other in zip(names, self(*inputs), self._frozen(*inputs), strict=True):
             difference = np.linalg.norm(one - other.numpy()) / max(float(np.linalg.norm(other)), SMALLEST)
             if not difference <= LARGEST_DIFFERENCE[self._precision]:
-                raise RefusedError(f"computes layer '{name}' otherwise, by {difference:.1%}")
+                raise RefusedError(f"differs from it in layer '{name}' by {difference:.1%}")
 
     @functools.cached_property
     def _converted(self) -> tuple[Any, list[str]]:

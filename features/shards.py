@@ -28,7 +28,7 @@ from features.forward_pass import BATCH_SIZE, Spread, convolutions_in
 from features.runtimes import Runtime, runtime_function
 
 MOST_BATCHES = 8
-"""Batches of a shard: with more, workers would end at different times, and progress would be coarse."""
+"""Most batches of a shard: with more, workers would end at different times, and progress would be coarse."""
 Shard: TypeAlias = tuple[View, Varied | None]
 """Examples in memory, and their variation."""
 
@@ -103,7 +103,7 @@ def make_worker(
         RunError: this machine has other code or devices.
     """
     if (_CODE, is_rewritten(precision)) != (code, rewritten):
-        raise RunError("A worker's machine computes otherwise than this one: its code or its devices are others.")
+        raise RunError("A worker's machine may compute other values than this one: its code or its devices differ.")
     custom_file()  # may define parts of layers
     for name in (models.own_layers.__name__, *modules):
         importlib.import_module(name)

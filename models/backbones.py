@@ -81,9 +81,9 @@ TEXT_TABLE: tuple[Backbone, ...] = (
 """Networks for texts. For families with weights from a folder, `parameters` is that of the largest known network."""
 
 AS_IMAGE = "as_image:"
-"""Prefix of a network for pictures that gets recordings as spectrograms."""
+"""Prefix of the name of a network for pictures that is applied to spectrograms of recordings."""
 INSTEAD = {"moonshine": "whisper_tiny_en", "elmo": "roberta", "gpt3": "gpt2", "gpt-3": "gpt2"}
-"""Networks that people ask for and that are not here, by the beginning of their names, and what to take."""
+"""Networks that people ask for but that are missing here, by the beginning of their names, and what to take instead."""
 SOUND_TABLE: tuple[Backbone, ...] = (
     Backbone("whisper_tiny_en", "", "sound_encoder", 30, 7.6, kind="sound"),
     Backbone("whisper", "", "sound_folder", 30, 635.0, kind="sound", published=False),
@@ -141,7 +141,7 @@ def find_of_run(name: str) -> Backbone:
 
 
 def _as_image(backbone: Backbone) -> Backbone:
-    """Turns a network for pictures into one for recordings, which it gets as pictures."""
+    """Turns the row of a network for pictures into one for recordings, whose spectrograms are its pictures."""
     if backbone.kind != "image":
         raise UsageError(f"--backbone {AS_IMAGE}NAME is for a network for pictures; received '{backbone.name}'.")
     seconds = SOUND_TABLE[0].image_size
@@ -157,10 +157,11 @@ def check_kind(backbone: Backbone, kind: str, nouns: str) -> None:
     """Raises a UsageError if a network is for another kind of input than `kind`, whose examples are `nouns`."""
     if backbone.kind != kind:
         fit = ", ".join(each.name for each in all_backbones() if each.kind == kind) or "none is known"
-        shown = f" {AS_IMAGE}{backbone.name} is shown them." if (kind, backbone.kind) == ("sound", "image") else ""
+        takes_spectrograms = (kind, backbone.kind) == ("sound", "image")
+        hint = f" {AS_IMAGE}{backbone.name} takes their spectrograms." if takes_spectrograms else ""
         raise UsageError(
             f"--backbone must be a network for {nouns} ({fit}), as these are the data; {backbone.name} is for another "
-            f"kind of input: {backbone.kind}.{shown}"
+            f"kind of input: {backbone.kind}.{hint}"
         )
 
 
@@ -198,6 +199,5 @@ def build(backbone: Backbone, image_size: int, weights: str | None = None, inclu
 
 
 def find_unroll(backbone: Backbone) -> Callable[[Any], Any] | None:
-    """Returns `unrolled` of a family that hides blocks in a layer, which puts them among the layers of a model that was
-    loaded; None for other families."""
+    """Returns the function that unrolls loaded models, for a family that hides blocks in one layer; None for others."""
     return getattr(importlib.import_module(backbone.family.builder), "unrolled", None)

@@ -48,7 +48,7 @@ class Classifier(NamedTuple):
         return self.answering(self.whole or self.model)
 
     def answering(self, model: keras.Model) -> keras.Model:
-        """Appends the layer of answers, if any, to this model or to its trainable tail."""
+        """Appends `decode`, if any, to a model with the outputs of this one, such as its trainable tail."""
         if self.decode is None:
             return model
         inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs

@@ -25,10 +25,10 @@ from models.weights import build_backbone
 from tasks.detection_maps import SIDES, cell_boxes, paired_overlap
 
 STRIDES: tuple[int, ...] = (8, 16, 32)
-"""Pixels of the input to a cell of the tensors that are taken; a network that has none of them gives its last."""
+"""Strides, pixels of the input, at which tensors of a backbone are taken; if it has none, its last tensor is."""
 BLOCKS, CHANNELS = 3, 64
-"""Most blocks at a stride whose outputs are taken, and most channels that they have together, a pixel of the stride. Of
-narrow blocks, such as those of EfficientNet, the last alone keeps little of what the others know."""
+"""Limits per stride: the number of last blocks whose outputs are taken, and their channels together, per pixel of the
+stride. Several are taken, because one narrow block, as in EfficientNet, has lost much of what those before it found."""
 WIDTH = 64
 """Channels of pyramid and head, unless `head_units` is set."""
 RARE = 0.01
@@ -39,7 +39,7 @@ MOST_BOXES = 100
 CANDIDATES = 300
 """Number of pairs of cell and class, the likeliest, that become boxes."""
 OVERLAP = 0.6
-"""Boxes of a class with this overlap or more show one thing: the likeliest replaces them, at their mean place."""
+"""Overlap (IoU) above which boxes of a class count as one object; their weighted mean replaces them."""
 ROUNDS = 10
 """Rounds of Cluster-NMS; it equals greedy NMS once the rounds reach the longest chain of suppressions."""
 
@@ -124,9 +124,9 @@ def build_detector(
 
 
 def take_pyramid(parts: Parts, image_size: int) -> list[keras.KerasTensor]:
-    """Returns what the last blocks at each of `STRIDES` give, finest first.
+    """Returns the outputs of the last blocks at each of `STRIDES`, finest first.
 
-    A backbone without these strides gives its last tensor; so does one that is saved as it was before unrolling.
+    For a backbone without these strides, and for an unrolled one, it is the last tensor alone.
     """
     found: dict[int, list[keras.KerasTensor]] = {stride: [] for stride in STRIDES}
     for block in reversed(parts.blocks if parts.whole is None else ()):

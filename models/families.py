@@ -33,7 +33,7 @@ class Family(NamedTuple):
 
 
 class Backbone(NamedTuple):
-    """A row of the table."""
+    """One pretrained network: a row of the tables in `models.backbones`."""
 
     name: str
     """Name that the user types."""
@@ -42,7 +42,7 @@ class Backbone(NamedTuple):
     module: str
     """Module of `keras.applications` or of this package with its `preprocess_input`; the key of its family."""
     image_size: int
-    """Height and width it was trained at, pixels; for texts the most tokens."""
+    """Size of inputs in its training: height and width in pixels; for texts tokens, for sounds seconds."""
     parameters: float
     """Parameters without top, millions."""
     imagenet_accuracy: float | None = None
@@ -77,6 +77,7 @@ class Backbone(NamedTuple):
 
     @property
     def weights_file(self) -> str:
+        """File that `weights="imagenet"` downloads for the network without top; empty if there is none."""
         variant = self.name.removeprefix(self.module.replace("_", ""))
         return self.family.weights_file.format(name=self.name, variant=variant)
 

@@ -26,7 +26,7 @@ def set_trainable(
 
     Args:
         backbone_layers: layers from input to output; nested layers follow the layer that contains them.
-        trainable_layers: number of last layers to train.
+        trainable_layers: number of last layers to train, or 'all'.
         batch_norm_learns: True only for a backbone without pretrained weights.
     """
     count = len(backbone_layers) if trainable_layers == "all" else min(trainable_layers, len(backbone_layers))

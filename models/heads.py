@@ -1,4 +1,4 @@
-"""The new part of the network: from features to the probability of each class."""
+"""Heads: the new layers, from the features of a backbone to the probability of each class."""
 
 import contextlib
 import random

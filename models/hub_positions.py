@@ -25,7 +25,7 @@ def interpolate_positions(positions: np.ndarray, count: int) -> np.ndarray:
     """Interpolates position embeddings (..., positions, width) to `count` positions.
 
     Interpolation is bilinear between the outermost patches, as by the authors of ViT
-    (google-research/vision_transformer). Positions of other tokens than patches stay.
+    (google-research/vision_transformer). Positions of tokens other than patches stay.
     """
     table = positions.reshape(-1, positions.shape[-1])
     ahead = len(table) - math.isqrt(len(table)) ** 2

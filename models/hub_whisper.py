@@ -13,7 +13,7 @@ SIZES = {
     "num_heads": ("encoder_attention_heads",),
     "num_mels": ("num_mel_bins",),
 }
-"""Numbers of a preset for which Hugging Face has other names, and these names."""
+"""Hugging Face's names for numbers of a preset, by KerasHub's names."""
 OTHER_SIZES = (
     *("vocabulary_size", "hidden_dim", "intermediate_dim"),
     *("max_encoder_sequence_length", "max_decoder_sequence_length"),

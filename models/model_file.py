@@ -95,8 +95,9 @@ def _check_members(archive: zipfile.ZipFile) -> None:
     for member in archive.infolist():
         if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
             raise RefusedFileError(f"has its {member.filename} compressed, which Keras does not do")
-        if member.file_size > (MEMBER_BYTES[member.filename] or member.file_size):
-            raise RefusedFileError(f"has {member.file_size:,} bytes of {member.filename}")
+        most = MEMBER_BYTES[member.filename]
+        if most is not None and member.file_size > most:
+            raise RefusedFileError(f"has a {member.filename} of {member.file_size:,} bytes, more than {most:,}")
 
 
 def _check_class(part: dict[str, Any]) -> None:

@@ -67,7 +67,7 @@ def file_size(name: str) -> int:
 
 
 def function_size(name: str) -> int:
-    """Returns the default of the only argument of a function of `custom.py`, pixels."""
+    """Returns the image size, pixels, of a function of `custom.py`: the default of its argument, or 224."""
     parameters = list(inspect.signature(custom_file().table("BACKBONES")[name]).parameters.values())
     return parameters[0].default if parameters and isinstance(parameters[0].default, int) else DEFAULT_SIZE
 

@@ -2,7 +2,7 @@
 
 The network is rebuilt operation by operation, each used once, so that it can be cut wherever a single tensor carries
 all that the rest needs. Layers behind the last feature map, or the last tokens, are removed. Keras is imported only
-for this.
+inside functions, because files are checked without it.
 """
 
 import math
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from models.parts import Parts
 
 TAKEN = {"pictures", "pooling", "head"}
-"""Names of the layers around a backbone."""
+"""Names of the layers that a classifier adds to a backbone; layers of the user with these names are renamed."""
 
 
 def check_file(backbone: Backbone) -> None:
@@ -78,7 +78,7 @@ def split_by_kernels(layers: "list[keras.Layer]") -> "list[list[keras.Layer]]":
 
 
 def _pooling(tokens: "keras.KerasTensor") -> "dict[str, Callable[..., Any]]":
-    """Returns poolings, by name, for the tokens of a square of patches and for others ahead of them."""
+    """Returns poolings, by name, of the tokens of a square of patches, which other tokens may precede."""
     import keras
 
     from models.own_layers import TokenPooling

@@ -7,12 +7,12 @@ import keras
 
 
 class Parts(NamedTuple):
-    """A backbone."""
+    """Model, blocks and poolings of a backbone."""
 
     model: keras.Model
     """Inputs -> features, preprocessing included. `--trainable-layers` counts its layers, so a layer that hides blocks
-    is unrolled: each block is a layer. If rows of an input differ in length, shape (None, ...), the last input is
-    their mask."""
+    is unrolled: each block is a layer. If inputs have rows of different lengths, shape (n, None, ...), the last input
+    is their mask."""
     blocks: Sequence[Sequence[keras.Layer]]
     """Its layers by block, from input to output."""
     pooling: Mapping[str, Callable[..., Any]]

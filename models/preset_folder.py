@@ -102,7 +102,7 @@ class Arrays:
 
 def _read(folder: Path, most: int) -> Preset:
     if not folder.is_dir():
-        raise RefusedFileError("it is no folder")
+        raise RefusedFileError("it is not a folder")
     with open_regular(folder / CONFIG, follow_links=False) as file:
         content = file.read(CONFIG_BYTES + 1)
     if len(content) > CONFIG_BYTES:
@@ -138,7 +138,7 @@ def _check_weights(path: Path, size: int, most: int) -> None:
     except SafetensorError as error:
         raise RefusedFileError(f"is damaged ({first_line(error)})") from None
     if kinds - DTYPES:
-        raise RefusedFileError(f"holds {', '.join(sorted(kinds - DTYPES))}, which no weights are")
+        raise RefusedFileError(f"holds {', '.join(sorted(kinds - DTYPES))}, which are no types of weights")
 
 
 def _check_values(value: Any) -> None:

@@ -22,13 +22,15 @@ from models.weight_file import most_bytes
 STRIDE = 2 * HOP
 """Samples from one vector to the next."""
 TINY_EN = Architecture(width=384, depth=4, heads=6, hidden=1536, positions=1500)
+"""Architecture for random weights."""
 
 
 @own_part
 class LogMel(layers.Layer):
-    """Spectrogram of recordings, samples (n, samples) in [-32768, 32767] to (n, frames, bands); see `app.spectrogram`.
+    """Computes the spectrogram of recordings: (n, samples) in [-32768, 32767] to (n, frames, bands).
 
-    A convolution replaces the Fourier transform, because every export format supports it.
+    Constants are in `app.spectrogram`. A convolution replaces the Fourier transform, because every export format
+    supports it.
     """
 
     def build(self, shape):
@@ -61,8 +63,8 @@ class Sounding(layers.Layer):
 
 @own_part
 class Places(layers.Layer):
-    """Adds position vectors to the vectors of parts, (n, parts, width), and appends the mark whether there is sound, 0
-    or 1 (n, parts): (n, parts, width + 1)."""
+    """Adds position vectors to the vectors of parts, (n, parts, width), and appends the marks that `Sounding` makes,
+    (n, parts): (n, parts, width + 1)."""
 
     def __init__(self, most: int, **about):
         super().__init__(**about)

@@ -115,7 +115,7 @@ def read_folder(folder: Path, most: int, sides: Sequence[Side]) -> State:
     preset = read_preset(folder, most)
     name = preset.config.get("model_type", preset.config.get("registered_name"))
     if name not in ("whisper", "keras_hub>WhisperBackbone"):
-        raise UsageError(f"--weights must be a folder of Whisper of Hugging Face or KerasHub; '{folder}' is none.")
+        raise UsageError(f"--weights must be a folder of Whisper of Hugging Face or KerasHub; '{folder}' is not.")
     try:
         if preset.form == "keras":
             from models.hub_whisper import read_whisper_preset
@@ -132,7 +132,7 @@ def read_folder(folder: Path, most: int, sides: Sequence[Side]) -> State:
     except ImportError:
         raise UsageError(f"'{folder}' is of KerasHub: run 'pip install -r requirements-hub.txt'.") from None
     except (KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"'{folder}' lacks what its config.json says it has, or is needed ({error}).") from None
+        raise UsageError(f"'{folder}' lacks what its config.json says it has, or Whisper needs ({error}).") from None
     return found
 
 

@@ -177,7 +177,7 @@ class MaxOfTokens(MeanOfTokens):
 
 @own_part
 class FirstToken(MeanOfTokens):
-    """Takes the vector of the first token, which BERT was trained to answer by."""
+    """Takes the vector of the first token, from which BERT was trained to classify."""
 
     def call(self, inputs):
         return inputs[0][:, 0]
@@ -195,7 +195,7 @@ class LastToken(MeanOfTokens):
 
 
 BERT_BASE = Architecture(30522, width=768, depth=12, heads=12, hidden=3072, positions=512, epsilon=1e-12)
-"""Architecture for random weights, unless the backbone has its own."""
+"""Architecture for random weights of backbones that are not in `FORMS`."""
 FORMS = {
     "minilm": MINILM,
     "gpt2": BERT_BASE._replace(activation="gelu_new", causal=True),
@@ -216,13 +216,14 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
     if image_size > architecture.positions:
         raise UsageError(f"--max-tokens must be at most {architecture.positions} for '{weights}'; it is {image_size}.")
     if architecture.activation not in ACTIVATIONS:
-        raise UsageError(f"Encoders have one of {', '.join(ACTIVATIONS)}; '{weights}' has {architecture.activation}.")
+        activations = ", ".join(ACTIVATIONS)
+        raise UsageError(f"--weights must have one of {activations}; '{weights}' has {architecture.activation}.")
     parts = build_encoder(architecture)
     try:
         set_weights(parts.model, values)
         check_finite(parts.model)
     except (ValueError, RefusedFileError) as error:
-        raise UsageError(f"--weights must be those of the form in config.json; '{weights}': {error}.") from None
+        raise UsageError(f"--weights must fit the config.json beside them; '{weights}': {error}.") from None
     return parts
 
 

@@ -13,7 +13,7 @@ from models.preset_folder import Arrays, read_preset
 Weights: TypeAlias = dict[str, np.ndarray]
 """Arrays by the paths of variables in `models.text_encoder`."""
 Take: TypeAlias = Callable[[str], np.ndarray]
-"""Returns an array of a checkpoint by its name."""
+"""Function that returns an array of a checkpoint by its name."""
 
 
 class Architecture(NamedTuple):
@@ -173,7 +173,7 @@ def read_folder(folder: Path, most: int) -> tuple[Architecture, Weights]:
     preset = read_preset(folder, most)
     names = FAMILIES.get(str(preset.config.get("model_type"))) if preset.form == "transformers" else None
     if names is None:
-        raise UsageError(f"--weights must be a folder of Hugging Face of {', '.join(FAMILIES)}; '{folder}' is of none.")
+        raise UsageError(f"--weights must be a Hugging Face folder of {', '.join(FAMILIES)}; '{folder}' is not.")
     try:
         architecture = _read_architecture(preset.config, names)
         return architecture, name_weights(Arrays(preset.weights).get_tensor, architecture, names)
@@ -183,9 +183,9 @@ def read_folder(folder: Path, most: int) -> tuple[Architecture, Weights]:
 
 def _read_architecture(config: Mapping[str, Any], names: Names) -> Architecture:
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get("num_hidden_groups", 1) != 1:
-        raise ValueError("relative places, or several groups of blocks")
+        raise UsageError("--weights must be of a network with absolute positions and one group of blocks.")
     if names.distances and any(config.get(name) not in values for name, values in DEBERTA_V3.items()):
-        raise ValueError(f"another form than DeBERTaV3 has by {', '.join(DEBERTA_V3)}")
+        raise UsageError(f"--weights must be of DeBERTaV3; other values of {', '.join(DEBERTA_V3)} are unknown.")
     width = int(config[names.width])
     embedded = int(config.get("embedding_size") or width)
     return Architecture(

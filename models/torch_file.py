@@ -17,7 +17,7 @@ DTYPES = {"FloatStorage": np.dtype("<f4"), "HalfStorage": np.dtype("<f2"), "Long
 
 
 def read_state_dict(content: bytes) -> dict[str, np.ndarray]:
-    """Reads a checkpoint: a zip archive, or the format before PyTorch 1.6, a row of pickles and then raw arrays.
+    """Reads a checkpoint: a zip archive, or the format before PyTorch 1.6, several pickles and then raw arrays.
 
     Returns:
         Arrays by parameter name; int64 for counters.
@@ -25,7 +25,7 @@ def read_state_dict(content: bytes) -> dict[str, np.ndarray]:
     Raises:
         pickle.UnpicklingError: the file holds anything else.
     """
-    return _read_zip(content) if content[:2] == b"PK" else _read_row(io.BytesIO(content))
+    return _read_zip(content) if content[:2] == b"PK" else _read_old(io.BytesIO(content))
 
 
 def _read_zip(content: bytes) -> dict[str, np.ndarray]:
@@ -43,7 +43,7 @@ def _read_zip(content: bytes) -> dict[str, np.ndarray]:
         return dict(RestrictedUnpickler(pickled, _ALLOWED, persistent_load).load())
 
 
-def _read_row(stream: io.BytesIO) -> dict[str, np.ndarray]:
+def _read_old(stream: io.BytesIO) -> dict[str, np.ndarray]:
     storages: dict[str, np.ndarray] = {}
 
     def persistent_load(reference: Any) -> np.ndarray:

@@ -1,8 +1,8 @@
-"""Checks a weight file before Keras opens it: it must be a tree of plain arrays of numbers, as Keras writes it.
+"""Checks an HDF5 file of weights before Keras opens it: it may hold only groups and uncompressed arrays of numbers.
 
 HDF5 can do far more: point to other files and to itself, declare values that it does not hold, compress. Weights need
-none of it. The HDF5 library also never finishes reading some damaged files. So this file is also a program, which
-reads everything in its own process.
+none of it. The HDF5 library also never finishes reading some damaged files. So `check_weights` runs this file as a
+program of its own, with a time limit.
 """
 
 import functools
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     import keras
 
 COPIES = 6
-"""Largest file, in multiples of the network's float32 weights: they may be float64, with two values of Adam each."""
+"""Largest file, in multiples of the network's float32 weights: a float64 takes 2, and Adam keeps two more for each."""
 TOP_BYTES = 1536 * 2**20
-"""Bytes for a top with 1000 ImageNet classes: that of VGG16, with two values of Adam each."""
+"""Bytes for a top with 1000 ImageNet classes: the largest is that of VGG16, with two values of Adam for each weight."""
 REFUSED_STATUS = 3
 """Exit status of the process when it refuses a file and prints the reason."""
 SECONDS = 30.0
 """Seconds that reading may take, plus one for each `BYTES_PER_SECOND`."""
 BYTES_PER_SECOND = 2**24
 LARGEST_WEIGHT = 1e15
-"""Of larger values, the sum of a hundred million squares exceeds float32. An activation that is clipped at 6 could hide
-such values in one graph of the network but not in another."""
+"""Largest weight allowed: the sum of a hundred million squares of larger ones exceeds float32. An activation that is
+clipped at 6 could hide such values in one graph of the network but not in another."""
 LONGEST_NAME = 80
 """Most characters of a name in a message."""
 PLAIN = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM)
@@ -70,7 +70,7 @@ def _read_elsewhere(path: str, most: int, size: int, content: bytes | None = Non
     try:
         done = subprocess.run(command, input=content, capture_output=True, timeout=SECONDS + size / BYTES_PER_SECOND)
     except subprocess.TimeoutExpired:
-        raise RefusedFileError("is damaged (reading it comes to no end)") from None
+        raise RefusedFileError("is damaged (reading it does not end)") from None
     if done.returncode == REFUSED_STATUS:
         raise RefusedFileError(done.stdout.decode(errors="replace"))
     if done.returncode != 0:
@@ -107,7 +107,7 @@ def check_finite(model: "keras.Model") -> None:
         values = np.asarray(variable)
         largest = max(float(values.max(initial=0)), -float(values.min(initial=0)))
         if not np.isfinite(values).all():
-            raise RefusedFileError(f"holds values that are no numbers, in {_shown(variable.path)}")
+            raise RefusedFileError(f"holds NaN or infinity, in {_shown(variable.path)}")
         if largest > LARGEST_WEIGHT:
             raise RefusedFileError(f"holds values above {LARGEST_WEIGHT:g}, in {_shown(variable.path)}")
 
@@ -127,7 +127,7 @@ def _names(file: h5py.File) -> list[str]:
         if not isinstance(link, h5py.HardLink):
             kind = "a link to another file" if isinstance(link, h5py.ExternalLink) else "a soft link"
             return f"has {kind} at {_shown(f'/{name}')}, which no weight file needs"
-        return None if f"/{name}" in known else f"has one object at two places, of which one is {_shown(f'/{name}')}"
+        return None if f"/{name}" in known else f"has one object under two names, of which one is {_shown(f'/{name}')}"
 
     if found := file.visititems_links(find_link):
         raise RefusedFileError(found)
@@ -145,7 +145,7 @@ def _check_dataset(name: str, dataset: h5py.Dataset) -> int:
             f"'h5repack -f NONE FILE NEW' makes an uncompressed copy"
         )
     if not _holds_numbers(dataset):
-        raise RefusedFileError(f"has something else than numbers at {_shown(name)}")
+        raise RefusedFileError(f"has something other than numbers at {_shown(name)}")
     stored = dataset.id.get_storage_size()
     if stored < math.prod(dataset.shape) * dataset.id.get_type().get_size():
         raise RefusedFileError(f"declares more values at {_shown(name)} than it holds")

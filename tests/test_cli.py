@@ -383,7 +383,7 @@ def test_a_clock_that_no_zip_file_can_tell_is_named(monkeypatch, capsys, year):
     with pytest.raises(SystemExit) as exit_status:
         run_command(lambda: None)
     assert exit_status.value.code == 1
-    assert capsys.readouterr().err.startswith(f"error: The clock of this machine says {year};")
+    assert capsys.readouterr().err.startswith(f"error: The clock of this machine says {year}, ")
 
 
 def test_no_place_for_temporary_files_is_a_sentence():

@@ -18,7 +18,7 @@ MOST_BYTES = 2**30
 FRACTIONS = (1.0, 1.0)
 """Size of a picture in fractions of itself."""
 SAME_SHAPE = 0.01
-"""Proportions may differ by this fraction if a picture was annotated at another size."""
+"""Largest relative difference in proportions between a picture and its annotated size."""
 TURNED: dict[int, Callable[[float, float, float, float], tuple[float, float]]] = {
     2: lambda x, y, width, height: (width - x, y),
     3: lambda x, y, width, height: (width - x, height - y),
@@ -49,8 +49,8 @@ class Annotated(NamedTuple):
     boxes: Sequence[Box]
     split: Split | None = None
     size: tuple[float, float] | None = None
-    """Unit of the corners: width and height of the picture as it was annotated (stored or upright), or
-    `FRACTIONS`. None for pixels of the picture as stored."""
+    """Size of the picture in the unit of the corners: width and height when it was annotated (stored or upright), or
+    `FRACTIONS`. None if the corners are pixels of the stored picture."""
 
 
 class MisfitError(Exception):
@@ -87,7 +87,7 @@ def make_source(
 
 
 def fit_boxes(annotated: Annotated, header: tuple[int, int, int] | None) -> tuple[Boxes, list[str]]:
-    """Puts boxes into the upright picture.
+    """Turns boxes into pixels of the upright picture.
 
     Args:
         annotated: a picture with its boxes.

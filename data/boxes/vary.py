@@ -15,7 +15,7 @@ SCALES = (0.75, 1.3)
 SHIFT = 0.1
 """Largest shift, as a fraction of the input."""
 LEAST_LEFT = 0.3
-"""Share of a box that must stay in the picture; of less, nobody could say what it shows."""
+"""Share of a box that must stay in the picture; with less, its object cannot be recognised, and it is left out."""
 
 
 def policy(name: str) -> Vary:

@@ -83,7 +83,7 @@ def _folder(name: str, *bases: Path) -> Path:
 
 
 def _read_boxes(picture: Path, names: dict[int, str], set_aside: list[tuple[Path, str]]) -> Sequence[Box]:
-    """Reads the boxes of a picture; in the path of their file, `labels` stands for the last `images`."""
+    """Reads the boxes of a picture; the path of their file has `labels` in place of the last `images`."""
     parts = list(picture.parts)
     places = [index for index, part in enumerate(parts[:-1]) if part == "images"]
     if places:
@@ -94,7 +94,7 @@ def _read_boxes(picture: Path, names: dict[int, str], set_aside: list[tuple[Path
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError):
-        set_aside.append((file, "is no text"))
+        set_aside.append((file, "is not a text"))
         return []
     return [_box(line.split(), names) for line in lines if line.strip()]
 

@@ -1,4 +1,4 @@
-"""Random variation of pictures: mild enough for faces and X-rays alike."""
+"""Random variation of pictures, mild enough for most photos, and for X-rays."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ AUGMENTATION: dict[str, Any] = {
     "crop_area": (0.7, 1.0),
     # Range of the width of a random crop, as a multiple of its height.
     "crop_aspect": (0.85, 1.18),
-    # Most that is added to or taken from every pixel.
+    # Largest number that is added to or subtracted from every pixel.
     "brightness": 0.1 * 255,
     # Range of the factor on the distance of every pixel from the picture's mean.
     "contrast": (0.85, 1.15),

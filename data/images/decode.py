@@ -27,7 +27,7 @@ BYTES_PER_PIXEL = {"JPEG2000": 24, "WEBP": 17}
 """Most bytes per pixel for decoding, measured on 100 million pixels; `OTHER_BYTES` for formats not listed."""
 OTHER_BYTES = 12
 MAX_MEMORY = OTHER_BYTES * MAX_PIXELS
-"""Bytes for all threads together, however many; together with TensorFlow, a process stays below 2 GB."""
+"""Bytes that all threads together may use for decoding; with TensorFlow, a process then stays below 2 GB."""
 MAX_SIDE = 65_535
 """Wider or higher pictures (pixels) are refused: for long lines, Pillow keeps far more than the pixels."""
 STRIP = 2**20
@@ -35,7 +35,7 @@ STRIP = 2**20
 MAX_SECONDS = 60.0
 """Most processor time for one picture: 100 million pixels take 5 as a progressive JPEG, 40 as JPEG 2000."""
 UNTIMED_BYTES = 4_000
-"""JPEG bytes decoded between deadline checks, of the largest picture; 10 bytes may cost a pass over all pixels."""
+"""JPEG bytes that the largest picture decodes between two deadline checks; 10 bytes may cost a pass over all pixels."""
 SIGNATURE_SIDE = 16
 """Height and width of a signature, pixels."""
 ZOOM = 0.875

@@ -12,7 +12,7 @@ from app.config import Resize
 from data.images.decode import MAX_PIXELS, ZOOM
 
 SHRUNK = (1, 2, 4, 8)
-"""Divisors of its size at which a JPEG can be decoded."""
+"""Divisors of a JPEG's size at which it can be decoded."""
 ORIENTATION_ENTRIES = (b"\x01\x12\0\x03\0\0\0\x01\0", b"\x12\x01\x03\0\x01\0\0\0")
 """EXIF's orientation entry up to its value, big-endian and little-endian. The whole file is searched for it: these
 nine, or eight, bytes do not occur by chance."""

@@ -30,15 +30,15 @@ from data.kinds import (
 )
 
 TINY_SIDE = 8
-"""Smaller pictures (pixels) show hardly anything."""
+"""Shorter side, pixels, below which pictures show hardly anything."""
 SIZE_STEP = 32
-"""Networks halve the picture five times: sizes that are not multiples waste computation at the border."""
+"""Step of useful sizes, pixels: networks halve a picture five times; other sizes waste computation at the border."""
 LARGEST_ENLARGEMENT = 4
-"""Enlarging a picture more than this adds computation, not information."""
+"""Largest useful factor of enlarging a picture: more adds computation, not information."""
 GRID = 16
 """Cells per side for the baseline; more make it slower, not better."""
 LONGEST_SHOWN = 224
-"""On pages, larger pictures are shrunk to this side, pixels."""
+"""Longest side of a picture on a page, pixels."""
 _DECODER = code_digest(decode_picture)
 
 
@@ -86,7 +86,7 @@ def _show(inputs: Inputs, place: Content, title: str) -> Shown:
 
 
 def _shown(pixels: np.ndarray, title: str) -> Shown:
-    """Makes an element of a page from a picture, uint8 (height, width, 3), with its data inside."""
+    """Shows a picture, uint8 (height, width, 3), as an element of a page that contains its data."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
     picture.thumbnail((LONGEST_SHOWN, LONGEST_SHOWN), Image.Resampling.BOX)
     return Shown(picture_element(picture, title), pixels)

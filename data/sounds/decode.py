@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 LEAST_SECONDS = 0.025
-"""Length of a frame of the spectrogram; shorter recordings hold no sound."""
+"""Shortest recording, seconds: one frame of the spectrogram."""
 MOST_SECONDS = 60.0
-"""Longer recordings probably hold several sounds; they are set aside, for the user to cut into clips."""
+"""Longest recording, seconds: longer ones probably hold several sounds, and the user should cut them into clips."""
 SILENCE = 1e-4
-"""Recordings that stay this close to their mean, as a share of full scale, are silent."""
+"""Largest distance from the mean, as a share of full scale, of a silent recording."""
 MOST_CHANNELS = 64
 
 
@@ -50,7 +50,7 @@ def read_sound(content: bytes, samples: int) -> np.ndarray:
     if len(values) < LEAST_SECONDS * rate:
         raise UnreadableError("cut short")
     if not np.isfinite(values).all():
-        raise UnreadableError("not all of its samples are numbers")
+        raise UnreadableError("not all of its samples are finite")
     values = np.clip(values, -4, 4)  # only files of floats can exceed full scale
     values -= values.mean()
     peak = float(np.abs(values).max())
@@ -134,7 +134,7 @@ def read_seconds(file: BinaryIO) -> float:
 
 @contextlib.contextmanager
 def _opened(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
-    """Opens a recording; raises an UnreadableError, on opening or while reading, if it is none."""
+    """Opens a recording; raises an UnreadableError, then or while it is read, if it is damaged or not a recording."""
     import soundfile
 
     try:

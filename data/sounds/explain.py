@@ -1,5 +1,5 @@
-"""Computes which moments of a recording decided: the gradient of an answer with respect to the features of each moment,
-times these features (Grad-CAM, Selvaraju et al., 2017, along time)."""
+"""Computes which moments of a recording decided, by Grad-CAM (Selvaraju et al., 2017) along time: the gradient of an
+answer with respect to the features of each moment, times these features."""
 
 import keras
 import numpy as np

@@ -88,7 +88,7 @@ def _show(inputs: Inputs, place: Content, title: str) -> Shown:
 
 
 def _shown(sound: np.ndarray, title: str, attention: np.ndarray | None = None) -> Shown:
-    """Makes an element of a page from a recording: its spectrogram, low bands at the bottom, above a player.
+    """Shows a recording as an element of a page: its spectrogram, low bands at the bottom, above a player.
 
     Args:
         sound: int16 (samples,).

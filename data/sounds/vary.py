@@ -10,15 +10,15 @@ from app.spectrogram import RATE
 from data.kinds import CUSTOM_DRAWS, Vary
 
 LOUDNESS = 6.0
-"""Most by which a recording becomes louder or softer, decibels."""
+"""Largest change of loudness, up or down, decibels."""
 DELAY = 0.1
-"""Most by which it begins later, seconds."""
+"""Longest delay of the start of a recording, seconds."""
 NOISE = (15.0, 40.0)
-"""Decibels by which it is louder than the noise that is added."""
+"""Range of the signal-to-noise ratio, decibels."""
 LONGEST_GAP = 0.2
 """Longest silence that SpecAugment puts into a recording, as a share of it."""
 LOWEST, OCTAVES = 100.0, 6.0
-"""Hertz at which the lowest band that SpecAugment takes away begins, and octaves from there to the highest."""
+"""Lowest start of the band that SpecAugment removes, hertz, and octaves from there to the highest start."""
 _HISS = np.random.default_rng(0).standard_normal(2**17).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Computes which words decided: how sure a network is of its answer with and without each word."""
+"""Computes which words decided, by how sure a network is of its answer with and without each of them."""
 
 from collections.abc import Callable, Sequence
 

@@ -20,7 +20,7 @@ from data.texts.tokens import FILE, make_tokenizer, shortened, tokenizer_content
 MOST_SHOWN = 600
 """Most characters of a text on a page."""
 MANY_CUT = 0.1
-"""Share of texts longer than the network's input from which a warning is given."""
+"""Share of texts longer than the network's input at which a warning is given."""
 _CODE = code_digest(decode_text, make_tokenizer, signature)
 
 

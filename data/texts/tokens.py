@@ -63,5 +63,5 @@ def make_tokenizer(content: bytes, longest: int) -> "Tokenizer":
 
 
 def shortened(text: str, longest: int) -> str:
-    """Returns the beginning of a text that is tokenized to get a number of tokens."""
+    """Returns the beginning of a text, long enough for a number of tokens."""
     return text[: longest * CHARACTERS_PER_TOKEN]

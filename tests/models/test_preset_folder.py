@@ -94,7 +94,7 @@ def configured(text: str):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (shutil.rmtree, "it is no folder"),
+        (shutil.rmtree, "it is not a folder"),
         (lambda folder: (folder / CONFIG).unlink(), "its config.json cannot be read: No such file"),
         (lambda folder: (folder / SAFETENSORS).unlink(), "its model.safetensors cannot be read: No such file"),
         (linked(CONFIG), "its config.json cannot be read"),
@@ -116,7 +116,7 @@ def configured(text: str):
         ),
         (
             lambda folder: save_file({"a": np.zeros(3, bool)}, folder / SAFETENSORS),
-            "holds BOOL, which no weights are",
+            "holds BOOL, which are no types of weights",
         ),
         (with_keras_weights(b"\x80\x04cos\nsystem\n"), "its model.weights.h5 is damaged"),
     ],

@@ -75,7 +75,7 @@ def test_the_name_says_it_all():
     assert find_of_run("as_image:torch:gone.keras").picture_size
     with pytest.raises(UsageError, match="is for a network for pictures; received 'minilm'"):
         find("as_image:minilm")
-    with pytest.raises(UsageError, match="as_image:mobilenet is shown them"):
+    with pytest.raises(UsageError, match="as_image:mobilenet takes their spectrograms"):
         check_kind(find("mobilenet"), "sound", "recordings")
     with pytest.raises(UsageError, match="Did you mean 'mobilenet'"):
         find("as_image:mobilenett")

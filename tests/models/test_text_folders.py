@@ -231,11 +231,11 @@ def test_every_family_has_a_row_and_can_be_saved(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"model_type": "t5"}, "must be a folder of Hugging Face of bert, .*is of none"),
-        ({"hidden_size": 12}, "must be those of the form in config.json"),
+        ({"model_type": "t5"}, "must be a Hugging Face folder of bert, .*is not"),
+        ({"hidden_size": 12}, "must fit the config.json beside them"),
         ({"num_hidden_layers": 9}, "lacks what its config.json says it has"),
-        ({"position_embedding_type": "relative_key"}, "relative places"),
-        ({"hidden_act": "selu"}, "Encoders have one of gelu, gelu_new, relu; .*has selu"),
+        ({"position_embedding_type": "relative_key"}, "must be of a network with absolute positions"),
+        ({"hidden_act": "selu"}, "must have one of gelu, gelu_new, relu; .*has selu"),
     ],
 )
 def test_a_folder_that_is_not_what_it_says_is_refused(changes, message, tmp_path):

@@ -55,8 +55,8 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File], object], str]] = {
     ),
     "soft link": (lambda file: file.update({"x": h5py.SoftLink("/y")}), "has a soft link at '/x'"),
     "soft link to itself": (lambda file: file.update({"x": h5py.SoftLink("/x")}), "has a soft link at '/x'"),
-    "loop": (a_loop, "has one object at two places, of which one is '/a/b'"),
-    "one array twice": (twice, "has one object at two places"),
+    "loop": (a_loop, "has one object under two names, of which one is '/a/b'"),
+    "one array twice": (twice, "has one object under two names"),
     "values in another file": (
         lambda file: file.create_dataset("x", (9,), "u1", external=[("/etc/passwd", 0, 9)]),
         "takes the values of '/x' from other files",
@@ -69,13 +69,13 @@ HOSTILE: dict[str, tuple[Callable[[h5py.File], object], str]] = {
         "declares more values at '/x' than it holds",
     ),
     "too much": (lambda file: file.update({"x": np.zeros(MOST)}), "holds more than 1,000,000 bytes of arrays"),
-    "texts": (lambda file: file.update({"x": ["a"]}), "has something else than numbers at '/x'"),
-    "bytes": (lambda file: file.update({"x": np.array([b"a"])}), "has something else than numbers"),
-    "objects": (an_array_of(h5py.vlen_dtype("f4")), "has something else than numbers"),
-    "references": (an_array_of(h5py.ref_dtype), "has something else than numbers"),
-    "records": (an_array_of([("a", "f4")]), "has something else than numbers"),
-    "complex": (an_array_of("c8"), "has something else than numbers"),
-    "no value": (lambda file: file.update({"x": h5py.Empty("f4")}), "has something else than numbers"),
+    "texts": (lambda file: file.update({"x": ["a"]}), "has something other than numbers at '/x'"),
+    "bytes": (lambda file: file.update({"x": np.array([b"a"])}), "has something other than numbers"),
+    "objects": (an_array_of(h5py.vlen_dtype("f4")), "has something other than numbers"),
+    "references": (an_array_of(h5py.ref_dtype), "has something other than numbers"),
+    "records": (an_array_of([("a", "f4")]), "has something other than numbers"),
+    "complex": (an_array_of("c8"), "has something other than numbers"),
+    "no value": (lambda file: file.update({"x": h5py.Empty("f4")}), "has something other than numbers"),
     "type": (lambda file: file.update({"x": np.dtype("f4")}), "is neither a group nor an array"),
     "reference": (lambda file: file.attrs.update({"x": file.ref}), "an attribute at '/' that is neither numbers nor"),
 }
@@ -166,7 +166,7 @@ def test_a_file_on_which_hdf5_runs_forever_is_refused(tmp_path, monkeypatch):
     content = path.read_bytes()
     text = content.index(b"c/kernel")
     path.write_bytes(content[: text - 8] + bytes(8) + content[text:])  # the length of the text: 0 in place of 8
-    with pytest.raises(RefusedFileError, match="reading it comes to no end"):
+    with pytest.raises(RefusedFileError, match="reading it does not end"):
         check_weights(path, MOST)
 
 
@@ -189,7 +189,7 @@ def tiny_model() -> keras.Model:
     return keras.Model(pictures, keras.layers.Dense(2, name="dense")(keras.layers.Flatten(name="flat")(x)))
 
 
-@pytest.mark.parametrize(("value", "said"), [(np.nan, "that are no numbers"), (-3e38, r"above 1e\+15")])
+@pytest.mark.parametrize(("value", "said"), [(np.nan, "NaN or infinity"), (-3e38, r"values above 1e\+15")])
 def test_weights_that_are_no_numbers_or_absurd_are_refused(tmp_path, value, said):
     model = tiny_model()
     values = model.get_weights()
@@ -197,7 +197,7 @@ def test_weights_that_are_no_numbers_or_absurd_are_refused(tmp_path, value, said
     model.set_weights(values)
     path = tmp_path / "x.weights.h5"
     model.save_weights(path)
-    with pytest.raises(UsageError, match=f"holds values {said}, in 'conv/kernel'"):
+    with pytest.raises(UsageError, match=f"holds {said}, in 'conv/kernel'"):
         load_weight_file(tiny_model(), ROW, str(path))
 
 
