@@ -49,17 +49,22 @@ def choose_precision(asked_for: Literal["auto"] | Precision, model: keras.Model,
     return "mixed_bfloat16" if (openvino or _gains_on_cpus(model)) and _cpu_has_bfloat16() else "float32"
 
 
+def has_accelerator() -> bool:
+    """Returns True if there is a GPU or a TPU."""
+    return any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
+
+
 def is_rewritten(precision: Precision) -> bool:
     """Returns True if TensorFlow itself rewrites frozen graphs to this precision.
 
     It does so with bfloat16 on CPUs. Layers in bfloat16 would be slower there, most of all in small networks.
     """
-    return precision == "mixed_bfloat16" and not _has_accelerator()
+    return precision == "mixed_bfloat16" and not has_accelerator()
 
 
 def learning_precision(model: keras.Model, precision: Precision) -> Precision:
     """Returns the precision of the training graphs of a model, given the precision of its run."""
-    slower = precision == "mixed_bfloat16" and not _has_accelerator() and not _gains_on_cpus(model)
+    slower = precision == "mixed_bfloat16" and not has_accelerator() and not _gains_on_cpus(model)
     return "float32" if slower else precision
 
 
@@ -93,10 +98,6 @@ def computing_in(model: keras.Model, precision: Precision) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.dtype_policy = "float32"
-
-
-def _has_accelerator() -> bool:
-    return any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
 
 
 def _compute_capability(gpu: tf.config.PhysicalDevice) -> tuple[int, int]:

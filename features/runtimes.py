@@ -21,7 +21,7 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from data.batches import View
 from data.pipeline import Varied, input_batches
-from devices.precision import Precision, is_rewritten
+from devices.precision import Precision, has_accelerator, is_rewritten
 from devices.replicas import is_shared
 from features.cuts import find_cuts
 from features.forward_pass import frozen_function, inputs_of
@@ -70,8 +70,7 @@ def choose_runtime(config: TrainConfig, model: keras.Model, examples: int, strat
         raise UsageError("--runtime openvino computes on one CPU, in float32 or bfloat16; take --runtime auto.")
     if asked_for != "auto":
         return asked_for
-    accelerated = any(tf.config.list_logical_devices(kind) for kind in ("GPU", "TPU"))
-    if not installed or not possible or accelerated or config.run.cluster is not None:  # which may have GPUs
+    if not installed or not possible or has_accelerator() or config.run.cluster is not None:  # which may have GPUs
         return "tensorflow"
     if find(config.model.backbone).module in NO_FASTER:
         return "tensorflow"
