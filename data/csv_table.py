@@ -179,7 +179,9 @@ def _read_rows(path: Path, labelled: bool, text_column: str | None) -> tuple[lis
     if path.exists() and not path.is_file():
         raise UsageError(f"--data must be a CSV file; '{path}' is not a file.")
     try:
-        with open(path, encoding=_encoding(path), errors="surrogateescape", newline="") as file:
+        with open(path, "rb") as start:
+            encoding = encoding_of(start.read(4))
+        with open(path, encoding=encoding, errors="surrogateescape", newline="") as file:
             rows = numbered_fields(path, file)
             names = [name.lower() for name in next(rows, (1, []))[1]]
             if text_column is None or not (labelled or text_column in names):
@@ -195,11 +197,6 @@ def _read_rows(path: Path, labelled: bool, text_column: str | None) -> tuple[lis
     except (OSError, UnicodeError) as error:
         raise UsageError(f"'{path}' must be a CSV file in UTF-8; it cannot be read: {error}.") from None
     return [row for row in found if any(row[1:-1]) or (row.content is not None and not labelled)], kind
-
-
-def _encoding(path: Path) -> str:
-    with open(path, "rb") as file:
-        return encoding_of(file.read(4))
 
 
 def _row(path: Path, line: int, names: list[str], fields: list[str]) -> Row:

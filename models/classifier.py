@@ -80,10 +80,7 @@ def build_classifier(
     if _learns(make_pool(), parts):
         pool, learns = keras.layers.Identity(name="pooling"), make_pool
     make_head = functools.partial(build_head, task=classes_of(task), num_classes=num_classes, head=head, pool=learns)
-
-    def first_head(features: tuple[int, ...]) -> keras.Model:
-        return make_head(features, head_units=head_units, dropout=dropout, seed=seed)
-
+    first_head = functools.partial(make_head, head_units=head_units, dropout=dropout, seed=seed)
     classifier = assemble(parts, pool, first_head, name=f"{Path(backbone.name).stem}_classifier")
     features = classifier.head.input_shape[1:]
     return classifier._replace(build_head=functools.partial(make_head, features))

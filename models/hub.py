@@ -41,25 +41,12 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
     scaled = keras.layers.Rescaling((1 / 255 / stddev).tolist(), (-mean / stddev).tolist(), name="preprocessing")(
         pictures
     )
-    model = keras.Model(pictures, unroll(network, scaled))
+    model = keras.Model(pictures, _last(_run(network, scaled)))
     whole = keras.Model(pictures, _last(network(keras.tree.pack_sequence_as(network.input, [scaled]))))
     blocks = split_into_blocks(model.layers, backbone.family.block)
     if not any(len(weight.shape) > 1 for layer in blocks[-1] for weight in layer.weights):
         blocks[-2:] = [blocks[-2] + blocks[-1]]  # a normalization alone is not a block
     return Parts(model, blocks, _pooling(network, model.output), whole)
-
-
-def unroll(network: keras.Model, inputs: keras.KerasTensor) -> keras.KerasTensor:
-    """Calls the layers of a network on other inputs; layers that hide blocks are called block by block.
-
-    Args:
-        network: network of KerasHub.
-        inputs: new tensor in place of its only input.
-
-    Returns:
-        The last output.
-    """
-    return _last(_run(network, inputs))
 
 
 def unrolled(model: keras.Model) -> keras.Model:
@@ -69,6 +56,7 @@ def unrolled(model: keras.Model) -> keras.Model:
 
 
 def _run(network: keras.Model, inputs: Any) -> Any:
+    """Calls the layers of a network on other inputs; layers that hide blocks are called block by block."""
     for operation in network.operations:
         # A layer describes only its first call, which must not be the one within the network.
         operation._inbound_nodes.clear()
@@ -183,6 +171,7 @@ HIDDEN: dict[str, Callable[..., Any]] = {
 
 
 def _last(outputs: Any) -> Any:
+    """Returns the last of a network's outputs."""
     return keras.tree.flatten(list(outputs.values()) if isinstance(outputs, dict) else outputs)[-1]
 
 

@@ -30,7 +30,8 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     path = Path(data)
     files: list[tuple[Path, Split | None]] = [(path, None)]
     if path.parent.name.lower() in SPLIT_FOLDERS:
-        around = [(folder / path.name, SPLIT_FOLDERS.get(folder.name.lower())) for folder in _folders(path)]
+        folders = sorted(path.parent.parent.iterdir())
+        around = [(folder / path.name, SPLIT_FOLDERS.get(folder.name.lower())) for folder in folders]
         around = [(file, split) for file, split in around if split and file.is_file()]
         files = around if len(around) > 1 else files
     annotated: list[Annotated] = []
@@ -41,10 +42,6 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     if annotated and not annotated[0].path.is_relative_to(root):
         root = root.parent
     return make_source(path.stem if len(files) == 1 else root.resolve().name, root, annotated, set_aside)
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(folder for folder in path.parent.parent.iterdir() if folder.is_dir())
 
 
 def _read(file: Path, split: Split | None, annotated: list[Annotated], set_aside: list[tuple[Path, str]]) -> None:

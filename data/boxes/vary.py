@@ -43,13 +43,6 @@ def _amounts(draws: tf.Tensor, mirrors: bool, turns: bool, scales: bool) -> dict
     }
 
 
-def _apply(pictures: tf.Tensor, draws: tf.Tensor, colours: bool, **which: bool) -> tf.Tensor:
-    moved = move(pictures, **_amounts(draws, **which), fill="CONSTANT")
-    if not colours:
-        return moved
-    return recolour(moved, contrast=0.85 + 0.3 * draws[:, 5], brightness=0.2 * draws[:, 6] - 0.1)
-
-
 def _move(targets: tf.Tensor, draws: tf.Tensor, **which: bool) -> tf.Tensor:
     """Moves targets, see `data.boxes.targets.encode`; boxes that mostly leave the picture become padding."""
     amounts = {name: value[:, None] for name, value in _amounts(draws, **which).items()}
@@ -71,7 +64,10 @@ def _move(targets: tf.Tensor, draws: tf.Tensor, **which: bool) -> tf.Tensor:
 def _policy(colours: bool, **which: bool) -> Vary:
     # The code of these functions is part of the key of stored augmented views.
     def apply(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        return _apply(pictures, draws, colours, **which)
+        moved = move(pictures, **_amounts(draws, **which), fill="CONSTANT")
+        if not colours:
+            return moved
+        return recolour(moved, contrast=0.85 + 0.3 * draws[:, 5], brightness=0.2 * draws[:, 6] - 0.1)
 
     def move_boxes(targets: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         return _move(targets, draws, **which)

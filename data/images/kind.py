@@ -81,10 +81,6 @@ def _cautions(shorter_sides: Sequence[int], config: TrainConfig) -> list[str]:
     return [f"{looked_at} are less than {TINY_SIDE} pixels high or wide: there is hardly anything to see in them."]
 
 
-def _show(inputs: Inputs, place: Content, title: str) -> Shown:
-    return _shown(inputs[0], title)
-
-
 def _shown(pixels: np.ndarray, title: str) -> Shown:
     """Shows a picture, uint8 (height, width, 3), as an element of a page that contains its data."""
     picture = Image.fromarray(np.ascontiguousarray(pixels))
@@ -143,7 +139,7 @@ KIND = Kind(
     size=_shorter_side,
     useful_size=useful_size,
     cautions=_cautions,
-    show=_show,
+    show=lambda inputs, place, title: _shown(inputs[0], title),
     vary=_vary,
     explain=Explain(
         _explain,

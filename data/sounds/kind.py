@@ -83,10 +83,6 @@ def _cautions(lengths: Sequence[int], config: TrainConfig) -> list[str]:
     return [f"Longer than {seconds:g} s: {looked_at}. Only the middle of these is heard; see --clip-seconds."]
 
 
-def _show(inputs: Inputs, place: Content, title: str) -> Shown:
-    return _shown(inputs[0], title)
-
-
 def _shown(sound: np.ndarray, title: str, attention: np.ndarray | None = None) -> Shown:
     """Shows a recording as an element of a page: its spectrogram, low bands at the bottom, above a player.
 
@@ -149,7 +145,7 @@ KIND = Kind(
     size=_milliseconds,
     useful_size=useful_seconds,
     cautions=_cautions,
-    show=_show,
+    show=lambda inputs, place, title: _shown(inputs[0], title),
     vary=_vary,
     explain=Explain(
         _explain,
