@@ -30,16 +30,15 @@ class Writer:
     values: np.ndarray
     """The whole array, mapped to memory; set when the entry is complete."""
 
-    def __init__(self, folder: Path, shape: Sequence[int], dtype: np.dtype, interval: float):
+    def __init__(self, folder: Path, shape: Sequence[int], dtype: np.dtype):
         """Opens the files of an entry; resumes those of an earlier process if shape and dtype are the same.
 
         Args:
             folder: folder of the entry.
             shape: shape of the values.
             dtype: dtype of the values.
-            interval: seconds between two records of the progress.
         """
-        self._folder, self._shape, self._dtype, self._interval = folder, tuple(shape), dtype, interval
+        self._folder, self._shape, self._dtype = folder, tuple(shape), dtype
         self._ends_early = False
         self._row_bytes = math.prod(shape[1:]) * dtype.itemsize
         self.rows, self.notes, self.checksum = 0, {}, 0
@@ -58,7 +57,7 @@ class Writer:
         self._file.write(content)
         self.checksum = zlib.crc32(content, self.checksum)
         self.rows += len(rows)
-        if time.perf_counter() - self._recorded >= self._interval:
+        if time.perf_counter() - self._recorded >= RECORD_SECONDS:
             self.record_progress()
 
     def rewind(self, rows: int) -> None:

@@ -27,7 +27,7 @@ from app.files import FULL_DISK, write_text
 from app.interrupts import put_off
 from app.terminal import show_stage
 from data.entries import PARTIAL, RECORD, Entry, disk_size, freed, map_values, remove_folder
-from data.rows import PROGRESS, RECORD_SECONDS, VALUES, Writer, checksum
+from data.rows import PROGRESS, VALUES, Writer, checksum
 
 FORMAT = 2
 """Part of every description: raise it when older entries must not be used any more."""
@@ -97,12 +97,7 @@ class Store:
 
     @contextlib.contextmanager
     def writing(
-        self,
-        description: Description,
-        title: str,
-        shape: Sequence[int],
-        dtype: np.typing.DTypeLike,
-        interval: float = RECORD_SECONDS,
+        self, description: Description, title: str, shape: Sequence[int], dtype: np.typing.DTypeLike
     ) -> Iterator[Writer]:
         """Adds an entry, or resumes one that another process could not finish; the caller holds its lock.
 
@@ -114,13 +109,12 @@ class Store:
             title: title in lists of entries.
             shape: shape of the values.
             dtype: dtype of the values.
-            interval: seconds between two records of the progress.
         """
         started = time.perf_counter()
         folder = self._folder_of(description)
         partial = folder.with_suffix(PARTIAL)
         partial.mkdir(parents=True, exist_ok=True)
-        writer = Writer(partial, shape, np.dtype(dtype), interval)
+        writer = Writer(partial, shape, np.dtype(dtype))
         try:
             yield writer
             with put_off():
@@ -177,10 +171,10 @@ class Store:
         """
         partials = [self._folder_of(description).with_suffix(PARTIAL) for description in descriptions]
         needed -= sum(map(disk_size, partials))
-        entries = self._deletable()
-        if not self._fits(needed, entries):
+        entries, free = self._deletable(), self._free()
+        if needed > min(self.limit, free + sum(map(freed, entries))):
             return False
-        used, free = sum(entry.size for entry in entries), self._free()
+        used = sum(entry.size for entry in entries)
         for entry in entries:
             if used + needed <= self.limit and needed <= free:
                 break
@@ -265,7 +259,3 @@ class Store:
         """
         with self._lock(entry.folder.stem).acquire(timeout=0):
             remove_folder(entry.folder)
-
-    def _fits(self, needed: int, entries: Sequence[Entry]) -> bool:
-        """Returns True if `needed` bytes fit when all these entries are deleted."""
-        return needed <= min(self.limit, self._free() + sum(map(freed, entries)))

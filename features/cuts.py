@@ -120,16 +120,14 @@ def cut_before_trainable(cuts: Sequence[Cut], model: keras.Model) -> Cut:
     return min(close, key=lambda cut: (cut.values, -cut.position))
 
 
-def part_of(
-    inputs: Sequence[keras.KerasTensor], outputs: Sequence[keras.KerasTensor], name: str | None = None
-) -> keras.Model:
+def part_of(inputs: Sequence[keras.KerasTensor], outputs: Sequence[keras.KerasTensor]) -> keras.Model:
     """Returns a model of the layers between tensors, which it shares; a single tensor is passed without a list."""
     # Keras changes an input that it gets beside computed tensors, so that its network cannot be saved any more.
     if len(inputs) > 1 and any(is_ragged(tensor) for tensor in inputs):
         fresh = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in inputs]
         inputs, outputs = fresh, keras.Function(list(inputs), list(outputs)).call(fresh)
     ends = (tensors[0] if len(tensors) == 1 else list(tensors) for tensors in (inputs, outputs))
-    return keras.Model(*ends, name=name)
+    return keras.Model(*ends)
 
 
 def kept_dtype(tensor: keras.KerasTensor, half: bool) -> str:

@@ -92,14 +92,9 @@ class Spread:
             yield outputs
 
 
-def apply_model(
-    model: keras.Model,
-    view: View,
-    on_progress: Callable[[int], None] = lambda _: None,
-    strategy: tf.distribute.Strategy | None = None,
-) -> np.ndarray:
+def apply_model(model: keras.Model, view: View, strategy: tf.distribute.Strategy | None = None) -> np.ndarray:
     """Computes a model's output for one view; see `apply_to_views`."""
-    return apply_to_views(model, {"": view}, on_progress, strategy)[""]
+    return apply_to_views(model, {"": view}, strategy=strategy)[""]
 
 
 def apply_to_views(

@@ -52,11 +52,9 @@ Converted = TypeVar("Converted")
 _memory = Budget(MAX_MEMORY)
 
 
-def read_picture(
-    path: Path | str, image_size: int, resize: Resize = "crop", within: Path | str | None = None
-) -> np.ndarray:
+def read_picture(path: Path | str, image_size: int, resize: Resize = "crop") -> np.ndarray:
     """Reads and resizes a picture file; see `content_of` and `decode_picture`."""
-    with content_of(path, within) as content:
+    with content_of(path) as content:
         return decode_picture(content, image_size, resize)
 
 

@@ -258,11 +258,13 @@ PROGRAM = """
 import sys, time
 import numpy as np
 from pathlib import Path
+from data import rows
 from data.store import Store
+rows.RECORD_SECONDS = 0.1
 store = Store(Path(sys.argv[1]), 10**9)
 with store.locked([{"name": "a"}]):
     if store.load({"name": "a"}) is None:
-        with store.writing({"name": "a"}, "a", (200, 6), "float32", interval=0.1) as writer:
+        with store.writing({"name": "a"}, "a", (200, 6), "float32") as writer:
             print("computing from", writer.rows, flush=True)
             for row in range(writer.rows, 200):
                 writer.append(np.full((1, 6), row, np.float32))
