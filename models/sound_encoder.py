@@ -16,7 +16,7 @@ from models.backbones import Backbone
 from models.own_layers import own_part
 from models.parts import Parts
 from models.sound_weights import Architecture, State, form_of, read_whisper, whisper_weights
-from models.text_encoder import EncoderBlock, exact_gelu
+from models.text_encoder import EncoderBlock, Positions, exact_gelu
 from models.weight_file import most_bytes
 
 STRIDE = 2 * HOP
@@ -62,16 +62,12 @@ class Sounding(layers.Layer):
 
 
 @own_part
-class Places(layers.Layer):
+class Places(Positions):
     """Adds position vectors to the vectors of parts, (n, parts, width), and appends the marks that `Sounding` makes,
     (n, parts): (n, parts, width + 1)."""
 
-    def __init__(self, most: int, **about):
-        super().__init__(**about)
-        self.most = most
-
     def build(self, shapes):
-        self.table = self.add_weight(shape=(self.most, shapes[0][-1]), name="table")
+        super().build(shapes[0])
 
     def call(self, inputs):
         vectors, sounding = inputs
@@ -80,9 +76,6 @@ class Places(layers.Layer):
 
     def compute_output_shape(self, shapes):
         return (*shapes[1], shapes[0][-1] + 1)
-
-    def get_config(self):
-        return {**super().get_config(), "most": self.most}
 
 
 def _joined(vectors: Any, sounding: Any) -> Any:
