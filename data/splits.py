@@ -208,30 +208,26 @@ def _carve(
     """
     carved: dict[str, Split] = {}
     warnings: list[str] = []
+    need = f"{' and '.join(['train', *fractions])} need at least one each"
+    flags = " or ".join(f"--{split}-fraction 0" for split in fractions)
     for class_name, stratum in strata.items():
         count = sum(map(len, stratum))
         sizes = {split: max(1, round(share * count)) for split, share in fractions.items()}
         if count <= sum(sizes.values()):
-            flags = " or ".join(f"--{split}-fraction 0" for split in sizes)
             raise UsageError(
                 f"The class '{class_name}' has too few readable {kind.nouns}: {count}, not counting copies, where "
-                f"{' and '.join(['train', *sizes])} need at least one each. Add {kind.nouns}, or set {flags}."
+                f"{need}. Add {kind.nouns}, or set {flags}."
             )
         keep_whole = any(digest in grouped for unit in stratum for digest in unit)
         if keep_whole and len(stratum) <= len(sizes):
-            raise _too_few_groups(kind, class_name, len(stratum), sizes)
+            raise UsageError(
+                f"Groups of {kind.nouns} stay on one side of a split, and '{class_name}' is in {len(stratum)} of them, "
+                f"where {need}. Set {flags}."
+            )
         dealt, problem = _deal(stratum, sizes, seed, keep_whole)
         carved |= dealt
         warnings += [f"so many {kind.nouns} of '{class_name}' look the same that {problem}"] if problem else []
     return carved, warnings
-
-
-def _too_few_groups(kind: Kind, class_name: str, count: int, sizes: Collection[Split]) -> UsageError:
-    return UsageError(
-        f"Groups of {kind.nouns} stay on one side of a split, and those with '{class_name}' are {count}, where "
-        f"{' and '.join(['train', *sizes])} need at least one each. Set "
-        f"{' or '.join(f'--{split}-fraction 0' for split in sizes)}."
-    )
 
 
 def _joined(strata: dict[str, list[Unit]], in_groups: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, list[Unit]]:

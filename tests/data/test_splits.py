@@ -244,7 +244,7 @@ def test_few_groups_that_cross_classes_stay_whole():
     assert Counter(split for _, split in sides) == {"train": 2, "val": 1, "test": 1}
     assert not splits.warnings
     assert assign(pictures, digests, looks=looks, seed=2).assigned != splits.assigned
-    with pytest.raises(UsageError, match="Groups of pictures stay on one side of a split, and those with 'a' are 2"):
+    with pytest.raises(UsageError, match="Groups of pictures stay on one side of a split, and 'a' is in 2 of them"):
         assign(
             [each._replace(group=f"speaker {index % 2}") for index, each in enumerate(pictures)],
             digests,
