@@ -102,10 +102,10 @@ def build_backbone(backbone: Backbone, image_size: int, weights: str, include_to
         parts = _build_downloaded(backbone, image_size, include_top)
     else:
         parts = backbones.build(backbone, image_size, include_top=include_top)
-    if weights not in ("imagenet", "none") and not backbone.family.library:
-        load_weight_file(parts.model, backbone, weights, include_top)
-        if backbone.module == "efficientnet":
-            _match_downloaded_rescaling(parts.model)
+        if weights != "none":
+            load_weight_file(parts.model, backbone, weights, include_top)
+            if backbone.module == "efficientnet":
+                _match_downloaded_rescaling(parts.model)
     _switch_off_dropout(parts.model)
     return parts
 
