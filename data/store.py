@@ -86,7 +86,7 @@ class Store:
         except FileNotFoundError:
             if not folder.exists():
                 return None
-            reason = "a file of it is missing"
+            reason = "one of its files is missing"
         except (OSError, ValueError, KeyError, TypeError) as error:
             reason = str(error)
         else:
@@ -151,7 +151,7 @@ class Store:
                 try:
                     lock.acquire(timeout=0)
                 except Timeout:
-                    show_stage("cache", "another run is computing the same; waiting for it")
+                    show_stage("cache", "another run is computing the same values; waiting for it")
                     lock.acquire()
                 locks.callback(lock.release)
             yield

@@ -138,7 +138,7 @@ def _tpu(devices: int | None) -> tf.distribute.Strategy:
     except (ValueError, RuntimeError, tf.errors.OpError) as error:
         reason = textwrap.shorten(str(error) or type(error).__name__, 60, placeholder=" ...")
         raise UsageError(
-            f"--strategy tpu: no TPU can be had ({reason}). It needs the package tensorflow-tpu, on the machine that "
+            f"--strategy tpu finds no TPU ({reason}). It needs the package tensorflow-tpu, on the machine that "
             f"has the TPU."
         ) from error
 

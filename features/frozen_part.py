@@ -222,7 +222,7 @@ class FrozenPart:
         )
         if not room and any(len(tensor.shape) > 2 for tensor in tensors.values()):
             raise RunError(
-                f"'{self._store.folder}' has no room for {needed / 2**20:,.0f} MiB. Raise --cache-gb, or free disk."
+                f"'{self._store.folder}' has no room for {needed / 2**20:,.0f} MiB. Raise --cache-gb, or make room."
             )
         arrays: list[np.ndarray] = []
         writers: dict[int, Writer | ArrayWriter] = {}

@@ -147,4 +147,4 @@ def _check_values(value: Any) -> None:
         for each in value.values() if isinstance(value, dict) else value:
             _check_values(each)
     elif isinstance(value, int) and abs(value) > LARGEST_NUMBER:
-        raise RefusedFileError(f"its {CONFIG} has the number {json.dumps(value)[:LONGEST_NAME]}")
+        raise RefusedFileError(f"its {CONFIG} has the number {json.dumps(value)[:LONGEST_NAME]}, which is too large")

@@ -141,7 +141,7 @@ def _opened(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
         with soundfile.SoundFile(file) as sound:
             yield sound
     except soundfile.LibsndfileError as error:
-        raise UnreadableError("no recording" if "not recognised" in str(error) else "damaged") from None
+        raise UnreadableError("not a recording" if "not recognised" in str(error) else "damaged") from None
 
 
 def _check_form(rate: int, length: int, channels: int) -> None:

@@ -79,7 +79,7 @@ def test_the_words_of_every_file_have_times(monkeypatch, capsys, whisper, talks)
     assert rows.columns.to_list() == ["path", "start", "end", "text", "reason"]
     of_file = {Path(path).name: group for path, group in rows.groupby("path")}
     assert of_file["silence.flac"]["reason"].to_list() == ["silent"]
-    assert of_file["text.wav"]["reason"].to_list() == ["no recording"]
+    assert of_file["text.wav"]["reason"].to_list() == ["not a recording"]
     talk = of_file["talk.wav"].astype({"start": float, "end": float})
     assert (talk["end"] > talk["start"]).all()
     assert (talk["start"].diff()[1:] >= 0).all()

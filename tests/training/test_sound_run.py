@@ -144,4 +144,4 @@ def test_the_page_answers_a_recording_with_a_player(run, sounds):
     answer = client.post("/answer", data=(sounds / "up" / "0.wav").read_bytes()).get_data(as_text=True)
     assert "<audio" in answer
     assert answer.count("<data value=") == 2
-    assert "no recording" in client.post("/answer", data=b"none at all").get_data(as_text=True)
+    assert "not a recording" in client.post("/answer", data=b"none at all").get_data(as_text=True)

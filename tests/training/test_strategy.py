@@ -107,7 +107,7 @@ def test_more_gpus_than_there_are(machine, made):
 
 
 def test_a_machine_without_a_tpu_says_so():
-    with pytest.raises(UsageError, match=r"--strategy tpu: no TPU can be had .* tensorflow-tpu"):
+    with pytest.raises(UsageError, match=r"--strategy tpu finds no TPU .* tensorflow-tpu"):
         make_strategy("tpu", None)
 
 

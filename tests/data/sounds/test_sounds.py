@@ -95,8 +95,8 @@ def test_a_tone_is_the_same_in_every_form(form):
 
 
 UNREADABLE = {
-    "nothing": (lambda: b"", "no recording"),
-    "text": (lambda: b"no recording at all" * 100, "no recording"),
+    "nothing": (lambda: b"", "not a recording"),
+    "text": (lambda: b"no recording at all" * 100, "not a recording"),
     "no samples": (lambda: written(np.zeros((0, 1))), "empty"),
     "silence": (lambda: written(np.zeros((8_000, 1))), "silent"),
     "a constant": (lambda: written(np.full((8_000, 1), 0.4)), "silent"),
@@ -114,7 +114,7 @@ UNREADABLE = {
     "no rate": (lambda: changed(24, 0), "damaged"),
     "no channels": (lambda: changed(22, 0, size=2), "damaged"),
     "an unknown form": (lambda: changed(20, 99, size=2), "damaged"),
-    "a picture": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(100), "no recording"),
+    "a picture": (lambda: b"\x89PNG\r\n\x1a\n" + bytes(100), "not a recording"),
     "two thirds of a FLAC": (lambda: part_of(0, 2 / 3, form="FLAC"), "damaged"),
     "two thirds of an OGG": (lambda: part_of(0, 2 / 3, form="OGG", subtype="VORBIS"), "empty or cut short"),
     "some bytes of an MP3": (lambda: part_of(0, 0.05, **MP3), "damaged"),
@@ -291,7 +291,7 @@ def test_a_long_recording_is_answered_in_windows_and_never_held_whole(talk, tmp_
     assert [file.path.name for file in found] == names
     (batch,) = read_batches(found, reader, 8)
     assert [strongest_hertz(sound) for sound in batch.inputs[0][:3]] == [300, 600, 900]
-    assert batch.files[-1].reason == "no recording"
+    assert batch.files[-1].reason == "not a recording"
     hour = tmp_path / "hour.wav"
     with soundfile.SoundFile(hour, "w", RATE, 1) as file:
         for number in range(600):
