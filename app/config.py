@@ -198,7 +198,7 @@ class TrainingConfig(Settings):
 
     vary: Text = "mild"
     """Changes that --augment makes at random: 'mild' (crops, flips, brightness, contrast); 'flip' alone; 'vertical' or
-    'rotate', which also turn pictures without an upright, as under a microscope; 'medical', which never mirrors; or
+    'rotate', which also turn them, for pictures without an upright, as under a microscope; 'medical' (no mirroring); or
     'randaugment', two strong ones of ten. For recordings: 'mild' (start, noise, loudness) or 'specaugment'."""
 
     fine_tune_augment: Augment | None = None

@@ -10,7 +10,7 @@ from app.fields import Settings, Text, flag_of, settings
 
 Share = Annotated[float, Gt(0), Lt(1)]
 COUNTERPARTS = {"sensitivity": "specificity", "specificity": "sensitivity"}
-"""Share that a search maximises when a rule fixes the other."""
+"""Share that a search maximises, by the share that its rule fixes."""
 
 
 class Rule(NamedTuple):

@@ -14,7 +14,7 @@ import numpy as np
 from app.errors import RunError, cannot_write
 
 LENGTH_STEP = 4
-"""A batch of ragged rows is padded to its longest row, rounded up to a multiple of this: few shapes, few graphs."""
+"""Step of lengths: a batch of ragged rows is padded to a multiple of this, so that few graphs are traced."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,7 +15,7 @@ from devices.replicas import Part
 MOST_IN_MEMORY = 2**30
 """Vectors of up to this many bytes stay in memory: reading a batch of them by Python takes longer than a step on it."""
 LARGE = 2**24
-"""Vectors of more bytes are worth a garbage collection (0.1 seconds), which frees those of earlier pipelines."""
+"""Bytes of vectors above which a garbage collection (0.1 seconds) is worth it: it frees those of earlier pipelines."""
 AS_FLOAT32 = ("uint8", "int16", "float16", "float64")
 """Dtypes of stored numbers that networks take as float32; whole numbers of other dtypes keep theirs."""
 
@@ -34,7 +34,7 @@ class View(NamedTuple):
     rows: np.ndarray
     """Rows of the inputs, in order, int64 (n,)."""
     targets: np.ndarray | None = None
-    """Targets of this version, (n, ...), if the variation moved them; None for those of the examples."""
+    """Targets of this version, (n, ...), if the variation moved them; None for the targets of the examples."""
 
     @property
     def is_ragged(self) -> bool:

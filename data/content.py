@@ -14,7 +14,7 @@ from data.sources import LINK_OUT, is_within
 
 LOOP = "a link that leads to itself"
 MAX_BYTES = 200_000_000
-"""Larger files are refused without reading them; all threads together hold no more bytes at a time."""
+"""Largest file, bytes; all threads together hold no more at a time. Larger files are refused without reading them."""
 
 
 class UnreadableError(Exception):

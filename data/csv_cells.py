@@ -42,7 +42,7 @@ def table_text(table: pd.DataFrame, header: bool = True) -> str:
 
 
 def read_table(path: Path) -> pd.DataFrame:
-    """Reads a table that was written here.
+    """Reads a CSV file that `table_text` made.
 
     Returns:
         Every cell as text, '' for an empty one.

@@ -10,7 +10,7 @@ from data.kinds import Kind
 from data.sources import SPLIT_FOLDERS, Example, natural_order
 
 FEW_TRAIN_EXAMPLES = 5
-"""With fewer examples of a class, a network learns their accidental details."""
+"""Training examples of a class below which a network learns their accidental details."""
 NAMES_SHOWN = 3
 
 

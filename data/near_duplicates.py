@@ -18,14 +18,14 @@ Values = Callable[[np.ndarray], np.ndarray]
 BLOCK = 1_024
 """Examples compared at once."""
 MOST_COMPARED = 30_000
-"""Up to this number, all pairs are compared; for more examples, that takes longer than reading them."""
+"""Most examples of which all pairs are compared; for more, that takes longer than reading them."""
 FORESTS = 16
 """Number of random divisions of more than `MOST_COMPARED` examples into blocks. Among 250,000, this finds (or
 connects) 94 % of the pairs with a score of 0.8, 98 % of 0.85, 99.7 % of 0.9, and all of 0.95."""
 LEAST_SCORE, SURE_SCORE = 0.8, 0.95
 """Bounds of the threshold: the first for very different examples, the second if all examples are alike."""
 SAMPLED = 2_000
-"""Examples whose nearest neighbours estimate how alike the examples of a data set are."""
+"""Number of examples whose nearest neighbours show how alike the examples of a data set are."""
 LEAST_PAIRS = 20
 """Fewest pairs for estimating the threshold."""
 SPREADS = 3.0
@@ -115,7 +115,7 @@ def _connected(values: np.ndarray, rows: np.ndarray, least_score: float) -> np.n
 
 
 def merged(groups: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Joins the groups of each pair of examples, with all that these groups connect."""
+    """Joins the groups of the two examples of each pair, and so all groups that pairs connect."""
     first, second = groups[first], groups[second]
     new = first != second
     if not new.any():

@@ -52,7 +52,7 @@ def training_batches(
         epochs: numbers of the epochs; each has its own order and its own variation.
         first_step: batches of the first epoch to skip, because a resumed run has learnt from them.
         vary: how to vary the examples anew in each epoch; None leaves them as they are.
-        part: replicas whose shares of each batch to return, one after the other; None returns whole batches.
+        part: replicas whose shards of each batch to return, one after the other; None returns whole batches.
 
     Returns:
         Batches of (inputs, targets, weights); a weight is the share of an example in the mean of its batch: its sample
@@ -181,7 +181,7 @@ def _deal(batches: tf.data.Dataset, batch_size: int, part: Part | None) -> tf.da
 
     Returns:
         Positions, and the share of each in the mean of its batch: 1 / examples, or 0 for repeated ones, which fill up a
-        share.
+        shard.
     """
     if part is None:
         return batches.map(lambda positions: (positions, tf.fill(tf.shape(positions), _share(positions))))

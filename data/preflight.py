@@ -126,7 +126,7 @@ def _read_all(
     writer: Writer | ArrayWriter,
     on_progress: Callable[[int], None],
 ) -> None:
-    """Writes the readable examples, and records their digests and the reasons against the others."""
+    """Writes the readable examples, and records their digests and why the others are set aside."""
     digests, set_aside = writer.notes.setdefault("digests", []), writer.notes.setdefault("set_aside", [])
     del digests[writer.rows :]
     done = writer.rows + len(set_aside)  # by an interrupted process

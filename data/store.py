@@ -157,7 +157,7 @@ class Store:
             yield
 
     def room(self) -> int:
-        """Returns the bytes for entries if all existing ones were deleted; the store's limit may be lower."""
+        """Returns the bytes that the disk has for entries if all existing ones are deleted; the limit may be lower."""
         return max(0, self._free() + sum(map(freed, self._deletable())))
 
     def make_room(self, needed: int, descriptions: Sequence[Description] = ()) -> bool:

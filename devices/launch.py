@@ -25,9 +25,9 @@ from app.interrupts import SIGNALS
 from devices.tf_config import VARIABLE
 
 PATIENCE = 90.0
-"""Seconds for the others to end by themselves after one has failed: they notice it within a minute."""
+"""Seconds for the other workers to end by themselves after one has failed: they notice it within a minute."""
 SHORT_PATIENCE = 10.0
-"""Seconds for the others to end after the chief has ended, without which they cannot continue."""
+"""Seconds for the other workers to end after the chief, without which they cannot continue."""
 POLL = 0.2
 TRAIN = Path(__file__).parent.parent / "train.py"
 

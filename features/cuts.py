@@ -122,7 +122,7 @@ def cut_before_trainable(cuts: Sequence[Cut], model: keras.Model) -> Cut:
 
 def part_of(inputs: Sequence[keras.KerasTensor], outputs: Sequence[keras.KerasTensor]) -> keras.Model:
     """Returns a model of the layers between tensors, which it shares; a single tensor is passed without a list."""
-    # Keras changes an input that it gets beside computed tensors, so that its network cannot be saved any more.
+    # Keras changes inputs of a network that it gets beside computed tensors, and that network cannot be saved any more.
     if len(inputs) > 1 and any(is_ragged(tensor) for tensor in inputs):
         fresh = [keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype) for tensor in inputs]
         inputs, outputs = fresh, keras.Function(list(inputs), list(outputs)).call(fresh)

@@ -69,7 +69,8 @@ class Spread:
 
         @tf.function(autograph=False)
         def compute_shared(*inputs: tf.Tensor) -> list[tf.Tensor]:
-            outputs = strategy.run(lambda *of_replica: compute(*of_replica), inputs)  # a function with a signature
+            # `run` does not take a function with a signature.
+            outputs = strategy.run(lambda *of_replica: compute(*of_replica), inputs)
             return [strategy.gather(output, axis=0) for output in outputs]
 
         self._compute = compute_shared if is_shared(strategy) else functools.partial(compute_rows, compute)

@@ -70,7 +70,7 @@ def choose_runtime(config: TrainConfig, model: keras.Model, examples: int, strat
         raise UsageError("--runtime openvino computes on one CPU, in float32 or bfloat16; take --runtime auto.")
     if asked_for != "auto":
         return asked_for
-    if not installed or not possible or has_accelerator() or config.run.cluster is not None:  # which may have GPUs
+    if not installed or not possible or has_accelerator() or config.run.cluster is not None:  # may have GPUs
         return "tensorflow"
     if find(config.model.backbone).module in NO_FASTER:
         return "tensorflow"
@@ -140,7 +140,7 @@ class OpenVino:
     @functools.cached_property
     def _converted(self) -> tuple[Any, list[str]]:
         """Converts the model; returns the queue of requests, and the names of the inputs."""
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # which reports to its makers
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # else it reports to its makers
         import openvino
 
         function = self._frozen.get_concrete_function()
@@ -160,7 +160,7 @@ class OpenVino:
             outputs = [converted.output(tensor.name) for tensor in function.outputs]
             network = openvino.Model(outputs, converted.get_parameters())
             network.reshape({name: [1, *spec.shape[1:]] for name, spec in zip(sources, specs, strict=True)})
-            # In its own thread, which treats the smallest floats as 0 from then on, also in Python and numpy.
+            # In a thread of its own: from then on, it treats the smallest floats as 0, also in Python and numpy.
             with ThreadPoolExecutor(1) as thread:
                 compiled = thread.submit(openvino.Core().compile_model, network, "CPU", settings).result()
         except Exception as error:  # OpenVINO may raise any exception

@@ -191,7 +191,7 @@ def _network(backbone: Backbone, image_size: int, settings: Mapping[str, Any] | 
     arguments = arguments_of(backbone) | dict(settings or {}) | {"image_shape": (image_size, image_size, 3)}
     if backbone.module == "dinov2":
         arguments["position_embedding_shape"] = (image_size, image_size)
-    network = getattr(keras_hub.models, backbone.builder)(name="network", **arguments)  # prefix of some layers' names
+    network = getattr(keras_hub.models, backbone.builder)(name="network", **arguments)  # begins some layers' names
     for variable in network.weights:
         if variable.path.endswith("position_ids"):  # CLIP leaves them 0
             variable.assign(np.arange(variable.shape[1])[None])

@@ -86,7 +86,7 @@ def _swin(width: int, depth: int, heads: int) -> Settings:
 
 
 def _hgnet(architecture: str) -> Settings:
-    return {"architecture": architecture, "pretrained_cfg": {"tag": "ssld"}}  # this one has no learnable affine blocks
+    return {"architecture": architecture, "pretrained_cfg": {"tag": "ssld"}}  # without learnable affine blocks
 
 
 def _row(

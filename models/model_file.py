@@ -109,7 +109,7 @@ def _check_class(part: dict[str, Any]) -> None:
     else:
         is_class = isinstance(name, str) and name[:1].isupper() and name not in REFUSED_CLASSES
         is_offered = is_class and isinstance(module, str) and (module in MODULES or module.startswith(MODULE_FOLDERS))
-    # Keras would find 'utils.get_file' in the module 'keras'.
+    # No names with a dot: Keras would find 'utils.get_file' in the module 'keras'.
     is_plain = isinstance(name, str) and name.isidentifier() and registered in (None, name)
     if not (is_offered and is_plain) and not _is_own(part) and not _is_of_hub(part):
         raise RefusedFileError(f"asks for {_shown(name)} of {_shown(module)}, which is no part of a model of Keras")

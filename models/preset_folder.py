@@ -80,7 +80,7 @@ class Arrays:
         self._arrays = load_file(path)
 
     def get_tensor(self, name: str) -> np.ndarray:
-        """Returns an array by name, with or without the prefix that checkpoints with a head give to the rest.
+        """Returns an array by name, with or without the prefix that checkpoints with a head give to the backbone.
 
         Raises:
             KeyError: there is no such array.

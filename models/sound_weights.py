@@ -176,7 +176,7 @@ def form_of(state: State, side: Side = "encoder") -> Architecture:
 
 
 def whisper_weights(state: State, side: Side = "encoder") -> dict[str, np.ndarray]:
-    """Renames the weights of one side to those of the layers here; the kernels of a state are (out, in, time)."""
+    """Renames the weights of one side to the names of the layers here; the kernels of a state are (out, in, time)."""
     places = state[f"{side}/position_encodings/encodings"]
     values = {"places/table" if side == "encoder" else "places": places}
     names = {"last_norm": f"{side}/layer_norm"}

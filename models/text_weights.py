@@ -72,7 +72,7 @@ class Names(NamedTuple):
     distances: str = ""
     """Distance vectors, in place of position vectors."""
     distance_norm: str = ""
-    """Norm of those."""
+    """Norm of the distance vectors."""
 
 
 BERT = Names()
@@ -138,7 +138,7 @@ FAMILIES: dict[str, Names] = {
         epsilon="layer_norm_epsilon",
         causal=True,
     ),
-    "deberta-v2": Names(  # the type of V3, too; blocks share distance vectors; here each gets a copy
+    "deberta-v2": Names(  # also DeBERTaV3's; its blocks share distance vectors; here each gets a copy
         places="",
         attend=("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
         types=False,

@@ -162,7 +162,7 @@ def _holds_numbers(dataset: h5py.Dataset) -> bool:
 
 
 def _check_attributes(name: str, item: h5py.Group | h5py.Dataset) -> None:
-    """Refuses attributes other than numbers and texts, and reads the others."""
+    """Refuses attributes that are neither numbers nor texts, and reads the rest."""
     for index in range(h5py.h5a.get_num_attrs(item.id)):
         if h5py.h5a.open(item.id, index=index).get_type().get_class() not in PLAIN:
             raise RefusedFileError(f"has an attribute at {_shown(name)} that is neither numbers nor text")

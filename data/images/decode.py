@@ -22,14 +22,14 @@ from data.content import Budget, UnreadableError, content_of
 from data.kinds import Content, Part
 
 MAX_PIXELS = 100_000_000
-"""Pictures of more pixels are refused by their header."""
+"""Most pixels of a picture; larger ones are refused by their header."""
 BYTES_PER_PIXEL = {"JPEG2000": 24, "WEBP": 17}
 """Most bytes per pixel for decoding, measured on 100 million pixels; `OTHER_BYTES` for formats not listed."""
 OTHER_BYTES = 12
 MAX_MEMORY = OTHER_BYTES * MAX_PIXELS
 """Bytes that all threads together may use for decoding; with TensorFlow, a process then stays below 2 GB."""
 MAX_SIDE = 65_535
-"""Wider or higher pictures (pixels) are refused: for long lines, Pillow keeps far more than the pixels."""
+"""Longest side of a picture, pixels: for long lines, Pillow keeps far more than the pixels."""
 STRIP = 2**20
 """Pixels that are converted at a time."""
 MAX_SECONDS = 60.0
@@ -161,7 +161,7 @@ class _Timed:
     """
 
     def __init__(self, source: bytes | io.RawIOBase):
-        super().__init__(source)  # type: ignore[call-arg]  # of the stream that is mixed in
+        super().__init__(source)  # type: ignore[call-arg]  # the stream that is mixed in takes it
         self._deadline = time.thread_time() + MAX_SECONDS
 
     def read(self, size: int | None = -1) -> bytes:

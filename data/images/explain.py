@@ -15,7 +15,7 @@ from matplotlib import colormaps
 from data.class_scores import make_class_scores
 
 BATCH_SIZE = 16
-"""Gradients take more memory than predictions."""
+"""Examples per batch: few, because gradients take more memory than predictions."""
 OPACITY = 0.5
 COLOURS = "inferno"
 
