@@ -11,21 +11,19 @@
 # %% [markdown]
 # # 10. Few are sick: sensitivity, specificity and the threshold
 #
-# Where one of two classes is rare and must not be missed, accuracy says little. This notebook trains on pictures of
-# which few are infected, asks for a sensitivity, and looks at what the report can promise.
+# If one of two classes is rare and must not be missed, accuracy says little. This notebook trains on pictures of which
+# few are infected, asks for a sensitivity, and checks whether the test split confirms it.
 #
-# **The pictures are simulated.** They look like blood smears under a microscope, in some of which a cell has a
-# parasite, a purple ring; purple dots outside of cells are platelets and harmless. No package ships real medical
-# pictures with labels, and figures from drawings say nothing about any disease. For real ones, set `data` to a folder
-# with two folders of pictures, such as `healthy/` and `infected/`, or to a CSV of `path,label`. If a patient has
-# several pictures, add a column `group` with the patient: `train.py` keeps each group on one side of a split.
-#
-# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`.
+# **The pictures are simulated.** They look like blood smears under a microscope. In an infected one, a cell has a
+# parasite, a purple ring. Purple dots are platelets, and harmless. No package ships real medical pictures with labels,
+# and figures from drawings say nothing about any disease. For real ones, set `data` to a folder with two folders of
+# pictures, such as `healthy/` and `infected/`, or to a CSV of `path,label`. If a patient has several pictures, add a
+# column `group` with the patient: `train.py` keeps each group in one split.
 
 # %% tags=["parameters"]
-data = None  # a folder or .csv of two classes, of which the rarer is to be found; None: drawings
+data = None  # a folder or .csv of two classes; the rarer one is to be found; None draws smears
 num_smears = 2000  # simulated smears to draw
-prevalence = 0.08  # share of them that is infected
+prevalence = 0.08  # share of infected smears
 sensitivity = 0.95  # share of the infected that must be found
 image_size = 128  # height and width of the network's input, pixels
 
@@ -35,7 +33,7 @@ import sys
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
 from app.terminal import console, import_tensorflow
 
-import_tensorflow()  # without its chatter: before anything else that needs it
+import_tensorflow()  # first: hides the start-up messages of TensorFlow
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -58,7 +56,7 @@ from training.inputs import load_inputs
 # %matplotlib inline
 plt.rcParams["figure.dpi"] = 80
 console.width = 100
-work = make_work_folder()  # gone when the notebook is closed
+work = make_work_folder()
 
 # %%
 if data is None:
@@ -76,11 +74,10 @@ show_pictures(
 )
 
 # %% [markdown]
-# ## What the network gets to see
+# ## The network's input
 #
-# A network takes squares. `--resize crop`, the default, keeps the middle of a long picture, and a parasite at the
-# border is gone, before anything is learnt. `pad` keeps everything and adds black bars; `stretch` keeps everything and
-# changes proportions. For medical pictures take one of the two.
+# `--resize crop`, the default, keeps the middle square: a parasite at the border is lost. `pad` and `stretch` keep
+# everything. For medical pictures, use one of these two.
 
 # %%
 ways = ("crop", "pad", "stretch")
@@ -92,11 +89,11 @@ show_pictures(
 )
 
 # %% [markdown]
-# ## A run that has to find them
+# ## Training
 #
-# `--sensitivity 0.95` chooses the threshold: the highest probability from which 95 % of the infected of *val* are
-# found. Every later answer obeys it: those of `predict.py`, `demo.py`, `serve.py` and of the exported files. The
-# splits are larger than usual, so that each holds enough of the infected to measure anything.
+# `--sensitivity 0.95` chooses the threshold on val: the highest probability at which 95 % of the infected are found.
+# `predict.py`, `demo.py`, `serve.py` and the exported files use it, too. The splits are larger than usual, so that
+# each has enough infected pictures.
 
 # %%
 config = TrainConfig.of(
@@ -114,14 +111,13 @@ with shown_without(work):
     finished = train(config)
 
 # %% [markdown]
-# The program that calls everyone healthy (*majority*) has the higher accuracy, and finds nobody. So two questions
-# replace it:
+# Calling everyone healthy (*majority*) has the higher accuracy, and finds nobody. Two other figures say more:
 #
-# - **sensitivity**: of the infected, how many are found?
-# - **specificity**: of the healthy, how many are left alone?
+# - **sensitivity**: the share of the infected that are found,
+# - **specificity**: the share of the healthy that are not called infected.
 #
-# The line *decision* answers both. A share that holds on val need not hold on test: the report says how many infected
-# it would take to show it.
+# The line *decision* has both. A sensitivity that holds on val may not hold on test. The report says how many infected
+# pictures it takes to show it.
 
 # %%
 metrics = finished.metrics
@@ -130,10 +126,10 @@ for split in ("val", "test"):
     found, infected_there = decision[split]["counts"]["sensitivity"]
     low, high = decision[split]["sensitivity_ci95"]
     print(f"{split}: {found} of {infected_there} found; 95 % interval {low:.0%} to {high:.0%}")
-print(f"to show {sensitivity:.0%} takes {metrics['decision']['promise']['needed']}, all found")
+print(f"to show {sensitivity:.0%}, it takes {metrics['decision']['promise']['needed']} {infected} pictures, all found")
 
 # %% [markdown]
-# ## Every threshold at once
+# ## All thresholds
 #
 # The ROC curve shows how many of the infected are found (up) against how many of the healthy are called infected
 # (right). The dot is the threshold of the run.
@@ -149,14 +145,15 @@ draw_roc([curves], (1 - decision["test"]["specificity"], decision["test"]["sensi
 draw_thresholds(curves, decision["threshold"], healthy)
 
 # %% [markdown]
-# Which threshold is right depends on what an error costs. To screen, a missed infection is worse than a false alarm.
-# Below are three: one half, the one where sensitivity and specificity together are largest on val (Youden, 1950), and
-# that of the run, each measured on test. The last columns are about 1,000 people of whom as many are infected as here.
+# Which threshold is right depends on what an error costs. In screening, a missed infection is worse than a false
+# alarm. The table compares three thresholds on test: 0.5, the one with the largest sum of sensitivity and specificity
+# on val (Youden, 1950), and that of the run. The last columns are for 1,000 people, with the same share of infected as
+# here.
 
 # %%
 candidates = {
-    "one half": 0.5,
-    "largest together on val": metrics["operating_point"]["threshold"],
+    "0.5": 0.5,
+    "largest sum on val": metrics["operating_point"]["threshold"],
     f"{sensitivity:.0%} sensitivity on val": decision["threshold"],
 }
 share, rows = truths.mean(), {}
@@ -173,12 +170,12 @@ for name, threshold in candidates.items():
 pd.DataFrame(rows).T
 
 # %% [markdown]
-# ## What it looked at
+# ## Grad-CAM
 #
-# A model can be right for a wrong reason: a ruler, a stamp, the edge of the glass. Grad-CAM shows what speaks for
-# *infected*: first in the three infected that it is surest of, then in the three that it is furthest from. See whether
-# the light is on the ring. Where nothing speaks for it, the map is empty. It is coarse: the last layer sees a picture
-# as a few fields.
+# A model can be right for a wrong reason: a ruler, a stamp, the edge of the glass. Grad-CAM shows what supports
+# *infected*: first in the three infected pictures with the highest probability, then in the three with the lowest.
+# Check whether the ring is highlighted. If nothing supports *infected*, the map is empty. The map is coarse, since the
+# last layer has only a few cells per picture.
 
 # %%
 with quietly():
@@ -199,4 +196,4 @@ show_pictures(
 # - `prevalence = 0.02`: the intervals grow, and so does the accuracy of calling everyone healthy.
 # - `sensitivity = 0.99`, or `specificity=0.99` or `cost="20:1"` in its place.
 # - Train with `class_weights=True`, which counts each class equally, or with `resize="crop"`, and compare.
-# - `python evaluate.py RUN --sensitivity 0.98` chooses anew for a finished run, without training.
+# - `python evaluate.py RUN --sensitivity 0.98` chooses a new threshold for a finished run, without training.

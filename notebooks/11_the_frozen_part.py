@@ -11,19 +11,17 @@
 # %% [markdown]
 # # 11. The frozen part: BatchNorm, cuts, and why it is computed once
 #
-# Fine-tuning leaves the first layers of a network as they are. This notebook shows, by plain Keras, why BatchNorm
-# layers stay frozen everywhere, and how Headstart computes what is frozen only once without changing any result.
-#
-# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`. Notebook 3 comes first.
+# Fine-tuning leaves the first layers of a network as they are. This notebook shows, with plain Keras, why BatchNorm
+# layers stay frozen, and how Headstart computes the frozen layers only once without changing any result.
 
 # %% tags=["parameters"]
 data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
-pictures = 1500  # about how many of them are used; None for all
+pictures = 1500  # approximate number of pictures to use; None for all
 image_size = 64  # height and width of the network's input, pixels
-unfrozen_blocks = 2  # last blocks that learn
+unfrozen_blocks = 2  # last blocks to train
 fine_tune_epochs = 3  # epochs of the BatchNorm experiment
-batch_size = 16  # pictures per step there
-seed = 0  # of everything random
+batch_size = 16  # pictures per step of this experiment
+seed = 0  # random seed
 
 # %%
 import sys
@@ -43,7 +41,7 @@ from app.terminal import import_tensorflow
 from models.backbones import find
 from notebooks.beginning import make_work_folder, quietly, some_pictures
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # Keras' own pipelines log an error that is none
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # the pipelines of Keras log a harmless error
 import_tensorflow()
 import keras
 
@@ -55,13 +53,13 @@ from training.inputs import load_inputs
 from training.run import make_deterministic
 
 plt.rcParams["figure.dpi"] = 80
-work = make_work_folder()  # gone when the notebook is closed
+work = make_work_folder()
 make_deterministic(seed)
 
 # %%
 config = TrainConfig.of(
     data=str(some_pictures(data, pictures, work)),
-    outside=True,  # the pictures are not in the folder of the table
+    outside=True,  # the pictures are not in the folder of the CSV file
     image_size=image_size,
     val_fraction=0.4,
     test_fraction=0.1,
@@ -84,9 +82,9 @@ print(f"{len(classifier.blocks)} blocks; the last {unfrozen_blocks} have {depth}
 # %% [markdown]
 # ## What BatchNorm does
 #
-# A BatchNorm layer brings what passes to mean 0 and variance 1. While it learns it takes mean and variance from the
-# batch, and keeps a moving average of both; afterwards it takes the averages. In a pretrained network these were
-# gathered over a million photos. Here is plain Keras, once as Headstart does it (BatchNorm frozen), and once with
+# A BatchNorm layer normalises its input to mean 0 and variance 1. In training it uses the mean and variance of the
+# batch, and updates a moving average of both; afterwards it uses the averages. In a pretrained network, these come
+# from a million photos. We fine-tune with plain Keras twice: with BatchNorm frozen, as in Headstart, and with
 # `trainable = True` on everything, as is often done.
 
 # %%
@@ -100,13 +98,13 @@ norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormal
 
 
 def before_head(pictures: np.ndarray) -> np.ndarray:
-    """What the head gets, float32 (n, num_features)."""
+    """Returns the input of the head, float32 (n, num_features)."""
     pooled = keras.Model(model.inputs[0], model.get_layer("pooling").output)
     return np.concatenate([pooled(pictures[at : at + 64], training=False) for at in range(0, len(pictures), 64)])
 
 
 head.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
-head.fit(before_head(x), y, batch_size=32, epochs=20, verbose=0)  # a head to begin with, the same for both
+head.fit(before_head(x), y, batch_size=32, epochs=20, verbose=0)  # the same head for both
 at_start = head.evaluate(before_head(x_val), y_val, verbose=0, return_dict=True)["accuracy"]
 start = model.get_weights()
 
@@ -133,8 +131,8 @@ figure, axes = plt.subplots(1, 3, figsize=(10, 3.2))
 for axis, drawn in zip(axes, (shifts, ratios, curves), strict=True):
     for name, values in drawn.items():
         axis.plot(values, ".-", label=name)
-axes[0].set(xlabel="BatchNorm layer, from input to output", title="means moved by, std. deviations")
-axes[1].set(xlabel="BatchNorm layer, from input to output", title="variances, times those before")
+axes[0].set(xlabel="BatchNorm layer, from input to output", title="change of mean, std. deviations")
+axes[1].set(xlabel="BatchNorm layer, from input to output", title="variance, new / old")
 axes[2].set(xlabel="epoch", title="accuracy on val", xticks=range(fine_tune_epochs + 1))
 axes[2].yaxis.set_major_formatter(PercentFormatter(1))
 axes[2].legend(frameon=False, fontsize=8)
@@ -142,16 +140,16 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# Frozen, no mean and no variance moves. Learning, most of them leave for what these pictures have, and get a part of
-# the way: what a layer gets is no longer what it was trained for, and what it does with it is neither. The learning
-# rate is tiny and both runs have the same; the difference is BatchNorm's. With many more steps the averages arrive,
-# and the weights adapt to them. A small data set does not have these steps.
+# With BatchNorm frozen, no mean and no variance changes. Otherwise most of them move towards the statistics of these
+# pictures, but only part of the way: layers get inputs that they were not trained for. The learning rate is tiny and
+# the same in both runs, so the difference comes from BatchNorm. With many more steps, the averages converge and the
+# weights adapt to them. A small data set does not give that many steps.
 #
-# ## The engine, seen from inside
+# ## Cuts
 #
-# What is frozen is a pure function of the picture. So the network is *cut* behind the frozen layers: what crosses the
-# cut is computed once, and training only runs what lies behind. A cut is possible wherever a single tensor carries
-# all that the rest needs. `find_cuts` lists them.
+# The output of the frozen layers depends only on the picture. So the network is *cut* behind them: the tensor at the
+# cut is computed once and cached, and training only runs the layers behind it. A cut is possible wherever a single
+# tensor carries all that the rest needs. `find_cuts` lists these places.
 
 # %%
 set_trainable(layers, 0)
@@ -162,7 +160,7 @@ figure, axes = plt.subplots(figsize=(8, 3.4))
 axes.plot([each.share_after for each in cuts], [each.size(half=False) / 1024 for each in cuts], ".-", color="0.6")
 chosen = f"the cut for {depth} layers: {cut.layer}"
 axes.plot(cut.share_after, cut.size(half=False) / 1024, "o", color="C1", label=chosen)
-axes.set(xlabel="share of the work that lies behind, in every step", ylabel="KiB that cross, per picture", yscale="log")
+axes.set(xlabel="share of the work behind the cut", ylabel="KiB cached per picture", yscale="log")
 axes.xaxis.set_major_formatter(PercentFormatter(1))
 axes.invert_xaxis()
 axes.spines[["top", "right"]].set_visible(False)
@@ -170,21 +168,21 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# From left to right is from the picture to the answer. Further right, less is left to compute in every step, and
-# mostly less has to be kept. `train.py` takes a place where few numbers cross.
+# From left to right, the cut moves from the picture to the answer. Further right, less is computed in every step, and
+# mostly less is cached. `train.py` chooses a cut with a small tensor.
 #
-# A transformer is cut in the same way. Its weights are random here, as no pretrained ones are on this machine without
-# a download; where it can be cut does not depend on them.
+# A transformer is cut in the same way. Its weights are random here, because pretrained ones would be a download; the
+# cuts do not depend on them.
 
 # %%
-with warnings.catch_warnings(action="ignore"):  # of KerasHub, where Jupyter has no bars of progress
+with warnings.catch_warnings(action="ignore"):  # KerasHub warns about progress bars in Jupyter
     transformer = build_classifier(
         find("vit_tiny_patch16_224"), weights="none", image_size=224, task=inputs.data.task, num_classes=2
     )
 figure, axes = plt.subplots(figsize=(8, 2.6))
 cuts = find_cuts(transformer.model)
 axes.plot([each.share_after for each in cuts], [each.size(half=False) / 1024 for each in cuts], ".-", color="0.6")
-axes.set(xlabel="share of the work that lies behind, in every step", ylabel="KiB that cross, per picture", yscale="log")
+axes.set(xlabel="share of the work behind the cut", ylabel="KiB cached per picture", yscale="log")
 axes.xaxis.set_major_formatter(PercentFormatter(1))
 axes.invert_xaxis()
 axes.spines[["top", "right"]].set_visible(False)
@@ -192,11 +190,11 @@ plt.show()
 print(f"{len(transformer.blocks)} blocks, each with {len(transformer.blocks[1])} layer")
 
 # %% [markdown]
-# A block of a transformer turns tokens, one for each patch of the picture and one for all of it, into as many tokens of
-# the same width. So every cut between two blocks keeps the same, until the head takes the one for all. Each block more
-# that learns costs time in every step, and no more room.
+# A block of a transformer maps tokens (one for each patch of the picture, and one for the whole picture) to as many
+# tokens of the same width. So all cuts between two blocks have the same size; after the last block, only the token for
+# the whole picture is kept. Each further block that is trained costs time in every step, but no more space.
 #
-# Is training behind the cut the same as training the whole network? We do both, by plain Keras, from the same weights
+# Is training behind the cut the same as training the whole network? We do both with plain Keras, from the same weights
 # and in the same order, and compare loss and time.
 
 # %%
@@ -227,11 +225,10 @@ difference = np.abs(np.subtract(*losses.values())) / losses["whole network"]
 print(f"largest relative difference of the losses: {difference.max():.1e}")
 
 # %% [markdown]
-# The curves lie on each other: what is left is rounding. So nothing is traded for the time. In a run, the head learns
-# behind the last cut of all, the pooled features, where a step costs next to nothing; that is why a search can afford
-# hundreds of heads (notebook 4).
+# The curves are the same, except for rounding. In a run, the head is trained behind the last cut, on the pooled
+# features, where a step takes almost no time; that is why a search can try hundreds of heads (notebook 4).
 #
 # ## Try next
 #
-# - `batch_size = 4` or `64` in the BatchNorm experiment: statistics of smaller batches are noisier.
-# - `unfrozen_blocks = 8`: how much of the time does a deeper cut still save?
+# - `batch_size = 4` or `64` in the BatchNorm experiment: smaller batches have noisier statistics.
+# - `unfrozen_blocks = 8`: how much time does the cut still save if more layers are trained?

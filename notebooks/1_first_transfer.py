@@ -11,27 +11,25 @@
 # %% [markdown]
 # # 1. First transfer
 #
-# A network that has seen a million photos already knows edges, textures, legs and ears. Transfer learning keeps that,
-# and learns only what is new: your classes. This notebook asks what it is worth. Four ways of learning the same few
-# pictures are compared:
+# A network trained on a million photos already recognises edges, textures, legs and ears. Transfer learning keeps this
+# knowledge, and learns only your classes. This notebook measures what that is worth. It compares four ways to learn
+# from the same few pictures:
 #
 # 1. no network: a linear model on raw pixels,
-# 2. a network from scratch: random weights, all layers learn,
-# 3. the same network with pretrained weights, of which only a new last layer (the *head*) learns,
-# 4. the same, and then its last layers learn too (*fine-tuning*).
-#
-# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`. It needs no network connection.
+# 2. a network from scratch: random weights, all layers are trained,
+# 3. the same network with pretrained weights: only a new last layer (the *head*) is trained,
+# 4. the same, and then the last layers of the network are trained, too (*fine-tuning*).
 
 # %% tags=["parameters"]
 data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
-pictures = 2000  # about how many of them are used; None for all
+pictures = 2000  # approximate number of pictures to use; None for all
 backbone = "efficientnet_lite0"  # its weights come with the packages; others are downloaded, see the README
-image_size = 64  # height and width of what the network gets, pixels
-scratch_epochs = 4  # for the network from scratch; more make it better
-head_epochs = None  # to train the head; None solves it, which is a matter of seconds
-fine_tune_epochs = 5  # at most, for the last layers
-trainable_layers = None  # how many of the last layers; None takes the last blocks
-seed = 0  # of everything random
+image_size = 64  # height and width of the network's input, pixels
+scratch_epochs = 4  # epochs of the network from scratch; more are better
+head_epochs = None  # epochs of the head; None solves it as a logistic regression, in seconds
+fine_tune_epochs = 5  # most epochs of fine-tuning
+trainable_layers = None  # number of last layers to fine-tune; None takes the last blocks
+seed = 0  # random seed
 
 # %%
 import sys
@@ -58,13 +56,13 @@ from training.inputs import load_inputs
 import_tensorflow()
 
 plt.rcParams["figure.dpi"] = 80
-work = make_work_folder()  # gone when the notebook is closed
+work = make_work_folder()
 
 # %% [markdown]
 # ## The pictures
 #
-# We take some of the pictures only, since few pictures are what most people have. A CSV file with the columns
-# `path`, `label` and `split` names them; `split` is empty where the data has no splits of its own.
+# We use only some of the pictures, since most people have few. A CSV file with the columns `path`, `label` and `split`
+# lists them; `split` is empty if the data has no splits.
 
 # %%
 base = TrainConfig.of(
@@ -80,8 +78,9 @@ base = TrainConfig.of(
 some = load_inputs(base).data
 
 # %% [markdown]
-# Every picture is in one of three splits. *train* is learnt from. *val* is for choosing: which epoch, which settings,
-# which of the four ways. *test* is left alone until the end: what is chosen on a split looks better on it than it is.
+# Every picture is in one of three splits. *train* is for learning. *val* is for choosing: the epoch, the settings, one
+# of the four ways. *test* is used once, at the end, because a model looks better than it is on the split that it was
+# chosen on.
 
 # %%
 labels = np.array([picture.labels[0] for picture in some.examples])
@@ -96,8 +95,7 @@ pd.DataFrame({split: pd.Series(labels[some.splits[split]]).value_counts() for sp
 # %% [markdown]
 # ## 1. No network
 #
-# A logistic regression on the values of the pixels. It is the line to beat: a network that is not better than this
-# has learnt nothing worth its trouble.
+# A logistic regression on the pixel values. This is the baseline that a network has to beat.
 
 # %%
 results = {}
@@ -111,13 +109,13 @@ print(f"val accuracy {accuracy:.1%}")
 # %% [markdown]
 # ## 2. to 4. The network
 #
-# Each is one run, as `train.py` makes it, with other settings. A run also measures itself on *test*, and we do not
-# look at that yet: what it prints is put aside, and of what it writes only the rows of *val* are read.
+# Each of these is one run, as `train.py` makes it, with other settings. A run also measures itself on *test*. We do
+# not look at that yet: printed lines are hidden, and only the accuracy on *val* is used.
 
 
 # %%
 def run(name: str, **settings) -> Path:
-    """Trains, notes accuracy and seconds of learning, and returns the run folder."""
+    """Trains, stores accuracy and seconds of learning, and returns the run folder."""
     config = base.replace(output=work / f"run {len(results)}", **settings)
     with quietly():
         trained = train(config)
@@ -129,23 +127,22 @@ def run(name: str, **settings) -> Path:
 
 
 # %% [markdown]
-# **From scratch.** `weights="none"` starts from random weights, and all layers learn, in every step.
+# **From scratch.** `weights="none"` starts from random weights, and all layers are trained in every step.
 
 # %%
 scratch = run("from scratch,\nall layers learn", weights="none", fine_tune_epochs=scratch_epochs, patience=99)
 
 # %% [markdown]
-# **Only a new head.** The pretrained layers are frozen, so what they make of a picture never changes: it is computed
-# once, and the head learns on that.
+# **Only a new head.** The pretrained layers are frozen, so their output for a picture never changes. It is computed
+# once and cached, and the head is trained on it.
 
 # %%
 head = run("pretrained,\na new head", head_epochs=head_epochs, fine_tune_epochs=0)
 
 # %% [markdown]
-# **The last layers, too.** After the head, the last layers of the network are unfrozen and trained gently. The head
-# must come first: a random head would send large, meaningless changes into layers that know better. The seconds below
-# do not count the frozen pass for the head again, which the cache still has; they count the one for the layers where
-# the network is cut now.
+# **The last layers, too.** After the head, the last layers of the network are trained with a low learning rate. The
+# head comes first: a random head would send large, meaningless gradients into the pretrained layers. The seconds
+# include one pass through the layers that stay frozen, but not the features for the head, which are cached already.
 
 # %%
 tuned = run(
@@ -158,8 +155,7 @@ tuned = run(
 # %% [markdown]
 # ## What it is worth
 #
-# On the left, how many val pictures each gets right; the dotted line is guessing. On the right, how long it learnt
-# for that.
+# The dotted line is guessing.
 
 # %%
 table = pd.DataFrame(results).T
@@ -178,9 +174,9 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# The network from scratch is not bad because networks are bad. It has to find out what an edge is from these few
-# pictures alone. More epochs would help it, and above all more pictures. On few pictures the last two are often close:
-# then the head alone will do.
+# The network from scratch is weak because it has to learn what an edge is from these few pictures. More epochs would
+# help, and more pictures would help most. With few pictures, the last two ways are often close; then the head alone is
+# enough.
 
 # %%
 figure, axes = plt.subplots(figsize=(6, 3))
@@ -194,8 +190,8 @@ axes.legend(frameon=False)
 plt.show()
 
 # %% [markdown]
-# An epoch of a head on cached features takes a fraction of a second, one of the whole network many times that. Which
-# of the runs is best is decided on val. Now, once, the test split:
+# An epoch of a head on cached features takes a fraction of a second, an epoch of the whole network many times that.
+# The best run is chosen on val. Then it is measured once on test:
 
 # %%
 best = max((row for row in results.values() if "folder" in row), key=lambda row: row["accuracy"])
@@ -207,8 +203,7 @@ print(f"{metrics['test']['n']:,} pictures that nothing was learnt from and nothi
 # %% [markdown]
 # ## Try next
 #
-# - Fewer pictures: set `pictures = 500`. The fewer there are, the more the pretrained weights are worth.
-# - `image_size = 128`, as `train.py` would choose for these pictures: slower, and better.
-# - `scratch_epochs = 30`: how far does it come, and how long does it take?
-# - Your own folder in `data`. Then the same from a terminal: `python train.py --data photos`, which writes a report
-#   besides.
+# - `pictures = 500`: the fewer pictures, the more the pretrained weights are worth.
+# - `image_size = 128`, the default of `train.py` for these pictures: slower and more accurate.
+# - `scratch_epochs = 30`: how accurate does it get, and how long does it take?
+# - Your own folder in `data`. In a terminal: `python train.py --data photos`.

@@ -11,21 +11,17 @@
 # %% [markdown]
 # # 2. Your own photos
 #
-# Before anything is learnt, every picture is found, decoded once, compared with the others, and given to one of three
-# splits. This notebook shows what happens to each, on a small folder that it writes itself and breaks in places on
-# purpose.
-#
-# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`. To use your own pictures, name them
-# in `data` below and run all cells again.
+# Before training, every picture is read, decoded, compared with the others, and assigned to one of three splits. This
+# notebook shows each step, on a small folder that it writes itself and damages on purpose.
 
 # %% tags=["parameters"]
 data = None  # put your own folder here, or a .csv file; None writes a folder of animals
-image_size = 96  # height and width of what the network gets, pixels
+image_size = 96  # height and width of the network's input, pixels
 resize = "crop"  # how a picture becomes a square: "crop", "pad" or "stretch"
-val_fraction = 0.2  # share of the pictures to choose by
+val_fraction = 0.2  # share of the pictures for choosing
 test_fraction = 0.2  # share of the pictures for the final measurement
 seed = 0  # another seed gives another split
-pictures = 90  # of the folder that is written here
+pictures = 90  # pictures in the folder that is written here
 
 # %%
 import sys
@@ -55,13 +51,13 @@ from training.inputs import load_inputs
 
 import_tensorflow()
 plt.rcParams["figure.dpi"] = 72
-work = make_work_folder()  # gone when the notebook is closed
+work = make_work_folder()
 
 # %% [markdown]
 # ## A folder of classes
 #
-# One folder for each class, its name is the label, and the files below it are the pictures. Nothing else is needed:
-# `photos/cat/01.jpg`, `photos/dog/01.jpg`.
+# One folder per class: its name is the label, and the files in it are the pictures, such as `photos/cat/01.jpg` and
+# `photos/dog/01.jpg`.
 
 # %%
 photos = work / "photos"
@@ -76,7 +72,7 @@ for label, colour in colours.items():
 print("\n".join(f"{folder.name}: {len(list(folder.iterdir()))} files" for folder in sorted(photos.iterdir())))
 
 # %% [markdown]
-# Real folders are never that clean. So we break some files, as downloads, phones and copying do.
+# Real folders have damaged files. We make some, as downloads, phones and copying do.
 
 # %%
 cat, horse = photos / "cat", photos / "horse"
@@ -85,7 +81,7 @@ content = (horse / "01.jpg").read_bytes()
 (horse / "nothing.jpg").write_bytes(b"")
 (cat / "page.jpg").write_text("<html>404 Not Found</html>")  # what a server sent instead
 damaged = bytearray((cat / "03.png").read_bytes())
-damaged[len(damaged) // 2] ^= 0xFF  # one byte that a disk lost
+damaged[len(damaged) // 2] ^= 0xFF  # one wrong byte, as from a bad disk
 (cat / "damaged.png").write_bytes(damaged)
 
 shutil.copy(cat / "01.jpg", cat / "01 (copy).jpg")  # the same file twice
@@ -95,17 +91,16 @@ darker = original.crop((8, 4, 236, 236)).point(lambda value: value * 0.8)
 darker.save(horse / "04 edited.png")
 
 exif = Image.Exif()
-exif[0x0112] = 6  # the camera was held upright: turn the picture before showing it
+exif[0x0112] = 6  # the camera was held upright: viewers have to rotate the picture
 (photos / "elephant" / "phone.jpg").unlink(missing_ok=True)
 Image.open(photos / "elephant" / "02.jpg").rotate(90).save(photos / "elephant" / "phone.jpg", exif=exif)
 (photos / "elephant" / "02.jpg").unlink()
 
 # %% [markdown]
-# ## Found, decoded, split
+# ## Read, check and split
 #
-# `load_inputs` is what `train.py` begins with. It prints what `train.py` prints. Everything that it could not read is
-# set aside with a reason, and the rest goes on; a run writes the list to `quarantine.csv`. Nothing in your folder is
-# changed.
+# `load_inputs` is the first step of `train.py` and prints the same lines. What it cannot read is set aside with a
+# reason, and the rest is used; a run writes the list to `quarantine.csv`. Your folder is never changed.
 
 # %%
 config = TrainConfig.of(
@@ -121,11 +116,10 @@ found = load_inputs(config).data
 pd.DataFrame([(found.display_path(item.path), item.reason) for item in found.quarantine], columns=["file", "reason"])
 
 # %% [markdown]
-# ## What the network gets to see
+# ## The network's input
 #
-# A phone stores a picture as its sensor was held, and notes in the file (EXIF) how to turn it. Viewers obey that
-# note, many programs do not: they train on animals that lie on their side. On the left is what is stored, on the
-# right what the network gets.
+# A phone stores a picture as the sensor was held, and writes into the file (EXIF) how to rotate it. Viewers rotate it.
+# Many programs do not, and train on animals that lie on their side.
 
 # %%
 sideways = next(
@@ -140,8 +134,8 @@ for axis, title in zip(axes, ("stored", "what the network gets"), strict=True):
 plt.show()
 
 # %% [markdown]
-# A network takes squares. `crop` keeps the middle, `pad` adds bars, `stretch` changes proportions. Where what matters
-# may lie at the border, as in a medical picture, do not crop.
+# The input is a square. `crop` keeps the middle, `pad` adds black bars, `stretch` changes the proportions. If
+# something important may be at the border, as in medical pictures, do not crop.
 
 # %%
 wide = work / "wide.png"
@@ -156,12 +150,11 @@ for axis, how in zip(axes[1:], ("crop", "pad", "stretch"), strict=True):
 plt.show()
 
 # %% [markdown]
-# ## Copies and look-alikes stay together
+# ## Duplicates stay in one split
 #
-# If a picture is in the training split and its copy in the test split, the test asks for memory, not for
-# understanding, and the accuracy is too good to be true. Copies are found by the bytes of the file; look-alikes
-# (another size, another crop, another compression, or two shots of one thing) by a small grey version of the picture.
-# Each group below is on one side.
+# If a picture is in train and its copy in test, the test measures memory, and the accuracy is too high. Copies have
+# the same bytes. Near-duplicates (another size, crop or compression, or two shots of one object) are found by
+# comparing small grey versions of the pictures. Each group below is in one split.
 
 # %%
 split_of = {int(position): split for split in SPLITS for position in found.splits[split]}
@@ -178,10 +171,9 @@ for group in together:
     plt.show()
 
 # %% [markdown]
-# ## Which picture goes where
+# ## The splits
 #
-# Of every class, the same share goes to each split. *train* is learnt from, *val* is what settings and epochs are
-# chosen by, and *test* is looked at once, at the end.
+# Each split gets the same share of every class.
 
 # %%
 rows = [(found.examples[position].labels[0], split) for position, split in split_of.items()]
@@ -200,13 +192,13 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# Where a picture goes depends on its content and the seed, not on its name or on its neighbours. So a folder may
-# grow: one more picture moves only the few of its class that are at the border between two splits, or none.
+# The split of a picture depends on its content and the seed, not on its name or its place in the folder. So a folder
+# can grow: one new picture moves only a few pictures of its class to another split, or none.
 
 
 # %%
 def places(folder: Path) -> dict[str, str]:
-    """The split of each picture of a folder, by its path."""
+    """Returns the split of each picture of a folder, by its path."""
     with quietly():
         known = load_inputs(config.replace(data=str(folder))).data
     return {known.display_path(known.examples[at].path): split for split in SPLITS for at in known.splits[split]}
@@ -220,31 +212,30 @@ moved = [(path, split, after[path]) for path, split in before.items() if after[p
 pd.DataFrame(moved, columns=["moved", "from", "to"])
 
 # %% [markdown]
-# If you have splits of your own, put `train`, `val` and `test` folders above the classes, and they are kept.
+# If you have your own splits, put the folders `train`, `val` and `test` above the classes; they are kept.
 #
 # ## A CSV file
 #
-# Where labels are in a table, write `path,label`, and `split` if you have splits. Paths are relative to the file.
-# Several labels joined by `|` make the task multi-label.
+# If the labels are in a table, name its columns `path,label`, and `split` if you have splits. Paths are relative to
+# the file. Several labels joined by `|` make the task multi-label.
 
 # %%
 files = load_source(str(photos), work).examples
 rows = [(file.path.relative_to(photos), file.labels[0], "") for file in files]
 csv = pd.DataFrame(rows, columns=["path", "label", "split"])
-csv.loc[csv.index % 5 == 1, "split"] = "test"  # a test split of our own; the rest is left open
+csv.loc[csv.index % 5 == 1, "split"] = "test"  # our own test split; the other rows have none
 csv.to_csv(photos / "labels.csv", index=False)
 from_csv = load_inputs(config.replace(data=str(photos / "labels.csv"))).data
 csv.head(6)
 
 # %% [markdown]
-# Rows without a split are shared out between train and val. More files are set aside than before where our test split
-# has one copy of a file and not the other: to learn from the other would be a leak.
+# Rows without a split are divided between train and val. One more file is set aside than before: its copy is in our
+# test split, and to train on it would be a leak.
 #
 # ## TensorFlow Datasets
 #
-# `tfds:NAME` takes a data set by its name, such as `tfds:tf_flowers`, which TensorFlow Datasets downloads. Here we
-# prepare a tiny one, to stay offline. Its pictures are written to files once, so that everything above holds for them
-# too.
+# `tfds:NAME` is a data set of TensorFlow Datasets, such as `tfds:tf_flowers`, which is downloaded. To stay offline, we
+# prepare a tiny one here. Its pictures are written to files once; then all is as above.
 
 # %%
 os.environ["TFDS_DATA_DIR"] = str(work / "tfds")
@@ -252,7 +243,7 @@ absl.logging.set_verbosity(absl.logging.ERROR)
 positions = np.concatenate(list(found.splits.values()))
 numbers = [found.class_names.index(found.examples[position].labels[0]) for position in positions]
 examples = [{"image": found.inputs[0][at], "label": number} for at, number in zip(positions, numbers, strict=True)]
-with quietly(), contextlib.redirect_stderr(io.StringIO()):  # progress of a second
+with quietly(), contextlib.redirect_stderr(io.StringIO()):  # hides progress bars
     import tensorflow_datasets as tfds
 
     features = {
@@ -272,8 +263,8 @@ from_tfds = load_inputs(config.replace(data="tfds:tiny_animals")).data
 # %% [markdown]
 # ## Try next
 #
-# - Name your own folder in `data`, and look at the list of what was set aside.
-# - Look at the groups: burst shots of one scene should be in one group. If they look too different for that, give
-#   them a split of their own with folders or a CSV.
+# - Set `data` to your own folder, and look at the list of files that were set aside.
+# - Look at the groups: several shots of one scene should be in one group. If they look too different, give them a
+#   split with folders or a CSV.
 # - Then train: `python train.py --data photos`. `--strict` ends the run if any picture has to be set aside,
 #   `--outside` follows links out of the folder.

