@@ -1,5 +1,6 @@
 """Finds examples whose split or label may be wrong: near-duplicates across splits, and contradicted labels."""
 
+import dataclasses
 from typing import NamedTuple
 
 import numpy as np
@@ -31,7 +32,8 @@ def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Classifica
     """Finds labels that confident predictions contradict, by confident learning (Northcutt et al., 2021).
 
     The model is confident of a class if its probability reaches the mean over that class's own pictures. A label is
-    suspected if the model is confident of another class, and finds it likelier.
+    suspected if the model is confident of another class, and finds it likelier. A label that is the answer, such as by
+    a threshold, is not suspected.
 
     Args:
         targets: float32 (n, num_outputs), 0 or 1.
@@ -45,7 +47,7 @@ def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Classifica
         found = [
             error._replace(labels=(targets[error.row] > 0.5) ^ (np.arange(targets.shape[1]) == label))
             for label in range(targets.shape[1])
-            for error in find_label_errors(targets[:, [label]], outputs[:, [label]], BINARY)
+            for error in find_label_errors(targets[:, [label]], outputs[:, [label]], _one_label(task, label))
         ]
         worst = {error.row: error for error in sorted(found, key=lambda error: error.score)}
         return sorted(worst.values(), key=lambda error: (-error.score, error.row))
@@ -57,7 +59,8 @@ def find_label_errors(targets: np.ndarray, outputs: np.ndarray, task: Classifica
     suggested = confident.argmax(axis=1)
     rows = np.arange(len(truth))
     margin = probabilities[rows, suggested] - probabilities[truth]
-    suspected = np.flatnonzero((confident.max(axis=1) > 0) & ~truth[rows, suggested] & (margin > 0))
+    is_wrong = (task.predicted(probabilities) != truth).any(axis=1)
+    suspected = np.flatnonzero((confident.max(axis=1) > 0) & (margin > 0) & is_wrong)
     order = suspected[np.argsort(-margin[suspected], kind="stable")]
     return [LabelError(int(row), np.arange(truth.shape[1]) == suggested[row], float(margin[row])) for row in order]
 
@@ -84,6 +87,11 @@ def suspects_table(
             suggested = label_texts(error.labels[None], data.class_names)[0]
             rows.append(("label_error", _path(data, position), split, names[position], "", suggested, error.score))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _one_label(task: Classification, label: int) -> Classification:
+    """Returns the question of one label, with its threshold."""
+    return dataclasses.replace(BINARY, thresholds=task.thresholds and task.thresholds[label : label + 1])
 
 
 def _path(data: Data, position: int) -> str:

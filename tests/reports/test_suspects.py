@@ -1,5 +1,7 @@
 """Labels that a confident model contradicts are suspected; what it is merely unsure of is not."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,15 @@ def test_each_label_of_several_is_a_question_of_its_own():
     # The least believable of its labels alone.
     assert errors[0].labels.tolist() == [True, False]
     assert errors[0].score == pytest.approx(0.94)
+
+
+def test_a_label_that_is_the_answer_by_a_threshold_is_no_suspect():
+    targets = np.array([[0], [0], [0], [1], [1], [1]], np.float32)
+    outputs = np.array([[0.1], [0.9], [0.99], [0.8], [0.7], [0.02]], np.float32)
+    assert rows(find_label_errors(targets, outputs, dataclasses.replace(BINARY, thresholds=(0.01,)))) == [2, 1]
+    several = dataclasses.replace(MULTILABEL, thresholds=(0.01, 0.5))
+    assert rows(find_label_errors(np.hstack([targets] * 2), np.hstack([outputs] * 2), several)) == [2, 5, 1]
+    assert rows(find_label_errors(targets, outputs, dataclasses.replace(MULTILABEL, thresholds=(0.01,)))) == [2, 1]
 
 
 @pytest.mark.parametrize("task", [BINARY, MULTICLASS, MULTILABEL])
