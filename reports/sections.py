@@ -1,6 +1,7 @@
 """Sections of a run's page. Each function returns the variables of its template in `sections/`, and writes the tables
 and figures behind it; None leaves the section out."""
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -26,6 +27,7 @@ from reports.per_class import (
 from reports.suspects import suspects_table
 from reports.writer import write_figure, write_table
 from tasks.answers import NO_LABEL, label_texts
+from tasks.metrics import effective_count
 from tasks.table import classes_of
 
 SUSPECTS_SHOWN = 12
@@ -48,15 +50,23 @@ def learning(facts: Facts) -> Content:
 
 
 def more_data(facts: Facts) -> Content:
-    """Forecasts the gain from more training examples, if the head was solved on parts of them."""
-    path = facts.folder / MORE_DATA_FILE
-    table = pd.read_csv(path) if path.exists() else None
+    """Forecasts the gain from more training examples, if the head was solved on parts of them.
+
+    It is left out for a run that decides by a rule, and for heads that are hardly better than the most frequent answer.
+    """
+    path, record = facts.folder / MORE_DATA_FILE, facts.record
+    table = pd.read_csv(path) if path.exists() and not record.get("decision") else None
     line = None if table is None else forecast(table)
     if table is None or line is None:
         return None
     measured, expected, words = table.iloc[-1, 1], 1 - line.errors[-1], WORDS[table.columns[1]]
+    num_val = effective_count(facts.data.groups[facts.data.splits["val"]])
+    chance = math.sqrt(measured * (1 - measured) / num_val)  # standard error
+    if table.iloc[:, 1].max() <= (record["baseline"].get("majority") or 0.0) + chance:
+        return None
+    rises = line.errors[-1] < line.errors[0] and expected - measured > chance
     figure = facts.draw("more_data", draw(table, line, facts.data.kind.nouns, words["title"]))
-    return {"figure": figure, "measured": measured, "expected": expected, "gain": expected - measured, "words": words}
+    return {"figure": figure, "measured": measured, "expected": expected, "rises": rises, "words": words}
 
 
 def confusion(facts: Facts) -> Content:

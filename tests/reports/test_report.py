@@ -154,6 +154,22 @@ def test_the_verdict_is_a_sentence_with_its_interval_and_what_simple_methods_rea
     assert "Few test pictures are of cat (3) and dog (3)" in text
 
 
+@pytest.mark.parametrize(
+    ("accuracies", "said"),
+    [
+        ([0.6, 0.8, 0.9], "twice as many would make about 95.0 % right on val, 90.0 % are now"),
+        ([0.99, 0.989, 0.988, 0.988], "twice as many would bring no visible gain: 98.8 % are right now"),
+        ([0.93, 0.94, 0.945, 0.95], "twice as many would bring no visible gain: 95.0 % are right now"),
+        ([0.5, 0.5, 0.51], None),  # as many as the most frequent answer
+    ],
+)
+def test_more_data_promises_a_gain_that_is_more_than_chance(accuracies, said, tmp_path):
+    counts = [25 * 2**number for number in range(len(accuracies))]
+    pd.DataFrame({"examples": counts, "val_accuracy": accuracies}).to_csv(tmp_path / "more_data.csv", index=False)
+    text = text_of(report(tmp_path, make_data(val=200))[0])
+    assert said in text if said else "twice as many" not in text
+
+
 def test_a_result_on_val_is_called_optimistic(tmp_path):
     text = text_of(report(tmp_path, make_data(test=0))[0])
     assert "Right on 5 of 6 pictures kept for validation" in text
