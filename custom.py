@@ -1,7 +1,7 @@
 """Tables for your own parts of a network and of its training: functions that a flag chooses by name.
 
 train.py, tune.py, predict.py, evaluate.py, the report and the exports use them. CONTRIBUTING.md has an example of each.
-This file affects results: to resume a run (--resume), it must be the same as when the run started.
+To resume a run that uses a part of this file, other than a metric, the file must be the same as when the run started.
 """
 
 from collections.abc import Callable

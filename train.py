@@ -1,4 +1,4 @@
-"""Trains an image classifier on a pretrained backbone: `python train.py --data photos --backbone resnet50`."""
+"""Trains a model on a pretrained backbone: `python train.py --data photos --backbone resnet50`."""
 
 import app.oldest_python  # noqa: F401
 

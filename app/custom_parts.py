@@ -1,9 +1,10 @@
 """Finds the user's own parts in `custom.py` by name, with a digest of the file."""
 
+import contextlib
 import functools
 import hashlib
 import importlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,8 @@ from app.fields import flag_of
 from app.terminal import quiet_tensorflow
 
 FILE = "custom.py"
+MOST_SAID = 200
+"""Most characters of an exception that an error message repeats."""
 
 
 class Choice(NamedTuple):
@@ -84,6 +87,26 @@ def find_custom(setting: str, name: str | None) -> Any | None:
     if name not in own:
         raise unknown_choice(flag_of(setting), name, [*known, *own])
     return own[name]
+
+
+@contextlib.contextmanager
+def blamed(setting: str, name: str | None) -> Iterator[None]:
+    """Turns an exception in a block that calls a part of `custom.py` into a sentence.
+
+    Args:
+        setting: setting of `CHOICES` that names the part.
+        name: name of the part; exceptions of this project's own parts stay as they are.
+
+    Raises:
+        UsageError: the part raised an exception.
+    """
+    try:
+        yield
+    except Exception as error:  # the user's code may raise any exception
+        if find_custom(setting, name) is None:
+            raise
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:MOST_SAID]}"
+        raise UsageError(f"{flag_of(setting)} {name} of {FILE} failed ({said}). Correct it.") from error
 
 
 def uses_custom(settings: Mapping[str, Any]) -> bool:

@@ -9,6 +9,7 @@ import csv
 import functools
 import math
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
@@ -22,6 +23,9 @@ HAS_COLUMNS = TAKES_KIND = True
 COLUMNS = ("path", "label", "split", "group")
 MOST_CHARACTERS = 2**20
 """Most characters of a line or of a field."""
+FEW_ODD_LINES = 10
+"""Texts in another encoding that are set aside one by one; of more, if they are over 1 %, the file is in another
+encoding."""
 csv.field_size_limit(MOST_CHARACTERS)
 
 
@@ -196,7 +200,18 @@ def _read_rows(path: Path, labelled: bool, text_column: str | None) -> tuple[lis
         raise UsageError(f"--data names '{path}', and there is no such file.") from None
     except (OSError, UnicodeError) as error:
         raise UsageError(f"'{path}' must be a CSV file in UTF-8; it cannot be read: {error}.") from None
+    _check_encoding(path, found)
     return [row for row in found if any(row[1:-1]) or (row.content is not None and not labelled)], kind
+
+
+def _check_encoding(path: Path, rows: list[Row]) -> None:
+    """Refuses a file in another encoding; a few odd texts are set aside later."""
+    odd = [row.line for row in rows if row.content and re.search("[\udc80-\udcff]", row.content)]
+    if len(odd) > max(FEW_ODD_LINES, len(rows) / 100):
+        raise UsageError(
+            f"'{path}' must be a CSV file in UTF-8; {len(odd):,} of its texts are not, the first in line {odd[0]}. "
+            f"Save it as UTF-8."
+        )
 
 
 def _row(path: Path, line: int, names: list[str], fields: list[str]) -> Row:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import keras
 
-from app.custom_parts import find_custom
+from app.custom_parts import blamed, find_custom
 from models.backbones import Backbone
 from models.heads import build_head
 from models.own_layers import MeanOfMirrored, WithMirrored
@@ -76,9 +76,10 @@ def build_classifier(
     parts = build_backbone(backbone, image_size, weights)
     pooling = pooling or next(iter(parts.pooling))
     make_pool = find_custom("pooling", pooling) or parts.pooling[pooling]
-    pool, learns = make_pool(name="pooling"), None
-    if _learns(make_pool(), parts):
-        pool, learns = keras.layers.Identity(name="pooling"), make_pool
+    with blamed("pooling", pooling):
+        pool, learns = make_pool(name="pooling"), None
+        if _learns(make_pool(), parts):
+            pool, learns = keras.layers.Identity(name="pooling"), make_pool
     make_head = functools.partial(build_head, task=classes_of(task), num_classes=num_classes, head=head, pool=learns)
     first_head = functools.partial(make_head, head_units=head_units, dropout=dropout, seed=seed)
     classifier = assemble(parts, pool, first_head, name=f"{Path(backbone.name).stem}_classifier")

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike
 
-from app.custom_parts import find_custom
+from app.custom_parts import blamed, find_custom
 from devices.precision import OUTPUT_LAYER
 from tasks.classification import Classification
 
@@ -58,7 +58,7 @@ def build_head(
     """
     make_layers = find_custom("head", head) or HEADS[head]
     shape = (features,) if isinstance(features, int) else features
-    with _seeded(seed):
+    with _seeded(seed), blamed("head", head):
         layers = [
             keras.Input(shape, name="features"),
             *([] if pool is None else [pool()]),

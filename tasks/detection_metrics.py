@@ -136,9 +136,11 @@ def measure_boxes(
 def choose_thresholds(matched: Sequence[Matched], least: float) -> tuple[float, ...]:
     """Chooses for each class the threshold with the highest F1.
 
+    A class of which no answer is right gets the highest threshold of the others, so that it does not hide their boxes.
+
     Args:
         matched: matched answers of val, by class.
-        least: lowest threshold, also used for a class without boxes.
+        least: lowest threshold.
 
     Returns:
         Numbers exact in float32, half-way between two answers.
@@ -149,12 +151,13 @@ def choose_thresholds(matched: Sequence[Matched], least: float) -> tuple[float, 
         f1 = 2 * right / np.maximum(np.arange(1, len(right) + 1) + each.truth.sum(), 1)
         last = np.flatnonzero(np.append(each.scores[1:] != each.scores[:-1], True)) if len(right) else np.array([], int)
         if not right.any():
-            chosen.append(least)
+            chosen.append(np.nan)
             continue
         best = int(last[np.argmax(f1[last])])
         below = each.scores[best + 1] if best + 1 < len(right) else 0.0
         chosen.append(max(least, float(np.float32((each.scores[best] + below) / 2))))
-    return tuple(chosen)
+    highest = np.nanmax(chosen) if np.isfinite(chosen).any() else least
+    return tuple(float(highest) if np.isnan(each) else each for each in chosen)
 
 
 def _evaluate(truth: Sequence[np.ndarray], answers: Sequence[np.ndarray], num_classes: int) -> Any:

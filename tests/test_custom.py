@@ -25,6 +25,8 @@ from models.heads import HEADS, build_head, is_linear
 from tasks.classification import BINARY, MULTICLASS
 from tasks.metrics import all_metrics
 from tests.conftest import draw_photos
+from tests.small_network import small_network
+from training.frozen import build_frozen
 from training.inputs import inputs_digest, load_inputs
 
 REPOSITORY = Path(__file__).parent.parent
@@ -189,6 +191,38 @@ def test_the_focal_loss_is_that_of_keras(examples):
     assert MULTICLASS.with_loss("cross_entropy") == MULTICLASS
     expected = 3 * keras.losses.binary_focal_crossentropy(targets, probabilities, gamma=2.0)
     np.testing.assert_allclose(task.losses(targets, probabilities), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("table", "part", "flags", "message"),
+    [
+        ("HEADS", lambda units, dropout, seed: keras.layers.Dense(4), {"head": "broken"}, r"--head broken .*TypeError"),
+        ("HEADS", lambda units: [], {"head": "broken"}, r"--head broken of custom.py failed \(TypeError: .*Correct it"),
+        ("POOLINGS", lambda: 1 / 0, {"pooling": "broken"}, r"--pooling broken .*TypeError"),
+        (
+            "AUGMENTATIONS",
+            lambda pictures, random: pictures[:, 1:],
+            {"vary": "broken"},
+            r"returns the shape \(2, 31, 32",
+        ),
+        ("AUGMENTATIONS", lambda pictures, random: 1 / 0, {"vary": "broken"}, r"--vary broken .*ZeroDivisionError"),
+        (
+            "LOSSES",
+            lambda targets, probabilities: 0 * targets,
+            {"loss": "broken"},
+            r"--loss broken .*returns the shape",
+        ),
+        ("METRICS", lambda answers: "good", {}, r"The metric 'broken' of custom.py failed \(ValueError"),
+    ],
+)
+def test_a_part_that_fails_is_named_before_anything_is_computed(
+    examples, tmp_path, monkeypatch, table, part, flags, message
+):
+    monkeypatch.setitem(vars(custom)[table], "broken", part)
+    draw_photos(tmp_path / "photos", ("cat", "dog"), 4)
+    places = {"data": str(tmp_path / "photos"), "cache_dir": tmp_path / "cache", "backbone": small_network(tmp_path)}
+    with pytest.raises((UsageError, RunError), match=message):
+        build_frozen(load_inputs(TrainConfig.of(**places, image_size=32, **flags)))
 
 
 def test_a_metric_that_fails_is_named(examples, monkeypatch):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from app.config import TrainConfig
+from app.config import ModelConfig, TrainConfig
 from app.errors import RunError, UsageError, cannot_write
 from app.files import FULL_DISK, write_json
 from app.run_folder import (
@@ -181,9 +181,12 @@ def data_name(data: str) -> str:
     return name.encode()[:MOST_NAME_BYTES].decode(errors="ignore")
 
 
-def backbone_name(backbone: str) -> str:
-    """Returns a short name for `--backbone`, for folders; for a file, its own name."""
-    return re.sub(r"[^\w-]+", "-", Path(backbone).stem)
+def backbone_names(*backbones: str) -> list[str]:
+    """Returns short names of backbones for the name of a folder.
+
+    A file has its own name. The default has none: the kind of the data may replace it.
+    """
+    return [re.sub(r"[^\w-]+", "-", Path(each).stem) for each in backbones if each != ModelConfig().backbone]
 
 
 @contextlib.contextmanager
@@ -199,7 +202,7 @@ def _locked(folder: Path) -> Iterator[None]:
 def _new_folder(config: TrainConfig) -> Path:
     """Makes a new folder in runs/."""
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-    name = f"{now}-{backbone_name(config.model.backbone)}-{data_name(config.data.data)}"
+    name = "-".join([now, *backbone_names(config.model.backbone), data_name(config.data.data)])
     for folder in (RUNS / each for each in (name, *(f"{name}-{number}" for number in range(2, 1000)))):
         with contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)

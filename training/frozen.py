@@ -36,6 +36,7 @@ from tasks.detection import Detection
 from tasks.table import classes_of
 from training.cuts import Use, unique_cuts
 from training.inputs import RunInputs
+from training.own_parts import try_own_parts
 from training.variation import moved_targets, vary_of
 
 FEATURES_SAMPLED = 1_000
@@ -75,7 +76,8 @@ def build_frozen(inputs: RunInputs) -> Classifier:
     """Builds the network of a run with a frozen backbone.
 
     Raises:
-        UsageError: the weights are not available, or Keras could not open the saved network again.
+        UsageError: the weights are not available, Keras could not open the saved network again, or a part of
+            `custom.py` fails.
     """
     config, data = inputs.config, inputs.data
     settings: dict[str, Any] = {
@@ -98,6 +100,7 @@ def build_frozen(inputs: RunInputs) -> Classifier:
         )
     check_can_be_loaded(classifier.saved)
     set_trainable(classifier.backbone.layers, 0)
+    try_own_parts(config, data, classifier.model.inputs[0].shape[1:])
     return classifier
 
 

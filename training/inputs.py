@@ -68,6 +68,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
         UsageError: any mistake that shows without building the network.
     """
     started = time.perf_counter()
+    custom_file()  # a mistake in it shows before anything is computed
     uses_custom(config.flat())
     find(config.model.backbone)  # reports a wrong name at once
     source = source_of(config.data, config.run.cache_dir)

@@ -14,7 +14,7 @@ from data.prepare import Data, useful_size
 from data.sources import source_of
 from models.backbones import all_backbones, check_fits, check_kind, find
 from models.weights import at_hand, check_available
-from training.folder import RUNS, backbone_name, check_output, data_name
+from training.folder import RUNS, backbone_names, check_output, data_name
 from training.inputs import RunInputs, load_inputs
 from training.recipe import choose_size
 from tuning.space import SPACE, TuneConfig
@@ -102,9 +102,8 @@ def search_folder(config: TuneConfig) -> Path:
     if config.fixed.run.output is not None:
         return config.fixed.run.output
     digest = hashlib.sha256(json.dumps(config.to_json(), sort_keys=True).encode()).hexdigest()
-    names = "-".join(backbone_name(name) for name in config.space["backbone"][:3])
-    kind = "ranking" if config.search.rank_backbones else f"search-{names}"
-    return RUNS / f"{kind}-{data_name(config.fixed.data.data)}-{digest[:8]}"
+    kind = ["ranking"] if config.search.rank_backbones else ["search", *backbone_names(*config.space["backbone"][:3])]
+    return RUNS / "-".join([*kind, data_name(config.fixed.data.data), digest[:8]])
 
 
 def _check_folder(config: TuneConfig, record: str) -> Path:

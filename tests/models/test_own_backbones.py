@@ -23,7 +23,7 @@ from models.weights import build_backbone, check_available
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
 from tests.small_runs import make_run
-from training.folder import backbone_name
+from training.folder import backbone_names
 from training.inputs import inputs_digest, load_inputs
 from tuning.inputs import load_search_inputs
 from tuning.search import search
@@ -62,7 +62,7 @@ def pictures() -> np.ndarray:
 def test_a_file_is_taken_apart_up_to_its_last_feature_map(tmp_path, pictures):
     original = write_classifier(tmp_path / "mine.keras")
     backbone = find(str(tmp_path / "mine.keras"))
-    assert (backbone.image_size, backbone_name(backbone.name)) == (SIZE, "mine")
+    assert (backbone.image_size, backbone_names(backbone.name)) == (SIZE, ["mine"])
     check_available(backbone, "imagenet")
     parts = build_backbone(backbone, SIZE, "imagenet")
     expected = original.get_layer("base")(pictures / 255, training=False)

@@ -113,6 +113,13 @@ def test_cells_that_are_no_texts_are_set_aside_and_the_others_kept(tmp_path):
     assert len(prepared(path).examples) == 20
 
 
+def test_a_table_in_another_encoding_is_refused(tmp_path):
+    rows = "\n".join(["text,label", *(f"sch\xf6n und gut {number},{'ab'[number % 2]}" for number in range(20))])
+    (tmp_path / "mail.csv").write_bytes(rows.encode("cp1252"))
+    with pytest.raises(UsageError, match=r"20 of its texts are not, the first in line 2\. Save it as UTF-8\.$"):
+        prepared(tmp_path / "mail.csv")
+
+
 def test_near_copies_and_named_groups_stay_on_one_side(tmp_path):
     texts = sentences(60)
     alike = [f"{text.upper()}!!" for text in texts[:20]]
