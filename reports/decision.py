@@ -38,19 +38,22 @@ def decision_lines(decision: dict[str, Any]) -> list[str]:
                 found.append(
                     f"{split}: {right[0]:,} of {right[1]:,} found, {left[0]:,} of {left[1]:,} others left alone"
                 )
-        lines.append(f"'{name}' from {point['threshold']:.4g} on ({decision['flag']}); {'; '.join(found)}")
+        standing = f"{_standing(decision, point)} on test: " if decision["promise"] and point["test"] else ""
+        lines.append(f"{standing}'{name}' from {point['threshold']:.4g} on ({decision['flag']}); {'; '.join(found)}")
     return lines
 
 
-def promise_sentences(decision: dict[str, Any] | None, split: Split, kind: Kind) -> list[str]:
-    """Says which promises a measured split does not confirm, and how many examples would."""
+def promise_sentences(
+    decision: dict[str, Any] | None, split: Split, kind: Kind, *, confirmed: bool = False
+) -> list[str]:
+    """Says which promises a measured split does not confirm (or which it does), and how many examples would."""
     if decision is None or decision["promise"] is None:
         return []
     share, least, count = (decision["promise"][name] for name in ("share", "least", "needed"))
     said = []
     for name, point in decision["classes"].items():
         measured = point[split]
-        if measured is None or measured["shown"]:
+        if measured is None or measured["shown"] != confirmed:
             continue
         right, of = measured["counts"][share]
         chosen_on = "" if point["val"] is None else " ({:,} of {:,})".format(*point["val"]["counts"][share])
@@ -61,13 +64,27 @@ def promise_sentences(decision: dict[str, Any] | None, split: Split, kind: Kind)
         }[share]
         bounds = interval(measured[f"{share}_ci95"])
         measured_text = f"{right:,} of {of:,} ({percent(measured[share])}{f'; {bounds}' if bounds else ''})"
+        groups, there = "", f"{of:,}"
+        if "effective_n" in measured:
+            independent = round(measured["effective_n"])
+            groups, there = f" groups of {kind.nouns}", f"{of:,} {kind.nouns}, which count as {independent:,}"
         said.append(
-            f"The threshold was chosen on val{chosen_on} for a {share} of {_plain(least)}; on {split}, {measured_text} "
-            f"{what}. To show {_plain(least)} at 95{SPACE}% confidence takes {count:,}, all right; there are {of:,}."
+            f"{_standing(decision, point, split)} on {split}: the threshold was chosen on val{chosen_on} for a {share} "
+            f"of {_plain(least)}; on {split}, {measured_text} {what}. To show {_plain(least)} at 95{SPACE}% confidence "
+            f"takes {count:,}{groups}, all right; there are {there}."
         )
     if len(said) > CLASSES_TOLD:
         said[CLASSES_TOLD:] = [f"The same holds for {len(said) - CLASSES_TOLD:,} more labels (see Thresholds)."]
     return said
+
+
+def _standing(decision: dict[str, Any], point: dict[str, Any], split: Split = "test") -> str:
+    """Says how a promise stands on a measured split that has examples."""
+    share, least = decision["promise"]["share"], decision["promise"]["least"]
+    found = point[split][share]
+    if point[split]["shown"]:
+        return "Confirmed"
+    return "Missed" if found is not None and found < least else "Not confirmed"
 
 
 def _plain(share: float) -> str:

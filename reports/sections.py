@@ -11,6 +11,7 @@ import pandas as pd
 from app.files import read_json
 from data.prepare import Data
 from reports import curves, plots
+from reports.decision import promise_sentences
 from reports.detection_sections import DETECTION_SECTIONS
 from reports.facts import Content, Facts, Section
 from reports.mistakes import explain_mistakes, mistakes_by_length
@@ -123,7 +124,14 @@ def thresholds(facts: Facts) -> Content:
         others = facts.data.class_names[0]
         figures["thresholds"] = curves.draw_thresholds(all_curves[0], point["threshold"], others, word)
     shown = {name: facts.draw(name, figure) for name, figure in figures.items()}
-    return {"decision": decision, "operating_point": point, "num_curves": len(all_curves), **shown}
+    return {
+        "decision": decision,
+        # The verdict has the others; val, on which the threshold was chosen, confirms nothing.
+        "confirmed": promise_sentences(decision, "test", facts.data.kind, confirmed=True),
+        "operating_point": point,
+        "num_curves": len(all_curves),
+        **shown,
+    }
 
 
 def certainty(facts: Facts) -> Content:

@@ -12,7 +12,7 @@ from scipy import stats
 from app.decision import COUNTERPARTS, Rule, rule_of
 from tasks.answers import Answers
 from tasks.classification import Classification
-from tasks.metrics import Metric, accuracy_interval, all_metrics, measure_threshold
+from tasks.metrics import Metric, accuracy_interval, all_metrics, effective_count, measure_threshold
 
 CONFIDENCE = 0.95
 """One-sided confidence at which a split confirms a promise."""
@@ -101,7 +101,8 @@ def measure_decision(
     Returns:
         The record `decision` of `metrics.json`: `flag`, `promise` (which share, and how much; None if the rule promises
         nothing), and for each class `threshold` and, by split, sensitivity, specificity and precision with 95 %
-        intervals, `counts` (right, and of how many) of each, and what `shown` says of the promise.
+        intervals, `counts` (right, and of how many) of each, and whether the promise is `shown`. If examples that it is
+        about share a group, `effective_n` is the number of independent ones among them.
     """
     classes: dict[str, Any] = {}
     for column, (name, threshold) in enumerate(task.thresholds_of(class_names).items()):
@@ -114,27 +115,29 @@ def measure_decision(
 
 
 def needed(share: float) -> int:
-    """Returns how many examples, all right, show with `CONFIDENCE` that a share is at least this large.
+    """Returns how many independent examples, all right, show with `CONFIDENCE` that a share is at least this large.
 
     It is the exact binomial test: with a smaller share, so many right examples would occur in under 5 of 100 cases.
     """
     return math.ceil(math.log(1 - CONFIDENCE) / math.log(share) - 1e-9)
 
 
-def fewest(rule: Rule, targets: np.ndarray) -> tuple[int, int] | None:
-    """Returns which output has the fewest examples that a promise is about, and how many.
+def fewest(rule: Rule, targets: np.ndarray, groups: np.ndarray) -> tuple[int, float] | None:
+    """Returns which output has the fewest independent examples that a promise is about, and how many.
 
     Args:
         rule: what is promised.
         targets: float32 (n, num_outputs): 0 or 1.
+        groups: int (n,), the same for examples that are not independent.
 
     Returns:
         None without a promise, or for a promise of precision, as nobody knows the number of alarms in advance.
     """
     if rule.name not in COUNTERPARTS:
         return None
-    counts = ((targets > 0.5) == (rule.name == "sensitivity")).sum(axis=0)
-    return int(counts.argmin()), int(counts.min())
+    asked = (targets > 0.5) == (rule.name == "sensitivity")
+    counts = [effective_count(groups[of_output]) if of_output.any() else 0.0 for of_output in asked.T]
+    return int(np.argmin(counts)), min(counts)
 
 
 def _counterpart(rule: Rule, answers: Answers) -> float | None:
@@ -157,19 +160,19 @@ def _measure_one(
     hits = truth[positive]
     measured["precision"] = float(hits.mean()) if len(hits) else None
     measured["precision_ci95"] = accuracy_interval(hits, groups[positive]) if len(hits) else None
-    found = int((truth & positive).sum())
-    counts = {
-        "sensitivity": (found, int(truth.sum())),
-        "specificity": (int((~truth & ~positive).sum()), int((~truth).sum())),
-        "precision": (found, len(hits)),
-    }
-    measured["counts"] = {name: list(pair) for name, pair in counts.items()}
+    asked = {"sensitivity": (truth, positive), "specificity": (~truth, ~positive), "precision": (positive, truth)}
+    measured["counts"] = {name: [int((of & right).sum()), int(of.sum())] for name, (of, right) in asked.items()}
     if rule.name in PROMISES:
-        measured["shown"] = _is_shown(*counts[PROMISES[rule.name]], rule.value)
+        share = PROMISES[rule.name]
+        right, count = measured["counts"][share]
+        independent = effective_count(groups[asked[share][0]]) if count else 0.0
+        measured["shown"] = _is_shown(right * independent / max(count, 1), independent, rule.value)
+        if independent < count:
+            measured["effective_n"] = independent
     return measured
 
 
-def _is_shown(right: int, count: int, least: float) -> bool:
+def _is_shown(right: float, count: float, least: float) -> bool:
     """Returns whether `right` of `count` shows a share of at least `least` (Clopper and Pearson, 1934, one-sided)."""
     return right > 0 and float(stats.beta.ppf(1 - CONFIDENCE, right, count - right + 1)) >= least
 

@@ -170,15 +170,16 @@ def _warn_of_few(rule: Rule, data: Data, split: Split) -> None:
     from tasks.decision import fewest, needed  # scikit-learn takes half a second
 
     targets = data.targets[data.splits[split]]
-    found = fewest(rule, targets)
+    found = fewest(rule, targets, data.groups[data.splits[split]])
     if found is None or found[1] >= needed(rule.value):
         return
     name = data.class_names[-targets.shape[1] :][found[0]]
     are = "are" if rule.name == "sensitivity" else "are not"
+    groups = "groups of " if any(example.group for example in data.examples) else ""
     show_stage(
         "warning",
-        f"to show {rule.flag} at 95 % confidence takes {needed(rule.value):,} {data.kind.nouns} that {are} '{name}', "
-        f"all right; {'val' if split == 'val' else 'the folds'} will have {found[1]:,}",
+        f"to show {rule.flag} at 95 % confidence takes {needed(rule.value):,} {groups}{data.kind.nouns} that {are} "
+        f"'{name}', all right; {'val' if split == 'val' else 'the folds'} will have {round(found[1]):,}",
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from app.decision import DecisionConfig
 from exports.run import FORMATS, export_run
 from exports.saved_model import open_signature
 from inference.answer_table import answer_table, answers_to
@@ -14,11 +15,12 @@ from inference.answering import of_run
 from inference.files import FoundFile
 from inference.load import read_run
 from inference.run_record import read_metrics, read_sample
-from reports.decision import promise_sentences
+from reports.decision import decision_lines, promise_sentences
 from reports.mistakes import decisions
 from reports.verdict import reach_verdict
 from serving.api import load_answer
 from tasks.classification import BINARY
+from tasks.decision import measure_decision
 from tests.reports.test_evaluation import copied_run, run_evaluate  # noqa: F401
 from tests.small_runs import SMALL_RUNS, make_run
 
@@ -123,8 +125,32 @@ def test_a_promise_that_test_does_not_show_is_said_with_the_number_that_would(bi
     promise = {"share": "sensitivity", "least": 0.98, "needed": 149}
     decision = {"flag": "", "promise": promise, "classes": {"dog": {"threshold": 0.1, "val": None, "test": point}}}
     (said,) = promise_sentences(decision, "test", run.kind)
+    assert said.startswith("Missed on test: the threshold was chosen on val for a sensitivity of 98")
     assert "8 of 9 (88.9\u00a0%; 56.0 to 98.0\u00a0%) of the pictures that are 'dog' are found" in said
     assert "To show 98\u00a0% at 95\u00a0% confidence takes 149, all right; there are 9." in said
+
+
+@pytest.mark.parametrize(("right", "standing"), [(9, "Not confirmed"), (8, "Missed"), (200, "Confirmed")])
+def test_a_promise_is_confirmed_or_not_or_missed_on_test(binary_run, right, standing):
+    targets, outputs = np.ones((max(right, 9), 1), np.float32), np.zeros((max(right, 9), 1), np.float32)
+    outputs[:right] = 1
+    task, rule = dataclasses.replace(BINARY, thresholds=(0.5,)), DecisionConfig.of(sensitivity=0.95).rule
+    split = targets, outputs, np.arange(len(targets))
+    decision = measure_decision(rule, task, ("cat", "dog"), {"test": split})
+    kind = read_run(binary_run).kind
+    (said,) = promise_sentences(decision, "test", kind, confirmed=right == 200)
+    assert said.startswith(f"{standing} on test: the threshold was chosen")
+    assert promise_sentences(decision, "test", kind, confirmed=right != 200) == []
+    assert decision_lines(decision)[0].startswith(f"{standing} on test: 'dog' from 0.5 on")
+
+
+def test_pictures_of_a_group_confirm_a_promise_as_one(binary_run):
+    targets = np.ones((200, 1), np.float32)
+    task, rule = dataclasses.replace(BINARY, thresholds=(0.5,)), DecisionConfig.of(sensitivity=0.95).rule
+    decision = measure_decision(rule, task, ("cat", "dog"), {"test": (targets, targets, np.arange(200) // 4)})
+    (said,) = promise_sentences(decision, "test", read_run(binary_run).kind)
+    assert said.startswith("Not confirmed")
+    assert "takes 59 groups of pictures, all right; there are 200 pictures, which count as 50." in said
 
 
 def test_unbalanced_classes_lead_with_what_is_found_of_each(binary_run):
