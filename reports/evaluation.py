@@ -62,7 +62,7 @@ def evaluate(
     changes = f"all {run.kind.nouns} are new" if ALL in data.splits else example_changes(run, table)
     if inputs.own and changes:
         show_stage("changed", f"{changes} since the run; the model may have been trained on the new ones")
-    if inputs.own or not changes:
+    if rule is None and (inputs.own or not changes):
         _show_record(run, measured)
     if json_file is not None:
         about = {"name": data.name, "quarantined": len(data.quarantine), "duplicates": data.duplicates}

@@ -10,6 +10,7 @@ import pandas as pd
 
 from app.files import read_json
 from data.prepare import Data
+from inference.run_record import chosen_by
 from reports import curves, plots
 from reports.decision import promise_sentences
 from reports.detection_sections import DETECTION_SECTIONS
@@ -33,6 +34,8 @@ from tasks.table import classes_of
 
 SUSPECTS_SHOWN = 12
 """Most suspects of each kind to show."""
+CHANGED = "decision, changed by evaluate.py to"
+"""Name in the table of settings of a rule that is not that of training."""
 QUARANTINE_SHOWN = 50
 REASONS_SHOWN = 12
 MOST_CLASSES_IN_TABLE = 20
@@ -194,11 +197,14 @@ def suspects(facts: Facts) -> Content:
 
 
 def settings(facts: Facts) -> Content:
-    """Shows the settings of the run, and versions of the packages."""
+    """Shows the settings of the run, the rule in force if `evaluate.py` changed it, and versions of the packages."""
     path = facts.folder / "environment.json"
     environment = read_json(path) if path.is_file() else {}
     packages = environment.pop("packages", {})
-    return {"settings": facts.config.to_json(), "versions": {**environment, **packages}.items()}
+    decision, flag = facts.config.decision, chosen_by(facts.record)
+    changed = flag if flag != (decision.rule and decision.rule.flag) else None
+    shown = facts.config.to_json() | (dict.fromkeys(decision.flat()) | {CHANGED: changed} if changed else {})
+    return {"settings": shown, "changed": changed, "versions": {**environment, **packages}.items()}
 
 
 SECTIONS = {

@@ -21,6 +21,7 @@ from reports.verdict import reach_verdict
 from serving.api import load_answer
 from tasks.classification import BINARY
 from tasks.decision import measure_decision
+from tests.reports.read_page import text_of
 from tests.reports.test_evaluation import copied_run, run_evaluate  # noqa: F401
 from tests.small_runs import SMALL_RUNS, make_run
 
@@ -49,6 +50,10 @@ def test_evaluate_chooses_a_threshold_that_every_command_obeys(copied_run, run_e
     count = (before["label"] == positive)[before["split"] == "test"].sum()
     assert f"'{positive}' from {threshold:.4g} on (--threshold {threshold}); val: 0 of" in printed
     assert f"test: 0 of {count} found" in " ".join(printed.split())
+    assert "identical to metrics.json" not in printed
+    page = text_of((copied_run / "report.html").read_text())
+    assert f"decision, changed by evaluate.py to --threshold {threshold}" in page
+    assert "gives the same result, but for the threshold, which evaluate.py changed." in page
     report = json.loads((copied_run / "report.json").read_text())
     assert not any("A simple method" in caution for caution in report["verdict"]["cautions"])
     run = read_run(copied_run)
