@@ -116,7 +116,9 @@ def show_record(record: dict[str, Any], folder: Path, data: Data) -> None:
         show_stage("decision", line)
     if record["folds"] is not None:
         folds = record["folds"]
-        count, spread = len(folds["accuracy"]), f"{folds['mean']:.1%} ± {folds['deviation']:.1%}"
-        show_stage("folds", f"val: {count} heads, each measured on {data.kind.nouns} that it has not seen: {spread}")
+        # By a threshold, an accuracy says little; the line of the decision has sensitivity and specificity.
+        spread = "" if record["decision"] else f": {folds['mean']:.1%} ± {folds['deviation']:.1%}"
+        heads = f"{len(folds['accuracy'])} heads, each measured on {data.kind.nouns} that it has not seen"
+        show_stage("folds", f"val: {heads}{spread}")
     if (folder / "report.html").exists():
         show_stage("report", str(folder / "report.html"))

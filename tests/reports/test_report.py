@@ -310,6 +310,17 @@ def test_of_several_labels_the_wrong_one_is_named(tmp_path):
     assert "not cat, 98.0 % sure labels: cat|indoors" in text
 
 
+def test_folds_show_no_accuracy_of_a_decision_by_a_rule(tmp_path, capsys):
+    data = make_data()
+    _, record = report(tmp_path, data)
+    record["folds"] = {"accuracy": [0.5, 0.6], "mean": 0.55, "deviation": 0.07}
+    for decision, is_shown in ((None, True), ({"flag": "--cost 9:1", "promise": None, "classes": {}}, False)):
+        show_record(record | {"decision": decision}, tmp_path, data)
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "val: 2 heads, each measured on pictures that it has not seen" in printed
+        assert ("55.0% ± 7.0%" in printed) == is_shown
+
+
 def test_look_alikes_of_val_are_a_caution_as_well(tmp_path):
     data = make_data(val=8, test=10)
     data.inputs[0][13], data.signatures[13] = data.inputs[0][3], data.signatures[3]

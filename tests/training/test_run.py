@@ -409,7 +409,10 @@ def test_folds_take_the_place_of_val(make_folder, tmp_path):
     assert len(metrics["folds"]["accuracy"]) == 4
     assert metrics["folds"]["mean"] == pytest.approx(metrics["val"]["accuracy"], abs=0.05)
     assert set(table.loc[table["split"] == "val", "path"]).isdisjoint(table.loc[table["split"] == "test", "path"])
-    assert "Cross-validation: 4 heads" in (folder / "report.html").read_text()
+    page = (folder / "report.html").read_text()
+    assert "Cross-validation: 4 heads" in page
+    assert "by heads that had not seen these pictures" in page
+    assert "the model was chosen by val" not in page
     without_test = run(root, tmp_path, "all", **(settings | {"test_fraction": 0.0}))
     metrics, page = json.loads((without_test / "metrics.json").read_text()), (without_test / "report.html").read_text()
     lead = metrics["val"]["accuracy"] - metrics["baseline"]["raw_pixels"]  # of what has not seen the fold, either
