@@ -64,9 +64,8 @@ def explain_mistakes(data: Data, outputs: np.ndarray, split: Split, model: keras
     shown = []
     for index, row in enumerate(rows):
         decided = classes[row]
-        denied = "not " if not answers.predicted[row, decided] else ""
         path = data.display_path(data.examples[positions[row]].path)
-        said = f"{denied}{data.class_names[decided]}, {percent(float(certainty[row]))} sure"
+        said = _said(data, answers, row, decided, float(certainty[row]))
         label = labels[index] or NO_LABEL
         sides = looked[index : index + 1]
         if data.kind.explain is None or not (sides and data.kind.explain.replaces):
@@ -118,6 +117,19 @@ def decisions(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
     wrong = np.where(truth != predicted, confidence, -1)
     classes = np.where(answers.right, confidence.argmin(axis=1), wrong.argmax(axis=1))
     return classes, confidence[np.arange(len(confidence)), classes]
+
+
+def _said(data: Data, answers: Answers, row: int, decided: int, certainty: float) -> str:
+    """Describes an answer: 'dog, 98.0 % sure', or by a threshold 'dog at 11.7 % (threshold 3.8 %)'."""
+    names, thresholds = data.class_names, data.task.thresholds_of(data.class_names)
+    denied = "not " if not answers.predicted[row, decided] else ""
+    if not thresholds:
+        return f"{denied}{names[decided]}, {percent(certainty)} sure"
+    positive = decided if answers.multi_label else 1
+    other = "" if positive == decided else f", {names[positive]}"
+    share, threshold = float(answers.probabilities[row, positive]), thresholds[names[positive]]
+    decimals = 1 if threshold >= 0.01 else 4
+    return f"{denied}{names[decided]}{other} at {percent(share, decimals)} (threshold {percent(threshold, decimals)})"
 
 
 def _explain(

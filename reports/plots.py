@@ -114,7 +114,7 @@ def confusion_matrix(counts: np.ndarray, class_names: Sequence[str], title: str)
     display.plot(ax=axes, cmap=COUNTS, include_values=has_numbers, colorbar=False, im_kw={"vmin": 0, "vmax": 1})
     if has_numbers:
         for text, count in zip(display.text_.ravel(), counts.ravel(), strict=True):
-            text.set(text=str(count) if count else "", fontsize=9)
+            text.set(text=str(count), fontsize=9)
     if has_names:
         axes.tick_params(labelsize=9 if has_numbers else 5)
         axes.set_xticks(range(size), names, rotation=60, ha="right")

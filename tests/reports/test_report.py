@@ -302,6 +302,15 @@ def test_the_most_confident_mistake_comes_first(tmp_path):
     assert text.index("dog, 80.0 % sure") < text.index("dog, 60.0 % sure label: cat 18.png")
 
 
+def test_a_mistake_by_a_threshold_is_shown_with_both(tmp_path):
+    data = make_data(dataclasses.replace(BINARY, thresholds=(0.2,)))
+    outputs = make_outputs(data, wrong=0)
+    outputs["test"][:2, 0] = [0.3, 0.1]
+    text = text_of(report(tmp_path, data, outputs)[0])
+    assert "dog at 30.0 % (threshold 20.0 %) label: cat 18.png" in text
+    assert "cat, dog at 10.0 % (threshold 20.0 %) label: dog 19.png" in text
+
+
 def test_of_several_labels_the_wrong_one_is_named(tmp_path):
     data = make_data(MULTILABEL, ("cat", "indoors", "night"))
     outputs = make_outputs(data, wrong=0)
@@ -379,6 +388,11 @@ def test_a_browser_shows_the_page_and_sorts_its_tables(tmp_path):
     rows = re.findall(r'<tr><td class="name">(\w+)', dumped[dumped.index('id="classes"') :])
     assert rows == ["a", "b9", "b10"]
     assert re.findall(r'<tr><td class="name">(\w+)', page[page.index('id="classes"') :]) == ["a", "b10", "b9"]
+
+
+def test_a_confusion_matrix_writes_its_zeros():
+    axes = plots.confusion_matrix(np.array([[3, 0], [1, 2]]), ("cat", "dog"), "test").axes[0]
+    assert [text.get_text() for text in axes.texts] == ["3", "0", "1", "2"]
 
 
 def test_accuracies_are_percentages_in_figures_as_on_the_page():
