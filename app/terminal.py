@@ -183,7 +183,7 @@ def import_tensorflow() -> None:
 @contextlib.contextmanager
 def quiet_tensorflow() -> Iterator[None]:
     """Lets a block import TensorFlow quietly."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # what ends a command is a Python exception as well
     os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # several processes may share a GPU
     with silent_stderr():
         yield

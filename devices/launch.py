@@ -71,7 +71,7 @@ def launch(count: int, flags: Sequence[str]) -> int:
 def _start(flags: Sequence[str], addresses: Sequence[str], number: int, output: IO | None) -> subprocess.Popen:
     """Starts a worker in its own session, so that Ctrl-C reaches it only through this process."""
     task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": number}}
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, VARIABLE: json.dumps(task)}
+    environment = {**os.environ, VARIABLE: json.dumps(task)}
     command = [sys.executable, str(TRAIN), *flags, "--strategy", "multiworker"]
     return subprocess.Popen(command, env=environment, start_new_session=True, stdout=output, stderr=output)
 
