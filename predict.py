@@ -23,7 +23,8 @@ class PredictFlags(AskFlags):
     places: Annotated[tuple[Text, ...], Positional("[RUN] PATH...")] = ()
     """RUN: a run folder, or a search folder, whose best run is taken. PATH: files, folders, patterns in quotes such as
     'photos/*.jpg', or a .csv file with a column path or text; or a text in quotes. A recording that is much longer than
-    what the model hears at once is answered in parts, such as 'talk.wav#t=1,2', seconds 1 to 2."""
+    what the model hears at once is answered in parts, such as 'talk.wav#t=1,2', seconds 1 to 2. Files that cannot be
+    read are listed with the reason; where a PATH matches no file, the others are answered, and the exit status is 1."""
 
     csv: Path | None = None
     """Write every answer to this file: path, predicted, probability, status, reason, probability of each class, and the
@@ -57,9 +58,9 @@ class PredictFlags(AskFlags):
 def main() -> None:
     """Finds the files, and only then loads TensorFlow and predicts."""
     flags = parse_flags(PredictFlags)
-    from app.terminal import counted, import_tensorflow, show_stage
-    from inference.files import find_files
-    from inference.run_record import count_learnt_from
+    from app.terminal import counted, import_tensorflow, listed, show_stage
+    from inference.files import check_places, find_files
+    from inference.run_record import find_learnt_from
     from models.backbones import find
 
     if flags.backbone is not None and find(flags.backbone).family.transcribes:
@@ -77,26 +78,27 @@ def main() -> None:
         flag = "--draw" if flags.draw else "--coco"
         raise UsageError(f"{flag} is for a model that finds boxes; this one gives classes to whole pictures.")
     show_stage("files", counted(len(files), "file", "files"))
-    known = count_learnt_from(run, files) if run else 0
-    if known:
-        warned = "of them are of what the model learnt from; expect it to do worse on new ones"
-        show_stage("warning", f"{known:,} {warned}")
+    if run and (learnt := find_learnt_from(run, files)):
+        names = listed([str(file.path) for file in learnt])
+        trained = f"the model was trained on {len(learnt):,} of these files ({names})"
+        show_stage("warning", f"{trained}: expect less on new ones")
     import_tensorflow()
     if finds_boxes:
         from inference.predict_boxes import predict_boxes
 
         predict_boxes(network, files, csv=flags.csv, coco=flags.coco, draw=flags.draw)
-        return
-    from inference.predict_files import predict_files
+    else:
+        from inference.predict_files import predict_files
 
-    predict_files(network, files, csv=flags.csv, top=flags.top, unknown_below=flags.unknown_below)
+        predict_files(network, files, csv=flags.csv, top=flags.top, unknown_below=flags.unknown_below)
+    check_places(files)
 
 
 def _transcribe(flags: PredictFlags) -> None:
     """Writes down what is said in recordings."""
     from app.terminal import import_tensorflow
     from data.sounds.kind import KIND
-    from inference.files import find_files
+    from inference.files import check_places, find_files
     from models.backbones import find
     from models.weights import check_available
 
@@ -112,6 +114,7 @@ def _transcribe(flags: PredictFlags) -> None:
     from inference.transcribe import transcribe_files
 
     transcribe_files(backbone, flags.weights, files, flags.csv)
+    check_places(files)
 
 
 if __name__ == "__main__":

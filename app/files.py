@@ -115,7 +115,7 @@ def parse_json(content: bytes) -> Any:
         raise ValueError("nested too deeply") from None
 
 
-def newest_beside(folder: Path, fits: Callable[[Path], bool] = Path.is_dir) -> str:
+def newest_beside(folder: Path, fits: Callable[[Path], bool]) -> str:
     """Returns the end of an error message about a missing folder: the newest fitting folder beside it, or ''."""
     beside = [path for path in folder.parent.iterdir() if fits(path)] if folder.parent.is_dir() else []
     return f" The newest there is '{max(beside, key=lambda path: path.stat().st_mtime)}'." if beside else ""

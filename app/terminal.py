@@ -7,7 +7,7 @@ import sys
 import textwrap
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -29,6 +29,7 @@ from rich.text import Text
 from app.errors import RunError, UsageError
 from app.escapes import visible
 
+NAMES_SHOWN = 3
 REASONS_SHOWN = 3
 """Number of reasons for setting examples aside that are shown, the most frequent first."""
 LONGEST_ERROR = 200
@@ -128,6 +129,12 @@ def _is_own_code(file: str) -> bool:
 def counted(number: int, one: str, many: str) -> str:
     """Returns a number with its noun: '1 copy', '1,200 copies'."""
     return f"{number:,} {one if number == 1 else many}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Returns the first names, and how many more there are: 'a.jpg, b.jpg, c.jpg and 2 more'."""
+    rest = len(names) - NAMES_SHOWN
+    return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def common_reasons(reasons: Iterable[str]) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.config import TrainConfig
+from app.terminal import listed
 from data.kinds import Kind
 from data.sources import SPLIT_FOLDERS, Example, natural_order
 
 FEW_TRAIN_EXAMPLES = 5
 """Training examples of a class below which a network learns their accidental details."""
-NAMES_SHOWN = 3
 
 
 def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
@@ -53,7 +53,7 @@ def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
     if len(shared) < 2:
         return ""
     return (
-        f"{expected}in '{root}', {_listed(holders)} have folders of the same names in them ({_listed(shared)}). "
+        f"{expected}in '{root}', {listed(holders)} have folders of the same names in them ({listed(shared)}). "
         f"Name one: --data {root / holders[0]} (or, if they are classes, move all folders into '{root / 'train'}')"
     )
 
@@ -67,11 +67,6 @@ def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int]
     few = {name: count for name, count in train_counts.items() if count < FEW_TRAIN_EXAMPLES}
     if few:
         least = sorted(few, key=lambda name: (few[name], natural_order(name)))
-        shown = _listed([f"{name} ({few[name]:,})" for name in least])
+        shown = listed([f"{name} ({few[name]:,})" for name in least])
         found.append(f"Fewer than {FEW_TRAIN_EXAMPLES} training {kind.nouns} are of {shown}: too few to learn from.")
     return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    rest = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")

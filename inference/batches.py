@@ -60,6 +60,11 @@ class Summary:
         """Number of answers without those for unreadable files."""
         return self._count - self._reasons.total()
 
+    @property
+    def reason(self) -> str | None:
+        """First reason why a file is unreadable; None if none is."""
+        return next(iter(self._reasons), None)
+
     def add(self, table: pd.DataFrame) -> None:
         """Adds answers with the columns predicted, status and reason."""
         self._count += len(table)
@@ -89,11 +94,13 @@ class Summary:
             show_stage("unreadable", f"{unreadable}: {common_reasons(self._reasons)}")
 
 
-def check_readable(count: int, files: Sequence[FoundFile], kind: Kind) -> None:
-    """Raises a UsageError if none of the files is an example."""
+def check_readable(count: int, files: Sequence[FoundFile], kind: Kind, reason: str | None) -> None:
+    """Raises a UsageError if none of the files is an example; `reason` says why the only one is not."""
     if not count:
-        files_are = "The file is no" if len(files) == 1 else f"None of the {len(files):,} files is a"
-        raise UsageError(f"{files_are} readable {kind.noun}. Name {kind.nouns}, or folders of them.")
+        said = f"None of the {len(files):,} files is a readable {kind.noun}"
+        if len(files) == 1:
+            said = f"'{files[0].path}' is no readable {kind.noun}: {reason}"
+        raise UsageError(f"{said}. Name {kind.nouns}, or folders of them.")
 
 
 def show_rate(count: int, seconds: float, kind: Kind) -> None:

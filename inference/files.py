@@ -12,7 +12,8 @@ from typing import NamedTuple, TypeVar
 
 from joblib import cpu_count
 
-from app.errors import UsageError, did_you_mean_path
+from app.errors import RunError, UsageError, did_you_mean_path
+from app.terminal import listed
 from data import csv_table
 from data.content import UnreadableError, content_of, open_file
 from data.folder import files_below, is_leftover
@@ -23,6 +24,8 @@ MOST_OF_NAME = 80
 """Characters of a typed example that serve as its name."""
 BATCHES_AHEAD = 2
 """Number of batches that are read ahead."""
+NO_FILE, NO_MATCH = "no such file or folder", "no file matches"
+"""Reasons of places that name nothing."""
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 
@@ -79,6 +82,14 @@ def find_files(
         hint = "" if path.exists() else did_you_mean_path(path)
         raise UsageError(f"Files are named by their paths, folders, patterns or a .csv file; '{path}': {reason}.{hint}")
     return files
+
+
+def check_places(files: Sequence[FoundFile]) -> None:
+    """Raises a RunError if some of the places named nothing, after the others are answered."""
+    missing = [f"'{file.path}'" for file in files if file.reason in (NO_FILE, NO_MATCH)]
+    if missing:
+        match = "matches" if len(missing) == 1 else "match"
+        raise RunError(f"{listed(missing)} {match} no file; the others are answered.")
 
 
 def in_windows(files: Sequence[FoundFile], kind: Kind, reader: Reader) -> list[FoundFile]:
@@ -171,12 +182,12 @@ def _files_at(place: str, outside: bool) -> list[FoundFile]:
     if path.exists():
         return [FoundFile(path)]
     if not glob.has_magic(place):
-        return [FoundFile(path, "no such file or folder")]
+        return [FoundFile(path, NO_FILE)]
     matches = [match for match in glob.glob(place, recursive=True) if not is_leftover(Path(match).name)]
     if "**" in place and not outside:
         matches = [match for match in matches if not _is_through_link(match, place)]
     found = [file for match in sorted(matches, key=natural_order) for file in _files_at(match, outside)]
-    return found or [FoundFile(path, "no file has such a name")]
+    return found or [FoundFile(path, NO_MATCH)]
 
 
 def _is_through_link(match: str, pattern: str) -> bool:

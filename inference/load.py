@@ -10,7 +10,7 @@ from app.custom_parts import custom_file
 from app.errors import UsageError
 from app.escapes import visible
 from app.files import newest_beside, read_json
-from app.run_folder import CONFIG_FILE, METRICS_FILE, is_unfinished, resume_command
+from app.run_folder import CONFIG_FILE, METRICS_FILE, is_finished, is_unfinished, resume_command
 from data.kinds import KINDS, Kind, Reader, find_kind
 from models import backbones
 from models.model_file import check_config, check_model_file
@@ -60,7 +60,7 @@ def read_run(folder: Path) -> TrainedRun:
     if not folder.is_dir():
         raise UsageError(
             f"RUN must be a run folder, as train.py makes them below runs/; there is no folder '{folder}'."
-            f"{newest_beside(folder)}"
+            f"{newest_beside(folder, _holds_run)}"
         )
     if is_unfinished(folder):
         raise UsageError(f"'{folder}' is a run that is not finished. Continue with: {resume_command(folder)}")
@@ -168,6 +168,10 @@ def check_can_be_loaded(model: "keras.Model") -> None:
             f"This network could not be opened again after training ({first_line(error)}). Let get_config of your "
             f"layers return every argument of __init__."
         ) from error
+
+
+def _holds_run(folder: Path) -> bool:
+    return is_finished(folder) or is_finished(folder / "best")
 
 
 def _check_record(record: Any) -> None:

@@ -100,7 +100,7 @@ def predict_boxes(
     for name, place in (("table", csv), ("boxes", coco), ("pictures", draw)):
         if place is not None:
             show_stage(name, str(place))
-    check_readable(pictures, files, network.kind)
+    check_readable(pictures, files, network.kind, summary.reason)
 
 
 def boxes_table(files: Sequence[FoundFile], boxes: Sequence[np.ndarray], class_names: Sequence[str]) -> pd.DataFrame:

@@ -75,7 +75,7 @@ def predict_files(
     show_rate(summary.answered, seconds, kind)
     if csv is not None:
         show_stage("table", str(csv))
-    check_readable(summary.answered, files, kind)
+    check_readable(summary.answered, files, kind, summary.reason)
 
 
 def _other_columns(files: Sequence[FoundFile], kind: Kind) -> list[str]:

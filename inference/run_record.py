@@ -21,7 +21,7 @@ from inference.files import FoundFile, find_files, read_batches
 from inference.load import TrainedRun
 from tasks.table import Task
 
-PREDICTIONS_FILE = "predictions.csv"
+PREDICTIONS_FILE, QUARANTINE_FILE = "predictions.csv", "quarantine.csv"
 LEARNT_FROM_FILE = "learnt_from.txt"
 """File with the SHA-256 of each training example, one a line."""
 MOST_DIGEST_BYTES = 100
@@ -69,11 +69,7 @@ def read_predictions(folder: Path) -> pd.DataFrame:
     Raises:
         UsageError: the file is missing or damaged.
     """
-    path = folder / PREDICTIONS_FILE
-    try:
-        return read_table(path)[["path", "split", "label", "predicted"]]
-    except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f"'{path}' is missing or damaged ({error}). Take the folder of a finished run.") from None
+    return _read_columns(folder / PREDICTIONS_FILE, ["path", "split", "label", "predicted"])
 
 
 def measured_split(metrics: dict[str, Any]) -> tuple[Split, dict[str, Any]] | None:
@@ -139,25 +135,31 @@ def find_examples(run: TrainedRun, most: int, cache_dir: Path) -> list[Path]:
     return [file.path for file in _some(measured, most)]
 
 
-def count_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> int:
-    """Counts the files, and parts of files, from the run's data folder, without its val and test files; for examples
-    without files, counts the copies of training examples."""
-    contents = [hashlib.sha256(file.content).hexdigest() for file in files if isinstance(file.content, bytes)]
-    copies = count_copies(run.folder, contents) or 0
-    files = [file for file in files if not isinstance(file.content, bytes)]
+def find_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> list[FoundFile]:
+    """Finds the files, and parts of files, from the run's data folder, without those it measured or set aside; of
+    examples without files, finds the copies of training examples."""
+    typed = [(file, file.content) for file in files if isinstance(file.content, bytes)]
+    copied = are_copies(run.folder, [hashlib.sha256(content).hexdigest() for _, content in typed])
+    found = [file for (file, _), is_copy in zip(typed, copied or (), strict=False) if is_copy]
     data = Path(run.config.data.data)
     if not data.exists():
-        return copies
+        return found
     root = Path(os.path.realpath(data if data.is_dir() else data.parent))
-    inside = [path for file in files if (path := Path(os.path.realpath(file.path))).is_relative_to(root)]
-    if not inside or not (run.folder / PREDICTIONS_FILE).is_file():
-        return len(inside) + copies
-    measured = {root / file_name(text) for text in read_predictions(run.folder)["path"]}
-    return copies + sum(path not in measured for path in inside)
+    real_paths = {
+        Path(os.path.realpath(file.path)): file
+        for file in files
+        if not file.reason and not isinstance(file.content, bytes)
+    }
+    inside = {path: file for path, file in real_paths.items() if path.is_relative_to(root)}
+    for table in (run.folder / PREDICTIONS_FILE, run.folder / QUARANTINE_FILE):
+        if inside and table.is_file():
+            for text in _read_columns(table, ["path"])["path"]:
+                inside.pop(root / file_name(text), None)
+    return [*found, *inside.values()]
 
 
-def count_copies(folder: Path, digests: Sequence[str]) -> int | None:
-    """Counts the examples that are copies of those a run learnt from, by the SHA-256 of their files.
+def are_copies(folder: Path, digests: Sequence[str]) -> list[bool] | None:
+    """Says of each example whether it is a copy of one that a run learnt from, by the SHA-256 of their files.
 
     Returns None if the run is too old to have recorded these.
     """
@@ -169,7 +171,14 @@ def count_copies(folder: Path, digests: Sequence[str]) -> int | None:
         while line := file.readline(MOST_DIGEST_BYTES):  # only matches stay in memory
             if (digest := line.strip()) in asked:
                 learnt.add(digest.decode())
-    return sum(digest in learnt for digest in digests)
+    return [digest in learnt for digest in digests]
+
+
+def _read_columns(path: Path, names: list[str]) -> pd.DataFrame:
+    try:
+        return read_table(path)[names]
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"'{path}' is missing or damaged ({error}). Take the folder of a finished run.") from None
 
 
 def _measured_files(run: TrainedRun, cache_dir: Path, measured_only: bool = False) -> list[FoundFile]:

@@ -52,6 +52,7 @@ def transcribe_files(backbone: Backbone, weights: str, files: Sequence[FoundFile
     most = most_bytes(backbone.parameters)
     vocabulary, network = read_vocabulary(weights, most), Whisper(read_whisper(weights, most, ("encoder", "decoder")))
     heard, count, started = 0.0, 0, time.perf_counter()
+    reason: str | None = None
     with csv_writer(csv) as write:
         for file in files:
             path, reason = printable(str(file.path)), file.reason
@@ -75,7 +76,7 @@ def transcribe_files(backbone: Backbone, weights: str, files: Sequence[FoundFile
     seconds = time.perf_counter() - started
     if csv is not None:
         show_stage("table", str(csv))
-    check_readable(count, files, KIND)
+    check_readable(count, files, KIND, reason)
     recordings = counted(count, KIND.noun, KIND.nouns)
     show_stage("done", f"{recordings}, {heard:,.0f} seconds, in {seconds:.1f}: {heard / seconds:.1f} times real time")
     return seconds

@@ -15,7 +15,7 @@ from data.labels import check_labels
 from data.prepare import Data, draw_part, prepare_to_evaluate
 from data.sources import SPLITS, Source, Split, has_columns, is_name, load_source, source_of
 from inference.load import TrainedRun
-from inference.run_record import count_copies
+from inference.run_record import are_copies
 
 UNLIMITED_GB = 1e9
 """Limit of the cache, GB; a smaller one would delete entries of training."""
@@ -79,11 +79,13 @@ def load_evaluation(
         )
     whole, prepared = prepared.splits, prepared._replace(splits=chosen)
     _show(prepared)
-    known = count_copies(run.folder, [prepared.digests[row] for rows in chosen.values() for row in rows])
+    known = are_copies(run.folder, [prepared.digests[row] for rows in chosen.values() for row in rows])
     if known is None and ("train" in chosen if data is None else _is_own(data, run.config.data.data)):
         show_stage("warning", f"the model was trained on some of these {run.kind.nouns}: expect less on new ones")
-    elif known:
-        show_stage("warning", f"the model was trained on {known:,} of these {run.kind.nouns}: expect less on new ones")
+    elif known and any(known):
+        show_stage(
+            "warning", f"the model was trained on {sum(known):,} of these {run.kind.nouns}: expect less on new ones"
+        )
     return EvaluationInputs(run, prepared, whole, data is None)
 
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from app.files import write_json, write_text, written_aside
 from data.csv_cells import table_text
 from data.prepare import Data
-from inference.run_record import LEARNT_FROM_FILE
+from inference.run_record import LEARNT_FROM_FILE, QUARANTINE_FILE
 
 VERSIONED_PACKAGES = ("tensorflow", "keras", "numpy", "pillow", "scikit-learn", "pandas", "matplotlib")
 
@@ -53,7 +53,7 @@ def write_environment(folder: Path) -> None:
 def write_quarantine(folder: Path, data: Data) -> None:
     """Writes `quarantine.csv`: path and reason of every file that was set aside."""
     rows = [(data.display_path(item.path), item.reason) for item in data.quarantine]
-    write_table(folder / "quarantine.csv", pd.DataFrame(rows, columns=["path", "reason"]))
+    write_table(folder / QUARANTINE_FILE, pd.DataFrame(rows, columns=["path", "reason"]))
 
 
 def write_reader_files(folder: Path, data: Data) -> None:
@@ -64,6 +64,6 @@ def write_reader_files(folder: Path, data: Data) -> None:
 
 
 def write_learnt_from(folder: Path, data: Data) -> None:
-    """Writes `learnt_from.txt`, the SHA-256 of each training example, for `inference.run_record.count_copies`."""
+    """Writes `learnt_from.txt`, the SHA-256 of each training example, for `inference.run_record.are_copies`."""
     digests = {data.digests[position] for position in data.splits["train"]}
     write_text(folder / LEARNT_FROM_FILE, "".join(f"{digest}\n" for digest in sorted(digests)))

@@ -20,7 +20,7 @@ from app.terminal import console, make_table, show_stage
 from data.csv_cells import read_table
 from inference.files import find_files
 from inference.load import read_run
-from inference.run_record import count_learnt_from, find_examples
+from inference.run_record import find_examples, find_learnt_from
 from tests.small_runs import make_run
 
 OWNED = "\x1b]0;owned\x07\x1b[2J"
@@ -139,4 +139,4 @@ def test_pictures_with_such_names_are_found_again(tmp_path):
     trained = read_run(folder)
     photos = tmp_path / "photos"
     assert len(find_examples(trained, 100, tmp_path / "cache")) == len(paths) / 2
-    assert count_learnt_from(trained, find_files([str(photos)])) == 24 - len(paths)
+    assert len(find_learnt_from(trained, find_files([str(photos)]))) == 24 - len(paths)

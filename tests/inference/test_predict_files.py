@@ -25,7 +25,7 @@ from data.sources import LINK_OUT
 from inference.answer_table import answer_table, answers_to, csv_writer
 from inference.answering import AnsweringModel, of_run
 from inference.batches import ROWS_SHOWN
-from inference.files import BATCHES_AHEAD, FoundFile, find_files, read_batches
+from inference.files import BATCHES_AHEAD, NO_FILE, NO_MATCH, FoundFile, find_files, read_batches
 from inference.load import read_run
 from inference.predict_files import predict_files
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
@@ -84,7 +84,8 @@ def test_every_file_is_a_row_with_an_answer_or_a_reason(binary_run, tmp_path, mo
     (folder / "notes.txt").write_text("no picture")
     (folder / "empty.jpg").touch()
     csv = tmp_path / "answers.csv"
-    assert run_predict(monkeypatch, binary_run, folder, tmp_path / "gone.jpg", "--csv", csv) == 0
+    pattern = tmp_path / "nothing*.jpg"
+    assert run_predict(monkeypatch, binary_run, folder, tmp_path / "gone.jpg", pattern, "--csv", csv) == 1
     table = pd.read_csv(csv, keep_default_na=False)
     assert [Path(path).relative_to(tmp_path).as_posix() for path in table["path"]] == [
         "[b]mixed/deep/9.png",
@@ -92,16 +93,18 @@ def test_every_file_is_a_row_with_an_answer_or_a_reason(binary_run, tmp_path, mo
         "[b]mixed/empty.jpg",
         "[b]mixed/notes.txt",
         "gone.jpg",
+        "nothing*.jpg",
     ]
-    assert table["status"].tolist() == ["answered"] * 2 + ["unreadable"] * 3
-    assert table["reason"].tolist() == ["", "", "empty file", "not a picture", "no such file or folder"]
+    assert table["status"].tolist() == ["answered"] * 2 + ["unreadable"] * 4
+    assert table["reason"].tolist() == ["", "", *("empty file", "not a picture", NO_FILE, NO_MATCH)]
     assert list(table.columns) == [
         *("path", "predicted", "probability", "status", "reason"),
         *("probability_cat", "probability_dog"),
     ]
-    shown = capsys.readouterr().out
-    assert "unreadable 3 files: 1 x empty file; 1 x not a picture; 1 x no such file or folder" in shown
+    shown, error = capsys.readouterr()
+    assert "unreadable 4 files: 1 x empty file; 1 x not a picture; 1 x no such file or folder" in shown
     assert "2 pictures in " in shown
+    assert error == f"error: '{tmp_path}/gone.jpg', '{pattern}' match no file; the others are answered.\n"
 
 
 def test_patterns_folders_and_files_are_found_once_in_natural_order(tmp_path, monkeypatch):
@@ -115,7 +118,7 @@ def test_patterns_folders_and_files_are_found_once_in_natural_order(tmp_path, mo
         ("photos/10.png", None),
         ("photos/more/1.jpg", None),
         ("a[1].png", None),
-        ("nothing*", "no file has such a name"),
+        ("nothing*", "no file matches"),
     ]
 
 
@@ -200,7 +203,7 @@ def test_a_loop_beside_the_pictures_of_a_run_ends_nothing(binary_run, tmp_path, 
     [
         ("phtos", "'phtos': no such file or folder. Did you mean 'photos'?"),
         ("photos/empty", "'photos/empty': no files in this folder."),
-        ("*.tif", "'*.tif': no file has such a name."),
+        ("*.tif", "'*.tif': no file matches."),
     ],
 )
 def test_where_nothing_is_found_the_error_says_why(tmp_path, monkeypatch, place, message):
@@ -235,7 +238,8 @@ def test_no_picture_at_all_is_a_mistake_and_every_file_has_its_reason(binary_run
     assert run_predict(monkeypatch, binary_run, tmp_path / "page.html") == 2
     printed = capsys.readouterr()
     assert "a web page, not a picture" in printed.out
-    assert printed.err == "error: The file is no readable picture. Name pictures, or folders of them.\n"
+    told = f"'{tmp_path}/page.html' is no readable picture: a web page, not a picture"
+    assert printed.err == f"error: {told}. Name pictures, or folders of them.\n"
     assert run_predict(monkeypatch, binary_run, tmp_path, "--csv", tmp_path / "answers.csv") == 2
     assert "error: None of the 2 files is a readable picture." in capsys.readouterr().err
     assert pd.read_csv(tmp_path / "answers.csv")["reason"].tolist() == ["empty file", "a web page, not a picture"]
@@ -345,11 +349,17 @@ def test_the_terminal_shows_the_first_files_and_counts_all(binary_run, tmp_path,
     shown = capsys.readouterr().out
     learnt = json.loads((binary_run / "metrics.json").read_text())["data"]["train"]
     assert "files      24 files\n" in shown
-    assert f"warning    {learnt} of them are of what the model learnt from" in shown
+    assert f"warning    the model was trained on {learnt} of these files (" in shown
     assert f"and {24 - ROWS_SHOWN} files more" in shown
     assert "answers    24 unknown" in shown
     (row,) = [line for line in shown.splitlines() if "0.jpg" in line and "unknown" in line][:1]
     assert "%" not in row  # the probability of a class that was not answered would read as that of 'unknown'
+
+
+def test_the_newest_finished_run_is_suggested_in_place_of_a_missing_one(binary_run, monkeypatch, capsys):
+    (binary_run.parent / "search-unfinished").mkdir()
+    assert run_predict(monkeypatch, binary_run.parent / "gone", "README.md") == 2
+    assert f"The newest there is '{binary_run}'." in capsys.readouterr().err
 
 
 def test_a_huge_picture_and_a_bomb_are_refused_by_name(binary_run, tmp_path, monkeypatch, capsys):

@@ -17,7 +17,7 @@ from headstart import Run
 from inference.answering import of_run
 from inference.files import FoundFile
 from inference.load import TrainedRun, read_run
-from inference.run_record import count_learnt_from, read_metrics, read_sample
+from inference.run_record import find_learnt_from, read_metrics, read_sample
 from inference.web_page import load_ask, make_app
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
@@ -73,13 +73,14 @@ def test_a_long_recording_is_answered_part_by_part(run, tmp_path):
     assert set(answers["status"]) == {"answered"}
 
 
-def test_parts_of_what_it_learnt_from_are_counted(run, sounds):
+def test_parts_of_what_it_learnt_from_are_found_and_nothing_that_was_set_aside(run, sounds):
     (measured, *_), learnt = pd.read_csv(run.folder / "predictions.csv")["path"], sounds / "up" / "new.wav"
     paths = [sounds / measured, learnt, sounds.parent / "elsewhere.wav"]
-    files = [FoundFile(path) for path in paths]
+    (silent,) = sounds.rglob("silent.wav")
+    files = [FoundFile(path) for path in (*paths, silent)]
     parts = [FoundFile(part.name, content=part) for part in (Part(path, 0, 1, cut_sound) for path in paths)]
-    assert count_learnt_from(run, files) == 1
-    assert count_learnt_from(run, parts) == 2  # a part of what was measured may be one that was learnt from
+    assert find_learnt_from(run, files) == [files[1]]
+    assert find_learnt_from(run, parts) == parts[:2]  # a part of what was measured may be one that was learnt from
 
 
 def test_the_page_shows_what_was_heard_and_nothing_of_pictures(run):

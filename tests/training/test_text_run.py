@@ -137,10 +137,10 @@ def test_texts_files_and_tables_are_answered(run, table, tmp_path, monkeypatch, 
     assert [Path(path).name for path in found["path"][1:]] == names
     texts = read_table(answers)["text"]
     assert texts.tolist() == [typed, "", "great, really", "", visible("awful\nfilm")]
-    assert "learnt from" not in capsys.readouterr().out
+    assert "trained on" not in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["predict.py", str(run.folder), str(table)])
     run_command(predict.main)
-    assert "of them are of what the model learnt from" in capsys.readouterr().out
+    assert "of these files (" in capsys.readouterr().out
     monkeypatch.setattr(sys, "argv", ["predict.py", str(run.folder), "nothing.txt"])
     with pytest.raises(SystemExit):
         run_command(predict.main)
