@@ -72,6 +72,7 @@ def load(
     rows, kind_of_column = _read_rows(path, labelled, text_column and text_column.lower())
     rows = [row if labelled else row._replace(label="") for row in rows]
     multi_label = any("|" in row.label for row in rows)
+    _check_complete(path, rows, multi_label or not labelled)
     way_out = find_way_out(path.parent)
     examples: list[Example] = []
     set_aside: list[Example] = []
@@ -79,7 +80,7 @@ def load(
     for row in rows:
         if os.sep == "/" and "\\" in row.path and not os.path.exists(path.parent / row.path):  # a path of Windows
             row = row._replace(path=row.path.replace("\\", "/"))
-        example = _example(path, row, multi_label or not labelled)
+        example = _example(path, row)
         way = None if outside or kind_of_column else way_out(row.path)
         if way == "path":
             raise outside_error(path, row.line, row.path, kind_of([example.path]).noun)
@@ -102,11 +103,17 @@ def load(
     return Source(path.stem, path.parent, examples, kind, multi_label, links, columns=columns)
 
 
-def _example(table: Path, row: Row, may_lack_labels: bool) -> Example:
+def _check_complete(table: Path, rows: Sequence[Row], may_lack_labels: bool) -> None:
+    unnamed = [row.line for row in rows if not row.path and row.content is None]
+    unlabelled = [row.line for row in rows if not (row.label or may_lack_labels)]
+    for what, lines in (("path", unnamed), ("label", unlabelled)):
+        if lines:
+            of_several = f" ({len(lines):,} lines have none)" if len(lines) > 1 else ""
+            raise UsageError(f"Line {lines[0]} of '{table}' has no {what}{of_several}.")
+
+
+def _example(table: Path, row: Row) -> Example:
     labels = tuple(sorted({printable(part.strip()) for part in row.label.split("|")} - {""}))
-    is_named = row.path or row.content is not None
-    if not is_named or not (labels or may_lack_labels):
-        raise UsageError(f"Line {row.line} of '{table}' has no {'label' if is_named else 'path'}.")
     given = labels, split_of(table, row.line, row.split)
     if row.content is None:
         return Example(table.parent / row.path, *given, group=row.group)

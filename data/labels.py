@@ -36,7 +36,7 @@ def order_classes(source: Source, positive: str | None = None) -> tuple[str, ...
     return tuple(sorted(names, key=lambda name: name == positive))
 
 
-def check_class_names(class_names: Iterable[str]) -> None:
+def check_class_names(source: Source, class_names: Iterable[str]) -> None:
     """Makes sure that no class has two spellings, such as 'Daisy' and 'daisy'; single letters may differ in case.
 
     Raises:
@@ -47,9 +47,12 @@ def check_class_names(class_names: Iterable[str]) -> None:
         plain = " ".join(unicodedata.normalize("NFC", name).casefold().split())
         other = seen.setdefault(plain, name)
         if other != name and len(plain) > 1:
+            counts = Counter(label for example in source.examples for label in example.labels)
+            rarer = min(other, name, key=lambda each: counts[each])
+            found = counted(counts[rarer], source.kind.noun, source.kind.nouns)
             raise UsageError(
-                f"The names of classes must be clearly different; '{other}' and '{name}' differ only in capitals, "
-                "blanks or how an accent is stored. Give both the same name, or rename one."
+                f"The names of classes must be clearly different; '{other}' and '{name}' ('{rarer}' has {found}) "
+                "differ only in capitals, blanks or how an accent is stored. Give both the same name, or rename one."
             )
 
 

@@ -152,7 +152,7 @@ def prepare_data(
     if source.doubt:
         raise UsageError(source.doubt)
     class_names = order_classes(source, config.data.positive)
-    check_class_names(class_names)
+    check_class_names(source, class_names)
     task = choose_task(len(class_names), source.multi_label, source.has_boxes)
     reader = source.kind.reader(config, None)
     data = prepare_to_evaluate(

@@ -216,7 +216,7 @@ def _carve(
         if count <= sum(sizes.values()):
             raise UsageError(
                 f"The class '{class_name}' has too few readable {kind.nouns}: {count}, not counting copies, where "
-                f"{need}. Add {kind.nouns}, or set {flags}."
+                f"{need}. Add {kind.nouns}, remove the class, or set {flags}."
             )
         keep_whole = any(digest in grouped for unit in stratum for digest in unit)
         if keep_whole and len(stratum) <= len(sizes):

@@ -124,9 +124,10 @@ def load_weight_file(model: "keras.Model", backbone: Backbone, path: str, includ
     except RefusedFileError as error:
         raise _refused(path, error) from None
     except Exception as error:  # Keras and h5py may raise any exception
+        hint = " Name its network with --backbone." if backbone.name in WHEELS else ""  # the default of each kind
         raise UsageError(
             f"--weights must be weights of {backbone.name} {'with' if include_top else 'without'} its top layer; "
-            f"'{path}' does not fit it ({first_line(error)})."
+            f"'{path}' does not fit it ({first_line(error)}).{hint}"
         ) from error
 
 

@@ -155,7 +155,7 @@ def _show(data: Data, class_weights: bool) -> None:
         show_stage("", f"{copies}; no copy is on both sides of a split")
     if data.near_duplicates:
         side = "of a split as well" if made == {None} else f"of {' and '.join(carved)}"
-        grouped = " or are of its group" if any(example.group for example in data.examples) else ""
+        grouped = " or share a group" if any(example.group for example in data.examples) else ""
         alike = f"{data.near_duplicates:,} {data.kind.nouns} look like another{grouped}"
         show_stage("", f"{alike}; they stay on one side {side}")
     for warning in (*data.split_warnings, *data.cautions):

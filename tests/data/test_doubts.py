@@ -86,6 +86,7 @@ def test_one_class_in_two_spellings_is_refused(make_folder, load, names):
     with pytest.raises(UsageError, match="clearly different") as refused:
         load(root)
     assert all(f"'{name}'" in str(refused.value) for name in names)
+    assert "has 3 pictures)" in str(refused.value)
 
 
 def test_letters_are_told_apart(make_folder, load):

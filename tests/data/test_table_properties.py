@@ -118,7 +118,8 @@ def unique(labels: tuple[str, ...]) -> list[str]:
         (b"\xef\xbb\xbf", "the first line of '.*' is empty"),
         (b"path,label\n", "needs a line for each example"),
         (b"path;label\na.png;cat\n", "it has path;label. Put commas between the columns."),
-        (b"path,label\n\n\na.png\n", "Line 4 of '.*' has no label"),
+        (b"path,label\n\n\na.png\n", r"Line 4 of '.*' has no label\.$"),
+        (b"path,label\na.png,\nb.png,cat\nc.png,\n", r"Line 2 of '.*' has no label \(2 lines have none\)\.$"),
         (b'path,label\n"a\nb.png",cat\nc.png,\n', "Line 4 of '.*' has no label"),
         (b"path,label\na.png,cat,more\n", "Line 2 of '.*' has more fields than the first"),
         (
@@ -128,7 +129,7 @@ def unique(labels: tuple[str, ...]) -> list[str]:
         (b"path,label\na.png,caf\xe9\n", "must be a CSV file in UTF-8"),
         ("path,label\na.png,cat".encode("utf-16-le"), "lacks path and label"),
     ],
-    ids=range(10),
+    ids=range(11),
 )
 def test_what_is_wrong_with_a_table_is_told_with_its_line(content, message):
     with pytest.raises(UsageError, match=message):

@@ -76,6 +76,8 @@ def test_a_file_of_another_network_is_refused(tmp_path):
     keras.applications.MobileNet(include_top=False, weights=None, input_shape=(SIZE, SIZE, 3)).save_weights(path)
     with pytest.raises(UsageError, match="must be weights of vgg16 without its top layer"):
         build_backbone(find("vgg16"), SIZE, str(path))
+    with pytest.raises(UsageError, match=r"efficientnet_lite0 .* Name its network with --backbone\.$"):
+        build_backbone(find("efficientnet_lite0"), SIZE, str(path))
 
 
 def test_a_legacy_file_with_top_is_refused(tmp_path):
