@@ -256,15 +256,21 @@ def test_the_card_says_what_the_model_needs_and_how_good_it_is(exported, finishe
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_snippets_of_a_card_run_as_they_are_written(name, exported, tmp_path):
+def test_the_snippets_of_a_card_answer_for_a_photo_as_they_are_written(name, exported, finished, tmp_path):
     folder = tmp_path / name
     shutil.copytree(exported / name, folder)
-    make_picture(0, COLOURS[0]).save(folder / "photo.jpg")
+    photo = make_picture(0, COLOURS[0], (60, 44))
+    exif = photo.getexif()
+    exif[0x0112] = 6
+    photo.save(folder / "photo.jpg", exif=exif)
+    expected = load_model(finished)(read_picture(folder / "photo.jpg", SIZE)[None].astype(np.float32)).numpy()
     snippets = re.findall(r"```python\n(.*?)```", (folder / "MODEL_CARD.md").read_text(), re.DOTALL)
     assert len(snippets) == 1
     ended = subprocess.run([sys.executable, "-c", snippets[0]], cwd=folder, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    assert re.search(r"\[\[0\.\d+ +0\.\d+ *\]\]", ended.stdout)
+    names, shown = re.search(r"(\[.*\]) \[\[(0\.\d+ +0\.\d+) *\]\]", ended.stdout).groups()
+    assert names == ("[b'red']" if name == "saved_model" else "['blue', 'red']")
+    np.testing.assert_allclose([float(each) for each in shown.split()], finished.task.exported(expected)[0], atol=0.02)
 
 
 @pytest.mark.parametrize("name", FORMATS)
