@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from app.config import TrainConfig
+from app.decision import check_rule
 from app.errors import UsageError
 from app.terminal import show_stage
 from cluster.pool import Pool
@@ -153,6 +154,7 @@ def prepare_data(
         raise UsageError(source.doubt)
     class_names = order_classes(source, config.data.positive)
     check_class_names(source, class_names)
+    check_rule(config.decision.rule, len(class_names), source.multi_label)
     task = choose_task(len(class_names), source.multi_label, source.has_boxes)
     reader = source.kind.reader(config, None)
     data = prepare_to_evaluate(

@@ -70,6 +70,14 @@ def test_a_positive_class_must_be_one_of_two(make_folder, tmp_path):
     assert prepare(three, tmp_path).positive is None
 
 
+def test_a_rule_that_does_not_fit_the_classes_is_refused_before_pictures_are_read(make_folder, tmp_path):
+    root = make_folder(classes=("cat", "dog", "emu"))
+    for path in root.rglob("*.png"):
+        path.write_bytes(b"no picture")
+    with pytest.raises(UsageError, match=r"^--sensitivity 0.95 needs two classes, .* between 3 classes"):
+        prepare(root, tmp_path, sensitivity=0.95)
+
+
 def test_the_splits_cover_every_picture_once(make_folder, tmp_path):
     data = prepare(make_folder(count=20), tmp_path)
     positions = np.sort(np.concatenate(list(data.splits.values())))
