@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple, TypeAlias, get_args
 from markupsafe import Markup
 
 from app.config import KindName, TrainConfig
-from app.custom_parts import find_custom
+from app.custom_parts import CHOICES, custom_file, find_custom
 from app.errors import unknown_choice
 
 if TYPE_CHECKING:
@@ -183,6 +183,8 @@ class Kind(NamedTuple):
     """Shows one example under a title."""
     vary: Callable[..., Vary] | None = None
     """Random variation for training, by the setting `vary`; needs TensorFlow. None for a kind without variation."""
+    policies: tuple[str, ...] = ()
+    """Names of the setting `vary` for this kind, without those of `custom.py`."""
     explain: Explain | None = None
     """Explanation of answers; needs TensorFlow. None for a kind without explanations."""
     baseline: Baseline | None = None
@@ -199,6 +201,15 @@ class Kind(NamedTuple):
     file. Raises `data.content.UnreadableError`."""
     graph_reader: Callable[[], GraphReader] | None = None
     """Reader for exports that take bytes of files; needs TensorFlow. None for a kind whose exports take tensors."""
+
+
+def check_vary(name: str, kind: Kind) -> None:
+    """Raises a UsageError if the setting `vary` names nothing that is for a kind, nor anything of `custom.py`."""
+    if kind.vary is None or name in kind.policies:
+        return
+    known = [*kind.policies, *custom_file().table(CHOICES["vary"].table)]
+    if name not in known:
+        raise unknown_choice(f"--vary for {kind.nouns}", name, known)
 
 
 def policy_of(name: str, policies: Mapping[str, Vary], nouns: str) -> Vary:

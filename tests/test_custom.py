@@ -16,9 +16,11 @@ from app import custom_parts
 from app.config import TrainConfig
 from app.custom_parts import CHOICES, CustomFile, custom_file, find_custom
 from app.errors import RunError, UsageError
+from data.images.kind import KIND as IMAGE
 from data.images.policies import POLICIES
 from data.kinds import CUSTOM_DRAWS
 from data.pipeline import variation
+from data.sounds.kind import KIND as SOUND
 from data.sounds.vary import POLICIES as OF_SOUNDS
 from models.families import FAMILIES
 from models.heads import HEADS, build_head, is_linear
@@ -153,6 +155,7 @@ def test_the_names_that_flags_offer_are_those_of_the_tables():
     assert CHOICES["head"].names == tuple(HEADS)
     assert set(CHOICES["pooling"].names) == {name for family in FAMILIES.values() for name in family.pooling}
     assert CHOICES["vary"].names == tuple(POLICIES | OF_SOUNDS)
+    assert (IMAGE.policies, SOUND.policies) == (tuple(POLICIES), tuple(OF_SOUNDS))
 
 
 def test_mixing_pictures_is_no_way_to_vary_one():
@@ -165,9 +168,10 @@ def test_a_name_that_is_nowhere_is_told_at_once(setting, examples):
     with pytest.raises(UsageError) as error:
         load_inputs(TrainConfig.of(**{setting: "qq"}))
     own = list(vars(custom)[CHOICES[setting].table])
-    assert str(error.value) == (
-        f"--{setting} must be one of {', '.join([*CHOICES[setting].names, *own])}; received 'qq'."
-    )
+    names, asked = CHOICES[setting].names, f"--{setting}"
+    if setting == "vary":  # the data are pictures
+        names, asked = IMAGE.policies, "--vary for pictures"
+    assert str(error.value) == f"{asked} must be one of {', '.join([*names, *own])}; received 'qq'."
 
 
 def test_an_own_head_starts_alike_each_time_and_is_not_solved(examples):

@@ -18,6 +18,7 @@ from app.errors import UsageError
 from app.fields import flag_of
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from cluster.pool import Pool
+from data.kinds import check_vary
 from data.prepare import Data, draw_part, prepare_data, useful_size
 from data.sources import Split, source_of
 from models.backbones import Backbone, check_fits, check_kind, find
@@ -69,11 +70,12 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     """
     started = time.perf_counter()
     custom_file()  # a mistake in it shows before anything is computed
-    uses_custom(config.flat())
+    uses_custom({**config.flat(), "vary": None})  # its names depend on the kind
     find(config.model.backbone)  # reports a wrong name at once
     source = source_of(config.data, config.run.cache_dir)
     if source.kind.vary is None and config.training.vary != TrainConfig().training.vary:
         raise UsageError(f"--vary is for pictures and recordings; {source.kind.nouns} are not varied. Leave it out.")
+    check_vary(config.training.vary, source.kind)
     config = with_backbone_of(config, source.kind)
     backbone = find(config.model.backbone)
     check_fits(backbone, config)

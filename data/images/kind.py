@@ -141,6 +141,7 @@ KIND = Kind(
     cautions=_cautions,
     show=lambda inputs, place, title: _shown(inputs[0], title),
     vary=_vary,
+    policies=("mild", "flip", "vertical", "rotate", "medical", "randaugment"),
     explain=Explain(
         _explain,
         "Where it looked (Grad-CAM)",

@@ -147,6 +147,7 @@ KIND = Kind(
     cautions=_cautions,
     show=lambda inputs, place, title: _shown(inputs[0], title),
     vary=_vary,
+    policies=("mild", "specaugment"),
     explain=Explain(
         _explain,
         "What it listened to",

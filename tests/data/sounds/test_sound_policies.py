@@ -6,7 +6,7 @@ import pytest
 from app.errors import UsageError
 from app.spectrogram import RATE
 from data.images.kind import KIND as PICTURES
-from data.kinds import CUSTOM_DRAWS
+from data.kinds import CUSTOM_DRAWS, check_vary
 from data.pipeline import variation
 from data.sounds.kind import KIND
 from data.sounds.mel import heard_samples
@@ -64,3 +64,5 @@ def test_names_of_another_kind_are_refused():
         KIND.vary("flip")
     with pytest.raises(UsageError, match=r"--vary for pictures must be one of mild, .*; received 'specaugment'"):
         PICTURES.vary("specaugment")
+    with pytest.raises(UsageError, match="one of mild, flip, vertical, rotate, medical, randaugment; received"):
+        check_vary("specaugment", PICTURES)
