@@ -90,6 +90,8 @@ def open_folder(config: TrainConfig, worker: int = 0) -> Iterator[TrainConfig]:
                 (folder / CONFIG_FILE).unlink(missing_ok=True)
                 if is_new:
                     folder.rmdir()
+                    if folder.parent == RUNS and not any(RUNS.iterdir()):
+                        RUNS.rmdir()
             elif config.run.resume is None:
                 show_stage("stopped", f"continue with: {resume_command(folder)}; to start over, delete '{folder}'")
             raise
