@@ -78,7 +78,8 @@ def main() -> None:
         flag = "--draw" if flags.draw else "--coco"
         raise UsageError(f"{flag} is for a model that finds boxes; this one gives classes to whole pictures.")
     show_stage("files", counted(len(files), "file", "files"))
-    if run and (learnt := find_learnt_from(run, files)):
+    learnt = find_learnt_from(run, files) if run else []
+    if learnt:
         names = listed([str(file.path) for file in learnt])
         trained = f"the model was trained on {len(learnt):,} of these files ({names})"
         show_stage("warning", f"{trained}: expect less on new ones")
