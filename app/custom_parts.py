@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 from app.decision import rule_of
 from app.errors import RunError, UsageError, unknown_choice
 from app.fields import flag_of
-from app.terminal import quiet_tensorflow
+from app.terminal import quiet_tensorflow, shortened
 
 FILE = "custom.py"
-MOST_SAID = 200
-"""Most characters of an exception that an error message repeats."""
 
 
 class Choice(NamedTuple):
@@ -105,8 +103,7 @@ def blamed(setting: str, name: str | None) -> Iterator[None]:
     except Exception as error:  # the user's code may raise any exception
         if find_custom(setting, name) is None:
             raise
-        said = f"{type(error).__name__}: {' '.join(str(error).split())[:MOST_SAID]}"
-        raise UsageError(f"{flag_of(setting)} {name} of {FILE} failed ({said}). Correct it.") from error
+        raise UsageError(f"{flag_of(setting)} {name} of {FILE} failed ({shortened(error)}). Correct it.") from error
 
 
 def uses_custom(settings: Mapping[str, Any]) -> bool:

@@ -114,12 +114,17 @@ def attempt(part: str, make: Callable[[], Made]) -> Made | str:
     except (UsageError, RunError, OSError):
         raise
     except Exception as error:
-        said = textwrap.shorten("".join(traceback.format_exception_only(error)), LONGEST_ERROR, placeholder=" ...")
+        said = shortened(error)
         own = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own_code(frame.filename)]
         place = f"{Path(own[-1].filename).relative_to(REPOSITORY)}, line {own[-1].lineno}"
         sentence = f"{part} could not be made: {said} ({place})"
         show_stage("warning", sentence)
         return sentence
+
+
+def shortened(error: Exception) -> str:
+    """Returns the type of an exception and what it says, on one line: 'ValueError: not a number'."""
+    return textwrap.shorten("".join(traceback.format_exception_only(error)), LONGEST_ERROR, placeholder=" ...")
 
 
 def _is_own_code(file: str) -> bool:
