@@ -5,6 +5,7 @@ import gc
 import os
 import sys
 import textwrap
+import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,9 +30,11 @@ from rich.text import Text
 from app.errors import RunError, UsageError
 from app.escapes import visible
 
-NAMES_SHOWN = 3
+NAMES_SHOWN = 5
 REASONS_SHOWN = 3
 """Number of reasons for setting examples aside that are shown, the most frequent first."""
+SECONDS_BETWEEN_LINES = 60.0
+"""Seconds between lines about the progress of long work, where there is no terminal for a bar."""
 LONGEST_ERROR = 200
 """Most characters of a library's error that are shown."""
 REPOSITORY = Path(__file__).parent.parent
@@ -137,9 +140,10 @@ def counted(number: int, one: str, many: str) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Returns the first names, and how many more there are: 'a.jpg, b.jpg, c.jpg and 2 more'."""
+    """Lists names in a sentence, the first few of many: 'cat and dog', 'a, b, c, d, e and 2 more'."""
     rest = len(names) - NAMES_SHOWN
-    return ", ".join(names[:NAMES_SHOWN]) + (f" and {rest:,} more" if rest > 0 else "")
+    *others, last = [*names[:NAMES_SHOWN], *([f"{rest:,} more"] if rest > 0 else [])]
+    return f"{', '.join(others)} and {last}" if others else last
 
 
 def common_reasons(reasons: Iterable[str]) -> str:
@@ -156,11 +160,14 @@ class RateColumn(ProgressColumn):
 
 @contextlib.contextmanager
 def progress_bar(stage: str, total: int) -> Iterator[Callable[..., None]]:
-    """Shows a progress bar while a block runs; without a terminal, such as in a log, shows none.
+    """Shows a progress bar while a block runs; without a terminal, such as in a log, a line every minute.
 
     Yields:
         A function to call with the number of steps done since the last call, and optionally a text to show beside.
     """
+    if not console.is_terminal:
+        yield _progress_lines(stage, total)
+        return
     columns = (
         TextColumn("[bold]{task.description:<10}"),
         BarColumn(bar_width=16),  # leaves room for the rest in 80 characters
@@ -169,9 +176,24 @@ def progress_bar(stage: str, total: int) -> Iterator[Callable[..., None]]:
         TimeRemainingColumn(),
         TextColumn("left  {task.fields[text]}"),
     )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(stage, total=total, text="")
         yield lambda steps=1, text="": progress.update(task, advance=steps, text=text)
+
+
+def _progress_lines(stage: str, total: int) -> Callable[..., None]:
+    """Returns a function like that of `progress_bar`, which prints a line when a minute has passed since the last."""
+    done, started = 0, time.monotonic()
+    shown = started
+
+    def advance(steps: int = 1, text: str = "") -> None:
+        nonlocal done, shown
+        done, now = done + steps, time.monotonic()
+        if now - shown >= SECONDS_BETWEEN_LINES and 0 < done < total:
+            shown = now
+            show_stage("", f"{stage}: {done:,} of {total:,} after {now - started:,.0f} s{text and f'; {text}'}")
+
+    return advance
 
 
 def import_tensorflow() -> None:

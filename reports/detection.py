@@ -10,14 +10,14 @@ from rich.table import Column, Table
 
 from app.config import TrainConfig
 from app.decision import Rule
-from app.terminal import counted, make_table
+from app.terminal import counted, listed, make_table
 from data.boxes.targets import to_pixels
 from data.kinds import Kind
 from data.prepare import Data
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.facts import Beside, Facts, Findings
-from reports.verdict import DIVERGED, FEW_PICTURES, Verdict, alike, listed, unknown_verdict
+from reports.verdict import DIVERGED, FEW_PICTURES, Verdict, alike, unknown_verdict
 from tasks.detection import LEAST_SCORE, Detection
 from tasks.detection_metrics import BOX_METRICS, BoxMetric, Compared, choose_thresholds, compare_boxes, measure_boxes
 from tasks.table import Task

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from app.terminal import NAMES_SHOWN, listed
 from data.kinds import Kind
 from data.sources import Split
 from inference.run_record import measured_split
@@ -19,7 +20,6 @@ UNEVEN = 0.05
 """The report mentions the balanced accuracy if it differs from the accuracy by more than this."""
 UNBALANCED = 0.8
 """An accuracy says little if always giving the most frequent answer has this accuracy."""
-NAMES_SHOWN = 5
 DIVERGED = {
     "head": "Training the head diverged (its loss is NaN); the best weights before that are kept. Try a lower "
     "--learning-rate.",
@@ -227,11 +227,3 @@ def _class_cautions(measured: dict[str, Any], split: Split, kind: Kind) -> list[
     elif few:
         found.append(f"Few {split} {kind.nouns} are of {listed(few)}: figures of single classes are rough.")
     return found
-
-
-def listed(names: Sequence[str]) -> str:
-    """Lists names in a sentence, the first few of many."""
-    shown = list(names[:NAMES_SHOWN])
-    if len(names) > NAMES_SHOWN:
-        shown.append(f"{len(names) - NAMES_SHOWN:,}{SPACE}more")
-    return shown[0] if len(shown) == 1 else f"{', '.join(shown[:-1])} and {shown[-1]}"

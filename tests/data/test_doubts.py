@@ -44,7 +44,7 @@ def test_two_collections_of_the_same_classes_are_no_two_classes(make_folder, tmp
     (tmp_path / "photos" / "notes").mkdir()
     (tmp_path / "photos" / "notes" / "read me.txt").write_text("about")
     shutil.copy(tmp_path / "photos/originals/cat/0.png", tmp_path / "photos/originals/preview.png")
-    message = rf"originals, resized have .* \(cat, dog\)\. Name one: --data {tmp_path}/photos/originals \(or, if"
+    message = rf"originals and resized have .* \(cat and dog\)\. Name one: --data {tmp_path}/photos/originals \(or, if"
     with pytest.raises(UsageError, match=message):
         load(tmp_path / "photos")
 
@@ -68,7 +68,7 @@ def test_kinds_of_a_class_and_folders_beside_its_pictures_are_no_reason_to_doubt
 def test_a_folder_that_has_the_classes_once_more_is_no_class(make_folder, tmp_path, load):
     make_folder("photos", count=3)
     make_folder("photos/pets", count=3)
-    message = rf"pets have folders of the same .* \(cat, dog\)\. .* --data {tmp_path}/photos/pets "
+    message = rf"pets have folders of the same .* \(cat and dog\)\. .* --data {tmp_path}/photos/pets "
     with pytest.raises(UsageError, match=message):
         load(tmp_path / "photos")
 
@@ -143,7 +143,7 @@ def test_a_path_of_windows_leads_nowhere_else(make_folder, tmp_path, path, messa
 
 
 TINY = "6 of 6 pictures looked at are less than 8 pixels high or wide: there is hardly anything to see in them."
-FEW = "Fewer than 5 training pictures are of cat (1), dog (1): too few to learn from."
+FEW = "Fewer than 5 training pictures are of cat (1) and dog (1): too few to learn from."
 
 
 @pytest.mark.parametrize(("size", "cautions"), [((1, 1), (TINY, FEW)), ((48, 40), (FEW,))])
