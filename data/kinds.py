@@ -212,15 +212,9 @@ def check_vary(name: str, kind: Kind) -> None:
         raise unknown_choice(f"--vary for {kind.nouns}", name, known)
 
 
-def policy_of(name: str, policies: Mapping[str, Vary], nouns: str) -> Vary:
-    """Finds a way to vary examples by the setting `vary`: of a kind, or of `custom.py`.
-
-    Raises:
-        UsageError: there is none of this name for examples of this kind, which `nouns` names.
-    """
+def policy_of(name: str, policies: Mapping[str, Vary]) -> Vary:
+    """Finds a way to vary examples by the setting `vary`, which `check_vary` allowed: of a kind, or of `custom.py`."""
     own = find_custom("vary", name)
-    if own is None and name not in policies:
-        raise unknown_choice(f"--vary for {nouns}", name, policies)
     return policies[name] if own is None else Vary(CUSTOM_DRAWS, own)
 
 

@@ -91,7 +91,7 @@ def _shown(pixels: np.ndarray, title: str) -> Shown:
 def _vary(name: str = "mild") -> Vary:
     from data.images.policies import POLICIES
 
-    return policy_of(name, POLICIES, "pictures")
+    return policy_of(name, POLICIES)
 
 
 def _explain(

@@ -108,7 +108,7 @@ def _shown(sound: np.ndarray, title: str, attention: np.ndarray | None = None) -
 def _vary(name: str = "mild") -> Vary:
     from data.sounds.vary import POLICIES
 
-    return policy_of(name, POLICIES, "recordings")
+    return policy_of(name, POLICIES)
 
 
 def _explain(

@@ -61,8 +61,7 @@ def test_specaugment_takes_away_the_band_and_the_time_that_are_drawn():
 
 def test_names_of_another_kind_are_refused():
     with pytest.raises(UsageError, match="--vary for recordings must be one of mild, specaugment; received 'flip'"):
-        KIND.vary("flip")
-    with pytest.raises(UsageError, match=r"--vary for pictures must be one of mild, .*; received 'specaugment'"):
-        PICTURES.vary("specaugment")
-    with pytest.raises(UsageError, match="one of mild, flip, vertical, rotate, medical, randaugment; received"):
+        check_vary("flip", KIND)
+    all_of_them = "one of mild, flip, vertical, rotate, medical, randaugment; received 'specaugment'"
+    with pytest.raises(UsageError, match=f"--vary for pictures must be {all_of_them}"):
         check_vary("specaugment", PICTURES)
