@@ -8,6 +8,7 @@ import argparse
 import csv
 from pathlib import Path
 
+from app.cli import run_command
 from benchmarks.machine import best_seconds
 from models.backbones import TABLE, Backbone
 
@@ -63,4 +64,4 @@ def pictures_per_second(backbone: Backbone) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import keras
 
+from app.cli import run_command
 from app.config import TrainConfig
 from models import detector
 from models.backbones import find
@@ -63,4 +64,4 @@ def measure(name: str, config: TrainConfig, scratch: Path) -> dict:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+from app.cli import run_command
 from benchmarks.machine import Machine, measure_machine
 from models.backbones import find
 
@@ -125,4 +126,4 @@ def _calls_per_second(work: Callable) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

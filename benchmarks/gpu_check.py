@@ -13,6 +13,7 @@ import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 
+from app.cli import run_command
 from benchmarks.processes import ROOT, timed
 
 NETWORKS = ("resnet50", "mobilenet", "efficientnetb0")
@@ -55,4 +56,4 @@ def _run(title: str, script: str, flags: list[str], folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

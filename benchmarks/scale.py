@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from app.cli import run_command
 from benchmarks.memory import draw_pictures
 from benchmarks.processes import ROOT, timed
 from data.images.decode import SIGNATURE_SIDE
@@ -61,4 +62,4 @@ def look_alike_seconds(count: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

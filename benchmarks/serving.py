@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from app.cli import run_command
 from inference.files import find_files
 
 CLIENTS = (1, 8, 32)
@@ -183,4 +184,4 @@ def _frozen_rate(run_folder: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from app.cli import run_command
 from app.config import TrainConfig
 from app.wheels import MINILM_WEIGHTS, read_wheel_file
 from benchmarks.processes import ROOT, import_seconds, timed, timed_peer, train_timed
@@ -138,4 +139,4 @@ def run_peer(folder: Path, blocks: int, seed: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

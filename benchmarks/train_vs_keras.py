@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 from scipy import stats
 
+from app.cli import run_command
 from benchmarks.processes import (
     comparison_parser,
     import_seconds,
@@ -124,4 +125,4 @@ def _draw(outcomes: dict[str, list[Outcome]], path: Path) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

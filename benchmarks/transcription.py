@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from app.cli import run_command
+
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 SAID = 10
 """Digits of a recording."""
@@ -87,4 +89,4 @@ def _join(folder: Path, of_each: int, place: Path) -> list[tuple[Path, list[str]
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

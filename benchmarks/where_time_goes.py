@@ -13,6 +13,7 @@ from typing import Any
 
 from joblib import cpu_count
 
+from app.cli import run_command
 from app.config import TrainConfig
 from benchmarks.machine import decode_seconds, measure_machine
 from benchmarks.processes import ROOT, train_timed
@@ -105,4 +106,4 @@ def _show_limit(record: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)
