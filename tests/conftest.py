@@ -93,3 +93,8 @@ def hash_free_seed(name: str, number: int, index: int) -> int:
 @pytest.fixture(scope="session", autouse=True)
 def _quiet_tensorflow() -> None:
     import_tensorflow()
+    if "PYTEST_XDIST_WORKER" in os.environ:  # there is a worker for each core: more threads would wait for each other
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(1)

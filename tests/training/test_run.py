@@ -18,6 +18,7 @@ from data.images.explain import grad_cam
 from features.forward_pass import apply_model
 from tasks.classification import MULTICLASS
 from tests.conftest import draw_photos
+from tests.small_network import small_network
 from tests.stopped_runs import train_until
 from training.begun import read_begun
 from training.folder import open_folder
@@ -49,7 +50,7 @@ CONTRACT = {
 
 
 def run(data: Path | str, tmp_path: Path, name: str = "run", **settings) -> Path:
-    quick = {"backbone": "mobilenet", "weights": "none", "image_size": 32, "head_epochs": 1, "fine_tune_epochs": 1}
+    quick = {"backbone": small_network(tmp_path), "image_size": 32, "head_epochs": 1, "fine_tune_epochs": 1}
     config = TrainConfig.of(data=str(data), output=tmp_path / name, cache_dir=tmp_path / "cache", **(quick | settings))
     return train(load_inputs(config))
 
@@ -171,7 +172,7 @@ def test_another_seed_gives_another_result(finished, tmp_path):
 
 @pytest.mark.parametrize("backbone", [pytest.param("vgg16", marks=pytest.mark.slow), "mobilenet"])
 def test_six_pictures_train_without_pretrained_weights(make_folder, tmp_path, backbone):
-    folder = run(make_folder(count=3), tmp_path, backbone=backbone)
+    folder = run(make_folder(count=3), tmp_path, backbone=backbone, weights="none")
     record = json.loads((folder / "metrics.json").read_text())
     assert record["epochs"] == {"head": 1, "fine_tune": 1}
     assert record["model"]["weights"] == "none"
@@ -180,7 +181,7 @@ def test_six_pictures_train_without_pretrained_weights(make_folder, tmp_path, ba
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["vgg19", "resnet50", "inceptionv3", "efficientnetb0"])
 def test_six_pictures_train_on_large_networks(make_folder, tmp_path, backbone):
-    run(make_folder(count=3), tmp_path, backbone=backbone, image_size=75)
+    run(make_folder(count=3), tmp_path, backbone=backbone, weights="none", image_size=75)
 
 
 def test_a_multi_label_run(make_folder, tmp_path):
@@ -246,7 +247,7 @@ def test_fine_tuning_can_be_left_out(make_folder, tmp_path):
     folder = run(make_folder(), tmp_path, trainable_layers=0)
     record = json.loads((folder / "metrics.json").read_text())
     assert record["epochs"] == {"head": 1, "fine_tune": 0}
-    assert record["model"]["trainable_parameters"] == 1025
+    assert record["model"]["trainable_parameters"] == 17
 
 
 def test_odd_names_do_no_harm(make_folder, tmp_path):
@@ -257,7 +258,7 @@ def test_odd_names_do_no_harm(make_folder, tmp_path):
     assert pd.read_csv(folder / "confusion_matrix.csv").shape == (4, 5)
 
 
-DIVERGING = {"backbone": "vgg16", "optimizer": "sgd", "batch_size": 1, "learning_rate": 0.01} | {
+DIVERGING = {"backbone": "vgg16", "weights": "none", "optimizer": "sgd", "batch_size": 1, "learning_rate": 0.01} | {
     "fine_tune_learning_rate": 10.0,
     "weight_decay": 10.0,
 }
@@ -290,7 +291,7 @@ def test_too_large_a_batch_is_halved_until_it_fits(make_folder, tmp_path, monkey
             raise BatchTooLargeError
         return train_phase(learner, phase, train, val, plan, **settings)
 
-    fixed = pretrained(head_epochs=2, fine_tune_epochs=1, trainable_layers=6, **given)
+    fixed = {"head_epochs": 2, "trainable_layers": 6, **given}
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "train", train_with_little_memory)
         halved = run(root, tmp_path, "halved", batch_size=12, **fixed)
@@ -304,7 +305,8 @@ def test_too_large_a_batch_is_halved_until_it_fits(make_folder, tmp_path, monkey
 
 def test_a_resumed_run_halves_its_batch_as_one_that_was_never_stopped(make_folder, tmp_path, monkeypatch):
     root, train_phase = make_folder(), Learner.train
-    settings = pretrained(batch_size=12, head_epochs=1, fine_tune_epochs=0, learning_rate="find")
+    settings = {"backbone": small_network(tmp_path), "image_size": 32, "batch_size": 12, "learning_rate": "find"}
+    settings |= {"head_epochs": 1, "fine_tune_epochs": 0}
     places = {"data": str(root), "output": tmp_path / "run", "cache_dir": tmp_path / "cache"}
 
     def stopped(*_, **__):
@@ -340,13 +342,13 @@ def test_memory_that_is_too_small_elsewhere_is_explained(make_folder, tmp_path, 
         raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     monkeypatch.setattr("training.run.apply_to_views", fail)
-    with pytest.raises(RunError, match="The memory is too small for mobilenet at 32 px"):
+    with pytest.raises(RunError, match=r"The memory is too small for .*small\.keras at 32 px"):
         run(make_folder(), tmp_path)
 
 
 def test_a_batch_that_the_memory_cannot_hold_is_told_before(make_folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("training.memory._physical_memory", lambda: 2**20)
-    run(make_folder(), tmp_path)
+    run(make_folder(), tmp_path, backbone="mobilenet", weights="none")
     shown = capsys.readouterr().out
     assert "a batch of 32 takes up to" in shown
     assert "choose a smaller --batch-size" in shown
@@ -420,6 +422,9 @@ def test_folds_take_the_place_of_val(make_folder, tmp_path):
     assert "kept from the heads that answered" in page
     assert "also decided when training stopped" not in page
     assert "<code>--folds 5</code>" not in page
+    card = (folder / "MODEL_CARD.md").read_text(encoding="utf-8")
+    assert "in 4 folds, each answered by a head that learnt from the others" in card
+    assert "calibrated on val" in card
     with pytest.raises(UsageError, match=r"--folds must be at most \d+, as the rarest class has"):
         run(root, tmp_path, "too_many", **(settings | {"folds": 20}))
 
