@@ -28,7 +28,6 @@ import sys
 
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
 
-import os
 import time
 import warnings
 
@@ -41,8 +40,7 @@ from app.terminal import import_tensorflow
 from models.backbones import find
 from notebooks.beginning import make_work_folder, quietly, some_pictures
 
-os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # the pipelines of Keras log a harmless error
-import_tensorflow()
+import_tensorflow()  # before Keras: hides the start-up messages of TensorFlow
 import keras
 
 from features.cuts import find_cuts, part_of

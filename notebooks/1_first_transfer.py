@@ -198,7 +198,7 @@ best = max((row for row in results.values() if "folder" in row), key=lambda row:
 metrics = json.loads((best["folder"] / "metrics.json").read_text())
 low, high = metrics["test"]["accuracy_ci95"]
 print(f"test accuracy {metrics['test']['accuracy']:.1%} (95 % interval {low:.1%} to {high:.1%})")
-print(f"{metrics['test']['n']:,} pictures that nothing was learnt from and nothing was chosen by")
+print(f"{metrics['test']['n']:,} pictures, used for nothing before")
 
 # %% [markdown]
 # ## Try next

@@ -201,8 +201,8 @@ axes.legend(frameon=False, fontsize=9)
 plt.show()
 
 found = record["best"]["val_accuracy"]
-print(f"val was looked at {record['trials']['done']} times; the best trial has {found:.1%}")
-print(f"test was looked at once: {truth:.1%}, 95 % interval {low:.1%} to {high:.1%}")
+print(f"val was measured {record['trials']['done']} times; the best trial has {found:.1%}")
+print(f"test was measured once: {truth:.1%}, 95 % interval {low:.1%} to {high:.1%}")
 
 # %% [markdown]
 # How large can this luck be? Suppose that all trials are as good as the winner is on test, and that each is measured

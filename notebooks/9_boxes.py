@@ -24,7 +24,7 @@ head_epochs = 15  # most epochs of the head
 import sys
 
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
-from app.terminal import console, import_tensorflow, silent_stderr
+from app.terminal import console, import_tensorflow
 
 import_tensorflow()  # first: hides the start-up messages of TensorFlow
 
@@ -94,7 +94,7 @@ config = TrainConfig.of(
     cache_dir=work / "cache",
     output=work / "run",
 )
-with shown_without(work), silent_stderr():  # hides messages of oneDNN
+with shown_without(work):
     run = train(config)
 
 # %% [markdown]
