@@ -105,5 +105,5 @@ def check_readable(count: int, files: Sequence[FoundFile], kind: Kind, reason: s
 
 def show_rate(count: int, seconds: float, kind: Kind) -> None:
     """Shows the number of examples, and how long they took."""
-    rate = f", {count / seconds:,.0f} per second" if count > 1 else ""
+    rate = f", {count / seconds:,.0f} per second" if count > max(1, seconds) else ""
     show_stage("done", f"{counted(count, kind.noun, kind.nouns)} in {seconds:.1f} seconds{rate}")

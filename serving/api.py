@@ -102,6 +102,9 @@ def make_api(
         nonlocal waiting
         waiting += 1
         try:
+            if (file.filename or "").lower().endswith(".csv"):  # to a model of texts, its rows would be one text
+                noun = network.kind.noun
+                raise UnreadableError(f"a table, not a {noun}: send each {noun} as a file of its own")
             content = await file.read()
             inputs = await asyncio.get_running_loop().run_in_executor(decoders, network.reader.read, content)
             found = (await batcher(inputs)).model_copy(update={"file": file.filename or ""})

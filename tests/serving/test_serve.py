@@ -86,10 +86,12 @@ def test_clients_at_the_same_time_get_their_own_answers(client, binary_run):
 
 def test_a_file_that_cannot_be_read_has_its_reason_and_costs_the_others_nothing(client, binary_run):
     files = [*files_of(photos_of(binary_run)[0]), ("files", ("a.png", b"<html>")), ("files", ("\x1b", b""))]
-    first, second, third = client.post("/predict", files=files).json()["answers"]
+    files.append(("files", ("many.csv", b"path,label")))
+    first, second, third, fourth = client.post("/predict", files=files).json()["answers"]
     assert first["probabilities"] == expected(binary_run, photos_of(binary_run)[0])
     assert (second["file"], second["status"], second["reason"]) == ("a.png", "unreadable", "a web page, not a picture")
     assert (third["status"], third["reason"], third["probability"]) == ("unreadable", "empty file", None)
+    assert fourth["reason"] == "a table, not a picture: send each picture as a file of its own"
 
 
 def test_unknown_is_answered_below_the_given_probability(binary_run):
