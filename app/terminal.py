@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import re
 import sys
 import textwrap
 import time
@@ -147,8 +148,9 @@ def listed(names: Sequence[str]) -> str:
 
 
 def common_reasons(reasons: Iterable[str]) -> str:
-    """Returns the most frequent reasons with their counts: '8 x truncated; 2 x empty file'."""
-    return "; ".join(f"{count:,} x {reason}" for reason, count in Counter(reasons).most_common(REASONS_SHOWN))
+    """Returns the most frequent reasons with their counts: '8 x truncated; 2 x a box has no area', whichever boxes."""
+    alike = Counter(re.sub(r"^(\w+) \d+ ", r"a \1 ", reason) for reason in reasons)
+    return "; ".join(f"{count:,} x {reason}" for reason, count in alike.most_common(REASONS_SHOWN))
 
 
 class RateColumn(ProgressColumn):

@@ -1,9 +1,9 @@
-"""Long work says how far it is, also where no bar can be shown."""
+"""Long work says how far it is, also where no bar can be shown; reasons are counted, not listed."""
 
 from types import SimpleNamespace
 
 from app import terminal
-from app.terminal import progress_bar
+from app.terminal import common_reasons, progress_bar
 
 
 def test_without_a_terminal_long_work_prints_a_line_a_minute(monkeypatch, capsys):
@@ -20,3 +20,8 @@ def test_without_a_terminal_long_work_prints_a_line_a_minute(monkeypatch, capsys
         "fine-tune: 2 of 7 after 70 s; val accuracy 90.0%",
         "fine-tune: 4 of 7 after 140 s",
     ]
+
+
+def test_the_same_reason_for_many_boxes_is_counted_once():
+    reasons = ["empty file", "box 13 has no area", "box 4 has no area", "more than 20 MB"]
+    assert common_reasons(reasons) == "2 x a box has no area; 1 x empty file; 1 x more than 20 MB"
