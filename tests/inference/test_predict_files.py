@@ -104,7 +104,7 @@ def test_every_file_is_a_row_with_an_answer_or_a_reason(binary_run, tmp_path, mo
     shown, error = capsys.readouterr()
     assert "unreadable 4 files: 1 x empty file; 1 x not a picture; 1 x no such file or folder" in shown
     assert "2 pictures in " in shown
-    assert error == f"error: '{tmp_path}/gone.jpg', '{pattern}' match no file; the others are answered.\n"
+    assert error == f"error: '{tmp_path}/gone.jpg' and '{pattern}' match no file; the others are answered.\n"
 
 
 def test_patterns_folders_and_files_are_found_once_in_natural_order(tmp_path, monkeypatch):
