@@ -135,5 +135,7 @@ def test_the_ends_are_cuts():
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", TABLE, ids=lambda backbone: backbone.name)
 def test_every_backbone_can_be_cut_in_its_last_third(backbone):
-    shares = [cut.share_after for cut in find_cuts(backbones.build(backbone, backbone.image_size).model)]
+    # Each cell of NASNet takes the outputs of the two cells before it.
+    tensors = 2 if backbone.name.startswith("nasnet") else 1
+    shares = [cut.share_after for cut in find_cuts(backbones.build(backbone, backbone.image_size).model, tensors)]
     assert [share for share in shares if 0.02 < share < 0.34]
