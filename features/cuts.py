@@ -16,6 +16,8 @@ from models.parts import is_ragged
 
 NEXT_TO_NOTHING = 1.01
 """Largest factor by which a narrower cut may increase the computation behind it."""
+NEAR_AN_END = 0.05
+"""A cut with less than this fraction of the multiply-adds before or behind it is at an end of the network."""
 
 
 class Cut(NamedTuple):
@@ -103,6 +105,14 @@ def find_cuts(model: keras.Model, most_tensors: int = 1) -> list[Cut]:
             crossing = tensors, mask if needs_mask else None
             cuts.append(Cut(operation.name, position + 1, *crossing, before, sum(macs) - before, layers_after))
     return cuts
+
+
+def most_tensors_across(backbone: keras.Model) -> int:
+    """Returns how many tensors may cross a cut of a network: as many as leave its backbone, or one more if all of those
+    cuts are at its ends. Each cell of NASNet, for example, takes the outputs of the two cells before it."""
+    count = len(backbone.outputs)
+    shares = [cut.share_after for cut in find_cuts(backbone, count)]
+    return count if any(NEAR_AN_END < share < 1 - NEAR_AN_END for share in shares) else count + 1
 
 
 def cut_before_trainable(cuts: Sequence[Cut], model: keras.Model) -> Cut:

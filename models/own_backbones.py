@@ -1,7 +1,7 @@
 """The user's own network as a backbone: a file of Keras, or a function of `custom.py`.
 
-The network is rebuilt operation by operation, each used once, so that it can be cut wherever a single tensor carries
-all that the rest needs. Layers behind the last feature map, or the last tokens, are removed. Keras is imported only
+The network is rebuilt operation by operation, each used once, so that it can be cut wherever a few tensors carry all
+that the rest needs. Layers behind the last feature map, or the last tokens, are removed. Keras is imported only
 inside functions, because files are checked without it.
 """
 

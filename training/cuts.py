@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from app.config import TrainableLayers
 from app.errors import UsageError
 from app.terminal import show_stage
-from features.cuts import Cut, cut_before_trainable, find_cuts
+from features.cuts import Cut, cut_before_trainable, find_cuts, most_tensors_across
 from models.classifier import Classifier
 from models.freezing import set_trainable
 from training.plan import Phase, Plan
@@ -62,7 +62,7 @@ def cuts_at(classifier: Classifier, trainable_layers: Mapping[Use, TrainableLaye
         classifier: all of its backbone is frozen afterwards.
         trainable_layers: number of the backbone's last layers to train.
     """
-    cuts, chosen = find_cuts(classifier.model, len(classifier.backbone.outputs)), {}
+    cuts, chosen = find_cuts(classifier.model, most_tensors_across(classifier.backbone)), {}
     for use, count in trainable_layers.items():
         set_trainable(classifier.backbone.layers, count)
         cut = cut_before_trainable(cuts, classifier.model)

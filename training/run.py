@@ -19,7 +19,7 @@ from data.sources import Split
 from data.store import open_store
 from devices.replicas import check_alike, chief_decides, has_workers, is_chief, wait_for_workers
 from devices.strategy import chosen_precision, describe_batch, heed_lost_workers, make_strategy
-from features.cuts import find_cuts
+from features.cuts import find_cuts, most_tensors_across
 from features.forward_pass import apply_to_views
 from features.runtimes import choose_runtime
 from inference.load import TrainedRun
@@ -181,7 +181,7 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) ->
     precise = inputs.config.replace(precision=precision, runtime=runtime)
     varies = vary_of(data, inputs.config) is not None
     can_solve = is_linear(classifier.head)
-    cuts_of_backbone = find_cuts(classifier.backbone, len(classifier.backbone.outputs))
+    cuts_of_backbone = find_cuts(classifier.backbone, most_tensors_across(classifier.backbone))
     plan = make_plan(precise, cuts_of_backbone, num_train, varies, can_solve, data.task.choices, data.kind.name)
     cuts = choose_cuts(classifier, plan)
     plan = choose_fine_tune_augment(plan, has_cut="fine_tune" in cuts)

@@ -14,7 +14,7 @@ from app.config import TrainableLayers, TrainConfig
 from data.batches import Examples, by_length
 from data.store import open_store
 from devices.precision import choose_precision
-from features.cuts import Cut, find_cuts, part_of
+from features.cuts import Cut, find_cuts, most_tensors_across, part_of
 from models.freezing import set_trainable
 from models.heads import is_linear
 from tasks.table import classes_of
@@ -71,7 +71,7 @@ class Network:
         )
         self.depths: Sequence[TrainableLayers] = search.space["trainable_layers"] or default
         """Choices of `trainable_layers`."""
-        self._cuts = find_cuts(self._classifier.backbone, len(self._classifier.backbone.outputs))
+        self._cuts = find_cuts(self._classifier.backbone, most_tensors_across(self._classifier.backbone))
         for depth in self.depths:
             check_trainable_layers(depth, self._cuts, inputs.backbone.name)
             check_learns(self._classifier, depth, inputs.backbone.name)

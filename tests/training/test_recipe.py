@@ -10,7 +10,7 @@ import pytest
 from app.config import TrainConfig
 from app.errors import UsageError
 from data.images.kind import useful_size
-from features.cuts import Cut, cut_before_trainable, find_cuts
+from features.cuts import Cut, cut_before_trainable, find_cuts, most_tensors_across
 from models import backbones
 from models.backbones import find
 from models.freezing import set_trainable
@@ -108,7 +108,8 @@ def test_fine_tuning_starts_where_the_fewest_numbers_cross(backbone, cut):
 @pytest.mark.slow
 @pytest.mark.parametrize("backbone", backbones.TABLE, ids=lambda backbone: backbone.name)
 def test_every_backbone_has_layers_to_fine_tune(backbone):
-    found = find_cuts(backbones.build(backbone, backbone.image_size).model)
+    model = backbones.build(backbone, backbone.image_size).model
+    found = find_cuts(model, most_tensors_across(model))
     chosen = recipe.make_plan(TrainConfig(), found, 5000)
     (share,) = {cut.share_after for cut in found if cut.layers_after == chosen.trainable_layers} or {0.0}
     assert 0.03 < share < 0.25
