@@ -54,6 +54,7 @@ def test_ctrl_c_and_sigterm_save_and_name_the_command_that_goes_on(undisturbed, 
     assert_ends_as_undisturbed(undisturbed, tmp_path, [])
 
 
+@pytest.mark.slow
 def test_a_detector_that_is_killed_while_it_learns_ends_as_if_it_had_not_been(tmp_path):
     short = ["--image-size", "96", "--head-epochs", "4", "--trainable-layers", "30", "--fine-tune-epochs", "2"]
     flags = ["--data", draw_squares(tmp_path / "squares"), *short, "--checkpoint-seconds", "0"]

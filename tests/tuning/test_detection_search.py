@@ -84,9 +84,10 @@ def test_trials_of_one_head_train_it_once(found):
 
 
 @pytest.mark.parametrize(("objective", "message"), [("val_macro_f1", "val_ap, val_ap50, val_loss")])
-def test_objectives_are_those_of_boxes(found, objective, message):
+def test_objectives_are_those_of_boxes(tmp_path, objective, message):
+    draw_squares(tmp_path / "squares")
     with pytest.raises(UsageError, match=message):
-        load_search_inputs(settings(found.parent, objective=objective, output=found.parent / "other"))
+        load_search_inputs(settings(tmp_path, objective=objective))
 
 
 def test_an_objective_of_boxes_is_refused_for_classes(make_folder, tmp_path):
@@ -95,7 +96,8 @@ def test_an_objective_of_boxes_is_refused_for_classes(make_folder, tmp_path):
         load_search_inputs(config)
 
 
-def test_backbones_are_ranked_for_classes_alone(found):
-    config = settings(found.parent, rank_backbones=True, output=found.parent / "ranking")
+def test_backbones_are_ranked_for_classes_alone(tmp_path):
+    draw_squares(tmp_path / "squares")
+    config = settings(tmp_path, rank_backbones=True)
     with pytest.raises(UsageError, match=r"^--rank-backbones is for models of classes"):
         load_candidates(config)
