@@ -109,8 +109,8 @@ class ModelConfig(Settings):
 
     backbone: Text = "efficientnet_lite0"
     """Pretrained network, such as resnet50, mobilenet or efficientnetb0; the README lists all. For texts, the default
-    is minilm. Or your own: one of custom.py, or FILE.keras after the scaling of its pixels, such as
-    'torch:FILE.keras'; also caffe, tf (-1 to 1), unit (0 to 1) and raw (0 to 255)."""
+    is minilm. Or your own: one of custom.py, or FILE.keras; if none of its layers scales pixels, say how
+    it was trained: 'torch:FILE.keras', or caffe, tf (-1 to 1), unit (0 to 1) or raw (0 to 255)."""
 
     weights: Text = "imagenet"
     """Weights of the backbone: 'imagenet' (or its other pretraining), 'none' (random), a .h5 or .weights.h5
@@ -141,7 +141,8 @@ class TrainingConfig(Settings):
 
     effort: Effort = "standard"
     """Effort of a run: 'quick' only solves the head; 'standard' also fine-tunes the last layers, and then the whole
-    network if less than 97 % are right on val; 'best' always fine-tunes the whole network, for many epochs."""
+    network if less than 97 % are right on val (not for texts); 'best' does that at any accuracy, for many epochs, and
+    also looks at mirror images. With fewer than 1,000 training examples, none of them fine-tunes by itself."""
 
     max_minutes: Annotated[float, Gt(0)] | None = None
     """Minutes that the command may take: a run fine-tunes for as many epochs (the last may be partial) as fit, and a
@@ -157,35 +158,36 @@ class TrainingConfig(Settings):
     60; 0 if the head is solved."""
 
     fine_tune_epochs: Epochs | None = None
-    """Maximum epochs of fine-tuning the unfrozen layers after that. Default: 2; 0 with fewer than 1,000 training
-    examples, or --effort quick; 30 from random weights."""
+    """Maximum epochs of fine-tuning the unfrozen layers after that. Default: 2, for texts 3; 0 with --effort quick, or
+    with fewer than 1,000 training examples unless --trainable-layers is given; 30 from random weights."""
 
     deeper_layers: TrainableLayers | None = None
     """Last layers of the backbone to fine-tune in a further phase: a number, 'all', or 0. Default: 'all'; 0 with
     --trainable-layers or --fine-tune-epochs, or if nothing is fine-tuned. See --effort."""
 
     deeper_epochs: Epochs | None = None
-    """Maximum epochs of that further phase. Default: 4, or 20 with --effort best."""
+    """Maximum epochs of that further phase. Default: 4; with --effort best 20, for texts
+    4."""
 
     learning_rate: Rate | Literal["find"] | None = None
     """Peak learning rate of the head phase; 'find' searches it by a short training with rising rates. Default: by the
     spread of the features."""
 
     fine_tune_learning_rate: Rate | None = None
-    """Peak learning rate of the fine-tuning phase. Default: 1e-4 for batches of 32 examples, less for a short phase."""
+    """Peak learning rate of fine-tuning. Default: 1e-4 for batches of 32 examples, less for a short phase."""
 
     layer_decay: Annotated[float, Gt(0), Le(1)] | None = None
     """Factor by which learning rate and weight decay of fine-tuning fall from each block to the one before it, such as
     0.8. Default: 1."""
 
     schedule: Literal["cosine", "constant"] = "cosine"
-    """Learning rate of both phases after half an epoch of warm-up: it falls to 0 along a cosine, or stays constant."""
+    """Learning rate of each phase after half an epoch of warm-up: it falls to 0 along a cosine, or stays constant."""
 
     batch_size: Positive | None = None
-    """Examples per training step, on all devices together. Default: 32."""
+    """Examples per training step, on all devices together. Default: 32, for boxes 8."""
 
     optimizer: Optimizer = "adam"
-    """Optimizer of both phases; sgd has Nesterov momentum 0.9."""
+    """Optimizer of all phases; sgd has Nesterov momentum 0.9."""
 
     weight_decay: Annotated[float, Ge(0), Le(10)] | None = None
     """Decoupled weight decay: each step multiplies a weight by 1 - learning rate x this; biases, and scales and shifts
@@ -207,8 +209,8 @@ class TrainingConfig(Settings):
     --weights none. 'fresh' runs the whole network in every step, and uses none of --cache-gb."""
 
     views: Positive | None = None
-    """Versions of each training example, the unchanged one included; one means no augmentation. Default: 2; if
-    --vary is 'mild', 1 for recordings and for a run that only solves the head."""
+    """Versions of each training example, the unchanged one included; one means no augmentation. Default: 2, for
+    boxes 4; if --vary is 'mild', 1 for recordings and for a run that only solves the head."""
 
     loss: Text = "cross_entropy"
     """Loss that training minimises: 'cross_entropy', or one of custom.py."""
@@ -235,7 +237,7 @@ class TrainingConfig(Settings):
 
 @settings
 class TrainConfig(Settings):
-    """Train a classifier: a pretrained backbone without its top, and a new head on it."""
+    """Train a model: a pretrained backbone without its top, and a new head on it."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()

@@ -147,7 +147,7 @@ plt.show()
 #
 # The output of the frozen layers depends only on the picture. So the network is *cut* behind them: the tensor at the
 # cut is computed once and cached, and training only runs the layers behind it. A cut is possible wherever a single
-# tensor carries all that the rest needs. `find_cuts` lists these places.
+# tensor (in some networks, a few) carries all that the rest needs. `find_cuts` lists these places.
 
 # %%
 set_trainable(layers, 0)

@@ -139,7 +139,7 @@ search_plots.hyperparameter_effects(trials, varied, "val_accuracy")
 #
 # The backbone is frozen, so its features are the same in every trial. They are computed once, before the first trial.
 # Then heads of the same shape and batch size are trained together: their weights are stacked, and one computation
-# serves up to eight heads of each optimizer.
+# serves up to 16 heads of each optimizer.
 #
 # The last bar is an estimate, from the second bar: the time of the frozen layers if every epoch of every trial
 # computed them again.

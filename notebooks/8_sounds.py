@@ -106,6 +106,6 @@ answers.assign(path=[path.parent.name + "/" + path.name for path in asked]).roun
 #   column `group` of a `.csv`. Each group then stays in one split, so that the model is measured on new voices.
 # - `trainable_layers = 2`: the last two blocks of the encoder are trained, too.
 # - The report shows the most confident mistakes with their spectrograms, a player, and the moments that decided.
-# - `python demo.py RUN` has a page that takes a recording; `python export.py RUN` writes files that take samples.
+# - `python export.py RUN` writes files that take samples.
 # - `views = 3` also trains on augmented recordings: start, noise and loudness.
 # - `python predict.py --backbone whisper_tiny_en talk.wav` transcribes speech, with times, without training.

@@ -76,11 +76,12 @@ class SearchConfig(Settings):
     objective: Text = "val_accuracy"
     """Metric of the val split that the search optimises: val_accuracy, val_loss, val_balanced_accuracy (every class
     counts alike), val_macro_f1, val_roc_auc, val_sensitivity_at_specificity_95 (any percentage, or the other way
-    round), or val_NAME of a metric of custom.py, the larger the better. Ties go to the lower val_loss. With
+    round), or val_NAME of a metric of custom.py, the larger the better; for boxes val_ap (the default), val_ap50
+    or val_loss. Ties go to the lower val_loss. With
     --sensitivity 0.98, the default is val_specificity_at_sensitivity_98; likewise with --specificity."""
 
     max_trials: Positive = 50
-    """Most trials."""
+    """Maximum number of trials."""
 
     finalists: Positive = 1
     """Number of best trials to repeat with other seeds before choosing; the best mean wins. 1 repeats none."""
@@ -98,8 +99,8 @@ class SearchConfig(Settings):
 
 @settings
 class SearchFlags(TrainConfig):
-    """Search the hyperparameters of train.py. Several values of a flag are choices; two values of a rate are the ends
-    of its range; one value is fixed."""
+    """Search the hyperparameters of train.py. Several values of a hyperparameter are choices; two values of a learning
+    rate, dropout or weight decay are the ends of its range; one value is fixed."""
 
     search: SearchConfig = SearchConfig()
 
