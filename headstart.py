@@ -172,6 +172,7 @@ def train(config: TrainConfig | None = None, **settings: Any) -> Run:
     from app.run_folder import is_finished
     from cluster.pool import open_pool
     from devices.tf_config import read_worker
+    from training.begun import resumed
     from training.folder import clean_up, open_folder
     from training.inputs import load_inputs
 
@@ -181,6 +182,11 @@ def train(config: TrainConfig | None = None, **settings: Any) -> Run:
     if config.run.resume is not None and is_finished(config.run.resume):
         clean_up(config.run.resume)
         return Run(config.run.resume)
+    if config.run.resume is not None and config.run.output is None:  # else these are the settings of that run
+        plain = TrainConfig().flat()
+        config = resumed(
+            config.run.resume, {name: value for name, value in config.flat().items() if value != plain[name]}
+        )
     with open_folder(config, worker or 0) as opened, open_pool(opened.run) as pool:
         inputs = load_inputs(opened, pool)
         import_tensorflow()

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import hashlib
 import importlib
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -135,7 +136,8 @@ def custom_metrics() -> dict[str, Any]:
 def _measure(name: str, compute: Any, answers: Any) -> float | None:
     try:
         value = compute(answers)
-        return None if value is None else float(value)
+        value = None if value is None else float(value)
+        return value if value is not None and math.isfinite(value) else None
     except Exception as error:
         raise RunError(
             f"The metric '{name}' of {FILE} failed ({type(error).__name__}: {error}). Correct it."

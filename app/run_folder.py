@@ -5,6 +5,7 @@ from pathlib import Path
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.json"
 PLACES_FILE = "places.json"
+MORE_DATA_FILE = "more_data.csv"
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds what resuming needs; deleted when the run is finished."""
 

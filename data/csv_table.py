@@ -21,6 +21,8 @@ from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, Split, is_wit
 
 HAS_COLUMNS = TAKES_KIND = True
 COLUMNS = ("path", "label", "split", "group")
+CONTENT = "\0content"
+"""Name of the column with the examples themselves, while rows are read; no header has it."""
 MOST_CHARACTERS = 2**20
 """Most characters of a line or of a field."""
 FEW_ODD_LINES = 10
@@ -201,7 +203,7 @@ def _read_rows(path: Path, labelled: bool, text_column: str | None) -> tuple[lis
             else:
                 kind, what = find_kind("text"), text_column
             _check_columns(path, names, (what, "label") if labelled else (what,))
-            names = ["content" if kind and name == what else name for name in names]
+            names = [CONTENT if kind and name == what else name for name in names]
             found = [_row(path, line, names, fields) for line, fields in rows]
     except FileNotFoundError:
         raise UsageError(f"--data names '{path}', and there is no such file.") from None
@@ -224,11 +226,12 @@ def _check_encoding(path: Path, rows: list[Row]) -> None:
 def _row(path: Path, line: int, names: list[str], fields: list[str]) -> Row:
     if any(fields[len(names) :]):
         raise UsageError(f"Line {line} of '{path}' has more fields than the first; quote values with commas.")
-    known = {name: field for name, field in zip(names, fields, strict=False) if name in (*COLUMNS, "content")}
-    for name in known.keys() - {"content"}:
-        known[name].encode()  # raises for bytes that are not UTF-8
-    others = {name: field for name, field in zip(names, fields, strict=False) if name and name not in known}
-    return Row(line, **known, others=others)
+    given = dict(zip(names, fields, strict=False))
+    known = {name: given[name] for name in COLUMNS if name in given}
+    for field in known.values():
+        field.encode()  # raises for bytes that are not UTF-8
+    others = {name: field for name, field in given.items() if name and name not in (*COLUMNS, CONTENT)}
+    return Row(line, **known, content=given.get(CONTENT), others=others)
 
 
 def numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
@@ -257,7 +260,7 @@ def _check_columns(path: Path, names: list[str], needed: Sequence[str]) -> None:
     if not any(names):
         raise UsageError(f"A CSV file of data needs the columns {_wanted()}; the first line of '{path}' is empty.")
     missing = [column for column in needed if column not in names]
-    if missing or any(names.count(column) > 1 for column in COLUMNS):
+    if missing or any(names.count(column) > 1 for column in (*COLUMNS, *needed)):
         problem = f"lacks {' and '.join(missing)}" if missing else "repeats one"
         found = printable(", ".join(names))
         wanted = (

@@ -5,12 +5,14 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from app.config import TrainConfig
 from app.errors import UsageError
+from app.terminal import counted
 from data.prepare import Data
 from data.sources import Split
 
 
 def folds_of(data: Data, config: TrainConfig) -> np.ndarray | None:
-    """Deals the training examples into folds, stratified by class, with look-alikes in the same fold.
+    """Deals the training examples into folds, stratified by class (or combination of labels), with look-alikes in the
+    same fold.
 
     Returns:
         The fold of each example, int64 (n,); None without cross-validation.
@@ -22,9 +24,11 @@ def folds_of(data: Data, config: TrainConfig) -> np.ndarray | None:
     if folds is None:
         return None
     _, codes, counts = np.unique(data.targets[train], axis=0, return_inverse=True, return_counts=True)
-    if counts.min() < folds:
-        few = f"the rarest class has {counts.min()} {data.kind.nouns} to learn from"
-        raise UsageError(f"--folds must be at most {counts.min()}, as {few}; received {folds}.")
+    least = int(data.targets[train].sum(axis=0).min() if data.task.multi_label else counts.min())
+    if least < folds:
+        few = f"the rarest class has {counted(least, data.kind.noun, data.kind.nouns)} to learn from"
+        raise UsageError(f"--folds must be at most {least}, as {few}; received {folds}.")
+    codes = np.where(counts[codes] >= folds, codes, -1)  # rare combinations of labels are dealt together
     groups = len(np.unique(data.groups[train]))
     if groups < folds:
         few = f"the {data.kind.nouns} to learn from are in {groups} groups, each of which is in one fold"

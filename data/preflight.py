@@ -79,7 +79,7 @@ def check_examples(
     """
     examples = source.examples
     shape, row = (len(examples),), _row(reader)
-    description = {**reading(reader), "files": _digest_of_files(examples)}
+    description = {**reading(reader), "files": _digest_of_files(examples), "outside": source.within is None}
     read = functools.partial(_read_chunks, reader, source.within, pool)
     with store.locked([description]):
         stored = store.load(description)

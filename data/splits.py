@@ -104,7 +104,7 @@ def assign_splits(
             raise UsageError(f"The {split} split of the data has no readable {kind.nouns}.{_reasons(set_aside)}")
     alike = [unit for unit in units.values() if len(unit) > 1 and len({carved[digest] for digest in unit}) == 1]
     near_duplicates = sum(map(len, alike)) if fractions else 0
-    warnings += _warn_of_given(kind, assigned, looks, given)
+    warnings += _warn_of_given(kind, assigned, looks, given, bool(grouped))
     return Splits(assigned, len(examples) - len(copies), near_duplicates, set_aside, warnings)
 
 
@@ -136,15 +136,19 @@ def check_classes(
 
 
 def _warn_of_given(
-    kind: Kind, assigned: Sequence[Split | None], looks: Sequence[int], given: Collection[Split]
+    kind: Kind, assigned: Sequence[Split | None], looks: Sequence[int], given: Collection[Split], grouped: bool
 ) -> list[str]:
-    """Makes sentences about examples of the data's own val and test that look like a training example."""
+    """Makes sentences about examples of the data's own val and test that look like a training example, or are in its
+    group if the data has groups."""
     in_train = {look for look, split in zip(looks, assigned, strict=True) if split == "train"}
     counts = Counter(split for look, split in zip(looks, assigned, strict=True) if split in given and look in in_train)
+    looks_like, look_like = f"looks like a training {kind.noun}", f"look like a training {kind.noun}"
+    if grouped:
+        looks_like, look_like = f"{looks_like} or is in its group", f"{look_like} or are in its group"
     return [
-        f"{counts[split]:,} {split} {f'{kind.noun} looks' if counts[split] == 1 else f'{kind.nouns} look'} like a "
-        f"training {kind.noun}; the splits are the data's own and stay as they are, so {split} may show better figures "
-        f"than new {kind.nouns} would"
+        f"{counts[split]:,} {split} "
+        f"{f'{kind.noun} {looks_like}' if counts[split] == 1 else f'{kind.nouns} {look_like}'}; the splits are the "
+        f"data's own and stay as they are, so {split} may show better figures than new {kind.nouns} would"
         for split in ("val", "test")
         if counts[split]
     ]

@@ -70,13 +70,16 @@ def find_files(
         text_column: column of a CSV file with the text, if any.
 
     Returns:
-        Every file once; a place without files is listed with the reason.
+        Every file once, but once for each row of a CSV file whose other columns differ; a place without files is listed
+        with the reason.
 
     Raises:
         UsageError: there is no file at all, or a CSV file names none.
     """
     found = [file for place in places for file in _files_of(place, outside, kind, text_column)]
-    files = list({(os.path.abspath(file.path), file.content): file for file in found}.values())
+    files = list({(os.path.abspath(file.path), file.content, *file.columns.items()): file for file in found}.values())
+    if not files:
+        raise UsageError("There is no file to answer for: name files, folders, patterns or a .csv file.")
     if all(file.reason for file in files):
         path, reason = files[0].path, files[0].reason
         hint = "" if path.exists() else did_you_mean_path(path)

@@ -12,7 +12,7 @@ from PIL import Image, ImageOps
 from app.files import write_json, written_aside
 from app.terminal import progress_bar, show_stage
 from data.boxes.targets import frames, to_pixels
-from data.images.decode import read_orientation
+from data.images.decode import read_orientation, to_rgb
 from data.sources import printable
 from inference.answer_table import csv_writer
 from inference.answering import AnsweringModel
@@ -173,7 +173,7 @@ def _draw_all(folder: Path, files: Sequence[FoundFile], boxes: Sequence[np.ndarr
             for box in next(of_pictures)
         ]
         with Image.open(file.path) as picture:
-            upright = draw_boxes(ImageOps.exif_transpose(picture), drawn)
+            upright = draw_boxes(to_rgb(ImageOps.exif_transpose(picture), picture.format), drawn)
         path, number = folder / f"{file.path.stem}.png", 1
         while path.exists():
             number += 1

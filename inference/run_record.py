@@ -153,7 +153,10 @@ def find_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> list[FoundF
     inside = {path: file for path, file in real_paths.items() if path.is_relative_to(root)}
     for table in (run.folder / PREDICTIONS_FILE, run.folder / QUARANTINE_FILE):
         if inside and table.is_file():
-            for text in _read_columns(table, ["path"])["path"]:
+            rows = _read_columns(table, ["path", *(["split"] if table.name == PREDICTIONS_FILE else [])])
+            if run.config.data.folds is not None and "split" in rows:
+                rows = rows[rows["split"] != "val"]  # the answers of folds, for examples that the model learnt from
+            for text in rows["path"]:
                 inside.pop(root / file_name(text), None)
     return [*found, *inside.values()]
 

@@ -120,22 +120,31 @@ def beside(truth: np.ndarray, answers: np.ndarray) -> Beside:
     is_right, to_ignored = np.zeros(len(answers), bool), np.zeros(len(answers), bool)
     for number in np.argsort(-answers[:, 4], kind="stable"):
         box, label = answers[number, :4], answers[number, 5]
-        overlaps = np.where(truth[:, 4] == label, overlap(box, truth[:, :4]), 0)
-        free = np.where((found_by < 0) & (truth[:, 5] == 0), overlaps, 0)
+        same, ignored = truth[:, 4] == label, truth[:, 5] == 1
+        free = np.where((found_by < 0) & same & ~ignored, overlap(box, truth[:, :4]), 0)
         if free.max(initial=0) >= RIGHT:
             is_right[number] = True
             found_by[free.argmax()] = number
         else:
-            to_ignored[number] = (overlaps[truth[:, 5] == 1] >= RIGHT).any()
+            to_ignored[number] = (share_inside(box, truth[same & ignored, :4]) >= RIGHT).any()
     return Beside(truth, answers, found_by, is_right, to_ignored)
 
 
 def overlap(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     """Returns intersection over union of a box (4,) with each of several (n, 4)."""
-    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
-    common = np.prod(np.maximum(sides, 0), axis=1)
+    common = _common(box, boxes)
     areas = np.prod(box[2:] - box[:2]) + np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     return common / np.maximum(areas - common, 1e-9)
+
+
+def share_inside(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    """Returns the fraction of a box (4,) inside each of several (n, 4), the measure of COCO for ignored boxes."""
+    return _common(box, boxes) / np.maximum(np.prod(box[2:] - box[:2]), 1e-9)
+
+
+def _common(box: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+    sides = np.minimum(box[2:], boxes[:, 2:]) - np.maximum(box[:2], boxes[:, :2])
+    return np.prod(np.maximum(sides, 0), axis=1)
 
 
 def predictions_table(data: Data, outputs: Mapping[Split, np.ndarray]) -> pd.DataFrame:

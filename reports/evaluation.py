@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from app.decision import Rule, check_rule
+from app.errors import UsageError
 from app.escapes import visible
 from app.files import as_read, write_json
 from app.terminal import console, counted, progress_bar, show_stage
@@ -48,6 +49,11 @@ def evaluate(
     """
     run, data = inputs.run, inputs.data
     if rule is not None and inputs.own:
+        if run.config.data.folds is not None:
+            raise UsageError(
+                f"{rule.flag} cannot be chosen anew for a run with --folds: the answers of its folds are not computed "
+                f"again. Give it to train.py."
+            )
         check_rule(rule, len(data.class_names), data.task.multi_label, len(data.splits.get("val", ())))
     model = load_model(run)
     outputs = _predict(model, run, data)

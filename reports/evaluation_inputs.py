@@ -56,6 +56,7 @@ def load_evaluation(
     if data is None:
         source = _own_source(run, config)
     else:
+        config = config.replace(folds=None)
         column = config.data.text_column if has_columns(data) else None
         source = load_source(data, cache_dir, outside, text_column=column)
     source = source._replace(kind=run.kind)  # whatever its files are called

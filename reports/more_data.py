@@ -13,7 +13,6 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from reports.plots import VAL_COLOUR, in_percent, make_panel, tidy
 
-MORE_DATA_FILE = "more_data.csv"
 WORDS = {
     "val_accuracy": {
         "title": "right on val",

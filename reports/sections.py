@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from app.files import read_json
+from app.run_folder import MORE_DATA_FILE
 from data.prepare import Data
 from inference.run_record import chosen_by
 from reports import curves, plots
@@ -16,7 +17,7 @@ from reports.decision import promise_sentences
 from reports.detection_sections import DETECTION_SECTIONS
 from reports.facts import Content, Facts, Section
 from reports.mistakes import explain_mistakes, mistakes_by_length
-from reports.more_data import MORE_DATA_FILE, WORDS, draw, forecast
+from reports.more_data import WORDS, draw, forecast
 from reports.page import inline_svg, png_uri
 from reports.per_class import (
     answers_of,

@@ -40,7 +40,7 @@ class Answer(BaseModel):
     predicted: list[str] = []
     """The class; for a multi-label model any number of classes."""
     probability: float | None = None
-    """Probability of the likeliest class."""
+    """Probability of the answer; for a multi-label model, of the likeliest class."""
     probabilities: dict[str, float] = {}
     """Probability of each class."""
     reason: str = ""

@@ -230,7 +230,7 @@ def _interval(matched: Sequence[Matched], pictures: int) -> list[float] | None:
         for draw, weights in enumerate(draws):
             if total[draw]:
                 found[row, draw] = _average_precision(each, weights, total[draw])
-    means = np.nanmean(found, axis=0)
+    means = np.nanmean(found[:, ~np.isnan(found).all(axis=0)], axis=0)  # a draw may hold pictures without boxes alone
     return [float(bound) for bound in np.quantile(means, [0.025, 0.975])]
 
 

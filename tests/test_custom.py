@@ -232,6 +232,8 @@ def test_a_part_that_fails_is_named_before_anything_is_computed(
 def test_a_metric_that_fails_is_named(examples, monkeypatch):
     answers = MULTICLASS.answers(np.eye(3, dtype=np.float32), np.eye(3, dtype=np.float32))
     assert all_metrics()["mcc"].compute(answers) == 1
+    monkeypatch.setitem(custom.METRICS, "undefined", lambda answers: np.float64("nan"))
+    assert all_metrics()["undefined"].compute(answers) is None
     monkeypatch.setitem(custom.METRICS, "broken", lambda answers: 1 / 0)
     with pytest.raises(RunError, match=r"The metric 'broken' of custom.py failed \(ZeroDivisionError"):
         all_metrics()["broken"].compute(answers)

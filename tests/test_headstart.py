@@ -10,10 +10,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from app.config import TrainConfig
 from app.errors import UsageError
 from app.run_folder import METRICS_FILE
 from headstart import Run, train
 from tests.conftest import draw_photos
+from tests.small_network import small_network
+from tests.stopped_runs import train_until
 
 REPOSITORY = Path(__file__).parent.parent
 PAGE = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
@@ -54,6 +57,19 @@ def test_mistakes_are_sentences(binary_run, tmp_path):
         Run(binary_run).export("onyx", output=tmp_path)
     with pytest.raises(UsageError, match="A setting must be one of"):
         train(bakbone="resnet50")
+
+
+def test_an_unfinished_run_is_resumed_where_it_was(tmp_path):
+    draw_photos(tmp_path / "photos", ("cat", "dog"), 12)
+    places = {"data": str(tmp_path / "photos"), "cache_dir": tmp_path / "cache"}
+    settings = {"backbone": small_network(tmp_path), "image_size": 32, "head_epochs": 2, "batch_size": 4}
+    whole = train(**settings, **places, output=tmp_path / "whole")
+    train_until(TrainConfig.of(**settings, **places, output=tmp_path / "stopped", checkpoint_seconds=0), last=5)
+    with pytest.raises(UsageError, match=r"was begun with --batch-size 4; received 8\."):
+        train(resume=tmp_path / "stopped", batch_size=8)
+    resumed = train(resume=tmp_path / "stopped", **settings)
+    assert resumed.folder == tmp_path / "stopped"
+    assert (resumed.folder / "history.csv").read_bytes() == (whole.folder / "history.csv").read_bytes()
 
 
 def test_a_finished_run_is_opened_where_it_is_to_be_resumed(binary_run):

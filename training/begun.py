@@ -3,6 +3,7 @@
 Nothing here needs TensorFlow.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from app.config import RunConfig, TrainConfig
 from app.errors import UsageError
 from app.fields import flag_of
 from app.files import as_read, newest_beside, read_json, write_json
-from app.run_folder import CONFIG_FILE, PLACES_FILE, checkpoints_of, is_finished, is_unfinished
+from app.run_folder import CONFIG_FILE, MORE_DATA_FILE, PLACES_FILE, checkpoints_of, is_finished, is_unfinished
 from app.terminal import show_stage
 from training.folder import ASKED_FILE, BEGUN_FILE, LOCK_FILE, PLACES, folder_of
 
@@ -44,6 +45,20 @@ def read_begun(folder: Path) -> TrainConfig:
         raise UsageError(f"--resume must be the folder of an unfinished run; '{folder}' holds none.{hint}")
     config = TrainConfig.from_file(folder / CONFIG_FILE, "--resume")
     return config.replace(**_read_places(folder), output=folder, resume=folder)
+
+
+def resumed(folder: Path, given: Mapping[str, Any]) -> TrainConfig:
+    """Returns the settings of an unfinished run, with those that are given anew; others than the run's are refused.
+
+    Raises:
+        UsageError: the folder holds no run, or a setting differs; the message names it.
+    """
+    begun = read_begun(folder)
+    config = begun.replace(**given)
+    check_unchanged(config, begun.to_json())
+    if config.run.output != folder:
+        raise UsageError(f"--resume continues in its own folder, '{folder}'; leave out --output.")
+    return config
 
 
 def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
@@ -117,6 +132,7 @@ def forget(folder: Path) -> None:
     for path in checkpoints_of(folder).glob("*"):
         if path.name not in (PLACES_FILE, ASKED_FILE, LOCK_FILE):
             path.unlink()
+    (folder / MORE_DATA_FILE).unlink(missing_ok=True)
 
 
 def _read_places(folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from app.fields import settings
 from app.flags import given_flags
-from training.begun import check_unchanged, read_begun
+from training.begun import resumed
 
 
 @settings
@@ -34,9 +34,4 @@ def parse_config(args: list[str] | None = None) -> TrainConfig:
         return (TrainConfig() if file is None else TrainConfig.from_file(file)).replace(**given)
     if file is not None:
         raise UsageError("--resume takes the settings of its run; leave out --config.")
-    begun = read_begun(Path(resume))
-    config = begun.replace(**given)
-    check_unchanged(config, begun.to_json())
-    if config.run.output != Path(resume):
-        raise UsageError(f"--resume continues in its own folder, '{resume}'; leave out --output.")
-    return config
+    return resumed(Path(resume), given)

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pandas as pd
 
-from app.run_folder import checkpoints_of
+from app.run_folder import MORE_DATA_FILE, checkpoints_of
 from app.terminal import counted, progress_bar, show_stage
 from data.batches import Examples
 from data.folds import folds_of
@@ -18,7 +18,6 @@ from devices.precision import learning_precision
 from devices.replicas import chief_decides, is_chief
 from models.heads import set_output
 from reports import plots, writer
-from reports.more_data import MORE_DATA_FILE
 from tasks.table import classes_of
 from training import checkpoint
 from training.budget import is_spent
@@ -45,7 +44,7 @@ def choose_learning_rate(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
         with run.clock.timed("find"):
             run.plan = run.plan.replace(learning_rate=_find_learning_rate(run, inputs))
     else:
-        is_open = "head" in inputs and math.isnan(run.plan.learning_rate)
+        is_open = run.data.task.solves_linear_head and "head" in inputs and math.isnan(run.plan.learning_rate)
         features = features_sample(inputs["head"]) if is_open else None
         run.plan = choose_head_learning_rate(run.plan, features)
 

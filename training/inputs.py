@@ -92,6 +92,10 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     sized = sized.replace(positive=data.positive)
     chosen_on: Split = "train" if config.data.folds else "val"
     check_rule(config.decision.rule, len(data.class_names), data.task.multi_label, len(data.splits[chosen_on]))
+    if config.data.folds is not None:
+        from data.folds import folds_of  # a second to import
+
+        folds_of(data, sized)  # raises if there are too few examples
     _show(data, config.training.class_weights)
     if config.decision.rule is not None:
         _warn_of_few(config.decision.rule, data, chosen_on)

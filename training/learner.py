@@ -153,7 +153,8 @@ class Learner:
             BatchTooLargeError: a step needs more memory than there is.
         """
         steps = math.ceil(len(train.targets) / plan.batch_size)
-        total, most = max(1, round(epochs * steps)), math.ceil(epochs)
+        total = max(1, round(epochs * steps))
+        most = math.ceil(total / steps)
         on_vectors = train.views[0].has_vectors
         on_tpu = isinstance(self._strategy, tf.distribute.TPUStrategy)
         steps_per_call = STEPS_PER_CALL if on_vectors or on_tpu else 1

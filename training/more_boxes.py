@@ -6,13 +6,13 @@ import keras
 import numpy as np
 import pandas as pd
 
+from app.run_folder import MORE_DATA_FILE
 from app.terminal import progress_bar
 from data.batches import View
 from devices.precision import learning_precision
 from features.cuts import part_of
 from features.forward_pass import apply_model
 from reports.detection import measure
-from reports.more_data import MORE_DATA_FILE
 from reports.writer import write_table
 from training.frozen import PhaseInputs, phase_examples
 from training.learner import DivergedError, Learner

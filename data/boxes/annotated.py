@@ -125,7 +125,7 @@ def fit_boxes(annotated: Annotated, header: tuple[int, int, int] | None) -> tupl
 def _numbers(box: Box) -> list[float]:
     try:
         corners = [float(corner) for corner in box.corners]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         corners = []
     if len(corners) != 4 or not all(map(math.isfinite, corners)):
         raise MisfitError(f"is not four numbers: {printable(', '.join(map(str, box.corners))[:60])}")

@@ -44,7 +44,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
             continue
         try:
             boxes, size = _read(file)
-        except (ElementTree.ParseError, ValueError, OSError) as error:
+        except (ElementTree.ParseError, LookupError, ValueError, OSError) as error:
             set_aside.append((file, f"is damaged: {str(error)[:100]}"))
             continue
         seen.add(picture)

@@ -104,7 +104,7 @@ def _box(words: list[str], names: dict[int, str]) -> Box:
         number, *values = map(float, words)
     except ValueError:
         return Box("", words)
-    label = names.get(int(number)) if number == int(number) else None
+    label = names.get(int(number)) if number.is_integer() else None
     if len(values) >= 6 and len(values) % 2 == 0:  # an outline
         x, y = values[::2], values[1::2]
         return Box(label, [min(x), min(y), max(x), max(y)])

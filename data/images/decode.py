@@ -95,7 +95,7 @@ def _decode(content: bytes, image_size: int, convert: Callable[[Image.Image], Co
             picture.draft("RGB", (2 * image_size, 2 * image_size))
             with _memory.spend(_memory_of(picture, *whole)):
                 ImageOps.exif_transpose(picture, in_place=True)
-                return convert(_to_rgb(picture, picture.format))
+                return convert(to_rgb(picture, picture.format))
     except UnreadableError:
         raise
     except Exception as error:  # a decoder may raise anything on a hostile file
@@ -231,7 +231,7 @@ _PLAIN_WORDS = {
 """Messages of Pillow, and their meaning."""
 
 
-def _to_rgb(picture: Image.Image, file_format: str | None) -> Image.Image:
+def to_rgb(picture: Image.Image, file_format: str | None) -> Image.Image:
     """Converts any mode of Pillow to RGB; transparent pixels become white."""
     picture.load()  # makes the palette available
     if picture.mode.startswith("I;16") or (picture.mode == "I" and file_format == "PPM"):

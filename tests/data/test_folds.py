@@ -8,6 +8,7 @@ from app.errors import UsageError
 from data.folds import folds_of
 from data.prepare import prepare_data
 from data.sources import load_source
+from tasks.classification import MULTILABEL
 from tests.conftest import draw_photos
 
 
@@ -37,6 +38,20 @@ def test_every_fold_has_the_classes_of_all_and_copies_are_in_one(data):
 def test_more_folds_than_a_class_has_pictures_are_refused(data):
     with pytest.raises(UsageError, match="--folds must be at most"):
         folds_of(data._replace(splits={"train": data.splits["train"][:3]}), TrainConfig.of(folds=4))
+
+
+def test_combinations_of_labels_may_be_rare_but_each_label_needs_as_many_pictures_as_folds(data):
+    targets = np.zeros((len(data.targets), 6), np.float32)
+    targets[:, 0] = 1
+    targets[np.arange(len(targets)), 1 + np.arange(len(targets)) % 5] = 1
+    targets[: len(targets) // 2, 1:4] = 1
+    many = data._replace(targets=targets, task=MULTILABEL)
+    folds = folds_of(many, TrainConfig.of(folds=4))
+    assert [many.targets[data.splits["train"]][folds == fold].sum(axis=0).min() >= 1 for fold in range(4)] == [True] * 4
+    targets[:, 5] = 0
+    targets[data.splits["train"][0], 5] = 1
+    with pytest.raises(UsageError, match="must be at most 1, as the rarest class has 1 picture to learn from"):
+        folds_of(many, TrainConfig.of(folds=4))
 
 
 def test_more_folds_than_groups_are_refused(data):

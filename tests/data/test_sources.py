@@ -275,6 +275,21 @@ def test_a_column_of_a_table_that_is_the_text_can_be_named(tmp_path):
         load_source("animals", tmp_path, text_column="body")
 
 
+@pytest.mark.parametrize("column", ["text", "path"])
+def test_a_column_called_content_is_one_like_any_other(tmp_path, column):
+    table = tmp_path / "table.csv"
+    table.write_text(f"{column},label,content\none.png,x,hello\ntwo.png,y,world\n")
+    found = [each.content or each.path.name for each in load_source(str(table), tmp_path).examples]
+    assert found == ([b"one.png", b"two.png"] if column == "text" else ["one.png", "two.png"])
+    assert [file.columns["content"] for file in find_files([str(table)])] == ["hello", "world"]
+
+
+def test_a_column_of_texts_is_there_once(tmp_path):
+    (tmp_path / "table.csv").write_text("text,label,text\none,x,two\n")
+    with pytest.raises(UsageError, match="repeats one"):
+        load_source(str(tmp_path / "table.csv"), tmp_path)
+
+
 def test_examples_without_a_label_are_left_out(prepared_tfds, tmp_path, monkeypatch):
     examples = [{"image": b"secret", "label": -1}, {"image": b"rose", "label": 1}]
     monkeypatch.setattr("tensorflow_datasets.as_numpy", lambda dataset: iter(examples))

@@ -436,3 +436,14 @@ def test_other_columns_of_a_table_stand_behind_its_answers(binary_run, tmp_path,
     assert table["id"].tolist() == ["c7", "", "'=1+1", ""]
     assert table["predicted_given"].tolist() == ["mine", "", "", ""]
     assert set(table["predicted"]) <= {"cat", "dog", ""}
+
+
+def test_rows_of_a_table_about_one_file_are_answered_each(tmp_path):
+    make_picture(0).save(tmp_path / "a.png")
+    (tmp_path / "asked.csv").write_text("path,patient\na.png,1\na.png,2\na.png,2\n")
+    assert [file.columns["patient"] for file in find_files([str(tmp_path / "asked.csv")])] == ["1", "2"]
+
+
+def test_nothing_to_answer_for_is_a_mistake():
+    with pytest.raises(UsageError, match="There is no file to answer for"):
+        find_files([])

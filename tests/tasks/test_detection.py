@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from data.boxes.vary import POLICIES, policy
 from models.detector import MOST_BOXES, DecodeBoxes
+from reports.detection import beside
 from tasks.detection import DETECTION
 from tasks.detection_maps import DISTANCES, SIDES, found, losses
 from tasks.detection_metrics import choose_thresholds, compare_boxes, measure_boxes
@@ -127,6 +128,14 @@ def test_perfect_answers_measure_one():
     assert figures["by_size"]["small"]["boxes"] == 3
 
 
+@pytest.mark.parametrize("pictures", [4, 15])
+def test_draws_of_pictures_without_boxes_leave_the_interval_finite(pictures):
+    empty = [np.zeros((0, 6))] * (pictures - 2)
+    found = answers((0, [0, 0, 10, 10, 0.9, 0]), (1, [5, 5, 25, 25, 0.7, 0]))
+    low, high = measure_boxes(TRUTH + empty, found + empty, ("a", "b"))["ap50_ci95"]
+    assert 0 <= low < high <= 1
+
+
 def test_ap_counts_what_is_missed_and_what_is_not_there():
     half = answers((0, [0, 0, 10, 10, 0.9, 0]), (1, [60, 60, 80, 80, 0.95, 1]))
     measured = measure_boxes(TRUTH, half, ("a", "b"))
@@ -143,6 +152,14 @@ def test_an_ignored_box_is_neither_missed_nor_a_false_alarm():
     figures = measure_boxes(ignored, found, ("a", "b"))
     assert figures["boxes"] == 2
     assert figures["ap50"] == pytest.approx(1)
+
+
+def test_an_answer_within_an_ignored_box_is_ignored_by_the_table_as_by_ap():
+    crowd, other = [0, 0, 200, 200, 0, 1], [300, 0, 320, 20, 0, 0]
+    within, astray = [10, 10, 50, 50, 0.9, 0], [190, 190, 260, 260, 0.8, 0]
+    matched = beside(np.array([crowd, other], float), np.array([within, astray, [300, 0, 320, 20, 0.7, 0]], float))
+    assert matched.to_ignored.tolist() == [True, False, False]
+    assert matched.is_right.tolist() == [False, False, True]
 
 
 def test_without_boxes_nothing_is_measured():

@@ -14,16 +14,20 @@ import predict
 from app.cli import run_command
 from app.config import TrainConfig
 from app.errors import UsageError
+from app.run_folder import MORE_DATA_FILE
 from data.sources import load_source
 from exports.onnx import open_onnx
 from exports.run import FORMATS, export_run
 from headstart import Run
+from inference.files import FoundFile
 from inference.load import load_model, read_run
+from inference.predict_boxes import _draw_all
 from inference.predictor import Predictor
 from inference.run_record import read_metrics, read_sample
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
 from tests.stopped_runs import train_until
+from training.begun import forget
 from training.inputs import load_inputs
 from training.run import train
 
@@ -120,6 +124,24 @@ def test_predict_writes_boxes_in_pixels_and_draws_them(run, tmp_path, monkeypatc
     assert list(Run(run).predict(squares / "5.png")["predicted"]) == list(
         found[found["path"].str.contains("5.png")]["predicted"]
     )
+
+
+def test_a_picture_of_16_bits_is_drawn_as_the_network_saw_it(run, tmp_path):
+    Image.fromarray(np.full((64, 96), 30_000, np.uint16)).save(tmp_path / "x_ray.png")
+    _draw_all(tmp_path / "drawn", [FoundFile(tmp_path / "x_ray.png")], [np.zeros((0, 6))], ["blue", "red"])
+    assert Image.open(tmp_path / "drawn" / "x_ray.png").getpixel((5, 5)) == (117, 117, 117)
+
+
+def test_a_head_learns_on_a_backbone_of_random_weights(run, tmp_path):
+    asked = settings(run.parent, weights="none", head_epochs=1, fine_tune_epochs=0, output=tmp_path / "scratch")
+    with_head = train(load_inputs(asked.replace(learning_rate=None, views=1)))
+    assert json.loads((with_head / "metrics.json").read_text())["epochs"]["head"] == 1
+
+
+def test_what_a_run_learnt_from_parts_is_forgotten_with_the_rest(run, tmp_path):
+    (tmp_path / MORE_DATA_FILE).write_text("examples,val_ap")
+    forget(tmp_path)
+    assert not (tmp_path / MORE_DATA_FILE).exists()
 
 
 def test_a_resumed_run_ends_the_same_to_the_bit(run, tmp_path):

@@ -88,6 +88,12 @@ def test_the_last_epoch_may_be_a_part_of_one():
     assert [(len(state.epochs), state.step) for state in seen] == [(0, 2), (1, 0)]
 
 
+def test_less_than_half_a_step_is_no_epoch_of_its_own():
+    _, (results, best_epoch) = run(epochs=1.04)
+    assert (len(results), best_epoch) == (1, 1)
+    assert math.isfinite(results[0].loss)
+
+
 def test_a_phase_that_has_to_end_keeps_what_it_has_learnt():
     _, learner = new_learner(PLAN)
     settings = {"epochs": 4, "learning_rate": 0.01, "is_over": lambda: True}

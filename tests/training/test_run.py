@@ -16,6 +16,11 @@ from data.batches import View
 from data.images.decode import read_picture
 from data.images.explain import grad_cam
 from features.forward_pass import apply_model
+from inference.files import find_files
+from inference.load import read_run
+from inference.run_record import find_learnt_from
+from reports.evaluation import evaluate
+from reports.evaluation_inputs import load_evaluation
 from tasks.classification import MULTICLASS
 from tests.conftest import draw_photos
 from tests.small_network import small_network
@@ -426,7 +431,13 @@ def test_folds_take_the_place_of_val(make_folder, tmp_path):
     assert "in 4 folds, each answered by a head that learnt from the others" in card
     assert "calibrated on val" in card
     with pytest.raises(UsageError, match=r"--folds must be at most \d+, as the rarest class has"):
-        run(root, tmp_path, "too_many", **(settings | {"folds": 20}))
+        load_inputs(TrainConfig.of(data=str(root), cache_dir=tmp_path / "cache", **(settings | {"folds": 20})))
+    found = read_run(folder)
+    with pytest.raises(UsageError, match=r"^--threshold 0\.3 cannot be chosen anew for a run with --folds"):
+        evaluate(load_evaluation(found, None, (), tmp_path / "cache"), rule=TrainConfig.of(threshold=0.3).decision.rule)
+    assert load_evaluation(found, str(root), ("val",), tmp_path / "cache").data.splits.keys() == {"val"}
+    asked = find_files([str(root)])
+    assert len(find_learnt_from(found, asked)) == counts["train"]
 
 
 def test_a_run_takes_as_many_epochs_as_fit_into_its_minutes_and_can_be_repeated(make_folder, tmp_path, capsys):

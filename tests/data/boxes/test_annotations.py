@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from app.config import TrainConfig
 from app.errors import UsageError
 from data.boxes.annotated import FRACTIONS, Annotated, Box, MisfitError, fit_boxes
 from data.boxes.targets import encode, frames, to_pixels
 from data.images.decode import decode_picture
+from data.prepare import prepare_data
 from data.sources import load_source
 from tests.conftest import make_picture
 
@@ -100,6 +102,7 @@ BROKEN = {
     "text": (("a", 0, 1, 1), "is not four numbers: a, 0, 1, 1"),
     "NaN": ((float("nan"), 0, 1, 1), "is not four numbers: nan, 0, 1, 1"),
     "infinite": ((0, 0, float("inf"), 1), "is not four numbers: 0, 0, inf, 1"),
+    "huge": ((10**400, 0, 1, 1), f"is not four numbers: {str(10**400)[:60]}"),
     "three": ((0, 0, 1), "is not four numbers: 0, 0, 1"),
     "nothing": ((), "is not four numbers: "),
     "none": ((None, 0, 1, 1), "is not four numbers: None, 0, 1, 1"),
@@ -219,14 +222,16 @@ def test_yolo_takes_splits_outlines_and_what_roboflow_writes(tmp_path):
     for split in ("train", "valid"):
         draw(tmp_path / split / "images")
         (tmp_path / split / "labels").mkdir()
-        (tmp_path / split / "labels" / "a.txt").write_text("1 0.5 0.5 1 0.5 0.75 1\n0 0.5\nx\n5 0.5 0.5 0.1 0.1\n")
+        lines = ["1 0.5 0.5 1 0.5 0.75 1", "0 0.5", "x", *(f"{label} 0.5 0.5 0.1 0.1" for label in ("5", "nan", "inf"))]
+        (tmp_path / split / "labels" / "a.txt").write_text("\n".join(lines))
     (tmp_path / "data.yaml").write_text("train: ../train/images\nval: ../valid/images\nnames: {0: cat, 1: dog}\n")
     source = load_source(str(tmp_path), tmp_path)
     first = source.examples[0]
     assert first.boxes.corners == ((30.0, 20.0, 60.0, 40.0),)
     assert [each.split for each in source.examples] == ["train"] * 3 + ["val"] * 3
     reasons = [reason for path, reason in source.set_aside if "train" in path.parts]
-    assert reasons == ["box 2 is not four numbers: 0.5", "box 3 is not four numbers: x", "box 4 has an unknown class"]
+    assert reasons[:2] == ["box 2 is not four numbers: 0.5", "box 3 is not four numbers: x"]
+    assert reasons[2:] == [f"box {number} has an unknown class" for number in (4, 5, 6)]
 
 
 def test_a_damaged_xml_file_is_set_aside(tmp_path):
@@ -236,6 +241,26 @@ def test_a_damaged_xml_file_is_set_aside(tmp_path):
     found = {path.name: reason for path, reason in load_source(str(root), tmp_path).set_aside}
     assert found["lost.xml"] == "has no picture beside it"
     assert found["b.xml"].startswith("is damaged")
+    (root / "Annotations" / "b.xml").write_text('<?xml version="1.0" encoding="foo"?><annotation></annotation>')
+    found = {path.name: reason for path, reason in load_source(str(root), tmp_path).set_aside}
+    assert found["b.xml"] == "is damaged: unknown encoding: foo"
+
+
+def test_what_leads_out_of_the_folder_is_set_aside_whatever_the_cache_holds(tmp_path):
+    path = Path(as_coco(tmp_path / "coco"))
+    make_picture(9, size=SIZE).save(tmp_path / "out.jpg")
+    content = json.loads(path.read_text())
+    for image, name in zip(content["images"], ("images/a.jpg", "images/b.jpg", "../out.jpg"), strict=True):
+        image["file_name"] = name
+    path.write_text(json.dumps(content))
+    config = TrainConfig.of(
+        data=str(path), image_size=32, val_fraction=0, test_fraction=0, cache_dir=tmp_path / "cache"
+    )
+    counts = []
+    for outside in (False, True, False):
+        source = load_source(str(path), config.run.cache_dir, outside)
+        counts.append(len(prepare_data(source, config).examples))
+    assert counts[0] == counts[2] == counts[1] - 1
 
 
 def test_pixels_come_back_from_fractions_of_the_input():
