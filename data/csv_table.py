@@ -80,8 +80,7 @@ def load(
     set_aside: list[Example] = []
     used: list[Row] = []
     for row in rows:
-        if os.sep == "/" and "\\" in row.path and not os.path.exists(path.parent / row.path):  # a path of Windows
-            row = row._replace(path=row.path.replace("\\", "/"))
+        row = row._replace(path=without_backslashes(path.parent, row.path))
         example = _example(path, row)
         way = None if outside or kind_of_column else way_out(row.path)
         if way == "path":
@@ -103,6 +102,12 @@ def load(
         columns["group"] = [row.group for row in used]
     examples = [_part(path, row, example, kind) for row, example in zip(used, examples, strict=True)]
     return Source(path.stem, path.parent, examples, kind, multi_label, links, columns=columns)
+
+
+def without_backslashes(folder: Path, path: str) -> str:
+    """Returns a path of a table; one that was written on Windows gets the separators of this system."""
+    is_of_windows = os.sep == "/" and "\\" in path and not os.path.exists(folder / path)
+    return path.replace("\\", "/") if is_of_windows else path
 
 
 def _check_complete(table: Path, rows: Sequence[Row], may_lack_labels: bool) -> None:

@@ -1,6 +1,7 @@
 """Recognises the encoding of a text by its first bytes."""
 
 import codecs
+from pathlib import Path
 
 MARKS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -15,3 +16,9 @@ MARKS = {
 def encoding_of(start: bytes) -> str:
     """Returns the encoding of a text, given its first bytes: UTF-8 if no mark says otherwise."""
     return next((encoding for mark, encoding in MARKS.items() if start.startswith(mark)), "utf-8")
+
+
+def encoding_of_file(path: Path) -> str:
+    """Returns the encoding of a file; see `encoding_of`."""
+    with path.open("rb") as file:
+        return encoding_of(file.read(4))

@@ -102,6 +102,8 @@ class Vary(NamedTuple):
     """Varies a float32 batch by its draws, float32 (n, draws) in [0, 1); both are tensors of TensorFlow."""
     move: Callable[[Any, Any], Any] | None = None
     """Moves boxes, see `data.boxes.targets.encode`, as `apply` moves the picture; None if targets never change."""
+    uses: tuple[Callable, ...] = ()
+    """Functions of other modules that `apply` calls: their code, too, is part of the key of stored views."""
 
 
 class Shown(NamedTuple):

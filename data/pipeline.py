@@ -29,6 +29,8 @@ class Varied(NamedTuple):
     """Function that varies a batch by its draws."""
     draws: np.ndarray
     """Random numbers that decide how each example is varied, float32 (n, draws) in [0, 1)."""
+    uses: tuple[Callable, ...] = ()
+    """As in `Vary`."""
 
 
 def training_batches(
@@ -168,7 +170,7 @@ def variation(vary: Vary, seed: int, number: int, count: int) -> Varied:
         count: number of examples.
     """
     draws = np.random.default_rng((seed, number)).random((count, vary.draws), np.float32)
-    return Varied(vary.apply, draws)
+    return Varied(vary.apply, draws, vary.uses)
 
 
 def _deal(batches: tf.data.Dataset, batch_size: int, part: Part | None) -> tf.data.Dataset:

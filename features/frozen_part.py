@@ -175,7 +175,7 @@ class FrozenPart:
         """Does the work of `load_or_compute` with the current runtime."""
         view, varied = work.view, work.varied
         dtypes = [kept_dtype(kept.tensor, half) for kept in self._kept]
-        code = code_digest(varied.apply) if varied else None
+        code = code_digest(varied.apply, *varied.uses) if varied else None
         descriptions = [
             {**description, **kept.network, **self._runtime, "dtype": dtype, "variation": code}
             for kept, dtype in zip(self._kept, dtypes, strict=True)

@@ -3,6 +3,7 @@
 import inspect
 import json
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,6 +17,8 @@ CONFIG_BYTES = 2**24
 """Most bytes of the `config.json` in such a file."""
 PIXELS = ("raw", "unit", "tf", "torch", "caffe")
 """Scalings of pixels: 0 to 255, 0 to 1, or a mode of Keras' `imagenet_utils.preprocess_input`."""
+MOST_PIXELS = 8192
+"""Largest height and width of a network's pictures."""
 DEFAULT_SIZE = 224
 """Size, pixels, for networks that take pictures of any size."""
 SCALING = ("Rescaling", "Normalization")
@@ -52,11 +55,11 @@ def file_size(name: str) -> int:
         raise UsageError(
             f"--backbone must be a network or its file; '{path}' cannot be read: {error.strerror}."
         ) from None
-    except (zipfile.BadZipFile, KeyError, ValueError, RecursionError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, ValueError) as error:
         raise UsageError(f"--backbone must be a file of Keras; '{path}' is damaged ({first_line(error)}).") from None
     shapes = [layer["config"].get("batch_shape") for layer in layers if layer["class_name"] == "InputLayer"]
-    shape = shapes[0] if shapes else None
-    if not isinstance(shape, list) or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
+    shape: Any = shapes[0] if shapes else None
+    if not _is_square(shape):
         raise UsageError(f"--backbone must take square RGB pictures; the input of '{path}' is {json.dumps(shape)}.")
     if pixels is None and not any(layer["class_name"] in SCALING for layer in layers):
         raise UsageError(
@@ -64,6 +67,13 @@ def file_size(name: str) -> int:
             f"1, tf: for -1 to 1, torch: or caffe: for ImageNet as those scale it, raw: for 0 to 255."
         )
     return shape[1] or DEFAULT_SIZE
+
+
+def _is_square(shape: Any) -> bool:
+    """Returns whether the shape of an input is that of square RGB pictures."""
+    if not isinstance(shape, list) or len(shape) != 4 or shape[3] != 3 or shape[1] != shape[2]:
+        return False
+    return shape[1] is None or (isinstance(shape[1], int) and 1 < shape[1] <= MOST_PIXELS)
 
 
 def function_size(name: str) -> int:

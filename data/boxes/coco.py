@@ -4,6 +4,7 @@ Pictures are looked for beside the file, in `images/` beside it, and in the fold
 the neighbours `valid/` or `test/` have a file of the same name, all are read as splits: the layout of Roboflow.
 """
 
+import contextlib
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from app.errors import UsageError
 from data.boxes.annotated import Annotated, Box, find_folder, make_source, read_annotations
-from data.sources import SPLIT_FOLDERS, Source, Split
+from data.sources import SPLIT_FOLDERS, Source, Split, printable
 
 PARTS = ("images", "annotations", "categories")
 
@@ -52,14 +53,21 @@ def _read(file: Path, split: Split | None, annotated: list[Annotated], set_aside
     images, annotations, categories = parts
     names = {_key(each.get("id")): each.get("name") for each in categories}
     boxes: dict[Any, list[Box]] = defaultdict(list)
-    known = {_key(each.get("id")) for each in images}
+    known: set[Any] = set()
+    for each in images:
+        if (key := _key(each.get("id"))) in known:
+            raise UsageError(
+                f"'{file}' must give each image an id of its own; {printable(str(key))[:40]} is there twice."
+            )
+        known.add(key)
     for number, each in enumerate(annotations, 1):
         corners, picture = each.get("bbox"), _key(each.get("image_id"))
         if picture not in known:
             set_aside.append((file, f"annotation {number} names a picture that is not listed"))
             continue
         if isinstance(corners, list) and len(corners) == 4 and all(isinstance(one, int | float) for one in corners):
-            corners = [corners[0], corners[1], corners[0] + corners[2], corners[1] + corners[3]]
+            with contextlib.suppress(OverflowError):  # then they are told as numbers that are too large
+                corners = [corners[0], corners[1], corners[0] + corners[2], corners[1] + corners[3]]
         crowd = each.get("iscrowd") in (1, True)
         name = names.get(_key(each.get("category_id")))
         boxes[picture].append(Box(name, corners if isinstance(corners, list) else [], crowd))
@@ -74,5 +82,7 @@ def _read(file: Path, split: Split | None, annotated: list[Annotated], set_aside
 
 
 def _key(value: Any) -> Any:
-    """Returns an id as a key of a dictionary: numbers and texts as they are, anything else by its representation."""
+    """Returns an id as a key of a dictionary: whole numbers and texts, anything else by its representation."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if isinstance(value, int | str) else repr(value)

@@ -1,11 +1,13 @@
 """Pictures with boxes in a CSV file: a line per box with the columns `path,label,x1,y1,x2,y2`, in pixels, and an
 optional `split`. A picture without boxes has one line that ends after its path."""
 
+import os
 from pathlib import Path
 
 from app.errors import UsageError
 from data.boxes.annotated import Annotated, Box, make_source
-from data.csv_table import find_way_out, numbered_fields, outside_error, split_of
+from data.csv_table import find_way_out, numbered_fields, outside_error, split_of, without_backslashes
+from data.encoding import encoding_of_file
 from data.images.kind import KIND
 from data.sources import LINK_OUT, SPLIT_FOLDERS, Source
 
@@ -18,7 +20,7 @@ def accepts(data: str) -> bool:
     path = Path(data)
     if path.suffix.lower() != ".csv" or not path.is_file():
         return False
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    with path.open(encoding=encoding_of_file(path), errors="replace") as file:
         names = file.readline(10_000).replace('"', "").lower()
     return {name.strip() for name in names.split(",")} >= set(CORNERS)
 
@@ -38,6 +40,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         path, split = row.get("path", ""), row.get("split", "").lower()
         if not path:
             raise UsageError(f"Line {line} of '{table}' has no path.")
+        path = os.path.normpath(without_backslashes(table.parent, path))
         split_of(table, line, split)
         if splits.setdefault(path, split) != split:
             raise UsageError(f"All lines of a picture must have one split; line {line} of '{table}' has another.")
@@ -57,7 +60,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     """Reads the lines that are not empty, as fields by the name of their column."""
     try:
-        with table.open(encoding="utf-8-sig", newline="") as file:
+        with table.open(encoding=encoding_of_file(table), newline="") as file:
             lines = numbered_fields(table, file)
             names = [name.lower() for name in next(lines, (1, []))[1]]
             if any(names.count(name) != 1 for name in COLUMNS):

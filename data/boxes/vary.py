@@ -62,7 +62,6 @@ def _move(targets: tf.Tensor, draws: tf.Tensor, **which: bool) -> tf.Tensor:
 
 
 def _policy(colours: bool, **which: bool) -> Vary:
-    # The code of these functions is part of the key of stored augmented views.
     def apply(pictures: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         moved = move(pictures, **_amounts(draws, **which), fill="CONSTANT")
         if not colours:
@@ -72,7 +71,7 @@ def _policy(colours: bool, **which: bool) -> Vary:
     def move_boxes(targets: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         return _move(targets, draws, **which)
 
-    return Vary(NUM_DRAWS, apply, move_boxes)
+    return Vary(NUM_DRAWS, apply, move_boxes, uses=(move, recolour))
 
 
 POLICIES: dict[str, Vary] = {

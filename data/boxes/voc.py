@@ -2,13 +2,16 @@
 `JPEGImages/` (or `images/`), or beside the pictures. `ImageSets/Main/train.txt`, `val.txt` and `test.txt` define the
 splits, or folders `train/`, `valid/` and `test/`."""
 
+from collections.abc import Collection
 from pathlib import Path
 from xml.etree import ElementTree
 
+from app.terminal import counted
 from data.boxes.annotated import Annotated, Box, make_source
+from data.encoding import encoding_of_file
 from data.folder import files_below
 from data.images.kind import KIND
-from data.sources import SPLIT_FOLDERS, Source, Split
+from data.sources import SPLIT_FOLDERS, Source, Split, printable
 
 PICTURE_FOLDERS = ("JPEGImages", "images", "Images", "")
 MOST_BYTES = 10_000_000
@@ -32,7 +35,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     root = Path(data)
     files, set_aside = files_below(root, outside)
     by_name = {file.relative_to(root): file for file in files}
-    given = _listed_splits(root)
+    given = _listed_splits(root, {file.stem for file in files}, set_aside)
     annotated: list[Annotated] = []
     seen: set[Path] = set()
     for relative, file in by_name.items():
@@ -42,12 +45,12 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         if picture is None:
             set_aside.append((file, "has no picture beside it"))
             continue
+        seen.add(picture)
         try:
             boxes, size = _read(file)
         except (ElementTree.ParseError, LookupError, ValueError, OSError) as error:
             set_aside.append((file, f"is damaged: {str(error)[:100]}"))
             continue
-        seen.add(picture)
         annotated.append(Annotated(picture, boxes, given.get(file.stem) or _split_of(relative), size))
     known = {path.parent for path in seen}
     for relative, file in by_name.items():  # pictures without an XML file have no boxes
@@ -60,15 +63,28 @@ def _split_of(relative: Path) -> Split | None:
     return SPLIT_FOLDERS.get(relative.parts[0].lower()) if len(relative.parts) > 1 else None
 
 
-def _listed_splits(root: Path) -> dict[str, Split]:
-    """Reads from `ImageSets/Main` the split of each picture, by its name without ending."""
+def _listed_splits(root: Path, names: Collection[str], set_aside: list[tuple[Path, str]]) -> dict[str, Split]:
+    """Reads from `ImageSets/Main` the split of each picture, by its name without ending; tells of names that no file
+    has."""
     found: dict[str, Split] = {}
     for name, split in SPLIT_FOLDERS.items():
         file = root / "ImageSets" / "Main" / f"{name}.txt"
         if file.is_file():
-            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-            found |= {line.split()[0]: split for line in lines if line.strip()}
+            lines = file.read_text(encoding=encoding_of_file(file), errors="replace").splitlines()
+            listed = [line.strip() for line in lines if line.strip()]
+            known = {line: next((form for form in _forms(line) if form in names), None) for line in listed}
+            found |= {form: split for form in known.values() if form is not None}
+            lost = [line for line, form in known.items() if form is None]
+            if lost:
+                what = counted(len(lost), "picture that is not there", "pictures that are not there")
+                set_aside.append((file, f"names {what}, the first '{printable(lost[0])[:60]}'"))
     return found
+
+
+def _forms(line: str) -> list[str]:
+    """Returns what a line of such a list may name: all of it, with or without an ending, or its first word."""
+    words = line.split()
+    return [form.removesuffix(ending) for form in (line, words[0]) for ending in ("", Path(form).suffix)]
 
 
 def _picture_of(relative: Path, by_name: dict[Path, Path]) -> Path | None:

@@ -2,12 +2,15 @@
 `labels/NAME.txt` with lines `class x y width height`, as fractions of the picture, or `class` and the points of an
 outline. A picture without such a file has no boxes."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from app.errors import UsageError
 from data.boxes.annotated import FRACTIONS, Annotated, Box, make_source, read_annotations
+from data.content import UnreadableError, content_of
+from data.encoding import encoding_of
 from data.folder import files_below
 from data.images.kind import KIND
 from data.sources import SPLIT_FOLDERS, Source, Split
@@ -39,6 +42,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
     if not places:
         places = {"": "images"}
     base = file.parent / about["path"] if isinstance(about.get("path"), str) else file.parent
+    within = None if outside else Path(os.path.realpath(file.parent))
     for key, folders in places.items():
         split: Split | None = SPLIT_FOLDERS.get(key) if len(places) > 1 else None
         for name in [folders] if isinstance(folders, str) else folders:
@@ -47,7 +51,12 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
             set_aside += wrong
             for picture in files:
                 if picture.suffix.lower() in KIND.endings:
-                    annotated.append(Annotated(picture, _read_boxes(picture, names, set_aside), split, FRACTIONS))
+                    try:
+                        boxes = _read_boxes(picture, names, within)
+                    except UnreadableError as error:
+                        set_aside.append((picture, f"its boxes cannot be read: {error}"))
+                    else:
+                        annotated.append(Annotated(picture, boxes, split, FRACTIONS))
     return make_source(file.parent.resolve().name, file.parent, annotated, set_aside)
 
 
@@ -67,9 +76,13 @@ def _class_names(about: Any, file: Path) -> dict[int, str]:
     """Returns the name of each class by its number."""
     names = about.get("names") if isinstance(about, dict) else None
     found = dict(enumerate(names)) if isinstance(names, list) else names
-    if not isinstance(found, dict) or not found or not all(isinstance(key, int) for key in found):
+    if not isinstance(found, dict) or not all(_is_class(*item) for item in found.items()) or not found:
         raise UsageError(f"'{file}' must name the classes: 'names: [cat, dog]'.")
     return {key: str(name) for key, name in found.items()}
+
+
+def _is_class(number: Any, name: Any) -> bool:
+    return isinstance(number, int) and isinstance(name, str | int | float)
 
 
 def _folder(name: str, *bases: Path) -> Path:
@@ -82,20 +95,24 @@ def _folder(name: str, *bases: Path) -> Path:
     return found
 
 
-def _read_boxes(picture: Path, names: dict[int, str], set_aside: list[tuple[Path, str]]) -> Sequence[Box]:
-    """Reads the boxes of a picture; the path of their file has `labels` in place of the last `images`."""
+def _read_boxes(picture: Path, names: dict[int, str], within: Path | None) -> Sequence[Box]:
+    """Reads the boxes of a picture; the path of their file has `labels` in place of the last `images`.
+
+    Raises:
+        UnreadableError: the file is not a text, or leads out of the folder `within`.
+    """
     parts = list(picture.parts)
     places = [index for index, part in enumerate(parts[:-1]) if part == "images"]
     if places:
         parts[places[-1]] = "labels"
     file = Path(*parts).with_suffix(".txt")
-    if not file.is_file():
+    if not file.is_file() or not file.stat().st_size:
         return []
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError):
-        set_aside.append((file, "is not a text"))
-        return []
+    with content_of(file, within) as content:
+        try:
+            lines = content.decode(encoding_of(content)).splitlines()
+        except UnicodeDecodeError:
+            raise UnreadableError(f"'{file.name}' is not a text") from None
     return [_box(line.split(), names) for line in lines if line.strip()]
 
 

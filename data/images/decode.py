@@ -94,7 +94,8 @@ def _decode(content: bytes, image_size: int, convert: Callable[[Image.Image], Co
             # A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size; twice the target keeps every visible detail.
             picture.draft("RGB", (2 * image_size, 2 * image_size))
             with _memory.spend(_memory_of(picture, *whole)):
-                ImageOps.exif_transpose(picture, in_place=True)
+                if _orientation(picture) != 1:
+                    ImageOps.exif_transpose(picture, in_place=True)
                 return convert(to_rgb(picture, picture.format))
     except UnreadableError:
         raise
@@ -113,7 +114,20 @@ def read_size(place: Content) -> tuple[int, int] | None:
 
 def read_orientation(place: Content) -> tuple[int, int, int] | None:
     """Reads stored width and height, and the EXIF orientation, 1 to 8; None if the file is not a picture."""
-    return _of_header(place, lambda picture: (*picture.size, picture.getexif().get(ExifTags.Base.Orientation, 1)))
+    return _of_header(place, _stored)
+
+
+def _stored(picture: Image.Image) -> tuple[int, int, int]:
+    (width, height), orientation = picture.size, _orientation(picture)
+    if picture.format == "TIFF" and orientation >= 5:  # of these, Pillow gives the upright size
+        width, height = height, width
+    return width, height, orientation
+
+
+def _orientation(picture: Image.Image) -> int:
+    # Not picture.getexif(), which decodes a PNG to look behind its pixels, where the standard allows none.
+    found = Image.Image.getexif(picture).get(ExifTags.Base.Orientation)
+    return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
 def _of_header(place: Content, read: Callable[[Image.Image], Converted]) -> Converted | None:

@@ -156,8 +156,8 @@ def _sign(draws: tf.Tensor) -> tf.Tensor:
 POLICIES: dict[str, Vary] = {
     "mild": Vary(NUM_DRAWS, augment_pictures),
     "flip": Vary(CUSTOM_DRAWS, flip),
-    "vertical": Vary(CUSTOM_DRAWS, vertical),
-    "rotate": Vary(CUSTOM_DRAWS, rotate),
+    "vertical": Vary(CUSTOM_DRAWS, vertical, uses=(augment_pictures,)),
+    "rotate": Vary(CUSTOM_DRAWS, rotate, uses=(augment_pictures,)),
     "medical": Vary(CUSTOM_DRAWS, medical),
     "randaugment": Vary(CUSTOM_DRAWS, randaugment),
 }

@@ -25,6 +25,8 @@ MOST_SECONDS = 60.0
 SILENCE = 1e-4
 """Largest distance from the mean, as a share of full scale, of a silent recording."""
 MOST_CHANNELS = 64
+MOST_FRAMES = 2**62
+"""More samples mean that libsndfile does not know their number."""
 
 
 def read_sound(content: bytes, samples: int) -> np.ndarray:
@@ -139,6 +141,8 @@ def _opened(file: BinaryIO) -> Iterator[soundfile.SoundFile]:
 
     try:
         with soundfile.SoundFile(file) as sound:
+            if sound.frames > MOST_FRAMES:  # the header of a FLAC file that was written to a pipe
+                raise UnreadableError("its header does not say how long it is")
             yield sound
     except soundfile.LibsndfileError as error:
         raise UnreadableError("not a recording" if "not recognised" in str(error) else "damaged") from None

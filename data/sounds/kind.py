@@ -12,7 +12,7 @@ from PIL import Image
 from app.config import TrainConfig
 from app.data_uri import data_uri, picture_uri
 from app.errors import UsageError
-from app.spectrogram import HOP, RATE
+from app.spectrogram import HOP, RATE, mel_filters
 from data.code_digest import code_digest
 from data.content import content_of
 from data.kinds import (
@@ -35,7 +35,7 @@ from data.sounds.wav import encode_wav
 
 SCALE = 2
 """Height of a band of the spectrogram on a page, pixels."""
-_CODE = code_digest(read_sound, cut_sound, log_mel, signature)
+_CODE = code_digest(read_sound, cut_sound, log_mel, mel_filters, signature)
 
 
 def _reader(config: TrainConfig, folder: Path | None = None) -> Reader:

@@ -16,7 +16,8 @@ SLICES, SLICE_BANDS = 32, BANDS // 2
 
 def signature(sound: np.ndarray) -> np.ndarray:
     """Returns the mean level of each part of a recording in each pair of bands, uint8 (SLICES, SLICE_BANDS)."""
-    levels = log_mel(sound[: max(heard_samples(sound), SLICES * HOP)])
+    heard = sound[: max(heard_samples(sound), SLICES * HOP)]
+    levels = log_mel(np.pad(heard, (0, max(0, SLICES * HOP - len(heard)))))
     slices = np.stack([part.mean(axis=0) for part in np.array_split(levels, SLICES)])
     return grey_levels(slices.reshape(SLICES, SLICE_BANDS, -1).mean(axis=-1))
 

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from app.config import TrainConfig
 from data.arrays import row_of
 from data.code_digest import code_digest
+from data.encoding import encoding_of
 from data.kinds import Baseline, Content, Explain, Inputs, Kind, ManyInputs, Reader, Shown
 from data.texts.decode import decode_text, texts_of
 from data.texts.look_alikes import HASHES, compared_values, signature
@@ -21,7 +22,7 @@ MOST_SHOWN = 600
 """Most characters of a text on a page."""
 MANY_CUT = 0.1
 """Share of texts longer than the network's input at which a warning is given."""
-_CODE = code_digest(decode_text, make_tokenizer, signature)
+_CODE = code_digest(decode_text, encoding_of, make_tokenizer, signature)
 
 
 def _reader(config: TrainConfig, folder: Path | None = None) -> Reader:

@@ -1,5 +1,6 @@
 """A person's own network, a file of Keras or a function of custom.py, is a backbone like any other."""
 
+import json
 import time
 import zipfile
 from pathlib import Path
@@ -141,6 +142,16 @@ def test_what_is_no_backbone_is_refused_with_the_reason(tmp_path):
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("config.json", "[")
     assert "is damaged" in refused(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": list(range(500))}))
+    content = path.read_bytes()
+    path.write_bytes(content[:60] + b"\xff" * 40 + content[100:])
+    assert "is damaged" in refused(path)
+    for side in ("x", -5, 10**9, True):
+        layer = {"class_name": "InputLayer", "config": {"batch_shape": [None, side, side, 3]}}
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("config.json", json.dumps({"layers": [layer]}))
+        assert "must take square RGB pictures" in refused(path)
 
 
 def test_a_run_on_a_file_needs_it_no_more_once_it_is_trained(tmp_path, capsys):

@@ -13,7 +13,7 @@ from data.boxes.annotated import FRACTIONS, Annotated, Box, MisfitError, fit_box
 from data.boxes.targets import encode, frames, to_pixels
 from data.images.decode import decode_picture
 from data.prepare import prepare_data
-from data.sources import load_source
+from data.sources import LINK_OUT, load_source
 from tests.conftest import make_picture
 
 SIZE = (60, 40)
@@ -242,8 +242,79 @@ def test_a_damaged_xml_file_is_set_aside(tmp_path):
     assert found["lost.xml"] == "has no picture beside it"
     assert found["b.xml"].startswith("is damaged")
     (root / "Annotations" / "b.xml").write_text('<?xml version="1.0" encoding="foo"?><annotation></annotation>')
-    found = {path.name: reason for path, reason in load_source(str(root), tmp_path).set_aside}
-    assert found["b.xml"] == "is damaged: unknown encoding: foo"
+    source = load_source(str(root), tmp_path)
+    assert {path.name: reason for path, reason in source.set_aside}["b.xml"] == "is damaged: unknown encoding: foo"
+    assert "b.jpg" not in {each.path.name for each in source.examples}  # not learnt as a picture without boxes
+
+
+@pytest.mark.parametrize("form", ["{}", "{} 1", "{}.jpg"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_the_lists_of_voc_name_the_splits(tmp_path, form, encoding):
+    root = Path(as_voc(tmp_path / "voc"))
+    for picture, name in (("a", "a"), ("b", "photo 16"), ("c", "c")):
+        for path in root.rglob(f"{picture}.*"):
+            path.rename(path.with_stem(name))
+    lists = root / "ImageSets" / "Main"
+    lists.mkdir(parents=True, exist_ok=True)
+    for split, name in (("train", "a"), ("val", "photo 16"), ("test", "c")):
+        text = name if form == "{} 1" and " " in name else form.format(name)
+        (lists / f"{split}.txt").write_text(f"{text}\n", encoding=encoding)
+    source = load_source(str(root), tmp_path)
+    assert {each.path.stem: each.split for each in source.examples} == {"a": "train", "photo 16": "val", "c": "test"}
+    (lists / "test.txt").write_text("c\ngone\n", encoding=encoding)
+    reason = "names 1 picture that is not there, the first 'gone'"
+    assert load_source(str(root), tmp_path).set_aside == [(lists / "test.txt", reason)]
+
+
+def test_a_picture_whose_boxes_cannot_be_read_is_not_learnt_as_one_without(tmp_path):
+    root = Path(as_yolo(tmp_path / "yolo"))
+    (root / "labels" / "a.txt").write_text((root / "labels" / "a.txt").read_text(), encoding="utf-16")
+    (tmp_path / "secret.txt").write_text("password hunter2")
+    (root / "labels" / "b.txt").unlink()
+    (root / "labels" / "b.txt").symlink_to(tmp_path / "secret.txt")
+    (root / "labels" / "c.txt").write_bytes(b"0 \xff")
+    source = load_source(str(root), tmp_path)
+    assert [each.path.name for each in source.examples] == ["a.jpg"]
+    assert {path.name: reason for path, reason in source.set_aside} == {
+        "b.jpg": f"its boxes cannot be read: {LINK_OUT}",
+        "c.jpg": "its boxes cannot be read: 'c.txt' is not a text",
+    }
+
+
+def test_names_of_classes_are_texts(tmp_path):
+    root = Path(as_yolo(tmp_path / "yolo"))
+    (root / "data.yaml").write_text("names: [cat, [dog, [dog, dog]]]\n")
+    with pytest.raises(UsageError, match="must name the classes"):
+        load_source(str(root), tmp_path)
+
+
+def test_ids_of_coco_may_be_whole_numbers_in_floats_but_not_be_there_twice(tmp_path):
+    path = Path(as_coco(tmp_path / "data"))
+    content = json.loads(path.read_text())
+    for number, image in enumerate(content["images"]):
+        for each in content["annotations"]:
+            each["image_id"] = float(number) if each["image_id"] == image["id"] else each["image_id"]
+        image["id"] = number
+    path.write_text(json.dumps(content))
+    assert [len(each.boxes.corners) for each in load_source(str(path), tmp_path).examples] == [2, 1, 0]
+    content["annotations"][0]["bbox"] = [10**400, 0, 1.5, 2]
+    path.write_text(json.dumps(content))
+    ((_, reason),) = load_source(str(path), tmp_path).set_aside
+    assert reason.startswith("box 1 is not four numbers: 1000")
+    content["images"][1]["id"] = 0
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="must give each image an id of its own; 0 is there twice"):
+        load_source(str(path), tmp_path)
+
+
+def test_a_table_of_boxes_may_come_from_windows(tmp_path):
+    path = Path(as_csv(tmp_path / "data"))
+    lines = path.read_text().splitlines()
+    first, second = (f".\\{lines[1]}", f"./{lines[2]}")
+    path.write_text("\n".join([lines[0], first, second, *lines[3:]]), encoding="utf-16")
+    source = load_source(str(path), tmp_path)
+    assert source.has_boxes
+    assert {each.path.name: len(each.boxes.corners) for each in source.examples} == {"a.jpg": 2, "b.jpg": 1, "c.jpg": 0}
 
 
 def test_what_leads_out_of_the_folder_is_set_aside_whatever_the_cache_holds(tmp_path):

@@ -3,6 +3,7 @@
 import io
 import os
 import queue
+import struct
 import threading
 import zlib
 from pathlib import Path
@@ -14,7 +15,7 @@ from PIL import Image
 import data.content
 import data.images.decode
 from data.content import UnreadableError
-from data.images.decode import MAX_PIXELS, MAX_SIDE, decode_picture, read_picture, read_size
+from data.images.decode import MAX_PIXELS, MAX_SIDE, decode_picture, read_orientation, read_picture, read_size
 from tests.bounded import READ, open_all
 from tests.conftest import make_picture
 from tests.data.images.odd_pictures import ODD, png
@@ -97,6 +98,23 @@ def test_exif_rotation_is_undone(orientation):
     exif[0x0112] = orientation
     pixels = decode_picture(encode(stored, "JPEG", exif=exif, quality=95), SIZE)
     np.testing.assert_allclose(pixels, decode_picture(encode(upright, "JPEG", quality=95), SIZE), atol=16)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_the_stored_size_and_the_orientation_are_those_of_the_header(kind, orientation, monkeypatch):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    content = encode(Image.new("RGB", (60, 40)), kind, exif=exif)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda _: pytest.fail("the pixels are decoded"))
+    assert read_orientation(content) == (60, 40, orientation)
+
+
+@pytest.mark.parametrize(("form", "value"), [(1, b"\x06"), (2, b"6\0"), (3, b"\x09\0"), (7, b"\x06")])
+def test_an_orientation_that_is_no_number_from_1_to_8_is_none(form, value):
+    tag = struct.pack("<HHI4s", 0x0112, form, len(value) if form != 3 else 1, value)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + tag + bytes(4)
+    assert read_orientation(encode(Image.new("RGB", (60, 40)), "JPEG", exif=exif)) == (60, 40, 1)
 
 
 def test_the_name_does_not_matter(tmp_path):

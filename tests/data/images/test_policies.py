@@ -5,7 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from data.images.policies import move, randaugment, recolour
+import data.boxes.vary
+import data.sounds.vary
+from data.images.policies import POLICIES, move, randaugment, recolour
 from data.kinds import CUSTOM_DRAWS
 
 PICTURES = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
@@ -50,3 +52,11 @@ def test_randaugment_does_the_two_operations_that_are_drawn():
     draws[:, 8:10] = 0.9  # solarize from 128 on, and keep 16 of 256 levels
     coarse = PICTURES // 16 * 16
     np.testing.assert_allclose(randaugment(PICTURES, draws), np.where(coarse >= 128, 255 - coarse, coarse), atol=1e-3)
+
+
+@pytest.mark.parametrize("policies", [POLICIES, data.boxes.vary.POLICIES, data.sounds.vary.POLICIES])
+def test_the_key_of_stored_views_covers_the_modules_that_a_policy_calls(policies):
+    for policy in policies.values():
+        called = [policy.apply.__globals__.get(name) for name in policy.apply.__code__.co_names]
+        modules = {each.__module__ for each in called if callable(each) and each.__module__.startswith("data.")}
+        assert modules <= {each.__module__ for each in (policy.apply, *policy.uses)}

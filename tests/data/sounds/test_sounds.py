@@ -4,6 +4,7 @@ import io
 import itertools
 import os
 import tracemalloc
+import warnings
 from collections import Counter
 from pathlib import Path
 
@@ -202,6 +203,23 @@ def test_copies_are_alike_and_others_are_not():
     copies = np.stack([signature(read_sound(each, RATE)) for each in as_mp3])
     alike = compared_values(first) @ compared_values(copies).T
     assert (np.argmax(alike, axis=1) == np.arange(6)).all()
+
+
+def test_the_shortest_recordings_are_compared_as_well():
+    low, high = (np.round(30000 * tone(0.1, hertz=hertz)[:, 0]).astype(np.int16) for hertz in (300.0, 3000.0))
+    with warnings.catch_warnings(action="error"):
+        signatures = np.stack([signature(each) for each in (low, low // 2, high)])
+    first, quieter, other = compared_values(signatures)
+    assert first @ quieter > 0.95
+    assert first @ other < 0.8
+
+
+def test_a_flac_file_that_does_not_say_how_long_it_is_is_set_aside():
+    content = bytearray(written(tone(2.0), form="FLAC"))
+    content[21] &= 0xF0  # the number of samples: 36 bits of the first block
+    content[22:26] = bytes(4)
+    with pytest.raises(UnreadableError, match="its header does not say how long it is"):
+        read_sound(bytes(content), RATE)
 
 
 def test_a_reader_says_all_that_decides_what_is_read():
