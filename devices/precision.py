@@ -87,10 +87,11 @@ def _gains_on_cpus(model: keras.Model) -> bool:
 def computing_in(model: keras.Model, precision: Precision) -> Iterator[None]:
     """Makes the layers of a model compute in a precision, in every graph traced while a block runs.
 
-    Layers that prepare inputs and the output layer stay in float32.
+    Layers that prepare inputs (`EXACT_LAYERS`, and our own with the attribute `exact`) and the output layer stay in
+    float32.
     """
     layers = [] if precision == "float32" else flat_layers(model)
-    layers = [layer for layer in layers if not isinstance(layer, EXACT_LAYERS) and layer.name != OUTPUT_LAYER]
+    layers = [layer for layer in layers if not _is_exact(layer)]
     for layer in layers:
         layer.dtype_policy = precision
     try:
@@ -98,6 +99,10 @@ def computing_in(model: keras.Model, precision: Precision) -> Iterator[None]:
     finally:
         for layer in layers:
             layer.dtype_policy = "float32"
+
+
+def _is_exact(layer: keras.Layer) -> bool:
+    return isinstance(layer, EXACT_LAYERS) or getattr(layer, "exact", False) or layer.name == OUTPUT_LAYER
 
 
 def _compute_capability(gpu: tf.config.PhysicalDevice) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import keras
 
 from app.custom_parts import blamed, find_custom
+from app.errors import UsageError
 from models.backbones import Backbone
 from models.heads import build_head
 from models.own_layers import MeanOfMirrored, WithMirrored
@@ -80,6 +81,8 @@ def build_classifier(
         pool, learns = make_pool(name="pooling"), None
         if _learns(make_pool(), parts):
             pool, learns = keras.layers.Identity(name="pooling"), make_pool
+    if learns is not None and parts.mask is not None:
+        raise UsageError(f"--pooling {pooling} has weights, and these are for feature maps: take one without.")
     make_head = functools.partial(build_head, task=classes_of(task), num_classes=num_classes, head=head, pool=learns)
     first_head = functools.partial(make_head, head_units=head_units, dropout=dropout, seed=seed)
     classifier = assemble(parts, pool, first_head, name=f"{Path(backbone.name).stem}_classifier")

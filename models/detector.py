@@ -124,7 +124,7 @@ def build_detector(
 
 
 def take_pyramid(parts: Parts, image_size: int) -> list[keras.KerasTensor]:
-    """Returns the outputs of the last blocks at each of `STRIDES`, finest first.
+    """Returns the outputs of the last blocks at about each of `STRIDES`, finest first.
 
     For a backbone without these strides, and for an unrolled one, it is the last tensor alone.
     """
@@ -132,10 +132,12 @@ def take_pyramid(parts: Parts, image_size: int) -> list[keras.KerasTensor]:
     for block in reversed(parts.blocks if parts.whole is None else ()):
         tensor = block[-1].output
         if isinstance(tensor, keras.KerasTensor) and len(tensor.shape) == 4:
-            stride = round(image_size / tensor.shape[1])
-            some = [*found.get(stride, ()), tensor]
+            rows = tensor.shape[1]
+            stride = min(STRIDES, key=lambda each: abs(image_size / rows - each))
+            some = [*found[stride], tensor]
             fits = len(some) <= BLOCKS and sum(each.shape[-1] for each in some) <= CHANNELS * stride
-            if stride in found and (fits or len(some) == 1):
+            fits = fits and rows == some[0].shape[1]
+            if abs(image_size / rows - stride) <= stride / 4 and (fits or len(some) == 1):
                 found[stride] = some
     return [tensor for some in found.values() for tensor in some] or [as_map(parts.model.output)]
 
@@ -203,11 +205,11 @@ def add_head(
     for number, tensor in reversed(list(enumerate(joined))):
         lateral = convolve(tensor, f"lateral_{number}", 1)
         if x is not None:
-            rows, columns = tensor.shape[1:3]
             grown = keras.layers.UpSampling2D(2, name=f"grow_{number}")(x)
-            over = grown.shape[1] - rows, grown.shape[2] - columns
-            grown = keras.layers.Cropping2D(((0, over[0]), (0, over[1])), name=f"fit_{number}")(grown)
-            lateral = keras.layers.Add(name=f"add_{number}")([lateral, grown])
+            over = grown.shape[1] - tensor.shape[1]
+            fit = keras.layers.Cropping2D if over >= 0 else keras.layers.ZeroPadding2D
+            grown = fit(((0, abs(over)), (0, abs(over))), name=f"fit_{number}")(grown)
+            lateral = keras.layers.Add(name=f"merge_{number}")([lateral, grown])
         x = convolve(lateral, f"smooth_{number}")
     ends = []
     for name, filters, bias in (("heat", num_classes, keras.ops.log(RARE / (1 - RARE))), ("sides", SIDES, 0.0)):

@@ -33,6 +33,8 @@ class LogMel(layers.Layer):
     supports it.
     """
 
+    exact = True  # computes in float32 in every precision, see `devices.precision`
+
     def build(self, shape):
         about = {"trainable": False, "dtype": "float32"}
         waves = fourier()[:, None]

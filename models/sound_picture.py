@@ -13,6 +13,8 @@ from models.sound_encoder import LogMel
 class SoundPicture(keras.layers.Layer):
     """Turns spectrograms (n, frames, bands), about -1 to 1.5, into square pictures in [0, 255], low bands below."""
 
+    exact = True  # computes in float32 in every precision, see `devices.precision`
+
     def __init__(self, size: int, **about):
         super().__init__(**about)
         self.size = size
@@ -35,12 +37,10 @@ def heard_as_picture(parts: Parts, milliseconds: int) -> Parts:
     log_mel, seen = LogMel(name="log_mel", dtype="float32"), SoundPicture(size, name=PICTURE_LAYER, dtype="float32")
     picture = seen(log_mel(samples))
 
-    def with_sound(model: keras.Model) -> keras.Model:
-        seen = keras.Function(model.inputs, model.output)
-        for operation in model.operations:
-            operation._inbound_nodes.clear()  # a layer describes only its first call: make it this one
-        return keras.Model(samples, seen.call([picture]))
-
     blocks = [[log_mel, seen, *parts.blocks[0]], *parts.blocks[1:]]
-    whole = None if parts.whole is None else with_sound(parts.whole)
-    return parts._replace(model=with_sound(parts.model), blocks=blocks, whole=whole)
+    networks = [network for network in (parts.model, parts.whole) if network is not None]  # which share layers
+    functions = [keras.Function(network.inputs, network.output) for network in networks]
+    for operation in [operation for network in networks for operation in network.operations]:
+        operation._inbound_nodes.clear()  # a layer describes only its first call: make it the one below
+    model, *whole = (keras.Model(samples, function.call([picture])) for function in functions)
+    return parts._replace(model=model, blocks=blocks, whole=whole[0] if whole else None)

@@ -189,7 +189,7 @@ class LastToken(MeanOfTokens):
 
     def call(self, inputs):
         vectors, mask = inputs
-        numbers = ops.cumsum(ops.cast(mask, vectors.dtype), axis=1)
+        numbers = ops.cumsum(ops.cast(mask, "int32"), axis=1)  # bfloat16 counts to 256 only
         last = ops.logical_and(mask, ops.equal(numbers, ops.max(numbers, axis=1, keepdims=True)))
         return ops.sum(vectors * ops.expand_dims(ops.cast(last, vectors.dtype), -1), axis=1)
 

@@ -172,6 +172,8 @@ def _switch_off_dropout(model: "keras.Model") -> None:
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.Dropout):
             layer.rate = 0.0
+        if hasattr(layer, "drop_prob"):  # KerasHub's DropPath
+            layer.drop_prob = 0.0
 
 
 def _check_file(path: Path, backbone: Backbone) -> None:

@@ -113,7 +113,7 @@ def decisions(answers: Answers) -> tuple[np.ndarray, np.ndarray]:
     if not multi_label:
         classes = predicted.argmax(axis=1)  # with a threshold, not always the likeliest
         return classes, probabilities[np.arange(len(classes)), classes]
-    confidence = np.maximum(probabilities, 1 - probabilities)
+    confidence = np.where(predicted, probabilities, 1 - probabilities)
     wrong = np.where(truth != predicted, confidence, -1)
     classes = np.where(answers.right, confidence.argmin(axis=1), wrong.argmax(axis=1))
     return classes, confidence[np.arange(len(confidence)), classes]

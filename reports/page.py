@@ -53,7 +53,7 @@ def percent(value: float | None, decimals: int = 1) -> str:
     if value is None or value != value:
         return "–"
     value = round(value, SIGNIFICANT)
-    return f"{'100' if value == 1 else number(100 * min(value, 1 - 10 ** -(decimals + 2)), decimals)}{SPACE}%"
+    return f"{'100' if value == 1 else f'{100 * min(value, 1 - 10 ** -(decimals + 2)):.{decimals}f}'}{SPACE}%"
 
 
 def method_name(name: str) -> str:

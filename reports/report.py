@@ -42,7 +42,7 @@ def write_report(
     Returns:
         Path of the page.
     """
-    split = choose_measured(outputs)
+    split = choose_measured({each: rows for each, rows in outputs.items() if record[each] is not None})
     compared_values, train = data.kind.compared_values, data.splits["train"]
     measured = np.concatenate([np.zeros(0, int), *(np.setdiff1d(data.splits[each], train) for each in outputs)])
     copies = find_near_duplicates(data.signatures, compared_values, data.groups, measured, train, data.least_score)

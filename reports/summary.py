@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from app.config import TrainConfig
-from app.terminal import attempt, console, show_stage
+from app.terminal import attempt, console, counted, show_stage
 from data.prepare import Data
 from data.sources import Split, choose_measured
 from reports import plots
@@ -71,7 +71,9 @@ def _phases(history: pd.DataFrame, config: TrainConfig) -> list[dict[str, Any]]:
     phases, losses = [], history["val_loss"].astype(float)
     for phase in history["phase"].unique():
         count = layers.get(phase)
-        trained = "head" if count is None else "all layers" if count == "all" else f"last {count} layers"
+        trained = (
+            "head" if count is None else "all layers" if count == "all" else f"last {counted(count, 'layer', 'layers')}"
+        )
         epochs = int((history["phase"] == phase).sum())
         until = losses[: history.index[history["phase"] == phase][-1] + 1]
         best = None if until.isna().all() else history.loc[until.idxmin()]

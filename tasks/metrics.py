@@ -220,8 +220,9 @@ def _balanced_accuracy(answers: Answers) -> float:
     if not answers.multi_label:
         return float(recall[truth.any(axis=0)].mean())
     specificity = (~truth & ~predicted).sum(0) / np.maximum((~truth).sum(0), 1)
-    occurs = truth.any(axis=0) & ~truth.all(axis=0)
-    return float(((recall + specificity) / 2)[occurs].mean()) if occurs.any() else float(recall.mean())
+    occurs = np.concatenate([truth.any(axis=0), ~truth.all(axis=0)])
+    both = occurs & np.roll(occurs, len(recall))  # labels with both answers count alone, if there are any
+    return float(np.concatenate([recall, specificity])[both if both.any() else occurs].mean())
 
 
 def _macro_f1(answers: Answers) -> float:

@@ -22,6 +22,8 @@ from data.kinds import CUSTOM_DRAWS
 from data.pipeline import variation
 from data.sounds.kind import KIND as SOUND
 from data.sounds.vary import POLICIES as OF_SOUNDS
+from models.backbones import find
+from models.classifier import build_classifier
 from models.families import FAMILIES
 from models.heads import HEADS, build_head, is_linear
 from tasks.classification import BINARY, MULTICLASS
@@ -227,6 +229,20 @@ def test_a_part_that_fails_is_named_before_anything_is_computed(
     places = {"data": str(tmp_path / "photos"), "cache_dir": tmp_path / "cache", "backbone": small_network(tmp_path)}
     with pytest.raises((UsageError, RunError), match=message):
         build_frozen(load_inputs(TrainConfig.of(**places, image_size=32, **flags)))
+
+
+def test_a_pooling_with_weights_is_refused_for_texts(examples, monkeypatch):
+    class Scaled(keras.layers.Layer):
+        def build(self, shapes):
+            self.scale = self.add_weight(shape=())
+
+        def call(self, inputs):
+            return self.scale * inputs[0][:, 0]
+
+    monkeypatch.setitem(custom.POOLINGS, "scaled", Scaled)
+    about = {"image_size": 16, "task": MULTICLASS, "num_classes": 3}
+    with pytest.raises(UsageError, match="--pooling scaled has weights, and these are for feature maps"):
+        build_classifier(find("minilm"), weights="none", pooling="scaled", **about)
 
 
 def test_a_metric_that_fails_is_named(examples, monkeypatch):

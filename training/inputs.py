@@ -146,7 +146,7 @@ def inputs_digest(inputs: RunInputs) -> str:
 
 def _show(data: Data, class_weights: bool) -> None:
     counts = ", ".join(f"{len(positions):,} {split}" for split, positions in data.splits.items() if len(positions))
-    show_stage("data", f"{data.name}: {len(data.class_names)} classes; {counts}")
+    show_stage("data", f"{data.name}: {counted(len(data.class_names), 'class', 'classes')}; {counts}")
     if data.positive is not None:
         show_stage("", f"'{data.positive}' is the positive class, the one to find; --positive names another")
     made = {example.split for example in data.examples}

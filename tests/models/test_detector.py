@@ -60,6 +60,16 @@ def test_a_convolutional_network_gives_three_levels_of_as_many_blocks_as_are_nar
     check(find(name), SIZE, SIZE // 8, tensors, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "size", "grids"),
+    [("efficientnet_lite0", 100, [13, 7, 4]), ("inceptionv3", 320, [37, 18, 8]), ("xception", 96, [12, 6, 3])],
+)
+def test_there_is_a_level_for_each_stride_whatever_the_size(name, size, grids):
+    detector = build_detector(find(name), weights="none", image_size=size, num_classes=2)
+    assert sorted({level.shape[1] for level in detector.backbone.outputs}, reverse=True) == grids
+    assert detector.model.output_shape == (None, grids[0], grids[0], 2 + SIDES)
+
+
 def test_a_transformer_gives_its_patches_alone(tmp_path, monkeypatch):
     pytest.importorskip("keras_hub")
     from tests.tiny_hub import shrink

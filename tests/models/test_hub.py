@@ -86,6 +86,28 @@ def test_a_network_trains_saves_reloads_and_predicts_the_same(name, pictures, tm
     assert np.ptp(expected, axis=0).max() > 1e-4
 
 
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "hgnetv2_b4_ssld_stage2_ft_in1k"])
+def test_a_network_for_pictures_takes_spectrograms_and_is_saved(name, tmp_path, monkeypatch):
+    shrink(name, monkeypatch)
+    about = {"image_size": 1_000, "task": MULTICLASS, "num_classes": 2}  # milliseconds
+    classifier = build_classifier(find(f"as_image:{name}"), weights="none", **about)
+    randomise(classifier.head)
+    sounds = np.random.default_rng(0).normal(0, 2_000, (2, 16_000)).astype(np.float32)
+    expected = classifier.model(sounds)
+    np.testing.assert_allclose(classifier.saved(sounds), expected, atol=1e-6)
+    classifier.saved.save(tmp_path / "model.keras")
+    reloaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
+    np.testing.assert_allclose(reloaded(sounds), expected, atol=1e-6)
+
+
+def test_nothing_is_dropped_at_random_in_a_frozen_network(pictures, monkeypatch):
+    backbone = shrink("swin_tiny_patch4_window7_224", monkeypatch)
+    parts = build_backbone(backbone, SIZE, "none")
+    randomise(parts.model)
+    parts.model.trainable = False
+    np.testing.assert_array_equal(parts.model(pictures, training=True), parts.model(pictures, training=False))
+
+
 @pytest.mark.parametrize("name", [name for name in TINY if find(name).module not in ("cspnet", "mobilenetv5")])
 def test_every_block_is_a_cut(name, pictures, monkeypatch):
     parts = build(shrink(name, monkeypatch), SIZE)

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
+from app.spectrogram import RATE
 from data.images.decode import read_picture
 from devices import precision
 from devices.precision import choose_precision, computing_in, is_rewritten, learning_precision
@@ -18,6 +19,8 @@ from inference.run_record import read_metrics, read_sample
 from models import backbones
 from models.backbones import find
 from models.classifier import build_classifier
+from models.sound_encoder import LogMel
+from models.sound_picture import SoundPicture
 from tasks.classification import MULTICLASS
 from tests.small_runs import SMALL_RUNS, make_run
 
@@ -54,6 +57,16 @@ def test_layers_take_a_precision_on_while_a_graph_is_traced(mobilenet, chosen, e
     assert types["Softmax"] == types["MatMul"] == {tf.float32}
     assert set.union(*_types(mobilenet, "float32").values()) == {tf.float32}
     assert all(variable.dtype == "float32" for variable in mobilenet.trainable_variables)
+
+
+@pytest.mark.parametrize("chosen", ["mixed_bfloat16", "mixed_float16"])
+def test_spectrograms_are_computed_in_float32(chosen):
+    sounds = keras.Input((RATE,))
+    model = keras.Model(sounds, SoundPicture(32)(LogMel()(sounds)))
+    noise = np.random.default_rng(0).normal(0, 2_000, (1, RATE)).astype(np.float32)
+    expected = tf.function(model)(noise)
+    with computing_in(model, chosen):
+        np.testing.assert_array_equal(tf.function(model)(noise), expected)
 
 
 def test_layers_are_float32_again_after_an_error(mobilenet):

@@ -122,6 +122,12 @@ def test_poolings_take_what_the_mask_marks():
     }
 
 
+def test_the_last_of_many_tokens_is_one_in_every_precision():
+    vectors = np.eye(300, dtype=np.float32)[None]
+    pool = POOLING["last"](dtype="mixed_bfloat16")
+    np.testing.assert_array_equal(np.float32(pool([vectors, np.ones((1, 300), bool)])), vectors[:, -1])
+
+
 def test_a_cut_is_between_any_two_blocks(minilm):
     cuts = {cut.layer: cut for cut in find_cuts(minilm.model)}
     assert [name for name in cuts if name.startswith("block")] == [f"block_{number}" for number in range(1, 7)]

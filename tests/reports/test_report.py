@@ -17,11 +17,13 @@ from data.preflight import SetAside
 from data.prepare import Data
 from models.heads import build_head
 from reports import plots
+from reports.mistakes import decisions
 from reports.page import FOLDER, SPACE
 from reports.per_class import answers_of
 from reports.report import write_report
 from reports.sections import SECTIONS
 from reports.summary import build_record, show_record
+from tasks.answers import Answers
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tasks.metrics import METRICS, Metric
 from tests.reports.made_data import HISTORY, make_data, make_model, make_outputs
@@ -317,6 +319,12 @@ def test_of_several_labels_the_wrong_one_is_named(tmp_path):
     outputs["test"][0] = [0.02, 0.9, 0.1]
     text = text_of(report(tmp_path, data, outputs)[0])
     assert "not cat, 98.0 % sure labels: cat|indoors" in text
+
+
+def test_the_most_confident_label_is_the_one_that_was_surest_of_its_answer():
+    truth, predicted = np.zeros((1, 2), bool), np.array([[True, True]])
+    sure = Answers(truth, predicted, np.array([[0.06, 0.3]]), True)  # by thresholds of 5 %
+    assert [float(each[0]) for each in decisions(sure)] == [1, 0.3]
 
 
 def test_folds_show_no_accuracy_of_a_decision_by_a_rule(tmp_path, capsys):

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from data.images.kind import KIND
+from data.kinds import find_kind
 from reports.baselines import simple_right
 from reports.curves import class_curves, reliability_table
 from reports.page import number, percent
@@ -55,6 +56,12 @@ def test_a_multi_label_result_is_right_only_if_all_labels_are():
     assert found["per_class"]["indoors"]["recall"] == 0.0
     assert found["balanced_accuracy"] == pytest.approx((1 + 0.5) / 2)
     assert found["log_loss"] == pytest.approx(-np.log([0.9, 0.8, 0.8, 0.4, 0.9, 0.7]).mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize("targets", [[[1, 0], [1, 0]], [[0, 0]], [[1, 1], [1, 0]]])
+def test_a_label_that_all_or_no_pictures_have_is_measured_by_what_occurs(targets):
+    targets = np.array(targets, np.float32)
+    assert MULTILABEL.measure(targets, 0.2 + 0.6 * targets, ("cat", "indoors"))["balanced_accuracy"] == 1.0
 
 
 def test_a_class_without_pictures_does_no_harm():
@@ -148,6 +155,17 @@ def test_raw_pixels_tell_colours_apart(task):
     assert simple_right(KIND.baseline, (pixels,), [], targets, positions[:24], positions[24:], task).all()
 
 
+def test_where_nothing_can_be_told_apart_the_baseline_answers_the_most_common():
+    pixels, positions = np.random.default_rng(0).integers(0, 256, (8, 20, 20, 3), np.uint8), np.arange(8)
+    targets = one_hot([0, 0, 0, 0, 0, 1, 0, 1], 2)[:, 1:]
+    right = simple_right(KIND.baseline, (pixels,), [], targets, positions[:4], positions[4:], BINARY)
+    assert right.tolist() == [True, False, True, False]
+    smiles = [text.encode() for text in ("1 2", ":)", "3 4", ":(") * 2]
+    targets = one_hot([0, 1, 1, 1, 0, 1, 1, 1], 2)[:, 1:]
+    right = simple_right(find_kind("text").baseline, (), smiles, targets, positions[:4], positions[4:], BINARY)
+    assert right.tolist() == [False, True, True, True]
+
+
 def test_an_area_of_all_is_one_wherever_it_is_shown():
     random = np.random.default_rng(0)
     for count in range(3, 60):
@@ -163,6 +181,12 @@ def test_what_differs_by_rounding_is_shown_the_same():
     assert number(0.9999999999999999) == number(1.0) == "1.000"
     assert percent(0.9999999999999999) == percent(1.0)
     assert number(0.9999) == "0.999"
+    assert [percent(value, digits) for value, digits in ((0.0096, 1), (0.0096, 0), (0.00996, 2), (0.99996, 1))] == [
+        "1.0\u00a0%",
+        "1\u00a0%",
+        "1.00\u00a0%",
+        "99.9\u00a0%",
+    ]
 
 
 def test_the_interval_of_a_difference_is_of_pairs():

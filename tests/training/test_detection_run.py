@@ -138,6 +138,20 @@ def test_a_head_learns_on_a_backbone_of_random_weights(run, tmp_path):
     assert json.loads((with_head / "metrics.json").read_text())["epochs"]["head"] == 1
 
 
+def test_a_test_split_without_boxes_is_passed_over(run, tmp_path, capsys):
+    squares = run.parent / "squares"
+    lines = (squares / "boxes.csv").read_text().splitlines()
+    splits = ["split", *("val" if line.startswith("1.") else "train" for line in lines[1:])]
+    splits[1:] = ["test" if line.startswith("0.") else split for line, split in zip(lines[1:], splits[1:], strict=True)]
+    rows = [f"{line},{split}" for line, split in zip(lines, splits, strict=True)]
+    (squares / "given.csv").write_text("\n".join(rows))
+    asked = settings(run.parent, data=str(squares / "given.csv"), head_epochs=1, output=tmp_path / "given")
+    found = train(load_inputs(asked))
+    assert json.loads((found / "metrics.json").read_text())["test"] is None
+    assert "Finds" in (found / "report.html").read_text()
+    assert "could not be made" not in capsys.readouterr().out
+
+
 def test_what_a_run_learnt_from_parts_is_forgotten_with_the_rest(run, tmp_path):
     (tmp_path / MORE_DATA_FILE).write_text("examples,val_ap")
     forget(tmp_path)
