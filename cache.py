@@ -30,7 +30,7 @@ def main() -> None:
     from data.store import open_store
 
     store = open_store(flags.cache_dir, cache_gb=0)
-    entries = store.entries()
+    entries = store.deletable()
     for entry in entries:
         used = datetime.datetime.fromtimestamp(entry.last_used).strftime("%Y-%m-%d %H:%M")
         mebibytes = f"{entry.size / 2**20:,.1f}" if entry.size >= 2**20 / 10 else "< 0.1"

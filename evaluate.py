@@ -5,7 +5,7 @@ import app.oldest_python  # noqa: F401
 from pathlib import Path
 from typing import Annotated
 
-from app.cli import check_output_file, run_command
+from app.cli import check_output_files, run_command
 from app.config import DEFAULT_CACHE_DIR
 from app.decision import DecisionConfig, check_rule
 from app.errors import UsageError
@@ -60,8 +60,7 @@ def main() -> None:
     from reports.evaluation_inputs import load_evaluation
 
     run = read_run(flags.run)
-    for flag, path in (("--json", flags.json), ("--csv", flags.csv)):
-        check_output_file(flag, path)
+    check_output_files({"--json": flags.json, "--csv": flags.csv}, [] if flags.data is None else [flags.data])
     check_rule(flags.decision.rule, len(run.class_names), run.task.multi_label)
     inputs = load_evaluation(run, flags.data, flags.split, flags.cache_dir, outside=flags.outside)
     import_tensorflow()

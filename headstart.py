@@ -76,15 +76,16 @@ class Run:
         from inference.files import find_files
 
         given = [paths] if isinstance(paths, str | Path) else paths
-        column = self.trained.config.data.text_column
-        files = find_files([str(path) for path in given], outside, self.trained.kind, column)
+        run, finds_boxes = self.trained, self.trained.task.has_boxes
+        column = run.config.data.text_column
+        files = find_files([str(path) for path in given], outside, run.kind, column, columns=not finds_boxes)
         import_tensorflow()
         from inference.predict_boxes import predict_boxes
         from inference.predict_files import predict_files
 
         tables: list[pd.DataFrame] = []
         with quiet_console():
-            if self.trained.task.has_boxes:
+            if finds_boxes:
                 predict_boxes(self._network(unknown), files, on_answers=tables.append)
             else:
                 predict_files(self._network(unknown), files, unknown_below=unknown_below, on_answers=tables.append)

@@ -8,7 +8,7 @@ import app.oldest_python  # noqa: F401
 from pathlib import Path
 from typing import Annotated
 
-from app.cli import check_output_file, run_command
+from app.cli import check_output_files, run_command
 from app.errors import UsageError
 from app.fields import Positional, Positive, Text, settings
 from app.flags import parse_flags
@@ -68,10 +68,10 @@ def main() -> None:
         return
     folder, *places = flags.places if flags.backbone is None else ("", *flags.places)
     network, run = flags.find_network(Path(folder))
-    files = find_files(places, flags.outside, network.kind, run.config.data.text_column if run else None)
-    check_output_file("--csv", flags.csv)
-    check_output_file("--coco", flags.coco)
     finds_boxes = network.task.has_boxes
+    column = run.config.data.text_column if run else None
+    files = find_files(places, flags.outside, network.kind, column, columns=not finds_boxes)
+    check_output_files({"--csv": flags.csv, "--coco": flags.coco}, places)
     if finds_boxes and (flags.unknown_below or flags.unknown):
         raise UsageError("A model that finds boxes has no answer 'unknown'. Leave out --unknown and --unknown-below.")
     if (flags.draw or flags.coco) and not finds_boxes:
@@ -110,7 +110,7 @@ def _transcribe(flags: PredictFlags) -> None:
     backbone = find(str(flags.backbone))
     check_available(backbone, flags.weights)
     files = find_files(flags.places, flags.outside, KIND)
-    check_output_file("--csv", flags.csv)
+    check_output_files({"--csv": flags.csv}, flags.places)
     import_tensorflow()
     from inference.transcribe import transcribe_files
 

@@ -63,9 +63,9 @@ def main() -> None:
     from serving.http_server import serve
 
     name = run.folder.resolve().name if run else str(flags.backbone)
-    hosts = ("127.0.0.1", "localhost", flags.host) if is_local else ("*",)
-    api = make_api(network, name, flags.limits, unknown_below=flags.unknown_below, hosts=hosts)
     shown = f"[{flags.host}]" if ":" in flags.host else flags.host
+    hosts = ("127.0.0.1", "localhost", shown) if is_local else ("*",)
+    api = make_api(network, name, flags.limits, unknown_below=flags.unknown_below, hosts=hosts)
     show_stage("serving", f"http://{shown}:{listener.getsockname()[1]}/docs (Ctrl-C ends it)")
     serve(api, listener, flags.limits.max_seconds)
 

@@ -5,7 +5,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from app.errors import RunError, UsageError, cannot_write
@@ -18,24 +18,29 @@ INTERRUPTED_STATUS, TERMINATED_STATUS, CLOSED_PIPE_STATUS = 130, 143, 141
 """Exit statuses after Ctrl-C, SIGTERM and a closed pipe: 128 plus the number of the signal, as in shells."""
 
 
-def check_output_file(flag: str, path: Path | None) -> None:
-    """Makes sure that a file can be written, without creating it.
+def check_output_files(files: Mapping[str, Path | None], inputs: Iterable[str | Path]) -> None:
+    """Makes sure that files can be written, each into a file of its own, without creating them.
 
     Args:
-        flag: flag that names the file.
-        path: path of the file; None if the flag was not given.
+        files: path of each file, by the flag that names it; None if the flag was not given.
+        inputs: paths that must not be overwritten.
 
     Raises:
-        UsageError: the file cannot be written.
+        UsageError: a file cannot be written, or is one of the others.
     """
-    if path is None:
-        return
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{flag} must be a file; '{path}' is {'a folder' if path.is_dir() else 'a device or a pipe'}.")
-    try:
-        tempfile.TemporaryFile(dir=path.parent).close()
-    except OSError as error:
-        raise cannot_write(flag, path, error) from None
+    taken = {os.path.realpath(path): "an input" for path in inputs if os.path.exists(path)}
+    for flag, path in files.items():
+        if path is None:
+            continue
+        if path.exists() and not path.is_file():
+            kind = "a folder" if path.is_dir() else "a device or a pipe"
+            raise UsageError(f"{flag} must be a file; '{path}' is {kind}.")
+        if (other := taken.setdefault(os.path.realpath(path), flag)) != flag:
+            raise UsageError(f"{flag} must be a file of its own; '{path}' is {other}.")
+        try:
+            tempfile.TemporaryFile(dir=path.parent).close()
+        except OSError as error:
+            raise cannot_write(flag, path, error) from None
 
 
 def run_command(command: Callable[[], None]) -> None:

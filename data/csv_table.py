@@ -209,7 +209,7 @@ def _read_rows(path: Path, labelled: bool, text_column: str | None) -> tuple[lis
                 kind, what = find_kind("text"), text_column
             _check_columns(path, names, (what, "label") if labelled else (what,))
             names = [CONTENT if kind and name == what else name for name in names]
-            found = [_row(path, line, names, fields) for line, fields in rows]
+            found = [_row(path, line, names, fields, labelled) for line, fields in rows]
     except FileNotFoundError:
         raise UsageError(f"--data names '{path}', and there is no such file.") from None
     except (OSError, UnicodeError) as error:
@@ -228,14 +228,15 @@ def _check_encoding(path: Path, rows: list[Row]) -> None:
         )
 
 
-def _row(path: Path, line: int, names: list[str], fields: list[str]) -> Row:
+def _row(path: Path, line: int, names: list[str], fields: list[str], labelled: bool) -> Row:
     if any(fields[len(names) :]):
         raise UsageError(f"Line {line} of '{path}' has more fields than the first; quote values with commas.")
     given = dict(zip(names, fields, strict=False))
     known = {name: given[name] for name in COLUMNS if name in given}
     for field in known.values():
         field.encode()  # raises for bytes that are not UTF-8
-    others = {name: field for name, field in given.items() if name and name not in (*COLUMNS, CONTENT)}
+    used = (*COLUMNS, CONTENT) if labelled else ("path", CONTENT)
+    others = {name: field for name, field in given.items() if name and name not in used}
     return Row(line, **known, content=given.get(CONTENT), others=others)
 
 

@@ -158,7 +158,7 @@ class Store:
 
     def room(self) -> int:
         """Returns the bytes that the disk has for entries if all existing ones are deleted; the limit may be lower."""
-        return max(0, self._free() + sum(map(freed, self._deletable())))
+        return max(0, self._free() + sum(map(freed, self.deletable())))
 
     def make_room(self, needed: int, descriptions: Sequence[Description] = ()) -> bool:
         """Deletes least recently used entries until `needed` bytes fit; if they cannot, deletes none, returns False.
@@ -171,7 +171,7 @@ class Store:
         """
         partials = [self._folder_of(description).with_suffix(PARTIAL) for description in descriptions]
         needed -= sum(map(disk_size, partials))
-        entries, free = self._deletable(), self._free()
+        entries, free = self.deletable(), self._free()
         if needed > min(self.limit, free + sum(map(freed, entries))):
             return False
         used = sum(entry.size for entry in entries)
@@ -208,7 +208,7 @@ class Store:
             The deleted entries; and the remaining ones, with the reason.
         """
         deleted, remaining = [], []
-        for entry in self._deletable():
+        for entry in self.deletable():
             try:
                 self._delete(entry)
                 deleted.append(entry)
@@ -243,7 +243,7 @@ class Store:
         names = self.folder.glob("[0-9a-f]" * NAME_LENGTH + suffix)
         return (folder for folder in names if not folder.is_symlink())
 
-    def _deletable(self) -> list[Entry]:
+    def deletable(self) -> list[Entry]:
         """Returns the entries that may be deleted unless a process is using them, least recently used first."""
         found = self.entries()
         for partial in self._folders(PARTIAL):

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from app.errors import RunError
+from app.errors import RunError, UsageError
 from app.escapes import visible
 from app.files import write_json, write_text
 from app.terminal import show_stage
@@ -145,7 +145,7 @@ def export_run(
     for name, folder in folders.items():
         try:
             export_format(name, compute, run, metrics, reference, folder, quantize, keep_quantized)
-        except RunError as error:
+        except (RunError, UsageError) as error:
             problems.append(str(error))
     if problems:
         raise RunError(" ".join(problems))

@@ -17,7 +17,7 @@ from data.images.kind import KIND as IMAGE
 from data.images.kind import picture_reader
 from data.kinds import Kind, ManyInputs, Reader
 from inference.load import TrainedRun, load_model
-from inference.unknown import Familiar, read_familiar
+from inference.unknown import FILE, Familiar, features_of, read_familiar
 from models.backbones import find
 from models.weights import build_backbone, check_available
 from tasks.classification import MULTICLASS
@@ -69,7 +69,12 @@ def of_run(run: TrainedRun, unknown: bool = False) -> AnsweringModel:
     def load() -> "Predictor":
         from inference.predictor import Predictor
 
-        return Predictor(load_model(run), run.cut, features=unknown)
+        model = load_model(run)
+        if familiar is not None:
+            features = features_of(model)
+            if features is None or features.shape[-1] != len(familiar.mean):
+                raise UsageError(f"'{run.folder / FILE}' is that of another run. Train again, or give --unknown-below.")
+        return Predictor(model, run.cut, features=unknown)
 
     return AnsweringModel(run.class_names, run.task, run.kind, run.reader, load, familiar)
 

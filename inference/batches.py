@@ -91,7 +91,7 @@ class Summary:
             show_stage("answers", ", ".join(counts))
         if self._reasons:
             unreadable = counted(self._reasons.total(), "file", "files")
-            show_stage("unreadable", f"{unreadable}: {common_reasons(self._reasons)}")
+            show_stage("unreadable", f"{unreadable}: {common_reasons(self._reasons.elements())}")
 
 
 def check_readable(count: int, files: Sequence[FoundFile], kind: Kind, reason: str | None) -> None:

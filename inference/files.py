@@ -58,7 +58,11 @@ class Batch(NamedTuple):
 
 
 def find_files(
-    places: Sequence[str], outside: bool = False, kind: Kind | None = None, text_column: str | None = None
+    places: Sequence[str],
+    outside: bool = False,
+    kind: Kind | None = None,
+    text_column: str | None = None,
+    columns: bool = True,
 ) -> list[FoundFile]:
     """Finds files.
 
@@ -68,6 +72,7 @@ def find_files(
         outside: whether to follow paths and links out of a folder.
         kind: kind of the examples.
         text_column: column of a CSV file with the text, if any.
+        columns: whether to keep the other columns of CSV files.
 
     Returns:
         Every file once, but once for each row of a CSV file whose other columns differ; a place without files is listed
@@ -76,7 +81,11 @@ def find_files(
     Raises:
         UsageError: there is no file at all, or a CSV file names none.
     """
+    if "" in places:
+        raise UsageError("A path must not be empty; '.' is this folder.")
     found = [file for place in places for file in _files_of(place, outside, kind, text_column)]
+    if not columns:
+        found = [file._replace(columns={}) for file in found]
     files = list({(os.path.abspath(file.path), file.content, *file.columns.items()): file for file in found}.values())
     if not files:
         raise UsageError("There is no file to answer for: name files, folders, patterns or a .csv file.")
@@ -155,7 +164,15 @@ def _files_of(place: str, outside: bool, kind: Kind | None, text_column: str | N
     if kind is not None and kind.column and not _may_be_path(place):
         return [FoundFile(Path(place[:MOST_OF_NAME]), content=place.encode(errors="surrogateescape"))]
     if not (csv_table.accepts(place) and os.path.exists(place)):
-        return _files_at(place, outside)
+        found = []
+        for file in _files_at(place, outside):
+            if file.reason or not csv_table.accepts(str(file.path)):
+                found.append(file)
+            elif not os.path.isdir(place):  # a pattern
+                found += _files_of(str(file.path), outside, kind, text_column)
+            else:  # it would be read as one text
+                found.append(file._replace(reason="a table: name it by itself" if kind and kind.column else None))
+        return found
     source = csv_table.load(place, Path(), outside, labelled=False, text_column=text_column, kind=kind)
     within = None if outside else Path(os.path.realpath(source.root))
     names = list(source.columns)

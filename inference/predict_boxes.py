@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image, ImageOps
+from PIL import Image
 
 from app.files import write_json, written_aside
 from app.terminal import progress_bar, show_stage
 from data.boxes.targets import frames, to_pixels
-from data.images.decode import read_orientation, to_rgb
+from data.images.decode import read_orientation, to_rgb, turn_upright
 from data.sources import printable
 from inference.answer_table import csv_writer
 from inference.answering import AnsweringModel
@@ -21,6 +21,8 @@ from inference.drawing import COLOURS, Drawn, draw_boxes
 from inference.files import Batch, FoundFile
 from tasks.detection import Detection
 
+LONGEST_NAME = 150
+"""Most bytes of a picture's name that its drawn copy keeps."""
 COLUMNS = ("path", "predicted", "probability", "status", "reason", "x1", "y1", "x2", "y2")
 
 
@@ -173,11 +175,13 @@ def _draw_all(folder: Path, files: Sequence[FoundFile], boxes: Sequence[np.ndarr
             for box in next(of_pictures)
         ]
         with Image.open(file.path) as picture:
-            upright = draw_boxes(to_rgb(ImageOps.exif_transpose(picture), picture.format), drawn)
-        path, number = folder / f"{file.path.stem}.png", 1
+            turn_upright(picture)
+            upright = draw_boxes(to_rgb(picture, picture.format), drawn)
+        name, number = file.path.stem.encode(errors="replace")[:LONGEST_NAME].decode(errors="ignore"), 1
+        path = folder / f"{name}.png"
         while path.exists():
             number += 1
-            path = folder / f"{file.path.stem}_{number}.png"
+            path = folder / f"{name}_{number}.png"
         with written_aside(path) as temporary:
             upright.save(temporary, "PNG")
 

@@ -1,5 +1,6 @@
 """Answers for files, read and computed in batches, so that any number of files fits into memory."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -86,6 +87,7 @@ def _other_columns(files: Sequence[FoundFile], kind: Kind) -> list[str]:
 
 def _with_columns(table: pd.DataFrame, files: Sequence[FoundFile], names: Sequence[str], kind: Kind) -> pd.DataFrame:
     """Adds columns to the answers; a column whose name is taken is called NAME_given."""
+    taken = {*table.columns, *names}
     for name in names:
         values = [
             file.content.decode(errors="replace")
@@ -93,7 +95,10 @@ def _with_columns(table: pd.DataFrame, files: Sequence[FoundFile], names: Sequen
             else file.columns.get(name, "")
             for file in files
         ]
-        table = table.assign(**{f"{name}_given" if name in table.columns else name: values})
+        free = name
+        if name in table.columns:
+            free = next(each for number in itertools.count(1) if (each := name + number * "_given") not in taken)
+        table = table.assign(**{free: values})
     return table
 
 

@@ -1,6 +1,8 @@
 """Records of a run: measured figures, and the examples it measured itself on. Needs no TensorFlow."""
 
+import contextlib
 import hashlib
+import itertools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +16,7 @@ from app.files import read_json
 from app.run_folder import METRICS_FILE
 from data import tfds
 from data.arrays import filled, joined, take_rows
+from data.content import UnreadableError, content_of
 from data.csv_cells import read_table
 from data.kinds import ManyInputs
 from data.sources import SPLITS, Split, choose_measured, file_name, source_of
@@ -109,7 +112,7 @@ def read_sample(run: TrainedRun, given: Sequence[str], most: int, cache_dir: Pat
         UsageError: no example exists or can be read.
     """
     column = run.config.data.text_column
-    asked = find_files(given, text_column=column) if given else _measured_files(run, cache_dir)
+    asked = find_files(given, kind=run.kind, text_column=column) if given else _measured_files(run, cache_dir)
     files = [file for file in asked if not file.reason]
     if not files:
         raise UsageError(
@@ -158,7 +161,16 @@ def find_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> list[FoundF
                 rows = rows[rows["split"] != "val"]  # the answers of folds, for examples that the model learnt from
             for text in rows["path"]:
                 inside.pop(root / file_name(text), None)
-    return [*found, *inside.values()]
+    suspects = list(inside.values())
+    digests = [_digest(file) for file in suspects]
+    learnt = are_copies(run.folder, digests)  # else of a run too old to have recorded these
+    return [*found, *(suspects if learnt is None else itertools.compress(suspects, learnt))]
+
+
+def _digest(file: FoundFile) -> str:
+    with contextlib.suppress(UnreadableError), content_of(file.place, file.within) as content:
+        return hashlib.sha256(content).hexdigest()
+    return ""
 
 
 def are_copies(folder: Path, digests: Sequence[str]) -> list[bool] | None:

@@ -58,7 +58,7 @@ def load_evaluation(
     else:
         config = config.replace(folds=None)
         column = config.data.text_column if has_columns(data) else None
-        source = load_source(data, cache_dir, outside, text_column=column)
+        source = load_source(data, cache_dir, outside, run.kind.name, text_column=column)
     source = source._replace(kind=run.kind)  # whatever its files are called
     check_labels(source, run.class_names, run.task)
     together = data is not None and not splits

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
@@ -106,6 +107,8 @@ def make_api(
                 noun = network.kind.noun
                 raise UnreadableError(f"a table, not a {noun}: send each {noun} as a file of its own")
             content = await file.read()
+            if network.kind.windows is not None and network.kind.windows(io.BytesIO(content), network.reader):
+                raise UnreadableError(f"much longer than an input ({network.reader.title}): send it in parts")
             inputs = await asyncio.get_running_loop().run_in_executor(decoders, network.reader.read, content)
             found = (await batcher(inputs)).model_copy(update={"file": file.filename or ""})
         except UnreadableError as error:

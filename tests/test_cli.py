@@ -324,7 +324,9 @@ run_command(command)
     assert subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, stderr=subprocess.DEVNULL).returncode == 143
 
 
-def test_ctrl_c_exits_with_130(capsys):
+def test_ctrl_c_exits_with_130(capsys, monkeypatch):
+    monkeypatch.setattr("app.interrupts._received", set())  # whatever other tests sent to this process
+
     def interrupted():
         raise KeyboardInterrupt
 

@@ -24,7 +24,7 @@ from data.kinds import Content, Part
 MAX_PIXELS = 100_000_000
 """Most pixels of a picture; larger ones are refused by their header."""
 BYTES_PER_PIXEL = {"JPEG2000": 24, "WEBP": 17}
-"""Most bytes per pixel for decoding, measured on 100 million pixels; `OTHER_BYTES` for formats not listed."""
+"""Most bytes per pixel for decoding, measured on 100 million pixels; `OTHER_BYTES` for other formats."""
 OTHER_BYTES = 12
 MAX_MEMORY = OTHER_BYTES * MAX_PIXELS
 """Bytes that all threads together may use for decoding; with TensorFlow, a process then stays below 2 GB."""
@@ -42,8 +42,7 @@ ZOOM = 0.875
 """Share of a photo's middle that is kept by `crop`."""
 
 FORMATS = ["AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP"]
-"""Formats of Pillow that are read: only pixels, none that starts another program, and no icons, which are decoded
-on opening, before any check."""
+"""Formats of Pillow that are read: none that starts another program, and no icons, decoded before any check."""
 
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # Pillow refuses twice as many
 warnings.filterwarnings("ignore", module=r"PIL\.")  # a picture is read or refused; details help nobody
@@ -94,8 +93,7 @@ def _decode(content: bytes, image_size: int, convert: Callable[[Image.Image], Co
             # A JPEG may be decoded at 1/2, 1/4 or 1/8 of its size; twice the target keeps every visible detail.
             picture.draft("RGB", (2 * image_size, 2 * image_size))
             with _memory.spend(_memory_of(picture, *whole)):
-                if _orientation(picture) != 1:
-                    ImageOps.exif_transpose(picture, in_place=True)
+                turn_upright(picture)
                 return convert(to_rgb(picture, picture.format))
     except UnreadableError:
         raise
@@ -114,14 +112,19 @@ def read_size(place: Content) -> tuple[int, int] | None:
 
 def read_orientation(place: Content) -> tuple[int, int, int] | None:
     """Reads stored width and height, and the EXIF orientation, 1 to 8; None if the file is not a picture."""
-    return _of_header(place, _stored)
+
+    def stored(picture: Image.Image) -> tuple[int, int, int]:
+        orientation = _orientation(picture)
+        is_upright = picture.format == "TIFF" and orientation >= 5  # of these, Pillow gives the upright size
+        return (*(picture.size[::-1] if is_upright else picture.size), orientation)
+
+    return _of_header(place, stored)
 
 
-def _stored(picture: Image.Image) -> tuple[int, int, int]:
-    (width, height), orientation = picture.size, _orientation(picture)
-    if picture.format == "TIFF" and orientation >= 5:  # of these, Pillow gives the upright size
-        width, height = height, width
-    return width, height, orientation
+def turn_upright(picture: Image.Image) -> None:
+    """Turns a picture as its EXIF orientation says."""
+    if _orientation(picture) != 1:
+        ImageOps.exif_transpose(picture, in_place=True)
 
 
 def _orientation(picture: Image.Image) -> int:

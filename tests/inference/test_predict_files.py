@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,17 +18,19 @@ import pandas as pd
 import pytest
 
 import predict
-from app.cli import run_command
+from app.cli import check_output_files, run_command
 from app.errors import UsageError
 from data.images.kind import KIND as IMAGE
 from data.images.kind import picture_reader
 from data.sources import LINK_OUT
+from data.texts.kind import KIND as TEXT
 from inference.answer_table import answer_table, answers_to, csv_writer
 from inference.answering import AnsweringModel, of_run
-from inference.batches import ROWS_SHOWN
+from inference.batches import ROWS_SHOWN, Summary
 from inference.files import BATCHES_AHEAD, NO_FILE, NO_MATCH, FoundFile, find_files, read_batches
 from inference.load import read_run
-from inference.predict_files import predict_files
+from inference.predict_files import _with_columns, predict_files
+from inference.run_record import find_learnt_from
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tests.conftest import make_picture
 
@@ -432,7 +435,8 @@ def test_other_columns_of_a_table_stand_behind_its_answers(binary_run, tmp_path,
     assert run_predict(monkeypatch, binary_run, tmp_path / "asked.csv", tmp_path / "1.png", "--csv", csv) == 0
     table = pd.read_csv(csv, keep_default_na=False, dtype=str)
     assert [Path(path).name for path in table["path"]] == ["2.png", "gone.png", "0.png", "1.png"]
-    assert list(table)[-2:] == ["id", "predicted_given"]
+    assert list(table)[-3:] == ["id", "label", "predicted_given"]
+    assert table["label"].tolist() == ["cat", "", "", ""]
     assert table["id"].tolist() == ["c7", "", "'=1+1", ""]
     assert table["predicted_given"].tolist() == ["mine", "", "", ""]
     assert set(table["predicted"]) <= {"cat", "dog", ""}
@@ -442,6 +446,54 @@ def test_rows_of_a_table_about_one_file_are_answered_each(tmp_path):
     make_picture(0).save(tmp_path / "a.png")
     (tmp_path / "asked.csv").write_text("path,patient\na.png,1\na.png,2\na.png,2\n")
     assert [file.columns["patient"] for file in find_files([str(tmp_path / "asked.csv")])] == ["1", "2"]
+
+
+def test_a_table_is_one_behind_a_pattern_too_and_no_text_in_a_folder(tmp_path):
+    (tmp_path / "table.csv").write_text("text\none\ntwo\n")
+    (tmp_path / "a.txt").write_text("three")
+    for place in ("table.csv", "*.csv"):
+        assert [file.content for file in find_files([str(tmp_path / place)], kind=TEXT)] == [b"one", b"two"]
+    found = {file.path.name: file.reason for file in find_files([str(tmp_path)], kind=TEXT)}
+    assert found == {"a.txt": None, "table.csv": "a table: name it by itself"}
+    with pytest.raises(UsageError, match="A path must not be empty"):
+        find_files([""])
+
+
+def test_names_of_columns_stay_apart():
+    table = pd.DataFrame({"path": ["a"], "predicted": ["cat"]})
+    given = {"predicted_given": "x", "predicted": "y"}
+    (row,) = _with_columns(table, [FoundFile(Path("a"), columns=given)], list(given), IMAGE).to_dict("records")
+    assert row == {"path": "a", "predicted": "cat", "predicted_given": "x", "predicted_given_given": "y"}
+
+
+def test_no_file_is_written_over(tmp_path):
+    table, other = tmp_path / "table.csv", tmp_path / "other.csv"
+    table.write_text("path")
+    check_output_files({"--csv": other, "--coco": None}, [table, "gone", "*"])
+    with pytest.raises(UsageError, match=r"--csv must be a file of its own; '.*' is an input"):
+        check_output_files({"--csv": tmp_path / "." / "table.csv"}, [table])
+    with pytest.raises(UsageError, match=r"--coco must be a file of its own; '.*' is --csv"):
+        check_output_files({"--csv": other, "--coco": other}, [])
+
+
+def test_what_lies_beside_the_data_is_not_what_was_learnt(binary_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(binary_run, copy)
+    photos = tmp_path / "photos"
+    shutil.copytree(binary_run.parent / "photos", photos)
+    make_picture(77).save(photos / "cat" / "new.png")
+    config = json.loads((copy / "config.json").read_text())
+    (copy / "config.json").write_text(json.dumps(config | {"data": str(photos)}))
+    learnt = find_learnt_from(read_run(copy), find_files([str(photos)]))
+    assert len(learnt) == json.loads((copy / "metrics.json").read_text())["data"]["train"]
+    assert "new.png" not in {file.path.name for file in learnt}
+
+
+def test_reasons_are_counted(capsys):
+    summary = Summary([], lambda row: (), lambda row: ())
+    summary._reasons.update({"a web page": 3, "truncated": 2})
+    summary.show("file", "files")
+    assert "5 files: 3 x a web page; 2 x truncated" in capsys.readouterr().out
 
 
 def test_nothing_to_answer_for_is_a_mistake():

@@ -1,6 +1,7 @@
 """What is far from the training examples is unknown, and how far is kept in a small plain file."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -83,6 +84,14 @@ def test_a_run_says_unknown_when_asked_and_answers_as_before_when_not(tmp_path):
     assert f"{told} " in (tmp_path / "card.md").read_text()
     assert "This export does not carry that" in (tmp_path / "card.md").read_text()
     assert "does not carry" not in (run.folder / "MODEL_CARD.md").read_text()
+
+
+def test_the_file_of_another_run_is_refused(features, binary_run, tmp_path):
+    copy = tmp_path / "run"
+    shutil.copytree(binary_run, copy)
+    write_familiar(copy, learn_familiar(features[:200], features[200:300]))
+    with pytest.raises(UsageError, match="is that of another run"):
+        of_run(read_run(copy), unknown=True).load()
 
 
 def test_a_run_without_it_and_a_pretrained_network_say_so(tmp_path):
