@@ -20,7 +20,7 @@ import numpy as np
 REPOSITORY = Path(__file__).parents[2]
 STAGES = ("start", "data", "model", "features", "head", "fine-tune")
 """The first word of the line after which a stage begins; the last ends with the process."""
-WITH_TIMES = {"environment.json", "report.html", "metrics.json", "model.keras"}
+WITH_TIMES = {"environment.json", "report.html", "metrics.json", "model.keras", "MODEL_CARD.md"}
 """Files that tell the time, or are told apart in another way."""
 
 
@@ -117,10 +117,17 @@ def differences(first: Path, second: Path) -> list[str]:
             found.append(name)
     if _without_times(first) != _without_times(second):
         found.append("metrics.json")
+    if len({_below_title(folder / "MODEL_CARD.md") for folder in (first, second)}) > 1:
+        found.append("MODEL_CARD.md")
     weights = [_weights(folder / "model.keras") for folder in (first, second)]
     if not all(np.array_equal(one, other) for one, other in zip(*weights, strict=True)):
         found.append("model.keras")
     return found
+
+
+def _below_title(card: Path) -> str:
+    """The card without its first line, the name of the folder."""
+    return card.read_text(encoding="utf-8").partition("\n")[2]
 
 
 def _without_times(folder: Path) -> dict:
