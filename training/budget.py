@@ -72,10 +72,12 @@ def in_time(
     if is_open:
         seconds = seconds_left(run, PLANNED_SHARE) - seconds_to_predict
         seconds -= 2 * evaluation  # before the first epoch and after a partial one
-        if phase == "fine_tune" and run.plan.deeper_layers != 0:
+        can_go_deeper = val is not None or run.config.training.effort == "best"
+        if phase == "fine_tune" and can_go_deeper and any(each == "deeper" for each, *_ in run.plan.fine_tuning):
             seconds *= SHARE_BEFORE_DEEPER
         epoch = math.ceil(len(train.targets) / run.plan.batch_size) * step + evaluation
-        fitting = min(most_epochs(run.plan, phase, run.data.kind.name), round(seconds / epoch, 2))
+        most = most_epochs(run.plan, phase, run.data.kind.name, run.data.task.choices)
+        fitting = min(most, round(seconds / epoch, 2))
         if fitting < LEAST_EPOCHS:
             fitting = 0 if run.epochs else LEAST_EPOCHS
         epochs = chief_decides(run.strategy, lambda: fitting)

@@ -89,7 +89,8 @@ def train_head(run: Run, inputs: dict[Phase, PhaseInputs]) -> None:
     elif run.plan.head_epochs:
         with run.clock.timed("head"):
             train_phase(run, "head", inputs, epochs=run.plan.head_epochs, learning_rate=run.plan.learning_rate)
-            if not run.data.task.solves_linear_head and run.config.training.effort == "best" and "head" in inputs:
+            measures_parts = not run.data.task.solves_linear_head and run.config.training.effort == "best"
+            if measures_parts and "head" in inputs and not is_spent(run):
                 write_more_boxes(run, inputs["head"])
 
 

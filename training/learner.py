@@ -1,9 +1,10 @@
 """Trains a model for one phase, from the beginning or from any step, and keeps the best weights."""
 
+import contextlib
 import functools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import keras
@@ -74,6 +75,15 @@ class DivergedError(Exception):
 
 class BatchTooLargeError(Exception):
     """A training step needs more memory than there is."""
+
+
+@contextlib.contextmanager
+def bounded_by_memory() -> Iterator[None]:
+    """Raises a BatchTooLargeError if a step in a block needs more memory than there is."""
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError:
+        raise BatchTooLargeError("the memory is too small for its batch") from None
 
 
 class Learner:
@@ -168,10 +178,8 @@ class Learner:
             last = min(steps, total - len(results) * steps)
             for first in range(step, last, steps_per_call):
                 count = min(steps_per_call, last - first)
-                try:
+                with bounded_by_memory():
                     self._graphs.train_steps(batches, tf.constant(count))
-                except tf.errors.ResourceExhaustedError:
-                    raise BatchTooLargeError from None
                 on_step(functools.partial(self._state, results, first + count, best))
                 over = is_over()
                 if over:
@@ -199,10 +207,14 @@ class Learner:
             val: examples to evaluate on; None for no evaluation.
             plan: batch size and seed.
             vary: how to vary the examples.
+
+        Raises:
+            BatchTooLargeError: a step needs more memory than there is.
         """
         before = [variable.numpy() for variable in self._model.variables]
         batches = learning_batches(self._strategy, train, plan, range(2 * STEPS_TIMED), vary)
-        steps, evaluation = _timed(lambda: self._graphs.train_steps(batches, tf.constant(STEPS_TIMED))), 0.0
+        with bounded_by_memory():
+            steps, evaluation = _timed(lambda: self._graphs.train_steps(batches, tf.constant(STEPS_TIMED))), 0.0
         if val is not None:
             size = EVALUATION_BATCH_SIZE * self._strategy.num_replicas_in_sync
             batch = next(iter(distribute(self._strategy, functools.partial(evaluation_batches, val, size))))

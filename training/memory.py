@@ -31,7 +31,7 @@ def lacks_memory(model: keras.Model, batch_size: int, longest: int) -> str | Non
         batch_size: examples per step.
         longest: length of the longest example, if they differ in length.
     """
-    shapes = [layer.output.shape[1:] for layer in model.layers]
+    shapes = [tensor.shape[1:] for layer in model.layers for tensor in keras.tree.flatten(layer.output)]
     needed = 4 * batch_size * sum(math.prod(longest if size is None else size for size in shape) for shape in shapes)
     present = _physical_memory()
     if present is not None and needed > present and not tf.config.list_physical_devices("GPU"):

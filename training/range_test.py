@@ -17,6 +17,7 @@ from data.batches import Examples
 from data.kinds import Vary
 from devices.precision import Precision
 from tasks.table import Task
+from training.learner import bounded_by_memory
 from training.optimizers import Rates, make_optimizer
 from training.plan import Plan
 from training.steps import assign, compile_graphs, learning_batches
@@ -82,7 +83,8 @@ def range_test(
     mean, lowest = 0.0, math.inf
     for step in range(1, STEPS + 1):
         rate = float(keras.ops.convert_to_numpy(optimizer.learning_rate))
-        graphs.train_steps(batches, tf.constant(1))
+        with bounded_by_memory():
+            graphs.train_steps(batches, tf.constant(1))
         loss = graphs.measured().loss
         mean = SMOOTHING * mean + (1 - SMOOTHING) * loss
         smoothed = mean / (1 - SMOOTHING**step)  # the mean began at 0

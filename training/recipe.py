@@ -216,8 +216,9 @@ def _choose_head_solver(config: TrainConfig, is_linear: bool) -> HeadSolver:
         others = {
             "--weights none": config.model.weights == "none",
             "--head-solver optimizer": training.head_solver == "optimizer",
-            "--head-epochs": training.head_epochs == 0,
-            "--trainable-layers": config.model.trainable_layers,
+            # A run that is resumed has the recipe's choices: a solved head of 0 epochs, and 0 epochs of fine-tuning.
+            "--head-epochs": training.head_epochs == 0 and training.head_solver is None,
+            "--trainable-layers": config.model.trainable_layers and training.fine_tune_epochs != 0,
             "--fine-tune-epochs": training.fine_tune_epochs,
             "--deeper-layers": training.deeper_layers,
         }
@@ -264,10 +265,12 @@ def choose_fine_tune_augment(plan: Plan, has_cut: bool) -> Plan:
     return plan.replace(fine_tune_augment=chosen)
 
 
-def most_epochs(plan: Plan, phase: Phase, kind: str = "image") -> int:
-    """Returns the most epochs of a phase whose number `max_minutes` decides."""
+def most_epochs(plan: Plan, phase: Phase, kind: str, choices: Mapping[str, Any]) -> int:
+    """Returns the most epochs of a phase whose number `max_minutes` decides; the defaults of a task, `choices`, win."""
     if plan.config.model.weights == "none":
         return FROM_SCRATCH_EPOCHS
+    if phase == "fine_tune" and "fine_tune_epochs" in choices:
+        return choices["fine_tune_epochs"]
     recipe = fine_tuning_of(kind)
     return recipe.deeper_epochs["best"] if phase == "deeper" else recipe.epochs
 

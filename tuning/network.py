@@ -23,6 +23,7 @@ from training.cuts import check_learns, cuts_at, show_whole_network
 from training.fine_tuning import check_trainable_layers, fine_tuning_of
 from training.frozen import build_frozen, examples, features_sample, frozen_inputs, whole_network
 from training.inputs import RunInputs
+from training.learner import BatchTooLargeError
 from training.linear_head import solve
 from training.memory import check_room
 from training.optimizers import UPDATE_RULES
@@ -78,9 +79,9 @@ class Network:
         asked = config.training.vary != "mild" or search.space["views"] != SPACE["views"].values
         varies = vary_of(self._data, config) is not None
         self._varies = varies and (asked or fine_tuning_of(self._data.kind.name).varies)
-        self._views = max(search.space["views"]) if self._varies else 1
         self._is_linear = functools.cache(lambda units: is_linear(self._classifier.build_head(head_units=units)))
         by_itself = self._plan(default_config(search, inputs.backbone.name).replace(**self._given))
+        self._views = max(*search.space["views"], by_itself.views) if self._varies else 1
         cuts = self._choose_cuts(config, by_itself.trainable_layers)
         views = {depth: 1 if depth and config.training.fine_tune_augment == "none" else self._views for depth in cuts}
         store = open_store(config.run.cache_dir, config.run.cache_gb)
@@ -159,7 +160,7 @@ class Network:
             for number, outcome in self._run(job):
                 del waiting[number]
                 yield number, outcome
-        except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        except (BatchTooLargeError, tf.errors.ResourceExhaustedError, MemoryError) as error:
             if len(job) == 1:
                 yield job[0][0], failed(f"{type(error).__name__}: {error}".splitlines()[0])
                 return

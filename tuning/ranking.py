@@ -160,7 +160,7 @@ def train_command(config: TuneConfig, backbone: str) -> str:
 def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     """Scores a backbone by its features, computed or from the store."""
     data, backbone = inputs.data, inputs.backbone
-    of_train, of_val, pictures_per_second = _pooled_features(inputs, strategy)
+    of_train, of_val, pictures_per_second, parameters = _pooled_features(inputs, strategy)
     train, val = data.splits["train"], data.splits["val"]
     predicted = predict_by_ridge(of_train, data.targets[train], of_val, classes_of(data.task))
     right = (predicted == classes_of(data.task).truth(data.targets[val])).all(axis=1)
@@ -172,16 +172,18 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
         float(right.mean()),
         low,
         high,
-        backbone.parameters,
+        parameters,
         round(pictures_per_second, 2),
         inputs.config.data.chosen_size,
         backbone.imagenet_accuracy,
     )
 
 
-def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tuple[np.ndarray, np.ndarray, float]:
-    """Returns the features that a head would learn from, float32 (n, num_features) of train and of val, and examples
-    per second.
+def _pooled_features(
+    inputs: RunInputs, strategy: tf.distribute.Strategy
+) -> tuple[np.ndarray, np.ndarray, float, float]:
+    """Returns the features that a head would learn from, float32 (n, num_features) of train and of val, examples per
+    second, and the backbone's parameters, millions.
 
     They are the same entry of the store that `train.py` uses.
     """
@@ -202,4 +204,4 @@ def _pooled_features(inputs: RunInputs, strategy: tf.distribute.Strategy) -> tup
     values = np.asarray(features)
     pooled = values.mean(axis=tuple(range(1, values.ndim - 1)))  # a feature map, if the pooling has weights
     of_train, of_val = (pooled[computed.view(cut, data.splits[split]).rows] for split in ("train", "val"))
-    return of_train, of_val, len(kept) / seconds
+    return of_train, of_val, len(kept) / seconds, round(classifier.backbone.count_params() / 1e6, 3)

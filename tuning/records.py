@@ -195,6 +195,6 @@ def _number(text: str) -> int | float | str:
 
 def _is_possible(outcome: Outcome) -> bool:
     measured: Sequence[object] = outcome[1:5]
-    if outcome.status != "done" or not all(isinstance(value, float) and 0 <= value < math.inf for value in measured):
+    if outcome.status != "done" or not all(isinstance(value, float) and math.isfinite(value) for value in measured):
         return outcome.status == "failed"
-    return outcome.val_accuracy <= 1
+    return 0 <= outcome.val_accuracy <= 1 and outcome.seconds >= 0

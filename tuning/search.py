@@ -121,7 +121,7 @@ def _run_trials(run: Search) -> None:
     """Runs the default trial of `train.py`, asks for further trials, and runs those that are not recorded."""
     config, most = run.config, run.config.search.max_trials
     depths = {name: network.depths for name, network in run.networks.items()}
-    proposer = Proposer(config, search_space(config, next(iter(depths.values()))))
+    proposer = Proposer(config, search_space(config, max(depths.values(), key=len)))
     if taken_over := len(run.records.table):
         show_stage("search", f"{counted(taken_over, 'trial', 'trials')} of an earlier start taken over")
     first: list[Numbered] = [(1, next(iter(run.networks.values())).default)]
@@ -190,9 +190,11 @@ def _run_jobs(run: Search, trials: Sequence[Numbered], deadline: float) -> Itera
     for job in jobs:
         if time.perf_counter() > deadline:
             return
-        for number, outcome in run.networks[job[0][1].config.model.backbone].run(job):
+        heads = sum(plan.trainable_layers == 0 for _, plan in job)  # trained together before the first is told
+        outcomes = run.networks[job[0][1].config.model.backbone].run(job)
+        for told, (number, outcome) in enumerate(outcomes, 1):
             yield number, outcome
-            if time.perf_counter() > deadline:
+            if told >= heads and time.perf_counter() > deadline:
                 return
 
 

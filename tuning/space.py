@@ -198,7 +198,9 @@ def search_space(config: TuneConfig, depths: Sequence[TrainableLayers]) -> "kera
         "fine_tune": [number for number, count in enumerate(depths) if count != 0],
     }
     for name, dimension in SPACE.items():
-        values = range(len(depths)) if name == "trainable_layers" else config.space[name]
+        values = list(range(len(depths))) if name == "trainable_layers" else list(config.space[name])
+        if any(isinstance(value, float) for value in values):  # KerasTuner takes values of one type
+            values = [float(value) for value in values]
         numbers = of_phase.get(dimension.phase or "", list(range(len(depths))))
         # hyperband chooses the epochs
         if len(values) < 2 or not numbers or (config.search.oracle == "hyperband" and name.endswith("epochs")):
@@ -206,7 +208,7 @@ def search_space(config: TuneConfig, depths: Sequence[TrainableLayers]) -> "kera
         is_conditional = len(numbers) < len(depths)
         with space.conditional_scope("trainable_layers", numbers) if is_conditional else contextlib.nullcontext():
             if dimension.sampling is None or config.search.oracle == "grid":
-                space.Choice(name, list(values), default=values[0])
+                space.Choice(name, values, default=values[0])
             else:
                 space.Float(name, *values, sampling=dimension.sampling)
     return space
@@ -223,7 +225,8 @@ def trial_config(
         drawn: values from the oracle.
     """
     values = {name: drawn.get(name, given[0]) for name, given in config.space.items() if given}
-    values["trainable_layers"] = depths[values["backbone"]][drawn.get("trainable_layers", 0)]
+    known = depths[values["backbone"]]  # fewer than those of another backbone, perhaps
+    values["trainable_layers"] = known[min(drawn.get("trainable_layers", 0), len(known) - 1)]
     phase = "head" if values["trainable_layers"] == 0 else "fine_tune"
     for name, dimension in SPACE.items():
         if dimension.phase not in (None, phase):

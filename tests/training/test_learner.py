@@ -291,6 +291,8 @@ def test_a_step_that_needs_too_much_memory_is_told_from_everything_else():
     learner._graphs = graphs._replace(train_steps=fail)
     with pytest.raises(BatchTooLargeError):
         learner.train("head", examples(), **settings)
+    with pytest.raises(BatchTooLargeError):
+        learner.seconds(examples(), None, PLAN, None)
     learner._graphs = graphs._replace(evaluate_step=fail)
     with pytest.raises(tf.errors.ResourceExhaustedError):
         learner.train("head", examples(), **settings)

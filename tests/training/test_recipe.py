@@ -16,6 +16,7 @@ from models.backbones import find
 from models.freezing import set_trainable
 from tasks.detection import DETECTION
 from training import recipe
+from training.memory import lacks_memory
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,29 @@ def test_few_pictures_train_the_head_alone_unless_asked(cuts):
     assert recipe.make_plan(TrainConfig.of(trainable_layers=9), cuts, 300).fine_tune_epochs > 0
     assert recipe.make_plan(TrainConfig.of(fine_tune_epochs=2), cuts, 300).fine_tune_epochs == 2
     assert recipe.make_plan(TrainConfig(), cuts, 3000).fine_tune_epochs > 0
+
+
+def test_a_run_with_folds_is_repeated_with_the_choices_of_its_recipe(cuts):
+    chosen = recipe.make_plan(TrainConfig.of(folds=3), cuts, 3000).config
+    assert (chosen.model.trainable_layers, chosen.training.fine_tune_epochs) != (0, None)
+    assert recipe.make_plan(chosen, cuts, 3000).config == chosen
+    for refused in ({"head_epochs": 0}, {"trainable_layers": 9}, {"fine_tune_epochs": 1}):
+        with pytest.raises(UsageError, match="--folds is for a head that is solved"):
+            recipe.make_plan(TrainConfig.of(folds=3, **refused), cuts, 3000)
+
+
+def test_a_time_limit_leaves_a_task_its_most_epochs(cuts):
+    plan = recipe.make_plan(TrainConfig(), cuts, 3000)
+    assert recipe.most_epochs(plan, "fine_tune", "image", {}) == 2
+    assert recipe.most_epochs(plan, "fine_tune", "image", {"fine_tune_epochs": 10}) == 10
+    assert recipe.most_epochs(plan, "deeper", "image", {"fine_tune_epochs": 10}) == 20
+
+
+def test_layers_with_several_outputs_are_counted():
+    inputs = keras.Input((4, 3))
+    outputs, _ = keras.layers.GRU(2, return_sequences=True, return_state=True)(inputs)
+    assert lacks_memory(keras.Model(inputs, outputs), 1, 1) is None
+    assert lacks_memory(keras.Model(inputs, outputs), 10**15, 1)
 
 
 def test_fewer_pictures_get_more_epochs(cuts):

@@ -375,10 +375,12 @@ def test_trials_that_fail_are_passed_over(make_folder, tmp_path, monkeypatch):
     """Out of memory is raised by hand: it cannot be had safely."""
     import tensorflow as tf
 
+    from training.learner import bounded_by_memory
     from tuning.network import Tail
 
     def fail(*_, **__):
-        raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
+        with bounded_by_memory():
+            raise tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor")
 
     root = make_folder(count=15)
     with monkeypatch.context() as patch:
@@ -386,9 +388,9 @@ def test_trials_that_fail_are_passed_over(make_folder, tmp_path, monkeypatch):
         table = trials(run(settings(root, tmp_path)))
         failed = table["trainable_layers"] != 0
         assert set(table.loc[failed, "status"]) == {"failed"}
-        assert table.loc[failed, "message"].str.contains("OOM").all()
+        assert table.loc[failed, "message"].str.contains("the memory is too small").all()
         assert set(table.loc[~failed, "status"]) == {"done"}
-        with pytest.raises(RunError, match=r"None of 2 trials succeeded: ResourceExhaustedError: OOM"):
+        with pytest.raises(RunError, match=r"None of 2 trials succeeded: BatchTooLargeError: the memory"):
             run(settings(root, tmp_path, "all", trainable_layers=(8,), max_trials=2))
 
 
@@ -454,9 +456,11 @@ def test_impossible_results_of_a_worker_are_failed_trials():
         (5, possible._replace(status="won")),
         (6, possible._replace(score=math.nan)),
         (7, possible),
+        (9, possible._replace(score=-4.0, val_loss=-1.0)),  # of custom.py
     ]
-    found = dict(checked(reported, [1, 2, 3, 4, 5, 6, 8]))
+    found = dict(checked(reported, [1, 2, 3, 4, 5, 6, 8, 9]))
     assert found.pop(1) == possible
+    assert found.pop(9).score == -4
     assert sorted(found) == [2, 3, 4, 5, 6, 8]
     assert {outcome.status for outcome in found.values()} == {"failed"}
 

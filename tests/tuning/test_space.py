@@ -123,3 +123,16 @@ def test_a_promise_has_an_objective_unless_another_is_named():
         (["--cost", "10:1"], "val_accuracy"),
     ):
         assert parse_search(flags).search.objective == objective
+
+
+def test_values_of_one_flag_may_be_whole_and_fractions():
+    config = TuneConfig.of(fine_tune_epochs=(0.5, 1), trainable_layers=(9,))
+    (epochs,) = [each for each in search_space(config, (9,)).space if each.name == "fine_tune_epochs"]
+    assert epochs.values == [0.5, 1.0]
+
+
+def test_a_backbone_with_fewer_depths_has_its_last_for_the_deepest():
+    config = TuneConfig.of(backbone=("mobilenet", "vgg16"))
+    depths = {"mobilenet": (0, 8, 16), "vgg16": (0, 4)}
+    found = trial_config(config, depths, {"backbone": "vgg16", "trainable_layers": 2})
+    assert found.model.trainable_layers == 4
