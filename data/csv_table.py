@@ -97,7 +97,8 @@ def load(
                 f"Every class needs {kind.nouns}; '{min(missing)}' of '{path}' has none: '{lost.path}' is {LINK_OUT}."
             )
     links = [(example.path, LINK_OUT) for example in set_aside]
-    columns = {name: [row.others.get(name, "") for row in used] for name in rows[0].others}
+    names = dict.fromkeys(name for row in rows for name in row.others)  # a short row lacks the last
+    columns = {name: [row.others.get(name, "") for row in used] for name in names}
     if labelled:
         columns["group"] = [row.group for row in used]
     examples = [_part(path, row, example, kind) for row, example in zip(used, examples, strict=True)]

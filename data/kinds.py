@@ -42,7 +42,7 @@ class Part(NamedTuple):
     @property
     def name(self) -> Path:
         """Path that names the part: that of the file with a media fragment of W3C, such as 'talk.wav#t=1.5,3'."""
-        return self.path.with_name(f"{self.path.name}#t={self.start:g},{self.end:g}")
+        return self.path.with_name(f"{self.path.name}#t={self.start:.15g},{self.end:.15g}")
 
 
 Content = Path | bytes | Part

@@ -12,7 +12,7 @@ from app.spectrogram import RATE
 from app.terminal import console, counted, show_stage
 from data.content import UnreadableError, content_of, open_file
 from data.kinds import Part
-from data.sounds.decode import cut_sound, read_seconds, read_sound
+from data.sounds.decode import SILENT, cut_sound, read_seconds, read_sound
 from data.sounds.kind import KIND
 from data.sources import printable
 from inference.answer_table import csv_writer
@@ -38,8 +38,8 @@ def transcribe_files(backbone: Backbone, weights: str, files: Sequence[FoundFile
         backbone: a network that transcribes.
         weights: its `--weights`.
         files: from `inference.files.find_files`.
-        csv: file for all words: path, start and end in seconds, text. A file without speech has one row, with a reason
-            if it cannot be read.
+        csv: file for all words: path, start and end in seconds, text. A file without speech, or of which not all can be
+            read, has a row with the reason.
 
     Returns:
         Seconds that the recordings took, without loading the network.
@@ -69,9 +69,12 @@ def transcribe_files(backbone: Backbone, weights: str, files: Sequence[FoundFile
                     heard, count = heard + end - start, count + 1
             except UnreadableError as error:
                 reason = str(error)
+                if rows:
+                    heard, count = heard + rows[-1][2] - start, count + 1
             if reason is not None:
                 show_stage("unreadable", reason)
-            rows = rows or [(path, math.nan, math.nan, "", reason or "")]
+            if reason is not None or not rows:
+                rows.append((path, math.nan, math.nan, "", reason or ""))
             write(pd.DataFrame(rows, columns=COLUMNS))
     seconds = time.perf_counter() - started
     if csv is not None:
@@ -88,16 +91,18 @@ def transcribe(
     """Yields the words of a recording from `start` to `end`, seconds, with one window at a time in memory.
 
     Raises:
-        UnreadableError: no part of it can be read.
+        UnreadableError: at the end, if it or parts of it cannot be read.
     """
-    now, could_hear, reason = start, False, "empty"
+    now, could_hear, reason, lost = start, False, "empty", []
     while now < end and (now == start or end - now >= LEAST):
         length = min(network.seconds, end - now)
         try:
             with content_of(Part(_path(file), now, now + length, cut_sound), file.within) as content:
                 samples = read_sound(content, round(network.seconds * RATE))
-        except UnreadableError as error:  # such as a minute of silence
-            now, reason = now + length, str(error)
+        except UnreadableError as error:
+            reason = str(error)
+            lost += [] if reason == SILENT else [f"from {now:.0f} seconds on: {reason}"]
+            now += length
             continue
         could_hear = True
         found, heard = words_in(network, vocabulary, samples)
@@ -106,6 +111,8 @@ def transcribe(
         now += heard
     if not could_hear:
         raise UnreadableError(reason)
+    if lost:
+        raise UnreadableError(f"{counted(len(lost), 'part', 'parts')} of it cannot be read, the first {lost[0]}")
 
 
 def _path(file: FoundFile) -> Path:

@@ -87,6 +87,8 @@ DEBERTA_V3: dict[str, tuple[Any, ...]] = {
     "conv_kernel_size": (None, 0),
 }
 """Values in the `config.json` of DeBERTaV3; other versions of DeBERTa attend in other ways."""
+PLAIN = {"scale_attn_by_inverse_layer_idx": False, "scale_attn_weights": True, "inner_group_num": 1}
+"""Settings of GPT-2 and ALBERT that change the network, with the only value that is known here."""
 FAMILIES: dict[str, Names] = {
     "bert": BERT,
     "distilbert": Names(
@@ -175,6 +177,9 @@ def read_folder(folder: Path, most: int) -> tuple[Architecture, Weights]:
     if names is None:
         raise UsageError(f"--weights must be a Hugging Face folder of {', '.join(FAMILIES)}; '{folder}' is not.")
     try:
+        if names.unused_positions:  # RoBERTa's positions begin behind the number of the token that pads
+            padding = preset.config.get("pad_token_id")
+            names = names._replace(unused_positions=1 + (1 if padding is None else int(padding)))
         architecture = _read_architecture(preset.config, names)
         return architecture, name_weights(Arrays(preset.weights).get_tensor, architecture, names)
     except (KeyError, TypeError, ValueError) as error:
@@ -186,6 +191,8 @@ def _read_architecture(config: Mapping[str, Any], names: Names) -> Architecture:
         raise UsageError("--weights must be of a network with absolute positions and one group of blocks.")
     if names.distances and any(config.get(name) not in values for name, values in DEBERTA_V3.items()):
         raise UsageError(f"--weights must be of DeBERTaV3; other values of {', '.join(DEBERTA_V3)} are unknown.")
+    if any(config.get(name, value) != value for name, value in PLAIN.items()):
+        raise UsageError(f"--weights must be of a network with the usual values of {', '.join(PLAIN)}.")
     width = int(config[names.width])
     embedded = int(config.get("embedding_size") or width)
     return Architecture(

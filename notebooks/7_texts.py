@@ -36,6 +36,7 @@ from IPython.display import HTML
 from app.config import TrainConfig
 from app.terminal import import_tensorflow
 from data.arrays import row_of
+from data.texts.decode import texts_of
 from data.texts.tokens import make_tokenizer
 from headstart import train
 from notebooks.beginning import locate, make_work_folder, quietly
@@ -65,7 +66,7 @@ with quietly():
 examples = inputs.data
 tokenizer = make_tokenizer(examples.reader.files["tokenizer.json"], max_tokens)
 first = row_of(examples.inputs[0], 0)
-print(examples.contents[0].decode())
+print(*texts_of(examples.contents[:1]))
 print(" | ".join(tokenizer.id_to_token(number) for number in first))
 
 # %%

@@ -24,6 +24,8 @@ MOST_SECONDS = 60.0
 """Longest recording, seconds: longer ones probably hold several sounds, and the user should cut them into clips."""
 SILENCE = 1e-4
 """Largest distance from the mean, as a share of full scale, of a silent recording."""
+SILENT = "silent"
+"""Reason why such a recording is set aside."""
 MOST_CHANNELS = 64
 MOST_FRAMES = 2**62
 """More samples mean that libsndfile does not know their number."""
@@ -57,7 +59,7 @@ def read_sound(content: bytes, samples: int) -> np.ndarray:
     values -= values.mean()
     peak = float(np.abs(values).max())
     if peak < SILENCE:
-        raise UnreadableError("silent")
+        raise UnreadableError(SILENT)
     values /= max(peak, 1)
     heard = soxr.resample(values, rate, RATE) if rate != RATE else values
     window = np.zeros(samples, np.int16)
@@ -113,14 +115,25 @@ def windows(file: BinaryIO, reader: Reader) -> list[tuple[float, float]]:
 
 def _read(sound: soundfile.SoundFile, first: int, count: int) -> np.ndarray:
     """Returns the mean of the channels of some samples, float32 (count,), or fewer at the end of the recording."""
-    if first:  # not all formats can seek
-        sound.seek(first)
+    if first:
+        _skip(sound, first)
     means = []
     for start in range(0, count, sound.samplerate):
         # Zeros: libsndfile leaves the buffer unchanged where an MP3 file lacks samples, and does not report it.
         block = np.zeros((min(sound.samplerate, count - start), sound.channels), np.float32)
         means.append(sound.read(out=block).mean(axis=1))
     return np.concatenate(means)
+
+
+def _skip(sound: soundfile.SoundFile, count: int) -> None:
+    """Skips the first samples of a recording."""
+    import soundfile
+
+    try:
+        sound.seek(count)
+    except soundfile.LibsndfileError:  # not all formats can seek, such as those of telephones
+        for start in range(0, count, sound.samplerate):
+            sound.read(min(sound.samplerate, count - start))
 
 
 def read_seconds(file: BinaryIO) -> float:

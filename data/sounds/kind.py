@@ -95,7 +95,8 @@ def _shown(sound: np.ndarray, title: str, attention: np.ndarray | None = None) -
     grey = grey_levels(levels).T[::-1]
     pixels = np.repeat(np.stack([grey // 2, grey, 255 - grey // 3 * 2], axis=-1), SCALE, axis=0)
     if attention is not None:
-        per_frame = np.repeat(attention, -(-len(sound) // HOP // len(attention)))[: grey.shape[1]]
+        frames = max(grey.shape[1], len(sound) // HOP)  # of the window, of which only what sounds is shown
+        per_frame = attention[np.arange(grey.shape[1]) * len(attention) // frames]
         heights = ((1 - per_frame) * (len(pixels) - 1)).astype(int)
         for column, height in enumerate(heights):
             pixels[height : height + 2, column] = (255, 80, 0)

@@ -284,6 +284,11 @@ def test_a_column_called_content_is_one_like_any_other(tmp_path, column):
     assert [file.columns["content"] for file in find_files([str(table)])] == ["hello", "world"]
 
 
+def test_a_short_first_row_hides_no_column(tmp_path):
+    (tmp_path / "table.csv").write_text("text,author\ngood film\nbad film,ann\n")
+    assert [file.columns for file in find_files([str(tmp_path / "table.csv")])] == [{"author": ""}, {"author": "ann"}]
+
+
 def test_a_column_of_texts_is_there_once(tmp_path):
     (tmp_path / "table.csv").write_text("text,label,text\none,x,two\n")
     with pytest.raises(UsageError, match="repeats one"):

@@ -1,6 +1,7 @@
 """`predict.py --backbone whisper` writes down what is said, and says of every file what it is."""
 
 import ctypes
+import re
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,21 @@ def test_the_words_of_every_file_have_times(monkeypatch, capsys, whisper, talks)
     assert talk["text"].str.fullmatch("[a-z]+").all()
     assert all(text in printed for text in talk["text"])
     assert "1 recording, 3 seconds" in printed
+
+
+def test_what_is_lost_of_a_recording_is_told(monkeypatch, capsys, whisper, talks):
+    noise = np.random.default_rng(0).normal(0, 0.1, 70 * RATE)
+    soundfile.write(talks / "long.flac", noise, RATE)
+    content = (talks / "long.flac").read_bytes()
+    (talks / "long.flac").write_bytes(content[: len(content) // 2])
+    table = talks / "words.csv"
+    predict(monkeypatch, "--backbone", "whisper", "--weights", whisper, talks / "long.flac", "--csv", table)
+    rows = pd.read_csv(table, keep_default_na=False)
+    assert (rows["reason"][:-1] == "").all()
+    assert re.fullmatch(r"\d+ parts? of it cannot be read, the first from \d+ seconds on: .+", rows["reason"].iloc[-1])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "cannot be read" in printed
+    assert re.search(r"done 1 recording, [34]\d seconds", printed)
 
 
 def test_a_part_of_a_recording_has_its_times_in_it(monkeypatch, whisper, talks):

@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from app.errors import UsageError
 from features.cuts import find_cuts
 from models.backbones import TEXT_TABLE, build, find
-from models.text_weights import FAMILIES
+from models.text_weights import FAMILIES, read_folder
 from models.weights import build_backbone, check_available
 
 WORDS, PLACES, WIDTH, HIDDEN, DEPTH, HEADS = 60, 24, 16, 32, 2, 2
@@ -235,6 +235,7 @@ def test_every_family_has_a_row_and_can_be_saved(tmp_path):
         ({"hidden_size": 12}, "must fit the config.json beside them"),
         ({"num_hidden_layers": 9}, "lacks what its config.json says it has"),
         ({"position_embedding_type": "relative_key"}, "must be of a network with absolute positions"),
+        ({"scale_attn_by_inverse_layer_idx": True}, "must be of a network with the usual values of scale_attn"),
         ({"hidden_act": "selu"}, "must have one of gelu, gelu_new, relu; .*has selu"),
     ],
 )
@@ -242,6 +243,13 @@ def test_a_folder_that_is_not_what_it_says_is_refused(changes, message, tmp_path
     folder = write_folder(tmp_path / "folder", "bert", **changes)
     with pytest.raises(UsageError, match=message):
         build_backbone(find("bert"), 16, str(folder))
+
+
+def test_positions_of_roberta_begin_behind_the_token_that_pads(tmp_path):
+    usual, _ = read_folder(write_folder(tmp_path / "usual", "roberta"), 10**9)
+    other, weights = read_folder(write_folder(tmp_path / "other", "roberta", pad_token_id=3), 10**9)
+    assert other.positions == usual.positions - 2
+    assert len(weights["positions/table"]) == other.positions
 
 
 def test_more_tokens_than_places_are_refused_and_weights_have_to_be_given(tmp_path):

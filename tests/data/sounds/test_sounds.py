@@ -18,7 +18,7 @@ from app.spectrogram import BANDS, HOP, RANGE, RATE
 from data.content import UnreadableError, content_of
 from data.kinds import Part
 from data.sounds.decode import cut_sound, read_milliseconds, read_sound
-from data.sounds.kind import KIND, useful_seconds
+from data.sounds.kind import KIND, _shown, useful_seconds
 from data.sounds.look_alikes import compared_values, signature
 from data.sounds.mel import heard_samples, log_mel
 from data.sources import load_source
@@ -212,6 +212,36 @@ def test_the_shortest_recordings_are_compared_as_well():
     first, quieter, other = compared_values(signatures)
     assert first @ quieter > 0.95
     assert first @ other < 0.8
+
+
+def test_formats_that_cannot_seek_are_heard_from_any_second(tmp_path):
+    sound = tone(3.0, rate=8000)
+    sound[: 2 * 8000] *= 0.01
+    content = written(sound, 8000, subtype="GSM610")
+    assert np.abs(read_sound(content, RATE)[: RATE // 4]).max() < np.abs(read_sound(content, RATE)).max() / 10
+    with content_of(Part(write(tmp_path / "talk.wav", content), 2.5, 3.0, cut_sound)) as part:
+        assert np.abs(read_sound(part, RATE)).max() > 10_000
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+def test_names_of_parts_are_exact():
+    names = {Part(Path("a.wav"), *times, cut_sound).name.name for times in ((3000.121, 3000.621), (3 * 0.1, 12345.64))}
+    assert names == {"a.wav#t=3000.121,3000.621", "a.wav#t=0.3,12345.64"}
+
+
+@pytest.mark.parametrize(("seconds", "parts"), [(1, 50), (1, 224), (1.25, 62), (3, 224)])
+@pytest.mark.parametrize("place", [0.25, 0.75])
+def test_what_it_listened_to_is_drawn_where_it_was(seconds, parts, place):
+    sound = np.round(20_000 * tone(seconds)[:, 0]).astype(np.int16)
+    attention = np.zeros(parts, np.float32)
+    attention[int(place * parts)] = 1
+    pixels = _shown(sound, "a tone", attention).pixels
+    (columns,) = np.nonzero((pixels[:3] == (255, 80, 0)).all(axis=-1).any(axis=0))
+    assert columns.mean() / pixels.shape[1] == pytest.approx(place, abs=0.02)
 
 
 def test_a_flac_file_that_does_not_say_how_long_it_is_is_set_aside():
