@@ -70,7 +70,7 @@ def transcribe_files(backbone: Backbone, weights: str, files: Sequence[FoundFile
             except UnreadableError as error:
                 reason = str(error)
                 if rows:
-                    heard, count = heard + rows[-1][2] - start, count + 1
+                    heard, count = heard + rows[-1][2] - rows[0][1], count + 1
             if reason is not None:
                 show_stage("unreadable", reason)
             if reason is not None or not rows:
