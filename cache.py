@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.cli import run_command
 from app.config import DEFAULT_CACHE_DIR
-from app.errors import RunError
+from app.errors import RunError, UsageError, did_you_mean_path
 from app.fields import Settings, settings
 from app.flags import parse_flags
 
@@ -29,6 +29,9 @@ def main() -> None:
     from app.terminal import console, counted, show_stage
     from data.store import open_store
 
+    if not flags.cache_dir.is_dir() and flags.cache_dir != DEFAULT_CACHE_DIR:
+        hint = did_you_mean_path(flags.cache_dir)
+        raise UsageError(f"--cache-dir must be a folder; '{flags.cache_dir}' is not one.{hint}")
     store = open_store(flags.cache_dir, cache_gb=0)
     entries = store.deletable()
     for entry in entries:

@@ -11,6 +11,7 @@ from app.decision import DecisionConfig, check_rule
 from app.errors import UsageError
 from app.fields import Positional, Settings, Text, settings
 from app.flags import parse_flags
+from app.run_folder import KEPT_FILES
 from data.sources import Split
 
 
@@ -49,7 +50,8 @@ class EvaluateFlags(Settings):
         measures_only = self.data is not None and rule is not None and rule.name == "threshold"
         if rule is not None and not measures_only and (self.data is not None or self.split):
             flag = "--split" if self.data is None else "--data"
-            raise UsageError(f"{rule.flag} is chosen on the run's own val split; leave out {flag}.")
+            why = "decides all splits of a run" if rule.name == "threshold" else "is chosen on the run's own val split"
+            raise UsageError(f"{rule.flag} {why}; leave out {flag}.")
 
 
 def main() -> None:
@@ -60,9 +62,12 @@ def main() -> None:
     from reports.evaluation_inputs import load_evaluation
 
     run = read_run(flags.run)
-    check_output_files({"--json": flags.json, "--csv": flags.csv}, [] if flags.data is None else [flags.data])
     check_rule(flags.decision.rule, len(run.class_names), run.task.multi_label)
+    outputs = {"--json": flags.json, "--csv": flags.csv}
+    own: list[str | Path] = [flags.data or run.config.data.data, *(run.folder / name for name in KEPT_FILES)]
+    check_output_files(outputs, own)
     inputs = load_evaluation(run, flags.data, flags.split, flags.cache_dir, outside=flags.outside)
+    check_output_files(outputs, [*own, *(example.path for example in inputs.data.examples)])
     import_tensorflow()
     from reports.evaluation import evaluate
 

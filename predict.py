@@ -12,6 +12,7 @@ from app.cli import check_output_files, run_command
 from app.errors import UsageError
 from app.fields import Positional, Positive, Text, settings
 from app.flags import parse_flags
+from app.run_folder import KEPT_FILES
 from inference.flags import AskFlags
 
 
@@ -71,7 +72,9 @@ def main() -> None:
     finds_boxes = network.task.has_boxes
     column = run.config.data.text_column if run else None
     files = find_files(places, flags.outside, network.kind, column, columns=not finds_boxes)
-    check_output_files({"--csv": flags.csv, "--coco": flags.coco}, places)
+    examples = [file.path for file in files if file.path.suffix.lower() in network.kind.endings]
+    own = [run.folder / name for name in KEPT_FILES] if run else []
+    check_output_files({"--csv": flags.csv, "--coco": flags.coco}, [*places, *examples, *own])
     if finds_boxes and (flags.unknown_below or flags.unknown):
         raise UsageError("A model that finds boxes has no answer 'unknown'. Leave out --unknown and --unknown-below.")
     if (flags.draw or flags.coco) and not finds_boxes:

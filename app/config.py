@@ -144,7 +144,7 @@ class TrainingConfig(Settings):
     network if less than 97 % are right on val (not for texts); 'best' does that at any accuracy, for many epochs, and
     also looks at mirror images. With fewer than 1,000 training examples, none of them fine-tunes by itself."""
 
-    max_minutes: Annotated[float, Gt(0)] | None = None
+    max_minutes: Annotated[float, Gt(0), Lt(LARGEST)] | None = None
     """Minutes that the command may take: a run fine-tunes for as many epochs (the last may be partial) as fit, and a
     search starts no more trials after that time. Default: no limit."""
 

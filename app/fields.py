@@ -120,10 +120,13 @@ class Settings:
     @classmethod
     def _nested(cls, values: Mapping[str, Any]) -> dict[str, Any]:
         groups = {name: group for group, name, _ in cls.fields()}
+        paths = {name for _, name, field in cls.fields() if Path in (field.annotation, *get_args(field.annotation))}
         nested: dict[str, Any] = {group: {} for group in groups.values() if group}
         for name, value in values.items():
             if name not in groups:
                 raise unknown_choice("A setting", reprlib.repr(name)[1:-1], groups)
+            if name in paths and value == "":  # not the current folder: probably a variable without a value
+                raise UsageError(f"{flag_of(name)} must be a path; received nothing.")
             (nested[groups[name]] if groups[name] else nested)[name] = value
         return nested
 

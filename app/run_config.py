@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Lt
 from platformdirs import user_cache_path
 
-from app.fields import Positive, Settings, Text, settings
+from app.fields import LARGEST, Positive, Settings, Text, settings
 
 Strategy = Literal["auto", "one", "mirrored", "multiworker", "tpu"]
 DEFAULT_CACHE_DIR = user_cache_path("headstart")
@@ -24,7 +24,7 @@ class RunConfig(Settings):
     """Folder of an unfinished run to resume, with its own settings; the result is the same as without the interruption.
     Default: a new run."""
 
-    checkpoint_seconds: Annotated[float, Ge(0)] = 60.0
+    checkpoint_seconds: Annotated[float, Ge(0), Lt(LARGEST)] = 60.0
     """Seconds between checkpoints of a phase: the most work that a kill costs. Ctrl-C and SIGTERM save first."""
 
     tensorboard: bool = False
@@ -36,7 +36,7 @@ class RunConfig(Settings):
     cache_dir: Path = DEFAULT_CACHE_DIR
     """Folder for data that can be computed again, such as unpacked data sets and outputs of frozen layers."""
 
-    cache_gb: Annotated[float, Ge(0)] = 20.0
+    cache_gb: Annotated[float, Ge(0), Lt(LARGEST)] = 20.0
     """Maximum size of decoded examples and outputs of frozen layers there, GB; the least recently used go first.
     Results do not depend on it: if fine-tuning needs more, the run says how much before it computes anything. 0 is
     enough for heads, and for --fine-tune-augment fresh."""

@@ -6,6 +6,11 @@ from pathlib import Path
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.json"
 PLACES_FILE = "places.json"
 MORE_DATA_FILE = "more_data.csv"
+KEPT_FILES = (
+    *("model.keras", "model.json", CONFIG_FILE, METRICS_FILE, "environment.json", "predictions.csv"),
+    *("history.csv", "quarantine.csv", "learnt_from.txt", "unknown.npz", "report.html", "report.json"),
+)
+"""Files of a run that no other command writes over."""
 CHECKPOINTS = "checkpoints"
 """Folder of a run that holds what resuming needs; deleted when the run is finished."""
 

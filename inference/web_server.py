@@ -1,5 +1,6 @@
 """Serves a page to this machine alone, until Ctrl-C. Nothing here needs TensorFlow."""
 
+import errno
 import logging
 import os
 import socket
@@ -33,6 +34,8 @@ def open_port(port: int, host: str = HOST) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except OSError as error:
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            raise UsageError(f"--host must be an address of this machine; received {host}.") from None
         raise UsageError(
             f"--port {port} cannot be used ({os.strerror(error.errno or 0)}). Take another, or 0 for any that is free."
         ) from None

@@ -18,10 +18,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import cache
 import train
 from app.cli import run_command
 from app.config import TrainConfig
-from app.errors import RunError
+from app.errors import RunError, UsageError
 from data.store import Store
 from demo import DemoFlags
 from evaluate import EvaluateFlags
@@ -397,6 +398,25 @@ def test_no_place_for_temporary_files_is_a_sentence():
     assert ended.stderr == (
         "error: No folder for temporary files can be written. Make room, or let TMPDIR name another.\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"cache_dir": ""}, "--cache-dir must be a path; received nothing."),
+        ({"max_minutes": float("inf")}, "--max-minutes must be below 4294967296; received inf."),
+        ({"checkpoint_seconds": float("inf")}, "--checkpoint-seconds must be below 4294967296; received inf."),
+    ],
+)
+def test_neither_nothing_nor_the_infinite_is_a_setting(flags, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        TrainConfig.of(**flags)
+
+
+def test_a_cache_that_is_not_there_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["cache.py", "--clear", "--cache-dir", str(tmp_path / "gone")])
+    with pytest.raises(UsageError, match=r"--cache-dir must be a folder; '.*gone' is not one\."):
+        cache.main()
 
 
 def test_the_cache_is_listed_and_cleared(tmp_path):

@@ -35,6 +35,8 @@ MOST_NAME_BYTES = 100
 RUNS = Path("runs")
 """Parent folder of runs and searches without --output."""
 ASKED_FILE, BEGUN_FILE, LOCK_FILE = "asked.json", "begun.json", "lock"
+NEVER = 1e9
+"""Seconds after which a worker that is not the chief would save."""
 PLACES = ("cache_dir", "cache_gb", "checkpoint_seconds", "strict", "tensorboard")
 """Settings that do not affect the result, recorded for resuming."""
 
@@ -121,7 +123,7 @@ def _beside_the_chief(config: TrainConfig) -> Iterator[TrainConfig]:
             for path in checkpoints_of(config.run.resume).glob("[!.]*"):
                 if path.suffix == ".npz" or path.name == BEGUN_FILE:
                     shutil.copy(path, checkpoints_of(folder))
-        yield config.replace(output=folder, checkpoint_seconds=float("inf"), tensorboard=False)
+        yield config.replace(output=folder, checkpoint_seconds=NEVER, tensorboard=False)
 
 
 @contextlib.contextmanager

@@ -476,6 +476,12 @@ def test_no_file_is_written_over(tmp_path):
         check_output_files({"--csv": other, "--coco": other}, [])
 
 
+def test_a_picture_in_a_folder_is_no_output(binary_run, monkeypatch, capsys):
+    photos = binary_run.parent / "photos"
+    assert run_predict(monkeypatch, binary_run, photos, "--csv", photos / "cat" / "0.jpg") == 2
+    assert "--csv must be a file of its own" in capsys.readouterr().err
+
+
 def test_what_lies_beside_the_data_is_not_what_was_learnt(binary_run, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(binary_run, copy)

@@ -280,6 +280,16 @@ def test_help_and_mistakes_need_no_tensorflow():
         assert not {"tensorflow", "keras"} & {line.split("|")[-1].strip() for line in done.stderr.splitlines()}
 
 
+def test_nothing_of_a_run_or_its_data_is_written_over(binary_run, run_evaluate, tmp_path):
+    (picture, *_) = sorted((binary_run.parent / "photos").glob("*/*.jpg"))
+    before = picture.read_bytes(), (binary_run / "model.json").read_bytes()
+    for path in (binary_run / "model.json", picture):
+        status, printed, _ = run_evaluate(binary_run, "--csv", path)
+        assert status == 2
+        assert f"--csv must be a file of its own; '{path}' is an input" in printed
+    assert (picture.read_bytes(), (binary_run / "model.json").read_bytes()) == before
+
+
 def test_a_run_keeps_the_order_of_its_classes(tmp_path, run_evaluate):
     """Even one that does not say which class is positive: of as many pictures of both, 'dog' would be last now."""
     folder = make_run(tmp_path, classes=("cat", "dog"), positive="cat")
