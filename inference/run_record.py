@@ -18,7 +18,7 @@ from data import tfds
 from data.arrays import filled, joined, take_rows
 from data.content import UnreadableError, content_of
 from data.csv_cells import read_table
-from data.kinds import ManyInputs
+from data.kinds import ManyInputs, Part
 from data.sources import SPLITS, Split, choose_measured, file_name, source_of
 from inference.files import FoundFile, find_files, read_batches
 from inference.load import TrainedRun
@@ -161,16 +161,22 @@ def find_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> list[FoundF
                 rows = rows[rows["split"] != "val"]  # the answers of folds, for examples that the model learnt from
             for text in rows["path"]:
                 inside.pop(root / file_name(text), None)
-    suspects = list(inside.values())
-    digests = [_digest(file) for file in suspects]
-    learnt = are_copies(run.folder, digests)  # else of a run too old to have recorded these
-    return [*found, *(suspects if learnt is None else itertools.compress(suspects, learnt))]
+    digests = {path: _digests(file) for path, file in inside.items()}
+    asked = [digest for some in digests.values() for digest in some]
+    learnt = are_copies(run.folder, asked)
+    if learnt is None:  # a run too old to have recorded these
+        return [*found, *inside.values()]
+    known = set(itertools.compress(asked, learnt))
+    return [*found, *(file for path, file in inside.items() if not known.isdisjoint(digests[path]))]
 
 
-def _digest(file: FoundFile) -> str:
-    with contextlib.suppress(UnreadableError), content_of(file.place, file.within) as content:
-        return hashlib.sha256(content).hexdigest()
-    return ""
+def _digests(file: FoundFile) -> list[str]:
+    """Returns the SHA-256 of a file; for a part of one, of both."""
+    found = []
+    for place in (file.content, file.content.path) if isinstance(file.content, Part) else (file.path,):
+        with contextlib.suppress(UnreadableError), content_of(place, file.within) as content:
+            found.append(hashlib.sha256(content).hexdigest())
+    return found
 
 
 def are_copies(folder: Path, digests: Sequence[str]) -> list[bool] | None:
