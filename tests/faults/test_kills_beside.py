@@ -87,8 +87,8 @@ COMMANDS = (
     Command("export.py", export_flags, export_differences),
     Command("predict.py", predict_flags, csv_differences),
 )
-UNEQUAL = ("fingerprint.pb",)
-"""Files with a random number."""
+UNEQUAL = ("fingerprint.pb", "parity.json", "MODEL_CARD.md")
+"""Files with a random number, or with milliseconds."""
 
 
 def finish(command: Command, place: Place, output: Path) -> Ended:
