@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple, Self
 
 from app.config import Augment, Effort, HeadSolver, TrainableLayers, TrainConfig
+from app.fields import flag_of
 
 Phase = Literal["head", "fine_tune", "deeper"]
 EPOCHS_TO_FIT = {"fine_tune": "fine_tune_epochs", "deeper": "deeper_epochs"}
@@ -14,6 +15,10 @@ EPOCHS_TO_FIT = {"fine_tune": "fine_tune_epochs", "deeper": "deeper_epochs"}
 def title(phase: Phase) -> str:
     """Returns the shown name of a phase."""
     return phase.replace("_", "-")
+
+
+OF_STEPS = ("optimizer", "weight_decay", "layer_decay", "schedule", "patience", "dropout")
+"""Settings that only steps of training use."""
 
 
 class Plan(NamedTuple):
@@ -58,6 +63,14 @@ class Plan(NamedTuple):
     def has_head_phase(self) -> bool:
         """True if the head learns before fine-tuning."""
         return self.head_solver == "lbfgs" or self.head_epochs > 0
+
+    @property
+    def unused(self) -> list[str]:
+        """Flags of settings that were given for steps of training, if there are none: the head is solved alone."""
+        if self.fine_tuning or self.head_solver != "lbfgs":
+            return []
+        given, plain = self.config.flat(), TrainConfig().flat()
+        return [flag_of(name) for name in OF_STEPS if given[name] != plain[name]]
 
     def mirrors(self, efforts: Sequence[Effort]) -> bool:
         """True if the finished model also looks at mirror images, which the task does at these efforts."""

@@ -12,7 +12,7 @@ from app.config import TrainConfig
 from app.errors import RunError
 from app.files import write_json
 from app.run_folder import CONFIG_FILE, checkpoints_of
-from app.terminal import attempt, progress_bar, show_stage
+from app.terminal import attempt, listed, progress_bar, show_stage
 from cluster.pool import Pool
 from data.folds import with_out_of_fold
 from data.sources import Split
@@ -190,6 +190,8 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) ->
     weights = "pretrained" if config.model.weights == "imagenet" and backbone.kind != "image" else config.model.weights
     show_stage("model", f"{backbone.name} ({weights}), {data.reader.title}, {millions:.1f} M parameters")
     show_stage("batch", describe_batch(plan.batch_size, strategy, data.kind.noun, data.kind.nouns))
+    if plan.unused:
+        show_stage("warning", f"no use for {listed(plan.unused)}: the head is solved, and nothing is fine-tuned")
     if is_too_small(inputs.config, num_train) and not data.task.choices:  # which never fine-tune by themselves
         said = f"not begun with fewer than {FINE_TUNE_LEAST_EXAMPLES:,} training {data.kind.nouns}"
         show_stage("fine-tune", f"{said}; --fine-tune-epochs 2 does it all the same")

@@ -162,6 +162,8 @@ def again_and_again(call: Callable[[], None], pause: float) -> Iterator[None]:
 
 def clear(cache: Path) -> None:
     """Runs `cache.py --clear`; what another process is at work on may remain."""
+    if not cache.is_dir():  # nothing has begun yet
+        return
     ended = run("cache.py", ["--clear", "--cache-dir", cache])
     assert ended.status == 0 or "a run is using it" in ended.lines[-1], ended.lines
 

@@ -161,6 +161,14 @@ def test_layers_with_several_outputs_are_counted():
     assert lacks_memory(keras.Model(inputs, outputs), 10**15, 1)
 
 
+def test_settings_that_no_step_uses_are_named(cuts):
+    asked = TrainConfig.of(optimizer="sgd", dropout=0.5, batch_size=8)
+    assert recipe.make_plan(asked, cuts, 300).unused == ["--optimizer", "--dropout"]
+    assert recipe.make_plan(asked.replace(head_epochs=3), cuts, 300).unused == []
+    assert recipe.make_plan(asked, cuts, 3000).unused == []
+    assert recipe.make_plan(TrainConfig(), cuts, 300).unused == []
+
+
 def test_fewer_pictures_get_more_epochs(cuts):
     config = TrainConfig.of(head_solver="optimizer")
     epochs = [recipe.make_plan(config, cuts, count).head_epochs for count in (200, 4000, 100_000)]
