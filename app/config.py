@@ -166,8 +166,7 @@ class TrainingConfig(Settings):
     --trainable-layers or --fine-tune-epochs, or if nothing is fine-tuned. See --effort."""
 
     deeper_epochs: Epochs | None = None
-    """Maximum epochs of that further phase. Default: 4; 20 with --effort best, but not
-    for texts."""
+    """Maximum epochs of that further phase. Default: 4; 20 with --effort best, but not for texts."""
 
     learning_rate: Rate | Literal["find"] | None = None
     """Peak learning rate of the head phase; 'find' searches it by a short training with rising rates. Default: by the

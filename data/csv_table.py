@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
 from app.errors import UsageError
-from data.encoding import encoding_of
+from data.encoding import encoding_of_file
 from data.kinds import Kind, Part, find_kind, kind_of, kinds
 from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, Split, is_within, printable
 
@@ -198,9 +198,7 @@ def _read_rows(path: Path, labelled: bool, text_column: str | None) -> tuple[lis
     if path.exists() and not path.is_file():
         raise UsageError(f"--data must be a CSV file; '{path}' is not a file.")
     try:
-        with open(path, "rb") as start:
-            encoding = encoding_of(start.read(4))
-        with open(path, encoding=encoding, errors="surrogateescape", newline="") as file:
+        with open(path, encoding=encoding_of_file(path), errors="surrogateescape", newline="") as file:
             rows = numbered_fields(path, file)
             names = [name.lower() for name in next(rows, (1, []))[1]]
             if text_column is None or not (labelled or text_column in names):

@@ -1,6 +1,7 @@
 """Records of a run: measured figures, and the examples it measured itself on. Needs no TensorFlow."""
 
 import contextlib
+import functools
 import hashlib
 import itertools
 import os
@@ -18,7 +19,7 @@ from data import tfds
 from data.arrays import filled, joined, take_rows
 from data.content import UnreadableError, content_of
 from data.csv_cells import read_table
-from data.kinds import ManyInputs, Part
+from data.kinds import Content, ManyInputs, Part
 from data.sources import SPLITS, Split, choose_measured, file_name, source_of
 from inference.files import FoundFile, find_files, read_batches
 from inference.load import TrainedRun
@@ -161,7 +162,11 @@ def find_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> list[FoundF
                 rows = rows[rows["split"] != "val"]  # the answers of folds, for examples that the model learnt from
             for text in rows["path"]:
                 inside.pop(root / file_name(text), None)
-    digests = {path: _digests(file) for path, file in inside.items()}
+    digest_of = functools.cache(_digest)  # of many parts, the whole file once
+    digests = {
+        path: [digest for place in _places(file) if (digest := digest_of(place, file.within))]
+        for path, file in inside.items()
+    }
     asked = [digest for some in digests.values() for digest in some]
     learnt = are_copies(run.folder, asked)
     if learnt is None:  # a run too old to have recorded these
@@ -170,13 +175,16 @@ def find_learnt_from(run: TrainedRun, files: Sequence[FoundFile]) -> list[FoundF
     return [*found, *(file for path, file in inside.items() if not known.isdisjoint(digests[path]))]
 
 
-def _digests(file: FoundFile) -> list[str]:
-    """Returns the SHA-256 of a file; for a part of one, of both."""
-    found = []
-    for place in (file.content, file.content.path) if isinstance(file.content, Part) else (file.path,):
-        with contextlib.suppress(UnreadableError), content_of(place, file.within) as content:
-            found.append(hashlib.sha256(content).hexdigest())
-    return found
+def _places(file: FoundFile) -> tuple[Content, ...]:
+    """Returns a file; of a part, that and its file."""
+    return (file.content, file.content.path) if isinstance(file.content, Part) else (file.path,)
+
+
+def _digest(place: Content, within: Path | None) -> str | None:
+    """Returns the SHA-256 of an example; None if it cannot be read."""
+    with contextlib.suppress(UnreadableError), content_of(place, within) as content:
+        return hashlib.sha256(content).hexdigest()
+    return None
 
 
 def are_copies(folder: Path, digests: Sequence[str]) -> list[bool] | None:

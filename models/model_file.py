@@ -63,7 +63,7 @@ def check_model_file(path: Path, most_weights: int) -> None:
             check_weights(archive.read(WEIGHTS_MEMBER), most_weights)
     except RefusedFileError:
         raise
-    except (OSError, zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (OSError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError) as error:
         raise RefusedFileError(f"is damaged ({first_line(error)})") from error
 
 

@@ -99,6 +99,11 @@ def make_api(
             async with batcher.running():
                 yield
 
+    def read(content: bytes) -> Inputs:
+        if network.kind.windows is not None and network.kind.windows(io.BytesIO(content), network.reader):
+            raise UnreadableError(f"much longer than an input ({network.reader.title}): send it in parts")
+        return network.reader.read(content)
+
     async def answer_file(file: fastapi.UploadFile) -> Answer:
         nonlocal waiting
         waiting += 1
@@ -107,9 +112,7 @@ def make_api(
                 noun = network.kind.noun
                 raise UnreadableError(f"a table, not a {noun}: send each {noun} as a file of its own")
             content = await file.read()
-            if network.kind.windows is not None and network.kind.windows(io.BytesIO(content), network.reader):
-                raise UnreadableError(f"much longer than an input ({network.reader.title}): send it in parts")
-            inputs = await asyncio.get_running_loop().run_in_executor(decoders, network.reader.read, content)
+            inputs = await asyncio.get_running_loop().run_in_executor(decoders, read, content)
             found = (await batcher(inputs)).model_copy(update={"file": file.filename or ""})
         except UnreadableError as error:
             found = Answer(file=file.filename or "", status="unreadable", reason=str(error))

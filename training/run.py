@@ -190,8 +190,8 @@ def _start(inputs: RunInputs, strategy: tf.distribute.Strategy, clock: Clock) ->
     weights = "pretrained" if config.model.weights == "imagenet" and backbone.kind != "image" else config.model.weights
     show_stage("model", f"{backbone.name} ({weights}), {data.reader.title}, {millions:.1f} M parameters")
     show_stage("batch", describe_batch(plan.batch_size, strategy, data.kind.noun, data.kind.nouns))
-    if plan.unused:
-        show_stage("warning", f"no use for {listed(plan.unused)}: the head is solved, and nothing is fine-tuned")
+    if unused := plan.unused:
+        show_stage("warning", f"no use for {listed(unused)}: the head is solved, and nothing is fine-tuned")
     if is_too_small(inputs.config, num_train) and not data.task.choices:  # which never fine-tune by themselves
         said = f"not begun with fewer than {FINE_TUNE_LEAST_EXAMPLES:,} training {data.kind.nouns}"
         show_stage("fine-tune", f"{said}; --fine-tune-epochs 2 does it all the same")
