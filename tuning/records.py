@@ -163,8 +163,9 @@ def as_drawn(trials: pd.DataFrame) -> pd.DataFrame:
 
 
 def varied_in(trials: pd.DataFrame) -> Hyperparameters:
-    """Returns the hyperparameters that differ between trials, and the scale of each."""
-    return {name: each.sampling for name, each in SPACE.items() if trials[name].nunique(dropna=False) > 1}
+    """Returns the hyperparameters that differ between trials where they have an effect, and the scale of each."""
+    drawn = as_drawn(trials)
+    return {name: each.sampling for name, each in SPACE.items() if drawn[name].nunique(dropna=False) > 1}
 
 
 def trial_text(trials: pd.DataFrame, number: int) -> str:

@@ -6,7 +6,7 @@ from app.config import TrainConfig
 from app.errors import UsageError
 from app.escapes import visible
 from training.plan import Plan
-from tuning.records import Outcome, Records
+from tuning.records import Outcome, Records, varied_in
 
 SEARCH = {"config": {"data": "photos"}, "inputs": ["0123"]}
 PLAN = Plan.of(
@@ -38,3 +38,13 @@ def test_damaged_trials_are_one_line(tmp_path, content):
     (tmp_path / "trials.csv").write_bytes(content)
     with pytest.raises(UsageError, match=r"trials\.csv' is damaged\. Choose another --output\."):
         Records(tmp_path, SEARCH)
+
+
+def test_epochs_of_fine_tuning_do_not_differ_between_trials_that_fine_tune_nothing(tmp_path):
+    records, outcome = Records(tmp_path, SEARCH), Outcome("done", 0.5, 0.5, 1.0, 1.0, "")
+    for number, settings in enumerate([{"fine_tune_epochs": 0}, {"fine_tune_epochs": 2, "learning_rate": 1e-2}]):
+        records.add(number, Plan.of(PLAN.config.replace(trainable_layers=0, **settings)), outcome)
+    assert list(varied_in(records.table)) == ["learning_rate"]
+    for number, epochs in enumerate([1, 2]):
+        records.add(number, Plan.of(PLAN.config.replace(fine_tune_epochs=epochs)), outcome)
+    assert list(varied_in(records.table)) == ["fine_tune_epochs"]
