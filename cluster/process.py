@@ -3,11 +3,11 @@
 import importlib.util
 import os
 from collections.abc import Callable
-from importlib import metadata
 from typing import Any
 
 from app.errors import RunError
 from app.terminal import silence
+from app.wheels import installed_version
 
 LIBRARIES = ("numpy", "pillow", "tensorflow", "keras")
 """Computing libraries, which need the same versions on all machines; so does OpenVINO, if installed."""
@@ -47,4 +47,4 @@ class Worker:
 def library_versions() -> dict[str, str]:
     """Returns the versions of the computing libraries."""
     optional = [name for name in ("openvino",) if importlib.util.find_spec(name) is not None]
-    return {name: metadata.version(name) for name in (*LIBRARIES, *optional)}
+    return {name: installed_version(name) for name in (*LIBRARIES, *optional)}

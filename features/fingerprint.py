@@ -2,15 +2,15 @@
 
 import hashlib
 import json
-from importlib import metadata
 from typing import Any
 
 import keras
 
+from app.wheels import installed_version
 from data.code_digest import code_digest
 from models.own_layers import OWN_PARTS
 
-VERSIONS = {name: metadata.version(name) for name in ("tensorflow", "keras")}
+VERSIONS = {name: installed_version(name) for name in ("tensorflow", "keras")}
 """Versions of the computing libraries, part of every key."""
 
 

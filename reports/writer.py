@@ -3,7 +3,6 @@
 import datetime
 import platform
 import warnings
-from importlib import metadata
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ from joblib import cpu_count
 from matplotlib.figure import Figure
 
 from app.files import write_json, write_text, written_aside
+from app.wheels import installed_version
 from data.csv_cells import table_text
 from data.prepare import Data
 from inference.run_record import LEARNT_FROM_FILE, QUARANTINE_FILE
@@ -34,7 +34,7 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 def package_versions() -> dict[str, str]:
     """Returns the versions of the packages that a result depends on."""
-    return {name: metadata.version(name) for name in VERSIONED_PACKAGES}
+    return {name: installed_version(name) for name in VERSIONED_PACKAGES}
 
 
 def write_environment(folder: Path) -> None:

@@ -3,16 +3,23 @@
 import collections
 import io
 import pickle
+from importlib import metadata
 
 import pytest
 
 from app.errors import UsageError
-from app.wheels import ANIMALS_LABELS, RestrictedUnpickler, read_wheel_file
+from app.wheels import ANIMALS_LABELS, RestrictedUnpickler, installed_version, read_wheel_file
 
 
 def test_a_file_of_another_digest_is_refused():
     with pytest.raises(UsageError, match="SHA-256 differs"):
         read_wheel_file(ANIMALS_LABELS._replace(sha256="0" * 64))
+
+
+def test_the_version_of_a_package_is_found_under_another_name_of_its_distribution():
+    """As that of tensorflow, where tensorflow-tpu is installed."""
+    assert installed_version("keras") == metadata.version("keras")
+    assert installed_version("PIL") == metadata.version("pillow")
 
 
 def test_a_missing_package_is_named():
