@@ -177,9 +177,6 @@ def train(config: TrainConfig | None = None, **settings: Any) -> Run:
     from training.folder import clean_up, open_folder
     from training.inputs import load_inputs
 
-    worker = read_worker(config)
-    if worker is not None:
-        config = config.replace(strategy="multiworker")
     if config.run.resume is not None and is_finished(config.run.resume):
         clean_up(config.run.resume)
         return Run(config.run.resume)
@@ -188,6 +185,9 @@ def train(config: TrainConfig | None = None, **settings: Any) -> Run:
         config = resumed(
             config.run.resume, {name: value for name, value in config.flat().items() if value != plain[name]}
         )
+    worker = read_worker(config)
+    if worker is not None:
+        config = config.replace(strategy="multiworker")
     with open_folder(config, worker or 0) as opened, open_pool(opened.run) as pool:
         inputs = load_inputs(opened, pool)
         import_tensorflow()

@@ -61,7 +61,7 @@ def launch(count: int, flags: Sequence[str]) -> int:
             for worker in workers:
                 worker.kill()
                 worker.wait()
-        if failed and 0 not in failed:
+        if failed and failed[0]:
             outputs[failed[0]].seek(0)
             print(f"worker {failed[0]}: {outputs[failed[0]].read().strip()}", file=sys.stderr)
     status = workers[failed[0]].returncode if failed else 0

@@ -38,7 +38,7 @@ def choose_precision(asked_for: Literal["auto"] | Precision, model: keras.Model,
     """
     if asked_for != "auto":
         return asked_for
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     if tf.config.list_logical_devices("TPU"):
         return "mixed_bfloat16"
     if gpus:

@@ -99,6 +99,7 @@ def _find(devices: int | None) -> str:
 def _one(devices: int | None) -> tf.distribute.Strategy:
     if devices is not None and devices > 1:
         raise UsageError(f"--strategy one uses one device; --devices is {devices}. Take --strategy mirrored.")
+    _see_alone(tf.config.list_physical_devices("GPU")[:1])
     return tf.distribute.get_strategy()
 
 
@@ -107,7 +108,9 @@ def _mirrored(devices: int | None) -> tf.distribute.Strategy:
     if gpus:
         if devices is not None and devices > len(gpus):
             raise UsageError(f"--devices must be at most {len(gpus)}, the GPUs that are there; received {devices}.")
-        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(devices or len(gpus))])
+        used = gpus[:devices]
+        _see_alone(used)
+        return tf.distribute.MirroredStrategy([f"GPU:{number}" for number in range(len(used))])
     if devices is None:
         raise UsageError("--strategy mirrored needs several GPUs, and there are none. To try it on a CPU: --devices 2")
     (cpu,) = tf.config.list_physical_devices("CPU")
@@ -115,12 +118,19 @@ def _mirrored(devices: int | None) -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy([f"CPU:{number}" for number in range(devices)])
 
 
+def _see_alone(gpus: list[tf.config.PhysicalDevice]) -> None:
+    """Hides the other GPUs, whose memory TensorFlow would take as well."""
+    with contextlib.suppress(RuntimeError):  # a program that has already used TensorFlow sees what it saw
+        tf.config.set_visible_devices(gpus, "GPU")
+
+
 def _multiworker(devices: int | None) -> tf.distribute.Strategy:
     if devices is not None:
         raise UsageError("--strategy multiworker uses all GPUs of a machine; leave out --devices.")
     show_stage("devices", "waiting for all workers of TF_CONFIG")
     try:
-        with end_at_once():  # this may wait for ever, and Python handles no signal meanwhile
+        # This may wait for ever, and Python handles no signal meanwhile; TensorFlow itself takes SIGTERM, and goes on.
+        with end_at_once():
             return tf.distribute.MultiWorkerMirroredStrategy()
     except (*LOST_WORKER, tf.errors.UnknownError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
@@ -151,7 +161,7 @@ def _describe(strategy: tf.distribute.Strategy) -> str:
     replicas = strategy.num_replicas_in_sync
     if isinstance(strategy, tf.distribute.TPUStrategy):
         return f"TPU with {counted(replicas, 'core', 'cores')}"
-    gpus = tf.config.list_physical_devices("GPU")
+    gpus = tf.config.get_visible_devices("GPU")
     kinds = ("GPU", "GPUs") if gpus else ("CPU", "CPUs")
     details = [tf.config.experimental.get_device_details(gpu).get("device_name", "") for gpu in gpus]
     models = f" ({', '.join(sorted(set(filter(None, details))))})" if any(details) else ""

@@ -6,6 +6,8 @@ that starts the processes sets it: `devices/launch.py` on one machine, a cluster
 
 import json
 import os
+import re
+from typing import Any
 
 from app.config import TrainConfig
 from app.errors import UsageError
@@ -32,7 +34,11 @@ def read_worker(config: TrainConfig) -> int | None:
     try:
         parsed = json.loads(text)
         cluster, task = parsed["cluster"], parsed["task"]
-        places = [(kind, index) for kind in ("chief", "worker") for index in range(len(cluster.get(kind, [])))]
+        addresses = {kind: cluster.get(kind, []) for kind in ("chief", "worker")}
+        for address in [each for kind in addresses.values() for each in _list(kind)]:
+            if not re.fullmatch(r"\S+:\d+", address):
+                raise ValueError(f"'{address}' is no host:port")
+        places = [(kind, index) for kind, each in addresses.items() for index in range(len(each))]
         number = places.index((task["type"], task["index"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
@@ -46,3 +52,9 @@ def read_worker(config: TrainConfig) -> int | None:
     if config.run.devices is not None:
         raise UsageError("Several workers use all GPUs of their machines; leave out --devices.")
     return number
+
+
+def _list(addresses: Any) -> list[str]:
+    if not isinstance(addresses, list):
+        raise ValueError(f"{addresses!r} is no list")
+    return addresses

@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from app.interrupts import SIGNALS
+from devices import launch
 from tests.conftest import draw_photos
 from tests.small_network import small_network
 
@@ -73,7 +75,8 @@ def test_devices_share_a_run(photos, alone, tmp_path, devices):
     check_equal(tmp_path / "run", alone)
 
 
-@pytest.mark.parametrize("workers", [2, pytest.param(3, marks=slow)])
+@slow
+@pytest.mark.parametrize("workers", [2, 3])
 def test_workers_share_a_run(photos, alone, tmp_path, workers):
     flags = ["--data", photos, *SMALL, *WHOLE, "--cache-dir", tmp_path / "cache", "--output", tmp_path / "run"]
     ended = run(["-m", "devices.launch", str(workers)], *flags)
@@ -152,6 +155,23 @@ def test_workers_that_are_asked_for_the_impossible_end_at_once(tmp_path):
     assert "need --output" in ended.stderr
 
 
+def test_the_worker_that_failed_first_is_shown(tmp_path, monkeypatch, capfd):
+    """What the chief says afterwards, that another worker is gone, is not the reason."""
+    (tmp_path / "train.py").write_text("""
+import json, os, sys, time
+index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
+time.sleep(0 if index else 2)
+sys.exit("the memory is too small" if index else "another worker is gone")
+""")
+    monkeypatch.setattr(launch, "TRAIN", tmp_path / "train.py")
+    handlers = {number: signal.getsignal(number) for number in SIGNALS}
+    status = launch.launch(2, [])
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    assert status == 1
+    assert "worker 1: the memory is too small" in capfd.readouterr().err
+
+
 NAMED = ("vgg16", "vgg19", "resnet50", "inceptionv3", "mobilenet", "efficientnetb0")
 
 
@@ -195,7 +215,8 @@ def test_a_search_on_two_devices_finds_what_one_finds(photos, tmp_path):
     np.testing.assert_allclose(*(each["val_loss"] for each in trials), atol=10 * TOLERANCE)
 
 
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", pytest.param("mixed_float16", marks=slow)])
+@slow
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_precisions_learn_on_two_devices(photos, alone, tmp_path, precision):
     flags = ["--data", photos, *SMALL, *WHOLE, "--cache-dir", tmp_path / "cache", "--output", tmp_path / "run"]
     ended = run(["train.py"], *flags, "--devices", "2", "--precision", precision)

@@ -53,6 +53,9 @@ def test_other_strategies_work_alone(monkeypatch, strategy):
         {"cluster": {"worker": ADDRESSES}, "task": {"type": "ps", "index": 0}},
         {"cluster": {"worker": 3}, "task": {"type": "worker", "index": 0}},
         {"cluster": ["a:1", "b:1"], "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": "localhost:1234"}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": ["a", "b:1"]}, "task": {"type": "worker", "index": 0}},
+        {"cluster": {"worker": [1, "b:1"]}, "task": {"type": "worker", "index": 0}},
     ],
 )
 def test_what_is_no_place_is_refused(monkeypatch, content):
