@@ -11,11 +11,15 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from app.cli import run_command
 from benchmarks.machine import Machine, measure_machine
 from models.backbones import find
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
 
 SECONDS = 3.0
 """How long each candidate runs at a time."""
@@ -70,8 +74,8 @@ def measure(name: str, image_size: int, machine: Machine) -> list[Measured]:
 
     from devices.precision import Precision
     from features.cuts import find_cuts
-    from features.forward_pass import BATCH_SIZE, convolutions_in, frozen_function
-    from features.runtimes import OpenVino
+    from features.forward_pass import BATCH_SIZE, convolutions_in
+    from features.runtimes import runtime_function
     from models import backbones
 
     backbone = find(name)
@@ -84,16 +88,15 @@ def measure(name: str, image_size: int, machine: Machine) -> list[Measured]:
     batch = tf.random.uniform((BATCH_SIZE, image_size, image_size, 3), 0, 255)
     pictures = np.concatenate(PREDICTED * [batch.numpy()])
     plain = tf.function(lambda pictures: model(pictures, training=False), autograph=False)
-    folded = frozen_function(model)
     candidates: dict[str, tuple[Precision, Callable]] = {
         "predict": ("float32", lambda _: usual.predict(pictures, BATCH_SIZE, verbose=0)),
         "tf.function": ("float32", plain),
-        "folded": ("float32", folded),
-        "folded, bfloat16": ("mixed_bfloat16", folded),
+        "folded": ("float32", runtime_function(model, "float32", "tensorflow")),
+        "folded, bfloat16": ("mixed_bfloat16", runtime_function(model, "mixed_bfloat16", "tensorflow")),
     }
     if importlib.util.find_spec("openvino") is not None:
-        candidates["openvino"] = ("float32", OpenVino(model, "float32"))
-        candidates["openvino, bfloat16"] = ("mixed_bfloat16", OpenVino(model, "mixed_bfloat16"))
+        candidates["openvino"] = ("float32", runtime_function(model, "float32", "openvino"))
+        candidates["openvino, bfloat16"] = ("mixed_bfloat16", runtime_function(model, "mixed_bfloat16", "openvino"))
     rates: dict[str, list[float]] = {label: [] for label in candidates}
     for _ in range(ROUNDS):
         for label, (precision, compute) in candidates.items():
@@ -116,13 +119,33 @@ def measure(name: str, image_size: int, machine: Machine) -> list[Measured]:
     ]
 
 
+def frozen_layers(model: "keras.Model") -> "tuple[Callable[..., Any], tf.Tensor]":
+    """Returns the function of a model up to its pooled features, and a batch of random pictures for it."""
+    import keras
+    import tensorflow as tf
+
+    from features.forward_pass import BATCH_SIZE, frozen_function
+
+    function = frozen_function(keras.Model(model.inputs, model.get_layer("pooling").output))
+    return function, tf.random.uniform((BATCH_SIZE, *model.input_shape[1:]), 0, 255)
+
+
 def _calls_per_second(work: Callable) -> float:
-    work()
+    _finish(outputs := work())
     started, calls = time.perf_counter(), 0
     while time.perf_counter() - started < SECONDS:
-        work()
+        outputs = work()
         calls += 1
+    _finish(outputs)
     return calls / (time.perf_counter() - started)
+
+
+def _finish(outputs: Any) -> None:
+    """Waits for what a device may still compute."""
+    import keras
+    import numpy as np
+
+    keras.tree.map_structure(np.asarray, outputs)
 
 
 if __name__ == "__main__":

@@ -30,25 +30,26 @@ def main() -> None:
     less = ("--image-size", "64", "--test-fraction", "0.4", "--val-fraction", "0.4") if flags.small else ()
     print("| what | seconds | of which |\n|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
-        places = ["--data", flags.data, *less, "--cache-dir", f"{scratch}/cache"]
-        _run("train.py, nothing in the cache", "train.py", places, Path(scratch) / "cold")
-        _run("the same again", "train.py", places, Path(scratch) / "warm")
+        data, folder = ["--data", flags.data, *less], Path(scratch)
+        for title, name in (("train.py, nothing in the cache", "cold"), ("the same again", "warm")):
+            _run(title, "train.py", data, folder / name, folder / "cache")
         for precision in ("float32", "auto"):
-            rest = [*places, *RESNET, "--fine-tune-epochs", "2", "--precision", precision]
-            _run(f"ResNet50, last layers, {precision}", "train.py", rest, Path(scratch) / precision)
-        search = [*places, "--max-trials", "5" if flags.small else "30"]
-        _run("tune.py, one process", "tune.py", search, Path(scratch) / "alone")
+            rest = [*data, *RESNET, "--fine-tune-epochs", "2", "--precision", precision]
+            _run(f"ResNet50, last layers, {precision}", "train.py", rest, folder / precision)
+        search = [*data, "--max-trials", "5" if flags.small else "30"]
+        _run("tune.py, one process", "tune.py", search, folder / "alone")
         if find_spec("ray"):
             workers = [*search, "--workers", str(flags.workers)]
-            _run(f"tune.py, {flags.workers} workers", "tune.py", workers, Path(scratch) / "workers")
+            _run(f"tune.py, {flags.workers} workers", "tune.py", workers, folder / "workers")
     rates = [*(NETWORKS[1:2] if flags.small else NETWORKS), *(["--image-size", "64"] if flags.small else [])]
     output, _ = timed([sys.executable, "-m", "benchmarks.frozen_pass", *rates])
     print(f"\n```\n{output.rstrip()}\n```")
 
 
-def _run(title: str, script: str, flags: list[str], folder: Path) -> None:
-    """Runs a command and prints its line."""
-    _, seconds = timed([sys.executable, str(ROOT / script), *flags, "--output", str(folder)])
+def _run(title: str, script: str, flags: list[str], folder: Path, cache: Path | None = None) -> None:
+    """Runs a command, with nothing in its cache if none is given, and prints its line."""
+    places = ["--output", str(folder), "--cache-dir", str(cache or folder.with_name(f"{folder.name}_cache"))]
+    _, seconds = timed([sys.executable, str(ROOT / script), *flags, *places])
     file = folder / ("metrics.json" if script == "train.py" else "search.json")
     stages = json.loads(file.read_text())["seconds"]
     parts = ", ".join(f"{stage} {value:.1f}" for stage, value in stages.items() if stage != "total" and value >= 0.1)

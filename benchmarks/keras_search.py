@@ -15,12 +15,17 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from benchmarks.keras_recipe import load_pictures, make_augment, make_backbone, peer_parser, pooled_network, preprocess
+from benchmarks.keras_recipe import (
+    labels_of,
+    load_pictures,
+    make_augment,
+    make_backbone,
+    peer_parser,
+    pooled_network,
+    preprocess,
+)
 
 try:
     import keras
@@ -241,12 +246,6 @@ def cut(base: keras.Model, depth: int) -> tuple[keras.KerasTensor, keras.Model]:
         except ValueError:
             continue  # A shortcut leads past this place.
     sys.exit(f"No place before the last {depth} layers of {base.name} is crossed by a single tensor.")
-
-
-def labels_of(dataset: tf.data.Dataset) -> np.ndarray:
-    """Returns the labels of a split in the order of its files, int32 (num_images,), without decoding them again."""
-    names = dataset.class_names
-    return np.array([names.index(Path(path).parent.name) for path in dataset.file_paths], np.int32)
 
 
 def _parse() -> argparse.Namespace:

@@ -18,8 +18,8 @@ from PIL import Image
 
 from app.cli import run_command
 from app.wheels import MINILM_TOKENIZER, read_wheel_file
+from benchmarks.processes import ROOT
 
-ROOT = Path(__file__).parent.parent
 COLOURS = ((200, 60, 50), (60, 80, 190), (70, 180, 80), (190, 180, 60))
 
 

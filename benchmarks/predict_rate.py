@@ -2,12 +2,13 @@
 
 `python -m benchmarks.predict_rate --backbone mobilenet` draws photos of 500 x 375 pixels, `--data` takes real ones;
 links to them make up `--count`. Weights are random, unless `--run` names a run. Both take turns; on a busy machine,
-compare the processor's milliseconds.
+compare the processor's milliseconds. The last line says how much memory the process took.
 """
 
 import argparse
 import functools
 import itertools
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import numpy as np
 from PIL import Image
 
 from app.cli import run_command
+from benchmarks.frozen_pass import frozen_layers
 from data.images.kind import KIND as IMAGE
 from data.images.kind import picture_reader
 from inference.answering import AnsweringModel, of_run
@@ -53,35 +55,29 @@ def main() -> None:
         links.mkdir()
         for number, source in zip(range(flags.count), itertools.cycle(sources), strict=False):
             (links / f"{number}{source.suffix}").symlink_to(source)
-        times = _take_turns(name, network, links)
+        times = _take_turns(network, links)
     for label, (seconds, processor) in times.items():
         print(f"{label:<10} {1 / seconds:6,.0f} pictures/s, {processor * 1000:5.1f} ms of the processor for each")
     wall, processor = (frozen / ours for ours, frozen in zip(times["files"], times["frozen"], strict=True))
     print(f"{name}, {network.reader.title}: {wall:.0%} of the frozen pass, {processor:.0%} by the processor's time")
+    print(f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.2f} GiB at most")
 
 
-def _take_turns(name: str, network: AnsweringModel, folder: Path) -> dict[str, tuple[float, float]]:
+def _take_turns(network: AnsweringModel, folder: Path) -> dict[str, tuple[float, float]]:
     """The least seconds per picture, of the clock and of the processor, from files and in the frozen pass alone."""
-    import keras
-    import tensorflow as tf
-
-    from features.forward_pass import BATCH_SIZE, frozen_function
     from inference.predict_files import predict_files
-    from models import backbones
 
-    backbone = backbones.build(find(name), find(name).image_size).model
-    frozen = frozen_function(keras.Model(backbone.inputs[0], keras.layers.GlobalAveragePooling2D()(backbone.output)))
-    batch = tf.random.uniform((BATCH_SIZE, *backbone.input_shape[1:]), 0, 255)
     predictor = network.load()
+    frozen, batch = frozen_layers(predictor.model)
     frozen(batch), predictor(batch)
     loaded, files = network._replace(load=lambda: predictor), find_files([str(folder)], outside=True)
     share = len(files) // ROUNDS
-    batches = max(1, share // BATCH_SIZE)
+    batches = max(1, share // len(batch))
     times: dict[str, list[tuple[float, float]]] = {"files": [], "frozen": []}
     for number in range(ROUNDS):
         some = files[number * share : (number + 1) * share]
         times["files"].append(_seconds(functools.partial(predict_files, loaded, some), share))
-        times["frozen"].append(_seconds(lambda: [frozen(batch) for _ in range(batches)], batches * BATCH_SIZE))
+        times["frozen"].append(_seconds(lambda: [frozen(batch) for _ in range(batches)], batches * len(batch)))
     return {label: (min(wall for wall, _ in rounds), min(cpu for _, cpu in rounds)) for label, rounds in times.items()}
 
 

@@ -10,9 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from app.config import TrainConfig
+from app.errors import UsageError
 from training.inputs import RunInputs, load_inputs
 
 ROOT = Path(__file__).parent.parent
+OF_KERAS = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+"""Names' endings that `keras.utils.image_dataset_from_directory` takes; it leaves out all others."""
 
 
 def comparison_parser(description: str | None) -> argparse.ArgumentParser:
@@ -53,10 +56,13 @@ def shared_pictures(
     )
     folder = scratch / Path(flags.data).stem
     for split, positions in inputs.data.splits.items():
+        for name in inputs.data.class_names if len(positions) else ():  # a class without pictures has a number as well
+            (folder / split / name).mkdir(parents=True)
         for position in positions:
             picture = inputs.data.examples[position]
+            if picture.path.suffix.lower() not in OF_KERAS:
+                raise UsageError(f"--data must hold pictures that Keras reads, {', '.join(OF_KERAS)}; '{picture.path}'")
             place = folder / split / picture.labels[0] / f"{position}{picture.path.suffix}"
-            place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(picture.path.absolute())
     return inputs, folder
 

@@ -5,7 +5,6 @@ microseconds per picture of each stage, which stay the same where a stage is lin
 """
 
 import argparse
-import json
 import resource
 import sys
 import tempfile
@@ -16,7 +15,7 @@ import numpy as np
 
 from app.cli import run_command
 from benchmarks.memory import draw_pictures
-from benchmarks.processes import ROOT, timed
+from benchmarks.processes import ROOT, train_timed
 from data.images.decode import SIGNATURE_SIDE
 from data.images.look_alikes import compared_values
 from data.near_duplicates import group_near_duplicates
@@ -48,9 +47,8 @@ def measure(count: int, image_size: int, backbone: str, scratch: Path) -> tuple[
     draw_pictures(scratch / "pictures", count, image_size)
     command = [sys.executable, str(ROOT / "train.py"), "--data", str(scratch / "pictures"), "--backbone", backbone]
     command += ["--image-size", str(image_size), "--views", "1", "--trainable-layers", "0", "--head-epochs", "10"]
-    timed([*command, "--output", str(scratch / "run"), "--cache-dir", str(scratch / "cache")])
-    seconds = json.loads((scratch / "run" / "metrics.json").read_text())["seconds"]
-    return seconds, sum(file.stat().st_size for file in (scratch / "cache").rglob("*") if file.is_file())
+    record, _ = train_timed(command, scratch / "run", scratch / "cache")
+    return record["seconds"], sum(file.stat().st_size for file in (scratch / "cache").rglob("*") if file.is_file())
 
 
 def look_alike_seconds(count: int) -> float:

@@ -6,7 +6,6 @@ after the other, then 200 clients for `--requests` in all, and ends it by SIGTER
 
 import argparse
 import asyncio
-import functools
 import itertools
 import json
 import re
@@ -17,12 +16,18 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from app.cli import run_command
+from benchmarks.frozen_pass import frozen_layers
+from benchmarks.machine import best_seconds
+from benchmarks.processes import ROOT
 from inference.files import find_files
+
+if TYPE_CHECKING:
+    import keras
 
 CLIENTS = (1, 8, 32)
 """Clients at once of the short rounds."""
@@ -63,14 +68,24 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=100_000)
     flags = parser.parse_args()
     bodies = [_request(file.path) for file in find_files([flags.data])]
-    print(_frozen_rate(flags.run), flush=True)
-    command = [sys.executable, "serve.py", flags.run, "--port", "0"]
+
+    from app.terminal import import_tensorflow
+
+    import_tensorflow()
+    from inference.load import load_model, read_run
+
+    model = load_model(read_run(Path(flags.run)))
+    print(_frozen_rate(model), flush=True)
+    command = [sys.executable, str(ROOT / "serve.py"), flags.run, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        found = re.search(r":(\d+)/", server.stdout.readline())
-        assert found
-        asyncio.run(_measure(int(found[1]), bodies, flags.requests, server))
-    print(_frozen_rate(flags.run))
+        try:
+            assert server.stdout is not None
+            found = re.search(r":(\d+)/", server.stdout.readline())
+            assert found
+            asyncio.run(_measure(int(found[1]), bodies, flags.requests, server))
+        finally:
+            server.terminate()
+    print(_frozen_rate(model))
 
 
 async def _measure(port: int, bodies: list[bytes], requests: int, server: subprocess.Popen[str]) -> None:
@@ -155,28 +170,9 @@ def _request(path: Path) -> bytes:
     return head.encode() + b"Content-Type: multipart/form-data; boundary=%b\r\n\r\n" % BOUNDARY + body
 
 
-@functools.cache
-def _frozen_pass(run_folder: str):
-    """The network of a run up to its pooling, and a batch for it."""
-    from app.terminal import import_tensorflow
-
-    import_tensorflow()
-    import keras
-    import tensorflow as tf
-
-    from features.forward_pass import BATCH_SIZE, frozen_function
-    from inference.load import load_model, read_run
-
-    model = load_model(read_run(Path(run_folder)))
-    frozen = frozen_function(keras.Model(model.inputs, model.get_layer("pooling").output))
-    return frozen, tf.random.uniform((BATCH_SIZE, *model.input_shape[1:]), 0, 255)
-
-
-def _frozen_rate(run_folder: str) -> str:
+def _frozen_rate(model: "keras.Model") -> str:
     """Measures the frozen layers alone."""
-    from benchmarks.machine import best_seconds
-
-    frozen, batch = _frozen_pass(run_folder)
+    frozen, batch = frozen_layers(model)
     started, calls = time.process_time(), 20
     best = best_seconds(lambda: frozen(batch)[0], repeats=calls)
     computed = (time.process_time() - started) * 1000 / (calls + 1) / len(batch)

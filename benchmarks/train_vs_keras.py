@@ -54,6 +54,9 @@ def main() -> None:
     parser.add_argument("--contenders", nargs="+", default=everything, choices=[*everything, WARM])
     parser.add_argument("--figure", type=Path, help="file of the drawing, such as accuracy_over_time.png")
     flags = parser.parse_args()
+    for before, contender in zip([None, *flags.contenders], flags.contenders, strict=False):
+        if contender == WARM and before not in EFFORTS:
+            parser.error(f"--contenders: '{WARM}' comes right after one of {', '.join(EFFORTS)}")
 
     outcomes: dict[str, list[Outcome]] = {contender: [] for contender in flags.contenders}
     importing: list[float] = []
@@ -99,9 +102,10 @@ def _show(outcomes: dict[str, list[Outcome]], importing: float) -> None:
     for name, runs in outcomes.items():
         accuracies, seconds = [run.accuracy for run in runs], medians[name]
         accuracy, width = _mean(accuracies)
+        interval = f" ± {100 * width:.1f}" if len(runs) > 1 else ""
         ratio, inner = slowest / seconds, (slowest - importing) / (seconds - importing)
         print(
-            f"| {name} | {100 * accuracy:.1f} ± {100 * width:.1f} % | {min(accuracies):.1%}, {max(accuracies):.1%} "
+            f"| {name} | {100 * accuracy:.1f}{interval} % | {min(accuracies):.1%}, {max(accuracies):.1%} "
             f"| {seconds:.0f} | {ratio:.1f}x | {inner:.1f}x |"
         )
     print(f"Importing TensorFlow and Keras takes {importing:.1f} s of each process.")

@@ -87,7 +87,9 @@ def _show_limit(record: dict[str, Any]) -> None:
         print(f"{inputs.backbone.name}, {size} px, {found.label}: {numbers}")
 
     cuts = choose_cuts(build_frozen(inputs), plan)
-    cut = cuts.get("fine_tune", cuts["head"])
+    cut = cuts.get("fine_tune") or cuts.get("head")
+    if cut is None:  # the whole network learns from the start
+        return
     num_train, kept = len(data.splits["train"]), sum(map(len, data.splits.values()))
     paths = [data.examples[position].path for position in data.splits["train"][:200]]
     peak, whole = machine.flops["float32"], cut.macs_before + cut.macs_after
@@ -97,9 +99,10 @@ def _show_limit(record: dict[str, Any]) -> None:
     extract = 2 * passes * whole / peak
     train = 6 * num_train * (cut.macs_after * epochs["fine_tune"] + whole * epochs["deeper"]) / peak
     read = cut.size(half=True) * num_train * epochs["fine_tune"] / machine.bandwidth
-    warm = decode + train + read
+    warm = train + read
+    cold = decode + extract + warm
     print(
-        f"Limit: {warm + extract:.1f} s cold, {warm:.1f} s warm: decode {decode:.1f}, frozen pass {extract:.1f}, "
+        f"Limit: {cold:.1f} s cold, {warm:.1f} s warm: decode {decode:.1f}, frozen pass {extract:.1f}, "
         f"{epochs['fine_tune']} epochs behind {cut.layer} and {epochs['deeper']} of the whole network {train:.1f}, "
         f"reading {read:.2f}."
     )

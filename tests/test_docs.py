@@ -215,8 +215,9 @@ def commands(text: str) -> list[list[str]]:
     blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.S | re.M)
     sentences = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
     spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", sentences)]
-    parts = [part.strip() for line in [*"".join(blocks).splitlines(), *spans] for part in line.split("&&")]
-    starts = [re.match(r"(?:[A-Z_]+=\S+ +)*python (?=\w+\.py|-m )", part) for part in parts]
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    parts = [part.strip() for line in [*lines, *spans] for part in line.split("&&")]
+    starts = [re.match(r"(?:\w+=\S+ +)*python (?=\w+\.py|-m )", part) for part in parts]
     return [shlex.split(part[start.end() :]) for part, start in zip(parts, starts, strict=True) if start]
 
 
