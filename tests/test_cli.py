@@ -43,6 +43,12 @@ def run_train(monkeypatch, *args: object) -> int:
     return exit_status.value.code
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """A cache that keeps the bundled pictures from one test to the next."""
+    return tmp_path_factory.mktemp("cache")
+
+
 def _files() -> list[Path]:
     """All that is in the project's folder but what Python keeps of the modules that it imports."""
     # Without those that a test beside this one makes for a moment, to see whether it may write.
@@ -176,10 +182,10 @@ def test_a_mistake_is_answered_without_loading_tensorflow():
         (["--config", "nowhere.json"], "--config must be a run's config.json"),
     ],
 )
-def test_a_wrong_flag_is_one_message_and_status_2(monkeypatch, capsys, tmp_path, flags, message):
+def test_a_wrong_flag_is_one_message_and_status_2(monkeypatch, capsys, prepared, flags, message):
     monkeypatch.chdir(REPOSITORY)
     before = _files()
-    assert run_train(monkeypatch, *flags, "--cache-dir", tmp_path) == 2
+    assert run_train(monkeypatch, *flags, "--cache-dir", prepared) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1

@@ -70,6 +70,7 @@ def test_every_example_is_short():
     assert all(len(example.splitlines()) <= 15 for example in EXAMPLES)
 
 
+@pytest.mark.slow
 def test_every_command_uses_what_is_in_the_file(copy, tmp_path):
     photos, run, found, cache = (str(tmp_path / name) for name in ("photos", "run", "found", "cache"))
     data = ["--data", photos, "--cache-dir", cache, "--image-size", "32", *OWN]
@@ -117,7 +118,7 @@ def test_every_command_takes_them_on_a_network_of_ones_own(copy, tmp_path):
         ("train", [*data, "--output", run, *few]),
         ("evaluate", [run, "--cache-dir", cache]),
         ("predict", [run, photos]),
-        ("export", [run, "--format", "saved_model", "litert", "onnx", "--cache-dir", cache]),
+        ("export", [run, "--format", "litert", "onnx", "--cache-dir", cache]),
         ("tune", [*data, "--output", found, *search, "--objective", "val_mcc"]),
         ("predict", [found, photos]),
     )
@@ -125,13 +126,20 @@ def test_every_command_takes_them_on_a_network_of_ones_own(copy, tmp_path):
     assert "identical to metrics.json" in printed
     assert printed.count("40 pictures in") == 2
     assert "4 trials, 0 failures" in printed
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert -1 <= metrics["test"]["mcc"] <= 1
     report = (tmp_path / "run" / "report.html").read_text()
     assert "mcc" in report
     assert "Grad-CAM" in report
+    assert "| mcc | " in (tmp_path / "run" / "MODEL_CARD.md").read_text()
+    stored = [path.read_text() for path in Path(cache).glob("store/*/entry.json")]
+    assert any("dark" in entry for entry in stored)
     result = json.loads((tmp_path / "found" / "search.json").read_text())
     measured = json.loads((tmp_path / "found" / "best" / "metrics.json").read_text())["val"]
     assert result["best"]["score"] == pytest.approx(measured["mcc"], abs=1e-6)
     assert "validation mcc" in (tmp_path / "found" / "report.html").read_text()
+    best = json.loads((tmp_path / "found" / "best" / "config.json").read_text())
+    assert [best[name] for name in ("head", "pooling", "vary", "loss")] == ["norm_gelu", "attention", "dark", "focal"]
 
 
 def test_ways_to_vary_are_for_pictures(examples, tmp_path):

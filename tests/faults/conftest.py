@@ -22,10 +22,10 @@ class Undisturbed(NamedTuple):
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory) -> Undisturbed:
     root = tmp_path_factory.mktemp("undisturbed")
-    draw_photos(root / "photos", ("cat", "dog", "owl"), 60, size=(400, 300))
+    draw_photos(root / "photos", ("cat", "dog", "owl"), 36, size=(400, 300))
     (root / "photos" / "cat" / "broken.jpg").write_bytes(b"no picture")
     flags = ["--data", root / "photos", "--image-size", "64", "--batch-size", "4", "--trainable-layers", "30"]
-    flags += ["--head-epochs", "12", "--fine-tune-epochs", "3", "--dropout", "0.5", "--checkpoint-seconds", "0"]
+    flags += ["--head-epochs", "10", "--fine-tune-epochs", "3", "--dropout", "0.5", "--checkpoint-seconds", "0"]
     ended = train([*flags, "--cache-dir", root / "cache", "--output", root / "run"])
     assert ended.status == 0, ended.lines
     assert set(STAGES) <= set(ended.times)

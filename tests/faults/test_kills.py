@@ -38,7 +38,7 @@ def test_a_run_that_is_killed_in_every_stage_while_its_cache_is_cleared_ends_as_
 ):
     kills = random_kills(undisturbed.times, len(STAGES), seed=0)
     kills = [kill for kill in kills if kill.stage not in ("start", "data")]
-    with again_and_again(lambda: clear(tmp_path / "cache"), pause=1.0):
+    with again_and_again(lambda: clear(tmp_path / "cache"), pause=3.0):
         assert_ends_as_undisturbed(undisturbed, tmp_path, kills)
 
 

@@ -56,7 +56,7 @@ def test_no_cut_lies_inside_a_residual_block():
 
 
 @pytest.mark.parametrize("name", KINDS)
-@settings(max_examples=8)
+@settings(max_examples=4)
 @given(data=st.data())
 def test_nothing_before_the_chosen_cut_learns(name, data):
     model = _cached_build(name)

@@ -53,10 +53,11 @@ def part(classifier: Classifier, folder, precision: str = "float32", limit: int 
 @pytest.mark.parametrize(
     "name",
     [
-        "vgg16",
-        "resnet50",
         "mobilenetv2",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in ("inceptionv3", "efficientnetb0")),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("vgg16", "resnet50", "inceptionv3", "efficientnetb0")
+        ),
     ],
 )
 def test_features_are_what_the_layers_compute_and_repeat_to_the_bit(name, view, tmp_path):

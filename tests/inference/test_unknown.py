@@ -71,11 +71,13 @@ def test_a_run_says_unknown_when_asked_and_answers_as_before_when_not(tmp_path):
     plain, asked = of_run(run), of_run(run, unknown=True)
     stripes = np.where(np.arange(32) // 4 % 2, 255, 0).astype(np.uint8)
     pictures = np.broadcast_to(stripes[None, :, None, None], (8, 32, 32, 3))
-    predictor = asked.load()
-    outputs, unknown = asked.ask(predictor, [pictures])
+    predictors = [network.load() for network in (asked, plain)]
+    outputs, unknown = asked.ask(predictors[0], [pictures])
     assert unknown.all()  # stripes are neither
-    np.testing.assert_array_equal(outputs, plain.ask(plain.load(), [pictures])[0])
-    assert plain.ask(predictor, [pictures])[1] is None
+    as_before, nothing = plain.ask(predictors[1], [pictures])
+    np.testing.assert_array_equal(outputs, as_before)
+    assert nothing is None
+    asked, plain = asked._replace(load=lambda: predictors[0]), plain._replace(load=lambda: predictors[1])
     examples = [(picture,) for picture in pictures]
     for network, statuses in ((asked, {"unknown"}), (plain, {"answered"})):
         assert {answer.status for answer in load_answer(network)(examples)} == statuses

@@ -21,7 +21,6 @@ QUICK = {
     "mobilenet",
     "mobilenetv3small",
     "resnet50",
-    "inceptionv3",
     "efficientnetb0",
 }
 """Networks whose whole life is tested in every run; the others are marked slow."""

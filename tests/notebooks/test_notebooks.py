@@ -14,7 +14,7 @@ from tests.minilm import needs_minilm
 
 PARAMETERS: dict[str, dict] = {
     "1_first_transfer": {
-        "pictures": 200,
+        "pictures": 100,
         "image_size": 32,
         "scratch_epochs": 1,
         "head_epochs": 3,
@@ -23,20 +23,20 @@ PARAMETERS: dict[str, dict] = {
     },
     "2_your_own_photos": {"image_size": 32, "pictures": 36},
     "3_choosing_and_freezing": {
-        "pictures": 200,
+        "pictures": 100,
         "image_sizes": (32, 128),
         "image_size": 32,
         "unfrozen_blocks": (0, 1),
         "fine_tune_epochs": 1,
     },
-    "4_searching_hyperparameters": {"pictures": 200, "image_size": 32, "max_trials": 4, "head_epochs": (1, 2)},
-    "5_reading_the_report": {"pictures": 200, "image_size": 32, "head_epochs": 2},
+    "4_searching_hyperparameters": {"pictures": 100, "image_size": 32, "max_trials": 4, "head_epochs": (1, 2)},
+    "5_reading_the_report": {"pictures": 100, "image_size": 32, "head_epochs": 2},
     "6_taking_it_elsewhere": {"pictures": 100, "image_size": 32, "head_epochs": 1, "devices": 1, "workers": 0},
     "7_texts": {"texts": 120, "max_tokens": 16},
     "8_sounds": {"recordings": 60},
-    "9_boxes": {"pictures": 40, "image_size": 96, "head_epochs": 2},
+    "9_boxes": {"pictures": 30, "image_size": 96, "head_epochs": 2},
     "10_few_are_sick": {"num_smears": 200, "image_size": 32},
-    "11_the_frozen_part": {"pictures": 200, "image_size": 32, "fine_tune_epochs": 1},
+    "11_the_frozen_part": {"pictures": 100, "image_size": 32, "fine_tune_epochs": 1},
 }
 """Parameters with which each notebook is executed here: small ones. Without a row, a notebook keeps its own."""
 MOST_BYTES = 300_000

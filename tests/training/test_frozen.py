@@ -128,8 +128,6 @@ def test_a_second_run_starts_with_the_features_and_ends_the_same(make_folder, tm
     assert "saved" in capsys.readouterr().out
     for name in ("predictions.csv", "config.json", "history.csv"):
         assert (cold / name).read_bytes() == (warm / name).read_bytes()
-    other = run(root, tmp_path, "other", seed=1)
-    assert (cold / "predictions.csv").read_bytes() != (other / "predictions.csv").read_bytes()
 
 
 def test_a_cache_too_small_for_feature_maps_is_told_before_anything_is_computed(make_folder, tmp_path, monkeypatch):

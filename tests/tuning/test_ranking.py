@@ -159,6 +159,7 @@ def test_the_same_command_again_takes_all_from_the_store_and_ranks_the_same(conf
     pd.testing.assert_frame_equal(first.drop(columns="pictures_per_second"), second.drop(columns="pictures_per_second"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_downloads")
 def test_workers_rank_as_one_process_does(config, tmp_path, capsys):
     alone = pd.read_csv(run(config) / "ranking.csv")

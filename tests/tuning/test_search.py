@@ -207,7 +207,13 @@ def test_a_search_whose_cache_is_too_small_stops_before_it_computes(make_folder,
     assert network.complete(trial).fine_tune_augment == "fresh"
 
 
-@pytest.mark.parametrize("objective", ["val_balanced_accuracy", "val_macro_f1", "val_roc_auc"])
+@pytest.mark.parametrize(
+    "objective",
+    [
+        "val_macro_f1",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("val_balanced_accuracy", "val_roc_auc")),
+    ],
+)
 def test_a_search_optimises_what_a_run_of_the_winner_measures(make_folder, tmp_path, objective):
     root = make_folder(count=20)
     for index in range(8, 20):
