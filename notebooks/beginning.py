@@ -3,6 +3,7 @@
 import atexit
 import contextlib
 import io
+import os
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -30,18 +31,19 @@ def locate(data: str) -> str:
     """Finds data also in the project's folder, since a notebook runs in `notebooks/`.
 
     Args:
-        data: as in `--data`.
+        data: as in `--data`; a leading `~` is the home folder, as in a terminal.
 
     Returns:
-        The absolute path if the data is only in the project's folder; otherwise `data` unchanged.
+        The absolute path if the data is only in the project's folder; otherwise `data`.
     """
+    data = os.path.expanduser(data)
     in_root = ROOT / data
     is_in_root_only = data != "animals" and not Path(data).exists() and in_root.exists()
     return str(in_root) if is_in_root_only else data
 
 
 def some_pictures(data: str, count: int | None, folder: Path) -> Path:
-    """Lists some of the pictures in a CSV file, with their labels and their splits, if any.
+    """Lists some of the pictures in a CSV file, with their labels, and their splits and groups, if any.
 
     Args:
         data: as in `--data`; see `locate`.
@@ -65,10 +67,11 @@ def some_pictures(data: str, count: int | None, folder: Path) -> Path:
         for number in range(-(-len(group) * wanted // total))
     ]
     table = pd.DataFrame(
-        [(picture.path.absolute(), "|".join(picture.labels), picture.split or "") for picture in chosen],
-        columns=["path", "label", "split"],
+        [(each.path.absolute(), "|".join(each.labels), each.split or "", each.group) for each in chosen],
+        columns=["path", "label", "split", "group"],
     )
-    table.to_csv(folder / "some.csv", index=False)
+    unused = [] if any(table["group"]) else ["group"]
+    table.drop(columns=unused).to_csv(folder / "some.csv", index=False)
     return folder / "some.csv"
 
 

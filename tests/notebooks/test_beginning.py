@@ -1,4 +1,4 @@
-"""Some of the pictures are named as they are: with all their labels, and in the splits that they had."""
+"""Some of the pictures are named as they are: with all their labels, and in the splits and groups that they had."""
 
 from collections import Counter
 from pathlib import Path
@@ -73,6 +73,17 @@ def test_a_table_of_several_labels_keeps_them_all(make_folder, work):
     assert {path: each.split or "" for path, each in named.items()} == splits
 
 
+@pytest.mark.parametrize("groups", [("anna", "", "anna", "ben"), ("", "", "", "")])
+def test_a_table_of_groups_keeps_them(make_folder, work, groups):
+    photos = make_folder(count=2)
+    paths = ["cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png"]
+    rows = [f"{path},{path[:3]},{group}" for path, group in zip(paths, groups, strict=True)]
+    (photos / "labels.csv").write_text("\n".join(["path,label,group", *rows]))
+    csv = some_pictures(str(photos / "labels.csv"), None, work)
+    assert tuple(each.group for each in _read(csv)) == groups
+    assert csv.read_text().splitlines()[0].endswith(",split,group" if any(groups) else ",split")
+
+
 def test_a_folder_in_the_project_is_found_from_the_folder_of_notebooks(make_folder, work, tmp_path, monkeypatch):
     make_folder("project/photos", count=2)
     monkeypatch.setattr(beginning, "ROOT", tmp_path / "project")
@@ -90,6 +101,12 @@ def test_what_is_in_the_working_directory_goes_before_the_project(tmp_path, work
     assert locate("photos") == "photos"
     assert locate("animals") == "animals"  # the bundled ones, as everywhere
     assert locate("tfds:photos") == "tfds:photos"
+
+
+def test_a_path_may_begin_at_the_home_folder(tmp_path, monkeypatch):
+    for name in ("HOME", "USERPROFILE"):  # of Linux and macOS, of Windows
+        monkeypatch.setenv(name, str(tmp_path))
+    assert Path(locate("~/photos")) == tmp_path / "photos"
 
 
 def test_data_that_is_nowhere_is_refused(work):
