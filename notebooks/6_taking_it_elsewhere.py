@@ -129,11 +129,9 @@ with shown_without(work):
 # `parity.json` has the result of that comparison:
 
 # %%
-routes = {}
-for name, place in folders.items():
-    for route, parity in json.loads((place / "parity.json").read_text())["routes"].items():
-        routes[f"{name}: {route}"] = parity
-pd.DataFrame(routes).T[["n", "largest_difference", "same_labels"]]
+parities = {name: json.loads((place / "parity.json").read_text())["routes"] for name, place in folders.items()}
+rows = {f"{name}: {route}": parity for name, routes in parities.items() for route, parity in routes.items()}
+pd.DataFrame(rows).T[["n", "largest_difference", "same_labels"]]
 
 # %% [markdown]
 # Beside `model.tflite` there are smaller LiteRT files: 16-bit numbers, 8-bit weights, and all in 8 bits. Rounding
@@ -186,9 +184,9 @@ answering = {
     "model.keras": (run.folder / "model.keras", Predictor(load_model(run.trained), run.trained.cut)),
     "model.onnx": (folders["onnx"] / "model.onnx", lambda each: session.run(None, {"pictures": each})),
 }
-for path in sorted(work.glob("export/*/*.tflite")):
-    runner = open_litert(path)
-    answering[path.name] = (path, lambda each, runner=runner: runner(pictures=each))
+for name in parities["litert"]:
+    runner = open_litert(folders["litert"] / name)
+    answering[name] = (folders["litert"] / name, lambda each, runner=runner: runner(pictures=each))
 one = pixels[:1].astype(np.float32)
 megabytes, milliseconds = {}, {}
 for name, (path, answer) in answering.items():
