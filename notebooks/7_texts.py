@@ -29,6 +29,8 @@ import sys
 
 sys.path[:0] = [".", ".."]  # started from the repository's root, or from notebooks/
 
+import re
+
 import matplotlib.pyplot as plt
 import pandas as pd
 from IPython.display import HTML
@@ -94,8 +96,8 @@ pd.Series({"MiniLM, frozen" if not trainable_layers else "MiniLM": metrics["test
 #
 # ## Predict
 #
-# `run.predict` takes texts, files and tables. The report shows which words decided, by leaving out each word: without
-# a marked word the model would be less confident, without an underlined one more.
+# `run.predict` takes texts, files and tables. The report shows which words decided its most confident mistakes, by
+# leaving out each word: without a marked word the model would be less confident, without an underlined one more.
 
 # %%
 asked = [
@@ -107,9 +109,9 @@ run.predict(asked)[["path", "predicted", "probability"]].round(3)
 
 # %%
 page = (run.folder / "report.html").read_text(encoding="utf-8")
-marked = [part.split("</p>")[0] for part in page.split('<p class="text" dir="auto">')[1:4]]
+marked = re.findall(r'<p class="text" dir="auto">(.*?)</p>.*?<figcaption>(.*?)<small>', page, re.DOTALL)[:3]
 rules = "mark[class^=for] {background: #cfe0ee} mark[class^=against] {background: none; text-decoration: underline}"
-HTML(f"<style>{rules}</style>" + "".join(f"<p>{text}</p>" for text in marked))
+HTML(f"<style>{rules}</style>" + "".join(f"<p><b>{answer}</b></p><p>{text}</p>" for text, answer in marked))
 
 # %% [markdown]
 # ## Try next
