@@ -16,9 +16,10 @@
 # were not in training are harder: see [the benchmarks](../benchmarks/README.md).
 
 # %% tags=["parameters"]
-data = "notes"  # put your own folder of CLASS/recording.wav here (or FLAC, OGG, MP3, AIFF), or a .csv of path,label
+data = "notes"  # put your own folder of CLASS/recording.wav here (FLAC, OGG, MP3, AIFF), or a .csv (one label each)
 recordings = 240  # most recordings to use
 clip_seconds = 1  # seconds of each that are used, around its middle
+trainable_layers = 0  # last blocks of the encoder to train; 2 takes minutes
 seed = 0  # another seed gives another split
 
 # %%
@@ -54,7 +55,7 @@ config = TrainConfig.of(
     data=locate(data),
     max_pictures=recordings,
     clip_seconds=clip_seconds,
-    trainable_layers=0,
+    trainable_layers=trainable_layers,
     seed=seed,
     cache_dir=work / "cache",
 )
@@ -63,12 +64,16 @@ with quietly():
 examples = inputs.data
 classes = [example.labels[0] for example in examples.examples]
 firsts = {name: examples.inputs[0][classes.index(name)] for name in examples.class_names}
-figure, axes = plt.subplots(1, len(firsts), figsize=(10, 2.4), sharey=True, squeeze=False)
-for axis, (name, sound) in zip(axes[0], firsts.items(), strict=True):
+columns = min(len(firsts), 6)
+rows = -(-len(firsts) // columns)
+figure, axes = plt.subplots(rows, columns, figsize=(10, 2.4 * rows), sharey=True, squeeze=False, layout="constrained")
+for axis in axes.flat[len(firsts) :]:
+    axis.axis("off")
+for axis, (name, sound) in zip(axes.flat, firsts.items(), strict=False):
     axis.imshow(heard_levels(sound).T, origin="lower", aspect="auto", cmap="magma")
     axis.set(title=name)
-axes[0][0].set_ylabel("band")
-figure.supxlabel("hundredths of a second", y=-0.05)
+figure.supylabel("band")
+figure.supxlabel("hundredths of a second")
 plt.show()
 
 # %%
@@ -85,8 +90,8 @@ Audio(sound[: heard_samples(sound)], rate=RATE)
 # %%
 with quietly():
     run = train(config.replace(output=work / "run"))
-metrics = run.metrics
-pd.Series({"Whisper, frozen": metrics["test"]["accuracy"], **metrics["baseline"]})
+metrics, name = run.metrics, "Whisper" if trainable_layers else "Whisper, frozen"
+pd.Series({name: metrics["test"]["accuracy"], **metrics["baseline"]})
 
 # %% [markdown]
 # ## Predict
@@ -107,5 +112,4 @@ answers.assign(path=[path.parent.name + "/" + path.name for path in asked]).roun
 # - `trainable_layers = 2`: the last two blocks of the encoder are trained, too.
 # - The report shows the most confident mistakes with their spectrograms, a player, and the moments that decided.
 # - `python export.py RUN` writes files that take samples.
-# - `views = 3` also trains on augmented recordings: start, noise and loudness.
 # - `python predict.py --backbone whisper_tiny_en talk.wav` transcribes speech, with times, without training.
