@@ -28,19 +28,17 @@ from app.terminal import console, import_tensorflow
 
 import_tensorflow()  # first: hides the start-up messages of TensorFlow
 
-import matplotlib.pyplot as plt
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from app.config import TrainConfig
 from data.sources import load_source
 from headstart import train
 from inference.drawing import COLOURS, Drawn, draw_boxes
-from notebooks.beginning import locate, make_work_folder, quietly, shown_without
+from notebooks.beginning import locate, make_work_folder, open_upright, quietly, show_pictures, shown_without
 
-# %matplotlib inline
-plt.rcParams["figure.dpi"] = 60
 pd.options.display.float_format = "{:.3g}".format
 console.width = 100
 work = make_work_folder()
@@ -57,12 +55,10 @@ class_names = sorted({label for example in source.examples for label in example.
 print(f"{len(source.examples)} pictures, {len(source.set_aside)} boxes or files set aside")
 
 
-def show(rows: list[tuple[Image.Image, list[Drawn]]]) -> None:
+def show(rows: list[tuple[Path, list[Drawn]]]) -> None:
     """Shows pictures with boxes in a row."""
-    _, axes = plt.subplots(1, len(rows), figsize=(3.2 * len(rows), 3.2), layout="constrained")
-    for ax, (picture, boxes) in zip(np.atleast_1d(axes), rows, strict=True):
-        ax.imshow(draw_boxes(picture, boxes))
-        ax.axis("off")
+    drawn = [np.asarray(draw_boxes(open_upright(path), boxes)) for path, boxes in rows]
+    show_pictures(drawn, [path.name for path, _ in rows], columns=len(rows), width=4.6)
 
 
 def true_boxes(example) -> list[Drawn]:
@@ -72,7 +68,7 @@ def true_boxes(example) -> list[Drawn]:
     ]
 
 
-show([(Image.open(example.path), true_boxes(example)) for example in source.examples[:3]])
+show([(example.path, true_boxes(example)) for example in source.examples[:3]])
 
 # %% [markdown]
 # ## Training
@@ -83,7 +79,7 @@ show([(Image.open(example.path), true_boxes(example)) for example in source.exam
 # its box (FCOS, TTFNet), each as a distribution (Generalized Focal Loss).
 #
 # The finished model takes the mean of its outputs for a picture and its mirror image. Neighbouring cells of one object
-# give nearly the same box: the most confident one is kept, moved to their mean position.
+# give nearly the same box: of one class, the most confident one is kept, moved to their mean position.
 
 # %%
 config = TrainConfig.of(
@@ -120,7 +116,11 @@ predictions = pd.read_csv(work / "run" / "predictions.csv", dtype={"path": str})
 asked = [source.root / path for path in predictions.loc[predictions["split"] == "test", "path"].unique()[:3]]
 with quietly():
     answers = run.predict(asked)
-answers.drop(columns=["reason"]).assign(path=[str(path)[-8:] for path in answers["path"]])
+answers.drop(columns=["reason"]).assign(path=[Path(path).name for path in answers["path"]])
+
+# %% [markdown]
+# An object may get boxes of two classes: that on the right of `0009.png` is a bird and a horse, and the second box
+# covers the first.
 
 # %%
 rows = []
@@ -134,5 +134,5 @@ for path in asked:
         )
         for _, row in of_picture.iterrows()
     ]
-    rows.append((Image.open(path), boxes))
+    rows.append((path, boxes))
 show(rows)

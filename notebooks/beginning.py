@@ -1,4 +1,4 @@
-"""Functions that notebooks share: a temporary folder, some of the pictures, rows of pictures, hidden output."""
+"""Functions that notebooks share: a temporary folder, some of the pictures, upright pictures in rows, hidden output."""
 
 import atexit
 import contextlib
@@ -12,8 +12,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from IPython.display import Image, display
+from IPython import display
+from PIL import Image
 
+from data.images.decode import to_rgb, turn_upright
 from data.sources import Example, load_source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,8 +77,19 @@ def some_pictures(data: str, count: int | None, folder: Path) -> Path:
     return folder / "some.csv"
 
 
+def open_upright(path: Path | str) -> Image.Image:
+    """Opens a whole picture upright, as its EXIF orientation says, and in RGB."""
+    with Image.open(path) as picture:
+        turn_upright(picture)
+        return to_rgb(picture, picture.format)
+
+
 def show_pictures(
-    pictures: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6, colours: Sequence[str] | None = None
+    pictures: Sequence[np.ndarray],
+    titles: Sequence[str],
+    columns: int = 6,
+    colours: Sequence[str] | None = None,
+    width: float = 1.5,
 ) -> None:
     """Shows pictures in rows, as a JPEG, in which photos take little room.
 
@@ -85,11 +98,12 @@ def show_pictures(
         titles: of each picture; may be empty.
         columns: pictures in a row.
         colours: of each title; None for dark grey.
+        width: of a picture, inches of 72 pixels.
     """
     rows = -(-len(pictures) // columns)
-    height = 1.5 * pictures[0].shape[0] / pictures[0].shape[1] + 0.4
+    height = width * pictures[0].shape[0] / pictures[0].shape[1] + 0.4
     figure, axes = plt.subplots(
-        rows, columns, figsize=(1.5 * columns, height * rows), squeeze=False, layout="constrained"
+        rows, columns, figsize=(width * columns, height * rows), squeeze=False, layout="constrained"
     )
     for each in axes.ravel():
         each.axis("off")
@@ -100,7 +114,7 @@ def show_pictures(
     content = io.BytesIO()
     figure.savefig(content, format="jpeg", dpi=72)
     plt.close(figure)
-    display(Image(content.getvalue()))
+    display.display(display.Image(content.getvalue()))
 
 
 @contextlib.contextmanager
