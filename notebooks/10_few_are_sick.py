@@ -24,7 +24,7 @@
 data = None  # a folder or .csv of two classes; the rarer one is to be found; None draws smears
 num_smears = 2000  # simulated smears to draw
 prevalence = 0.08  # share of infected smears
-sensitivity = 0.95  # share of the infected that must be found
+rule = {"sensitivity": 0.95}  # how the threshold is chosen: the share of the infected to find, or see the end
 image_size = 128  # height and width of the network's input, pixels
 
 # %%
@@ -46,7 +46,7 @@ from data.labels import order_classes
 from data.sources import load_source
 from headstart import train
 from inference.load import load_model
-from notebooks.beginning import locate, make_work_folder, quietly, show_pictures, shown_without
+from notebooks.beginning import locate, make_work_folder, open_upright, quietly, show_pictures, shown_without
 from notebooks.smears import write_smears
 from reports.curves import class_curves, draw_roc, draw_thresholds
 from tasks.classification import BINARY
@@ -69,7 +69,7 @@ for each in source.examples:
     paths[each.labels[0]].append(each.path)
 print(", ".join(f"{len(places):,} {name}" for name, places in paths.items()))
 show_pictures(
-    [plt.imread(path) for places in paths.values() for path in places[:6]],
+    [np.asarray(open_upright(path)) for places in paths.values() for path in places[:6]],
     [name for name in paths for _ in range(6)],
 )
 
@@ -93,7 +93,7 @@ show_pictures(
 #
 # `--sensitivity 0.95` chooses the threshold on val: the highest probability at which 95 % of the infected are found.
 # `predict.py`, `demo.py`, `serve.py` and the exported files use it, too. The splits are larger than usual, so that
-# each has enough infected pictures.
+# each has more infected pictures.
 
 # %%
 config = TrainConfig.of(
@@ -103,7 +103,7 @@ config = TrainConfig.of(
     test_fraction=0.3,
     image_size=image_size,
     trainable_layers=0,
-    sensitivity=sensitivity,
+    **rule,
     output=work / "run",
     cache_dir=work / "cache",
 )
@@ -122,11 +122,13 @@ with shown_without(work):
 # %%
 metrics = finished.metrics
 decision = metrics["decision"]["classes"][infected]
-for split in ("val", "test"):
-    found, infected_there = decision[split]["counts"]["sensitivity"]
-    low, high = decision[split]["sensitivity_ci95"]
-    print(f"{split}: {found} of {infected_there} found; 95 % interval {low:.0%} to {high:.0%}")
-print(f"to show {sensitivity:.0%}, it takes {metrics['decision']['promise']['needed']} {infected} pictures, all found")
+if promise := metrics["decision"]["promise"]:
+    share = promise["share"]
+    for split in ("val", "test"):
+        right, count = decision[split]["counts"][share]
+        low, high = decision[split][f"{share}_ci95"]
+        print(f"{split}: {share} {right} of {count}; 95 % interval {low:.0%} to {high:.0%}")
+    print(f"to show a {share} of {promise['least']:g}, it takes {promise['needed']} of {promise['needed']}")
 
 # %% [markdown]
 # ## All thresholds
@@ -154,7 +156,7 @@ draw_thresholds(curves, decision["threshold"], healthy)
 candidates = {
     "0.5": 0.5,
     "largest sum on val": metrics["operating_point"]["threshold"],
-    f"{sensitivity:.0%} sensitivity on val": decision["threshold"],
+    metrics["decision"]["flag"]: decision["threshold"],
 }
 share, rows = truths.mean(), {}
 for name, threshold in candidates.items():
@@ -194,6 +196,7 @@ show_pictures(
 # ## Try next
 #
 # - `prevalence = 0.02`: the intervals grow, and so does the accuracy of calling everyone healthy.
-# - `sensitivity = 0.99`, or `specificity=0.99` or `cost="20:1"` in its place.
+# - `rule = {"sensitivity": 0.99}`, `rule = {"specificity": 0.99}`, or `rule = {"cost": "20:1"}`: a missed infection
+#   costs as much as 20 false alarms.
 # - Train with `class_weights=True`, which counts each class equally, or with `resize="crop"`, and compare.
 # - `python evaluate.py RUN --sensitivity 0.98` chooses a new threshold for a finished run, without training.

@@ -57,6 +57,18 @@ def test_a_notebook_runs_from_start_to_end(path):
     assert _noise(executed, of_others=False) == []
 
 
+@pytest.mark.parametrize(
+    ("rule", "flag"), [({"specificity": 0.9}, "--specificity 0.9"), ({"cost": "20:1"}, "--cost 20:1")]
+)
+def test_few_are_sick_takes_any_rule_for_the_threshold(rule, flag):
+    name = "10_few_are_sick"
+    executed = execute(FOLDER / f"{name}.py", FOLDER.parent, {**PARAMETERS[name], "rule": rule})
+    shown = "".join(_texts([cell.get("outputs") for cell in executed.cells]))
+    assert f"\n{flag} " in shown  # a row of the table
+    assert ("val: specificity" in shown) == ("specificity" in rule)
+    assert "val: sensitivity" not in shown
+
+
 @every_notebook
 def test_both_files_of_a_notebook_have_the_same_cells(path):
     script, notebook = read_script(path), nbformat.read(path.with_suffix(".ipynb"), as_version=4)
