@@ -15,7 +15,7 @@
 # notebook shows each step, on a small folder that it writes itself and damages on purpose.
 
 # %% tags=["parameters"]
-data = None  # put your own folder here, or a .csv file; None writes a folder of animals
+data = None  # put your own folder here, or a .csv file (one label each); None writes a folder of animals
 image_size = 96  # height and width of the network's input, pixels
 resize = "crop"  # how a picture becomes a square: "crop", "pad" or "stretch"
 val_fraction = 0.2  # share of the pictures for choosing
@@ -46,7 +46,7 @@ from data.images.decode import read_picture
 from data.images.look_alikes import compared_values
 from data.near_duplicates import group_near_duplicates
 from data.sources import SPLITS, load_source
-from notebooks.beginning import locate, make_work_folder, quietly, some_pictures
+from notebooks.beginning import locate, make_work_folder, open_upright, quietly, some_pictures
 from training.inputs import load_inputs
 
 import_tensorflow()
@@ -127,7 +127,7 @@ sideways = next(
     found.examples[0].path,
 )
 _, axes = plt.subplots(1, 2, figsize=(5, 2.6))
-axes[0].imshow(Image.open(sideways))
+axes[0].imshow(Image.open(sideways).convert("RGB"))
 axes[1].imshow(read_picture(sideways, image_size, resize))
 for axis, title in zip(axes, ("stored", "what the network gets"), strict=True):
     axis.set(title=title, xticks=[], yticks=[])
@@ -139,7 +139,7 @@ plt.show()
 
 # %%
 wide = work / "wide.png"
-row = [Image.open(each.path).convert("RGB").resize((240, 240)) for each in found.examples[:2]]
+row = [open_upright(each.path).resize((240, 240)) for each in found.examples[:2]]
 Image.fromarray(np.hstack(row)).save(wide)
 _, axes = plt.subplots(1, 4, figsize=(9, 2.4), width_ratios=[2, 1, 1, 1])
 axes[0].imshow(Image.open(wide))
@@ -162,18 +162,21 @@ numbers = group_near_duplicates(found.signatures, compared_values).numbers
 groups = [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
 together = sorted((group for group in groups if len(group) > 1), key=len, reverse=True)[:3]
 for group in together:
-    _, axes = plt.subplots(1, len(group), figsize=(1.6 * len(group), 1.9), squeeze=False)
-    for axis, position in zip(axes[0], group, strict=True):
+    shown = group[:8]
+    _, axes = plt.subplots(1, len(shown), figsize=(1.6 * len(shown), 1.9), squeeze=False)
+    for axis, position in zip(axes[0], shown, strict=True):
         axis.imshow(found.inputs[0][position])
         name = found.examples[position].path.name
         axis.set_title(f"{name}\n{split_of.get(int(position), 'set aside')}", fontsize=9)
         axis.axis("off")
     plt.show()
+    if len(group) > len(shown):
+        print(f"and {len(group) - len(shown)} more")
 
 # %% [markdown]
 # ## The splits
 #
-# Each split gets the same share of every class.
+# Each split gets about the same share of every class; groups stay together.
 
 # %%
 rows = [(found.examples[position].labels[0], split) for position, split in split_of.items()]
