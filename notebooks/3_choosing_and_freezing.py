@@ -175,6 +175,7 @@ plt.show()
 #
 # ## Try next
 #
-# - Online: `backbones = ("efficientnet_lite0", "mobilenet", "dinov2_small")`, or with your own photos in `data`.
+# - Online: `backbones = ("efficientnet_lite0", "mobilenet", "dinov2_small")`, or with your own photos in `data`. Sizes
+#   of `dinov2_small` are multiples of 14: with it, `image_sizes = (56, 98, 126)` and `image_size = 70`.
 # - `pictures = None` and `unfrozen_blocks = (0, 1, 2, 4, 8)`: does unfreezing help with all the animals?
 # - Notebook 11 shows BatchNorm during fine-tuning, and how the frozen layers are computed only once.
