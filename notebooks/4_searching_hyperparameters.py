@@ -42,7 +42,7 @@ from app.config import TrainConfig
 from notebooks.beginning import make_work_folder, shown_without, some_pictures
 from reports import search_plots
 from tuning.inputs import load_search_inputs
-from tuning.records import varied_in
+from tuning.records import as_drawn, varied_in
 from tuning.search import search
 from tuning.space import TuneConfig, search_space
 
@@ -93,7 +93,8 @@ config = TuneConfig.of(
 # 0.001 are as likely as values between 0.01 and 0.1.
 
 # %%
-space = [each.get_config() for each in search_space(config, depths=[0]).space]
+depths = config.space["trainable_layers"] or range(3)  # left out: none, the last block, the last two
+space = [each.get_config() for each in search_space(config, depths).space]
 columns = ["name", "values", "min_value", "max_value", "sampling"]
 print(pd.DataFrame(space)[columns].to_string(index=False, na_rep="", float_format="{:g}".format))
 
@@ -114,7 +115,7 @@ with shown_without(work):
 # same command again.
 
 # %%
-trials = pd.read_csv(folder / "trials.csv")
+trials = as_drawn(pd.read_csv(folder / "trials.csv"))
 varied = varied_in(trials)
 order = search_plots.ranked(trials, "val_accuracy")
 order.set_index("trial")[["val_accuracy", "val_loss", *varied]].head(8)
@@ -163,7 +164,7 @@ axes.invert_yaxis()
 axes.set(xlabel="seconds", xlim=(0, 1.1 * max(bars.values())))
 plt.show()
 
-together = trials.groupby(["batch_size", "head_units"]).size()
+together = trials[trials["head_epochs"] > 0].groupby(["batch_size", "head_units"]).size()
 print(f"{len(trials)} trials have {epochs} epochs; each picture passed the frozen layers in {views} views.")
 print(f"Trials of equal batch size and shape, which learn together: {', '.join(map(str, together))}.")
 
@@ -221,6 +222,6 @@ print(f"{len(trials)} trials of {truth:.1%}, each on {count} other pictures: the
 # ## Try next
 #
 # - All pictures: `pictures = None`, and `image_size = 128`.
-# - `trainable_layers=None` also fine-tunes the last blocks; each such trial takes as long as a run of `train.py`.
+# - `trainable_layers=()` also fine-tunes the last block, or two; each such trial takes as long as a run of `train.py`.
 # - `oracle="bayesian"` learns from the trials so far; `"hyperband"` stops trials early that begin badly.
 # - `python tune.py --data photos --workers 2` runs trials in two processes.

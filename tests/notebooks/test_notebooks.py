@@ -9,8 +9,10 @@ import re
 import nbformat
 import pytest
 
+from app.config import TrainConfig
 from notebooks.execute import FOLDER, execute, notebooks, parameters_cell, read_script
 from tests.minilm import needs_minilm
+from tuning.space import TuneConfig
 
 PARAMETERS: dict[str, dict] = {
     "1_first_transfer": {
@@ -103,10 +105,21 @@ def test_the_first_code_cell_holds_the_parameters_each_with_a_comment(path):
     code = [number for number, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     first = parameters_cell(notebook)
     assert first == code[0]
-    source = notebook.cells[first].source
-    names = [target.id for node in ast.parse(source).body for target in node.targets]
-    assert source.count("#") >= len(names) > 0
+    names = _parameters(notebook)
+    assert notebook.cells[first].source.count("#") >= len(names) > 0
     assert set(PARAMETERS.get(path.stem, {})) <= set(names)
+
+
+@every_notebook
+def test_what_to_try_next_is_a_parameter_or_a_setting(path):
+    notebook = read_script(path)
+    sources = [cell.source for cell in notebook.cells]
+    config = TuneConfig if "TuneConfig.of(" in "".join(sources) else TrainConfig
+    for name, equals, value in re.findall(r"`(\w+)( = |=)([^`]+)`", sources[-1].partition("## Try next")[2]):
+        if equals == " = ":
+            assert name in _parameters(notebook)
+        else:
+            config.of(**{name: ast.literal_eval(value)})
 
 
 def test_every_row_of_parameters_is_of_a_notebook():
@@ -117,6 +130,11 @@ def test_the_readme_lists_every_notebook():
     readme = (FOLDER / "README.md").read_text(encoding="utf-8")
     listed = re.findall(r"\]\((\w+)\.ipynb\)", readme)
     assert [path.stem for path in notebooks() if path.stem not in listed] == []
+
+
+def _parameters(notebook: nbformat.NotebookNode) -> list[str]:
+    source = notebook.cells[parameters_cell(notebook)].source
+    return [target.id for node in ast.parse(source).body for target in node.targets]
 
 
 def _cells(notebook: nbformat.NotebookNode) -> list[tuple[str, str, list[str]]]:
