@@ -90,7 +90,7 @@ some = inputs.data
 train, val = some.splits["train"][::2], some.splits["val"][::2]
 x, y = some.inputs[0][train].astype("float32"), some.targets[train]
 x_val, y_val = some.inputs[0][val].astype("float32"), some.targets[val]
-loss = "binary_crossentropy" if some.task.two_classes else "categorical_crossentropy"
+task = some.task
 model, head, layers = classifier.model, classifier.head, classifier.backbone.layers
 norms = [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
 
@@ -101,9 +101,9 @@ def before_head(pictures: np.ndarray) -> np.ndarray:
     return np.concatenate([pooled(pictures[at : at + 64], training=False) for at in range(0, len(pictures), 64)])
 
 
-head.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
+head.compile(keras.optimizers.Adam(3e-3), task.loss, metrics=[task.is_right])
 head.fit(before_head(x), y, batch_size=32, epochs=20, verbose=0)  # the same head for both
-at_start = head.evaluate(before_head(x_val), y_val, verbose=0, return_dict=True)["accuracy"]
+at_start = head.evaluate(before_head(x_val), y_val, verbose=0, return_dict=True)["is_right"]
 start = model.get_weights()
 
 means = [layer.moving_mean.numpy() for layer in norms]
@@ -115,9 +115,9 @@ for name in ("BatchNorm frozen", "BatchNorm learns"):
     set_trainable(layers, "all")
     for layer in norms:
         layer.trainable = name == "BatchNorm learns"
-    model.compile(keras.optimizers.Adam(1e-5), loss, metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(1e-5), task.loss, metrics=[task.is_right])
     history = model.fit(x, y, batch_size, fine_tune_epochs, verbose=0, validation_data=(x_val, y_val)).history
-    curves[name] = [at_start, *history["val_accuracy"]]
+    curves[name] = [at_start, *history["val_is_right"]]
     shifts[name], ratios[name] = [], []
     for layer, mean, variance in zip(norms, means, variances, strict=True):
         spread = np.sqrt(variance + layer.epsilon)
@@ -202,7 +202,7 @@ losses, seconds = {}, {}
 for name, network_part, given in (("whole network", model, x), ("behind the cut", tail, features)):
     model.set_weights(start)
     set_trainable(layers, depth)
-    network_part.compile(keras.optimizers.Adam(1e-5), loss)
+    network_part.compile(keras.optimizers.Adam(1e-5), task.loss)
     losses[name] = network_part.fit(given, y, 32, shuffle=False, verbose=0).history["loss"]  # builds the graph
     started = time.perf_counter()
     losses[name] += network_part.fit(given, y, 32, epochs=2, shuffle=False, verbose=0).history["loss"]
