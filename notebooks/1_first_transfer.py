@@ -21,7 +21,7 @@
 # 4. the same, and then the last layers of the network are trained, too (*fine-tuning*).
 
 # %% tags=["parameters"]
-data = "animals"  # bundled silhouettes; or your own: a folder of CLASS/picture files, a .csv file or "tfds:NAME"
+data = "animals"  # silhouettes; or your own, one label each: a folder of CLASS/picture files, a .csv or "tfds:NAME"
 pictures = 2000  # approximate number of pictures to use; None for all
 backbone = "efficientnet_lite0"  # its weights come with the packages; others are downloaded, see the README
 image_size = 64  # height and width of the network's input, pixels
@@ -49,7 +49,7 @@ from app.config import TrainConfig
 from app.terminal import import_tensorflow
 from data.sources import SPLITS
 from headstart import train
-from notebooks.beginning import make_work_folder, quietly, some_pictures
+from notebooks.beginning import make_work_folder, quietly, show_pictures, some_pictures
 from reports.baselines import simple_right
 from training.inputs import load_inputs
 
@@ -62,7 +62,7 @@ work = make_work_folder()
 # ## The pictures
 #
 # We use only some of the pictures, since most people have few. A CSV file with the columns `path`, `label` and `split`
-# lists them; `split` is empty if the data has no splits.
+# lists them; `split` is empty if the data has no splits, and a column `group` is added if it has groups.
 
 # %%
 base = TrainConfig.of(
@@ -84,12 +84,8 @@ some = load_inputs(base).data
 
 # %%
 labels = np.array([picture.labels[0] for picture in some.examples])
-figure, axes = plt.subplots(2, 5, figsize=(7.5, 3.4))
-for axis, name in zip(axes.flat, some.class_names, strict=False):
-    axis.imshow(some.inputs[0][some.splits["train"][labels[some.splits["train"]] == name][0]])
-    axis.set(title=name, xticks=[], yticks=[])
-figure.tight_layout()
-plt.show()
+firsts = [some.splits["train"][labels[some.splits["train"]] == name][0] for name in some.class_names]
+show_pictures([some.inputs[0][first] for first in firsts], some.class_names, columns=5)
 pd.DataFrame({split: pd.Series(labels[some.splits[split]]).value_counts() for split in SPLITS}).T
 
 # %% [markdown]
