@@ -3,7 +3,6 @@
 Readable examples are stored for this run and later ones; the others are set aside with the reason.
 """
 
-import contextlib
 import functools
 import hashlib
 import itertools
@@ -148,7 +147,10 @@ def _read_chunks(
     size = CHUNK if pool is None else max(1, min(CHUNK, SHARD_BYTES // _row(reader).itemsize))
     chunks = [examples[start : start + size] for start in range(0, len(examples), size)]
     if pool is not None:
-        yield from pool.in_order(functools.partial(make_worker, reader, within, _CODE), chunks)
+        results = pool.in_order(functools.partial(make_worker, reader, within, _CODE), chunks)
+        for chunk, read in zip(chunks, results, strict=True):
+            _check_machine(chunk, read, within)
+            yield read
         return
     with ThreadPoolExecutor(cpu_count()) as threads:  # decoders and hashlib release the GIL
         for chunk in chunks:
@@ -166,6 +168,16 @@ def make_worker(reader: Reader, within: Path | None, code: str) -> Callable[[Seq
     read = functools.partial(_read, reader=reader, row=_row(reader), within=within)
     threads = ThreadPoolExecutor(cpu_count())
     return lambda examples: list(threads.map(read, examples))
+
+
+def _check_machine(examples: Sequence[Example], results: Sequence[Result], within: Path | None) -> None:
+    """Raises a RunError if a worker's machine cannot read a file that this one can: it may lack all the data."""
+    for example, result in zip(examples, results, strict=True):
+        if isinstance(result, UnreadableNowError) and _readable_now([example], within):
+            raise RunError(
+                f"A worker's machine cannot read '{example.path}', which this machine can read: {result}. All machines "
+                f"need the data at the same path."
+            )
 
 
 def _read(example: Example, reader: Reader, row: np.dtype, within: Path | None) -> Result:
@@ -192,7 +204,12 @@ def _kept(inputs: Inputs, signature: np.ndarray, ragged: bool, row: np.dtype) ->
 def _readable_now(examples: Sequence[Example], within: Path | None) -> bool:
     """Says whether a file that the system could not read, perhaps for a failing disk or network, is readable now."""
     for example in examples:
-        with contextlib.suppress(UnreadableNowError), content_of(example.place, within):
+        try:
+            with content_of(example.place, within):
+                return True
+        except UnreadableNowError:
+            continue
+        except UnreadableError:  # the system can read it, though it is no example
             return True
     return False
 
