@@ -6,6 +6,7 @@ import math
 import os
 import secrets
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ LOCAL_SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER":
 """Environment variables for a Ray on this machine: it requires a token, and its servers bind only 127.0.0.1."""
 OBJECT_BYTES = 2**26
 """Shared memory per worker for jobs and results of a Ray on this machine."""
+ANSWER_SECONDS = 10.0
+"""Seconds that the machine of `--cluster HOST:PORT` has to answer."""
 START_ATTEMPTS = 3
 """Attempts to start a Ray: it gives up after half a minute, which may be too short on a busy machine."""
 
@@ -48,8 +51,11 @@ def connect(address: str | None, workers: int) -> None:
         workers: number of workers of the Ray that is started.
 
     Raises:
+        UsageError: nothing answers at the address.
         RunError: there is no Ray at the address, or it refuses the connection.
     """
+    if address not in (None, "auto"):
+        _check_answers(address)
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
     if address is None:
@@ -70,7 +76,7 @@ def connect(address: str | None, workers: int) -> None:
         except Exception as error:  # Ray raises a bare Exception if it was too slow to start
             ray.shutdown()
             if attempt == START_ATTEMPTS - 1 or address is not None:
-                reason = str(error).strip().splitlines()[0]
+                reason = " ".join(str(error).split()) or type(error).__name__
                 place = "on this machine" if address is None else f"at --cluster {address}"
                 raise RunError(f"Ray {place} cannot be used: {reason}") from error
 
@@ -91,6 +97,18 @@ def divide(nodes: Sequence[Mapping[str, float]], workers: int | None) -> tuple[i
     cpus = min(node.get("CPU", 1) for node in nodes) / math.ceil(count / len(nodes))
     share = {"num_cpus": math.floor(cpus) if cpus >= 1 else cpus}
     return count, {**share, "num_gpus": 1 / math.ceil(count / gpus) if gpus else 0}
+
+
+def _check_answers(address: str) -> None:
+    """Raises a UsageError if nothing answers at HOST:PORT, for which Ray would wait many minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+    except (OSError, ValueError, OverflowError) as error:
+        reason = error.strerror or error if isinstance(error, OSError) else "it names no port"
+        raise UsageError(
+            f"--cluster must be 'auto' or the HOST:PORT of a running Ray; '{address}' does not answer: {reason}."
+        ) from None
 
 
 @contextlib.contextmanager

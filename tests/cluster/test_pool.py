@@ -11,13 +11,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import psutil
 import pytest
 
 from app.errors import RunError, UsageError
 from cluster import pool as pool_module
-from cluster.connection import check_ray, divide
+from cluster.connection import check_ray, connect, divide
 from cluster.pool import ATTEMPTS, Lost, Pool
 from tests.cluster import toys
 
@@ -159,6 +160,29 @@ def test_without_ray_the_message_says_what_installs_it(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"^--workers needs Ray: pip install -r requirements-cluster.txt$"):
         check_ray("--workers")
+
+
+def test_an_address_where_nothing_answers_is_refused_at_once():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+    with pytest.raises(UsageError, match=rf"'{address}' does not answer: Connection refused\.$"):
+        connect(address, 1)
+    with pytest.raises(UsageError, match=r"'head' does not answer: it names no port\.$"):
+        connect("head", 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(RuntimeError("Version mismatch: started with:\n  Ray: 2.59\n"), "Version mismatch: started with: Ray: 2.59"),
+     (ConnectionError(), "ConnectionError")],
+)  # fmt: skip
+def test_all_that_ray_says_is_in_the_message(monkeypatch, error, reason):
+    def refuse(**settings):
+        raise error
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=refuse, shutdown=lambda: None))
+    with pytest.raises(RunError, match=rf"^Ray at --cluster auto cannot be used: {reason}$"):
+        connect("auto", 1)
 
 
 def test_workers_that_cannot_start_end_the_command(monkeypatch):
