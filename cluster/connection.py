@@ -94,9 +94,13 @@ def divide(nodes: Sequence[Mapping[str, float]], workers: int | None) -> tuple[i
     nodes = [node for node in nodes if node.get("GPU")] or [node for node in nodes if node.get("CPU")] or [{"CPU": 1}]
     gpus = sum(node.get("GPU", 0) for node in nodes)
     count = workers or int(gpus) or len(nodes)
-    cpus = min(node.get("CPU", 1) for node in nodes) / math.ceil(count / len(nodes))
+    per_gpu = math.ceil(count / gpus) if gpus else 0
+    room = [max(1, int(node["GPU"] * per_gpu)) if gpus else count for node in nodes]  # workers for which it has GPUs
+    # A machine with few GPUs leaves its part to the others, so they must have cores for more than an equal part.
+    most = next((each for each in range(1, count) if sum(min(each, fits) for fits in room) >= count), count)
+    cpus = min(node.get("CPU", 1) / min(most, fits) for node, fits in zip(nodes, room, strict=True))
     share = {"num_cpus": math.floor(cpus) if cpus >= 1 else cpus}
-    return count, {**share, "num_gpus": 1 / math.ceil(count / gpus) if gpus else 0}
+    return count, {**share, "num_gpus": 1 / per_gpu if gpus else 0}
 
 
 def _check_answers(address: str) -> None:

@@ -148,6 +148,8 @@ def test_jobs_of_a_machine_that_is_lost_go_to_another(two_nodes):
         ([{"CPU": 16.0, "GPU": 4.0}], None, (4, {"num_cpus": 4, "num_gpus": 1})),
         ([{"CPU": 16.0, "GPU": 2.0}], 3, (3, {"num_cpus": 5, "num_gpus": 0.5})),
         ([{"memory": 1.0}, {"CPU": 8.0}, {"CPU": 4.0}], None, (2, {"num_cpus": 4, "num_gpus": 0})),
+        ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0, "GPU": 1.0}], None, (5, {"num_cpus": 4, "num_gpus": 1})),
+        ([{"CPU": 16.0, "GPU": 4.0}, {"CPU": 16.0, "GPU": 1.0}], 2, (2, {"num_cpus": 16, "num_gpus": 1})),
         ([{"CPU": 64.0}, {"CPU": 8.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 1.0}], 2, (2, {"num_cpus": 8, "num_gpus": 1})),
         ([], None, (1, {"num_cpus": 1, "num_gpus": 0})),
     ],
