@@ -137,6 +137,7 @@ def result_of(ref: "ObjectRef") -> Any:
 
     Raises:
         DeadError: the worker is lost.
+        RunError: the worker's machine cannot run workers, perhaps because it lacks this folder.
         Exception: whatever the job raised.
     """
     import ray
@@ -145,5 +146,13 @@ def result_of(ref: "ObjectRef") -> Any:
         return ray.get(ref)
     except ray.exceptions.RayTaskError as error:
         raise error.cause from None
+    except ray.exceptions.RayActorError as error:
+        if not error.actor_init_failed:
+            raise DeadError from error
+        reason = str(error).strip().splitlines()[-1]
+        raise RunError(
+            f"A worker cannot start on its machine: {reason}. All machines need the same paths to this folder and its "
+            f"environment."
+        ) from None
     except ray.exceptions.RayError as error:
         raise DeadError from error

@@ -166,7 +166,7 @@ class Pool:
                     try:
                         result = result_of(ref)
                     except DeadError:
-                        self._replace(started.worker)
+                        self._replace(started.worker, died=True)
                         deaths[started.position] += 1
                         if deaths[started.position] < ATTEMPTS:
                             show_stage("cluster", "a worker died; another gets its job")
@@ -183,7 +183,8 @@ class Pool:
                         del self._running[ref]
                         self._replace(started.worker)
                         found.append((started.position, Lost(f"took longer than {started.limit / 60:g} minutes")))
-                self._check_alive()
+                if not found:  # what is found is told before the end
+                    self._check_alive()
         finally:
             for started in self._running.values():  # nobody waits for them any more
                 ray.kill(started.worker)
@@ -241,13 +242,14 @@ class Pool:
             result_of(ref)
             self._idle.append(worker)
         except DeadError:
-            self._replace(worker)
+            self._replace(worker, died=True)
 
-    def _replace(self, worker: "ActorHandle") -> None:
+    def _replace(self, worker: "ActorHandle", died: bool = False) -> None:
+        """Starts another worker in place of one that died, or that is stopped because its job takes too long."""
         import ray
 
         ray.kill(worker)
-        self._deaths_in_a_row += 1
+        self._deaths_in_a_row += died
         self._start_worker()
 
     def _give_out(

@@ -57,12 +57,27 @@ def test_a_job_that_kills_every_worker_is_lost_and_no_other(pool):
     assert lost == Lost(f"its worker died {ATTEMPTS} times, perhaps for lack of memory")
 
 
-def test_a_job_that_stops_its_worker_is_ended(pool):
+def test_a_job_that_stops_its_worker_is_ended_and_counts_as_no_death(pool, monkeypatch):
+    monkeypatch.setattr(pool_module, "ATTEMPTS", 0)  # a single death would end the command
     jobs = [("stop",), *(("double", number) for number in range(5))]
     limit = {"stop": 2.0}
     first, *others = results(pool, jobs, limit=lambda job: limit.get(job[0], 600.0))
     assert first == Lost("took longer than 0.0333333 minutes")
     assert others == [0, 2, 4, 6, 8]
+
+
+def test_what_is_found_is_told_before_deaths_end_the_command(pool, monkeypatch):
+    monkeypatch.setattr(pool_module, "ATTEMPTS", 0)
+    outcomes = pool.run(toys.make, [("die",), ("sleep", 60)])
+    assert next(outcomes) == (0, Lost("its worker died 0 times, perhaps for lack of memory"))
+    with pytest.raises(RunError, match="die again and again"):
+        next(outcomes)
+
+
+def test_a_machine_without_the_folder_is_named_as_the_cause(pool, monkeypatch, tmp_path):
+    monkeypatch.setattr("os.getcwd", lambda: str(tmp_path / "not there"))
+    with pytest.raises(RunError, match=r"^A worker cannot start .*No such file or directory: '.*not there'\. All mach"):
+        results(pool, [("die",), ("sleep", 60)])
 
 
 def test_what_a_job_raises_is_raised(pool):
