@@ -1,7 +1,7 @@
 #!/bin/bash
 # A run on several machines under Slurm. From the folder of the repository, on a login node:
 #
-#   sbatch --nodes 2 examples/slurm.sh /shared/runs/photos --data /shared/photos --backbone resnet50
+#   sbatch --nodes 2 --cpus-per-task 16 examples/slurm.sh /shared/runs/photos --data /shared/photos --backbone resnet50
 #
 # The first argument is the run folder, the others are flags of train.py. Submitted again, or requeued by Slurm, the run
 # goes on where it was. All machines need the same path to the repository, its environment, the pictures, the run folder
@@ -15,11 +15,16 @@ set -euo pipefail
 run=$1
 shift
 flags=(--output "$run" "$@")
-if [[ -e "$run/checkpoints/begun.json" ]]; then
+# An unfinished run.
+if [[ -e "$run/checkpoints/places.json" && -e "$run/config.json" ]]; then
     flags=(--resume "$run")
 fi
 
-port=12340
+if [[ -n "${SLURM_CPUS_PER_TASK:-}" ]]; then
+    export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK  # from Slurm 22.05 on, srun does not take it over
+fi
+
+port=$((20000 + SLURM_JOB_ID % 500 * 20))  # another job on the same machine has others
 workers=()
 for host in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
     workers+=("\"$host:$((port + ${#workers[@]}))\"")
