@@ -64,11 +64,11 @@ def test_a_disk_that_is_too_small_is_named_before_anything_is_computed(undisturb
 
 
 def test_a_cache_without_room_ends_a_run_before_it_computes(undisturbed, tmp_path):
-    with small_disk(tmp_path / "disk", 40 * MIB) as disk:
+    with small_disk(tmp_path / "disk", 20 * MIB) as disk:
         run = tmp_path / "run"
         ended = train([*undisturbed.flags, "--cache-dir", disk, "--output", run])
         assert ended.status == 1
-        assert "GB left for what the frozen layers make of 180 pictures" in ended.lines[-1]
+        assert "GB left for what the frozen layers make of 108 pictures" in ended.lines[-1]
         assert "choose another --cache-dir, --views 1, --trainable-layers 0" in ended.lines[-1]
         assert not run.exists()
         assert not [path for path in disk.rglob("*") if path.is_file() and path.suffix != ".lock"]

@@ -118,7 +118,7 @@ def test_a_cpu_computes_in_bfloat16_where_it_has_the_instructions(
     ],
 )
 def test_gpus_compute_in_what_the_oldest_of_them_is_fast_in(mobilenet, monkeypatch, capabilities, expected):
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: capabilities if kind == "GPU" else [])
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: capabilities if kind == "GPU" else [])
     details = {"compute_capability": None}
     monkeypatch.setattr(
         tf.config.experimental,

@@ -17,6 +17,9 @@ def machine(monkeypatch):
     def have(gpus: int = 0, tpu: bool = False) -> None:
         devices = {"GPU": [f"GPU {number}" for number in range(gpus)], "CPU": ["CPU 0"]}
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind=None: devices.get(kind, []))
+        visible = dict(devices)
+        monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: visible[kind])
+        monkeypatch.setattr(tf.config, "set_visible_devices", lambda some, kind: visible.update({kind: some}))
         monkeypatch.setattr(
             tf.config.experimental, "get_device_details", lambda device: {"device_name": "Tesla", "asked": device}
         )
@@ -62,6 +65,8 @@ def test_auto_takes_the_gpus_that_are_there(machine, made, there, devices, expec
     machine(**there)
     make_strategy("auto", devices)
     assert made == expected
+    used = len(expected[0][1]) if expected else min(there.get("gpus", 0), 1)
+    assert len(tf.config.get_visible_devices("GPU")) == used  # of the others, TensorFlow takes no memory
 
 
 def test_a_cpu_is_split_to_try_several_devices(machine, made):
