@@ -60,7 +60,11 @@ def test_a_notebook_runs_from_start_to_end(path):
 
 
 @pytest.mark.parametrize(
-    ("rule", "flag"), [({"specificity": 0.9}, "--specificity 0.9"), ({"cost": "20:1"}, "--cost 20:1")]
+    ("rule", "flag"),
+    [
+        ({"cost": "20:1"}, "--cost 20:1"),
+        pytest.param({"specificity": 0.9}, "--specificity 0.9", marks=pytest.mark.slow),
+    ],
 )
 def test_few_are_sick_takes_any_rule_for_the_threshold(rule, flag):
     name = "10_few_are_sick"
