@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("keras_hub")
 
 from app.config import TrainConfig
-from app.errors import UsageError
+from app.errors import RunError
 from data.images.explain import grad_cam
 from exports.run import FORMATS, export_run
 from inference.load import load_model, read_run
@@ -81,7 +81,7 @@ def check_run(folder: Path, cache: Path) -> None:
     formats = [each for each in FORMATS if (run.config.model.backbone[:4], each) != ("swin", "litert")]
     export_run(run, read_metrics(run), sample, {each: folder / each for each in formats})
     if len(formats) < len(FORMATS):
-        with pytest.raises(UsageError, match="LiteRT cannot compute Roll, which this network needs"):
+        with pytest.raises(RunError, match="LiteRT cannot compute Roll, which this network needs"):
             export_run(run, read_metrics(run), sample, {"litert": folder / "litert"})
     for each in formats:
         assert json.loads((folder / each / "parity.json").read_text())["routes"]
