@@ -181,10 +181,7 @@ def train(config: TrainConfig | None = None, **settings: Any) -> Run:
         clean_up(config.run.resume)
         return Run(config.run.resume)
     if config.run.resume is not None and config.run.output is None:  # else these are the settings of that run
-        plain = TrainConfig().flat()
-        config = resumed(
-            config.run.resume, {name: value for name, value in config.flat().items() if value != plain[name]}
-        )
+        config = resumed(config.run.resume, config.changed())
     worker = read_worker(config)
     if worker is not None:
         config = config.replace(strategy="multiworker")

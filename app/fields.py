@@ -134,6 +134,11 @@ class Settings:
         """Returns the values of all fields by name."""
         return {name: getattr(getattr(self, group) if group else self, name) for group, name, _ in self.fields()}
 
+    def changed(self) -> dict[str, Any]:
+        """Returns the values that differ from the defaults, by name."""
+        defaults = type(self)().flat()
+        return {name: value for name, value in self.flat().items() if value != defaults[name]}
+
     def replace(self, **values: Any) -> Self:
         """Returns the settings with other values of some fields, at any level of nesting."""
         return self.of(**{**self.flat(), **values})

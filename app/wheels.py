@@ -71,8 +71,12 @@ HINTS = {
 """Commands that install packages that are not in requirements.txt."""
 
 
-def installed_version(package: str) -> str:
-    """Returns the version of an installed package, also where a distribution of another name has it: tensorflow-tpu."""
+def installed_versions(*packages: str) -> dict[str, str]:
+    """Returns the versions of installed packages, also where a distribution of another name has one: tensorflow-tpu."""
+    return {package: _installed_version(package) for package in packages}
+
+
+def _installed_version(package: str) -> str:
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

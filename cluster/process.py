@@ -7,7 +7,7 @@ from typing import Any
 
 from app.errors import RunError
 from app.terminal import silence
-from app.wheels import installed_version
+from app.wheels import installed_versions
 
 LIBRARIES = ("numpy", "pillow", "tensorflow", "keras")
 """Computing libraries, which need the same versions on all machines; so does OpenVINO, if installed."""
@@ -47,4 +47,4 @@ class Worker:
 def library_versions() -> dict[str, str]:
     """Returns the versions of the computing libraries."""
     optional = [name for name in ("openvino",) if importlib.util.find_spec(name) is not None]
-    return {name: installed_version(name) for name in (*LIBRARIES, *optional)}
+    return installed_versions(*LIBRARIES, *optional)

@@ -34,11 +34,8 @@ def read_worker(config: TrainConfig) -> int | None:
     try:
         parsed = json.loads(text)
         cluster, task = parsed["cluster"], parsed["task"]
-        addresses = {kind: cluster.get(kind, []) for kind in ("chief", "worker")}
-        for address in [each for kind in addresses.values() for each in _list(kind)]:
-            if not re.fullmatch(r"\S+:\d+", address):
-                raise ValueError(f"'{address}' is no host:port")
-        places = [(kind, index) for kind, each in addresses.items() for index in range(len(each))]
+        kinds = ("chief", "worker")
+        places = [(kind, index) for kind in kinds for index in range(_count(cluster.get(kind, [])))]
         number = places.index((task["type"], task["index"]))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(
@@ -54,7 +51,11 @@ def read_worker(config: TrainConfig) -> int | None:
     return number
 
 
-def _list(addresses: Any) -> list[str]:
+def _count(addresses: Any) -> int:
+    """Returns how many addresses there are; raises a ValueError or TypeError if they are no list of host:port."""
     if not isinstance(addresses, list):
         raise ValueError(f"{addresses!r} is no list")
-    return addresses
+    for address in addresses:
+        if not re.fullmatch(r"\S+:\d+", address):
+            raise ValueError(f"'{address}' is no host:port")
+    return len(addresses)

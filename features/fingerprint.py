@@ -6,11 +6,11 @@ from typing import Any
 
 import keras
 
-from app.wheels import installed_version
+from app.wheels import installed_versions
 from data.code_digest import code_digest
 from models.own_layers import OWN_PARTS
 
-VERSIONS = {name: installed_version(name) for name in ("tensorflow", "keras")}
+VERSIONS = installed_versions("tensorflow", "keras")
 """Versions of the computing libraries, part of every key."""
 
 

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from app.escapes import visible
 from app.files import read_json, write_text
-from app.wheels import installed_version
+from app.wheels import installed_versions
 from data.images.decode import MAX_PIXELS
 from inference.load import TrainedRun
 from inference.run_record import chosen_by, is_number, measured_split
@@ -99,7 +99,7 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
         formats=run.kind.graph_reader().formats if run.kind.graph_reader else (),
         licence=textwrap.fill(weights_licence(run.config.model.backbone, run.config.model.weights), 110),
         most_pixels=MAX_PIXELS,
-        versions={name: installed_version(name) for name in ("tensorflow", "keras")},
+        versions=installed_versions("tensorflow", "keras"),
     )
     write_text(path, text)
 

@@ -11,7 +11,7 @@ from joblib import cpu_count
 from matplotlib.figure import Figure
 
 from app.files import write_json, write_text, written_aside
-from app.wheels import installed_version
+from app.wheels import installed_versions
 from data.csv_cells import table_text
 from data.prepare import Data
 from inference.run_record import LEARNT_FROM_FILE, QUARANTINE_FILE
@@ -34,7 +34,7 @@ def write_figure(path: Path, figure: Figure) -> None:
 
 def package_versions() -> dict[str, str]:
     """Returns the versions of the packages that a result depends on."""
-    return {name: installed_version(name) for name in VERSIONED_PACKAGES}
+    return installed_versions(*VERSIONED_PACKAGES)
 
 
 def write_environment(folder: Path) -> None:

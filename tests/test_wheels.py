@@ -8,7 +8,7 @@ from importlib import metadata
 import pytest
 
 from app.errors import UsageError
-from app.wheels import ANIMALS_LABELS, RestrictedUnpickler, installed_version, read_wheel_file
+from app.wheels import ANIMALS_LABELS, RestrictedUnpickler, installed_versions, read_wheel_file
 
 
 def test_a_file_of_another_digest_is_refused():
@@ -18,8 +18,7 @@ def test_a_file_of_another_digest_is_refused():
 
 def test_the_version_of_a_package_is_found_under_another_name_of_its_distribution():
     """As that of tensorflow, where tensorflow-tpu is installed."""
-    assert installed_version("keras") == metadata.version("keras")
-    assert installed_version("PIL") == metadata.version("pillow")
+    assert installed_versions("keras", "PIL") == {"keras": metadata.version("keras"), "PIL": metadata.version("pillow")}
 
 
 def test_a_missing_package_is_named():

@@ -73,9 +73,10 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
     uses_custom({**config.flat(), "vary": None})  # its names depend on the kind
     find(config.model.backbone)  # reports a wrong name at once
     source = source_of(config.data, config.run.cache_dir)
-    if source.kind.vary is None and config.training.vary != TrainConfig().training.vary:
+    says_how = "vary" in config.changed()
+    if says_how and source.kind.vary is None:
         raise UsageError(f"--vary is for pictures and recordings; {source.kind.nouns} are not varied. Leave it out.")
-    if config.training.augment == "none" and config.training.vary != TrainConfig().training.vary:
+    if says_how and config.training.augment == "none":
         raise UsageError("--vary says how examples are varied, and --augment none varies none. Leave out one of them.")
     check_vary(config.training.vary, source.kind)
     config = with_backbone_of(config, source.kind)
@@ -113,11 +114,11 @@ def settings_for_boxes(config: TrainConfig, backbone: Backbone) -> TrainConfig:
         UsageError: a setting is for the classes of whole pictures, or the package for measuring is not installed.
     """
     check_pycocotools()
-    given, plain = config.flat(), TrainConfig().flat()
-    if given["pooling"] == backbone.family.pooling[0]:  # the default, as in the `config.json` of a run
-        given["pooling"] = None
+    changed = config.changed()
+    if changed.get("pooling") == backbone.family.pooling[0]:  # the default, as in the `config.json` of a run
+        del changed["pooling"]
     for name in FOR_CLASSES:
-        if given[name] != plain[name]:
+        if name in changed:
             raise UsageError(
                 f"{flag_of(name)} is for classes of whole pictures, and this data has boxes. Leave it out."
             )

@@ -69,8 +69,8 @@ class Plan(NamedTuple):
         """Flags of settings that were given for steps of training, if there are none: the head is solved alone."""
         if self.fine_tuning or self.head_solver != "lbfgs":
             return []
-        given, plain = self.config.flat(), TrainConfig().flat()
-        return [flag_of(name) for name in OF_STEPS if given[name] != plain[name]]
+        changed = self.config.changed()
+        return [flag_of(name) for name in OF_STEPS if name in changed]
 
     def mirrors(self, efforts: Sequence[Effort]) -> bool:
         """True if the finished model also looks at mirror images, which the task does at these efforts."""
