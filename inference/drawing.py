@@ -1,10 +1,13 @@
-"""Draws boxes on pictures."""
+"""Opens pictures as one looks at them, and draws boxes on them."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+
+from data.images.decode import to_rgb, turn_upright
 
 COLOURS = ("#d1603d", "#3e6a94", "#5c9a72", "#8d6cab", "#bf9433", "#3f95a6")
 """Colours of classes, by their number."""
@@ -17,6 +20,13 @@ class Drawn(NamedTuple):
     """x1, y1, x2, y2, pixels of the picture."""
     colour: str
     text: str = ""
+
+
+def open_upright(path: Path | str) -> Image.Image:
+    """Opens a whole picture upright, as its EXIF orientation says, and in RGB."""
+    with Image.open(path) as picture:
+        turn_upright(picture)
+        return to_rgb(picture, picture.format)
 
 
 def draw_boxes(picture: Image.Image | np.ndarray, boxes: Sequence[Drawn]) -> Image.Image:

@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from app.files import write_json, written_aside
 from app.terminal import progress_bar, show_stage
 from data.boxes.targets import frames, to_pixels
-from data.images.decode import read_orientation, to_rgb, turn_upright
+from data.images.decode import read_orientation
 from data.sources import printable
 from inference.answer_table import csv_writer
 from inference.answering import AnsweringModel
 from inference.batches import Summary, check_readable, computed_batches, show_rate
-from inference.drawing import COLOURS, Drawn, draw_boxes
+from inference.drawing import COLOURS, Drawn, draw_boxes, open_upright
 from inference.files import Batch, FoundFile
 from tasks.detection import Detection
 
@@ -174,9 +173,7 @@ def _draw_all(folder: Path, files: Sequence[FoundFile], boxes: Sequence[np.ndarr
             Drawn(box[:4], COLOURS[int(box[5]) % len(COLOURS)], f"{names[int(box[5])]} {box[4]:.0%}")
             for box in next(of_pictures)
         ]
-        with Image.open(file.path) as picture:
-            turn_upright(picture)
-            upright = draw_boxes(to_rgb(picture, picture.format), drawn)
+        upright = draw_boxes(open_upright(file.path), drawn)
         name, number = file.path.stem.encode(errors="replace")[:LONGEST_NAME].decode(errors="ignore"), 1
         path = folder / f"{name}.png"
         while path.exists():

@@ -45,8 +45,9 @@ from data.images.explain import grad_cam, overlay
 from data.labels import order_classes
 from data.sources import load_source
 from headstart import train
+from inference.drawing import open_upright
 from inference.load import load_model
-from notebooks.beginning import locate, make_work_folder, open_upright, quietly, show_pictures, shown_without
+from notebooks.beginning import locate, make_work_folder, quietly, show_pictures, shown_without
 from notebooks.smears import write_smears
 from reports.curves import class_curves, draw_roc, draw_thresholds
 from tasks.classification import BINARY

@@ -46,7 +46,8 @@ from data.images.decode import read_picture
 from data.images.look_alikes import compared_values
 from data.near_duplicates import group_near_duplicates
 from data.sources import SPLITS, load_source
-from notebooks.beginning import locate, make_work_folder, open_upright, quietly, some_pictures
+from inference.drawing import open_upright
+from notebooks.beginning import locate, make_work_folder, quietly, some_pictures
 from training.inputs import load_inputs
 
 import_tensorflow()

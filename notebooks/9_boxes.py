@@ -36,8 +36,8 @@ import pandas as pd
 from app.config import TrainConfig
 from data.sources import load_source
 from headstart import train
-from inference.drawing import COLOURS, Drawn, draw_boxes
-from notebooks.beginning import locate, make_work_folder, open_upright, quietly, show_pictures, shown_without
+from inference.drawing import COLOURS, Drawn, draw_boxes, open_upright
+from notebooks.beginning import locate, make_work_folder, quietly, show_pictures, shown_without
 
 pd.options.display.float_format = "{:.3g}".format
 console.width = 100

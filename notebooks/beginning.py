@@ -1,4 +1,4 @@
-"""Functions that notebooks share: a temporary folder, some of the pictures, upright pictures in rows, hidden output."""
+"""Functions that notebooks share: a temporary folder, some of the pictures, rows of pictures, hidden output."""
 
 import atexit
 import contextlib
@@ -13,9 +13,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from IPython import display
-from PIL import Image
 
-from data.images.decode import to_rgb, turn_upright
 from data.sources import Example, load_source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -75,13 +73,6 @@ def some_pictures(data: str, count: int | None, folder: Path) -> Path:
     unused = [] if any(table["group"]) else ["group"]
     table.drop(columns=unused).to_csv(folder / "some.csv", index=False)
     return folder / "some.csv"
-
-
-def open_upright(path: Path | str) -> Image.Image:
-    """Opens a whole picture upright, as its EXIF orientation says, and in RGB."""
-    with Image.open(path) as picture:
-        turn_upright(picture)
-        return to_rgb(picture, picture.format)
 
 
 def show_pictures(

@@ -4,12 +4,11 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from app.errors import UsageError
 from data.sources import Example, load_source
 from notebooks import beginning
-from notebooks.beginning import locate, make_work_folder, open_upright, quietly, shown_without, some_pictures
+from notebooks.beginning import locate, make_work_folder, quietly, shown_without, some_pictures
 from tests.conftest import draw_photos
 
 
@@ -108,14 +107,6 @@ def test_a_path_may_begin_at_the_home_folder(tmp_path, monkeypatch):
     for name in ("HOME", "USERPROFILE"):  # of Linux and macOS, of Windows
         monkeypatch.setenv(name, str(tmp_path))
     assert Path(locate("~/photos")) == tmp_path / "photos"
-
-
-def test_a_picture_is_shown_upright_and_in_colour(tmp_path):
-    turned = Image.Exif()
-    turned[0x0112] = 6  # to be rotated by 90 degrees
-    Image.new("L", (40, 20)).save(tmp_path / "grey.jpg", exif=turned)
-    shown = open_upright(tmp_path / "grey.jpg")
-    assert (shown.size, shown.mode) == ((20, 40), "RGB")
 
 
 def test_data_that_is_nowhere_is_refused(work):
