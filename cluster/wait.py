@@ -3,7 +3,7 @@
 A command counts the machines when it starts, so a script that starts both Ray and the command waits in between.
 """
 
-import sys
+import argparse
 import time
 
 from app.cli import run_command
@@ -51,5 +51,14 @@ def _count_nodes(address: str) -> int:
         ray.shutdown()
 
 
+def main() -> None:
+    """Waits as told by the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("address", help="HOST:PORT of the Ray")
+    parser.add_argument("machines", type=int, help="number of machines, with the head")
+    flags = parser.parse_args()
+    wait_for_nodes(flags.address, flags.machines)
+
+
 if __name__ == "__main__":
-    run_command(lambda: wait_for_nodes(sys.argv[1], int(sys.argv[2])))
+    run_command(main)

@@ -6,16 +6,21 @@ torchvision's weights (`alexnet-owt-7be5be79.pth`) become a file for `--weights`
     python -m models.alexnet alexnet-owt-7be5be79.pth alexnet.weights.h5
 """
 
-import sys
+import argparse
+import pickle
+import zipfile
 from pathlib import Path
 
 import keras
 from keras import layers
 
+from app.cli import run_command
+from app.errors import UsageError
 from models.applications import build_flat
 from models.backbones import Backbone
 from models.parts import Parts
 from models.torch_file import read_state_dict
+from models.weight_file import first_line
 
 CONVOLUTIONS = ((64, 11, 4, True), (192, 5, 1, True), (384, 3, 1, False), (256, 3, 1, False), (256, 3, 1, True))
 """Filters, kernel size and stride of each convolution, and whether pooling follows."""
@@ -64,5 +69,18 @@ def convert(torch_file: Path, weights_file: Path) -> None:
     model.save_weights(weights_file)
 
 
+def main() -> None:
+    """Converts as told by the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("torch_file", type=Path, help="file of torchvision")
+    parser.add_argument("weights_file", type=Path, help="file to write, ending in .weights.h5")
+    flags = parser.parse_args()
+    try:
+        convert(flags.torch_file, flags.weights_file)
+    except (ValueError, LookupError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+        told = f"'{flags.torch_file}' cannot become '{flags.weights_file}': {first_line(error)}"
+        raise UsageError(f"{told}. Give torchvision's file of AlexNet, and a name that ends in .weights.h5.") from error
+
+
 if __name__ == "__main__":
-    convert(*map(Path, sys.argv[1:]))
+    run_command(main)

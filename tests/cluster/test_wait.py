@@ -32,6 +32,12 @@ def test_a_ray_that_is_not_up_is_waited_for(monkeypatch):
         wait_for_nodes(address, 1, seconds=0)
 
 
+def test_the_command_needs_an_address_and_a_number():
+    told = subprocess.run([sys.executable, "-m", "cluster.wait"], capture_output=True, text=True)
+    assert told.returncode == 2
+    assert "the following arguments are required: address, machines" in told.stderr
+
+
 def test_machines_that_have_joined_are_counted(two_nodes):
     nodes, _ = two_nodes
     program = "import sys; from cluster.wait import _count_nodes; print(_count_nodes(sys.argv[1]))"

@@ -3,12 +3,14 @@
 import io
 import os
 import pickle
+import sys
 import zipfile
 
 import numpy as np
 import pytest
 
-from models.alexnet import CONVOLUTIONS, IN_TORCH, convert
+from app.cli import USAGE_STATUS, run_command
+from models.alexnet import CONVOLUTIONS, IN_TORCH, convert, main
 from models.backbones import find
 from models.torch_file import read_state_dict
 from models.weights import build_backbone, check_available
@@ -73,6 +75,17 @@ def test_features_are_those_of_torchvision(tmp_path, state):
     assert x.shape == (256, 2, 2)
     found = parts.model(picture[None])[0]
     np.testing.assert_allclose(found, x.transpose(1, 2, 0), atol=1e-6 * np.abs(x).max(), rtol=1e-5)
+
+
+@pytest.mark.parametrize(("left_out", "target"), [("features.6.bias", "alexnet.weights.h5"), (None, "alexnet.pt")])
+def test_the_command_says_in_a_sentence_what_it_cannot_convert(tmp_path, state, left_out, target, monkeypatch, capsys):
+    state.pop(left_out, None)
+    (tmp_path / "alexnet.pth").write_bytes(torch_file(state))
+    monkeypatch.setattr(sys, "argv", ["alexnet", str(tmp_path / "alexnet.pth"), str(tmp_path / target)])
+    with pytest.raises(SystemExit) as stopped:
+        run_command(main)
+    assert stopped.value.code == USAGE_STATUS
+    assert f"error: '{tmp_path}/alexnet.pth' cannot become '{tmp_path / target}': " in capsys.readouterr().err
 
 
 def test_a_file_of_torch_gives_its_arrays(state):
