@@ -17,7 +17,7 @@ from data.images.kind import KIND as IMAGE
 from data.images.kind import picture_reader
 from data.kinds import Kind, ManyInputs, Reader
 from inference.load import TrainedRun, load_model
-from inference.unknown import FILE, Familiar, features_of, read_familiar
+from inference.unknown import FILE, Familiar, read_familiar
 from models.backbones import find
 from models.weights import build_backbone, check_available
 from tasks.classification import MULTICLASS
@@ -68,6 +68,7 @@ def of_run(run: TrainedRun, unknown: bool = False) -> AnsweringModel:
 
     def load() -> "Predictor":
         from inference.predictor import Predictor
+        from models.parts import features_of
 
         model = load_model(run)
         if familiar is not None:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from data.batches import Batch
 from features.cuts import find_cuts, part_of
 from features.forward_pass import compute_rows, frozen_function, inputs_of, side_by_side
-from inference.unknown import features_of
+from models.parts import features_of
 
 MOST_TENSORS = 9
 """Most tensors that cross a cut: those of a feature pyramid, of three strides with three blocks each."""

@@ -5,15 +5,12 @@ that of Mahalanobis, with a covariance of a few directions and equal variance in
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from app.errors import UsageError
 from app.files import written_aside
-
-if TYPE_CHECKING:
-    import keras
 
 FILE = "unknown.npz"
 DIRECTIONS = 32
@@ -108,12 +105,3 @@ def read_familiar(folder: Path) -> Familiar:
     except Exception as error:  # NumPy may raise any exception on a damaged file
         raise UsageError(f"'{path}' is damaged ({error}).") from None
     return familiar
-
-
-def features_of(model: "keras.Model") -> "keras.KerasTensor | None":
-    """Returns the input of a classifier's head, (n, num_features); None if it is not a vector."""
-    made_by = model.outputs[0]._keras_history  # the layers may be part of other networks, too
-    if made_by.operation.name != "head":
-        return None
-    tensor = made_by.operation._inbound_nodes[made_by.node_index].input_tensors[0]
-    return tensor if len(tensor.shape) == 2 else None

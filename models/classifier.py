@@ -12,7 +12,7 @@ from app.errors import UsageError
 from models.backbones import Backbone
 from models.heads import build_head
 from models.own_layers import MeanOfMirrored, WithMirrored
-from models.parts import Parts
+from models.parts import Parts, features_of
 from models.weights import build_backbone
 from tasks.table import Task, classes_of
 
@@ -117,9 +117,10 @@ def with_mirrored(classifier: Classifier) -> Classifier:
         classifier: stays unchanged; its layers are shared.
     """
     head, mean, network = classifier.head, classifier.mean, classifier.whole or classifier.model
-    if mean is None and len(head.input_shape) > 2:
+    features = network.output if mean else features_of(network)
+    if features is None:
         return classifier
-    before = keras.Function(network.inputs, network.output if mean else network.get_layer(head.name).input)
+    before = keras.Function(network.inputs, features)
     pictures = keras.Input(network.input_shape[1:], name=network.inputs[0].name)
     # The layers are called one by one, so that the model can be cut like any other.
     both = before.call([WithMirrored(name="with_mirrored")(pictures)])

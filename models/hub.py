@@ -18,8 +18,8 @@ from app.errors import UsageError
 from models.applications import POOLING, split_into_blocks
 from models.backbones import Backbone
 from models.hub_positions import resized
-from models.hub_table import HUB_FAMILIES
-from models.hub_weights import KEPT, arguments_of, load, settings_of
+from models.hub_table import HUB_FAMILIES, Scaling
+from models.hub_weights import KEPT, arguments_of, load, scaling_of, settings_of
 from models.own_layers import TokenPooling
 from models.parts import Parts
 from models.preset_folder import read_preset
@@ -35,9 +35,12 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
     Raises:
         UsageError: the folder holds another network.
     """
-    network = _network(backbone, image_size) if weights is None else _pretrained(backbone, image_size, Path(weights))
+    if weights is None:
+        network, scaling = _network(backbone, image_size), HUB_FAMILIES[backbone.module].scaling
+    else:
+        network, scaling = _pretrained(backbone, image_size, Path(weights))
     pictures = keras.Input((image_size, image_size, 3), name="pictures")
-    mean, stddev = (np.array(values) for values in HUB_FAMILIES[backbone.module].scaling)
+    mean, stddev = map(np.array, scaling)
     scaled = keras.layers.Rescaling((1 / 255 / stddev).tolist(), (-mean / stddev).tolist(), name="preprocessing")(
         pictures
     )
@@ -198,10 +201,11 @@ def _network(backbone: Backbone, image_size: int, settings: Mapping[str, Any] | 
     return network
 
 
-def _pretrained(backbone: Backbone, image_size: int, folder: Path) -> Any:
-    """Builds a network with the weights of a folder."""
+def _pretrained(backbone: Backbone, image_size: int, folder: Path) -> tuple[Any, Scaling]:
+    """Builds a network with the weights of a folder, and returns how to scale pixels for it."""
     preset = read_preset(folder, most_bytes(backbone.parameters))
     try:
+        scaling = scaling_of(preset, backbone)
         settings = settings_of(preset, backbone)
         side = (settings.get("position_embedding_shape") or settings.get("image_shape") or [None])[0] or image_size
         if not isinstance(side, int) or not 0 < side <= LARGEST_SIDE or side % backbone.step:
@@ -214,7 +218,9 @@ def _pretrained(backbone: Backbone, image_size: int, folder: Path) -> Any:
         raise UsageError(
             f"--weights must be weights of {backbone.name}; those of '{folder}' do not fit it ({_reason(error)})."
         ) from error
-    return network if side == image_size else resized(network, _network(backbone, image_size, kept), side)
+    if side != image_size:
+        network = resized(network, _network(backbone, image_size, kept), side)
+    return network, scaling
 
 
 def _reason(error: Exception) -> str:

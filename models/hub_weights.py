@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from models.backbones import Backbone
-from models.hub_table import HUB_FAMILIES, NETWORKS
+from models.hub_table import HUB_FAMILIES, NETWORKS, Scaling
 from models.preset_folder import KERAS_WEIGHTS, Arrays, Preset
 
 CONVERTERS = "keras_hub.src.utils.{}.convert_{}"
@@ -94,6 +94,21 @@ def settings_of(preset: Preset, backbone: Backbone) -> dict[str, Any]:
         if _plain(settings.get(key, expected[key])) != _plain(expected[key]):
             raise ValueError(f"their {key} is {settings[key]}, and not {expected[key]}")
     return settings
+
+
+def scaling_of(preset: Preset, backbone: Backbone) -> Scaling:
+    """Returns how pixels are scaled: as a folder of timm says, else as the family does it.
+
+    Raises:
+        ValueError: the folder's numbers cannot scale pixels.
+    """
+    scaling, told = HUB_FAMILIES[backbone.module].scaling, {}
+    if preset.form == "timm":
+        told = preset.config["pretrained_cfg"]
+    mean, stddev = (np.array(told.get(*each), float) for each in zip(("mean", "std"), scaling, strict=True))
+    if mean.shape != (3,) or stddev.shape != (3,) or not (stddev > 0).all():
+        raise ValueError(f"they scale pixels by {mean.tolist()} and {stddev.tolist()}")
+    return Scaling(tuple(mean.tolist()), tuple(stddev.tolist()))
 
 
 def load(network: Any, preset: Preset, backbone: Backbone) -> None:

@@ -151,6 +151,8 @@ def _rebuilt(network: "keras.Model", inputs: "keras.KerasTensor", with_weights: 
     for original, made in copies:
         if with_weights and isinstance(made, keras.Layer) and original.weights:
             made.set_weights(original.get_weights())
+            if isinstance(made, keras.layers.Normalization):
+                made.finalize_state()  # it computes with copies of its weights
     return outputs
 
 

@@ -30,3 +30,12 @@ class Parts(NamedTuple):
 def is_ragged(tensor: keras.KerasTensor) -> bool:
     """Returns True if rows of a tensor differ in length."""
     return len(tensor.shape) > 1 and tensor.shape[1] is None
+
+
+def features_of(model: keras.Model) -> keras.KerasTensor | None:
+    """Returns the input of a classifier's head, (n, num_features); None if it is not a vector."""
+    made_by = model.outputs[0]._keras_history  # the layers may be part of other networks, too
+    if made_by.operation.name != "head":
+        return None
+    tensor = made_by.operation._inbound_nodes[made_by.node_index].input_tensors[0]
+    return tensor if len(tensor.shape) == 2 else None

@@ -5,6 +5,7 @@ code, and both are checked before any library builds a network from them.
 """
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -21,6 +22,8 @@ SHARDS = f"{SAFETENSORS}.index.json"
 CONFIG_BYTES = 2**20
 LARGEST_NUMBER = 2**20
 """Largest number allowed in a `config.json`: vocabularies have fewer words."""
+OLD_NAMES = r"(?<=LayerNorm\.)(gamma|beta)$", lambda found: {"gamma": "weight", "beta": "bias"}[found[0]]
+"""Names of the first checkpoints, such as that of bert-base-uncased, and what they became."""
 DTYPES = {"F64", "F32", "F16", "BF16", "I64", "I32"}
 
 Form = Literal["keras", "transformers", "timm"]
@@ -77,7 +80,8 @@ class Arrays:
         """
         from safetensors.numpy import load_file
 
-        self._arrays = load_file(path)
+        arrays = load_file(path)
+        self._arrays = {re.sub(*OLD_NAMES, name): array for name, array in arrays.items()}
 
     def get_tensor(self, name: str) -> np.ndarray:
         """Returns an array by name, with or without the prefix that checkpoints with a head give to the backbone.

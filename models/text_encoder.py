@@ -210,11 +210,16 @@ def build(backbone: Backbone, image_size: int, weights: str | None, include_top:
     Its inputs are the numbers of tokens, int32 (n, length), and their mask, bool (n, length).
     """
     if weights is None:
-        return build_encoder(FORMS.get(backbone.name, BERT_BASE))
-    is_file = weights != "imagenet"
-    architecture, values = read_folder(Path(weights), most_bytes(backbone.parameters)) if is_file else read_minilm()
+        architecture, values = FORMS.get(backbone.name, BERT_BASE), None
+    elif weights == "imagenet":
+        architecture, values = read_minilm()
+    else:
+        architecture, values = read_folder(Path(weights), most_bytes(backbone.parameters))
     if image_size > architecture.positions:
-        raise UsageError(f"--max-tokens must be at most {architecture.positions} for '{weights}'; it is {image_size}.")
+        name = weights or backbone.name
+        raise UsageError(f"--max-tokens must be at most {architecture.positions} for '{name}'; it is {image_size}.")
+    if values is None:
+        return build_encoder(architecture)
     if architecture.activation not in ACTIVATIONS:
         activations = ", ".join(ACTIVATIONS)
         raise UsageError(f"--weights must have one of {activations}; '{weights}' has {architecture.activation}.")

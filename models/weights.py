@@ -205,10 +205,14 @@ def _download(backbone: Backbone, include_top: bool) -> Path:
 
 
 def _downloaded_preset(backbone: Backbone) -> Path | None:
-    """Returns the folder in which KerasHub stores a downloaded preset; None if it is not there."""
+    """Returns the folder in which KerasHub stores a downloaded preset; None if it is not there as a whole."""
     cache = Path(os.environ.get("KAGGLEHUB_CACHE") or Path.home() / ".cache" / "kagglehub")
-    found = sorted(cache.glob(f"models/keras/*/keras/{backbone.name}/*/{KERAS_WEIGHTS}"))
-    return found[-1].parent if found and (found[-1].parent / CONFIG).is_file() else None
+    found = cache.glob(f"models/keras/*/keras/{backbone.name}/*/{KERAS_WEIGHTS}")
+    latest = max((path.parent for path in found), key=lambda folder: (len(folder.name), folder.name), default=None)
+    if latest is None or not (latest / CONFIG).is_file():
+        return None
+    marks = latest.parent / ".complete" / latest.name  # of the files that were downloaded one by one
+    return None if marks.is_dir() and not (marks / f"{KERAS_WEIGHTS}.complete").exists() else latest
 
 
 def _preset_folder(backbone: Backbone) -> Path:

@@ -7,7 +7,8 @@ import numpy as np
 
 from data.batches import View
 from features.forward_pass import apply_to_views
-from inference.unknown import Familiar, features_of, learn_familiar
+from inference.unknown import Familiar, learn_familiar
+from models.parts import features_of
 from training.frozen import PhaseInputs
 
 MOST = 1_000

@@ -111,7 +111,8 @@ def settings_for_boxes(config: TrainConfig, backbone: Backbone) -> TrainConfig:
     """Returns the settings for detection: pictures are padded, as cropping would lose boxes.
 
     Raises:
-        UsageError: a setting is for the classes of whole pictures, or the package for measuring is not installed.
+        UsageError: a setting or the network is for the classes of whole pictures, or the package for measuring is not
+            installed.
     """
     check_pycocotools()
     changed = config.changed()
@@ -124,7 +125,11 @@ def settings_for_boxes(config: TrainConfig, backbone: Backbone) -> TrainConfig:
             )
     if len(config.model.head_units) > 1:
         raise UsageError("--head-units takes one number where boxes are found: the channels of the feature pyramid.")
-    size = config.data.image_size or DETECTION_SIZE
+    if backbone.family.pooling == ("own",):
+        raise UsageError(
+            f"--backbone {backbone.name} pools its pictures itself, and boxes need their places: take another."
+        )
+    size = config.data.image_size or -(-DETECTION_SIZE // backbone.step) * backbone.step
     resize = "pad" if config.data.resize == "crop" else config.data.resize
     return config.replace(image_size=size, resize=resize)
 

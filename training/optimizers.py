@@ -97,8 +97,8 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Makes an optimizer.
 
-    Only kernels have weight decay; biases, and scales and shifts of normalisation layers and of LayerScale, have none,
-    as in BEiT and ConvNeXt.
+    Biases, and scales and shifts of normalisation layers and of LayerScale, have no weight decay, as in BEiT and
+    ConvNeXt.
 
     Args:
         name: one of `OPTIMIZERS`.

@@ -29,7 +29,8 @@ def tokenizer_content(config: TrainConfig, folder: Path | None) -> bytes:
         UsageError: the file is missing or too large.
     """
     weights = Path(config.model.weights)
-    place = folder / FILE if folder else weights / FILE if weights.is_dir() else None
+    is_folder = config.model.weights not in ("imagenet", "none") and weights.is_dir()
+    place = folder / FILE if folder else weights / FILE if is_folder else None
     if place is None:
         return read_wheel_file(MINILM_TOKENIZER)
     try:

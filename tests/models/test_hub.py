@@ -13,12 +13,12 @@ from app.errors import UsageError  # noqa: E402
 from features.cuts import find_cuts, part_of  # noqa: E402
 from models import hub_table  # noqa: E402
 from models.backbones import Backbone, build, check_fits, find  # noqa: E402
-from models.classifier import build_classifier  # noqa: E402
+from models.classifier import build_classifier, with_mirrored  # noqa: E402
 from models.freezing import set_trainable  # noqa: E402
 from models.hub_positions import interpolate_positions  # noqa: E402
 from models.hub_table import HUB, HUB_FAMILIES, NETWORKS  # noqa: E402
 from models.model_file import check_model_file  # noqa: E402
-from models.weights import build_backbone, check_available  # noqa: E402
+from models.weights import at_hand, build_backbone, check_available  # noqa: E402
 from tasks.classification import MULTICLASS  # noqa: E402
 from tests.tiny_hub import SIZE, TINY, randomise, shrink  # noqa: E402
 
@@ -84,6 +84,23 @@ def test_a_network_trains_saves_reloads_and_predicts_the_same(name, pictures, tm
     reloaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
     np.testing.assert_array_equal(reloaded(pictures, training=False), expected)
     assert np.ptp(expected, axis=0).max() > 1e-4
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "csp_resnet_50_ra_imagenet"])
+def test_a_network_that_also_looks_at_the_mirror_image_reloads_and_predicts_the_same(
+    name, pictures, tmp_path, monkeypatch
+):
+    about = {"image_size": SIZE, "task": MULTICLASS, "num_classes": 3}
+    classifier = build_classifier(shrink(name, monkeypatch), weights="none", **about)
+    randomise(classifier.model)
+    mirrored = with_mirrored(classifier).saved
+    expected = mirrored(pictures)
+    np.testing.assert_allclose(mirrored(pictures[:, :, ::-1]), expected, atol=1e-6)
+    assert not np.allclose(classifier.saved(pictures), expected, atol=1e-4)
+    mirrored.save(tmp_path / "model.keras")
+    check_model_file(tmp_path / "model.keras", 10**9)
+    reloaded = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True, compile=False)
+    np.testing.assert_allclose(reloaded(pictures), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "hgnetv2_b4_ssld_stage2_ft_in1k"])
@@ -228,3 +245,9 @@ def test_a_preset_that_keras_hub_downloaded_is_at_hand(tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path))
     check_available(backbone, "imagenet")
     assert build_backbone(backbone, SIZE, "imagenet").model.output.shape == (None, 17, 16)
+    marks = place.parent / ".complete" / "1"
+    marks.mkdir(parents=True)
+    (marks / "config.json.complete").touch()
+    assert not at_hand(backbone)  # the download was interrupted: kagglehub goes on with it
+    (marks / "model.weights.h5.complete").touch()
+    assert at_hand(backbone)

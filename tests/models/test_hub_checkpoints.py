@@ -106,6 +106,19 @@ def test_a_checkpoint_of_timm_gives_its_features(name, tmp_path, monkeypatch):
     keras.backend.clear_session()
 
 
+def test_pixels_are_scaled_as_a_checkpoint_of_timm_says(tmp_path, monkeypatch):
+    name = "vit_tiny_patch16_224"
+    monkeypatch.setitem(NETWORKS, name, dict(NETWORKS[name]) | TINY | {"mlp_dim": 32})
+    checkpoint, mean, stddev = OF_TIMM[name], np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    save_file(timm_arrays(checkpoint["arrays"]), tmp_path / "model.safetensors")
+    told = checkpoint["config"]["pretrained_cfg"] | {"mean": mean.tolist(), "std": stddev.tolist()}
+    (tmp_path / "config.json").write_text(json.dumps(checkpoint["config"] | {"pretrained_cfg": told}))
+    picture = np.random.default_rng(99).normal(size=(1, 3, 32, 32)).transpose(0, 2, 3, 1)
+    model = build(find(name)._replace(step=8), 32, str(tmp_path)).model
+    features = np.array(model((255 * (picture * stddev + mean)).astype(np.float32)))[0]
+    np.testing.assert_allclose(features[[0, -1]], checkpoint["features"], atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("row", "change", "reason"),
     [
@@ -114,6 +127,11 @@ def test_a_checkpoint_of_timm_gives_its_features(name, tmp_path, monkeypatch):
         ("vit_tiny_patch16_224", {"model_args": {"img_size": 64}}, "{'img_size': 64}"),
         ("vit_tiny_patch16_224", {"pretrained_cfg": {}}, "they have no 'input_size'"),
         ("vit_tiny_patch16_224", {"pretrained_cfg": {"input_size": [3, 10**6, 10**6]}}, "it is for 1000000 px"),
+        (
+            "vit_tiny_patch16_224",
+            {"pretrained_cfg": {"input_size": [3, 32, 32], "std": [0, 1, 1]}},
+            r"they scale pixels by \[0.5, 0.5, 0.5\] and \[0.0, 1.0, 1.0\]",
+        ),
         ("vit_tiny_patch16_224", {}, "they have no 'blocks.0.attn.qkv.weight'"),
     ],
 )

@@ -99,6 +99,15 @@ def test_a_transformer_is_taken_up_to_its_last_tokens(tmp_path, pictures):
     assert len(parts.blocks) == 4
 
 
+def test_a_layer_that_normalizes_goes_on_with_what_it_has_learnt(tmp_path, pictures):
+    normalization = keras.layers.Normalization()
+    normalization.adapt(pictures)
+    original = keras.Sequential([keras.Input((SIZE, SIZE, 3)), normalization, keras.layers.Conv2D(4, 3)])
+    original.save(tmp_path / "mine.keras")
+    model = build_backbone(find(str(tmp_path / "mine.keras")), SIZE, "imagenet").model
+    np.testing.assert_allclose(model(pictures), original(pictures), atol=1e-5)
+
+
 @pytest.mark.parametrize(("pixels", "expected"), [("raw", lambda x: x), ("unit", lambda x: x / 255)])
 def test_pixels_are_scaled_as_the_name_says(pixels, expected, tmp_path, pictures):
     original = write_classifier(tmp_path / "mine.keras", scaling=False)

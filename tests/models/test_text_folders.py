@@ -1,6 +1,7 @@
 """Encoders of Hugging Face folders compute what KerasHub makes of the same folders, which reads them by itself."""
 
 import json
+import re
 from pathlib import Path
 
 import keras
@@ -252,8 +253,24 @@ def test_positions_of_roberta_begin_behind_the_token_that_pads(tmp_path):
     assert len(weights["positions/table"]) == other.positions
 
 
+def test_arrays_may_have_the_names_of_the_first_checkpoints(tmp_path):
+    _, expected = read_folder(write_folder(tmp_path / "folder", "bert"), 10**9)
+    path = tmp_path / "folder" / "model.safetensors"
+    old = {"LayerNorm.weight": "LayerNorm.gamma", "LayerNorm.bias": "LayerNorm.beta"}
+    renamed = {
+        re.sub("|".join(old), lambda found: old[found[0]], name): array for name, array in load_file(path).items()
+    }
+    assert any(name.endswith("LayerNorm.gamma") for name in renamed)
+    save_file(renamed, path)
+    _, found = read_folder(tmp_path / "folder", 10**9)
+    assert found.keys() == expected.keys()
+    assert all(np.array_equal(found[name], expected[name]) for name in expected)
+
+
 def test_more_tokens_than_places_are_refused_and_weights_have_to_be_given(tmp_path):
     folder = write_folder(tmp_path / "folder", "bert")
+    with pytest.raises(UsageError, match="--max-tokens must be at most 512 for 'bert'; it is 513"):
+        build_backbone(find("bert"), 513, "none")
     with pytest.raises(UsageError, match="--max-tokens must be at most 24"):
         build_backbone(find("bert"), 25, str(folder))
     with pytest.raises(UsageError, match="must be 'none' or a folder of weights: Keras publishes none for bert"):

@@ -20,15 +20,17 @@ from exports.onnx import open_onnx
 from exports.run import FORMATS, export_run
 from headstart import Run
 from inference.files import FoundFile
+from inference.flags import AskFlags
 from inference.load import load_model, read_run
 from inference.predict_boxes import _draw_all
 from inference.predictor import Predictor
 from inference.run_record import read_metrics, read_sample
+from models.backbones import find
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
 from tests.stopped_runs import train_until
 from training.begun import forget
-from training.inputs import load_inputs
+from training.inputs import load_inputs, settings_for_boxes
 from training.run import train
 
 PICTURES = 24
@@ -207,9 +209,24 @@ def test_settings_for_classes_are_refused(run, flag):
         load_inputs(settings(run.parent, **{flag: value}))
 
 
+@pytest.mark.parametrize("flag", [{"unknown_below": 0.9}, {"unknown": True}])
+def test_no_command_takes_a_box_for_unknown(run, flag):
+    with pytest.raises(UsageError, match="has no answer 'unknown'"):
+        AskFlags.of(**flag).find_network(run)
+
+
 def test_the_channels_of_the_pyramid_are_one_number(run):
     with pytest.raises(UsageError, match=r"^--head-units takes one number where boxes are found"):
         load_inputs(settings(run.parent, head_units=(8, 8)))
+
+
+def test_the_size_of_pictures_fits_the_network():
+    sizes = {
+        name: settings_for_boxes(TrainConfig(), find(name)).data.image_size for name in ("mobilenet", "dinov2_small")
+    }
+    assert sizes == {"mobilenet": 320, "dinov2_small": 23 * 14}
+    with pytest.raises(UsageError, match=r"^--backbone siglip_base_patch16_224 pools its pictures itself"):
+        settings_for_boxes(TrainConfig(), find("siglip_base_patch16_224"))
 
 
 def test_exports_find_the_same_boxes(run, tmp_path):

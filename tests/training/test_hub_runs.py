@@ -38,7 +38,7 @@ from tuning.space import TuneConfig
 
 VIT = "vit_tiny_patch16_224"
 LAYERS = {"swin_tiny_patch4_window7_224": 4, "csp_resnet_50_ra_imagenet": 12}
-TUNED = {"fine_tune_epochs": 2, "fine_tune_learning_rate": 1e-3}
+TUNED = {"fine_tune_epochs": 2, "fine_tune_learning_rate": 1e-3, "effort": "best"}  # which mirrors pictures as well
 
 
 @pytest.fixture(scope="module")

