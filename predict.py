@@ -75,8 +75,6 @@ def main() -> None:
     examples = [file.path for file in files if file.path.suffix.lower() in network.kind.endings]
     own = [run.folder / name for name in KEPT_FILES] if run else []
     check_output_files({"--csv": flags.csv, "--coco": flags.coco}, [*places, *examples, *own])
-    if finds_boxes and (flags.unknown_below or flags.unknown):
-        raise UsageError("A model that finds boxes has no answer 'unknown'. Leave out --unknown and --unknown-below.")
     if (flags.draw or flags.coco) and not finds_boxes:
         flag = "--draw" if flags.draw else "--coco"
         raise UsageError(f"{flag} is for a model that finds boxes; this one gives classes to whole pictures.")

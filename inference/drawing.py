@@ -1,9 +1,11 @@
 """Opens pictures as one looks at them, and draws boxes on them."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -11,6 +13,8 @@ from data.images.decode import to_rgb, turn_upright
 
 COLOURS = ("#d1603d", "#3e6a94", "#5c9a72", "#8d6cab", "#bf9433", "#3f95a6")
 """Colours of classes, by their number."""
+FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+"""That of the report's figures: Pillow's own has Latin letters alone."""
 
 
 class Drawn(NamedTuple):
@@ -35,12 +39,14 @@ def draw_boxes(picture: Image.Image | np.ndarray, boxes: Sequence[Drawn]) -> Ima
     drawn = drawn.convert("RGB")
     canvas = ImageDraw.Draw(drawn)
     line = max(1, round(max(drawn.size) / 300))
-    font = ImageFont.load_default(max(10, round(max(drawn.size) / 40)))
+    font = ImageFont.truetype(FONT, max(10, round(max(drawn.size) / 40)))
     for box in boxes:
         canvas.rectangle([*box.corners], outline=box.colour, width=line)
         if box.text:
-            left, top, right, bottom = canvas.textbbox((box.corners[0], box.corners[1]), box.text, font=font)
-            up = min(bottom - top + 2 * line, box.corners[1])
+            x, y = box.corners[:2]
+            x = max(0, min(x, drawn.width - math.ceil(font.getlength(box.text))))  # all of it on the picture, if it fits
+            left, top, right, bottom = canvas.textbbox((x, y), box.text, font=font)
+            up = min(bottom - top + 2 * line, y)
             canvas.rectangle([left, top - up, right, bottom - up], fill=box.colour)
-            canvas.text((box.corners[0], box.corners[1] - up), box.text, fill="white", font=font)
+            canvas.text((x, y - up), box.text, fill="white", font=font)
     return drawn

@@ -41,7 +41,11 @@ class AskFlags(Settings):
             raise UsageError(f"{flag} is for --backbone; a RUN has its own. Leave it out.")
 
     def find_network(self, folder: Path | None) -> "tuple[AnsweringModel, TrainedRun | None]":
-        """Returns the model that answers, of a run folder or of --backbone, and the run if there is one."""
+        """Returns the model that answers, of a run folder or of --backbone, and the run if there is one.
+
+        Raises:
+            UsageError: there is none, or it does not answer as the flags ask.
+        """
         from inference.answering import of_backbone, of_run
         from inference.load import read_run
 
@@ -49,4 +53,8 @@ class AskFlags(Settings):
             return of_backbone(self.backbone, self.weights, self.resize or "crop"), None
         assert folder is not None  # the flags are checked
         run = read_run(folder)
+        if run.task.has_boxes and (self.unknown_below or self.unknown):
+            raise UsageError(
+                "A model that finds boxes has no answer 'unknown'. Leave out --unknown and --unknown-below."
+            )
         return of_run(run, self.unknown), run

@@ -145,7 +145,7 @@ def _ask_for_boxes(
         "answer": ", ".join(f"{count} {name}" for name, count in counts.most_common()) or "nothing found",
         "unknown_below": None,
         "bars": [(name, score, True) for name, score in surest.items()],
-        "others": len(names) - len(counts),
+        "others": 0,
         "likeliest": "",
         "text": None,
         "picture": np.asarray(draw_boxes(pixels, drawn)),

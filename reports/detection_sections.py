@@ -136,9 +136,13 @@ def box_curves(facts: Facts) -> dict[str, Any]:
         if (inside := (sides >= low) & (sides < high)).any()
     ]
     labels = [f"{low}–{high}" if high < np.inf else f"over {low}" for low, high, _ in steps]
-    bars.bar(labels, [is_found[inside].mean() for *_, inside in steps], color=VAL_COLOUR)
-    for place, (*_, inside) in enumerate(steps):
-        bars.text(place, 0.02, f"{inside.sum():,}", ha="center", color="white", fontsize=9)
+    recalls = [is_found[inside].mean() for *_, inside in steps]
+    bars.bar(labels, recalls, color=VAL_COLOUR)
+    for place, (recall, (*_, inside)) in enumerate(zip(recalls, steps, strict=True)):
+        colour = "white" if recall > 0.1 else "0.3"  # on the bar, or above it
+        bars.text(
+            place, 0.02 if recall > 0.1 else recall + 0.02, f"{inside.sum():,}", ha="center", color=colour, fontsize=9
+        )
     bars.set(xlabel="side of the box, pixels", ylabel="recall", ylim=(0, 1.02))
     tidy(bars)
     figures = {"precision_recall": figure, "recall_by_size": by_size}

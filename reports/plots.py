@@ -147,9 +147,10 @@ def picture_sheet(pictures: Sequence[np.ndarray], titles: Sequence[str]) -> Figu
 
 
 def shorten(name: str, longest: int = 22) -> str:
-    """Cuts a name that would not fit, and keeps `$` from being read as mathematics."""
+    """Cuts a name that would not fit, keeps `$` from being read as mathematics, and lets legends have names that begin
+    with `_`, which they leave out."""
     name = name if len(name) <= longest else f"{name[: longest - 1]}…"
-    return name.replace("$", r"\$")
+    return (f" {name}" if name.startswith("_") else name).replace("$", r"\$")
 
 
 def _draw_history(axes: Axes, history: pd.DataFrame, name: str, measure: str) -> None:

@@ -9,10 +9,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serving.limits import Limits
-
-MOST_HELD = 512
-"""Most MiB of the bodies of all requests together; large bodies are in temporary files."""
+from serving.limits import MOST_HELD, Limits
 
 
 class Guard:

@@ -68,8 +68,11 @@ def _cautions(lengths: Sequence[int], config: TrainConfig) -> list[str]:
 
 def _show(inputs: Inputs, place: Content, title: str) -> Shown:
     (text,) = texts_of([place])
-    end = " …" if len(text) > MOST_SHOWN else ""
-    return Shown(Markup('<p class="text" dir="auto">{}{}</p>').format(text[:MOST_SHOWN], end), None)
+    return Shown(Markup('<p class="text" dir="auto">{}</p>').format(_beginning(text)), None)
+
+
+def _beginning(text: str) -> str:
+    return f"{text[:MOST_SHOWN]} …" if len(text) > MOST_SHOWN else text
 
 
 def _explain(
@@ -88,7 +91,7 @@ def _explain(
         spans = tokenizer.encode(shortened(text, longest)).offsets
         words = word_spans(text[: max((end for _, end in spans), default=0)])
         scores = piece_scores(predict, reader, row_of(tokens, row), spans, words, int(chosen))
-        shown.append(Shown(marked(text[:MOST_SHOWN], [each for each in scores if each[0][1] <= MOST_SHOWN]), None))
+        shown.append(Shown(marked(_beginning(text), [each for each in scores if each[0][1] <= MOST_SHOWN]), None))
     return shown
 
 

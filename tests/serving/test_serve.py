@@ -276,7 +276,7 @@ def test_another_host_is_said_with_a_warning(binary_run):
         (["runs/x", "--backbone", "mobilenet"], "or --backbone NAME; received both."),
         (["nowhere"], "there is no folder 'nowhere'"),
         (["runs/x", "--host", "example.com"], "--host must be an IP address, such as 0.0.0.0; received 'example.com'."),
-        (["runs/x", "--max-mib", "0"], "--max-mib must be a whole number of at least 1; received 0"),
+        (["runs/x", "--max-mib", "0"], "--max-mib must be a whole number of at least 1 and at most 512; received 0"),
         (["runs/x", "--max-seconds", "0"], "--max-seconds must be a number above 0"),
     ],
 )

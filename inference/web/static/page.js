@@ -4,6 +4,7 @@
 const picker = document.querySelector("#picker");
 const mostBytes = Number(picker.dataset.mostBytes);
 const drop = document.querySelector(".drop");
+const writer = document.querySelector("#writer");
 const FAILED = "The server failed at this; the terminal of demo.py may say why.";
 const NOT_SENT = "This could not be sent. Is it a file, and is demo.py still running?";
 
@@ -20,8 +21,14 @@ function refuse(card, reason) {
   card.removeAttribute("aria-busy");
 }
 
-async function ask(name, url, content) {
+// One at a time: a browser refuses thousands of requests at once, and the server answers them one by one anyway.
+let turn = Promise.resolve();
+function ask(name, url, content) {
   const card = addCard(name);
+  turn = turn.then(() => answer(card, url, content));
+}
+
+async function answer(card, url, content) {
   try {
     const response = await fetch(url, { method: "POST", body: content });
     // 400 comes with the reason why it cannot be read.
@@ -35,7 +42,9 @@ async function ask(name, url, content) {
 
 function askAbout(files) {
   for (const file of files) {
-    if (file.size <= mostBytes) {
+    if (writer && /\.(csv|tsv)$/i.test(file.name)) {
+      refuse(addCard(file.name), "This is a table, not a text: predict.py answers it row by row.");
+    } else if (file.size <= mostBytes) {
       ask(file.name, picker.dataset.url, file);
     } else {
       // The server would refuse it before it has arrived, which a browser takes for a broken connection.
@@ -49,7 +58,6 @@ picker.addEventListener("change", () => {
   askAbout(picker.files);
   picker.value = "";
 });
-const writer = document.querySelector("#writer");
 if (writer) {
   writer.addEventListener("submit", (event) => {
     event.preventDefault();
@@ -59,9 +67,14 @@ if (writer) {
 for (const button of document.querySelectorAll("button[data-url]")) {
   button.addEventListener("click", () => ask(button.title, button.dataset.url));
 }
-document.addEventListener("paste", (event) => askAbout(event.clipboardData.files));
+document.addEventListener("paste", (event) => {
+  // Where texts are written, a copy of formatted text also is a picture of it.
+  if (!writer || !event.clipboardData.getData("text")) askAbout(event.clipboardData.files);
+});
+const isTextToWrite = (event) => event.target.id === "written" && !event.dataTransfer.types.includes("Files");
 // Files may be dropped anywhere: a browser would leave the page for one that misses the box.
 document.addEventListener("dragover", (event) => {
+  if (isTextToWrite(event)) return;
   event.preventDefault();
   drop.classList.add("over");
 });
@@ -69,6 +82,7 @@ document.addEventListener("dragleave", (event) => {
   if (!event.relatedTarget) drop.classList.remove("over");
 });
 document.addEventListener("drop", (event) => {
+  if (isTextToWrite(event)) return;
   event.preventDefault();
   drop.classList.remove("over");
   askAbout(event.dataTransfer.files);
