@@ -44,7 +44,7 @@ def draw_boxes(picture: Image.Image | np.ndarray, boxes: Sequence[Drawn]) -> Ima
         canvas.rectangle([*box.corners], outline=box.colour, width=line)
         if box.text:
             x, y = box.corners[:2]
-            x = max(0, min(x, drawn.width - math.ceil(font.getlength(box.text))))  # all of it on the picture, if it fits
+            x = max(0, min(x, drawn.width - math.ceil(font.getlength(box.text))))  # as a whole, if it fits
             left, top, right, bottom = canvas.textbbox((x, y), box.text, font=font)
             up = min(bottom - top + 2 * line, y)
             canvas.rectangle([left, top - up, right, bottom - up], fill=box.colour)

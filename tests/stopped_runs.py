@@ -1,6 +1,8 @@
-"""Runs that are stopped while they learn, as by Ctrl-C."""
+"""Runs that are stopped while they learn, as by Ctrl-C, and go on."""
 
+import contextlib
 import itertools
+from collections.abc import Iterator
 
 import pytest
 
@@ -27,3 +29,19 @@ def train_until(config: TrainConfig, last: int) -> None:
         patch.setattr(Learner, "train", stopping)
         with pytest.raises(KeyboardInterrupt), open_folder(config) as opened:
             train(load_inputs(opened))
+
+
+@contextlib.contextmanager
+def going_on() -> Iterator[None]:
+    """Makes sure that the first phase that is trained within goes on in its middle, and does not begin anew."""
+    train_phase, begun = Learner.train, []
+
+    def recording(learner, *args, state=None, **rest):
+        begun.append(state)
+        return train_phase(learner, *args, state=state, **rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Learner, "train", recording)
+        yield
+    assert begun[0] is not None
+    assert begun[0].step or begun[0].epochs

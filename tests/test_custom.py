@@ -105,6 +105,7 @@ def test_every_command_uses_what_is_in_the_file(copy, tmp_path):
     assert [best[name] for name in ("head", "pooling", "vary", "loss")] == ["norm_gelu", "attention", "dark", "focal"]
 
 
+@pytest.mark.slow
 def test_every_command_takes_them_on_a_network_of_ones_own(copy, tmp_path):
     tables: dict = {"BACKBONES": {}, "HEADS": {}, "POOLINGS": {}, "AUGMENTATIONS": {}, "LOSSES": {}, "METRICS": {}}
     exec(next(example for example in EXAMPLES if "def tiny" in example), tables | {"keras": keras})

@@ -16,7 +16,7 @@ from app.run_folder import METRICS_FILE
 from headstart import Run, train
 from tests.conftest import draw_photos
 from tests.small_network import small_network
-from tests.stopped_runs import train_until
+from tests.stopped_runs import going_on, train_until
 
 REPOSITORY = Path(__file__).parent.parent
 PAGE = (REPOSITORY / "docs" / "python.md").read_text(encoding="utf-8")
@@ -67,7 +67,8 @@ def test_an_unfinished_run_is_resumed_where_it_was(tmp_path):
     train_until(TrainConfig.of(**settings, **places, output=tmp_path / "stopped", checkpoint_seconds=0), last=5)
     with pytest.raises(UsageError, match=r"was begun with --batch-size 4; received 8\."):
         train(resume=tmp_path / "stopped", batch_size=8)
-    resumed = train(resume=tmp_path / "stopped", **settings)
+    with going_on():
+        resumed = train(resume=tmp_path / "stopped", **settings)
     assert resumed.folder == tmp_path / "stopped"
     assert (resumed.folder / "history.csv").read_bytes() == (whole.folder / "history.csv").read_bytes()
 

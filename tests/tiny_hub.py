@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import keras
-import numpy as np
 import pytest
 
 from models import backbones, hub_table
@@ -70,12 +68,3 @@ def shrink(name: str, monkeypatch: pytest.MonkeyPatch) -> Backbone:
     rows = {row.name: row._replace(step=min(row.step, 8)) for row in backbones.HUB}
     monkeypatch.setattr(backbones, "HUB", tuple(rows.values()))
     return rows[name]
-
-
-def randomise(network: keras.Model, seed: int = 0) -> None:
-    """Gives a network weights of which all matter; its own start with zeros, and with tokens that are equal."""
-    random = np.random.default_rng(seed)
-    for weight in network.weights:
-        if weight.dtype.startswith("float") and "variance" not in weight.path:
-            size = 0.2 if len(weight.shape) < 2 else 1 / np.sqrt(np.prod(weight.shape[:-1]))
-            weight.assign(random.normal(1 if weight.path.endswith(("gamma", "scale")) else 0, size, weight.shape))

@@ -102,6 +102,7 @@ def test_two_workers_compute_what_one_process_does(network, pool, tmp_path, prec
     assert names[0] == names[1]
 
 
+@pytest.mark.slow
 def test_two_workers_compute_with_openvino_what_one_process_does(network, pool, tmp_path, small_jobs):
     pytest.importorskip("openvino")
     alone, _ = part(network, tmp_path / "a", runtime="openvino").load_or_compute(pictures(), varied(), {})

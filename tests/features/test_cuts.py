@@ -1,5 +1,7 @@
 """A cut is where few tensors separate the network, and nothing that learns may lie before it."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -70,11 +72,7 @@ def test_nothing_before_the_chosen_cut_learns(name, data):
     assert not later or keras.Model(model.inputs[0], later[0].tensors[0]).trainable_variables
 
 
-_models: dict[str, keras.Model] = {}
-
-
-def _cached_build(name: str) -> keras.Model:
-    return _models.setdefault(name, build(name))
+_cached_build = functools.cache(build)
 
 
 def test_a_narrower_cut_is_taken_where_it_costs_next_to_nothing():

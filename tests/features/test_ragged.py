@@ -1,5 +1,6 @@
 """A network of ragged inputs and their mask goes through the frozen part, the store and training as pictures do."""
 
+import json
 from types import SimpleNamespace
 
 import keras
@@ -22,7 +23,7 @@ from training.frozen import PhaseInputs, frozen_inputs, whole_network
 from training.learner import Learner
 from training.plan import Plan
 
-COUNT = 60
+COUNT = 200
 SPLITS = {"train": np.arange(0, COUNT, 2), "val": np.arange(1, COUNT, 4), "test": np.arange(3, COUNT, 4)}
 
 
@@ -125,7 +126,9 @@ def test_layers_learn_from_the_store_what_they_learn_from_the_whole_network(data
 def test_ragged_tensors_come_back_from_the_store_as_they_were_computed(data, tmp_path):
     store = Store(tmp_path, 10**9)
     cold = inputs_at_cuts(build(), data, store)
+    entries = sorted(tmp_path.iterdir())
     warm = inputs_at_cuts(build(), data, store)
+    assert sorted(tmp_path.iterdir()) == entries
     (first,), (second,) = (each["fine_tune"].train[0].inputs for each in (cold, warm))
     assert isinstance(first, Ragged)
     assert sorted(first.lengths) == sorted(data.inputs[0].lengths)
@@ -167,8 +170,10 @@ def test_a_pass_over_ragged_rows_that_was_interrupted_goes_on(data, tmp_path):
         patch.setattr(FrozenPart, "_check_outputs", stop)
         with pytest.raises(KeyboardInterrupt):
             inputs_at_cuts(build(), data, store)
-    assert list((tmp_path / "store").glob("*.partial"))
+    progress = [json.loads(path.read_text()) for path in (tmp_path / "store").glob("*.partial/progress.json")]
+    assert any(each["rows"] >= 32 for each in progress)
     again = inputs_at_cuts(build(), data, store)
     for use in whole:
-        for first, second in zip(whole[use].train[0].inputs, again[use].train[0].inputs, strict=True):
-            np.testing.assert_allclose(*(getattr(each, "values", each) for each in (first, second)), atol=1e-6)
+        views = [[each.train[0], *each.evaluated.values()] for each in (whole[use], again[use])]
+        for first, second in zip(*([tensor for view in some for tensor in view.inputs] for some in views), strict=True):
+            np.testing.assert_array_equal(*(getattr(each, "values", each) for each in (first, second)))

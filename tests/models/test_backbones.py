@@ -12,6 +12,7 @@ from models.backbones import TABLE, Backbone, build, find
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
 from tasks.classification import MULTICLASS
+from tests.untrained import keep_signals
 from tests.weight_files import files_asked_for
 
 QUICK = {
@@ -110,10 +111,7 @@ def let_gradients_through(classifier: Classifier) -> None:
     """Undoes what hides an untrained backbone from the loss: an output of zeros, and signals that fade with depth."""
     kernel = classifier.head.layers[-1].kernel
     kernel.assign(np.random.default_rng(1).normal(size=kernel.shape))
-    if classifier.backbone.name.startswith("mobilenet"):
-        for layer in classifier.backbone.layers:
-            if isinstance(layer, keras.layers.BatchNormalization):
-                layer.moving_variance.assign(keras.ops.full(layer.moving_variance.shape, 0.1))
+    keep_signals(classifier.backbone)
 
 
 @pytest.mark.parametrize("backbone", ROWS)
@@ -130,4 +128,5 @@ def test_preprocessing_is_done_once_and_as_keras_does_it(backbone: Backbone):
             layer.finalize_state()
     preprocess_input = importlib.import_module(f"keras.applications.{backbone.module}").preprocess_input
     expected = theirs(preprocess_input(pictures.copy()), training=False)
-    np.testing.assert_allclose(ours(pictures, training=False), expected, rtol=1e-4, atol=1e-4)
+    atol = 1e-4 * np.abs(expected).max()  # signals fade in some untrained networks
+    np.testing.assert_allclose(ours(pictures, training=False), expected, rtol=1e-4, atol=atol)

@@ -39,7 +39,9 @@ def check(backbone: Backbone, size: int, grid: int, tensors: int, tmp_path) -> N
     pictures = np.random.default_rng(0).uniform(0, 255, (2, size, size, 3)).astype(np.float32)
     before = part_of(detector.model.inputs, cut.tensors)(pictures)
     behind = part_of(cut.inputs, detector.model.outputs)
-    np.testing.assert_allclose(behind(before), detector.model(pictures), rtol=1e-4, atol=1e-4)
+    expected = np.array(detector.model(pictures))
+    atol = 1e-2 * expected.std(axis=(1, 2)).max()  # signals fade in some untrained networks
+    np.testing.assert_allclose(behind(before), expected, rtol=0, atol=max(atol, 1e-6))
     optimizer, losses = keras.optimizers.Adam(1e-3), []
     for _ in range(4):
         with tf.GradientTape() as tape:

@@ -20,7 +20,8 @@ from models.hub_table import HUB, HUB_FAMILIES, NETWORKS  # noqa: E402
 from models.model_file import check_model_file  # noqa: E402
 from models.weights import at_hand, build_backbone, check_available  # noqa: E402
 from tasks.classification import MULTICLASS  # noqa: E402
-from tests.tiny_hub import SIZE, TINY, randomise, shrink  # noqa: E402
+from tests.tiny_hub import SIZE, TINY, shrink  # noqa: E402
+from tests.untrained import randomise  # noqa: E402
 
 TOKENS = [name for name in TINY if "first" in find(name).family.pooling]
 

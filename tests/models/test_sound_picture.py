@@ -14,6 +14,7 @@ from models.backbones import check_kind, find, find_of_run
 from models.classifier import build_classifier
 from models.weights import build_backbone, check_available
 from tasks.classification import MULTICLASS
+from tests.untrained import normalize, randomise
 from training.recipe import choose_size
 
 NAME = "as_image:mobilenetv3small"
@@ -28,7 +29,10 @@ def tone(first: float, last: float) -> np.ndarray:
 @pytest.fixture(scope="module")
 def classifier():
     settings = {"weights": "none", "image_size": 1_000, "task": MULTICLASS, "num_classes": 2}
-    return build_classifier(find(NAME), **settings)
+    built = build_classifier(find(NAME), **settings)
+    normalize(built.backbone, np.stack([tone(0, 0.3), tone(0.6, 1)]))
+    randomise(built.head)
+    return built
 
 
 def test_the_picture_is_the_spectrogram_with_low_bands_below(classifier):
@@ -43,13 +47,17 @@ def test_the_picture_is_the_spectrogram_with_low_bands_below(classifier):
 
 
 def test_it_is_what_the_network_makes_of_that_picture_in_the_same_blocks():
-    keras.utils.set_random_seed(0)
     seen = build_backbone(find("mobilenetv3small"), 224, "none")
-    keras.utils.set_random_seed(0)
     heard = build_backbone(find(NAME), 1_000, "none")
     picture = keras.Model(heard.model.inputs, heard.model.get_layer("sound_picture").output)
     sound = tone(0, 0.7)[None]
-    np.testing.assert_allclose(heard.model(sound), seen.model(picture(sound)), atol=1e-5)
+    normalize(heard.model, sound)
+    for layer in seen.model.layers:
+        if layer.weights:
+            layer.set_weights(heard.model.get_layer(layer.name).get_weights())
+    expected = seen.model(picture(sound))
+    assert np.ptp(expected) > 1e-2
+    np.testing.assert_allclose(heard.model(sound), expected, atol=1e-4)
     assert [len(block) for block in heard.blocks[1:]] == [len(block) for block in seen.blocks[1:]]
     cuts = find_cuts(heard.model)
     assert len(cuts) > 20
@@ -60,10 +68,12 @@ def test_a_saved_one_is_loaded_again_and_says_what_it_listened_to(classifier, tm
     classifier.saved.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras", safe_mode=True)
     sounds = np.stack([tone(0, 0.3), tone(0.6, 1)])
-    np.testing.assert_array_equal(again(sounds), classifier.model(sounds))
+    expected = classifier.model(sounds)
+    assert np.ptp(expected, axis=0).max() > 1e-2
+    np.testing.assert_array_equal(again(sounds), expected)
     parts = heard_parts(again, sounds, np.array([0, 1]))
     assert parts.shape == (2, 224)
-    assert 0 <= parts.min() <= parts.max() <= 1
+    assert 0 <= parts.min() < parts.max() == 1
 
 
 def test_the_name_says_it_all():

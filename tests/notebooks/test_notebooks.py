@@ -44,14 +44,18 @@ PARAMETERS: dict[str, dict] = {
 MOST_BYTES = 300_000
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/])(?:/(?:home|root|tmp|usr|opt|var|work|mnt|private|Users)/|[A-Z]:\\)")
 
-every_notebook = pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, marks=[needs_minilm] if path.stem == "7_texts" else []) for path in notebooks()],
-    ids=lambda path: path.stem,
+MARKS = {
+    "6_taking_it_elsewhere": [pytest.mark.slow],
+    "7_texts": [needs_minilm],
+    "11_the_frozen_part": [pytest.mark.slow],
+}
+
+every_notebook = pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, marks=MARKS.get(path.stem, [])) for path in notebooks()], ids=lambda path: path.stem
 )
-
-
-@every_notebook
 def test_a_notebook_runs_from_start_to_end(path):
     # From the repository's root, while the outputs in the repository are made in notebooks/: both have to work.
     executed = execute(path, FOLDER.parent, PARAMETERS.get(path.stem))

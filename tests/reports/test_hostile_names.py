@@ -36,7 +36,7 @@ CLASSES = tuple(map(printable, WRITTEN))
 FOLDERS = ("<img src=x onerror=alert(2)>", "=cmd $\\frac$")
 TAGS = """html head meta title link style body main header footer nav section details summary figure figcaption img svg
     g path defs use text clippath rect polygon polyline line circle p h1 h2 h3 dl div dt dd ul li ol a span small strong
-    b i br hr table thead tbody tr th td code script"""
+    b i bdi br hr table thead tbody tr th td code script"""
 NUMBER = re.compile(r"[+-]?[\d.]+(e[+-]?\d+)?", re.ASCII)
 
 

@@ -1,7 +1,5 @@
 """TensorBoard reads what a run wrote for it."""
 
-import shutil
-
 import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -33,7 +31,6 @@ def test_without_a_val_split_there_is_only_training(tmp_path):
 
 def test_a_run_that_starts_again_in_the_same_place_is_written_again(tmp_path):
     for _ in range(2):
-        shutil.rmtree(tmp_path / "tensorboard", ignore_errors=True)
         board = Board(tmp_path)
         board.log_epoch(1, EpochResult("head", 1, 1e-3, 0.9, 0.5, 0.8, 0.6)._asdict())
         board.close()

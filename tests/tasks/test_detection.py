@@ -72,8 +72,10 @@ def test_the_loss_is_least_for_the_right_maps_and_ignored_boxes_cost_nothing():
     ignored, without = BOXES.copy(), BOXES.copy()
     ignored[0, 1, 5] = 1
     without[0, 1, 4] = -1
-    answered = tf.constant(right)
-    assert losses(tf.constant(ignored), answered) < losses(tf.constant(without), answered)
+    silent = maps_of(without)
+    assert losses(tf.constant(ignored), tf.constant(right)) == losses(tf.constant(ignored), tf.constant(silent))
+    assert losses(tf.constant(without), tf.constant(right)) > losses(tf.constant(without), tf.constant(silent))
+    assert losses(tf.constant(BOXES), tf.constant(right)) < losses(tf.constant(BOXES), tf.constant(silent))
 
 
 def test_losses_have_gradients_and_no_boxes_are_no_division_by_zero():

@@ -105,6 +105,7 @@ def test_a_run_on_every_family_fine_tunes_predicts_explains_and_is_exported(name
     check_run(folder, tmp_path / "cache")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_ends_as_if_it_never_was(vit_run, tmp_path):
     places = {"output": tmp_path / "run", "cache_dir": tmp_path / "cache"}
     train_until(config_of(vit_run.parent, checkpoint_seconds=0.0, **places), last=2)
@@ -147,6 +148,7 @@ def test_learning_rates_fall_block_by_block(name):
         assert {factors[weight.path] for layer in block for weight in layer.trainable_weights} == {0.5**number}
 
 
+@pytest.mark.slow
 def test_a_search_takes_blocks_of_a_transformer_as_depths(vit_run, tmp_path):
     root = vit_run.parent
     places = {"data": str(root / "photos"), "cache_dir": root / "cache", "output": tmp_path / "search"}

@@ -142,6 +142,17 @@ def test_the_kept_weights_have_the_lowest_validation_loss():
     assert float(loss) == pytest.approx(min(result.val_loss for result in results), rel=1e-5)
 
 
+def test_without_val_the_last_weights_are_kept():
+    head, learner = new_learner(PLAN)
+    seen = []
+    settings = {"epochs": 3, "learning_rate": 0.01, "on_step": lambda make: seen.append(make())}
+    learner.train("head", examples(), None, PLAN, **settings)
+    last = seen[-1].arrays["model"]
+    for variable, value, first in zip(head.variables, last, seen[0].arrays["model"], strict=True):
+        np.testing.assert_array_equal(variable, value)
+        assert not variable.trainable or not np.array_equal(value, first)
+
+
 def test_sample_weights_count_for_the_losses_and_not_for_the_accuracies():
     weights = np.linspace(0.1, 1.9, 32, dtype=np.float32)
     train, val = (examples(seed=seed)._replace(sample_weights=weights) for seed in (0, 1))

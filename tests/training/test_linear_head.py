@@ -82,9 +82,14 @@ def test_all_views_count_and_memory_does_not_grow_with_the_examples(monkeypatch)
     train, val = examples(MULTICLASS, 100, 0, views=2), examples(MULTICLASS, 50, 1)
     whole = solve(train, val, MULTICLASS)
     assert whole.kernel != solve(train._replace(views=train.views[:1]), val, MULTICLASS).kernel
+    chunks, read = [], linear_head._chunks
+    monkeypatch.setattr(linear_head, "_chunks", lambda *some: chunks.append(1) or read(*some))
+    solve(train, val, MULTICLASS)
+    in_memory = len(chunks)
     monkeypatch.setattr(linear_head, "CHUNK", 7)
     monkeypatch.setattr(linear_head, "MOST_IN_MEMORY", 1_000)
     by_parts = solve(train, val, MULTICLASS)
+    assert len(chunks) - in_memory > 10 * in_memory, "they are read anew in every pass"
     assert by_parts.strength == whole.strength
     np.testing.assert_allclose(by_parts.kernel, whole.kernel, atol=1e-2)
 

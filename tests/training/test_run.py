@@ -24,7 +24,7 @@ from reports.evaluation_inputs import load_evaluation
 from tasks.classification import MULTICLASS
 from tests.conftest import draw_photos
 from tests.small_network import small_network
-from tests.stopped_runs import train_until
+from tests.stopped_runs import going_on, train_until
 from training.begun import read_begun
 from training.folder import open_folder
 from training.inputs import load_inputs
@@ -209,7 +209,44 @@ def test_a_run_without_val_and_test_keeps_its_last_weights(make_folder, tmp_path
     assert (folder / "model.keras").exists()
 
 
-def test_every_part_of_the_recipe_can_be_changed(make_folder, tmp_path):
+def test_nothing_is_chosen_on_test(make_folder, tmp_path):
+    """Other labels on test change what is measured there, and nothing else."""
+    root = make_folder(count=20)
+    rows = [(f"{name}/{number}.png", name, number) for name in ("cat", "dog") for number in range(20)]
+    split = ["test", "val", "val", "train"]
+    folders = []
+    for turned in (False, True):
+        told = [
+            (path, {"cat": "dog", "dog": "cat"}[name] if turned and number % 4 == 0 else name, split[number % 4])
+            for path, name, number in rows
+        ]
+        table = root / f"turned_{turned}.csv"
+        table.write_text("\n".join(map(",".join, [("path", "label", "split"), *told])))
+        settings = pretrained(head_epochs=None, fine_tune_epochs=2, trainable_layers=8)
+        folders.append(run(table, tmp_path, str(turned), **settings, sensitivity=0.8, positive="dog"))
+    assert (folders[0] / "history.csv").read_bytes() == (folders[1] / "history.csv").read_bytes()
+    kept = [json.loads((folder / "model.json").read_text()) for folder in folders]
+    assert kept[0]["temperature"] == kept[1]["temperature"]
+    models = [keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True) for folder in folders]
+    for one, other in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_array_equal(one, other)
+    records = [json.loads((folder / "metrics.json").read_text()) for folder in folders]
+    assert records[0]["val"] == records[1]["val"]
+    assert (
+        records[0]["decision"]["classes"]["dog"]["threshold"] == records[1]["decision"]["classes"]["dog"]["threshold"]
+    )
+    assert records[0]["test"]["accuracy"] == pytest.approx(1 - records[1]["test"]["accuracy"])
+    assert records[0]["test"]["accuracy"] != 0.5
+
+
+def test_every_part_of_the_recipe_can_be_changed(make_folder, tmp_path, monkeypatch):
+    factors, init = [], Learner.__init__
+
+    def recording(learner, model, task, optimizer, learning_rate_factors=None, *rest):
+        factors.append(learning_rate_factors)
+        init(learner, model, task, optimizer, learning_rate_factors, *rest)
+
+    monkeypatch.setattr(Learner, "__init__", recording)
     folder = run(
         make_folder(),
         tmp_path,
@@ -222,7 +259,17 @@ def test_every_part_of_the_recipe_can_be_changed(make_folder, tmp_path):
         class_weights=True,
         resize="pad",
     )
-    assert (folder / "model.keras").exists()
+    settings = read_run(folder).config.model
+    assert (settings.head_units, settings.pooling) == ((8, 4), "max")
+    model = keras.saving.load_model(folder / "model.keras", compile=False, safe_mode=True)
+    assert [layer.units for layer in model.get_layer("head").layers if isinstance(layer, keras.layers.Dense)] == [
+        8,
+        4,
+        1,
+    ]
+    assert len(factors) == 2  # of the head, and of what is fine-tuned
+    assert factors[0] is None
+    assert min(factors[1].values()) < max(factors[1].values()) == pytest.approx(0.7)
 
 
 def test_class_weights_choose_as_they_train(tmp_path):
@@ -287,7 +334,13 @@ def test_what_diverges_before_anything_is_learnt_is_an_error(make_folder, tmp_pa
         run(make_folder(), tmp_path, head_epochs=0, fine_tune_epochs=4, trainable_layers=8, **DIVERGING)
 
 
-@pytest.mark.parametrize("given", [{"learning_rate": 4e-3, "fine_tune_learning_rate": 4e-4}, {}], ids=["given", "open"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        pytest.param({"learning_rate": 4e-3, "fine_tune_learning_rate": 4e-4}, id="given", marks=pytest.mark.slow),
+        pytest.param({}, id="open"),
+    ],
+)
 def test_too_large_a_batch_is_halved_until_it_fits(make_folder, tmp_path, monkeypatch, capsys, given):
     root, train_phase = make_folder(), Learner.train
 
@@ -385,7 +438,7 @@ def test_a_solved_head_and_deeper_layers_go_on_where_they_were(make_folder, tmp_
     places = {"data": str(root), "output": tmp_path / "stopped", "cache_dir": tmp_path / "cache"}
     train_until(TrainConfig.of(**{"fine_tune_epochs": 1} | settings, **places), last=1)
     train_until(read_begun(tmp_path / "stopped"), last=4)
-    with open_folder(read_begun(tmp_path / "stopped")) as config:
+    with going_on(), open_folder(read_begun(tmp_path / "stopped")) as config:
         resumed = train(load_inputs(config))
     for name in ("config.json", "history.csv", "predictions.csv"):
         assert (resumed / name).read_bytes() == (straight / name).read_bytes()

@@ -28,7 +28,7 @@ from models.text_weights import Architecture
 from reports.evaluation import evaluate
 from reports.evaluation_inputs import load_evaluation
 from tests.minilm import needs_minilm
-from tests.stopped_runs import train_until
+from tests.stopped_runs import going_on, train_until
 from training.begun import read_begun
 from training.folder import open_folder
 from training.inputs import load_inputs
@@ -182,7 +182,7 @@ def test_exports_take_tokens_and_mask_and_their_cards_run(run, table):
 def test_a_run_that_was_stopped_ends_as_if_it_never_was(run, table):
     folder = table.parent / "stopped"
     train_until(config_of(table, output=folder, checkpoint_seconds=0.0), last=3)
-    with open_folder(read_begun(folder)) as config:
+    with going_on(), open_folder(read_begun(folder)) as config:
         train(load_inputs(config))
     for name in ("predictions.csv", "history.csv"):
         assert (folder / name).read_text() == (run.folder / name).read_text()

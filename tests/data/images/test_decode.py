@@ -175,6 +175,14 @@ def test_the_three_ways_to_a_square():
     assert stretched[0, 2].tolist() == list(BLUE)
 
 
+@pytest.mark.parametrize(("frame", "is_seen"), [(12, False), (20, True)])
+def test_a_crop_is_the_middle_seven_eighths_of_the_sides(frame, is_seen):
+    picture = Image.new("RGB", (256, 256), RED)
+    picture.paste(BLUE, (frame, frame, 256 - frame, 256 - frame))
+    cropped = decode_picture(encode(picture, "PNG"), 128, "crop")
+    assert (cropped != BLUE).any() == is_seen
+
+
 def test_a_sixteen_bit_pgm_keeps_its_brightness():
     content = b"P5 2 1 65535\n" + (30_000).to_bytes(2, "big") + (30_100).to_bytes(2, "big")
     assert set(decode_picture(content, SIZE, "stretch").ravel()) == {30_000 >> 8}
