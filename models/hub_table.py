@@ -34,6 +34,8 @@ class HubFamily(NamedTuple):
     """`model_type` of the checkpoints of Hugging Face that KerasHub converts."""
     timm: bool = False
     """True if checkpoints of timm can be read as well."""
+    tower: str = ""
+    """Name of its layer in the presets of networks for pictures and texts, of which it is a part."""
 
 
 HUB_FAMILIES: dict[str, HubFamily] = {
@@ -41,8 +43,8 @@ HUB_FAMILIES: dict[str, HubFamily] = {
     "deit": HubFamily("DeiTBackbone", _IMAGENET, ("deit",), timm=True),
     "dinov2": HubFamily("DINOV2Backbone", _IMAGENET, ("dinov2", "dinov2_with_registers")),
     "dinov3": HubFamily("DINOV3Backbone", _IMAGENET, ("dinov3_vit",)),
-    "clip": HubFamily("CLIPVisionEncoder", _CLIP),
-    "siglip": HubFamily("SigLIPVisionEncoder", _HALF),
+    "clip": HubFamily("CLIPVisionEncoder", _CLIP, tower="clip_vision_encoder"),
+    "siglip": HubFamily("SigLIPVisionEncoder", _HALF, tower="siglip_vision_encoder"),
     "swin_transformer": HubFamily("SwinTransformerBackbone", _IMAGENET, ("swin",)),
     "hgnetv2": HubFamily("HGNetV2Backbone", _IMAGENET, timm=True),
     "cspnet": HubFamily("CSPNetBackbone", _IMAGENET, timm=True),

@@ -120,7 +120,7 @@ def load(network: Any, preset: Preset, backbone: Backbone) -> None:
     elif preset.config["registered_name"] == f"keras_hub>{backbone.builder}":
         network.load_weights(preset.weights)
     else:
-        tower = "layers/" + re.sub("(?<=[a-z])(?=[A-Z])", "_", backbone.builder.replace("LIP", "lip")).lower()
+        tower = f"layers/{HUB_FAMILIES[backbone.module].tower}"
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / KERAS_WEIGHTS
             with h5py.File(preset.weights) as file, h5py.File(copy, "w") as part:

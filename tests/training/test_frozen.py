@@ -17,9 +17,12 @@ from data.batches import Examples
 from data.prepare import prepare_data
 from data.sources import load_source
 from data.store import Store
+from inference.load import read_run
 from models.backbones import find
 from models.classifier import Classifier, build_classifier
 from models.freezing import set_trainable
+from reports.evaluation import evaluate
+from reports.evaluation_inputs import load_evaluation
 from tasks.classification import BINARY
 from tests.untrained import keep_signals
 from training.cuts import choose_cuts
@@ -132,6 +135,13 @@ def test_a_second_run_starts_with_the_features_and_ends_the_same(make_folder, tm
     assert "saved" in capsys.readouterr().out
     for name in ("predictions.csv", "config.json", "history.csv"):
         assert (cold / name).read_bytes() == (warm / name).read_bytes()
+
+
+def test_with_openvino_what_is_measured_is_still_what_tensorflow_computes(make_folder, tmp_path, capsys):
+    pytest.importorskip("openvino")
+    folder = run(make_folder(count=12), tmp_path, "run", trainable_layers=0, runtime="openvino")
+    evaluate(load_evaluation(read_run(folder), None, (), tmp_path / "cache"))
+    assert "val and test: identical to metrics.json" in capsys.readouterr().out
 
 
 def test_a_cache_too_small_for_feature_maps_is_told_before_anything_is_computed(make_folder, tmp_path, monkeypatch):

@@ -120,6 +120,20 @@ def test_trials_that_fine_tune_start_from_the_head_that_train_solves(make_folder
     assert all(outcome.val_loss <= first[0].curve[0].loss for outcome in outcomes.values())
 
 
+def test_a_trial_that_diverges_is_passed_over_and_changes_no_other(make_folder, tmp_path):
+    config = settings(make_folder(count=15), tmp_path)
+    (given,) = load_search_inputs(config)[1]
+    tuned = {"trainable_layers": 8, "batch_size": 8, "fine_tune_epochs": 1}
+    outcomes = []
+    for before in (True, False):
+        network = Network(given, config)
+        good = network.complete(TrainConfig.of(**tuned))
+        wild = network.complete(TrainConfig.of(**tuned, optimizer="sgd", fine_tune_learning_rate=1e30))
+        outcomes.append(dict(network.run([(1, wild), (2, good)] if before else [(2, good)])))
+    assert outcomes[0][1].status == "failed"
+    assert outcomes[0][2]._replace(seconds=0.0) == outcomes[1][2]._replace(seconds=0.0)
+
+
 def test_what_the_search_gained_is_measured_on_test(make_folder, tmp_path, capsys):
     config = settings(make_folder(count=15), tmp_path, trainable_layers=(0,), max_trials=3)
     folder = run(config)
