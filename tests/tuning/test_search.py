@@ -26,6 +26,7 @@ from models.weights import build_backbone
 from tasks.metrics import METRICS
 from tests.small_network import small_network
 from training.inputs import load_inputs
+from training.learner import DivergedError, Learner
 from training.run import train
 from tuning.inputs import load_candidates, load_search_inputs, search_folder
 from tuning.network import Network, last_blocks
@@ -120,7 +121,19 @@ def test_trials_that_fine_tune_start_from_the_head_that_train_solves(make_folder
     assert all(outcome.val_loss <= first[0].curve[0].loss for outcome in outcomes.values())
 
 
-def test_a_trial_that_diverges_is_passed_over_and_changes_no_other(make_folder, tmp_path):
+def test_a_trial_that_diverges_is_passed_over_and_changes_no_other(make_folder, tmp_path, monkeypatch):
+    """It diverges by hand: the loss of a trained network stays finite at every rate."""
+    train_phase = Learner.train
+
+    def diverging(learner, *args, learning_rate, **rest):
+        result = train_phase(learner, *args, learning_rate=learning_rate, **rest)
+        if learning_rate == 10:
+            for variable in learner._model.trainable_variables:
+                variable.assign(variable + 1.0)
+            raise DivergedError("the loss is nan", result)
+        return result
+
+    monkeypatch.setattr(Learner, "train", diverging)
     config = settings(make_folder(count=15), tmp_path)
     (given,) = load_search_inputs(config)[1]
     tuned = {"trainable_layers": 8, "batch_size": 8, "fine_tune_epochs": 1}
@@ -128,7 +141,7 @@ def test_a_trial_that_diverges_is_passed_over_and_changes_no_other(make_folder, 
     for before in (True, False):
         network = Network(given, config)
         good = network.complete(TrainConfig.of(**tuned))
-        wild = network.complete(TrainConfig.of(**tuned, optimizer="sgd", fine_tune_learning_rate=1e30))
+        wild = network.complete(TrainConfig.of(**tuned, optimizer="sgd", fine_tune_learning_rate=10.0))
         outcomes.append(dict(network.run([(1, wild), (2, good)] if before else [(2, good)])))
     assert outcomes[0][1].status == "failed"
     assert outcomes[0][2]._replace(seconds=0.0) == outcomes[1][2]._replace(seconds=0.0)
