@@ -22,8 +22,8 @@ def normalize(model: keras.Model, inputs: np.ndarray) -> None:
 
 
 def keep_signals(backbone: keras.Model) -> None:
-    """Keeps signals from fading in a deep backbone of depthwise convolutions."""
-    if backbone.name.startswith(("mobilenet", "efficientnet")):
+    """Keeps signals from fading in a MobileNet."""
+    if backbone.name.startswith("mobilenet"):
         for layer in backbone.layers:
             if isinstance(layer, keras.layers.BatchNormalization):
                 layer.moving_variance.assign(keras.ops.full(layer.moving_variance.shape, 0.1))
