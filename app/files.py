@@ -130,3 +130,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(settings) < len(pairs):
         raise ValueError("a name is twice in one object")
     return settings
+
+
+def weights_path(weights: str) -> Path | None:
+    """Returns the file or folder that `--weights` names; None for its words 'imagenet' and 'none'."""
+    return None if weights in ("imagenet", "none") else Path(weights)

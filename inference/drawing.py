@@ -14,7 +14,7 @@ from data.images.decode import to_rgb, turn_upright
 COLOURS = ("#d1603d", "#3e6a94", "#5c9a72", "#8d6cab", "#bf9433", "#3f95a6")
 """Colours of classes, by their number."""
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
-"""That of the report's figures: Pillow's own has Latin letters alone."""
+"""Font of the names on boxes, as in the report's figures; Pillow's own font has Latin letters alone."""
 
 
 class Drawn(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from app.errors import UsageError
-from app.files import open_regular, parse_json
+from app.files import open_regular, parse_json, weights_path
 from models.weight_file import LONGEST_NAME, RefusedFileError, check_weights, first_line
 
 CONFIG, KERAS_WEIGHTS, SAFETENSORS = "config.json", "model.weights.h5", "model.safetensors"
@@ -65,9 +65,12 @@ def read_preset(folder: Path, most: int) -> Preset:
     )
 
 
-def weight_files(weights: Path) -> list[Path]:
-    """Returns the files that `--weights` reads: those of a folder, or the file itself."""
-    return [weights / name for name in (CONFIG, KERAS_WEIGHTS, SAFETENSORS)] if weights.is_dir() else [weights]
+def weight_files(weights: str) -> list[Path]:
+    """Returns the files that `--weights` reads: those of a folder, or the file itself; none for a word."""
+    path = weights_path(weights)
+    if path is None:
+        return []
+    return [path / name for name in (CONFIG, KERAS_WEIGHTS, SAFETENSORS)] if path.is_dir() else [path]
 
 
 class Arrays:

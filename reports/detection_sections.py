@@ -139,10 +139,8 @@ def box_curves(facts: Facts) -> dict[str, Any]:
     recalls = [is_found[inside].mean() for *_, inside in steps]
     bars.bar(labels, recalls, color=VAL_COLOUR)
     for place, (recall, (*_, inside)) in enumerate(zip(recalls, steps, strict=True)):
-        colour = "white" if recall > 0.1 else "0.3"  # on the bar, or above it
-        bars.text(
-            place, 0.02 if recall > 0.1 else recall + 0.02, f"{inside.sum():,}", ha="center", color=colour, fontsize=9
-        )
+        bottom, colour = (0, "white") if recall > 0.1 else (recall, "0.3")  # on the bar, or above it
+        bars.text(place, bottom + 0.02, f"{inside.sum():,}", ha="center", color=colour, fontsize=9)
     bars.set(xlabel="side of the box, pixels", ylabel="recall", ylim=(0, 1.02))
     tidy(bars)
     figures = {"precision_recall": figure, "recall_by_size": by_size}

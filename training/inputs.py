@@ -6,7 +6,6 @@ So a mistake is reported within a second or two, before any memory is allocated.
 import hashlib
 import time
 from collections import Counter
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -140,7 +139,7 @@ def inputs_digest(inputs: RunInputs) -> str:
     digest = hashlib.sha256()
     digest.update(repr([[data.digests[position] for position in rows] for rows in data.splits.values()]).encode())
     digest.update(np.concatenate([data.targets[positions] for positions in data.splits.values()]).tobytes())
-    for file in (*weight_files(Path(inputs.config.model.weights)), inputs.backbone.file):
+    for file in (*weight_files(inputs.config.model.weights), inputs.backbone.file):
         if file is not None and file.is_file():
             with file.open("rb") as content:
                 digest.update(hashlib.file_digest(content, "sha256").digest())

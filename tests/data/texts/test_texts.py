@@ -19,6 +19,7 @@ from data.texts.explain import marked, piece_scores, word_spans
 from data.texts.kind import KIND
 from data.texts.look_alikes import compared_values, signature
 from data.texts.tokens import tokenizer_content
+from models.preset_folder import weight_files
 from tests.minilm import needs_minilm
 from training.recipe import with_backbone_of
 
@@ -43,6 +44,8 @@ def test_a_folder_of_the_name_of_the_default_weights_is_no_folder_of_weights(tmp
     monkeypatch.chdir(tmp_path)
     for name in ("imagenet", "none"):
         (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").touch()
+        assert weight_files(name) == []
         content = tokenizer_content(TrainConfig.of(weights=name), folder=None)
         assert content == read_wheel_file(MINILM_TOKENIZER)
 
