@@ -1,6 +1,6 @@
 """Records of trials: their outcomes in `trials.csv`, a line each, and the settings of the search in `search.json`.
 
-A line is all that is stored of a trial, and enough to resume after a kill.
+A line is all that is stored of a trial, and enough to resume after a kill. Repeats of the best are in `finalists.csv`.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ from training.plan import Plan
 from tuning.space import SPACE, TuneConfig
 
 COLUMNS = ("trial", "status", "score", "val_accuracy", "val_loss", "seconds", "seed", *SPACE, "message")
-"""Columns of `trials.csv`."""
+"""Columns of `trials.csv` and `finalists.csv`."""
 TEXTS = ("status", "backbone", "optimizer", "head_units", "message")
 """Columns without numbers."""
 
@@ -67,11 +67,53 @@ def checked(outcomes: Sequence[tuple[int, Outcome]], numbers: Sequence[int]) -> 
         yield number, outcome if outcome and _is_possible(outcome) else failed(f"impossible result: {outcome}")
 
 
+class TrialFile:
+    """A file of trials: number, settings and outcome of each, in a line. A number may have a line for each seed."""
+
+    def __init__(self, file: Path):
+        """Reads the file, if there is one.
+
+        Raises:
+            UsageError: it is damaged.
+        """
+        self._file = file
+        self._rows = {(row["trial"], row["seed"]): row for row in _read(file)} if file.exists() else {}
+
+    @property
+    def table(self) -> pd.DataFrame:
+        """Returns the table of the file, in the order of the trials."""
+        return pd.DataFrame([self._rows[key] for key in sorted(self._rows)], columns=list(COLUMNS))
+
+    def known(self, number: int, plan: Plan) -> Outcome | None:
+        """Returns the recorded outcome of a trial; None if there is none.
+
+        Raises:
+            UsageError: the record has other settings for this number.
+        """
+        settings = _settings(plan)
+        row = self._rows.get((number, settings["seed"]))
+        if row is None:
+            return None
+        for name, value in settings.items():
+            if row[name] != value and not (row[name] != row[name] and value != value):  # NaN is not equal to itself
+                raise UsageError(
+                    f"Trial {number} of '{self._file}' had {name} {row[name]}, and now has {value}: the versions of "
+                    f"libraries differ. Choose another --output."
+                )
+        return Outcome(*(row[name] for name in Outcome._fields))
+
+    def add(self, number: int, plan: Plan, outcome: Outcome) -> None:
+        """Records a trial."""
+        settings = _settings(plan)
+        self._rows[number, settings["seed"]] = {"trial": number, **settings, **outcome._asdict()}
+        write_table(self._file, self.table)
+
+
 class Records:
-    """The trials of a search folder."""
+    """What is on record in a search folder."""
 
     def __init__(self, folder: Path, search: dict[str, Any]):
-        """Opens the folder, and takes over the trials that an earlier process has recorded there.
+        """Opens the folder, and takes over what an earlier process has recorded there.
 
         Args:
             folder: folder of the search.
@@ -81,7 +123,6 @@ class Records:
             UsageError: the folder holds another search, or other files.
         """
         self.folder = folder
-        self._rows: dict[int, dict[str, Any]] = {}
         self.search = search
         self.result: dict[str, Any] = {}
         """Result of an earlier start that finished."""
@@ -89,33 +130,9 @@ class Records:
             self._continue()
         else:
             write_json(folder / "search.json", self.search)
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """Returns the table of `trials.csv`, in the order of the trials."""
-        return pd.DataFrame([self._rows[number] for number in sorted(self._rows)], columns=list(COLUMNS))
-
-    def known(self, number: int, plan: Plan) -> Outcome | None:
-        """Returns the recorded outcome of a trial; None if there is none.
-
-        Raises:
-            UsageError: the record has other settings for this number.
-        """
-        row = self._rows.get(number)
-        if row is None:
-            return None
-        for name, value in _settings(plan).items():
-            if row[name] != value and not (row[name] != row[name] and value != value):  # NaN is not equal to itself
-                raise UsageError(
-                    f"Trial {number} of '{self.folder}' had {name} {row[name]}, and now has {value}: the versions of "
-                    f"libraries differ. Choose another --output."
-                )
-        return Outcome(*(row[name] for name in Outcome._fields))
-
-    def add(self, number: int, plan: Plan, outcome: Outcome) -> None:
-        """Records a trial."""
-        self._rows[number] = {"trial": number, **_settings(plan), **outcome._asdict()}
-        write_table(self.folder / "trials.csv", self.table)
+        self.trials = TrialFile(folder / "trials.csv")
+        self.repeats = TrialFile(folder / "finalists.csv")
+        """Repeats of the best trials with other seeds."""
 
     def finish(self, result: Mapping[str, Any]) -> None:
         """Adds the result to `search.json`."""
@@ -137,16 +154,6 @@ class Records:
                 f"'{self.folder}' holds a search on other examples, labels or weights, or with another custom.py: they "
                 f"have changed since. Choose another --output."
             )
-        file = self.folder / "trials.csv"
-        if file.exists():
-            try:
-                rows = read_table(file)[list(COLUMNS)].to_dict("records")
-            except (ValueError, KeyError):
-                raise UsageError(f"'{file}' is damaged. Choose another --output.") from None
-            parsed: Iterator[dict[str, Any]] = (
-                {name: text if name in TEXTS else _number(text) for name, text in row.items()} for row in rows
-            )
-            self._rows = {row["trial"]: row for row in parsed}
 
 
 def asked(config: TuneConfig, inputs: Sequence[RunInputs]) -> dict[str, Any]:
@@ -174,6 +181,15 @@ def trial_text(trials: pd.DataFrame, number: int) -> str:
     shown = (f"{value:.3g}" if isinstance(value, float) else value for value in row)
     pairs = zip(row.index, shown, strict=True)
     return ", ".join([f"trial {number}", *(f"{name.replace('_', ' ')} {value}" for name, value in pairs)])
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    """Reads the rows of a file of trials; raises a UsageError if it is damaged."""
+    try:
+        rows = read_table(file)[list(COLUMNS)].to_dict("records")
+        return [{name: text if name in TEXTS else _number(text) for name, text in row.items()} for row in rows]
+    except (ValueError, KeyError):
+        raise UsageError(f"'{file}' is damaged. Choose another --output.") from None
 
 
 def _settings(plan: Plan) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from cluster.pool import Lost
 from devices.strategy import make_strategy
 from reports.search_plots import MEASURED, objective_title, ranked, score_text
 from reports.search_report import write_search_report
-from reports.writer import write_table
 from training.folder import alone_in
 from training.inputs import RunInputs
 from training.optimizers import UPDATE_RULES
@@ -65,7 +64,7 @@ class Search:
     @property
     def trials(self) -> pd.DataFrame:
         """Returns the table of this search's trials; the file may have more, from an earlier start with more trials."""
-        table = self.records.table
+        table = self.records.trials.table
         return table[table["trial"].isin(list(self.plans))]
 
 
@@ -96,7 +95,7 @@ def search(config: TuneConfig, inputs: Sequence[RunInputs], folder: Path, starte
         try:
             return _search(run)
         except KeyboardInterrupt:
-            on_record = counted(len(records.table), "trial", "trials")
+            on_record = counted(len(records.trials.table), "trial", "trials")
             show_stage("stopped", f"{on_record} on record in '{folder}'; the same command resumes the search")
             raise
 
@@ -122,7 +121,7 @@ def _run_trials(run: Search) -> None:
     config, most = run.config, run.config.search.max_trials
     depths = {name: network.depths for name, network in run.networks.items()}
     proposer = Proposer(config, search_space(config, max(depths.values(), key=len)))
-    if taken_over := len(run.records.table):
+    if taken_over := len(run.records.trials.table):
         show_stage("search", f"{counted(taken_over, 'trial', 'trials')} of an earlier start taken over")
     first: list[Numbered] = [(1, next(iter(run.networks.values())).default)]
     with progress_bar("trials", most) as advance:
@@ -146,13 +145,13 @@ def _run_trials(run: Search) -> None:
 def _outcomes(run: Search, batch: Sequence[Numbered], advance: Callable[..., None]) -> dict[int, Outcome]:
     """Runs the unrecorded trials of a batch while there is time, and shows each new best."""
     objective = run.config.search.objective
-    known = ((number, run.records.known(number, plan)) for number, plan in batch)
+    known = ((number, run.records.trials.known(number, plan)) for number, plan in batch)
     outcomes = {number: outcome for number, outcome in known if outcome is not None}
     advance(len(outcomes))
     waiting = [(number, plan) for number, plan in batch if number not in outcomes]
     for number, outcome in _run_jobs(run, waiting, run.deadline):
         outcomes[number] = outcome
-        run.records.add(number, run.plans[number], outcome)
+        run.records.trials.add(number, run.plans[number], outcome)
         advance()
         trials = run.trials
         if number in ranked(trials, objective)["trial"].head(1).to_list():
@@ -229,19 +228,7 @@ def _choose(run: Search) -> int:
     best = int(order["trial"].iloc[0])
     if config.finalists == 1:
         return best
-    rows = list(order.head(config.finalists)[["trial", *Outcome._fields]].itertuples(index=False, name=None))
-    repeats = [
-        (number, run.plans[number].replace(seed=run.config.fixed.training.seed + repeat))
-        for number, *_ in rows
-        for repeat in range(1, config.repeats + 1)
-    ]
-    with progress_bar("finalists", len(repeats)) as advance:
-        for position, outcome in _run_jobs(run, list(enumerate(plan for _, plan in repeats)), math.inf):
-            rows.append((repeats[position][0], *outcome))
-            advance()
-    run.repeats = len(repeats)
-    table = pd.DataFrame(rows, columns=["trial", *Outcome._fields])
-    write_table(run.records.folder / "finalists.csv", table)
+    table = _repeat(run, order["trial"].head(config.finalists).to_list())
     table = table[~table["trial"].isin(table.loc[table["status"] != "done", "trial"])]
     if table.empty:
         return best
@@ -250,6 +237,23 @@ def _choose(run: Search) -> int:
     text = f"the best mean of {config.repeats + 1} seeds: {score_text(first['score'], config.objective)}"
     show_stage("finalists", f"trial {first['trial']} has {text}")
     return int(first["trial"])
+
+
+def _repeat(run: Search, finalists: Sequence[int]) -> pd.DataFrame:
+    """Runs trials again with other seeds, unless that is on record, and returns the outcomes of all seeds."""
+    first, record = run.config.fixed.training.seed, run.records.repeats
+    seeds = range(first + 1, first + run.config.search.repeats + 1)
+    repeats = [(number, run.plans[number].replace(seed=seed)) for number in finalists for seed in seeds]
+    waiting = [each for each in repeats if record.known(*each) is None]
+    run.repeats = len(repeats)
+    with progress_bar("finalists", len(repeats)) as advance:
+        advance(len(repeats) - len(waiting))
+        jobs = list(enumerate(plan for _, plan in waiting))  # by position: several repeats have the same number
+        for position, outcome in _run_jobs(run, jobs, math.inf):
+            record.add(*waiting[position], outcome)
+            advance()
+    table = pd.concat([run.trials, record.table])
+    return table[table["trial"].isin(finalists) & table["seed"].isin([first, *seeds])]
 
 
 def _finish(run: Search, best: int) -> Path:

@@ -5,6 +5,7 @@ import json
 import math
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from training.run import train
 from tuning.inputs import load_candidates, load_search_inputs, search_folder
 from tuning.network import Network, last_blocks
 from tuning.ranking import rank
-from tuning.records import Outcome, Records, checked
+from tuning.records import Outcome, TrialFile, checked
 from tuning.search import lock_of, search
 from tuning.space import TuneConfig
 
@@ -427,17 +428,46 @@ def test_trials_that_fail_are_passed_over(make_folder, tmp_path, monkeypatch):
 
 def test_finalists_are_repeated_with_other_seeds(make_folder, tmp_path):
     folder = run(settings(make_folder(count=15), tmp_path, trainable_layers=(0,), finalists=2, repeats=2))
-    table = pd.read_csv(folder / "finalists.csv")
-    assert table.groupby("trial").size().tolist() == [3, 3]
+    repeats = pd.read_csv(folder / "finalists.csv")
+    assert repeats.groupby("trial")["seed"].nunique().tolist() == [2, 2]
+    table = pd.concat([repeats, trials(folder).loc[lambda table: table["trial"].isin(repeats["trial"])]])
     means = table.groupby("trial")["val_accuracy"].mean()
     best = json.loads((folder / "search.json").read_text())["best"]["trial"]
     assert means[best] == means.max()
     assert "looked at 12 times" in (folder / "report.html").read_text().replace("<strong>", "").replace("</strong>", "")
 
 
+def test_repeats_of_finalists_are_not_run_again_after_a_kill(make_folder, tmp_path, monkeypatch):
+    root, few = make_folder(count=15), {"trainable_layers": (0,), "finalists": 2, "max_trials": 4}
+    whole = run(settings(root, tmp_path, "whole", **few))
+    (killed := tmp_path / "killed").mkdir()
+    for name in ("search.json", "trials.csv"):
+        shutil.copy(whole / name, killed)
+    before = pd.read_csv(whole / "finalists.csv", dtype=str)
+    before.drop(index=before.index[-1]).to_csv(killed / "finalists.csv", index=False)
+    repeated, add = [], TrialFile.add
+
+    def count(self, number, plan, outcome):
+        repeated.append((number, plan.config.training.seed))
+        add(self, number, plan, outcome)
+
+    monkeypatch.setattr(TrialFile, "add", count)
+    run(settings(root, tmp_path, "killed", **few))
+    after = pd.read_csv(killed / "finalists.csv", dtype=str)
+    assert repeated == [(int(after["trial"].iloc[-1]), int(after["seed"].iloc[-1]))]
+    pd.testing.assert_frame_equal(after.drop(columns="seconds"), before.drop(columns="seconds"))
+
+
 def test_no_more_trials_are_begun_when_the_time_is_up(make_folder, tmp_path):
     with pytest.raises(RunError, match="the time was up before the first ended"):
         run(settings(make_folder(count=15), tmp_path, max_minutes=1e-6))
+
+
+def test_a_trial_that_takes_too_long_on_a_worker_has_failed(make_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr("cluster.pool.POLL", 0.01)  # seconds between looks at the clock
+    one = {"max_trials": 1, "workers": 1, "trial_minutes": 1e-5}
+    with pytest.raises(RunError, match=r"None of 1 trial succeeded: took longer than 1e-05 minutes\."):
+        run(settings(make_folder(count=15), tmp_path, **one))
 
 
 @pytest.mark.slow
@@ -529,13 +559,13 @@ def test_a_killed_worker_loses_no_trial(make_folder, tmp_path):
 @pytest.mark.slow
 def test_memory_is_flat_over_200_trials(make_folder, tmp_path, monkeypatch):
     pages = []
-    add = Records.add
+    add = TrialFile.add
 
     def watch(self, *arguments):
         pages.append(int(Path("/proc/self/statm").read_text().split()[1]))
         add(self, *arguments)
 
-    monkeypatch.setattr(Records, "add", watch)
+    monkeypatch.setattr(TrialFile, "add", watch)
     one = {"head_units": (0,), "optimizer": ("adam",), "batch_size": (4,), "fine_tune_epochs": (1,)}
     folder = run(settings(make_folder(count=15), tmp_path, max_trials=200, trainable_layers=(0, 3), **one))
     assert set(trials(folder)["trainable_layers"][1:10]) == {0, 3}  # all graphs are there by then, the default's too
