@@ -7,7 +7,6 @@ CenterNet.
 
 import functools
 import itertools
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from keras import ops
 from devices.precision import OUTPUT_LAYER
 from models.backbones import Backbone
 from models.classifier import Classifier
-from models.own_layers import own_part
+from models.own_layers import own_part, split_tokens
 from models.parts import Parts
 from models.weights import build_backbone
 from tasks.detection_maps import SIDES, cell_boxes, paired_overlap
@@ -154,8 +153,8 @@ def as_map(tensor: keras.KerasTensor) -> keras.KerasTensor:
     """
     if len(tensor.shape) == 4:
         return tensor
-    side = math.isqrt(tensor.shape[1])
-    patches = keras.layers.Cropping1D((tensor.shape[1] - side**2, 0), name="patches")(tensor)
+    ahead, side = split_tokens(tensor.shape[1])
+    patches = keras.layers.Cropping1D((ahead, 0), name="patches")(tensor)
     return keras.layers.Reshape((side, side, tensor.shape[2]), name="map")(patches)
 
 

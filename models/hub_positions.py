@@ -7,6 +7,8 @@ import keras_hub
 import numpy as np
 from scipy import ndimage
 
+from models.own_layers import split_tokens
+
 
 def resized(network: Any, target: Any, side: int) -> Any:
     """Copies the weights of a network for `side` pixels to one for another size; interpolates positions."""
@@ -17,7 +19,7 @@ def resized(network: Any, target: Any, side: int) -> Any:
             sides = (side, side), target.image_shape[:2]
             new.assign(target.embeddings._interpolate_position_embeddings(old, target.patch_size, *sides))
         elif not old.path.endswith("position_ids"):
-            new.assign(interpolate_positions(np.array(old), new.shape[-2]).reshape(new.shape))
+            new.assign(interpolate_positions(old.numpy(), new.shape[-2]).reshape(new.shape))
     return target
 
 
@@ -28,8 +30,8 @@ def interpolate_positions(positions: np.ndarray, count: int) -> np.ndarray:
     (google-research/vision_transformer). Positions of tokens other than patches stay.
     """
     table = positions.reshape(-1, positions.shape[-1])
-    ahead = len(table) - math.isqrt(len(table)) ** 2
-    old, new = math.isqrt(len(table)), math.isqrt(count - ahead)
+    ahead, old = split_tokens(len(table))
+    new = math.isqrt(count - ahead)
     grid = table[ahead:].reshape(old, old, -1)
     grid = ndimage.zoom(grid, (new / old, new / old, 1), order=1)
     return np.concatenate([table[:ahead], grid.reshape(new * new, -1)])

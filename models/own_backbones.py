@@ -81,9 +81,9 @@ def _pooling(tokens: "keras.KerasTensor") -> "dict[str, Callable[..., Any]]":
     """Returns poolings, by name, of the tokens of a square of patches, which other tokens may precede."""
     import keras
 
-    from models.own_layers import TokenPooling
+    from models.own_layers import TokenPooling, split_tokens
 
-    ahead = tokens.shape[1] - math.isqrt(tokens.shape[1]) ** 2
+    ahead, _ = split_tokens(tokens.shape[1])
     return {
         "avg": lambda **settings: TokenPooling("avg", ahead, **settings),
         "max": keras.layers.GlobalMaxPooling1D,

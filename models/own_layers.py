@@ -4,6 +4,7 @@ A model file names its layers. Only Keras' own layers and those decorated here a
 in its register by name, and imports nothing that the file asks for.
 """
 
+import math
 from typing import Any, TypeVar
 
 import keras
@@ -57,3 +58,13 @@ class TokenPooling(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"way": self.way, "ahead": self.ahead}
+
+
+def split_tokens(count: int) -> tuple[int, int]:
+    """Splits the tokens of a picture into those ahead of the patches, taken to be as few as can be, and a square.
+
+    Returns:
+        The number of tokens ahead, and the side of the square of patches.
+    """
+    side = math.isqrt(count)
+    return count - side**2, side

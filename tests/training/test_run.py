@@ -508,6 +508,16 @@ def test_a_run_takes_as_many_epochs_as_fit_into_its_minutes_and_can_be_repeated(
     assert (again / "predictions.csv").read_bytes() == (long / "predictions.csv").read_bytes()
 
 
+def test_a_phase_that_is_slower_than_planned_ends_when_the_minutes_do(make_folder, tmp_path, monkeypatch):
+    """Epochs are planned with all the time there is; at the first step, none of it is left."""
+    monkeypatch.setattr("training.budget.seconds_left", lambda run, share=1.0: -1.0 if share == 1 else 3600.0)
+    settings = pretrained(head_epochs=None, fine_tune_epochs=None, trainable_layers=20)
+    folder = run(make_folder(), tmp_path, "run", **settings, max_minutes=60)
+    assert TrainConfig.from_file(folder / "config.json").training.fine_tune_epochs == 2
+    assert list(pd.read_csv(folder / "history.csv")["phase"]) == ["head", "fine_tune"]
+    assert (folder / "report.html").exists()
+
+
 def test_a_run_that_was_begun_goes_on_with_its_phases(finished, tmp_path, monkeypatch):
     config = TrainConfig.from_file(finished / "config.json").replace(
         output=tmp_path / "run",
