@@ -5,7 +5,6 @@ import json
 import math
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -426,8 +425,9 @@ def test_trials_that_fail_are_passed_over(make_folder, tmp_path, monkeypatch):
             run(settings(root, tmp_path, "all", trainable_layers=(8,), max_trials=2))
 
 
-def test_finalists_are_repeated_with_other_seeds(make_folder, tmp_path):
-    folder = run(settings(make_folder(count=15), tmp_path, trainable_layers=(0,), finalists=2, repeats=2))
+def test_finalists_are_repeated_with_other_seeds_and_no_repeat_is_run_twice(make_folder, tmp_path, monkeypatch):
+    config = settings(make_folder(count=15), tmp_path, trainable_layers=(0,), finalists=2, repeats=2)
+    folder = run(config)
     repeats = pd.read_csv(folder / "finalists.csv")
     assert repeats.groupby("trial")["seed"].nunique().tolist() == [2, 2]
     table = pd.concat([repeats, trials(folder).loc[lambda table: table["trial"].isin(repeats["trial"])]])
@@ -436,25 +436,18 @@ def test_finalists_are_repeated_with_other_seeds(make_folder, tmp_path):
     assert means[best] == means.max()
     assert "looked at 12 times" in (folder / "report.html").read_text().replace("<strong>", "").replace("</strong>", "")
 
+    before = pd.read_csv(folder / "finalists.csv", dtype=str)
+    before[:-1].to_csv(folder / "finalists.csv", index=False)  # as if it had been killed before the last
+    added, add = [], TrialFile.add
 
-def test_repeats_of_finalists_are_not_run_again_after_a_kill(make_folder, tmp_path, monkeypatch):
-    root, few = make_folder(count=15), {"trainable_layers": (0,), "finalists": 2, "max_trials": 4}
-    whole = run(settings(root, tmp_path, "whole", **few))
-    (killed := tmp_path / "killed").mkdir()
-    for name in ("search.json", "trials.csv"):
-        shutil.copy(whole / name, killed)
-    before = pd.read_csv(whole / "finalists.csv", dtype=str)
-    before.drop(index=before.index[-1]).to_csv(killed / "finalists.csv", index=False)
-    repeated, add = [], TrialFile.add
-
-    def count(self, number, plan, outcome):
-        repeated.append((number, plan.config.training.seed))
+    def watch(self, number, plan, outcome):
+        added.append((number, plan.config.training.seed))
         add(self, number, plan, outcome)
 
-    monkeypatch.setattr(TrialFile, "add", count)
-    run(settings(root, tmp_path, "killed", **few))
-    after = pd.read_csv(killed / "finalists.csv", dtype=str)
-    assert repeated == [(int(after["trial"].iloc[-1]), int(after["seed"].iloc[-1]))]
+    monkeypatch.setattr(TrialFile, "add", watch)
+    run(config)
+    assert added == [tuple(repeats[["trial", "seed"]].iloc[-1])]
+    after = pd.read_csv(folder / "finalists.csv", dtype=str)
     pd.testing.assert_frame_equal(after.drop(columns="seconds"), before.drop(columns="seconds"))
 
 
