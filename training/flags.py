@@ -14,7 +14,8 @@ class TrainFlags(TrainConfig):
     """Train a classifier: a pretrained backbone without its top, and a new head on it."""
 
     config: Path | None = None
-    """Start from the settings in the config.json of a run, such as runs/NAME/config.json. Default: those below."""
+    """Start from the config.json of a run, such as runs/NAME/config.json: from its settings, and the values chosen for
+    those it left open. Default: the settings below."""
 
 
 def parse_config(args: list[str] | None = None) -> TrainConfig:
