@@ -534,6 +534,7 @@ def test_a_killed_worker_loses_no_trial(make_folder, tmp_path):
     flags = ["--data", str(root), "--image-size", "32", "--batch-size", "4", "8", "--head-epochs", "2", "5"]
     flags += ["--fine-tune-epochs", "1", "2", "--max-trials", "12", "--val-fraction", "0.3", "--test-fraction", "0.2"]
     flags += ["--head-units", "0", "4", "--optimizer", "adam", "sgd", "--workers", "3"]
+    flags += ["--backbone", small_network(tmp_path)]
     flags += ["--cache-dir", str(tmp_path / "cache"), "--output", str(tmp_path / "three")]
     process = subprocess.Popen(
         [sys.executable, str(ROOT / "tune.py"), *flags], cwd=tmp_path, stdout=subprocess.PIPE, text=True
