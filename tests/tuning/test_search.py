@@ -458,7 +458,7 @@ def test_no_more_trials_are_begun_when_the_time_is_up(make_folder, tmp_path):
 
 def test_a_trial_that_takes_too_long_on_a_worker_has_failed(make_folder, tmp_path, monkeypatch):
     monkeypatch.setattr("cluster.pool.POLL", 0.01)  # seconds between looks at the clock
-    one = {"max_trials": 1, "workers": 1, "trial_minutes": 1e-5}
+    one = {"max_trials": 1, "workers": 2, "trial_minutes": 1e-5}
     with pytest.raises(RunError, match=r"None of 1 trial succeeded: took longer than 1e-05 minutes\."):
         run(settings(make_folder(count=15), tmp_path, **one))
 
