@@ -121,6 +121,11 @@ def newest_beside(folder: Path, fits: Callable[[Path], bool]) -> str:
     return f" The newest there is '{max(beside, key=lambda path: path.stat().st_mtime)}'." if beside else ""
 
 
+def weights_path(weights: str) -> Path | None:
+    """Returns the file or folder that `--weights` names; None for its words 'imagenet' and 'none'."""
+    return None if weights in ("imagenet", "none") else Path(weights)
+
+
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no number")
 
@@ -130,8 +135,3 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(settings) < len(pairs):
         raise ValueError("a name is twice in one object")
     return settings
-
-
-def weights_path(weights: str) -> Path | None:
-    """Returns the file or folder that `--weights` names; None for its words 'imagenet' and 'none'."""
-    return None if weights in ("imagenet", "none") else Path(weights)

@@ -110,7 +110,7 @@ class TrialFile:
 
 
 class Records:
-    """What is on record in a search folder."""
+    """The record of a search in its folder: its settings, its trials, their repeats, and the result once it has one."""
 
     def __init__(self, folder: Path, search: dict[str, Any]):
         """Opens the folder, and takes over what an earlier process has recorded there.

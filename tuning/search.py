@@ -56,8 +56,8 @@ class Search:
         self.seconds["features"] = time.perf_counter() - before
         self.pool = inputs[0].pool
         self.make_worker = functools.partial(make_worker, config, records.search)
-        self.repeats = 0
-        """Repeated trials of finalists."""
+        self.num_repeats = 0
+        """Number of repeated trials of finalists."""
         self.plans: dict[int, Plan] = {}
         """Plans of all trials so far, by number."""
 
@@ -245,7 +245,7 @@ def _repeat(run: Search, finalists: Sequence[int]) -> pd.DataFrame:
     seeds = range(first + 1, first + run.config.search.repeats + 1)
     repeats = [(number, run.plans[number].replace(seed=seed)) for number in finalists for seed in seeds]
     waiting = [each for each in repeats if record.known(*each) is None]
-    run.repeats = len(repeats)
+    run.num_repeats = len(repeats)
     with progress_bar("finalists", len(repeats)) as advance:
         advance(len(repeats) - len(waiting))
         jobs = list(enumerate(plan for _, plan in waiting))  # by position: several repeats have the same number
@@ -289,7 +289,7 @@ def _finish(run: Search, best: int) -> Path:
         "seconds": {stage: round(seconds, 3) for stage, seconds in run.seconds.items()},
     }
     run.records.finish(result)
-    write_search_report(folder, as_drawn(trials), varied_in(trials), run.repeats)
+    write_search_report(folder, as_drawn(trials), varied_in(trials), run.num_repeats)
     ended = f"{counted(len(trials), 'trial', 'trials')}, {counted(failed, 'failure', 'failures')}"
     show_stage("search", f"{ended}; the best is trial {best}")
     show_result(result, run.config.search.objective, inputs.data.kind.nouns, run.task)
