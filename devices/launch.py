@@ -2,7 +2,7 @@
 `python -m devices.launch 2 --data photos --output runs/two`.
 
 The flags are those of `train.py`. The first worker, the chief, shows its output; that of another worker is shown if it
-fails.
+fails first. A mistake in the flags ends all of them, and is shown once.
 """
 
 import app.oldest_python  # noqa: F401
@@ -21,6 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
+from app.cli import USAGE_STATUS
 from app.interrupts import SIGNALS
 from devices.tf_config import VARIABLE
 
@@ -61,7 +62,7 @@ def launch(count: int, flags: Sequence[str]) -> int:
             for worker in workers:
                 worker.kill()
                 worker.wait()
-        if failed and failed[0]:
+        if failed and failed[0] and workers[0].returncode != USAGE_STATUS:
             outputs[failed[0]].seek(0)
             print(f"worker {failed[0]}: {outputs[failed[0]].read().strip()}", file=sys.stderr)
     status = workers[failed[0]].returncode if failed else 0

@@ -155,21 +155,35 @@ def test_workers_that_are_asked_for_the_impossible_end_at_once(tmp_path):
     assert "need --output" in ended.stderr
 
 
-def test_the_worker_that_failed_first_is_shown(tmp_path, monkeypatch, capfd):
-    """What the chief says afterwards, that another worker is gone, is not the reason."""
-    (tmp_path / "train.py").write_text("""
+@pytest.mark.parametrize(
+    ("status", "second", "chief", "shown"),
+    [
+        (
+            1,
+            "the memory is too small",
+            "another worker is gone",
+            ["another worker is gone", "worker 1: the memory is too small"],
+        ),
+        (2, "--epochs is wrong", "--epochs is wrong", ["--epochs is wrong"]),
+    ],
+)
+def test_the_reason_of_the_worker_that_failed_first_is_shown_once(
+    tmp_path, monkeypatch, capfd, status, second, chief, shown
+):
+    """What the chief says afterwards, that another worker is gone, is not the reason; a mistake in the flags is."""
+    (tmp_path / "train.py").write_text(f"""
 import json, os, sys, time
 index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
 time.sleep(0 if index else 2)
-sys.exit("the memory is too small" if index else "another worker is gone")
+print({second!r} if index else {chief!r}, file=sys.stderr)
+sys.exit({status})
 """)
     monkeypatch.setattr(launch, "TRAIN", tmp_path / "train.py")
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
-    status = launch.launch(2, [])
+    assert launch.launch(2, []) == status
     for number, handler in handlers.items():
         signal.signal(number, handler)
-    assert status == 1
-    assert "worker 1: the memory is too small" in capfd.readouterr().err
+    assert capfd.readouterr().err.splitlines() == shown
 
 
 NAMED = ("vgg16", "vgg19", "resnet50", "inceptionv3", "mobilenet", "efficientnetb0")
