@@ -22,6 +22,9 @@ RAY_SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
 """Environment variables for any Ray, unless set already: no usage reports."""
 LOCAL_SETTINGS = {"RAY_AUTH_MODE": "token", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Environment variables for a Ray on this machine: it requires a token, and its servers bind only 127.0.0.1."""
+FOUND_SETTINGS = {"RAY_NUM_REDIS_GET_RETRIES": "1"}
+"""Environment variables for a Ray that runs already, unless set: of one that is gone, such as that of a machine since
+started anew, this is known after 40 seconds. By default, Ray tries for over ten minutes."""
 OBJECT_BYTES = 2**26
 """Shared memory per worker for jobs and results of a Ray on this machine."""
 ANSWER_SECONDS = 10.0
@@ -56,7 +59,7 @@ def connect(address: str | None, workers: int) -> None:
     """
     if address not in (None, "auto"):
         _check_answers(address)
-    for name, value in RAY_SETTINGS.items():
+    for name, value in (RAY_SETTINGS | (FOUND_SETTINGS if address else {})).items():
         os.environ.setdefault(name, value)
     if address is None:
         os.environ.update(LOCAL_SETTINGS)

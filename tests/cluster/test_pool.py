@@ -188,6 +188,16 @@ def test_an_address_where_nothing_answers_is_refused_at_once():
         connect("head", 1)
 
 
+@pytest.mark.slow
+def test_a_ray_that_is_gone_is_no_long_wait(monkeypatch):
+    """Ray stores the address of the one that was started last; by default, it would wait over ten minutes for it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{server.getsockname()[1]}")
+    command = [sys.executable, "-c", "from cluster.connection import connect; connect('auto', 1)"]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=120)
+    assert "RunError: Ray at --cluster auto cannot be used: " in ended.stderr
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [(RuntimeError("Version mismatch: started with:\n  Ray: 2.59\n"), "Version mismatch: started with: Ray: 2.59"),
