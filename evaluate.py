@@ -29,6 +29,10 @@ class EvaluateFlags(Settings):
     outside: bool = False
     """Also use new pictures outside the folder of --data: through links, and by paths of a CSV that lead out of it."""
 
+    group_by: Text | None = None
+    """Groups of the new pictures, as in train.py: right or wrong together, they count as fewer in the intervals.
+    Default: that of the run, where the new pictures have such groups."""
+
     split: tuple[Split, ...] = ()
     """Splits to measure, as the data has them or train.py makes them. Default: val and test of the run, or all pictures
     of --data."""
@@ -46,6 +50,8 @@ class EvaluateFlags(Settings):
     decision: DecisionConfig = DecisionConfig()
 
     def __post_init__(self):
+        if self.group_by is not None and self.data is None:
+            raise UsageError("--group-by is for new pictures; name them with --data.")
         rule = self.decision.rule
         measures_only = self.data is not None and rule is not None and rule.name == "threshold"
         if rule is not None and not measures_only and (self.data is not None or self.split):
@@ -66,7 +72,7 @@ def main() -> None:
     outputs = {"--json": flags.json, "--csv": flags.csv}
     own: list[str | Path] = [flags.data or run.config.data.data, *(run.folder / name for name in KEPT_FILES)]
     check_output_files(outputs, own)
-    inputs = load_evaluation(run, flags.data, flags.split, flags.cache_dir, outside=flags.outside)
+    inputs = load_evaluation(run, flags.data, flags.split, flags.cache_dir, flags.outside, flags.group_by)
     check_output_files(outputs, [*own, *(example.path for example in inputs.data.examples)])
     import_tensorflow()
     from reports.evaluation import evaluate

@@ -92,7 +92,12 @@ class Run:
         return pd.concat(tables, ignore_index=True)
 
     def evaluate(
-        self, data: str | Path | None = None, *, cache_dir: Path = DEFAULT_CACHE_DIR, outside: bool = False
+        self,
+        data: str | Path | None = None,
+        *,
+        cache_dir: Path = DEFAULT_CACHE_DIR,
+        outside: bool = False,
+        group_by: str | None = None,
     ) -> dict[str, dict[str, Any]]:
         """Measures the saved model again, as `evaluate.py` does.
 
@@ -100,13 +105,15 @@ class Run:
             data: new examples with labels, in any form that training takes; None for those of the run.
             cache_dir: folder for decoded examples and unpacked data sets.
             outside: use new examples outside the folder of `data` as well.
+            group_by: column or pattern that defines groups of new examples; None for that of the run.
 
         Returns:
             The figures of each split, as in `metrics.json`.
         """
         from reports.evaluation_inputs import load_evaluation
 
-        inputs = load_evaluation(self.trained, None if data is None else str(data), (), cache_dir, outside=outside)
+        named = None if data is None else str(data)
+        inputs = load_evaluation(self.trained, named, (), cache_dir, outside, group_by)
         import_tensorflow()
         from reports.evaluation import evaluate
 

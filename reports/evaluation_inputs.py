@@ -1,5 +1,6 @@
 """Loads the examples for measuring a trained model: those of its run, or new ones. Nothing here needs TensorFlow."""
 
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,12 @@ class EvaluationInputs(NamedTuple):
 
 
 def load_evaluation(
-    run: TrainedRun, data: str | None, splits: Sequence[Split], cache_dir: Path, *, outside: bool = False
+    run: TrainedRun,
+    data: str | None,
+    splits: Sequence[Split],
+    cache_dir: Path,
+    outside: bool = False,
+    group_by: str | None = None,
 ) -> EvaluationInputs:
     """Finds, reads and splits the examples.
 
@@ -47,6 +53,7 @@ def load_evaluation(
             examples, or for all new examples together.
         cache_dir: folder for decoded examples and unpacked data sets.
         outside: whether new examples may be outside the folder of `data`; for examples of the run, its setting applies.
+        group_by: column or pattern that defines groups of new examples; None for that of the run, where they have such.
 
     Raises:
         UsageError: the examples are missing, too few, or of classes that the model does not know.
@@ -57,8 +64,7 @@ def load_evaluation(
         source = _own_source(run, config)
     else:
         config = config.replace(folds=None)
-        column = config.data.text_column if has_columns(data) else None
-        source = load_source(data, cache_dir, outside, run.kind.name, text_column=column)
+        source = _new_source(run, data, cache_dir, outside, group_by)
     source = source._replace(kind=run.kind)  # whatever its files are called
     check_labels(source, run.class_names, run.task)
     together = data is not None and not splits
@@ -93,6 +99,24 @@ def load_evaluation(
 def _is_own(data: str, own: str) -> bool:
     """Returns whether --data names the run's own examples."""
     return data == own or (Path(data).exists() and Path(own).exists() and os.path.samefile(data, own))
+
+
+def _new_source(run: TrainedRun, data: str, cache_dir: Path, outside: bool, group_by: str | None) -> Source:
+    about = run.config.data
+    column = about.text_column if has_columns(data) else None
+    load = functools.partial(load_source, data, cache_dir, outside, run.kind.name, text_column=column)
+    try:
+        return load(group_by=group_by or about.group_by)
+    except UsageError:
+        if group_by is not None or about.group_by is None:
+            raise
+    source = load()  # raises if it is not the groups that are missing
+    show_stage(
+        "warning",
+        f"these {run.kind.nouns} have no groups by --group-by {about.group_by}, as those of the run have: the intervals "
+        "take each of them as independent",
+    )
+    return source
 
 
 def _own_source(run: TrainedRun, config: TrainConfig) -> Source:

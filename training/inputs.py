@@ -100,7 +100,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
         folds_of(data, sized)  # raises if there are too few examples
     _show(data, config.training.class_weights)
     if config.decision.rule is not None:
-        _warn_of_few(config.decision.rule, data, chosen_on)
+        _warn_of_few(config.decision.rule, data, "test" if len(data.splits["test"]) else chosen_on)
     if config.run.strict:
         _check_nothing_set_aside(data)
     return RunInputs(sized, backbone, data, started, time.perf_counter() - started, pool)
@@ -179,7 +179,7 @@ def _show(data: Data, class_weights: bool) -> None:
 
 
 def _warn_of_few(rule: Rule, data: Data, split: Split) -> None:
-    """Warns if the split that chooses a threshold has too few examples to confirm the promise of the rule."""
+    """Warns if the measured split has too few examples to confirm the promise of the rule."""
     from tasks.decision import fewest, needed  # scikit-learn takes half a second
 
     targets = data.targets[data.splits[split]]
@@ -192,7 +192,7 @@ def _warn_of_few(rule: Rule, data: Data, split: Split) -> None:
     show_stage(
         "warning",
         f"to show {rule.flag} at 95 % confidence takes {needed(rule.value):,} {groups}{data.kind.nouns} that {are} "
-        f"'{name}', all right; {'val' if split == 'val' else 'the folds'} will have {round(found[1]):,}",
+        f"'{name}', all right; {'the folds' if split == 'train' else split} will have {round(found[1]):,}",
     )
 
 

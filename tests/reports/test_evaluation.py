@@ -171,6 +171,27 @@ def test_copies_of_one_picture_count_as_one_for_the_interval(binary_run, tmp_pat
     assert max(abs(a - b) for a, b in zip(figures["all"]["accuracy_ci95"], [0.2065, 1.0], strict=True)) < 1e-3
 
 
+def test_groups_of_new_pictures_are_those_of_the_run_or_of_the_flag(copied_run, tmp_path, run_evaluate):
+    (tmp_path / "new" / "dog").mkdir(parents=True)
+    for number in range(4):
+        photo = copied_run.parent / "photos" / "dog" / f"{number}.jpg"
+        shutil.copy(photo, tmp_path / "new" / "dog" / f"rex{number // 2}_{number}.jpg")
+    alone = run_evaluate(copied_run, "--data", tmp_path / "new")[2]
+    assert "effective_n" not in alone["all"]
+    by_flag = run_evaluate(copied_run, "--data", tmp_path / "new", "--group-by", r"(rex\d)")[2]
+    assert by_flag["all"]["effective_n"] == 2.0
+    config = json.loads((copied_run / "config.json").read_text())
+    (copied_run / "config.json").write_text(json.dumps(config | {"group_by": r"(rex\d)"}))
+    assert run_evaluate(copied_run, "--data", tmp_path / "new")[2] == by_flag
+    (copied_run / "config.json").write_text(json.dumps(config | {"group_by": r"(max\d)"}))
+    status, printed, figures = run_evaluate(copied_run, "--data", tmp_path / "new")
+    assert status == 0
+    assert figures == alone
+    assert r"no groups by --group-by (max\d), as those of the run have" in " ".join(printed.split())
+    assert run_evaluate(copied_run, "--data", tmp_path / "new", "--group-by", r"(max\d)")[0] == 2
+    assert run_evaluate(copied_run, "--group-by", r"(rex\d)")[0] == 2
+
+
 def test_moved_pictures_are_split_as_they_were(binary_run, tmp_path, run_evaluate):
     shutil.copytree(binary_run.parent / "photos", tmp_path / "moved")
     status, printed, figures = run_evaluate(binary_run, "--data", tmp_path / "moved", "--split", "val", "test")
