@@ -25,11 +25,11 @@ from reports.suspects import find_label_errors
 from reports.verdict import reach_verdict as reach_verdict  # a function of `Reporting`
 from tasks.answers import label_texts
 from tasks.decision import decide as by_rule
+from tasks.decision import suggest
 from tasks.metrics import (
     METRICS,
     Metric,
     all_metrics,
-    choose_threshold,
     difference_interval,
     effective_count,
     majority_accuracy,
@@ -155,10 +155,15 @@ def _simple_right(data: Data, folds: np.ndarray | None, split: Split) -> np.ndar
 
 
 def _difference(data: Data, split: Split, outputs: np.ndarray, simple: np.ndarray) -> dict[str, Any]:
-    """Returns by how much the model is right more often than the simple baseline, on the same examples."""
-    right = answers_of(data, split, outputs).right
-    bounds = difference_interval(right, simple, effective_count(data.groups[data.splits[split]]))
-    return {"difference": float(right.mean() - simple.mean()), "difference_ci95": bounds}
+    """Returns by how much the model is right more often than the simple baseline, and the baseline's mean recall."""
+    answers = answers_of(data, split, outputs)
+    bounds = difference_interval(answers.right, simple, effective_count(data.groups[data.splits[split]]))
+    recalls = [float(simple[of_class].mean()) for of_class in answers.truth.T if of_class.any()]
+    return {
+        "difference": float(answers.right.mean() - simple.mean()),
+        "difference_ci95": bounds,
+        "simple_balanced_accuracy": None if answers.multi_label else float(np.mean(recalls)),
+    }
 
 
 def _calibration(
@@ -178,7 +183,7 @@ def _operating_point(data: Data, outputs: dict[Split, np.ndarray]) -> dict[str, 
     """Chooses the threshold of the positive class on val, and measures it; None without two classes."""
     if not data.task.two_classes or "val" not in outputs:
         return None
-    threshold = choose_threshold(data.targets[data.splits["val"]], outputs["val"])
+    threshold = suggest(data.targets[data.splits["val"]], outputs["val"])
     if threshold is None:
         return None
     measured: dict[str, Any] = {

@@ -186,7 +186,7 @@ def draw_thresholds(curves: ClassCurves, chosen: float, others: str, word: str =
         (TRAIN_COLOUR, np.append(1 - false, 0), f"specificity: {shorten(others)} left alone"),
     ):
         axes.step(thresholds, shares, where="post", color=colour, label=label)
-    axes.axvline(chosen, color="0.4", lw=1, ls="--", label=f"{word}: {chosen:.2f}")
+    axes.axvline(chosen, color="0.4", lw=1, ls="--", label=f"{word}: {chosen:.4g}")
     return _finish(figure, axes, "threshold", "share", loc="lower center")
 
 

@@ -43,6 +43,18 @@ def decision_lines(decision: dict[str, Any]) -> list[str]:
     return lines
 
 
+def is_given(decision: dict[str, Any]) -> bool:
+    """Returns whether the user gave the thresholds; otherwise, a rule chose them on val."""
+    return str(decision["flag"]).startswith("--threshold ")
+
+
+def without_examples(decision: dict[str, Any]) -> list[str]:
+    """Returns the classes for which a rule could choose no threshold, as val has none of them or nothing else."""
+    if is_given(decision):
+        return []
+    return [name for name, point in decision["classes"].items() if not _could_choose(point["val"])]
+
+
 def promise_sentences(
     decision: dict[str, Any] | None, split: Split, kind: Kind, *, confirmed: bool = False
 ) -> list[str]:
@@ -56,7 +68,10 @@ def promise_sentences(
         if measured is None or measured["shown"] != confirmed:
             continue
         right, of = measured["counts"][share]
-        chosen_on = "" if point["val"] is None else " ({:,} of {:,})".format(*point["val"]["counts"][share])
+        goal = f"for a {share} of {_plain(least)}"
+        chosen = f"no threshold was chosen {goal}, as val lacks examples; it is {point['threshold']:.4g}"
+        if _could_choose(point["val"]):
+            chosen = "the threshold was chosen on val ({:,} of {:,}) {}".format(*point["val"]["counts"][share], goal)
         what = {
             "sensitivity": f"of the {kind.nouns} that are '{name}' are found",
             "specificity": f"of the {kind.nouns} that are not '{name}' are left alone",
@@ -69,13 +84,16 @@ def promise_sentences(
             independent = round(measured["effective_n"])
             groups, there = f" groups of {kind.nouns}", f"{of:,} {kind.nouns}, which count as {independent:,}"
         said.append(
-            f"{_standing(decision, point, split)} on {split}: the threshold was chosen on val{chosen_on} for a {share} "
-            f"of {_plain(least)}; on {split}, {measured_text} {what}. To show {_plain(least)} at 95{SPACE}% confidence "
-            f"takes {count:,}{groups}, all right; there are {there}."
+            f"{_standing(decision, point, split)} on {split}: {chosen}; on {split}, {measured_text} {what}. To show "
+            f"{_plain(least)} at 95{SPACE}% confidence takes {count:,}{groups}, all right; there are {there}."
         )
     if len(said) > CLASSES_TOLD:
         said[CLASSES_TOLD:] = [f"The same holds for {len(said) - CLASSES_TOLD:,} more labels (see Thresholds)."]
     return said
+
+
+def _could_choose(val: dict[str, Any] | None) -> bool:
+    return val is not None and all(val["counts"][share][1] for share in ("sensitivity", "specificity"))
 
 
 def _standing(decision: dict[str, Any], point: dict[str, Any], split: Split = "test") -> str:

@@ -113,8 +113,8 @@ def _new_source(run: TrainedRun, data: str, cache_dir: Path, outside: bool, grou
     source = load()  # raises if it is not the groups that are missing
     show_stage(
         "warning",
-        f"these {run.kind.nouns} have no groups by --group-by {about.group_by}, as those of the run have: the intervals "
-        "take each of them as independent",
+        f"these {run.kind.nouns} have no groups by --group-by {about.group_by}, as those of the run have: the "
+        "intervals take each of them as independent",
     )
     return source
 

@@ -13,7 +13,7 @@ from app.run_folder import MORE_DATA_FILE
 from data.prepare import Data
 from inference.run_record import chosen_by
 from reports import curves, plots
-from reports.decision import promise_sentences
+from reports.decision import is_given, promise_sentences, without_examples
 from reports.detection_sections import DETECTION_SECTIONS
 from reports.facts import Content, Facts, Section
 from reports.mistakes import explain_mistakes, mistakes_by_length
@@ -30,7 +30,7 @@ from reports.per_class import (
 from reports.suspects import suspects_table
 from reports.writer import write_figure, write_table
 from tasks.answers import NO_LABEL, label_texts
-from tasks.metrics import effective_count
+from tasks.metrics import effective_count, error_by_chance
 from tasks.table import classes_of
 
 SUSPECTS_SHOWN = 12
@@ -130,6 +130,8 @@ def thresholds(facts: Facts) -> Content:
     shown = {name: facts.draw(name, figure) for name, figure in figures.items()}
     return {
         "decision": decision,
+        "given": decision is not None and is_given(decision),
+        "without_examples": without_examples(decision) if decision else [],
         # The verdict has the others; val, on which the threshold was chosen, confirms nothing.
         "confirmed": promise_sentences(decision, "test", facts.data.kind, confirmed=True),
         "operating_point": point,
@@ -148,7 +150,9 @@ def certainty(facts: Facts) -> Content:
     }
     joined = pd.concat([table.assign(temperature_scaling=stage) for stage, table in tables.items()])
     write_table(facts.folder / "reliability.csv", joined)
-    return {"reliability": facts.draw("reliability", curves.draw_reliability(**tables))}
+    by_chance = error_by_chance(answers_of(facts.data, facts.split, outputs))
+    figure = facts.draw("reliability", curves.draw_reliability(**tables))
+    return {"reliability": figure, "by_chance": by_chance, "weighted": facts.config.training.class_weights}
 
 
 def mistakes(facts: Facts) -> Content:

@@ -1,15 +1,16 @@
 """Describes the result of a run in plain sentences, with reasons for caution."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from app.terminal import NAMES_SHOWN, listed
 from data.kinds import Kind
 from data.sources import Split
 from inference.run_record import measured_split
-from reports.decision import promise_sentences
+from reports.decision import is_given, promise_sentences
 from reports.facts import Facts, Leaks
 from reports.page import SPACE, interval, method_name, percent
+from tasks.metrics import balanced_interval
 from tasks.table import Task
 
 WIDE_INTERVAL = 0.08
@@ -70,6 +71,7 @@ def reach_verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts |
     kept = "kept from the heads that answered" if record.get("folds") else "kept for validation"
     unseen = "it had never seen" if split == "test" else kept
     simple = [f"{bar['name']} {percent(bar['value'])}" for bar in baseline_bars(record["baseline"])]
+    by = ", by plain accuracy" if _is_unbalanced(record, task) else ""
     sentence, detail = f"{what} {right:,} of {examples} {unseen}", ""
     if _is_unbalanced(record, task):
         sentence, detail = _by_class(record, split, task, f"{examples} {unseen}")
@@ -79,7 +81,7 @@ def reach_verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts |
         measured["accuracy"],
         tuple(measured["accuracy_ci95"]),
         _interval_note(measured, kind),
-        f"Simple methods: {'; '.join(simple)}.{_difference_text(record)}" if simple else "",
+        f"Simple methods{by}: {'; '.join(simple)}.{_difference_text(record, task)}" if simple else "",
         [
             *promise_sentences(record.get("decision"), split, kind),
             *_cautions(record, split, task, kind, leaks),
@@ -97,7 +99,7 @@ def unknown_verdict(kind: Kind, cautions: Sequence[str] = ()) -> Verdict:
     return Verdict(None, nothing, None, None, "", "", [advice, *cautions])
 
 
-def baseline_bars(baseline: dict[str, float | None]) -> list[dict[str, Any]]:
+def baseline_bars(baseline: Mapping[str, float | None]) -> list[dict[str, Any]]:
     """Returns the accuracies of simple methods, as bars beside that of a model."""
     methods = {name: f"logistic regression on {method_name(name)}" for name in baseline}
     methods["majority"] = "most frequent answer"
@@ -119,8 +121,9 @@ def _by_class(record: dict[str, Any], split: Split, task: Task, examples: str) -
     )
     plain = f"The plain accuracy is {percent(measured['accuracy'])}."
     if not task.two_classes:
-        share = percent(measured["balanced_accuracy"], 0)
-        return f"Finds {share} of a class, on average, on {examples}", f"{balanced}. {plain}"
+        share, bounds = percent(measured["balanced_accuracy"], 0), _balanced_interval(measured)
+        told = f" (95{SPACE}% interval {interval(bounds)})" if bounds else ""
+        return f"Finds {share} of a class, on average, on {examples}", f"{balanced}{told}. {plain}"
     other, positive = record["data"]["classes"]
     found, shares = {}, []
     for share, name in (("sensitivity", positive), ("specificity", other)):
@@ -139,29 +142,37 @@ def _interval_note(measured: dict[str, Any], kind: Kind) -> str:
     if "effective_n" not in measured:
         return ""
     return (
-        f"Copies and look-alikes are right or wrong together: for the interval, "
+        f"Copies, look-alikes and {kind.nouns} of one group are right or wrong together: for the interval, "
         f"{measured['n']:,} {kind.nouns} count as {round(measured['effective_n']):,} independent ones."
     )
 
 
 def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leaks: Leaks) -> list[str]:
-    measured, found = record[split], []
-    low, high = measured["accuracy_ci95"]
+    measured, found, decision = record[split], [], record.get("decision")
+    balanced_bounds = _balanced_interval(measured) if _is_unbalanced(record, task) else None
+    figure, (low, high) = "accuracy", measured["accuracy_ci95"]
+    if balanced_bounds:
+        figure, (low, high) = "balanced accuracy", balanced_bounds
     if split == "val" and not record.get("folds"):
         found.append(
             f"There is no test split; --test-fraction or a folder 'test' makes one. These {kind.nouns} also decided "
             "when training stopped, so the accuracy is optimistic."
         )
+    if split == "val" and decision and not is_given(decision):
+        found.append(f"The threshold was chosen on these {kind.nouns}, so sensitivity and specificity are optimistic.")
     found += [DIVERGED[phase] for phase in record["diverged"]]
-    if not record.get("decision"):  # a chosen threshold may trade accuracy for another measure
-        says_little = ("majority",) if _is_unbalanced(record, task) else ()
-        simple = {name: value for name, value in record["baseline"].items() if name not in says_little}
+    if balanced_bounds:
+        simple = _simple_balanced(record, split)
+        if decision:  # the threshold of the regression was not chosen
+            simple = {"majority": simple["majority"]}
+        found += _simple_cautions(simple, low, high, kind, None, "a balanced accuracy of ")
+    elif not decision and not _is_unbalanced(record, task):
         difference = record.get("baseline_difference")
-        found += _simple_cautions(simple, low, high, kind, difference and difference["difference_ci95"])
+        found += _simple_cautions(record["baseline"], low, high, kind, difference and difference["difference_ci95"])
     if high - low > WIDE_INTERVAL:
         examples = f"a single {kind.noun}" if measured["n"] == 1 else f"{measured['n']:,} {kind.nouns}"
         found.append(
-            f"Measured on {examples} only: on more of them, any accuracy from {interval([low, high], 0)} is plausible."
+            f"Measured on {examples} only: on more of them, any {figure} from {interval([low, high], 0)} is plausible."
         )
     if leaks.near_duplicates:
         without = leaks.accuracy_without
@@ -183,26 +194,49 @@ def alike(count: int, split: Split, kind: Kind) -> str:
     return f"{count:,} {split} {looks} the same as a training {kind.noun} (see below)"
 
 
-def _difference_text(record: dict[str, Any]) -> str:
+def _balanced_interval(measured: dict[str, Any]) -> list[float] | None:
+    """Returns the 95 % interval of the balanced accuracy; None for a record of an older version."""
+    bounds = measured.get("recall_ci95", {})
+    known = [(row["recall"], bounds[name]) for name, row in measured["per_class"].items() if bounds.get(name)]
+    return balanced_interval(*zip(*known, strict=True)) if known else None
+
+
+def _simple_balanced(record: dict[str, Any], split: Split) -> dict[str, float | None]:
+    """Returns the balanced accuracy of each simple method; None where it is unknown."""
+    occurring = sum(row["support"] > 0 for row in record[split]["per_class"].values())
+    regression = (record.get("baseline_difference") or {}).get("simple_balanced_accuracy")
+    return {name: 1 / occurring if name == "majority" else regression for name in record["baseline"]}
+
+
+def _difference_text(record: dict[str, Any], task: Task) -> str:
     """Says by how much the model is better than the regression, on the same examples; '' where that is unknown."""
     found = record.get("baseline_difference")  # older runs have none
     if not found or record.get("decision"):  # a threshold gives accuracy up
         return ""
+    if _is_unbalanced(record, task):
+        regression = found.get("simple_balanced_accuracy")
+        return "" if regression is None else f" The balanced accuracy of the regression is {percent(regression)}."
     points, low, high = (100 * value for value in (found["difference"], *found["difference_ci95"]))
     return f" This model: {points:+.1f} points over the regression (95{SPACE}% interval {low:+.1f} to {high:+.1f})."
 
 
 def _simple_cautions(
-    baseline: dict[str, float | None], low: float, high: float, kind: Kind, difference: list[float] | None
+    baseline: Mapping[str, float | None],
+    low: float,
+    high: float,
+    kind: Kind,
+    difference: list[float] | None,
+    figure: str = "",
 ) -> list[str]:
     """Says that a simple method may be as good as the model.
 
     Args:
-        baseline: accuracy of each simple method.
+        baseline: accuracy, or balanced accuracy, of each simple method.
         low: lowest plausible accuracy of the model.
         high: highest plausible accuracy of the model.
         kind: kind of input.
         difference: interval of the difference from the regression on the same examples, used in place of both if known.
+        figure: words before the figure of the simple method.
     """
     best = max(baseline_bars(baseline), key=lambda bar: bar["value"], default=None)
     if best is not None and difference is not None and best["value"] != baseline.get("majority"):
@@ -210,7 +244,7 @@ def _simple_cautions(
     if best is None or best["value"] < low:
         return []
     compared = "is better" if best["value"] > high else "may be as good"
-    return [f"A simple method ({best['name']}) {compared}: {percent(best['value'])} on the same {kind.nouns}."]
+    return [f"A simple method ({best['name']}) {compared}: {figure}{percent(best['value'])} on the same {kind.nouns}."]
 
 
 def _class_cautions(measured: dict[str, Any], split: Split, kind: Kind) -> list[str]:

@@ -50,12 +50,8 @@ def choose(rule: Rule, truth: np.ndarray, scores: np.ndarray) -> float | None:
         return float(np.float32(rule.value))
     if truth.all() or not truth.any():
         return None
-    steps = np.unique(scores.astype(np.float32))
-    middles = np.maximum((steps[1:] + steps[:-1]) / 2, np.nextafter(steps[:-1], np.float32(2)))
-    candidates = np.concatenate([[steps[0] / 2], middles, [np.nextafter(steps[-1], np.float32(2))]])
-    positives, negatives = np.sort(scores[truth]), np.sort(scores[~truth])
-    found = len(positives) - np.searchsorted(positives, candidates)
-    alarms = len(negatives) - np.searchsorted(negatives, candidates)
+    positives, negatives = scores[truth], scores[~truth]
+    candidates, found, alarms = _candidates(positives, negatives)
     precision = found / np.maximum(found + alarms, 1)
     if rule.name == "cost":
         costs = rule.value * (len(positives) - found) + alarms
@@ -67,6 +63,27 @@ def choose(rule: Rule, truth: np.ndarray, scores: np.ndarray) -> float | None:
         return float(candidates[len(negatives) - alarms >= _least(rule.value, len(negatives))].min())
     kept = (precision >= min(rule.value, precision.max()) - 1e-12) & (found > 0)
     return float(candidates[kept & (found == found[kept].max())].max())
+
+
+def suggest(targets: np.ndarray, outputs: np.ndarray) -> float | None:
+    """Finds the threshold with the largest sum of sensitivity and specificity (Youden, 1950).
+
+    Of several such thresholds, it is the one nearest to 0.5.
+
+    Args:
+        targets: float32 (n, 1), 1 for examples of the second class.
+        outputs: float32 (n, 1), probabilities of the second class.
+
+    Returns:
+        A number as from `choose`; None if one of the classes has no examples.
+    """
+    truth, scores = targets[:, 0] > 0.5, outputs[:, 0]
+    if truth.all() or not truth.any():
+        return None
+    candidates, found, alarms = _candidates(scores[truth], scores[~truth])
+    youden = found / truth.sum() - alarms / (~truth).sum()
+    best = candidates[youden >= youden.max() - 1e-12]
+    return float(best[np.abs(best - 0.5).argmin()])
 
 
 def find_metric(name: str) -> Metric:
@@ -138,6 +155,18 @@ def fewest(rule: Rule, targets: np.ndarray, groups: np.ndarray) -> tuple[int, fl
     asked = (targets > 0.5) == (rule.name == "sensitivity")
     counts = [effective_count(groups[of_output]) if of_output.any() else 0.0 for of_output in asked.T]
     return int(np.argmin(counts)), min(counts)
+
+
+def _candidates(positives: np.ndarray, negatives: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns all thresholds that differ in their answers, float32, with how many positives and negatives each finds.
+
+    In float32, the middle of two neighbouring scores is one of them; it must be the upper one.
+    """
+    steps = np.unique(np.concatenate([positives, negatives]).astype(np.float32))
+    middles = np.maximum((steps[1:] + steps[:-1]) / 2, np.nextafter(steps[:-1], np.float32(2)))
+    candidates = np.concatenate([[steps[0] / 2], middles, [np.nextafter(steps[-1], np.float32(2))]])
+    found, alarms = (len(each) - np.searchsorted(np.sort(each), candidates) for each in (positives, negatives))
+    return candidates, found, alarms
 
 
 def _counterpart(rule: Rule, answers: Answers) -> float | None:

@@ -13,6 +13,8 @@ from tasks.answers import Answers
 
 CALIBRATION_BINS = 15
 """Bins of the expected calibration error, as in Guo et al. (2017)."""
+CHANCE_DRAWS = 50
+"""Draws for the calibration error by chance: the mean is exact to a few hundredths of itself."""
 
 
 class Metric(NamedTuple):
@@ -93,6 +95,18 @@ def share_interval(share: float, count: float) -> list[float]:
     return [0.0 if share == 0 else middle - reach, 1.0 if share == 1 else middle + reach]
 
 
+def balanced_interval(recalls: Sequence[float], bounds: Sequence[Sequence[float]]) -> list[float]:
+    """Computes the 95 % interval of a balanced accuracy from those of its recalls (Zou and Donner, 2008).
+
+    Args:
+        recalls: recall of each class that has examples; at least one.
+        bounds: 95 % interval of each.
+    """
+    shares, (low, high) = np.array(recalls), np.transpose(bounds)
+    reach_down, reach_up = (math.sqrt(((shares - end) ** 2).sum()) / len(shares) for end in (low, high))
+    return [float(shares.mean()) - reach_down, float(shares.mean()) + reach_up]
+
+
 def difference_interval(first: np.ndarray, second: np.ndarray, count: float) -> list[float]:
     """Computes the 95 % interval of the difference of two accuracies on the same examples (Bonett and Price, 2012).
 
@@ -139,36 +153,27 @@ def calibration_bins(answers: Answers) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return confidence, correct, bins
 
 
+def error_by_chance(answers: Answers) -> float:
+    """Returns the calibration error that a perfectly calibrated model has on average with these probabilities.
+
+    It is above 0, as a share of few examples differs from its probability; see Bröcker and Smith, "Increasing the
+    Reliability of Reliability Diagrams" (2007), who draw answers in the same way.
+
+    Args:
+        answers: at least one.
+    """
+    confidence, _, bins = calibration_bins(answers)
+    generator = np.random.default_rng(0)
+    errors = [_gap(confidence, generator.random(len(confidence)) < confidence, bins) for _ in range(CHANCE_DRAWS)]
+    return float(np.mean(errors))
+
+
 def majority_accuracy(train_targets: np.ndarray, targets: np.ndarray) -> float | None:
     """Returns the accuracy of always answering the most frequent training target; None without examples."""
     if len(targets) == 0:
         return None
     answers, counts = np.unique(train_targets, axis=0, return_counts=True)
     return float((targets == answers[counts.argmax()]).all(axis=1).mean())
-
-
-def choose_threshold(targets: np.ndarray, outputs: np.ndarray) -> float | None:
-    """Finds the threshold with the largest sum of sensitivity and specificity (Youden, 1950).
-
-    Of several such thresholds, it is the one nearest to 0.5.
-
-    Args:
-        targets: float32 (n, 1), 1 for examples of the second class.
-        outputs: float32 (n, 1), probabilities of the second class.
-
-    Returns:
-        Half-way between the probabilities of two examples; None if one of the classes has no examples.
-    """
-    truth, scores = targets[:, 0] > 0.5, outputs[:, 0].astype(np.float64)
-    if truth.all() or not truth.any():
-        return None
-    steps = np.unique(scores)
-    candidates = np.concatenate([[steps[0] / 2], (steps[1:] + steps[:-1]) / 2, [(1 + steps[-1]) / 2]])
-    sensitivity = 1 - np.searchsorted(np.sort(scores[truth]), candidates) / truth.sum()
-    specificity = np.searchsorted(np.sort(scores[~truth]), candidates) / (~truth).sum()
-    youden = sensitivity + specificity
-    best = candidates[youden >= youden.max() - 1e-12]
-    return float(best[np.abs(best - 0.5).argmin()])
 
 
 def measure_threshold(
@@ -242,7 +247,10 @@ def _log_loss(answers: Answers) -> float:
 
 def _expected_calibration_error(answers: Answers) -> float:
     """Returns the mean gap between confidence and accuracy (Guo et al., 2017)."""
-    confidence, correct, bins = calibration_bins(answers)
+    return _gap(*calibration_bins(answers))
+
+
+def _gap(confidence: np.ndarray, correct: np.ndarray, bins: np.ndarray) -> float:
     gaps = np.bincount(bins, weights=correct - confidence, minlength=CALIBRATION_BINS)
     return float(np.abs(gaps).sum() / len(confidence))
 

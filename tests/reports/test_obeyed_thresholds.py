@@ -17,6 +17,7 @@ from inference.load import read_run
 from inference.run_record import read_metrics, read_sample
 from reports.decision import decision_lines, promise_sentences
 from reports.mistakes import decisions
+from reports.page import percent
 from reports.verdict import reach_verdict
 from serving.api import load_answer
 from tasks.classification import BINARY
@@ -55,7 +56,8 @@ def test_evaluate_chooses_a_threshold_that_every_command_obeys(copied_run, run_e
     assert f"decision, changed by evaluate.py to --threshold {threshold}" in page
     assert "gives the same result, but for the threshold, which evaluate.py changed." in page
     report = json.loads((copied_run / "report.json").read_text())
-    assert not any("A simple method" in caution for caution in report["verdict"]["cautions"])
+    (simple,) = (caution for caution in report["verdict"]["cautions"] if "A simple method" in caution)
+    assert "most frequent answer) may be as good: a balanced accuracy of 50.0" in simple  # it finds none, either
     run = read_run(copied_run)
     assert run.task.thresholds == (np.float32(threshold),)
     table = pd.read_csv(copied_run / "predictions.csv")
@@ -128,11 +130,16 @@ def test_a_promise_that_test_does_not_show_is_said_with_the_number_that_would(bi
     run = read_run(binary_run)
     point = {"sensitivity": 8 / 9, "sensitivity_ci95": [0.56, 0.98], "counts": {"sensitivity": [8, 9]}, "shown": False}
     promise = {"share": "sensitivity", "least": 0.98, "needed": 149}
-    decision = {"flag": "", "promise": promise, "classes": {"dog": {"threshold": 0.1, "val": None, "test": point}}}
+    val = {"counts": {"sensitivity": [5, 5], "specificity": [3, 6]}}
+    decision = {"flag": "", "promise": promise, "classes": {"dog": {"threshold": 0.1, "val": val, "test": point}}}
     (said,) = promise_sentences(decision, "test", run.kind)
-    assert said.startswith("Missed on test: the threshold was chosen on val for a sensitivity of 98")
+    assert said.startswith("Missed on test: the threshold was chosen on val (5 of 5) for a sensitivity of 98")
     assert "8 of 9 (88.9\u00a0%; 56.0 to 98.0\u00a0%) of the pictures that are 'dog' are found" in said
     assert "To show 98\u00a0% at 95\u00a0% confidence takes 149, all right; there are 9." in said
+    val["counts"]["specificity"] = [0, 0]
+    (said,) = promise_sentences(decision, "test", run.kind)
+    chosen = "no threshold was chosen for a sensitivity of 98\u00a0%, as val lacks examples; it is 0.1; on test, 8 of 9"
+    assert said.startswith(f"Missed on test: {chosen}")
 
 
 @pytest.mark.parametrize(("right", "standing"), [(9, "Not confirmed"), (8, "Missed"), (200, "Confirmed")])
@@ -144,7 +151,7 @@ def test_a_promise_is_confirmed_or_not_or_missed_on_test(binary_run, right, stan
     decision = measure_decision(rule, task, ("cat", "dog"), {"test": split})
     kind = read_run(binary_run).kind
     (said,) = promise_sentences(decision, "test", kind, confirmed=right == 200)
-    assert said.startswith(f"{standing} on test: the threshold was chosen")
+    assert said.startswith(f"{standing} on test: no threshold was chosen for a sensitivity of 95\u00a0%, as val lacks")
     assert promise_sentences(decision, "test", kind, confirmed=right != 200) == []
     assert decision_lines(decision)[0].startswith(f"{standing} on test: 'dog' from 0.5 on")
 
@@ -169,11 +176,49 @@ def test_unbalanced_classes_lead_with_what_is_found_of_each(binary_run):
     assert verdict.sentence.startswith("Finds 5 of 9 'dog', and leaves 105 of 105 'cat' alone")
     assert verdict.headline == 7 / 9
     assert "The plain accuracy is 96.5\u00a0%." in verdict.detail
-    assert verdict.comparison == "Simple methods: most frequent answer 92.1\u00a0%."
+    assert verdict.comparison == "Simple methods, by plain accuracy: most frequent answer 92.1\u00a0%."
     record["baseline"] = {"majority": 0.6}
     verdict = reach_verdict(record, run.task, run.kind)
     assert verdict.sentence.startswith("Right on 110 of 114 pictures")
     assert verdict.headline == verdict.accuracy
+
+
+@pytest.mark.parametrize(("of_regression", "is_warned"), [(0.5, False), (0.95, True)])
+def test_unbalanced_classes_are_compared_by_their_balanced_accuracy(binary_run, of_regression, is_warned):
+    """A regression that always gives the frequent answer has the better accuracy here, and finds no dog."""
+    run = read_run(binary_run)
+    truth = np.arange(1000) < 80
+    answers = np.where(truth, np.arange(1000) % 10 > 0, np.arange(1000) % 10 == 0)  # nine of ten are right
+    measured = run.task.measure(truth[:, None].astype(np.float32), answers[:, None].astype(np.float32), ("cat", "dog"))
+    difference = {"difference": -0.02, "difference_ci95": [-0.04, -0.01], "simple_balanced_accuracy": of_regression}
+    record = {"test": measured, "val": None, "diverged": [], "data": {"classes": ["cat", "dog"]}}
+    record |= {"baseline": {"majority": 0.92, "raw_pixels": 0.92}, "baseline_difference": difference}
+    verdict = reach_verdict(record, run.task, run.kind)
+    assert verdict.headline == pytest.approx(0.9)
+    assert f"The balanced accuracy of the regression is {percent(of_regression)}." in verdict.comparison
+    warned = "A simple method (logistic regression on raw pixels) is better: a balanced accuracy of 95.0\u00a0%"
+    assert verdict.cautions == ([f"{warned} on the same pictures."] if is_warned else [])
+
+
+def test_a_model_that_is_hardly_better_than_guessing_is_told_with_a_threshold_as_well(binary_run):
+    run = read_run(binary_run)
+    truth = np.arange(900) < 60
+    outputs = np.full((900, 1), 0.1, np.float32)  # no dog is found
+    measured = run.task.measure(truth[:, None].astype(np.float32), outputs, ("cat", "dog"))
+    point = {"threshold": 0.3, "val": None, "test": None}
+    record = {
+        "test": None,
+        "val": measured,
+        "diverged": [],
+        "data": {"classes": ["cat", "dog"]},
+        "folds": {"mean": 0.9},
+    }
+    record |= {"baseline": {"majority": 0.93, "raw_pixels": 0.93}, "baseline_difference": None}
+    guessing = "A simple method (most frequent answer) may be as good: a balanced accuracy of 50.0\u00a0% on the same"
+    optimistic = "The threshold was chosen on these pictures, so sensitivity and specificity are optimistic."
+    for flag, expected in (("--threshold 0.3", []), ("--cost 10:1", [optimistic])):
+        record["decision"] = {"flag": flag, "promise": None, "classes": {"dog": point}}
+        assert reach_verdict(record, run.task, run.kind).cautions == [*expected, f"{guessing} pictures."]
 
 
 def test_a_mistake_by_a_threshold_is_told_by_the_answer_and_its_own_probability():

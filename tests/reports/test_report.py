@@ -288,7 +288,7 @@ def test_two_classes_get_a_threshold_with_sensitivity_and_specificity(tmp_path):
     text, point = text_of(page), record["operating_point"]
     assert "The positive class, the one to find, is “dog”; --positive of train.py names another." in text
     assert "When to say “dog”" in text
-    assert f"From a probability of {point['threshold']:.2f} on." in text
+    assert f"From a probability of {point['threshold']:.4g} on." in text
     assert re.search(r"test 100 % 43\.9 to 100 % 66\.7 % 20\.8 to 93\.9 %", text)
     assert (tmp_path / "figures" / "thresholds.png").exists()
 

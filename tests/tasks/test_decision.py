@@ -13,7 +13,8 @@ from app.errors import UsageError
 from exports.saved_model import name_labels
 from tasks.answers import label_texts
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
-from tasks.decision import choose, decide, find_metric, measure_decision, needed
+from tasks.decision import choose, decide, find_metric, measure_decision, needed, suggest
+from tasks.metrics import measure_threshold
 
 TRUTH = np.array([0, 0, 0, 1, 0, 1, 1, 1], bool)
 SCORES = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8], np.float32)
@@ -49,6 +50,14 @@ def test_equal_scores_are_on_one_side():
     assert choose(rule_of(sensitivity=0.5), truth, scores) <= 0.5
     near = np.array([0.5, np.nextafter(np.float32(0.5), np.float32(1))], np.float32)
     assert choose(rule_of(sensitivity=0.9), np.array([0, 1], bool), near) == near[1]
+
+
+def test_the_suggested_threshold_is_kept_where_probabilities_are_almost_one():
+    targets = np.array([[0], [0], [1]], np.float32)
+    outputs = np.array([[0.2], [1 - 2**-23], [1 - 2**-24]], np.float32)
+    measured = measure_threshold(targets, outputs, suggest(targets, outputs))
+    assert (measured["sensitivity"], measured["specificity"]) == (1, 1)
+    assert suggest(targets[:2], outputs[:2]) is None
 
 
 def test_a_precision_that_no_threshold_reaches_gets_the_highest_there_is():

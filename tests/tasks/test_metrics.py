@@ -12,7 +12,17 @@ from reports.baselines import simple_right
 from reports.curves import class_curves, reliability_table
 from reports.page import number, percent
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
-from tasks.metrics import accuracy_interval, difference_interval, effective_count, majority_accuracy, measure_threshold
+from tasks.metrics import (
+    METRICS,
+    accuracy_interval,
+    balanced_interval,
+    difference_interval,
+    effective_count,
+    error_by_chance,
+    majority_accuracy,
+    measure_threshold,
+    share_interval,
+)
 from tests.conftest import COLOURS, make_picture
 
 
@@ -206,3 +216,28 @@ def test_the_interval_of_a_difference_holds_it_in_19_of_20_cases():
         low, high = difference_interval((easy < 0.8) | (first < 0.6), (easy < 0.8) | (second < 0.3), 150)
         held += low <= 0.2 * 0.3 <= high
     assert 0.94 < held / 2_000 < 0.97
+
+
+def test_the_interval_of_a_balanced_accuracy_holds_it_in_19_of_20_cases():
+    draw, counts, recalls = np.random.default_rng(0), np.array([180, 10, 10]), np.array([0.95, 0.6, 0.4])
+    held = 0
+    for found in draw.binomial(counts, recalls, (2_000, 3)):
+        shares = found / counts
+        low, high = balanced_interval(list(shares), list(map(share_interval, shares, counts)))
+        held += low <= recalls.mean() <= high
+    assert 0.94 < held / 2_000 < 0.98
+
+
+def test_a_calibration_error_by_chance_is_that_of_a_calibrated_model():
+    draw = np.random.default_rng(0)
+    outputs = draw.dirichlet([0.5] * 10, 80).astype(np.float32)
+    errors = []
+    for _ in range(300):
+        drawn = (outputs.cumsum(1) > draw.random((80, 1))).argmax(1)
+        errors.append(METRICS["ece"].compute(MULTICLASS.answers(one_hot(drawn, 10), outputs)))
+    assert (
+        0.05
+        < np.mean(errors)
+        == pytest.approx(error_by_chance(MULTICLASS.answers(one_hot(drawn, 10), outputs)), rel=0.1)
+    )
+    assert error_by_chance(MULTICLASS.answers(one_hot([0, 1], 2), one_hot([0, 1], 2))) == 0
