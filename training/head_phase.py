@@ -23,7 +23,7 @@ from training import checkpoint
 from training.budget import is_spent
 from training.frozen import PhaseInputs, examples, features_sample, phase_examples
 from training.learner import EpochResult, PhaseResult
-from training.linear_head import PARTS, STRENGTH, STRENGTHS, Solution, cross_validate, solve, solve_on_parts
+from training.linear_head import STRENGTH, STRENGTHS, Solution, cross_validate, nested_parts, solve, solve_on_parts
 from training.more_boxes import write_more_boxes
 from training.phases import phase_inputs, record_epochs, save_ended, show_phase, take_over, train_phase
 from training.plan import Phase
@@ -125,7 +125,8 @@ def _solve_head(run: Run, inputs: PhaseInputs) -> None:
 
 def _write_more_data(run: Run, train: Examples, val: Examples, solution: Solution) -> None:
     """Writes the accuracy on val of heads solved on parts of the training examples, and on all of them."""
-    with progress_bar("more data", len(PARTS)) as advance:
-        points = solve_on_parts(train, val, classes_of(run.data.task), run.config.training.seed, advance)
+    parts = nested_parts(run.data.groups[run.data.splits["train"]], run.config.training.seed)
+    with progress_bar("more data", len(parts)) as advance:
+        points = solve_on_parts(train, val, classes_of(run.data.task), parts, advance)
     points.append((len(train.targets), Measured(*(solution.val or ())).accuracy))
     writer.write_table(run.folder / MORE_DATA_FILE, pd.DataFrame(points, columns=["examples", "val_accuracy"]))

@@ -125,26 +125,47 @@ def cross_validate(
     return STRENGTHS[best], outputs[best].tolist()
 
 
+def nested_parts(groups: np.ndarray, seed: int) -> list[np.ndarray]:
+    """Draws parts of the training examples, each within the next, to see whether more data would help.
+
+    They are of whole groups: more examples come with more groups, and a few examples of each show almost what all do.
+
+    Args:
+        groups: int (n,), the same for examples that are not independent.
+        seed: seed of the order in which groups are added.
+
+    Returns:
+        Sorted rows of each part, of `PARTS` of the examples or a little more; fewer parts if there are few groups.
+    """
+    names, members, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    ends = np.cumsum(sizes[order])
+    needed = {int(np.searchsorted(ends, round(share * len(groups)))) + 1 for share in PARTS}
+    return [np.flatnonzero(np.isin(members, order[:count])) for count in sorted(needed) if count < len(names)]
+
+
 def solve_on_parts(
-    train: Examples, val: Examples, task: Classification, seed: int, on_step: Callable[[], None] = lambda: None
+    train: Examples,
+    val: Examples,
+    task: Classification,
+    parts: Sequence[np.ndarray],
+    on_step: Callable[[], None] = lambda: None,
 ) -> list[tuple[int, float]]:
-    """Solves on random parts of the training examples, each within the next, to see whether more data would help.
+    """Solves on parts of the training examples.
 
     Args:
         train: as in `solve`.
         val: as in `solve`.
         task: as in `solve`.
-        seed: seed of the order in which examples are added.
+        parts: rows of each part.
         on_step: called after each part.
 
     Returns:
         Number of examples and accuracy on val of each part; parts with fewer than `LEAST_PER_OUTPUT` examples per
         output are left out.
     """
-    order = np.random.default_rng(seed).permutation(len(train.targets))
     found = []
-    for share in PARTS:
-        rows = np.sort(order[: round(share * len(order))])
+    for rows in parts:
         if len(rows) >= LEAST_PER_OUTPUT * train.targets.shape[1]:
             solution = solve(train.take(rows), val, task)
             found.append((len(rows), solution.val.accuracy if solution.val else math.nan))

@@ -3,7 +3,6 @@
 from typing import Any
 
 import keras
-import numpy as np
 import pandas as pd
 
 from app.run_folder import MORE_DATA_FILE
@@ -16,7 +15,7 @@ from reports.detection import measure
 from reports.writer import write_table
 from training.frozen import PhaseInputs, phase_examples
 from training.learner import DivergedError, Learner
-from training.linear_head import PARTS
+from training.linear_head import nested_parts
 from training.state import Run
 
 
@@ -31,8 +30,7 @@ def write_more_boxes(run: Run, inputs: PhaseInputs) -> None:
     train, val = phase_examples(run.data, inputs, class_weights=False)
     if val is None or path.exists():
         return
-    order = np.random.default_rng(config.training.seed).permutation(len(train.targets))
-    counts = [round(share * len(order)) for share in PARTS]
+    parts = nested_parts(run.data.groups[run.data.splits["train"]], config.training.seed)
     found = []
     with run.strategy.scope():
         head = run.classifier.build_head(head_units=config.model.head_units, seed=config.training.seed)
@@ -41,16 +39,16 @@ def write_more_boxes(run: Run, inputs: PhaseInputs) -> None:
     start, precision = head.get_weights(), learning_precision(model, run.precision)
     learner = Learner(model, run.data.task, config.training.optimizer, strategy=run.strategy, precision=precision)
     settings: dict[str, Any] = {"epochs": run.plan.head_epochs, "learning_rate": run.plan.learning_rate}
-    with progress_bar("more data", len(counts)) as advance:
-        for count in counts:
+    with progress_bar("more data", len(parts)) as advance:
+        for rows in parts:
             head.set_weights(start)
             try:
-                learner.train("head", train.take(np.sort(order[:count])), val, run.plan, **settings)
-                found.append((count, _average_precision(run, model, val.views[0])))
+                learner.train("head", train.take(rows), val, run.plan, **settings)
+                found.append((len(rows), _average_precision(run, model, val.views[0])))
             except DivergedError:
                 pass
             advance()
-    found.append((len(order), _average_precision(run, inputs.model, val.views[0])))
+    found.append((len(train.targets), _average_precision(run, inputs.model, val.views[0])))
     known = [(count, ap) for count, ap in found if ap is not None]
     write_table(path, pd.DataFrame(known, columns=["examples", "val_ap"]))
 

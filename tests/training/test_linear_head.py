@@ -8,7 +8,7 @@ from data.batches import Examples, View
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
 from tasks.table import Task
 from training import linear_head
-from training.linear_head import STRENGTH, STRENGTHS, cross_validate, solve, solve_on_parts
+from training.linear_head import STRENGTH, STRENGTHS, cross_validate, nested_parts, solve, solve_on_parts
 
 FEATURES = 12
 
@@ -109,18 +109,29 @@ def test_features_that_say_nothing_leave_the_shares_of_the_classes():
 
 def test_parts_grow_within_each_other_and_more_examples_are_more_right():
     train, val = examples(MULTICLASS, 800, 0), examples(MULTICLASS, 1_000, 1)
-    done = []
-    points = solve_on_parts(train, val, MULTICLASS, seed=0, on_step=lambda: done.append(1))
+    done, parts = [], nested_parts(np.arange(800), seed=0)
+    assert set(parts[0]) < set(parts[1]) < set(parts[2])
+    points = solve_on_parts(train, val, MULTICLASS, parts, on_step=lambda: done.append(1))
     assert [count for count, _ in points] == [100, 200, 400]
     accuracies = [accuracy for _, accuracy in points]
     assert accuracies[0] < accuracies[-1] <= solve(train, val, MULTICLASS).val.accuracy + 0.01
-    assert points == solve_on_parts(train, val, MULTICLASS, seed=0)
+    assert points == solve_on_parts(train, val, MULTICLASS, nested_parts(np.arange(800), seed=0))
     assert len(done) == 3
 
 
 def test_parts_of_a_few_examples_are_left_out():
     train, val = examples(MULTICLASS, 80, 0), examples(MULTICLASS, 50, 1)
-    assert [count for count, _ in solve_on_parts(train, val, MULTICLASS, seed=0)] == [20, 40]
+    assert [count for count, _ in solve_on_parts(train, val, MULTICLASS, nested_parts(np.arange(80), 0))] == [20, 40]
+
+
+def test_parts_are_of_whole_groups():
+    groups = np.random.default_rng(0).integers(40, size=800)
+    parts = nested_parts(groups, seed=0)
+    assert [100 <= len(parts[0]) < 150, 200 <= len(parts[1]) < 250, 400 <= len(parts[2]) < 450] == [True] * 3
+    for part in parts:
+        assert not set(groups[part]) & set(np.delete(groups, part))
+    assert [len(part) for part in nested_parts(np.arange(90) // 30, seed=0)] == [30, 60]  # three groups
+    assert nested_parts(np.zeros(90, int), seed=0) == []
 
 
 @pytest.mark.parametrize(("task", "num_classes"), [(MULTICLASS, 3), (BINARY, 2), (MULTILABEL, 3)])
