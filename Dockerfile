@@ -12,7 +12,7 @@ COPY . .
 RUN useradd --create-home headstart
 USER headstart
 EXPOSE 8000
-HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.urlopen('http://127.0.0.1:8000/healthz', timeout=5)"]
+HEALTHCHECK --start-period=60s CMD ["python", "-c", "import urllib.request as u; u.build_opener(u.ProxyHandler({})).open('http://127.0.0.1:8000/healthz', timeout=5)"]
 ENTRYPOINT ["python", "serve.py"]
 # 0.0.0.0 is this container; which address of the machine leads to it is said at 'docker run -p'.
 CMD ["/model", "--host", "0.0.0.0"]

@@ -11,11 +11,13 @@ import argparse
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -91,25 +93,38 @@ def _pass_signals_on(workers: Sequence[subprocess.Popen]) -> None:
 
 
 def _wait(workers: Sequence[subprocess.Popen]) -> list[int]:
-    """Waits until all have ended, or long enough after one has; returns those that failed, in order."""
+    """Waits until all have ended, or long enough after one has; returns those that failed, in order.
+
+    A thread for each notes when it ends: the first that fails tells why, and the others may fail moments later.
+    """
     failed: list[int] = []
+
+    def note(number: int) -> None:
+        if workers[number].wait():
+            failed.append(number)
+
+    watches = [threading.Thread(target=note, args=(number,), daemon=True) for number in range(len(workers))]
+    for watch in watches:
+        watch.start()
     deadline = float("inf")
-    while True:
-        statuses = [worker.poll() for worker in workers]
-        failed += [number for number, status in enumerate(statuses) if status and number not in failed]
-        if failed or statuses[0] is not None:
-            patience = PATIENCE if statuses[0] is None else SHORT_PATIENCE
+    while any(watch.is_alive() for watch in watches) and time.monotonic() < deadline:
+        if failed or not watches[0].is_alive():
+            patience = PATIENCE if watches[0].is_alive() else SHORT_PATIENCE
             deadline = min(deadline, time.monotonic() + patience)
-        if None not in statuses or time.monotonic() >= deadline:
-            return failed
         time.sleep(POLL)
+    return list(failed)
 
 
 def _free_addresses(count: int) -> list[str]:
     """Returns unused addresses of this machine."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    found: list[str] = []
+    # The system gives ports outside this range to other programs while the workers still import TensorFlow.
+    for port in random.sample(range(20_000, 32_000), 1_000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found.append(f"127.0.0.1:{port}")
+        if len(found) == count:
+            break
+    return found
 
 
 if __name__ == "__main__":

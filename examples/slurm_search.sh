@@ -46,10 +46,10 @@ if ((others)); then
     "${first[@]}" python -m cluster.wait "$address" "${#hosts[@]}"
 fi
 
+trap 'kill -TERM "${command:-$!}"' TERM  # before the command starts, so that none is missed
 "${first[@]}" python "${HEADSTART_PROGRAM:-tune.py}" \
     --cluster "$address" --cache-dir "${HEADSTART_CACHE:-cache}" "${flags[@]}" &
 command=$!
-trap 'kill -TERM "$command"' TERM
 while kill -0 "$command" 2> /dev/null; do
     wait "$command" || true  # TERM ends the wait, but not the command, which first saves
 done

@@ -50,9 +50,10 @@ def prepared(tmp_path_factory) -> Path:
 
 
 def _files() -> list[Path]:
-    """All that is in the project's folder but what Python keeps of the modules that it imports."""
-    # Without those that a test beside this one makes for a moment, to see whether it may write.
-    return sorted(path for path in REPOSITORY.iterdir() if path.name != "__pycache__" and path.name[:3] != "tmp")
+    """All that is in the project's folder but what Python and the tests beside this one keep there."""
+    # A test that looks whether it may write makes a file tmp... for a moment.
+    kept = ("__pycache__", ".hypothesis", ".pytest_cache")
+    return sorted(path for path in REPOSITORY.iterdir() if path.name not in kept and path.name[:3] != "tmp")
 
 
 def test_flags_override_a_config_file(tmp_path):

@@ -49,7 +49,7 @@ OWN = ["--head", "norm_gelu", "--head-units", "4", "--pooling", "attention", "--
 def copy(tmp_path) -> Path:
     """A copy of the project with all examples in custom.py."""
     folder = tmp_path / "copy"
-    ignored = shutil.ignore_patterns(".*", "tests", "notebooks", "benchmarks", "__pycache__", "runs")
+    ignored = shutil.ignore_patterns(".*", "venv", "tmp*", "tests", "notebooks", "benchmarks", "__pycache__", "runs")
     shutil.copytree(REPOSITORY, folder, ignore=ignored)
     with (folder / "custom.py").open("a") as file:
         file.write("\n\n".join(EXAMPLES))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from cluster.connection import LOCAL_SETTINGS, RAY_SETTINGS
+from cluster.connection import LOCAL_SETTINGS, RAY_SETTINGS, START_ATTEMPTS
 
 
 @pytest.fixture
@@ -17,8 +17,15 @@ def two_nodes() -> Iterator:
     from ray.cluster_utils import Cluster
 
     settings = {"object_store_memory": 2**27, "include_dashboard": False}
-    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **settings})
-    try:
-        yield nodes, [nodes.add_node(num_cpus=1, object_store_memory=2**27) for _ in range(2)]
-    finally:
-        nodes.shutdown()
+    for attempt in range(START_ATTEMPTS):
+        nodes = Cluster()
+        try:
+            nodes.add_node(num_cpus=0, **settings)
+            workers = [nodes.add_node(num_cpus=1, object_store_memory=2**27) for _ in range(2)]
+            break
+        except Exception:  # Ray raises a bare Exception if it was too slow to start
+            nodes.shutdown()
+            if attempt == START_ATTEMPTS - 1:
+                raise
+    yield nodes, workers
+    nodes.shutdown()

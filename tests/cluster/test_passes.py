@@ -1,5 +1,6 @@
 """Passes on several processes give what one process does, to the bit, whatever becomes of the processes."""
 
+import contextlib
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -78,9 +79,11 @@ def kill_a_worker_once() -> Callable[[int], None]:
 
     def kill(done: int) -> None:
         if done and not killed:
-            workers = [each for each in psutil.Process().children(recursive=True) if "ray::Worker" in each.name()]
-            workers[0].send_signal(signal.SIGKILL)
-            killed.append(workers[0])
+            for each in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.NoSuchProcess):  # Ray has some that live for a moment
+                    if not killed and "ray::Worker" in each.name() and each.status() != psutil.STATUS_ZOMBIE:
+                        each.send_signal(signal.SIGKILL)
+                        killed.append(each)
 
     return kill
 

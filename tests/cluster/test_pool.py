@@ -25,11 +25,11 @@ from tests.cluster import toys
 
 @pytest.fixture(scope="module")
 def pool() -> Iterator[Pool]:
-    pool = Pool(2, None)
+    before, pool = set(psutil.Process().children(recursive=True)), Pool(2, None)
     yield pool
-    children = psutil.Process().children(recursive=True)
+    children = set(psutil.Process().children(recursive=True)) - before
     pool.close()
-    _, alive = psutil.wait_procs(children, timeout=30)
+    _, alive = psutil.wait_procs(children, timeout=120)
     assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
 
 
@@ -75,9 +75,13 @@ def test_what_is_found_is_told_before_deaths_end_the_command(pool, monkeypatch):
 
 
 def test_a_machine_without_the_folder_is_named_as_the_cause(pool, monkeypatch, tmp_path):
-    monkeypatch.setattr("os.getcwd", lambda: str(tmp_path / "not there"))
-    with pytest.raises(RunError, match=r"^A worker cannot start .*No such file or directory: '.*not there'\. All mach"):
-        results(pool, [("die",), ("sleep", 60)])
+    assert results(pool, [("double", 1)]) == [2]  # Ray itself runs in the right folder
+    with monkeypatch.context() as patch:
+        patch.setattr("os.getcwd", lambda: str(tmp_path / "not there"))
+        reason = r"^A worker cannot start .*No such file or directory: '.*not there'\. All mach"
+        with pytest.raises(RunError, match=reason):
+            results(pool, [("die",), ("sleep", 60)])
+    pool.close()  # the next test must get no worker of the wrong folder
 
 
 def test_what_a_job_raises_is_raised(pool):

@@ -46,7 +46,7 @@ print(json.dumps([title.split(", ")[1].split(" ")[0] for title in titles]))
 def copy(tmp_path) -> Path:
     """A copy of the code, to be edited."""
     folder = tmp_path / "copy"
-    ignored = shutil.ignore_patterns(".*", "tests", "notebooks", "benchmarks", "__pycache__", "runs")
+    ignored = shutil.ignore_patterns(".*", "venv", "tmp*", "tests", "notebooks", "benchmarks", "__pycache__", "runs")
     shutil.copytree(REPOSITORY, folder, ignore=ignored)
     return folder
 

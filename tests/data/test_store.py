@@ -270,45 +270,54 @@ with store.locked([{"name": "a"}]):
             for row in range(writer.rows, 200):
                 writer.append(np.full((1, 6), row, np.float32))
                 time.sleep(0.005)
+                if row == 150 and "hold" in sys.argv:
+                    print("held", flush=True)
+                    sys.stdin.readline()
 print(store.load({"name": "a"}).values.sum(), flush=True)
 """
 
 
-def start(store: Store) -> subprocess.Popen:
-    return subprocess.Popen([sys.executable, "-c", PROGRAM, str(store.folder)], stdout=subprocess.PIPE, text=True)
+def start(store: Store, *flags: str) -> subprocess.Popen:
+    """Starts a process that writes an entry; with 'hold', it waits for a line after most of its rows."""
+    command = [sys.executable, "-u", "-c", PROGRAM, str(store.folder), *flags]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.2, 0.6])
-def test_after_a_kill_there_is_no_entry_and_the_next_process_goes_on(store, delay):
-    process = start(store)
+@pytest.mark.parametrize("moment", ["at once", "within the first rows", "after a record of progress"])
+def test_after_a_kill_there_is_no_entry_and_the_next_process_goes_on(store, moment):
+    process = start(store, "hold")
     assert process.stdout.readline() == "computing from 0\n"
-    time.sleep(delay)
+    if moment == "within the first rows":
+        time.sleep(0.2)
+    if moment == "after a record of progress":
+        assert process.stdout.readline() == "held\n"
+        assert list(store.folder.glob("*.partial/progress.json"))
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert store.load({"name": "a"}) is None
     line, total = start(store).communicate()[0].splitlines()
     assert total == "119400.0"
     assert 0 <= int(line.removeprefix("computing from ")) < 200
-    assert delay < 0.6 or line != "computing from 0"
+    assert moment != "after a record of progress" or line != "computing from 0"
     assert not list(store.folder.glob("*.partial"))
     assert names(store) == ["a"]
 
 
 def test_of_two_processes_one_computes_and_the_other_waits(store):
-    first, second = start(store), start(store)
-    outputs = [process.communicate()[0].splitlines() for process in (first, second)]
-    assert [output[-1] for output in outputs] == ["119400.0"] * 2
-    assert sum("computing from 0" in output for output in outputs) == 1
-    assert sum("waiting" in "".join(output) for output in outputs) == 1
+    first = start(store, "hold")
+    assert [first.stdout.readline() for _ in range(2)] == ["computing from 0\n", "held\n"]
+    second = start(store)
+    assert "waiting" in second.stdout.readline()
+    assert first.communicate("\n")[0] == "119400.0\n"
+    assert second.communicate()[0].splitlines()[-1] == "119400.0"
 
 
 def test_what_another_process_is_writing_is_left_alone(store):
-    process = start(store)
-    while not list(store.folder.glob("*.partial")):
-        time.sleep(0.01)
+    process = start(store, "hold")
+    assert [process.stdout.readline() for _ in range(2)] == ["computing from 0\n", "held\n"]
     assert store.make_room(1)
     assert list(store.folder.glob("*.partial"))
-    assert process.communicate()[0].splitlines() == ["computing from 0", "119400.0"]
+    assert process.communicate("\n")[0] == "119400.0\n"
 
 
 def _changed(description: Any, data: st.DataObject) -> Any:
@@ -397,10 +406,8 @@ def test_what_a_process_is_at_work_on_is_neither_evicted_nor_cleared(store):
         assert store.make_room(VALUES.nbytes), "what is in use counts for nothing"
         deleted, remaining = store.clear()
         assert deleted == []
-        assert [(entry.title, reason) for entry, reason in remaining] == [
-            ("half written", "a run is using it"),
-            ("b", "a run is using it"),
-        ]
+        using = "a run is using it"
+        assert {(entry.title, reason) for entry, reason in remaining} == {("half written", using), ("b", using)}
         with opened(store) as writer:
             assert writer.rows == 40
             writer.append(VALUES[40:])

@@ -113,7 +113,7 @@ def upload(page, *paths: Path) -> list:
 
     before = page.locator("article").count()
     page.set_input_files("#picker", [str(path) for path in paths])
-    expect(page.locator("article")).to_have_count(before + len(paths))
+    expect(page.locator("article")).to_have_count(before + len(paths), timeout=60_000)
     expect(page.locator("article[aria-busy]")).to_have_count(0, timeout=60_000)
     return [page.locator("article").filter(has_text=path.name) for path in paths]
 

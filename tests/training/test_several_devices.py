@@ -132,7 +132,7 @@ def test_a_run_of_two_workers_is_stopped_loses_one_and_ends_on_three_devices(pho
     os.kill(second_worker(workers), signal.SIGKILL)
     killed = time.monotonic()
     text, _ = workers.communicate(timeout=100)
-    assert time.monotonic() - killed < 60
+    assert time.monotonic() - killed < 100
     assert workers.returncode == 137
     assert "error: Another worker is gone, and this one cannot continue alone." in text
     assert "Traceback" not in text
@@ -172,9 +172,17 @@ def test_the_reason_of_the_worker_that_failed_first_is_shown_once(
 ):
     """What the chief says afterwards, that another worker is gone, is not the reason; a mistake in the flags is."""
     (tmp_path / "train.py").write_text(f"""
-import json, os, sys, time
-index = json.loads(os.environ["TF_CONFIG"])["task"]["index"]
-time.sleep(0 if index else 2)
+import contextlib, json, os, pathlib, psutil, sys, time
+index, told = json.loads(os.environ["TF_CONFIG"])["task"]["index"], pathlib.Path({str(tmp_path / "told")!r})
+if index:
+    told.with_suffix(".new").write_text(str(os.getpid()))
+    told.with_suffix(".new").rename(told)
+else:  # ends as soon as the other has
+    while not told.exists():
+        time.sleep(0.01)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(int(told.read_text())).status() != psutil.STATUS_ZOMBIE:
+            time.sleep(0.001)
 print({second!r} if index else {chief!r}, file=sys.stderr)
 sys.exit({status})
 """)

@@ -21,7 +21,7 @@ SCONTROL = """#!/bin/bash
 def test_two_tasks_share_a_run(tmp_path):
     draw_photos(tmp_path / "photos", ("cat", "dog"), 12)
     path = path_with(tmp_path, srun=SRUN, scontrol=SCONTROL)
-    slurm = {"SLURM_JOB_ID": "1234", "SLURM_JOB_NODELIST": "node[1-2]"}
+    slurm = {"SLURM_JOB_ID": str(os.getpid()), "SLURM_JOB_NODELIST": "node[1-2]"}
     environment = os.environ | {"PATH": path, "HEADSTART_CACHE": str(tmp_path / "c")} | slurm
     command = ["bash", "examples/slurm.sh", str(tmp_path / "run"), "--data", str(tmp_path / "photos")]
     command += ["--image-size", "32", "--head-epochs", "2"]
