@@ -17,7 +17,7 @@ from data.prepare import Data
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.facts import Beside, Facts, Findings
-from reports.verdict import DIVERGED, FEW_PICTURES, Verdict, alike, unknown_verdict
+from reports.verdict import DIVERGED, FEW_PICTURES, Verdict, _interval_note, alike, unknown_verdict
 from tasks.detection import LEAST_SCORE, Detection
 from tasks.detection_metrics import BOX_METRICS, BoxMetric, Compared, choose_thresholds, compare_boxes, measure_boxes
 from tasks.table import Task
@@ -44,7 +44,8 @@ def answered_boxes(data: Data, positions: np.ndarray, outputs: Iterable[np.ndarr
 
 def measure(data: Data, split: Split, outputs: np.ndarray) -> dict[str, Any] | None:
     """Measures a split; see `tasks.detection_metrics.measure_boxes`."""
-    return measure_boxes(*_truth_and_answers(data, split, outputs), data.class_names)
+    groups = data.groups[data.splits[split]]
+    return measure_boxes(*_truth_and_answers(data, split, outputs), data.class_names, groups)
 
 
 def compare_all(data: Data, split: Split, outputs: np.ndarray) -> Compared | None:
@@ -92,13 +93,16 @@ def reach_verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts |
             cautions.append(f"Few {split} boxes are of {listed(few)}: figures of single classes are rough.")
         cautions += facts.data.cautions
     unseen = "it had never seen" if split == "test" else "kept for validation"
+    explained = (
+        "The large figure is AP50, the area under the curve of precision and recall, mean over the classes, where an "
+        "overlap of half is right."
+    )
     return Verdict(
         split,
         f"Finds {what} in {measured['n']:,} {kind.nouns} {unseen}{alarms}",
         measured["ap50"],
         measured["ap50_ci95"] and tuple(measured["ap50_ci95"]),
-        "The large figure is AP50, the area under the curve of precision and recall, mean over the classes, where an "
-        "overlap of half is right.",
+        " ".join(filter(None, (_interval_note(measured, kind), explained))),
         "",
         cautions,
         measured["ap50"],

@@ -1,4 +1,4 @@
-"""Metrics of detection, by pycocotools: COCO's figures, and intervals by bootstrapping pictures."""
+"""Metrics of detection, by pycocotools: COCO's figures, and intervals by bootstrapping groups of pictures."""
 
 import contextlib
 import io
@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from app.errors import UsageError
+from tasks.metrics import effective_count, share_interval
 
 RECALLS = np.linspace(0, 1, 101)
 """Recalls at which precision is averaged."""
@@ -15,6 +17,8 @@ SIZES = ("small", "medium", "large")
 """Sizes of COCO, by the side of a square of the same area: up to 32, up to 96, above 96 pixels."""
 DRAWS = 1_000
 """Number of bootstrap draws for an interval."""
+FEW_INDEPENDENT = 30
+"""With fewer independent pictures, the bootstrap alone is too narrow; see `_interval`."""
 
 
 class Matched(NamedTuple):
@@ -89,7 +93,10 @@ def compare_boxes(truth: Sequence[np.ndarray], answers: Sequence[np.ndarray], nu
 
 
 def measure_boxes(
-    truth: Sequence[np.ndarray], answers: Sequence[np.ndarray], class_names: Sequence[str]
+    truth: Sequence[np.ndarray],
+    answers: Sequence[np.ndarray],
+    class_names: Sequence[str],
+    groups: np.ndarray | None = None,
 ) -> dict[str, Any] | None:
     """Measures answers against true boxes.
 
@@ -97,20 +104,26 @@ def measure_boxes(
         truth: as in `compare_boxes`.
         answers: as in `compare_boxes`.
         class_names: names in the order of their numbers.
+        groups: int (pictures,), the same for pictures that are not independent; None if all are.
 
     Returns:
         Record M of `metrics.json`; None for pictures without any box. Figures without true boxes of the class are None.
+        If pictures share a group, `effective_n` is the number of independent ones.
     """
     compared = compare_boxes(truth, answers, len(class_names))
     if compared is None:
         return None
     matched, precision, recall = compared
+    count, ap50 = len(truth), _mean(precision[0, ..., 0])
+    groups = np.arange(count) if groups is None else groups
+    effective = effective_count(groups)
     return {
-        "n": len(truth),
+        "n": count,
         "boxes": int(sum(each.truth.sum() for each in matched)),
         "ap": _mean(precision[..., 0]),
-        "ap50": _mean(precision[0, ..., 0]),
-        "ap50_ci95": _interval(matched, len(truth)),
+        "ap50": ap50,
+        "ap50_ci95": _interval(matched, ap50, groups),
+        **({"effective_n": effective} if effective < count else {}),
         "ap75": _mean(precision[5, ..., 0]),
         "recall": _mean(recall[..., 0]),
         "by_size": {
@@ -218,12 +231,25 @@ def _matched(evaluated: Any, number: int, pictures: int) -> Matched:
     return Matched(joined[0][order], joined[1][order].astype(bool), joined[2][order].astype(int), counts)
 
 
-def _interval(matched: Sequence[Matched], pictures: int) -> list[float] | None:
-    """Returns the 95 % interval of AP50 over bootstrap draws of pictures."""
+def _interval(matched: Sequence[Matched], ap50: float | None, groups: np.ndarray) -> list[float] | None:
+    """Returns the 95 % interval of AP50 over bootstrap draws of groups (Field and Welsh, 2007).
+
+    The percentiles of a bootstrap are too close together for few pictures (Hesterberg, 2015) or few groups (Cameron,
+    Gelbach and Miller, 2008), and are one point where all pictures are right or all are wrong. There the interval also
+    covers that of a share (Wilson, 1927) of as many independent pictures. Only pictures with boxes count for this:
+    the others hold nothing to find, however many they are.
+
+    Args:
+        matched: matched answers, by class.
+        ap50: the measured AP50.
+        groups: int (pictures,), the same for pictures that are not independent.
+    """
     known = [each for each in matched if each.truth.any()]
-    if not known:
+    if not known or ap50 is None:
         return None
-    draws = np.random.default_rng(0).multinomial(pictures, np.full(pictures, 1 / pictures), DRAWS)
+    numbers, names = pd.factorize(groups)  # in order of appearance: the interval does not depend on the names
+    of_groups = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), DRAWS)
+    draws = np.take(of_groups, numbers, axis=1)
     found = np.full((len(known), DRAWS), np.nan)
     for row, each in enumerate(known):
         total = draws @ each.truth
@@ -231,7 +257,12 @@ def _interval(matched: Sequence[Matched], pictures: int) -> list[float] | None:
             if total[draw]:
                 found[row, draw] = _average_precision(each, weights, total[draw])
     means = np.nanmean(found[:, ~np.isnan(found).all(axis=0)], axis=0)  # a draw may hold pictures without boxes alone
-    return [float(bound) for bound in np.quantile(means, [0.025, 0.975])]
+    low, high = (float(bound) for bound in np.quantile(means, [0.025, 0.975]))
+    independent = effective_count(groups[np.sum([each.truth for each in known], axis=0) > 0])
+    if independent < FEW_INDEPENDENT or low == high:
+        share_low, share_high = share_interval(ap50, independent)
+        low, high = min(low, share_low), max(high, share_high)
+    return [low, high]
 
 
 def _average_precision(matched: Matched, weights: np.ndarray, total: int) -> float:

@@ -13,6 +13,7 @@ from reports.detection import beside
 from tasks.detection import DETECTION
 from tasks.detection_maps import DISTANCES, SIDES, found, losses
 from tasks.detection_metrics import choose_thresholds, compare_boxes, measure_boxes
+from tasks.metrics import share_interval
 
 BOXES = np.array(
     [[[0.1, 0.1, 0.3, 0.35, 0, 0], [0.5, 0.4, 0.9, 0.8, 1, 0], [0.55, 0.1, 0.7, 0.3, 0, 0], [0, 0, 0, 0, -1, 0]]],
@@ -126,7 +127,7 @@ def test_perfect_answers_measure_one():
     assert figures["n"] == 2
     assert figures["boxes"] == 3
     assert [figures[name] for name in ("ap", "ap50", "ap75")] == pytest.approx([1, 1, 1])
-    assert figures["ap50_ci95"] == pytest.approx([1, 1])
+    assert figures["ap50_ci95"] == pytest.approx(share_interval(1.0, 2))
     assert figures["by_size"]["small"]["boxes"] == 3
 
 
@@ -136,6 +137,55 @@ def test_draws_of_pictures_without_boxes_leave_the_interval_finite(pictures):
     found = answers((0, [0, 0, 10, 10, 0.9, 0]), (1, [5, 5, 25, 25, 0.7, 0]))
     low, high = measure_boxes(TRUTH + empty, found + empty, ("a", "b"))["ap50_ci95"]
     assert 0 <= low < high <= 1
+
+
+def pictures_of(right: Sequence[bool]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Pictures with one box each, and answers that are either right or elsewhere."""
+    box, elsewhere = [5, 5, 25, 25], [60, 60, 80, 80]
+    found = [np.array([[*(box if each else elsewhere), 0.9, 0]], float) for each in right]
+    return [np.array([[*box, 0, 0]], float)] * len(right), found
+
+
+@pytest.mark.parametrize("right", [True, False])
+@pytest.mark.parametrize("count", [3, 40])
+def test_pictures_that_are_all_right_or_all_wrong_leave_the_interval_a_width(right, count):
+    measured = measure_boxes(*pictures_of([right] * count), ("a",))
+    assert measured["ap50"] == right
+    assert measured["ap50_ci95"] == pytest.approx(share_interval(float(right), count))
+
+
+def test_few_independent_pictures_widen_the_interval_to_that_of_a_share():
+    few = measure_boxes(*pictures_of([True, True, True, False] * 2), ("a",))
+    low, high = few["ap50_ci95"]
+    share_low, share_high = share_interval(few["ap50"], 8)
+    assert 0 <= low <= share_low < share_high <= high <= 1
+    copied = measure_boxes(*pictures_of(np.repeat([True, True, True, False] * 2, 8)), ("a",), np.repeat(range(8), 8))
+    share_low, share_high = share_interval(copied["ap50"], 8)
+    assert copied["ap50_ci95"][0] <= share_low < share_high <= copied["ap50_ci95"][1]
+    many_low, many_high = measure_boxes(*pictures_of([True, True, True, False] * 16), ("a",))["ap50_ci95"]
+    assert share_low < many_low < many_high < share_high
+
+
+def test_pictures_without_boxes_make_few_with_boxes_no_more_certain():
+    truth, found = pictures_of([True] * 3)
+    empty = [np.zeros((0, 6))] * 50
+    measured = measure_boxes(truth + empty, found + empty, ("a",))
+    assert measured["ap50_ci95"] == pytest.approx(share_interval(1.0, 3))
+
+
+def test_pictures_of_one_group_count_together_in_the_interval():
+    groups = np.repeat(np.arange(40), 5)
+    right = np.random.default_rng(0).random(40) < 0.7
+    truth, found = pictures_of(right[groups])
+    alone, grouped = (measure_boxes(truth, found, ("a",), each) for each in (None, groups))
+    assert alone == measure_boxes(truth, found, ("a",), np.arange(200)[::-1])
+    assert "effective_n" not in alone
+    assert grouped.pop("effective_n") == 40
+    widths = [np.ptp(each.pop("ap50_ci95")) for each in (alone, grouped)]
+    assert alone == grouped
+    assert widths[1] > 1.8 * widths[0]  # about the square root of 5
+    of_groups = measure_boxes(*pictures_of(right), ("a",))["ap50_ci95"]
+    assert measure_boxes(truth, found, ("a",), 99 - groups)["ap50_ci95"] == pytest.approx(of_groups, abs=0.02)
 
 
 def test_ap_counts_what_is_missed_and_what_is_not_there():
