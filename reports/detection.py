@@ -17,7 +17,8 @@ from data.prepare import Data
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.facts import Beside, Facts, Findings
-from reports.verdict import DIVERGED, FEW_PICTURES, Verdict, _interval_note, alike, unknown_verdict
+from reports.page import interval
+from reports.verdict import DIVERGED, FEW_PICTURES, WIDE_INTERVAL, Verdict, _interval_note, alike, unknown_verdict
 from tasks.detection import LEAST_SCORE, Detection
 from tasks.detection_metrics import BOX_METRICS, BoxMetric, Compared, choose_thresholds, compare_boxes, measure_boxes
 from tasks.table import Task
@@ -78,20 +79,10 @@ def reach_verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts |
         return unknown_verdict(kind, facts.data.cautions if facts else ())
     split, measured = known
     what, alarms = "boxes", ""
-    cautions = [DIVERGED[phase] for phase in record["diverged"]]
-    if split == "val":
-        cautions.append("There is no test split. Epoch and thresholds were chosen on these pictures: AP is optimistic.")
     if facts is not None:
         right = sum(int((each.found_by >= 0).sum()) for each in facts.found.compared)
-        wrong = sum(int(each.false_alarms.sum()) for each in facts.found.compared)
         what = f"{right:,} of {measured['boxes']:,} boxes"
-        alarms = f", with {counted(wrong, 'false alarm', 'false alarms')}"
-        if facts.leaks.near_duplicates:
-            cautions.append(f"{alike(facts.leaks.near_duplicates, split, kind)}.")
-        few = [f"{name} ({row['boxes']})" for name, row in measured["per_class"].items() if row["boxes"] < FEW_PICTURES]
-        if few:
-            cautions.append(f"Few {split} boxes are of {listed(few)}: figures of single classes are rough.")
-        cautions += facts.data.cautions
+        alarms = f", with {_false_alarms(facts.found.compared)}"
     unseen = "it had never seen" if split == "test" else "kept for validation"
     explained = (
         "The large figure is AP50, the area under the curve of precision and recall, mean over the classes, where an "
@@ -104,9 +95,34 @@ def reach_verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts |
         measured["ap50_ci95"] and tuple(measured["ap50_ci95"]),
         " ".join(filter(None, (_interval_note(measured, kind), explained))),
         "",
-        cautions,
+        _cautions(record, split, kind, facts),
         measured["ap50"],
     )
+
+
+def _cautions(record: dict[str, Any], split: Split, kind: Kind, facts: Facts | None) -> list[str]:
+    """Returns reasons for caution, the most serious first."""
+    measured, found = record[split], [DIVERGED[phase] for phase in record["diverged"]]
+    if split == "val":
+        found.append(
+            f"There is no test split. Epoch and thresholds were chosen on these {kind.nouns}: AP is optimistic."
+        )
+    bounds = measured["ap50_ci95"]
+    if bounds and bounds[1] - bounds[0] > WIDE_INTERVAL:
+        pictures = f"a single {kind.noun}" if measured["n"] == 1 else f"{measured['n']:,} {kind.nouns}"
+        found.append(f"Measured on {pictures} only: on more of them, any AP50 from {interval(bounds, 0)} is plausible.")
+    if facts is None:
+        return found
+    if facts.leaks.near_duplicates:
+        found.append(f"{alike(facts.leaks.near_duplicates, split, kind)}.")
+    few = [f"{name} ({row['boxes']})" for name, row in measured["per_class"].items() if row["boxes"] < FEW_PICTURES]
+    if few:
+        found.append(f"Few {split} boxes are of {listed(few)}: figures of single classes are rough.")
+    return [*found, *facts.data.cautions]
+
+
+def _false_alarms(compared: Sequence[Beside]) -> str:
+    return counted(sum(int(each.false_alarms.sum()) for each in compared), "false alarm", "false alarms")
 
 
 def compare(data: Data, split: Split, outputs: np.ndarray) -> list[Beside]:
@@ -181,8 +197,8 @@ def results_table(measured: Mapping[str, dict[str, Any]], nouns: str) -> Table:
     caption = "AP50: boxes are right from an overlap of 50 % on; AP: mean over overlaps of 50 to 95 %"
     table = make_table(*(Column(name, no_wrap=True) for name in columns), caption=caption)
     for split, figures in measured.items():
-        interval = figures["ap50_ci95"]
-        bounds = "" if interval is None else f"{interval[0]:.1%} to {interval[1]:.1%}"
+        limits = figures["ap50_ci95"]
+        bounds = "" if limits is None else f"{limits[0]:.1%} to {limits[1]:.1%}"
         shares = ["–" if figures[name] is None else f"{figures[name]:.1%}" for name in ("ap50", "ap", "ap75")]
         table.add_row(split, shares[0], bounds, *shares[1:], f"{figures['boxes']:,}", f"{figures['n']:,}")
     return table

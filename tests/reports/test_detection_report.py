@@ -77,3 +77,11 @@ def test_pictures_that_look_alike_widen_the_interval_of_boxes_and_the_page_says_
     assert "64 pictures" in note
     assert f"{note} The large figure is AP50" in text
     assert note not in plain
+
+
+def test_a_wide_interval_of_boxes_is_a_reason_for_caution(tmp_path):
+    few, many = box_data(), box_data(test=64)
+    *_, cautions = report(tmp_path / "few", few, box_outputs(few))
+    assert "Measured on 6 pictures only: on more of them, any AP50 from 61 to 100\u00a0% is plausible." in cautions
+    *_, cautions = report(tmp_path / "many", many, box_outputs(many))
+    assert not any("plausible" in each for each in cautions)
