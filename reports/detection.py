@@ -76,7 +76,7 @@ def reach_verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts |
     """Sums up a run by its test split, or by val without test; with `facts`, it counts boxes."""
     known = measured_split(record)
     if known is None:
-        return unknown_verdict(kind, facts.data.cautions if facts else ())
+        return _unknown_verdict(record, kind, facts.data.cautions if facts else ())
     split, measured = known
     what, alarms = "boxes", ""
     if facts is not None:
@@ -100,12 +100,22 @@ def reach_verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts |
     )
 
 
+def _unknown_verdict(record: dict[str, Any], kind: Kind, doubts: Sequence[str]) -> Verdict:
+    """Returns the verdict of a run without a measured split: there is none, or none has boxes."""
+    verdict, splits = unknown_verdict(kind, doubts), [each for each in ("val", "test") if record["data"][each]]
+    if not splits:
+        return verdict
+    nothing = f"AP unknown: no {' or '.join(splits)} {kind.noun} has a box to find."
+    return verdict._replace(sentence=nothing, cautions=[f"Add {kind.nouns} with boxes to val and test.", *doubts])
+
+
 def _cautions(record: dict[str, Any], split: Split, kind: Kind, facts: Facts | None) -> list[str]:
     """Returns reasons for caution, the most serious first."""
     measured, found = record[split], [DIVERGED[phase] for phase in record["diverged"]]
     if split == "val":
         found.append(
-            f"There is no test split. Epoch and thresholds were chosen on these {kind.nouns}: AP is optimistic."
+            f"{_missing_test(record, kind, facts)} Epoch and thresholds were chosen on these val {kind.nouns}: AP is "
+            "optimistic."
         )
     bounds = measured["ap50_ci95"]
     if bounds and bounds[1] - bounds[0] > WIDE_INTERVAL:
@@ -119,6 +129,18 @@ def _cautions(record: dict[str, Any], split: Split, kind: Kind, facts: Facts | N
     if few:
         found.append(f"Few {split} boxes are of {listed(few)}: figures of single classes are rough.")
     return [*found, *facts.data.cautions]
+
+
+def _missing_test(record: dict[str, Any], kind: Kind, facts: Facts | None) -> str:
+    """Says why val is measured: there is no test split, or it has no boxes."""
+    count = record["data"]["test"]
+    if not count:
+        return "There is no test split."
+    text = "The test split has no boxes to find, so its AP is unknown"
+    if facts is None:
+        return f"{text}."
+    alarms = _false_alarms(compare(facts.data, "test", facts.outputs["test"]))
+    return f"{text}; the model answers with {alarms} in {counted(count, kind.noun, kind.nouns)}."
 
 
 def _false_alarms(compared: Sequence[Beside]) -> str:

@@ -234,7 +234,8 @@ ABOUT_RUN = ("learning", "more_data"), ("aside", "suspects", "settings")
 def make_sections(facts: Facts) -> list[dict[str, Any]]:
     """Makes the sections of a page, in order, with `id`, `title` and `content`; those without content are left out."""
     before, after = ABOUT_RUN
-    names = (*before, *(facts.data.task.sections if facts.split in facts.outputs else ()), *after)
+    is_measured = facts.split in facts.outputs and facts.record[facts.split]  # pictures without boxes are not
+    names = (*before, *(facts.data.task.sections if is_measured else ()), *after)
     made = [{"id": name, "title": SECTIONS[name].title, "content": SECTIONS[name].make(facts)} for name in names]
     return [section for section in made if section["content"] is not None]
 

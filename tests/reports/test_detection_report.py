@@ -11,6 +11,7 @@ from app.config import TrainConfig
 from data.boxes.targets import encode, frames
 from data.prepare import Data
 from data.sources import Boxes, Split
+from reports.detection import reach_verdict
 from reports.report import write_report
 from reports.summary import build_record
 from reports.verdict import _interval_note
@@ -85,3 +86,24 @@ def test_a_wide_interval_of_boxes_is_a_reason_for_caution(tmp_path):
     assert "Measured on 6 pictures only: on more of them, any AP50 from 61 to 100\u00a0% is plausible." in cautions
     *_, cautions = report(tmp_path / "many", many, box_outputs(many))
     assert not any("plausible" in each for each in cautions)
+
+
+def test_a_test_split_without_boxes_is_not_called_missing(tmp_path):
+    data = box_data(without=("test",))
+    outputs = box_outputs(data)
+    outputs["test"][:, :2, 4] = 0
+    outputs["test"][0, 0, 4] = 0.9
+    _, record, (caution, *_) = report(tmp_path / "run", data, outputs)
+    chosen = "Epoch and thresholds were chosen on these val pictures: AP is optimistic."
+    unknown = "The test split has no boxes to find, so its AP is unknown"
+    assert caution == f"{unknown}; the model answers with 1 false alarm in 6 pictures. {chosen}"
+    assert reach_verdict(record, data.task, data.kind).cautions[0] == f"{unknown}. {chosen}"
+    record["data"]["test"] = 0
+    assert reach_verdict(record, data.task, data.kind).cautions[0] == f"There is no test split. {chosen}"
+
+
+def test_a_run_whose_measured_pictures_have_no_boxes_still_gets_a_page(tmp_path):
+    data = box_data(without=("val", "test"))
+    text, _, (advice, *_) = report(tmp_path / "run", data, box_outputs(data))
+    assert "AP unknown: no val or test picture has a box to find." in text
+    assert advice == "Add pictures with boxes to val and test."

@@ -156,7 +156,9 @@ def test_a_test_split_without_boxes_is_passed_over(run, tmp_path, capsys):
     asked = settings(run.parent, data=str(squares / "given.csv"), head_epochs=1, output=tmp_path / "given")
     found = train(load_inputs(asked))
     assert json.loads((found / "metrics.json").read_text())["test"] is None
-    assert "Finds" in (found / "report.html").read_text()
+    page = (found / "report.html").read_text()
+    assert "Finds" in page
+    assert "The test split has no boxes to find" in page
     assert "could not be made" not in capsys.readouterr().out
 
 
