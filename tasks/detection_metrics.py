@@ -14,7 +14,8 @@ from tasks.metrics import effective_count, share_interval
 RECALLS = np.linspace(0, 1, 101)
 """Recalls at which precision is averaged."""
 SIZES = ("small", "medium", "large")
-"""Sizes of COCO, by the side of a square of the same area: up to 32, up to 96, above 96 pixels."""
+"""Sizes of COCO, by the side of a square of the same area: up to 32, 32 to 96, from 96 pixels on. Sides of exactly 32
+or 96 count in both."""
 DRAWS = 1_000
 """Number of bootstrap draws for an interval."""
 FEW_INDEPENDENT = 30
@@ -281,6 +282,9 @@ def _mean(values: np.ndarray) -> float | None:
 
 
 def _count_of_size(truth: Sequence[np.ndarray], area: int) -> int:
-    low, high = [(0, 32**2), (32**2, 96**2), (96**2, np.inf)][area - 1]
+    """Counts the boxes of a size as pycocotools does, which includes both ends of its range."""
+    from pycocotools.cocoeval import Params
+
+    low, high = Params("bbox").areaRng[area]
     areas = np.concatenate([np.prod(boxes[:, 2:4] - boxes[:, :2], axis=1)[boxes[:, 5] == 0] for boxes in truth])
-    return int(((areas > low) & (areas <= high)).sum())
+    return int(((areas >= low) & (areas <= high)).sum())

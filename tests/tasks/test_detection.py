@@ -12,7 +12,7 @@ from models.detector import MOST_BOXES, DecodeBoxes
 from reports.detection import beside
 from tasks.detection import DETECTION
 from tasks.detection_maps import DISTANCES, SIDES, found, losses
-from tasks.detection_metrics import choose_thresholds, compare_boxes, measure_boxes
+from tasks.detection_metrics import SIZES, _evaluate, choose_thresholds, compare_boxes, measure_boxes
 from tasks.metrics import share_interval
 
 BOXES = np.array(
@@ -186,6 +186,17 @@ def test_pictures_of_one_group_count_together_in_the_interval():
     assert widths[1] > 1.8 * widths[0]  # about the square root of 5
     of_groups = measure_boxes(*pictures_of(right), ("a",))["ap50_ci95"]
     assert measure_boxes(truth, found, ("a",), 99 - groups)["ap50_ci95"] == pytest.approx(of_groups, abs=0.02)
+
+
+def test_boxes_of_each_size_are_counted_as_pycocotools_counts_them():
+    sides = (0, 10, 32, 33, 96, 97, 200)
+    truth = [np.array([[0, 0, side, side, 0, side == 10]], float) for side in sides]
+    truth.append(np.zeros((0, 6)))
+    found = [np.array([[0, 0, 10, 10, 0.9, 0]])] * len(truth)
+    counted = [each["boxes"] for each in measure_boxes(truth, found, ("a",))["by_size"].values()]
+    compared = np.array(_evaluate(truth, found, 1).evalImgs, object).reshape(1 + len(SIZES), len(truth))
+    expected = [sum(int(np.sum(1 - each["gtIgnore"])) for each in row if each) for row in compared[1:]]
+    assert counted == expected == [2, 3, 3]
 
 
 def test_ap_counts_what_is_missed_and_what_is_not_there():
