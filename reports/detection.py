@@ -17,7 +17,7 @@ from data.prepare import Data
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.facts import Beside, Facts, Findings
-from reports.page import interval
+from reports.page import interval, percent
 from reports.verdict import DIVERGED, FEW_PICTURES, WIDE_INTERVAL, Verdict, _interval_note, alike, unknown_verdict
 from tasks.detection import LEAST_SCORE, Detection
 from tasks.detection_metrics import BOX_METRICS, BoxMetric, Compared, choose_thresholds, compare_boxes, measure_boxes
@@ -219,9 +219,8 @@ def results_table(measured: Mapping[str, dict[str, Any]], nouns: str) -> Table:
     caption = "AP50: boxes are right from an overlap of 50 % on; AP: mean over overlaps of 50 to 95 %"
     table = make_table(*(Column(name, no_wrap=True) for name in columns), caption=caption)
     for split, figures in measured.items():
-        limits = figures["ap50_ci95"]
-        bounds = "" if limits is None else f"{limits[0]:.1%} to {limits[1]:.1%}"
-        shares = ["–" if figures[name] is None else f"{figures[name]:.1%}" for name in ("ap50", "ap", "ap75")]
+        shares = [percent(figures[name]) for name in ("ap50", "ap", "ap75")]
+        bounds = interval(figures["ap50_ci95"])
         table.add_row(split, shares[0], bounds, *shares[1:], f"{figures['boxes']:,}", f"{figures['n']:,}")
     return table
 

@@ -17,6 +17,7 @@ from inference.drawing import Drawn, draw_boxes
 from reports.curves import LINE_COLOURS
 from reports.detection import compare_all, overlap
 from reports.facts import Beside, Facts, Section
+from reports.page import number, percent
 from reports.plots import VAL_COLOUR, make_panel, shorten, tidy
 from tasks.detection_metrics import RECALLS, SIZES
 
@@ -38,9 +39,9 @@ def box_classes(facts: Facts) -> dict[str, Any]:
     names = facts.data.class_names
     thresholds = facts.data.task.thresholds_of(names)
     rows = []
-    for number, name in enumerate(names):
-        missed = sum(int(each.missed[each.truth[:, 4] == number].sum()) for each in compared)
-        alarms = sum(int(each.false_alarms[each.answers[:, 5] == number].sum()) for each in compared)
+    for index, name in enumerate(names):
+        missed = sum(int(each.missed[each.truth[:, 4] == index].sum()) for each in compared)
+        alarms = sum(int(each.false_alarms[each.answers[:, 5] == index].sum()) for each in compared)
         boxes = measured["per_class"][name]["boxes"]
         right = boxes - missed
         rows.append(
@@ -101,7 +102,7 @@ def box_pictures(facts: Facts) -> dict[str, Any]:
         drawn = [Drawn(box[:4], TRUE) for box in each.truth[~each.missed]]
         drawn += [Drawn(box[:4], WRONG, f"{data.class_names[int(box[4])]}?") for box in each.truth[each.missed]]
         for answer, is_right in zip(each.answers, each.is_right, strict=True):
-            text = "" if is_right else f"{data.class_names[int(answer[5])]} {answer[4]:.0%}"
+            text = "" if is_right else f"{data.class_names[int(answer[5])]} {percent(answer[4], 0)}"
             drawn.append(Drawn(answer[:4], RIGHT if is_right else WRONG, text))
         title = f"{int((each.found_by >= 0).sum())} found, {int(each.missed.sum())} missed, "
         title += counted(int(each.false_alarms.sum()), "false alarm", "false alarms")
@@ -117,11 +118,11 @@ def box_curves(facts: Facts) -> dict[str, Any]:
         raise ValueError("a section is about a split with examples")
     precision = compared.precision[0, :, :, 0].T  # of each class at all recalls
     figure, axes = make_panel()
-    known = [number for number in range(len(names)) if not np.isnan(precision[number]).any()]
-    worst = sorted(known, key=lambda number: precision[number].mean())[: len(LINE_COLOURS)]
-    for colour, number in zip(LINE_COLOURS, worst, strict=False):
-        mean = precision[number].mean()
-        axes.plot(RECALLS, precision[number], color=colour, label=f"{shorten(names[number])} {mean:.2f}")
+    known = [index for index in range(len(names)) if not np.isnan(precision[index]).any()]
+    worst = sorted(known, key=lambda index: precision[index].mean())[: len(LINE_COLOURS)]
+    for colour, index in zip(LINE_COLOURS, worst, strict=False):
+        label = f"{shorten(names[index])} {number(precision[index].mean(), 2)}"
+        axes.plot(RECALLS, precision[index], color=colour, label=label)
     axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.01), ylim=(0, 1.02))
     axes.legend(frameon=False, fontsize=8, loc="lower left")
     tidy(axes)
@@ -165,7 +166,7 @@ def box_mistakes(facts: Facts) -> dict[str, Any]:
     return {
         "num_alarms": len(alarms),
         "num_missed": len(missed),
-        "alarms": [cut(row, box, f"{names[int(box[5])]}, {box[4]:.0%} sure") for row, box in alarms[:SHOWN]],
+        "alarms": [cut(row, box, f"{names[int(box[5])]}, {percent(box[4], 0)} sure") for row, box in alarms[:SHOWN]],
         "missed": [cut(row, box, names[int(box[4])]) for row, box in missed[:SHOWN]],
     }
 

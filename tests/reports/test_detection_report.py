@@ -1,4 +1,4 @@
-"""The page of a run that finds boxes says how sure its figures are."""
+"""The page of a run that finds boxes says how sure its figures are, and rounds nothing up to certainty."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from app.config import TrainConfig
 from data.boxes.targets import encode, frames
 from data.prepare import Data
 from data.sources import Boxes, Split
-from reports.detection import reach_verdict
+from reports.detection import reach_verdict, results_table
 from reports.report import write_report
 from reports.summary import build_record
 from reports.verdict import _interval_note
@@ -107,3 +107,22 @@ def test_a_run_whose_measured_pictures_have_no_boxes_still_gets_a_page(tmp_path)
     text, _, (advice, *_) = report(tmp_path / "run", data, box_outputs(data))
     assert "AP unknown: no val or test picture has a box to find." in text
     assert advice == "Add pictures with boxes to val and test."
+
+
+def test_the_page_rounds_nothing_up_to_certainty(tmp_path, monkeypatch):
+    data, drawn = box_data((0.12344, 0.99799), test=24), []
+    monkeypatch.setattr("reports.detection_sections.draw_boxes", lambda picture, boxes: drawn.extend(boxes) or picture)
+    text, record, _ = report(tmp_path / "run", data, box_outputs(data, 0.996))
+    assert 0.995 < record["test"]["per_class"]["cat"]["ap50"] < 1
+    assert "cat 0.99 " in text  # beside its curve
+    assert "cat, 99 % sure" in text
+    assert "cat 99\u00a0%" in {each.text for each in drawn}
+    assert "0.1234 " in text
+    assert "0.9980 " in text
+
+
+def test_the_table_of_boxes_rounds_no_figure_up_to_100_percent():
+    figures = {"ap50": 0.9996, "ap50_ci95": [0.98, 0.9999], "ap": None, "ap75": 1.0, "boxes": 1234, "n": 500}
+    table = results_table({"test": figures}, "pictures")
+    cells = [next(iter(column.cells)).replace("\u00a0", " ") for column in table.columns]
+    assert cells == ["test", "99.9 %", "98.0 to 99.9 %", "–", "100 %", "1,234", "500"]
