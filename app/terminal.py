@@ -36,6 +36,8 @@ REASONS_SHOWN = 3
 """Number of reasons for setting examples aside that are shown, the most frequent first."""
 SECONDS_BETWEEN_LINES = 60.0
 """Seconds between lines about the progress of long work, where there is no terminal for a bar."""
+SIGNIFICANT = 12
+"""Significant decimals of a number; later ones are rounding errors of sums."""
 LONGEST_ERROR = 200
 """Most characters of a library's error that are shown."""
 REPOSITORY = Path(__file__).parent.parent
@@ -145,6 +147,12 @@ def listed(names: Sequence[str]) -> str:
     rest = len(names) - NAMES_SHOWN
     *others, last = [*names[:NAMES_SHOWN], *([f"{rest:,} more"] if rest > 0 else [])]
     return f"{', '.join(others)} and {last}" if others else last
+
+
+def share_text(share: float, decimals: int = 1) -> str:
+    """Formats a fraction: '98.6%'; '100.0%' only for exactly 1, since less is never rounded up to that."""
+    share = round(share, SIGNIFICANT)
+    return f"{share if share == 1 else min(share, 1 - 10 ** -(decimals + 2)):.{decimals}%}"
 
 
 def common_reasons(reasons: Iterable[str]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from app.files import write_json, written_aside
-from app.terminal import progress_bar, show_stage
+from app.terminal import progress_bar, share_text, show_stage
 from data.boxes.targets import frames, to_pixels
 from data.images.decode import read_orientation
 from data.sources import printable
@@ -188,4 +188,4 @@ def _cells(row: pd.Series) -> tuple[str, ...]:
     if row["status"] != "found":
         return row["path"], row["status"], "", row["reason"]
     corners = ", ".join(f"{row[name]:.0f}" for name in ("x1", "y1", "x2", "y2"))
-    return row["path"], row["predicted"], f"{row['probability']:.1%}", corners
+    return row["path"], row["predicted"], share_text(row["probability"]), corners

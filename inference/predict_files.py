@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from app.terminal import progress_bar, show_stage
+from app.terminal import progress_bar, share_text, show_stage
 from data.kinds import Kind
 from inference.answer_table import PROBABILITY, answer_table, answers_to, csv_writer, labels_of
 from inference.answering import AnsweringModel
@@ -110,8 +110,8 @@ def _cells(row: pd.Series, task: Classification, top: int) -> Iterator[str]:
         return
     answered = labels_of(row["predicted"], task) if row["status"] == "answered" else []
     yield ", ".join(answered) or "unknown"
-    yield f"{row['probability']:.1%}" if answered else ""  # 'unknown' is no class
+    yield share_text(row["probability"]) if answered else ""  # 'unknown' is no class
     of_class = row.filter(regex=f"^{PROBABILITY}").astype(float).sort_values(ascending=False, kind="stable")
     of_class.index = of_class.index.str.removeprefix(PROBABILITY)
     others = of_class[~of_class.index.isin(answered)][: top - 1]
-    yield ", ".join(f"{name} {probability:.1%}" for name, probability in others.items())
+    yield ", ".join(f"{name} {share_text(probability)}" for name, probability in others.items())

@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from app.data_uri import picture_uri
-from app.terminal import attempt, counted
+from app.terminal import attempt, counted, share_text
 from data.content import MAX_BYTES, UnreadableError, content_of
 from data.images.explain import grad_cam, overlay
 from data.kinds import Inputs, Shown
@@ -158,7 +158,8 @@ def make_app(network: AnsweringModel, name: str, examples: Sequence[Path], ask: 
     """Makes the app behind the page; see `show_page`. Examples that cannot be read are left out."""
     app = flask.Flask(__name__, static_folder="web/static", template_folder="web")
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
-    app.jinja_env.filters |= {"counted": counted, "uri": lambda pixels: picture_uri(Image.fromarray(pixels))}
+    filters = {"counted": counted, "share": share_text, "uri": lambda pixels: picture_uri(Image.fromarray(pixels))}
+    app.jinja_env.filters |= filters
     # DNS rebinding: the name of another site could resolve to this address.
     app.config.update(MAX_CONTENT_LENGTH=MAX_BYTES, TRUSTED_HOSTS=[HOST, "localhost"])
     offered = []

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 
 from app.config import TrainConfig
 from app.decision import Rule
-from app.terminal import make_table
+from app.terminal import make_table, share_text
 from data.folds import folds_of
 from data.prepare import Data
 from data.sources import Split
@@ -124,8 +124,8 @@ def results_table(measured: Mapping[str, dict[str, Any]], nouns: str) -> Table:
         low, high = figures["accuracy_ci95"]
         classes = [row for row in figures["per_class"].values() if row["support"]] or [{}]
         means = [f"{np.mean([row.get(name, 0.0) for row in classes]):.3f}" for name in ("precision", "recall", "f1")]
-        interval = f"{low:.1%} to {high:.1%}"
-        table.add_row(split, f"{figures['accuracy']:.1%}", interval, *means, f"{figures['n']:,}")
+        interval = f"{share_text(low)} to {share_text(high)}"
+        table.add_row(split, share_text(figures["accuracy"]), interval, *means, f"{figures['n']:,}")
     return table
 
 

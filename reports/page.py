@@ -21,14 +21,13 @@ from matplotlib.figure import Figure
 from app.data_uri import data_uri
 from app.escapes import visible
 from app.files import write_text
+from app.terminal import SIGNIFICANT, share_text
 
 FOLDER = Path(__file__).parent
 BASE_STYLE = FOLDER.parent / "inference" / "web" / "static" / "base.css"
 """Colours and fonts, shared with the page of demo.py."""
 SPACE = "\u00a0"
 """No-break space, which keeps a number and its unit on one line."""
-SIGNIFICANT = 12
-"""Significant decimals of a number; later ones are rounding errors of sums."""
 GREY_TOLERANCE = 12
 """Colours whose red, green and blue differ by at most this much of 255 count as grey, and follow the page."""
 
@@ -52,8 +51,8 @@ def percent(value: float | None, decimals: int = 1) -> str:
     """Formats a fraction: '98.6 %', or a dash for None and NaN; '100 %' only for exactly 1."""
     if value is None or value != value:
         return "–"
-    value = round(value, SIGNIFICANT)
-    return f"{'100' if value == 1 else f'{100 * min(value, 1 - 10 ** -(decimals + 2)):.{decimals}f}'}{SPACE}%"
+    text = share_text(value, 0 if round(value, SIGNIFICANT) == 1 else decimals)
+    return f"{text.removesuffix('%')}{SPACE}%"
 
 
 def method_name(name: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from app.config import TrainConfig
-from app.terminal import attempt, console, counted, show_stage
+from app.terminal import attempt, console, counted, share_text, show_stage
 from data.prepare import Data
 from data.sources import Split, choose_measured
 from reports import plots
@@ -111,7 +111,7 @@ def show_record(record: dict[str, Any], folder: Path, data: Data) -> None:
     table = reporting(data.task).results_table(measured, data.kind.nouns)
     for name, accuracy in reversed(record["baseline"].items()):
         if accuracy is not None:
-            table.add_row(method_name(name), f"{accuracy:.1%}")
+            table.add_row(method_name(name), share_text(accuracy))
     if table.row_count:
         console.print(table)
     for line in decision_lines(record["decision"]) if record["decision"] else ():
@@ -119,7 +119,7 @@ def show_record(record: dict[str, Any], folder: Path, data: Data) -> None:
     if record["folds"] is not None:
         folds = record["folds"]
         # By a threshold, an accuracy says little; the line of the decision has sensitivity and specificity.
-        spread = "" if record["decision"] else f": {folds['mean']:.1%} ± {folds['deviation']:.1%}"
+        spread = "" if record["decision"] else f": {share_text(folds['mean'])} ± {folds['deviation']:.1%}"
         heads = f"{len(folds['accuracy'])} heads, each measured on {data.kind.nouns} that it has not seen"
         show_stage("folds", f"val: {heads}{spread}")
     if (folder / "report.html").exists():

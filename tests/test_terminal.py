@@ -3,7 +3,7 @@
 from types import SimpleNamespace
 
 from app import terminal
-from app.terminal import common_reasons, progress_bar
+from app.terminal import common_reasons, progress_bar, share_text
 
 
 def test_without_a_terminal_long_work_prints_a_line_a_minute(monkeypatch, capsys):
@@ -25,3 +25,8 @@ def test_without_a_terminal_long_work_prints_a_line_a_minute(monkeypatch, capsys
 def test_the_same_reason_for_many_boxes_is_counted_once():
     reasons = ["empty file", "box 13 has no area", "box 4 has no area", "more than 20 MB"]
     assert common_reasons(reasons) == "2 x a box has no area; 1 x empty file; 1 x more than 20 MB"
+
+
+def test_only_all_of_them_are_100_percent():
+    assert [share_text(share) for share in (1, 0.9999, 0.98, 0)] == ["100.0%", "99.9%", "98.0%", "0.0%"]
+    assert [share_text(share, 2) for share in (1 - 1e-15, 0.99996)] == ["100.00%", "99.99%"]

@@ -222,6 +222,15 @@ def test_pictures_at_the_same_time_get_their_own_answers(binary_run, client_of):
     assert list(map(bars_of, answers)) == [expected_bars(binary_run, path) for path in paths]
 
 
+def test_a_probability_below_1_is_never_shown_as_100_percent(binary_run):
+    bars = [("cat", 0.9999, True), ("dog", 0.0001, False)]
+    answer = dict.fromkeys(("unknown_below", "text", "looked")) | {"answer": "cat", "bars": bars, "others": 0}
+    shown = answer | {"picture": np.zeros((8, 8, 3), np.uint8)}
+    client = make_app(network_of(binary_run), "name", [], lambda *_: shown).test_client()
+    page = client.post("/answer", data=next((binary_run.parent / "photos").rglob("*.jpg")).read_bytes()).text
+    assert re.findall(r"<data.*?>(.*?)</data>", page) == ["99.9%", "0.0%"]
+
+
 def test_unknown_is_answered_below_the_given_probability(binary_run, client_of):
     client = client_of(network_of(binary_run), unknown_below=1.0)
     answer = client.post("/answer", data=next((binary_run.parent / "photos").rglob("*.jpg")).read_bytes()).text

@@ -293,6 +293,16 @@ def test_a_csv_that_an_error_ends_leaves_nothing_and_keeps_an_earlier_one(tmp_pa
     assert len(pd.read_csv(path)) == 2
 
 
+def test_a_probability_below_1_is_never_shown_as_100_percent(tmp_path, capsys):
+    make_picture(0).save(tmp_path / "0.png")
+    outputs = np.array([[0.9999, 0.00007, 0.00003]], np.float32)
+    network = AnsweringModel(("x", "y", "z"), MULTICLASS, IMAGE, picture_reader(16), lambda: lambda pixels: outputs)
+    predict_files(network, find_files([str(tmp_path)]))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "x 99.9% y 0.0%, z 0.0%" in shown
+    assert "100.0%" not in shown
+
+
 @pytest.mark.parametrize(("signal_number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_csv_keeps_the_rows_so_far(tmp_path, monkeypatch, capsys, signal_number, status):
     for index in range(24):

@@ -338,6 +338,16 @@ def test_folds_show_no_accuracy_of_a_decision_by_a_rule(tmp_path, capsys):
         assert ("55.0% ± 7.0%" in printed) == is_shown
 
 
+def test_one_mistake_in_many_is_not_shown_as_none(tmp_path, capsys):
+    data = make_data()
+    _, record = report(tmp_path, data)
+    record["test"] |= {"accuracy": 0.9999, "accuracy_ci95": [0.9995, 1.0], "n": 10_000}
+    show_record(record | {"baseline": {"majority": 0.9999}, "val": None}, tmp_path, data)
+    printed = capsys.readouterr().out
+    assert "99.9%      99.9% to 100.0%" in printed
+    assert printed.count("100.0%") == 1
+
+
 def test_look_alikes_of_val_are_a_caution_as_well(tmp_path):
     data = make_data(val=8, test=10)
     data.inputs[0][13], data.signatures[13] = data.inputs[0][3], data.signatures[3]
