@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from app.escapes import visible
 from app.files import read_json, write_text
+from app.terminal import share_text
 from app.wheels import installed_versions
 from data.images.decode import MAX_PIXELS
 from inference.load import TrainedRun
@@ -72,7 +73,7 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
         keep_trailing_newline=True,
         autoescape=False,  # it is Markdown
     )
-    environment.filters["code"] = _as_code
+    environment.filters |= {"code": _as_code, "percent": _percent}
     environment.filters["last_part"] = lambda place: Path(place).name  # its folder may be private
     shapes = {each.name: ", ".join(str(size or "length") for size in each.shape[1:]) for each in inputs}
     zeros = (
@@ -87,7 +88,7 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
         measured=measured[1] if measured else None,
         parity=export.parity if export else {},
         thresholds=run.task.thresholds_of(run.class_names),
-        chosen=f", chosen on val by {_as_code(flag)}" if flag else "",
+        chosen=_chosen(flag) if flag else "",
         unknown=_unknown(metrics.get("unknown"), measured[0]) if measured else None,
         inputs=inputs,
         figures=_figures(metrics),
@@ -119,13 +120,23 @@ def _shown(figures: Any, name: str, is_share: bool) -> str:
     value, interval = known.get(name), known.get(f"{name}_ci95")
     if not is_number(value):
         return ""
-    text = f"{100 * value:.1f} %" if is_share else f"{value:.3f}"
+    text = _percent(value) if is_share else f"{value:.3f}"
     return f"{text} ({_interval_text(interval)})" if isinstance(interval, list) else text
 
 
 def _interval_text(interval: Sequence[float]) -> str:
     low, high = interval
-    return f"{100 * low:.1f} % to {100 * high:.1f} %"
+    return f"{_percent(low)} to {_percent(high)}"
+
+
+def _percent(share: float) -> str:
+    """Formats a fraction: '98.6 %', with a space that any editor shows; see `share_text`."""
+    return share_text(share).replace("%", " %")
+
+
+def _chosen(flag: str) -> str:
+    """Returns the end of a sentence about thresholds: the flag that gave them, or by which they were chosen on val."""
+    return f", {'given' if flag.startswith('--threshold ') else 'chosen on val'} by {_as_code(flag)}"
 
 
 def _classes(figures: dict[str, Any], names: Sequence[str]) -> list[tuple[str, int, str]]:
@@ -139,7 +150,7 @@ def _classes(figures: dict[str, Any], names: Sequence[str]) -> list[tuple[str, i
             bounds = intervals.get(name) if isinstance(intervals, dict) else None  # older runs have none
             if not isinstance(bounds, list) or len(bounds) != 2 or not all(map(is_number, bounds)):
                 bounds = share_interval(recall, support)
-            shown = f"{100 * recall:.1f} % ({_interval_text(bounds)})"
+            shown = f"{_percent(recall)} ({_interval_text(bounds)})"
             rows.append((name, int(support), shown))
     return rows
 
@@ -154,7 +165,7 @@ def _unknown(record: Any, split: str) -> dict[str, int] | None:
 def _baselines(baseline: Any) -> list[str]:
     known = baseline if isinstance(baseline, dict) else {}
     shares = {method_name(visible(name)): value for name, value in known.items() if is_number(value)}
-    return [f"{name} {100 * value:.1f} %" for name, value in shares.items()]
+    return [f"{name} {_percent(value)}" for name, value in shares.items()]
 
 
 def _cautions(folder: Path) -> list[str]:
