@@ -7,7 +7,7 @@ per hyperparameter.
 
 import math
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,28 @@ GOLDEN_RATIO = 0.618034
 MOST_COLUMNS = 4
 Hyperparameters: TypeAlias = Mapping[str, Literal["log", "linear"] | None]
 """Hyperparameters that varied, and the scale of each; None for choices."""
+
+
+class Winner(NamedTuple):
+    """The chosen trial, and how good it is on val."""
+
+    trial: int
+    """Its number, from 1."""
+    score: float
+    """Value of the objective; mean over the seeds."""
+    val_accuracy: float
+    seeds: int = 1
+    """Number of seeds that it was trained with; more than 1 for a finalist."""
+
+
+def winner_of(search: Mapping[str, Any]) -> Winner:
+    """Returns the winner of a search: the best finalist by the means over seeds, otherwise the best trial.
+
+    Args:
+        search: the content of `search.json`.
+    """
+    best = (search["finalists"] or [search["best"]])[0]
+    return Winner(best["trial"], best["score"], best["val_accuracy"], best.get("seeds", 1))
 
 
 def ranked(trials: pd.DataFrame, objective: str) -> pd.DataFrame:
@@ -58,17 +80,19 @@ def score_text(score: float, objective: str) -> str:
     return percent(score, 2) if figure_of(metric_of(objective)).is_share else number(score, 4)
 
 
-def search_progress(trials: pd.DataFrame, objective: str) -> Figure:
+def search_progress(trials: pd.DataFrame, objective: str, winner: Winner | None = None) -> Figure:
     """Draws the objective of each trial, the best so far, and failed trials as crosses on the axis.
 
     Args:
         trials: at least one is finished.
         objective: what was optimised.
+        winner: the chosen trial, which is marked; None for the best one.
     """
+    winner = winner or _best(trials, objective)
     figure = Figure(figsize=(9, 4), layout="constrained")
     axes = figure.subplots()
     finished, failed = (trials[(trials["status"] == "done") == is_done] for is_done in (True, False))
-    heights = pd.Series(_draw_trials(axes, finished["trial"].to_numpy(), finished, objective))
+    heights = pd.Series(_draw_trials(axes, finished["trial"].to_numpy(), finished, objective, winner))
     so_far = heights.cummin() if objective == "val_loss" else heights.cummax()
     axes.step(finished["trial"], so_far, where="post", color=VAL_COLOUR, label="best so far")
     if len(failed):
@@ -79,22 +103,26 @@ def search_progress(trials: pd.DataFrame, objective: str) -> Figure:
             "label": "failed",
         }
         axes.plot(failed["trial"], np.zeros(len(failed)), "x", **style)
-    best = ranked(trials, objective).iloc[0]
-    axes.set_title(f"Best: {score_text(best['score'], objective)} in trial {best['trial']}", loc="left", fontsize=11)
+    best = "Best" if winner.seeds == 1 else f"Best mean over {winner.seeds} seeds"
+    axes.set_title(f"{best}: {score_text(winner.score, objective)} in trial {winner.trial}", loc="left", fontsize=11)
     axes.set(xlabel="trial", ylabel=objective_title(objective), xlim=(0.4, trials["trial"].max() + 0.6))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(frameon=False, ncols=5, loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, fontsize=9)
     return figure
 
 
-def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Hyperparameters, objective: str) -> Figure:
+def hyperparameter_effects(
+    trials: pd.DataFrame, hyperparameters: Hyperparameters, objective: str, winner: Winner | None = None
+) -> Figure:
     """Draws a panel per hyperparameter: the objective of each finished trial by the value of the hyperparameter.
 
     Args:
         trials: at least one is finished.
         hyperparameters: at least one.
         objective: what was optimised.
+        winner: the chosen trial, which is marked; None for the best one.
     """
+    winner = winner or _best(trials, objective)
     finished = trials[trials["status"] == "done"]
     columns = min(len(hyperparameters), MOST_COLUMNS)
     rows = math.ceil(len(hyperparameters) / columns)
@@ -107,13 +135,14 @@ def hyperparameter_effects(trials: pd.DataFrame, hyperparameters: Hyperparameter
             places = values.map({value: place for place, value in enumerate(choices)}).to_numpy(float)
             # Trials with the same choice are moved apart, by a fixed amount for each trial.
             apart = (finished["trial"].to_numpy() * GOLDEN_RATIO % 1 - 0.5) * 0.55
-            medians = pd.Series(_draw_trials(axes, places + apart, finished, objective)).groupby(places).median()
+            heights = _draw_trials(axes, places + apart, finished, objective, winner)
+            medians = pd.Series(heights).groupby(places).median()
             axes.hlines(medians, medians.index - 0.34, medians.index + 0.34, color="0.2", lw=1.8, zorder=3)
             texts = [shorten(f"{each:.3g}" if isinstance(each, float) else str(each), 18) for each in choices]
             slant = {"rotation": 60, "rotation_mode": "anchor", "ha": "right", "va": "center"}
             axes.set_xticks(range(len(texts)), texts, **slant if len("".join(texts)) > 24 else {})
         else:
-            _draw_trials(axes, values.to_numpy(float), finished, objective)
+            _draw_trials(axes, values.to_numpy(float), finished, objective, winner)
             axes.set_xscale(scale)
             axes.tick_params("x", which="minor", rotation=60)
         axes.tick_params(which="both", labelsize=8)
@@ -159,21 +188,28 @@ def _place_of_choice(value: object) -> tuple[bool, float, str]:
     return value != "none", math.inf if math.isnan(number) else number, str(value)
 
 
-def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objective: str) -> np.ndarray:
+def _best(trials: pd.DataFrame, objective: str) -> Winner:
+    """Returns the best finished trial."""
+    best = ranked(trials, objective).iloc[0]
+    return Winner(best["trial"], best["score"], best["val_accuracy"])
+
+
+def _draw_trials(axes: Axes, places: np.ndarray, finished: pd.DataFrame, objective: str, winner: Winner) -> np.ndarray:
     """Draws a dot per trial, and returns their heights; trials far worse than most are drawn at the edge."""
     higher_is_better = objective != "val_loss"
     values = finished["score"].to_numpy(float)
     quarter, three_quarters = np.quantile(values, (0.25, 0.75))
     reach = FAR_OFF * (three_quarters - quarter) or math.inf
     heights = np.maximum(values, quarter - reach) if higher_is_better else np.minimum(values, three_quarters + reach)
-    is_far_off, is_best = heights != values, finished["trial"] == ranked(finished, objective)["trial"].iloc[0]
+    is_far_off, is_winner = heights != values, (finished["trial"] == winner.trial).to_numpy()
     dots: dict[str, Any] = {"marker": "o", "linestyle": "", "mec": "white"}
     near = ~is_far_off
     axes.plot(places[near], heights[near], **dots, color=TRAIN_COLOUR, ms=5.5, mew=0.5, label="trial")
     if is_far_off.any():
         marker = "v" if higher_is_better else "^"
         axes.plot(places[is_far_off], heights[is_far_off], marker, color="0.5", ms=6, label="far worse than shown")
-    axes.plot(places[is_best], heights[is_best], **dots, color=VAL_COLOUR, ms=9, zorder=4, label="best")
+    label = "best" if winner.seeds == 1 else "best mean"
+    axes.plot(places[is_winner], heights[is_winner], **dots, color=VAL_COLOUR, ms=9, zorder=4, label=label)
     if figure_of(metric_of(objective)).is_share:
         in_percent(axes.yaxis)
     tidy(axes)

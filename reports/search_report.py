@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from app.files import read_json
-from app.terminal import common_reasons
+from app.terminal import common_reasons, counted, listed
 from data.kinds import find_kind
 from reports.by_task import reporting
 from reports.page import inline_svg, interval, percent, write_page
@@ -22,6 +22,7 @@ from reports.search_plots import (
     ranked,
     score_text,
     search_progress,
+    winner_of,
 )
 from reports.verdict import Verdict, baseline_bars
 from reports.writer import write_figure
@@ -50,25 +51,30 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
     done, failed = trials[trials["status"] == "done"], trials[trials["status"] != "done"]
     task = TASKS[facts["task"]]
     verdict = reporting(task).reach_verdict(record, task, kind)
-    figures = {"progress": search_progress(trials, objective)}
+    winner, order = winner_of(search), ranked(trials, objective)
+    figures = {"progress": search_progress(trials, objective, winner)}
     if hyperparameters:
-        figures["effects"] = hyperparameter_effects(trials, hyperparameters, objective)
+        figures["effects"] = hyperparameter_effects(trials, hyperparameters, objective, winner)
     for name, figure in figures.items():
         write_figure(folder / "figures" / f"{name}.png", figure)
-    best, order = search["best"]["trial"], ranked(trials, objective)
-    # The winner is shown even if the repeats chose another trial than the first.
-    is_shown = (np.arange(len(order)) < TRIALS_SHOWN) | (order["trial"] == best)
+    means = {each["trial"]: each["score"] for each in search["finalists"]}
+    # All finalists are shown, as the repeats may choose any of them.
+    is_shown = (np.arange(len(order)) < TRIALS_SHOWN) | order["trial"].isin([winner.trial, *means])
     return write_page(
         folder / "report.html",
         "search_report.html.j2",
         name=folder.name,
         search=search,
         record=record,
-        verdict=_of_search(verdict, len(done)),
+        verdict=_of_search(verdict, search),
         bars=_bars(verdict, record, search),
         looks=len(done) + repeats,
         repeats=repeats,
         gain=gain_text(search["gain"], objective) if search["gain"] else None,
+        val=val_texts(search, objective),
+        chosen_from=chosen_from(search),
+        means=means,
+        listed_means=means and listed([f"{score_text(means[trial], objective)} for trial {trial}" for trial in means]),
         nouns=kind.nouns,
         objective=objective_title(objective),
         has_score=objective not in MEASURED,
@@ -77,8 +83,7 @@ def write_search_report(folder: Path, trials: pd.DataFrame, hyperparameters: Hyp
         score_text=functools.partial(score_text, objective=objective),
         trials=len(trials),
         shown=order[is_shown].to_dict("records"),
-        best=best,
-        winner=trials[trials["trial"] == best].iloc[0].to_dict(),
+        winner=winner,
         settings=read_json(folder / "best_config.json"),
         hyperparameters=list(hyperparameters),
         failed=len(failed),
@@ -117,10 +122,36 @@ def gain_text(gain: dict[str, Any], objective: str) -> str:
     return f"{text}; test {figure_of(metric).title} {best} and {default}"
 
 
-def _of_search(verdict: Verdict, trials: int) -> Verdict:
+def chosen_from(search: dict[str, Any]) -> str:
+    """Returns how many finished trials the winner was chosen from: '5 trials', or '2 finalists of 5 trials'.
+
+    Args:
+        search: the content of `search.json`.
+    """
+    done = counted(search["trials"]["done"], "trial", "trials")
+    return f"{counted(len(search['finalists']), 'finalist', 'finalists')} of {done}" if search["finalists"] else done
+
+
+def val_texts(search: dict[str, Any], objective: str) -> tuple[str, str | None]:
+    """Returns the objective of the winner and of `train.py` by itself as texts; the second may be None.
+
+    Args:
+        search: the content of `search.json`.
+        objective: objective of the search.
+    """
+    finalists, winner, default = search["finalists"], winner_of(search), search["default"]
+    best = score_text(winner.score, objective) + (f" (mean over {winner.seeds} seeds)" if finalists else "")
+    if default is None:
+        return best, None
+    default = next((each for each in finalists if each["trial"] == 1), default)
+    seeds = f" (mean over {winner.seeds} seeds)" if "seeds" in default else " (one seed)" if finalists else ""
+    return best, score_text(default["score"], objective) + seeds
+
+
+def _of_search(verdict: Verdict, search: dict[str, Any]) -> Verdict:
     if verdict.split is None:
         return verdict
-    best = f"The best of {trials:,} trials" if trials > 1 else "The one trial that finished"
+    best = f"The best of {chosen_from(search)}" if search["trials"]["done"] > 1 else "The one trial that finished"
     return verdict._replace(sentence=f"{best}: {verdict.sentence[0].lower()}{verdict.sentence[1:]}")
 
 
@@ -133,7 +164,9 @@ def _bars(verdict: Verdict, record: dict[str, Any], search: dict[str, Any]) -> l
         for split in ("test", "val")
         if record[split]
     ]
-    bars.append({"name": "its trial, val", "value": search["best"]["val_accuracy"], "interval": None})
+    winner = winner_of(search)
+    name = "its trial, val" if winner.seeds == 1 else f"its {winner.seeds} seeds, val"
+    bars.append({"name": name, "value": winner.val_accuracy, "interval": None})
     if search["gain"]:
         by_itself = {"name": "train.py by itself, test", "value": search["gain"]["accuracy"]["default"]}
         bars.insert(1, by_itself | {"interval": None})

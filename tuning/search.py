@@ -6,6 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import tensorflow as tf
@@ -27,7 +28,7 @@ from tuning.network import Network
 from tuning.oracles import Proposer
 from tuning.records import Job, Numbered, Outcome, Records, as_drawn, asked, checked, failed, trial_text, varied_in
 from tuning.space import TuneConfig, search_space, trial_config
-from tuning.winner import BEST, DEFAULT, as_trained, measure_gain, show_result, train_again, train_best
+from tuning.winner import BEST, DEFAULT, as_trained, measure_gain, rank_finalists, show_result, train_again, train_best
 from tuning.worker import make_worker
 
 
@@ -58,6 +59,8 @@ class Search:
         self.make_worker = functools.partial(make_worker, config, records.search)
         self.num_repeats = 0
         """Number of repeated trials of finalists."""
+        self.finalists: list[dict[str, Any]] = []
+        """Means of the finalists over their seeds, the best first, for `search.json`; [] without repeats."""
         self.plans: dict[int, Plan] = {}
         """Plans of all trials so far, by number."""
 
@@ -226,17 +229,14 @@ def _choose(run: Search) -> int:
         first = trials["message"].iloc[0] if len(trials) else "the time was up before the first ended"
         raise RunError(f"None of {counted(len(trials), 'trial', 'trials')} succeeded: {first}.")
     best = int(order["trial"].iloc[0])
-    if config.finalists == 1:
+    if config.finalists > 1:
+        run.finalists = rank_finalists(_repeat(run, order["trial"].head(config.finalists).to_list()), config.objective)
+    if not run.finalists:
         return best
-    table = _repeat(run, order["trial"].head(config.finalists).to_list())
-    table = table[~table["trial"].isin(table.loc[table["status"] != "done", "trial"])]
-    if table.empty:
-        return best
-    means = table.groupby("trial")[["score", "val_accuracy", "val_loss"]].mean().reset_index().assign(status="done")
-    first = ranked(means, config.objective).iloc[0]
-    text = f"the best mean of {config.repeats + 1} seeds: {score_text(first['score'], config.objective)}"
+    first = run.finalists[0]
+    text = f"the best mean of {first['seeds']} seeds: {score_text(first['score'], config.objective)}"
     show_stage("finalists", f"trial {first['trial']} has {text}")
-    return int(first["trial"])
+    return first["trial"]
 
 
 def _repeat(run: Search, finalists: Sequence[int]) -> pd.DataFrame:
@@ -262,7 +262,8 @@ def _finish(run: Search, best: int) -> Path:
     failed = int((trials["status"] == "failed").sum())
     counts = {"done": len(trials) - failed, "failed": failed}
     known = run.records.result
-    if known.get("trials") == counts and known["best"]["trial"] == best and (folder / "report.html").exists():
+    is_same = known.get("trials") == counts and known.get("finalists") == run.finalists
+    if is_same and known["best"]["trial"] == best and (folder / "report.html").exists():
         show_stage("done", f"this search is finished: {folder}")
         return folder
     show_stage("winner", trial_text(trials, best))
@@ -283,6 +284,7 @@ def _finish(run: Search, best: int) -> Path:
     result = {
         "trials": counts,
         "best": {"trial": best, **scores.loc[best].to_dict()},
+        "finalists": run.finalists,
         "default": scores.loc[1].to_dict() if has_default else None,
         "gain": gain,
         "retrained": {split: record[split] and record[split][run.task.leading_figure] for split in ("val", "test")},

@@ -16,12 +16,12 @@ import tensorflow as tf
 from app.config import TrainConfig
 from app.files import as_read, read_json, write_json
 from app.run_folder import CONFIG_FILE, is_finished
-from app.terminal import counted, show_stage
+from app.terminal import share_text, show_stage
 from data.csv_cells import read_table
 from inference.answer_table import PROBABILITY
 from inference.run_record import PREDICTIONS_FILE
-from reports.search_plots import figure_of, metric_of, objective_title, score_text
-from reports.search_report import gain_text
+from reports.search_plots import figure_of, metric_of, objective_title, ranked
+from reports.search_report import chosen_from, gain_text, val_texts
 from tasks.classification import Classification
 from tasks.decision import find_metric
 from tasks.metrics import difference_interval
@@ -47,6 +47,19 @@ def as_trained(plan: Plan, default: Plan) -> TrainConfig:
     if not plan.fine_tunes:
         deeper["fine_tune_learning_rate"] = default.fine_tune_learning_rate
     return plan.config.replace(**deeper)
+
+
+def rank_finalists(outcomes: pd.DataFrame, objective: str) -> list[dict[str, Any]]:
+    """Returns number, number of seeds and mean outcomes of each finalist, the best first, for `search.json`.
+
+    Args:
+        outcomes: outcome of each finalist with each seed; a finalist with a failed repeat is left out.
+        objective: objective of the search.
+    """
+    failed = outcomes.loc[outcomes["status"] != "done", "trial"]
+    of_finalist = outcomes[~outcomes["trial"].isin(failed)].groupby("trial")
+    means = of_finalist[["score", "val_accuracy", "val_loss"]].mean().assign(seeds=of_finalist.size()).reset_index()
+    return ranked(means.assign(status="done"), objective).drop(columns="status").to_dict("records")
 
 
 def train_best(inputs: RunInputs, config: TrainConfig, folder: Path, strategy: tf.distribute.Strategy) -> None:
@@ -124,16 +137,16 @@ def show_result(result: dict[str, Any], objective: str, nouns: str, task: Task) 
         nouns: word for examples.
         task: task, which decides the leading metric.
     """
-    best, default, gain = result["best"], result["default"], result["gain"]
-    done = counted(result["trials"]["done"], "trial", "trials")
-    text = f"{objective_title(objective)} {score_text(best['score'], objective)}, the best of {done}"
+    gain, (best, default) = result["gain"], val_texts(result, objective)
+    text = f"{objective_title(objective)} {best}, the best of {chosen_from(result)}"
     if default is not None:
-        text += f"; of train.py by itself {score_text(default['score'], objective)}: the lead is optimistic"
+        optimistic = "the best of several" if result["finalists"] else "the lead"
+        text += f"; of train.py by itself {default}: {optimistic} is optimistic"
     show_stage("", text)
     if result["retrained"]["test"] is not None:
-        leading = figure_of(task.leading_figure).title
-        show_stage("", f"test {leading} {result['retrained']['test']:.2%}, on {nouns} that no trial has seen")
-    if best["trial"] == 1:
+        test = f"{figure_of(task.leading_figure).title} {share_text(result['retrained']['test'], 2)}"
+        show_stage("", f"test {test}, on {nouns} that no trial has seen")
+    if result["best"]["trial"] == 1:
         show_stage("gain", "none: no trial did better than what train.py does by itself")
     elif gain is not None:
         show_stage("gain", gain_text(gain, objective))

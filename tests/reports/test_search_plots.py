@@ -166,6 +166,16 @@ def test_of_equal_accuracies_the_lower_loss_is_marked_as_for_the_winner():
     assert "in trial 4" in texts(search_progress(trials, "val_loss"))
 
 
+def test_the_trial_that_the_repeats_chose_is_marked():
+    trials = make_trials(4).assign(val_accuracy=[0.9, 0.8, 0.7, 0.6])
+    trials, winner = scored(trials, "val_accuracy"), search_plots.Winner(2, 0.85, 0.85, seeds=3)
+    progress = search_plots.search_progress(trials, "val_accuracy", winner)
+    assert texts(progress).replace("\u00a0", " ") == "Best mean over 3 seeds: 85.00 % in trial 2"
+    np.testing.assert_allclose(points(progress.axes[0], VAL_COLOUR), [[2, 0.8]])
+    effects = search_plots.hyperparameter_effects(trials, {"dropout": "linear"}, "val_accuracy", winner)
+    np.testing.assert_allclose(points(effects.axes[0], VAL_COLOUR), [[trials["dropout"][1], 0.8]])
+
+
 def test_a_panel_per_hyperparameter_marks_the_same_trial_as_best():
     trials = make_trials(20, failed=[7])
     figure = hyperparameter_effects(trials, scales(TWELVE[:5]), "val_loss")

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from app.files import write_json
-from reports.search_report import gain_text, write_search_report
+from reports.search_report import gain_text, val_texts, write_search_report
 from tasks.classification import BINARY
 from tests.reports.read_page import BROWSER, browse, check_page, text_of
 
@@ -66,6 +66,8 @@ def make_search(folder: Path, trials: pd.DataFrame, test: int = 20, **config: An
     write_json(folder / "best_config.json", {"learning_rate": 0.001, "optimizer": "<b>adam"})
     search = {
         "config": {"data": "<photos>", "objective": "val_accuracy", "finalists": 1, "optimizer": ["adam"], **config},
+        "trials": {"done": int((trials["status"] == "done").sum())},
+        "finalists": [],
         "best": {"trial": best, "score": 0.95, "val_accuracy": float(trials["val_accuracy"].max()), "val_loss": 0.05},
         "default": {"score": 0.7, "val_accuracy": 0.7, "val_loss": 0.3},
         "gain": GAIN if test else None,
@@ -73,6 +75,17 @@ def make_search(folder: Path, trials: pd.DataFrame, test: int = 20, **config: An
     }
     write_json(folder / "search.json", search)
     return folder
+
+
+def add_finalists(folder: Path) -> None:
+    """Repeats of the best two trials of `make_trials()`: the second is better in the mean over three seeds."""
+    search = json.loads((folder / "search.json").read_text())
+    means = [(12, 0.85), (3, 0.8)]
+    search["finalists"] = [
+        {"trial": trial, "seeds": 3, "score": mean, "val_accuracy": mean, "val_loss": 0.2} for trial, mean in means
+    ]
+    search["best"] = {"trial": 12, "score": 0.8, "val_accuracy": 0.8, "val_loss": 0.2}
+    write_json(folder / "search.json", search)
 
 
 def page_of(folder: Path, trials: pd.DataFrame) -> str:
@@ -137,6 +150,36 @@ def test_the_repeats_of_finalists_are_looks_too(tmp_path):
     text = text_of(write_search_report(folder, trials, {"learning_rate": "log"}, repeats=4).read_text())
     assert "looked at 16 times" in text
     assert "once for each trial and each repeat of a finalist" in text
+
+
+def test_the_best_mean_of_the_finalists_is_the_winner_everywhere(tmp_path):
+    trials = make_trials(12)
+    folder = make_search(tmp_path / "search", trials)
+    add_finalists(folder)
+    page = write_search_report(folder, trials, {"learning_rate": "log"}, repeats=4).read_text(encoding="utf-8")
+    text = text_of(page)
+    assert "The best of 2 finalists of 12 trials: right on 18 of 20" in text
+    assert "The winner is the trial with the best mean over 3 seeds on the validation pictures: validation " in text
+    assert "accuracy 85.00 % for trial 12 and 80.00 % for trial 3. These pictures were looked at 16 times" in text
+    assert "On val it is 85.00 % (mean over 3 seeds) against 70.00 % (one seed): the first is the best of 2 " in text
+    assert "winner trial 12 by validation accuracy" in text
+    assert "85.00 % mean over 3 seeds: optimistic" in text
+    assert "its 3 seeds, val 85.0 %" in text
+    assert text.count("Best mean over 3 seeds: 85.00 % in trial 12") == 1
+    assert "Best: 95.00 %" not in text
+    assert "trial mean over 3 seeds val accuracy val loss learning rate seconds 3 80.00 % 95.00 %" in text
+    assert " 12 85.00 % 80.00 % " in text
+    assert " 11 – " in text
+
+
+def test_a_default_that_is_a_finalist_is_compared_by_its_mean(tmp_path):
+    folder = make_search(tmp_path / "search", make_trials(12))
+    add_finalists(folder)
+    search = json.loads((folder / "search.json").read_text())
+    search["finalists"][1]["trial"] = 1
+    assert val_texts(search, "val_loss") == ("0.8500 (mean over 3 seeds)", "0.8000 (mean over 3 seeds)")
+    assert val_texts(search | {"default": None}, "val_loss")[1] is None
+    assert val_texts(search | {"finalists": []}, "val_loss") == ("0.8000", "0.7000")
 
 
 def test_without_a_test_split_no_figure_is_called_unbiased(tmp_path):

@@ -23,7 +23,9 @@ from cluster.pool import open_pool
 from models.backbones import find
 from models.freezing import set_trainable
 from models.weights import build_backbone
+from reports.page import SPACE, percent
 from tasks.metrics import METRICS
+from tests.reports.read_page import text_of
 from tests.small_network import small_network
 from training.inputs import load_inputs
 from training.learner import DivergedError, Learner
@@ -34,6 +36,7 @@ from tuning.ranking import rank
 from tuning.records import Outcome, TrialFile, checked
 from tuning.search import lock_of, search
 from tuning.space import TuneConfig
+from tuning.winner import rank_finalists
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -425,16 +428,23 @@ def test_trials_that_fail_are_passed_over(make_folder, tmp_path, monkeypatch):
             run(settings(root, tmp_path, "all", trainable_layers=(8,), max_trials=2))
 
 
-def test_finalists_are_repeated_with_other_seeds_and_no_repeat_is_run_twice(make_folder, tmp_path, monkeypatch):
+def test_finalists_are_repeated_with_other_seeds_and_no_repeat_is_run_twice(make_folder, tmp_path, monkeypatch, capsys):
     config = settings(make_folder(count=15), tmp_path, trainable_layers=(0,), finalists=2, repeats=2)
     folder = run(config)
     repeats = pd.read_csv(folder / "finalists.csv")
     assert repeats.groupby("trial")["seed"].nunique().tolist() == [2, 2]
     table = pd.concat([repeats, trials(folder).loc[lambda table: table["trial"].isin(repeats["trial"])]])
     means = table.groupby("trial")["val_accuracy"].mean()
-    best = json.loads((folder / "search.json").read_text())["best"]["trial"]
+    record = json.loads((folder / "search.json").read_text())
+    best = record["best"]["trial"]
     assert means[best] == means.max()
-    assert "looked at 12 times" in (folder / "report.html").read_text().replace("<strong>", "").replace("</strong>", "")
+    assert [each["trial"] for each in record["finalists"]] == [best, *means.index.drop(best)]
+    assert [each["score"] for each in record["finalists"]] == pytest.approx(sorted(means, reverse=True))
+    mean, page = percent(means.max(), 2).replace(SPACE, " "), text_of((folder / "report.html").read_text())
+    assert f"Best mean over 3 seeds: {mean} in trial {best}" in page
+    printed = " ".join(capsys.readouterr().out.split())
+    assert f"{mean} (mean over 3 seeds), the best of 2 finalists of 8 trials" in printed
+    assert "looked at 12 times" in page
 
     before = pd.read_csv(folder / "finalists.csv", dtype=str)
     before[:-1].to_csv(folder / "finalists.csv", index=False)  # as if it had been killed before the last
@@ -449,6 +459,19 @@ def test_finalists_are_repeated_with_other_seeds_and_no_repeat_is_run_twice(make
     assert added == [tuple(repeats[["trial", "seed"]].iloc[-1])]
     after = pd.read_csv(folder / "finalists.csv", dtype=str)
     pd.testing.assert_frame_equal(after.drop(columns="seconds"), before.drop(columns="seconds"))
+
+    run(config.replace(finalists=1))  # resumed without repeats
+    assert json.loads((folder / "search.json").read_text())["finalists"] == []
+    assert "Best mean over" not in (folder / "report.html").read_text()
+
+
+def test_a_finalist_with_a_failed_repeat_cannot_win():
+    seeds = [{"trial": trial, "status": "done", "val_accuracy": 0.5, "val_loss": 0.1} for trial in (1, 1, 2, 2, 3, 3)]
+    outcomes = pd.DataFrame(seeds).assign(score=[0.9, 0.5, 0.8, 0.8, 0.9, np.nan])
+    outcomes.loc[5, "status"] = "failed"
+    ranking = rank_finalists(outcomes, "val_accuracy")
+    assert [(each["trial"], each["seeds"], each["score"]) for each in ranking] == [(2, 2, 0.8), (1, 2, 0.7)]
+    assert rank_finalists(outcomes[4:], "val_accuracy") == []
 
 
 def test_no_more_trials_are_begun_when_the_time_is_up(make_folder, tmp_path):
