@@ -22,7 +22,7 @@ from sklearn.preprocessing import StandardScaler
 from app.config import TrainConfig
 from app.errors import RunError, UsageError
 from app.fields import flag_of
-from app.terminal import console, make_table, progress_bar, show_stage
+from app.terminal import console, make_table, progress_bar, share_text, show_stage
 from cluster.pool import Pool
 from data.store import open_store
 from devices.precision import choose_precision
@@ -32,7 +32,7 @@ from models.backbones import find
 from reports.search_plots import backbone_ranking
 from reports.writer import write_figure, write_table
 from tasks.classification import Classification
-from tasks.metrics import accuracy_interval
+from tasks.metrics import accuracy_interval, difference_interval, effective_count
 from tasks.table import classes_of
 from training.cuts import cuts_at
 from training.frozen import build_frozen, kept_examples, load_or_compute, pass_title
@@ -44,6 +44,7 @@ PENALTIES = np.logspace(-1, 5, 13)
 """Strengths of the L2 penalty to choose from, for features of standard deviation 1."""
 SHOWN = {
     "ridge_accuracy": ("ridge", ".2%"),
+    "may_be_best": ("close", ""),
     "parameters": ("M params", ".1f"),
     "pictures_per_second": ("pictures/s", ",.0f"),
     "image_size": ("pixels", ".0f"),
@@ -69,6 +70,21 @@ class Ranked(NamedTuple):
     """Height and width of the pictures, pixels."""
     imagenet_accuracy: float | None
     """Published accuracy, fraction; None if there is none."""
+    may_be_best: bool | None = None
+    """True if the 95 % interval of its difference to the best, on the same val examples, includes 0; None if its val
+    examples are others."""
+
+
+class Scored(NamedTuple):
+    """A scored backbone, with its answers on the val split."""
+
+    row: Ranked
+    right: np.ndarray
+    """Whether the answer to each example is right, bool (n,)."""
+    digests: Sequence[str]
+    """SHA-256 of each example."""
+    num_independent: float
+    """Effective number of independent examples."""
 
 
 def rank(
@@ -88,7 +104,7 @@ def rank(
         RunError: no backbone can be scored.
     """
     strategy = make_strategy(config.fixed.run.strategy, config.fixed.run.devices)
-    rows: list[Ranked] = []
+    found: list[Scored] = []
     inputs: RunInputs | None = None
     for candidate in candidates:
         if inputs is None or inputs.config.data.chosen_size != candidate.data.chosen_size:
@@ -96,27 +112,53 @@ def rank(
             inputs = load_inputs(candidate, pool)
             check_val_split(inputs.data)
         try:
-            rows.append(_score(inputs._replace(config=candidate, backbone=find(candidate.model.backbone)), strategy))
+            found.append(_score(inputs._replace(config=candidate, backbone=find(candidate.model.backbone)), strategy))
         except (UsageError, RunError, tf.errors.ResourceExhaustedError, MemoryError) as error:
             pass_over(candidate.model.backbone, error, len(candidates))
         keras.utils.clear_session()
-    if not rows or inputs is None:
+    if not found or inputs is None:
         raise RunError("None of the backbones could be scored, for the reasons above.")
-    ranking = pd.DataFrame(rows, columns=Ranked._fields).sort_values(
-        ["ridge_accuracy", "parameters"], ascending=[False, True], kind="stable"
-    )
+    ranking = make_ranking(found)
     num_val = len(inputs.data.splits["val"])
     folder.mkdir(parents=True, exist_ok=True)
     write_table(folder / "ranking.csv", ranking)
     write_figure(folder / "figures" / "ranking.png", backbone_ranking(ranking, num_val))
     console.print(ranking_table(ranking))
-    best = ranking.iloc[0]
-    interval = f"{best['ridge_low']:.1%} and {best['ridge_high']:.1%}"
-    text = f"{num_val:,} val examples put the best between {interval} (95 % interval): smaller differences mean little"
-    show_stage("ranking", text)
-    show_stage("go on", train_command(config, best["backbone"]))
+    for line in ranking_lines(ranking, num_val):
+        show_stage("ranking", line)
+    show_stage("go on", train_command(config, ranking["backbone"].iloc[0]))
     show_stage("done", f"{time.perf_counter() - started:.0f} seconds; ranking folder: {folder}")
     return folder
+
+
+def make_ranking(found: Sequence[Scored]) -> pd.DataFrame:
+    """Makes the table of `ranking.csv`, the best first.
+
+    The same examples measure all backbones, so differences between two are known better than either accuracy.
+    """
+    ranking = pd.DataFrame([each.row for each in found], columns=Ranked._fields)
+    ranking = ranking.sort_values(["ridge_accuracy", "parameters"], ascending=[False, True], kind="stable")
+    best = found[ranking.index[0]]
+    may_be_best = [_may_be_as_good(best, found[row]) for row in ranking.index]
+    return ranking.assign(may_be_best=pd.Series(may_be_best, ranking.index, dtype=object))
+
+
+def ranking_lines(ranking: pd.DataFrame, num_val: int) -> list[str]:
+    """Says how far to trust a ranking.
+
+    Args:
+        ranking: the table of `ranking.csv`, the best first.
+        num_val: examples of the val split.
+    """
+    low, high = (share_text(ranking[end].iloc[0]) for end in ("ridge_low", "ridge_high"))
+    between = f"{num_val:,} val examples put the best between {low} and {high} (95 % interval)"
+    if len(ranking) == 1:
+        return [between]
+    return [
+        f"{between}: smaller differences mean little",
+        f"the best of {len(ranking)} is partly the best by luck: its accuracy and its interval are optimistic",
+        "close: may be as good as the first, as the 95 % interval of the difference, on the same examples, includes 0",
+    ]
 
 
 def ranking_table(ranking: pd.DataFrame) -> Table:
@@ -124,6 +166,7 @@ def ranking_table(ranking: pd.DataFrame) -> Table:
     columns = [Column(name, justify="right") for name, _ in SHOWN.values()]
     table = make_table(Column("backbone", no_wrap=True), *columns, title="backbones, the best first")
     for row in ranking.to_dict("records"):
+        row["may_be_best"] = {True: "yes", False: "no"}.get(row["may_be_best"])
         cells = ("–" if pd.isna(row[name]) else format(row[name], spec) for name, (_, spec) in SHOWN.items())
         table.add_row(row["backbone"], *cells)
     return table
@@ -157,7 +200,7 @@ def train_command(config: TuneConfig, backbone: str) -> str:
     return shlex.join(["python", "train.py", *flags])
 
 
-def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
+def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Scored:
     """Scores a backbone by its features, computed or from the store."""
     data, backbone = inputs.data, inputs.backbone
     of_train, of_val, pictures_per_second, parameters = _pooled_features(inputs, strategy)
@@ -165,9 +208,9 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
     predicted = predict_by_ridge(of_train, data.targets[train], of_val, classes_of(data.task))
     right = (predicted == classes_of(data.task).truth(data.targets[val])).all(axis=1)
     low, high = accuracy_interval(right, data.groups[val])
-    text = f"ridge {right.mean():.1%} of {len(val):,} val {data.kind.nouns}"
+    text = f"ridge {share_text(right.mean())} of {len(val):,} val {data.kind.nouns}"
     show_stage("scored", f"{backbone.name}: {text}; {pictures_per_second:,.0f} {data.kind.nouns} per second")
-    return Ranked(
+    row = Ranked(
         backbone.name,
         float(right.mean()),
         low,
@@ -177,6 +220,14 @@ def _score(inputs: RunInputs, strategy: tf.distribute.Strategy) -> Ranked:
         inputs.config.data.chosen_size,
         backbone.imagenet_accuracy,
     )
+    return Scored(row, right, [data.digests[position] for position in val], effective_count(data.groups[val]))
+
+
+def _may_be_as_good(best: Scored, other: Scored) -> bool | None:
+    """Returns True if the examples do not show that the best is better; None if the two were measured on others."""
+    if other.digests != best.digests:  # look-alikes are found in decoded pictures, so another size may split otherwise
+        return None
+    return difference_interval(best.right, other.right, best.num_independent)[0] <= 0
 
 
 def _pooled_features(

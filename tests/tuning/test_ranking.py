@@ -18,12 +18,22 @@ from models.classifier import build_classifier
 from reports.plots import VAL_COLOUR
 from reports.search_plots import backbone_ranking
 from tasks.classification import BINARY, MULTICLASS, MULTILABEL
+from tasks.metrics import accuracy_interval
 from training.cuts import cuts_at
 from training.flags import parse_config
 from training.frozen import frozen_inputs
 from training.inputs import load_inputs
 from tuning.inputs import check_val_split, load_candidates, search_folder
-from tuning.ranking import Ranked, predict_by_ridge, rank, ranking_table, train_command
+from tuning.ranking import (
+    Ranked,
+    Scored,
+    make_ranking,
+    predict_by_ridge,
+    rank,
+    ranking_lines,
+    ranking_table,
+    train_command,
+)
 from tuning.space import TuneConfig
 
 TASKS = [(BINARY, 2), (MULTICLASS, 4), (MULTILABEL, 3)]
@@ -135,12 +145,38 @@ def test_a_ranking_leaves_a_table_a_figure_and_the_command_to_go_on_with(config,
         assert figure.size[0] > 500
     shown = capsys.readouterr().out
     assert "val pictures" in shown
-    assert "smaller differences mean little" in shown
+    assert "val examples put the best between" in shown
+    assert "optimistic" not in shown  # the only one was not chosen
     widest = Ranked("inceptionresnetv2", *[0.5] * (len(Ranked._fields) - 1))._replace(image_size=299, parameters=348.1)
     console.print(ranking_table(pd.DataFrame([widest._replace(pictures_per_second=1234.0)])))
     assert max(map(len, capsys.readouterr().out.rstrip().splitlines())) <= 80
     command = next(line for line in shown.splitlines() if line.startswith("go on")).split("train.py ")[1]
     assert parse_config(command.split()).model.backbone == "efficientnet_lite0"
+
+
+def scored(name, num_right, count=100, digests=None):
+    """A backbone that is right on the first examples."""
+    right = np.arange(count) < num_right
+    low, high = accuracy_interval(right)
+    row = Ranked(name, num_right / count, low, high, 5.0, 100.0, 224, 0.7)
+    return Scored(row, right, digests or [str(number) for number in range(count)], count)
+
+
+def test_the_best_of_several_is_called_optimistic_and_those_that_may_be_as_good_are_marked(capsys):
+    others = [str(number) for number in range(1, 101)]
+    table = make_ranking([scored("c", 70), scored("b", 88), scored("a", 90), scored("d", 89, digests=others)])
+    assert table["backbone"].tolist() == ["a", "d", "b", "c"]
+    assert table["may_be_best"].tolist() == [True, None, True, False]
+    console.print(ranking_table(table))
+    rows = [line.split()[:3] for line in capsys.readouterr().out.splitlines()[-4:]]
+    assert rows == [["a", "90.00%", "yes"], ["d", "89.00%", "–"], ["b", "88.00%", "yes"], ["c", "70.00%", "no"]]
+    first, second, third = ranking_lines(table, 100)
+    assert first.startswith(
+        "100 val examples put the best between 82.6% and 94.5% (95 % interval): smaller differences"
+    )
+    assert second == "the best of 4 is partly the best by luck: its accuracy and its interval are optimistic"
+    assert third.startswith("close: may be as good as the first")
+    assert backbone_ranking(table, 100)._suptitle.get_text().endswith("The best of 4 is optimistic")
 
 
 def test_a_network_without_a_published_accuracy_is_shown_without_one(capsys):
