@@ -1,6 +1,6 @@
 """Pictures with boxes in YOLO's format: `data.yaml` names the classes, and each `images/NAME.jpg` has a file
 `labels/NAME.txt` with lines `class x y width height`, as fractions of the picture, or `class` and the points of an
-outline. A picture without such a file has no boxes."""
+outline. If `data.yaml` has `kpt_shape`, keypoints follow the box. A picture without such a file has no boxes."""
 
 import os
 from collections.abc import Sequence
@@ -36,6 +36,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         raise UsageError(f"--data names '{path}', and there is no such file.")
     about = read_annotations(file, _parse_yaml, "a data.yaml of YOLO")
     names = _class_names(about, file)
+    has_keypoints = about.get("kpt_shape") is not None
     annotated: list[Annotated] = []
     set_aside: list[tuple[Path, str]] = []
     places = {key: about[key] for key in SPLIT_FOLDERS if isinstance(about.get(key), str | list)}
@@ -52,7 +53,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
             for picture in files:
                 if picture.suffix.lower() in KIND.endings:
                     try:
-                        boxes = _read_boxes(picture, names, within)
+                        boxes = _read_boxes(picture, names, within, has_keypoints)
                     except UnreadableError as error:
                         set_aside.append((picture, f"its boxes cannot be read: {error}"))
                     else:
@@ -95,7 +96,7 @@ def _folder(name: str, *bases: Path) -> Path:
     return found
 
 
-def _read_boxes(picture: Path, names: dict[int, str], within: Path | None) -> Sequence[Box]:
+def _read_boxes(picture: Path, names: dict[int, str], within: Path | None, has_keypoints: bool) -> Sequence[Box]:
     """Reads the boxes of a picture; the path of their file has `labels` in place of the last `images`.
 
     Raises:
@@ -113,15 +114,17 @@ def _read_boxes(picture: Path, names: dict[int, str], within: Path | None) -> Se
             lines = content.decode(encoding_of(content)).splitlines()
         except UnicodeDecodeError:
             raise UnreadableError(f"'{file.name}' is not a text") from None
-    return [_box(line.split(), names) for line in lines if line.strip()]
+    return [_box(line.split(), names, has_keypoints) for line in lines if line.strip()]
 
 
-def _box(words: list[str], names: dict[int, str]) -> Box:
+def _box(words: list[str], names: dict[int, str], has_keypoints: bool) -> Box:
     try:
         number, *values = map(float, words)
     except ValueError:
         return Box("", words)
     label = names.get(int(number)) if number.is_integer() else None
+    if has_keypoints:
+        values = values[:4]
     if len(values) >= 6 and len(values) % 2 == 0:  # an outline
         x, y = values[::2], values[1::2]
         return Box(label, [min(x), min(y), max(x), max(y)])
