@@ -4,7 +4,6 @@ Pictures are looked for beside the file, in `images/` beside it, and in the fold
 the neighbours `valid/` or `test/` have a file of the same name, all are read as splits: the layout of Roboflow.
 """
 
-import contextlib
 import json
 from collections import defaultdict
 from pathlib import Path
@@ -61,16 +60,13 @@ def _read(file: Path, split: Split | None, annotated: list[Annotated], set_aside
             )
         known.add(key)
     for number, each in enumerate(annotations, 1):
-        corners, picture = each.get("bbox"), _key(each.get("image_id"))
+        picture = _key(each.get("image_id"))
         if picture not in known:
             set_aside.append((file, f"annotation {number} names a picture that is not listed"))
             continue
-        if isinstance(corners, list) and len(corners) == 4 and all(isinstance(one, int | float) for one in corners):
-            with contextlib.suppress(OverflowError):  # then they are told as numbers that are too large
-                corners = [corners[0], corners[1], corners[0] + corners[2], corners[1] + corners[3]]
         crowd = each.get("iscrowd") in (1, True)
         name = names.get(_key(each.get("category_id")))
-        boxes[picture].append(Box(name, corners if isinstance(corners, list) else [], crowd))
+        boxes[picture].append(Box(name, _corners(each.get("bbox")), crowd))
     listed = [str(each.get("file_name", "")) for each in images]
     above = file.parent.parent
     folder = find_folder(listed, [file.parent, file.parent / "images", above, above / "images"])
@@ -79,6 +75,18 @@ def _read(file: Path, split: Split | None, annotated: list[Annotated], set_aside
         known_size = all(isinstance(one, int | float) and 1 < one < 1e6 for one in size)
         mine = boxes.get(_key(each.get("id")), [])
         annotated.append(Annotated(folder / name, mine, split, size if known_size else None))
+
+
+def _corners(bbox: Any) -> list[Any]:
+    """Returns the corners of a box that is given by x, y, width and height; what is not four numbers stays as it is,
+    and is told later."""
+    if not isinstance(bbox, list):
+        return []
+    try:
+        x, y, width, height = map(float, bbox)
+    except (TypeError, ValueError, OverflowError):
+        return bbox
+    return [x, y, x + width, y + height]
 
 
 def _key(value: Any) -> Any:
