@@ -5,7 +5,9 @@ the neighbours `valid/` or `test/` have a file of the same name, all are read as
 """
 
 import json
+import os
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,30 +53,43 @@ def _read(file: Path, split: Split | None, annotated: list[Annotated], set_aside
         raise UsageError(f"'{file}' must be a COCO file with the lists {', '.join(PARTS)}.")
     images, annotations, categories = parts
     names = {_key(each.get("id")): each.get("name") for each in categories}
-    boxes: dict[Any, list[Box]] = defaultdict(list)
-    known: set[Any] = set()
+    boxes: dict[Any, list[Box]] = {}
     for each in images:
-        if (key := _key(each.get("id"))) in known:
+        if (key := _key(each.get("id"))) in boxes:
             raise UsageError(
                 f"'{file}' must give each image an id of its own; {printable(str(key))[:40]} is there twice."
             )
-        known.add(key)
+        boxes[key] = []
     for number, each in enumerate(annotations, 1):
-        picture = _key(each.get("image_id"))
-        if picture not in known:
+        mine = boxes.get(_key(each.get("image_id")))
+        if mine is None:
             set_aside.append((file, f"annotation {number} names a picture that is not listed"))
             continue
-        crowd = each.get("iscrowd") in (1, True)
-        name = names.get(_key(each.get("category_id")))
-        boxes[picture].append(Box(name, _corners(each.get("bbox")), crowd))
-    listed = [str(each.get("file_name", "")) for each in images]
+        name, crowd = names.get(_key(each.get("category_id"))), each.get("iscrowd") in (1, True)
+        mine.append(Box(name, _corners(each.get("bbox")), crowd))
+    entries: dict[str, list[Any]] = defaultdict(list)
+    for each in images:
+        entries[os.path.normpath(str(each.get("file_name", "")))].append(each)
     above = file.parent.parent
-    folder = find_folder(listed, [file.parent, file.parent / "images", above, above / "images"])
-    for name, each in zip(listed, images, strict=True):
-        size: Any = (each.get("width"), each.get("height"))
-        known_size = all(isinstance(one, int | float) and 1 < one < 1e6 for one in size)
-        mine = boxes.get(_key(each.get("id")), [])
-        annotated.append(Annotated(folder / name, mine, split, size if known_size else None))
+    folder = find_folder(list(entries), [file.parent, file.parent / "images", above, above / "images"])
+    for name, of_file in entries.items():
+        sizes = {_size(each) for each in of_file} - {None}
+        if len(sizes) > 1:
+            set_aside.append((folder / name, "listed twice, with different sizes"))
+            continue
+        merged: list[Box] = []
+        for each in of_file:
+            merged += [box for box in boxes[_key(each.get("id"))] if box not in merged]
+        annotated.append(Annotated(folder / name, merged, split, next(iter(sizes), None)))
+
+
+def _size(image: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Returns width and height of an entry; None if it has none."""
+    try:
+        width, height = float(image["width"]), float(image["height"])
+    except (LookupError, TypeError, ValueError, OverflowError):
+        return None
+    return (width, height) if 1 < width < 1e6 and 1 < height < 1e6 else None
 
 
 def _corners(bbox: Any) -> list[Any]:
