@@ -129,7 +129,7 @@ def _numbers(box: Box) -> list[float]:
         corners = []
     if len(corners) != 4 or not all(map(math.isfinite, corners)):
         raise MisfitError(f"is not four numbers: {printable(', '.join(map(str, box.corners))[:60])}")
-    if not str(box.label or "").strip():
+    if box.label is None or not str(box.label).strip():
         raise MisfitError("has an unknown class")
     if corners[2] <= corners[0] or corners[3] <= corners[1]:
         raise MisfitError("has no area")

@@ -7,7 +7,7 @@ the neighbours `valid/` or `test/` have a file of the same name, all are read as
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,21 +52,44 @@ def _read(file: Path, split: Split | None, annotated: list[Annotated], set_aside
     if not all(isinstance(part, list) and all(isinstance(each, dict) for each in part) for part in parts):
         raise UsageError(f"'{file}' must be a COCO file with the lists {', '.join(PARTS)}.")
     images, annotations, categories = parts
-    names = {_key(each.get("id")): each.get("name") for each in categories}
-    boxes: dict[Any, list[Box]] = {}
+    names = _class_names(categories, file)
+    boxes: dict[str, list[Box]] = {}
     for each in images:
         if (key := _key(each.get("id"))) in boxes:
-            raise UsageError(
-                f"'{file}' must give each image an id of its own; {printable(str(key))[:40]} is there twice."
-            )
+            raise UsageError(f"'{file}' must give each image an id of its own; {printable(key)[:40]} is there twice.")
         boxes[key] = []
     for number, each in enumerate(annotations, 1):
         mine = boxes.get(_key(each.get("image_id")))
         if mine is None:
             set_aside.append((file, f"annotation {number} names a picture that is not listed"))
             continue
-        name, crowd = names.get(_key(each.get("category_id"))), each.get("iscrowd") in (1, True)
+        name, crowd = names.get(_key(each.get("category_id"))), each.get("iscrowd") in (1, "1")
         mine.append(Box(name, _corners(each.get("bbox")), crowd))
+    _add_pictures(file, split, images, boxes, annotated, set_aside)
+
+
+def _class_names(categories: Sequence[Mapping[str, Any]], file: Path) -> dict[str, Any]:
+    """Returns the name of each category by its id."""
+    names: dict[str, Any] = {}
+    for each in categories:
+        key, name = _key(each.get("id")), each.get("name")
+        if names.setdefault(key, name) != name:
+            both = " and ".join(f"'{printable(str(one))[:40]}'" for one in (names[key], name))
+            raise UsageError(
+                f"'{file}' must give each category an id of its own; {printable(key)[:40]} is that of {both}."
+            )
+    return names
+
+
+def _add_pictures(
+    file: Path,
+    split: Split | None,
+    images: Sequence[Mapping[str, Any]],
+    boxes: Mapping[str, Sequence[Box]],
+    annotated: list[Annotated],
+    set_aside: list[tuple[Path, str]],
+) -> None:
+    """Finds the file of each picture; a file that is listed twice is one picture with the boxes of both entries."""
     entries: dict[str, list[Any]] = defaultdict(list)
     for each in images:
         entries[os.path.normpath(str(each.get("file_name", "")))].append(each)
@@ -104,8 +127,8 @@ def _corners(bbox: Any) -> list[Any]:
     return [x, y, x + width, y + height]
 
 
-def _key(value: Any) -> Any:
-    """Returns an id as a key of a dictionary: whole numbers and texts, anything else by its representation."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int | str) else repr(value)
+def _key(identifier: Any) -> str:
+    """Returns an id as a text: 1, 1.0 and '1' are the same."""
+    if isinstance(identifier, float) and identifier.is_integer():
+        identifier = int(identifier)
+    return str(identifier)

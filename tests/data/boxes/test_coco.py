@@ -5,6 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from app.errors import UsageError
 from data.sources import Source, load_source
 from tests.data.boxes.forms import CAT, DOG, as_coco
 
@@ -48,3 +51,36 @@ def test_two_entries_of_one_file_that_contradict_each_other_set_it_aside(tmp_pat
     assert [(path.name, reason) for path, reason in source.set_aside] == [
         ("a.jpg", "listed twice, with different sizes")
     ]
+
+
+def test_a_category_may_be_named_by_the_number_0(tmp_path):
+    def name_by_numbers(content):
+        for number, category in enumerate(content["categories"]):
+            category["name"] = number
+
+    source = load(tmp_path / "data", name_by_numbers)
+    assert source.examples[0].boxes.labels == ("0", "1")
+    assert source.set_aside == []
+
+
+def test_an_id_of_two_categories_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="must give each category an id of its own; 7 is that of 'cat' and 'cow'"):
+        load(tmp_path / "data", lambda content: content["categories"].append({"id": 7.0, "name": "cow"}))
+
+
+def test_a_category_may_be_listed_twice(tmp_path):
+    source = load(tmp_path / "data", lambda content: content["categories"].append({"id": 7, "name": "cat"}))
+    assert source.examples[0].boxes.labels == ("cat", "dog")
+
+
+def test_an_id_may_be_a_number_in_one_place_and_a_text_in_another(tmp_path):
+    def mix(content):
+        for number, image in enumerate(content["images"]):
+            for each in content["annotations"]:
+                each["image_id"] = str(number) if each["image_id"] == image["id"] else each["image_id"]
+                each["category_id"] = str(each["category_id"])
+            image["id"] = number
+
+    source = load(tmp_path / "data", mix)
+    assert [each.boxes.labels for each in source.examples] == [("cat", "dog"), ("cat",), ()]
+    assert source.set_aside == []
