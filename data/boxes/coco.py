@@ -1,7 +1,9 @@
 """Pictures with boxes in a COCO file: `instances.json` with `images`, `annotations` and `categories`.
 
-Pictures are looked for beside the file, in `images/` beside it, and in the folder above. If the file is in `train/` and
-the neighbours `valid/` or `test/` have a file of the same name, all are read as splits: the layout of Roboflow.
+Pictures are looked for beside the file and in the folder above, and in `images/` in both; those of
+`annotations/instances_train2017.json` also in `train2017/` or `images/train2017/`, the layout of COCO itself. If the
+file is in `train/` and the neighbours `valid/` or `test/` have a file of the same name, all are read as splits: the
+layout of Roboflow.
 """
 
 import json
@@ -13,6 +15,7 @@ from typing import Any
 
 from app.errors import UsageError
 from data.boxes.annotated import Annotated, Box, find_folder, make_source, read_annotations
+from data.csv_table import without_backslashes
 from data.sources import SPLIT_FOLDERS, Source, Split, printable
 
 PARTS = ("images", "annotations", "categories")
@@ -92,9 +95,11 @@ def _add_pictures(
     """Finds the file of each picture; a file that is listed twice is one picture with the boxes of both entries."""
     entries: dict[str, list[Any]] = defaultdict(list)
     for each in images:
-        entries[os.path.normpath(str(each.get("file_name", "")))].append(each)
-    above = file.parent.parent
-    folder = find_folder(list(entries), [file.parent, file.parent / "images", above, above / "images"])
+        name = without_backslashes(file.parent, str(each.get("file_name", "")))
+        entries[os.path.normpath(name)].append(each)
+    part = file.stem.rpartition("_")[2]
+    places = [above / below for above in file.parents[:2] for below in ("", "images", part, f"images/{part}")]
+    folder = find_folder(list(entries), places)
     for name, of_file in entries.items():
         sizes = {_size(each) for each in of_file} - {None}
         if len(sizes) > 1:

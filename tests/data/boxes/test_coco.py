@@ -9,7 +9,7 @@ import pytest
 
 from app.errors import UsageError
 from data.sources import Source, load_source
-from tests.data.boxes.forms import CAT, DOG, as_coco
+from tests.data.boxes.forms import CAT, DOG, WANTED, as_coco
 
 
 def load(root: Path, change: Callable[[dict[str, list[dict[str, Any]]]], Any]) -> Source:
@@ -84,3 +84,27 @@ def test_an_id_may_be_a_number_in_one_place_and_a_text_in_another(tmp_path):
     source = load(tmp_path / "data", mix)
     assert [each.boxes.labels for each in source.examples] == [("cat", "dog"), ("cat",), ()]
     assert source.set_aside == []
+
+
+@pytest.mark.parametrize("folder", ["train2017", "images/train2017", "images", "."])
+def test_pictures_are_found_where_coco_has_them(tmp_path, folder):
+    path = Path(as_coco(tmp_path / "coco"))
+    root = tmp_path / "data"
+    (root / folder).parent.mkdir(parents=True, exist_ok=True)
+    (path.parent / "images").rename(root / folder)
+    (root / "annotations").mkdir()
+    moved = path.rename(root / "annotations" / "instances_train2017.json")
+    source = load_source(str(moved), tmp_path)
+    assert {each.path: len(each.boxes.corners) for each in source.examples} == {
+        root / folder / name: len(boxes) for name, boxes in WANTED.items()
+    }
+    assert source.root == root
+
+
+def test_names_of_files_may_come_from_windows(tmp_path):
+    def write_backslashes(content):
+        for image in content["images"]:
+            image["file_name"] = f".\\images\\{image['file_name']}"
+
+    source = load(tmp_path / "data", write_backslashes)
+    assert [each.path for each in source.examples] == [tmp_path / "data" / "images" / name for name in WANTED]
