@@ -16,7 +16,7 @@ from data.sources import Boxes, Example, Source, Split, printable
 MOST_BYTES = 2**30
 """Largest file of annotations that is read."""
 FRACTIONS = (1.0, 1.0)
-"""Size of a picture in fractions of itself."""
+"""Size of an upright picture in fractions of itself; YOLO's tools turn pictures as EXIF says before they count."""
 SAME_SHAPE = 0.01
 """Largest relative difference in proportions between a picture and its annotated size."""
 TURNED: dict[int, Callable[[float, float, float, float], tuple[float, float]]] = {
@@ -154,7 +154,7 @@ def _scale(
     if size is None:
         return (1.0, 1.0), True
     if size == FRACTIONS:
-        return (float(stored[0]), float(stored[1])), True
+        return (float(upright[0]), float(upright[1])), False
     for pixels, turn in ((stored, True), (upright, False)):
         if abs(size[0] * pixels[1] / (size[1] * pixels[0]) - 1) <= SAME_SHAPE:
             return (pixels[0] / size[0], pixels[1] / size[1]), turn

@@ -1,6 +1,6 @@
 """Pictures with boxes in YOLO's format: `data.yaml` names the classes, and each `images/NAME.jpg` has a file
-`labels/NAME.txt` with lines `class x y width height`, as fractions of the picture, or `class` and the points of an
-outline. If `data.yaml` has `kpt_shape`, keypoints follow the box. A picture without such a file has no boxes."""
+`labels/NAME.txt` with lines `class x y width height`, as fractions of the upright picture, or `class` and the points of
+an outline. If `data.yaml` has `kpt_shape`, keypoints follow the box. A picture without such a file has no boxes."""
 
 import os
 from collections.abc import Sequence

@@ -91,6 +91,15 @@ def test_boxes_measured_in_the_upright_picture_stay():
     assert fit_boxes(stored, (60, 40, 6))[0].corners == ((36.0, 1.0, 38.0, 3.0),)
 
 
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_fractions_are_of_the_upright_picture_as_in_the_tools_of_yolo(orientation):
+    annotated = Annotated(Path("a.jpg"), [Box("cat", (0.25, 0.5, 0.5, 0.75))], size=FRACTIONS)
+    width, height = SIZE if orientation < 5 else SIZE[::-1]
+    boxes, _ = fit_boxes(annotated, (*SIZE, orientation))
+    assert boxes.corners == ((width / 4, height / 2, width / 2, height * 3 / 4),)
+    assert boxes.size == (width, height)
+
+
 def test_boxes_of_the_same_picture_at_another_size_are_scaled():
     boxes, _ = fit_boxes(Annotated(Path("a.jpg"), [Box("cat", (20, 10, 60, 50))], size=(120, 80)), (*SIZE, 1))
     assert boxes.corners == (CAT[1],)
