@@ -1,5 +1,6 @@
 """Pictures with boxes in a CSV file: a line per box with the columns `path,label,x1,y1,x2,y2`, in pixels, and
-optionally `split` and `group`. A picture without boxes has one line that ends after its path."""
+optionally `split` and `group`. Corners may be named `xmin,ymin,xmax,ymax`. A picture without boxes has one line that
+ends after its path."""
 
 import os
 from collections import defaultdict
@@ -14,6 +15,7 @@ from data.images.kind import KIND
 from data.sources import LINK_OUT, SPLIT_FOLDERS, Source, printable
 
 CORNERS = ("x1", "y1", "x2", "y2")
+SYNONYMS = dict(zip(("xmin", "ymin", "xmax", "ymax"), CORNERS, strict=True))
 COLUMNS = ("path", "label", *CORNERS)
 Line = tuple[int, dict[str, str]]
 """Number of a line, and its fields by the name of their column."""
@@ -56,7 +58,7 @@ def accepts(data: str) -> bool:
         return False
     with path.open(encoding=encoding_of_file(path), errors="replace") as file:
         names = file.readline(10_000).replace('"', "").lower()
-    return {name.strip() for name in names.split(",")} >= set(CORNERS)
+    return set(_named([name.strip() for name in names.split(",")])) >= set(CORNERS)
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
@@ -113,14 +115,23 @@ def _boxes(lines: Sequence[Line]) -> list[Box]:
     return [box for box in boxes if box.label or any(box.corners)]
 
 
+def _named(columns: Sequence[str]) -> list[str]:
+    """Returns the names of columns with synonyms of the corners replaced, unless the corners are there themselves."""
+    return [name if set(CORNERS) <= set(columns) else SYNONYMS.get(name, name) for name in columns]
+
+
 def _rows(table: Path) -> list[Line]:
     """Reads the lines that are not empty, as fields by the name of their column."""
     try:
         with table.open(encoding=encoding_of_file(table), newline="") as file:
             lines = numbered_fields(table, file)
-            names = [name.lower() for name in next(lines, (1, []))[1]]
+            given = [name.lower() for name in next(lines, (1, []))[1]]
+            names = _named(given)
             if any(names.count(name) != 1 for name in COLUMNS):
-                raise UsageError(f"A CSV of boxes needs the columns {', '.join(COLUMNS)} once each; see '{table}'.")
+                raise UsageError(
+                    f"A CSV of boxes needs the columns {', '.join(COLUMNS)} once each; '{table}' has "
+                    f"{printable(', '.join(given))[:200]}. Rename its columns."
+                )
             return [(line, dict(zip(names, fields, strict=False))) for line, fields in lines if any(fields)]
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"'{table}' must be a CSV file in UTF-8; it cannot be read: {error}.") from None

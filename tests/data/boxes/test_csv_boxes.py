@@ -6,7 +6,7 @@ import pytest
 
 from app.errors import UsageError
 from data.sources import Source, load_source
-from tests.data.boxes.forms import SIZE, as_csv
+from tests.data.boxes.forms import SIZE, WANTED, as_csv
 
 
 def load(root: Path, columns: str, *ends: str, group_by: str | None = None) -> Source:
@@ -49,3 +49,27 @@ def test_names_of_one_split_agree(tmp_path):
 def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path):
     with pytest.raises(UsageError, match=r"must be a column of the \.csv \(it has patient, group\)"):
         load(tmp_path / "data", "patient", "1", "1", "2", "3", group_by="doctor")
+
+
+def boxes_of(source: Source) -> dict[str, list[tuple[str, tuple[float, ...]]]]:
+    assert source.has_boxes
+    return {each.path.name: list(zip(each.boxes.labels, each.boxes.corners, strict=True)) for each in source.examples}
+
+
+def test_corners_may_be_called_xmin_and_so_on(tmp_path):
+    path = Path(as_csv(tmp_path))
+    path.write_text(path.read_text().replace("x1,y1,x2,y2", "xmin,yMin,xmax,ymax"))
+    assert boxes_of(load_source(str(path), tmp_path)) == WANTED
+
+
+def test_of_two_names_for_corners_the_first_counts(tmp_path):
+    source = load(tmp_path, "xmin,ymin,xmax,ymax", *["0,0,1,1"] * 4)
+    assert boxes_of(source) == WANTED
+
+
+def test_a_table_that_lacks_a_column_is_told(tmp_path):
+    (tmp_path / "boxes.csv").write_text("filename,class,xmin,ymin,xmax,ymax\n")
+    with pytest.raises(
+        UsageError, match=r"columns path, label, x1, y1, x2, y2 once each; .* has filename, class, xmin, "
+    ):
+        load_source(str(tmp_path / "boxes.csv"), tmp_path)
