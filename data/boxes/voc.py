@@ -15,6 +15,8 @@ from data.sources import SPLIT_FOLDERS, Source, Split, printable
 
 PICTURE_FOLDERS = ("JPEGImages", "images", "Images", "")
 MOST_BYTES = 10_000_000
+DAMAGED = (ElementTree.ParseError, LookupError, ValueError, OSError)
+"""Errors that a file of annotations may raise."""
 
 
 def accepts(data: str) -> bool:
@@ -23,7 +25,7 @@ def accepts(data: str) -> bool:
     if not data or not root.is_dir():
         return False
     places = [root / "Annotations", root, *(root / name for name in SPLIT_FOLDERS)]
-    return any(next(place.glob("*.xml"), None) is not None for place in places)
+    return any(_is_annotation(file) for place in places for file in place.glob("*.xml"))
 
 
 def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
@@ -48,7 +50,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         seen.add(picture)
         try:
             boxes, size = _read(file)
-        except (ElementTree.ParseError, LookupError, ValueError, OSError) as error:
+        except DAMAGED as error:
             set_aside.append((file, f"is damaged: {str(error)[:100]}"))
             continue
         annotated.append(Annotated(picture, boxes, given.get(file.stem) or _split_of(relative), size))
@@ -57,6 +59,18 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         if file.suffix.lower() in KIND.endings and file.parent in known and file not in seen:
             annotated.append(Annotated(file, [], given.get(file.stem) or _split_of(relative)))
     return make_source(root.resolve().name, root, annotated, set_aside)
+
+
+def _is_annotation(file: Path) -> bool:
+    """Says whether the first element of an XML file is `annotation`, even if it is damaged further on."""
+    if not file.is_file():
+        return False
+    try:
+        with file.open("rb") as content:
+            _, first = next(ElementTree.iterparse(content, events=("start",)))
+    except DAMAGED:
+        return False
+    return first.tag == "annotation"
 
 
 def _split_of(relative: Path) -> Split | None:
