@@ -162,6 +162,8 @@ def _show(data: Data, class_weights: bool) -> None:
         show_stage(
             "", f"{' and '.join(carved)} taken from the training {data.kind.nouns}: the data has none of its own"
         )
+    if data.frames is not None:
+        _show_without_boxes(data)
     _show_imbalance(data, class_weights)
     if data.duplicates:
         copies = f"{counted(data.duplicates, 'copy', 'copies')} of other {data.kind.nouns}"
@@ -196,17 +198,30 @@ def _warn_of_few(rule: Rule, data: Data, split: Split) -> None:
     )
 
 
+def _show_without_boxes(data: Data) -> None:
+    """Tells how many pictures have no box, and warns if a split has none at all: annotations may be missing."""
+    counts = {split: len(positions) for split, positions in data.splits.items() if len(positions)}
+    without = {split: sum(not data.examples[position].labels for position in data.splits[split]) for split in counts}
+    if total := sum(without.values()):
+        have = "has no box; it counts" if total == 1 else "have no box; they count"
+        show_stage("", f"{total:,} of {sum(counts.values()):,} {data.kind.nouns} {have} as background")
+    for split, count in counts.items():
+        if without[split] == count:
+            show_stage(
+                "warning", f"no {data.kind.noun} of {split} has a box, so {split} measures nothing: add its annotations"
+            )
+
+
 def _show_imbalance(data: Data, class_weights: bool) -> None:
     """Warns about classes so uneven that the larger one may dominate."""
     train = [label for position in data.splits["train"] for label in data.examples[position].labels]
     counts = Counter(train).most_common()
     (most, many), (least, few) = counts[0], counts[-1]
     if many >= UNEVEN * few and not class_weights:
-        show_stage(
-            "warning",
-            f"'{most}' has {many:,} training {data.kind.nouns} and '{least}' {few:,}: consider --class-weights, and "
-            f"trust the balanced accuracy more than the accuracy",
-        )
+        advice = "consider --class-weights, and trust the balanced accuracy more than the accuracy"
+        if data.frames is not None:
+            advice = "look at the AP of each class in the report"
+        show_stage("warning", f"'{most}' has {many:,} training {data.kind.nouns} and '{least}' {few:,}: {advice}")
 
 
 def _check_nothing_set_aside(data: Data) -> None:
