@@ -43,14 +43,14 @@ def decision_lines(decision: dict[str, Any]) -> list[str]:
     return lines
 
 
-def is_given(decision: dict[str, Any]) -> bool:
-    """Returns whether the user gave the thresholds; otherwise, a rule chose them on val."""
-    return str(decision["flag"]).startswith("--threshold ")
+def is_given(flag: str) -> bool:
+    """Returns whether the user gave the thresholds by a flag; otherwise, it is a rule that chose them on val."""
+    return flag.startswith("--threshold ")
 
 
 def without_examples(decision: dict[str, Any]) -> list[str]:
     """Returns the classes for which a rule could choose no threshold, as val has none of them or nothing else."""
-    if is_given(decision):
+    if is_given(decision["flag"]):
         return []
     return [name for name, point in decision["classes"].items() if not _could_choose(point["val"])]
 

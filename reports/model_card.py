@@ -18,6 +18,7 @@ from data.images.decode import MAX_PIXELS
 from inference.load import TrainedRun
 from inference.run_record import chosen_by, is_number, measured_split
 from models import backbones
+from reports.decision import is_given
 from reports.page import method_name
 from tasks.metrics import all_metrics, share_interval
 
@@ -136,7 +137,7 @@ def _percent(share: float) -> str:
 
 def _chosen(flag: str) -> str:
     """Returns the end of a sentence about thresholds: the flag that gave them, or by which they were chosen on val."""
-    return f", {'given' if flag.startswith('--threshold ') else 'chosen on val'} by {_as_code(flag)}"
+    return f", {'given' if is_given(flag) else 'chosen on val'} by {_as_code(flag)}"
 
 
 def _classes(figures: dict[str, Any], names: Sequence[str]) -> list[tuple[str, int, str]]:

@@ -130,7 +130,7 @@ def thresholds(facts: Facts) -> Content:
     shown = {name: facts.draw(name, figure) for name, figure in figures.items()}
     return {
         "decision": decision,
-        "given": decision is not None and is_given(decision),
+        "given": decision is not None and is_given(decision["flag"]),
         "without_examples": without_examples(decision) if decision else [],
         # The verdict has the others; val, on which the threshold was chosen, confirms nothing.
         "confirmed": promise_sentences(decision, "test", facts.data.kind, confirmed=True),

@@ -158,7 +158,7 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leak
             f"There is no test split; --test-fraction or a folder 'test' makes one. These {kind.nouns} also decided "
             "when training stopped, so the accuracy is optimistic."
         )
-    if split == "val" and decision and not is_given(decision):
+    if split == "val" and decision and not is_given(decision["flag"]):
         found.append(f"The threshold was chosen on these {kind.nouns}, so sensitivity and specificity are optimistic.")
     found += [DIVERGED[phase] for phase in record["diverged"]]
     if balanced_bounds:

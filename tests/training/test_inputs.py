@@ -40,11 +40,15 @@ def test_the_seed_of_the_split_is_kept_with_the_settings(make_folder, tmp_path):
         ({"precision_at_least": 0.9}, None),
     ],
 )
-def test_a_promise_that_val_cannot_show_is_told_before_training(make_folder, tmp_path, capsys, flags, told):
-    config = TrainConfig.of(**settings(make_folder(count=10), tmp_path), val_fraction=0.4, **flags)
-    load_inputs(config)
-    shown = " ".join(capsys.readouterr().out.split())
-    assert "confidence" not in shown if told is None else f"{told} right; val will have " in shown
+def test_a_promise_that_the_measured_split_cannot_show_is_told_before_training(
+    make_folder, tmp_path, capsys, flags, told
+):
+    photos = make_folder(count=10)
+    for test_fraction, measured in ((0.4, "test"), (0.0, "val")):
+        fractions = {"val_fraction": 0.4, "test_fraction": test_fraction}
+        load_inputs(TrainConfig.of(**settings(photos, tmp_path), **fractions, **flags))
+        shown = " ".join(capsys.readouterr().out.split())
+        assert "confidence" not in shown if told is None else f"{told} right; {measured} will have " in shown
 
 
 def test_strict_ends_with_the_reasons_if_a_picture_is_set_aside(make_folder, tmp_path, capsys):
