@@ -101,6 +101,7 @@ def load(
     columns = {name: [row.others.get(name, "") for row in used] for name in names}
     if labelled:
         columns["group"] = [row.group for row in used]
+        columns |= {} if kind_of_column else {"path": [row.path for row in used]}
     examples = [_part(path, row, example, kind) for row, example in zip(used, examples, strict=True)]
     return Source(path.stem, path.parent, examples, kind, multi_label, links, columns=columns)
 

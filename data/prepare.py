@@ -17,12 +17,13 @@ from data.arrays import Ragged, row_of
 from data.boxes.targets import encode, frames
 from data.code_digest import code_digest
 from data.doubts import find_cautions
+from data.groups import join_groups
 from data.kinds import Content, Kind, ManyInputs, Reader, Shown
 from data.labels import check_class_names, order_classes
-from data.near_duplicates import Groups, group_near_duplicates, merged
+from data.near_duplicates import Groups, group_near_duplicates
 from data.preflight import Preflight, SetAside, check_examples, reading
 from data.sources import SPLITS, Example, Source, Split, printable
-from data.splits import Splits, assign_splits, check_classes
+from data.splits import Splits, assign_splits, check_classes, missing_classes
 from data.store import Store, Stored, open_store
 from tasks.table import Task, choose_task, classes_of
 
@@ -56,7 +57,8 @@ class Data(NamedTuple):
     near_duplicates: int
     """Number of examples that look like another and stay on its side, unless the data has its own splits."""
     split_warnings: list[str]
-    """Sentences about look-alikes that changed the size of a split, or are on both sides of the data's own splits."""
+    """Sentences about look-alikes or groups that changed the size of a split, look-alikes on both sides of the data's
+    own splits, and classes that val or test lacks."""
     least_score: float
     """Threshold: examples with a higher score count as look-alikes."""
     groups: np.ndarray
@@ -161,10 +163,12 @@ def prepare_data(
         source, config, reader, class_names, task, split=True, on_progress=on_progress, pool=pool
     )
     check_classes(source.kind, data.examples, data.splits, class_names, data.quarantine, task.least_classes)
+    missing = missing_classes(source.kind, data.examples, data.splits, class_names)
     counts = Counter(label for position in data.splits["train"] for label in data.examples[position].labels)
     lengths = [tensor.lengths.tolist() for tensor in data.inputs if isinstance(tensor, Ragged)]
     sizes = lengths[0] if lengths else _some_sizes(source)
-    return data._replace(cautions=find_cautions(source.kind, counts, sizes, config))
+    cautions = find_cautions(source.kind, counts, sizes, config)
+    return data._replace(split_warnings=data.split_warnings + missing, cautions=cautions)
 
 
 def prepare_to_evaluate(
@@ -282,15 +286,7 @@ def _group(read: Preflight, store: Store, source: Source) -> Groups:
                 with store.writing(description, title, found.numbers.shape, np.int32) as writer:
                     writer.notes |= stored.notes
                     writer.append(found.numbers)
-    return Groups(_with_given(stored.values[numbers], read.examples), stored.notes["least_score"])
-
-
-def _with_given(numbers: np.ndarray, examples: Sequence[Example]) -> np.ndarray:
-    """Joins the groups of examples that share a group of the source."""
-    names = [example.group or index for index, example in enumerate(examples)]
-    first: dict[str | int, int] = {}
-    firsts = [first.setdefault(name, index) for index, name in enumerate(names)]
-    return merged(numbers, np.array(firsts), np.arange(len(names)))
+    return Groups(join_groups(stored.values[numbers], read.examples), stored.notes["least_score"])
 
 
 _CODE = code_digest(group_near_duplicates)

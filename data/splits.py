@@ -5,23 +5,18 @@ the test would measure memory. The split of an example depends only on its conte
 without look-alikes moves only the few examples at the borders of its class.
 """
 
-import hashlib
-import itertools
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
-
-import numpy as np
+from typing import NamedTuple
 
 from app.errors import UsageError
-from app.terminal import common_reasons
+from app.terminal import common_reasons, listed
+from data.carve import Bonds, carve
+from data.deal import Unit
+from data.groups import overlaps
 from data.kinds import Kind
-from data.near_duplicates import merged
 from data.preflight import SetAside
 from data.sources import SPLITS, Example, Split
-
-Unit: TypeAlias = list[str]
-"""Digests of the examples that look the same."""
 
 
 class Splits(NamedTuple):
@@ -90,11 +85,8 @@ def assign_splits(
             units[looks[members[0]]].append(digest)
 
     labels = {digest: examples[members[0]].labels for digest, members in copies.items()}
-    fewest = len(fractions) + 1 if multi_label else 0
-    in_groups = [(example.group, example.labels[:1]) for example in examples if example.group]
-    strata = _joined(_strata(units.values(), labels, fewest), in_groups)
-    grouped = {digest for digest, example in zip(digests, examples, strict=True) if example.group}
-    carved, warnings = _carve(kind, strata, fractions, seed, grouped)
+    bonds = _bonds(examples, digests, looks)
+    carved, warnings = carve(kind, units.values(), labels, fractions, seed, bonds, multi_label)
     for digest, split in carved.items():
         for index in copies[digest]:
             assigned[index] = split
@@ -104,7 +96,7 @@ def assign_splits(
             raise UsageError(f"The {split} split of the data has no readable {kind.nouns}.{_reasons(set_aside)}")
     alike = [unit for unit in units.values() if len(unit) > 1 and len({carved[digest] for digest in unit}) == 1]
     near_duplicates = sum(map(len, alike)) if fractions else 0
-    warnings += _warn_of_given(kind, assigned, looks, given, bool(grouped))
+    warnings += _warn_of_given(kind, assigned, looks, given, bonds)
     return Splits(assigned, len(examples) - len(copies), near_duplicates, set_aside, warnings)
 
 
@@ -135,15 +127,48 @@ def check_classes(
             )
 
 
-def _warn_of_given(
-    kind: Kind, assigned: Sequence[Split | None], looks: Sequence[int], given: Collection[Split], grouped: bool
+def missing_classes(
+    kind: Kind, examples: Sequence[Example], splits: Mapping[Split, Iterable[int]], classes: Sequence[str]
 ) -> list[str]:
-    """Makes sentences about examples of the data's own val and test that look like a training example, or are in its
-    group if the data has groups."""
+    """Makes sentences about classes of which val or test has no example; arguments as of `check_classes`."""
+    given, warnings = {example.split for example in examples}, []
+    members = {split: [examples[index].labels for index in splits[split]] for split in SPLITS}
+    counts = {split: Counter(label for labels in members[split] for label in labels) for split in SPLITS}
+    for split in ("val", "test"):
+        missing = [name for name in classes if not counts[split][name]]
+        if missing and members[split]:
+            are_few = all(sum(count[name] for count in counts.values()) < len(SPLITS) for name in missing)
+            way_out = f"try another --split-seed or a larger --{split}-fraction"
+            warnings.append(
+                f"{split} has no {kind.noun} of {listed(missing)}, so its figures do not say how well that is "
+                f"recognised: {f'add {kind.nouns}' if are_few or split in given else way_out}"
+            )
+    return warnings
+
+
+def _bonds(examples: Sequence[Example], digests: Sequence[str], looks: Sequence[int]) -> Bonds:
+    """Finds the examples that belong together by the data itself."""
+    in_groups = [index for index, example in enumerate(examples) if example.group]
+    in_parts = sorted({index for pair in overlaps(examples) for index in pair})
+    return Bonds(
+        {digests[index] for index in in_groups},
+        {digests[index] for index in in_parts},
+        [(examples[index].group, examples[index].labels[:1]) for index in in_groups]
+        + [(looks[index], examples[index].labels[:1]) for index in in_parts],
+    )
+
+
+def _warn_of_given(
+    kind: Kind, assigned: Sequence[Split | None], looks: Sequence[int], given: Collection[Split], bonds: Bonds
+) -> list[str]:
+    """Makes sentences about examples of the data's own val and test that look like a training example, overlap with
+    one, or are in its group."""
     in_train = {look for look, split in zip(looks, assigned, strict=True) if split == "train"}
     counts = Counter(split for look, split in zip(looks, assigned, strict=True) if split in given and look in in_train)
     looks_like, look_like = f"looks like a training {kind.noun}", f"look like a training {kind.noun}"
-    if grouped:
+    if bonds.overlapping:
+        looks_like, look_like = f"{looks_like} or overlaps with one", f"{look_like} or overlap with one"
+    if bonds.grouped:
         looks_like, look_like = f"{looks_like} or is in its group", f"{look_like} or are in its group"
     return [
         f"{counts[split]:,} {split} "
@@ -177,116 +202,3 @@ def _place_copies(kind: Kind, examples: Sequence[Example], members: list[int]) -
             reason = f"a copy of {examples[kept[0]].path.name}, which is in the {split} split"
             return split, {index: reason for index in members if index not in kept}
     return None, {}
-
-
-def _strata(units: Collection[Unit], labels: Mapping[str, tuple[str, ...]], fewest: int) -> dict[str, list[Unit]]:
-    """Groups units by class; in a multi-label task by their rarest label, which is hardest to spread evenly.
-
-    Strata with fewer than `fewest` units are joined: other examples have their labels too.
-    """
-    frequency = Counter(label for unit in units for digest in unit for label in labels[digest])
-    strata: dict[str, list[Unit]] = defaultdict(list)
-    for unit in units:
-        of_unit = {label for digest in unit for label in labels[digest]}
-        strata[min(of_unit, key=lambda label: (frequency[label], label), default="")].append(unit)
-    small = [name for name, members in strata.items() if sum(map(len, members)) < fewest]
-    joined = [unit for name in small for unit in strata.pop(name)]
-    if joined and sum(map(len, joined)) < fewest and strata:
-        strata[max(strata, key=lambda name: len(strata[name]))] += joined
-    elif joined:
-        strata["rare labels"] = joined
-    return strata
-
-
-def _carve(
-    kind: Kind,
-    strata: Mapping[str, Sequence[Unit]],
-    fractions: Mapping[Split, float],
-    seed: int,
-    grouped: Collection[str],
-) -> tuple[dict[str, Split], list[str]]:
-    """Deals every class to the splits that are lacking; see `assign_splits`. Digests that are grouped stay together.
-
-    Returns:
-        The split of each digest, and sentences about classes that are not split as asked for.
-    """
-    carved: dict[str, Split] = {}
-    warnings: list[str] = []
-    need = f"{' and '.join(['train', *fractions])} need at least one each"
-    flags = " or ".join(f"--{split}-fraction 0" for split in fractions)
-    for class_name, stratum in strata.items():
-        count = sum(map(len, stratum))
-        sizes = {split: max(1, round(share * count)) for split, share in fractions.items()}
-        if count <= sum(sizes.values()):
-            raise UsageError(
-                f"The class '{class_name}' has too few readable {kind.nouns}: {count}, not counting copies, where "
-                f"{need}. Add {kind.nouns}, remove the class, or set {flags}."
-            )
-        keep_whole = any(digest in grouped for unit in stratum for digest in unit)
-        if keep_whole and len(stratum) <= len(sizes):
-            raise UsageError(
-                f"Groups of {kind.nouns} stay on one side of a split, and '{class_name}' is in {len(stratum)} of them, "
-                f"where {need}. Set {flags}."
-            )
-        dealt, problem = _deal(stratum, sizes, seed, keep_whole)
-        carved |= dealt
-        warnings += [f"so many {kind.nouns} of '{class_name}' look the same that {problem}"] if problem else []
-    return carved, warnings
-
-
-def _joined(strata: dict[str, list[Unit]], in_groups: Iterable[tuple[str, tuple[str, ...]]]) -> dict[str, list[Unit]]:
-    """Joins the strata of classes that share a group of the data, such as the words of one speaker."""
-    numbers = {name: number for number, name in enumerate(strata)}
-    first_of_group: dict[str, int] = {}
-    pairs = [
-        (first_of_group.setdefault(group, numbers[name]), numbers[name])
-        for group, labels in in_groups
-        for name in labels
-        if name in numbers
-    ]
-    joined = merged(np.arange(len(strata)), *np.array(pairs, int).reshape(-1, 2).T).tolist()
-    first_name: dict[int, str] = {}
-    together: dict[str, list[Unit]] = defaultdict(list)
-    for (name, units), number in zip(strata.items(), joined, strict=True):
-        together[first_name.setdefault(number, name)] += units
-    return together
-
-
-def _deal(
-    units: Sequence[Unit], sizes: dict[Split, int], seed: int, keep_whole: bool = False
-) -> tuple[dict[str, Split], str]:
-    """Deals the units of a class to splits; returns the problem too, if sizes could not be kept, or ''.
-
-    In the order of their hashes, the first units are test, the next val, the rest train; at a border, the middle
-    of a unit decides. A unit larger than a split goes to train.
-    """
-
-    def place(unit: Unit) -> bytes:
-        return min(hashlib.sha256(f"{seed}:{digest}".encode()).digest() for digest in unit)
-
-    most, problem = min(sizes.values(), default=0), ""
-    small, large = [unit for unit in units if len(unit) <= most], [unit for unit in units if len(unit) > most]
-    room, wanted = sum(map(len, small)), sum(sizes.values())
-    if room < len(sizes) and keep_whole:  # all groups are larger than a split: one for each
-        typical = sorted(map(len, units))[len(units) // 2]
-        ordered = sorted(units, key=lambda unit: (len(unit) > typical, place(unit)))
-        whole: dict[str, Split] = dict.fromkeys((digest for unit in units for digest in unit), "train")
-        for chosen, unit in zip(sizes, ordered, strict=False):
-            whole.update(dict.fromkeys(unit, chosen))
-        return whole, ""
-    if room < len(sizes):
-        problem = "some are on both sides of the split"
-        small, large = small + [[digest] for unit in large for digest in unit], []
-    elif large and room < wanted:
-        problem = "val and test get fewer than they should"
-        sizes = {split: max(1, size * room // wanted) for split, size in sizes.items()}
-
-    dealt: dict[str, Split] = dict.fromkeys((digest for unit in large for digest in unit), "train")
-    borders = list(itertools.accumulate(sizes.values()))
-    before = 0
-    for unit in sorted(small, key=place):
-        middle = before + len(unit) / 2
-        split: Split = next((split for split, border in zip(sizes, borders, strict=True) if middle <= border), "train")
-        dealt.update(dict.fromkeys(unit, split))
-        before += len(unit)
-    return dealt, problem

@@ -17,7 +17,7 @@ from app.errors import UsageError
 from app.fields import flag_of
 from app.terminal import common_reasons, counted, progress_bar, show_stage
 from cluster.pool import Pool
-from data.kinds import check_vary
+from data.kinds import Part, check_vary
 from data.prepare import Data, draw_part, prepare_data, useful_size
 from data.sources import Split, source_of
 from models.backbones import Backbone, check_fits, check_kind, find
@@ -171,7 +171,8 @@ def _show(data: Data, class_weights: bool) -> None:
     if data.near_duplicates:
         side = "of a split as well" if made == {None} else f"of {' and '.join(carved)}"
         grouped = " or share a group" if any(example.group for example in data.examples) else ""
-        alike = f"{data.near_duplicates:,} {data.kind.nouns} look like another{grouped}"
+        overlap = " or overlap with one" if any(isinstance(example.content, Part) for example in data.examples) else ""
+        alike = f"{data.near_duplicates:,} {data.kind.nouns} look like another{overlap}{grouped}"
         show_stage("", f"{alike}; they stay on one side {side}")
     for warning in (*data.split_warnings, *data.cautions):
         show_stage("warning", warning)

@@ -114,6 +114,22 @@ def test_too_few_pictures_are_refused_by_class(count, fractions):
         assign(pictures, digests, *fractions)
 
 
+def test_all_classes_with_too_few_pictures_are_told_at_once_with_flags_that_work():
+    pictures, digests = make_pictures({"plenty": 20, **{f"rare {number}": 1 for number in range(7)}})
+    message = (
+        r"The classes rare 0, rare 1, rare 2, rare 3, rare 4 and 2 more have too few readable pictures: 1, not "
+        r"counting copies, where train and test and val need at least one each\. Add pictures, remove the classes, "
+        r"or set --test-fraction 0 and --val-fraction 0\.$"
+    )
+    with pytest.raises(UsageError, match=message):
+        assign(pictures, digests)
+    assert set(assign(pictures, digests, 0.0, 0.0).assigned) == {"train"}
+    two, digests = make_pictures({"plenty": 20, "rare": 2})
+    with pytest.raises(UsageError, match=r"The class 'rare' .* or set --test-fraction 0 or --val-fraction 0\.$"):
+        assign(two, digests)
+    assert assign(two, digests, 0.15, 0.0).assigned
+
+
 def test_three_pictures_of_a_class_are_enough():
     pictures, digests = make_pictures({"a": 3, "b": 3})
     assert Counter(assign(pictures, digests).assigned) == {"train": 2, "val": 2, "test": 2}
@@ -130,6 +146,21 @@ def test_rare_combinations_of_labels_are_split_together():
     pictures = [Example(Path(f"{i}.png"), ("common", f"rare {i}")) for i in range(12)]
     assigned = assign(pictures, [str(i) for i in range(12)], multi_label=True).assigned
     assert Counter(assigned) == {"train": 8, "val": 2, "test": 2}
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_last_picture_of_a_label_is_one_to_learn_from(seed):
+    common = [("a", "b"), ("a",), ("b",)]
+    labels = [(*common[index % 3], *(("rare",) if index == 7 else ())) for index in range(60)]
+    pictures = [Example(Path(f"{index}.png"), names) for index, names in enumerate(labels)]
+    digests = [str(index) for index in range(60)]
+    assigned = assign(pictures, digests, 0.3, 0.3, seed, multi_label=True).assigned
+    assert assigned[7] == "train"
+    without = [picture._replace(labels=common[index % 3]) for index, picture in enumerate(pictures)]
+    before = assign(without, digests, 0.3, 0.3, seed, multi_label=True).assigned
+    moved = sum(old != new for old, new in zip(before, assigned, strict=True))
+    assert before[7] == "train" or 0 < moved <= 2
+    assert Counter(before) == Counter(assigned)
 
 
 def test_one_picture_under_two_labels_is_set_aside():
