@@ -10,21 +10,24 @@ import functools
 import math
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TextIO
 
 from app.errors import UsageError
+from data.csv_header import COLUMNS, check_columns
 from data.encoding import encoding_of_file
 from data.kinds import Kind, Part, find_kind, kind_of, kinds
 from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, Split, is_within, printable
 
 HAS_COLUMNS = TAKES_KIND = True
-COLUMNS = ("path", "label", "split", "group")
 CONTENT = "\0content"
 """Name of the column with the examples themselves, while rows are read; no header has it."""
 MOST_CHARACTERS = 2**20
 """Most characters of a line or of a field."""
+MOST_SHOWN = 100
+"""Most characters of a field in a message."""
 FEW_ODD_LINES = 10
 """Texts in another encoding that are set aside one by one; of more, if they are over 1 %, the file is in another
 encoding."""
@@ -71,9 +74,9 @@ def load(
         UsageError: the file cannot be read, lacks a column, or has an invalid value; the message names the line.
     """
     path = Path(data)
-    rows, kind_of_column = _read_rows(path, labelled, text_column and text_column.lower())
+    rows, kind_of_column, repeated = _read_rows(path, labelled, text_column and text_column.lower())
     rows = [row if labelled else row._replace(label="") for row in rows]
-    multi_label = any("|" in row.label for row in rows)
+    multi_label = any(len(_labels(row)) > 1 for row in rows)
     _check_complete(path, rows, multi_label or not labelled)
     way_out = find_way_out(path.parent)
     examples: list[Example] = []
@@ -103,7 +106,7 @@ def load(
         columns["group"] = [row.group for row in used]
         columns |= {} if kind_of_column else {"path": [row.path for row in used]}
     examples = [_part(path, row, example, kind) for row, example in zip(used, examples, strict=True)]
-    return Source(path.stem, path.parent, examples, kind, multi_label, links, columns=columns)
+    return Source(path.stem, path.parent, examples, kind, multi_label, links, columns, repeated)
 
 
 def without_backslashes(folder: Path, path: str) -> str:
@@ -114,7 +117,7 @@ def without_backslashes(folder: Path, path: str) -> str:
 
 def _check_complete(table: Path, rows: Sequence[Row], may_lack_labels: bool) -> None:
     unnamed = [row.line for row in rows if not row.path and row.content is None]
-    unlabelled = [row.line for row in rows if not (row.label or may_lack_labels)]
+    unlabelled = [row.line for row in rows if not (may_lack_labels or _labels(row))]
     for what, lines in (("path", unnamed), ("label", unlabelled)):
         if lines:
             of_several = f" ({len(lines):,} lines have none)" if len(lines) > 1 else ""
@@ -122,12 +125,15 @@ def _check_complete(table: Path, rows: Sequence[Row], may_lack_labels: bool) -> 
 
 
 def _example(table: Path, row: Row) -> Example:
-    labels = tuple(sorted({printable(part.strip()) for part in row.label.split("|")} - {""}))
-    given = labels, split_of(table, row.line, row.split)
+    given = _labels(row), split_of(table, row.line, row.split)
     if row.content is None:
         return Example(table.parent / row.path, *given, group=row.group)
     content = row.content.encode(errors="surrogateescape")
     return Example(table.parent / f"{table.name}:{row.line}", *given, content, row.group)
+
+
+def _labels(row: Row) -> tuple[str, ...]:
+    return tuple(sorted({printable(part.strip()) for part in row.label.split("|")} - {""}))
 
 
 def _part(table: Path, row: Row, example: Example, kind: Kind) -> Example:
@@ -191,23 +197,24 @@ def find_way_out(folder: Path) -> Callable[[str], Literal["path", "link"] | None
     return way_out
 
 
-def _read_rows(path: Path, labelled: bool, text_column: str | None) -> tuple[list[Row], Kind | None]:
-    """Reads the rows that are not empty, and the kind of the examples in them; None if they have paths.
+def _read_rows(path: Path, labelled: bool, text_column: str | None) -> tuple[list[Row], Kind | None, Collection[str]]:
+    """Reads the rows that are not empty; bytes that are not UTF-8 are reported with the example that has them.
 
-    Other columns are ignored. Bytes that are not UTF-8 are reported with the example that has them.
+    Returns:
+        The rows, the kind of the examples in them (None if they have paths), and names that several columns have.
     """
     if path.exists() and not path.is_file():
         raise UsageError(f"--data must be a CSV file; '{path}' is not a file.")
     try:
         with open(path, encoding=encoding_of_file(path), errors="surrogateescape", newline="") as file:
             rows = numbered_fields(path, file)
-            names = [name.lower() for name in next(rows, (1, []))[1]]
+            names = [name.lower() for name in _in_utf8(path, *next(rows, (1, [])))]
             if text_column is None or not (labelled or text_column in names):
                 kind = None if "path" in names else next((kind for kind in kinds() if kind.column in names), None)
                 what = kind.column if kind and kind.column else "path"
             else:
                 kind, what = find_kind("text"), text_column
-            _check_columns(path, names, (what, "label") if labelled else (what,))
+            check_columns(path, names, (what, "label") if labelled else (what,))
             names = [CONTENT if kind and name == what else name for name in names]
             found = [_row(path, line, names, fields, labelled) for line, fields in rows]
     except FileNotFoundError:
@@ -215,7 +222,8 @@ def _read_rows(path: Path, labelled: bool, text_column: str | None) -> tuple[lis
     except (OSError, UnicodeError) as error:
         raise UsageError(f"'{path}' must be a CSV file in UTF-8; it cannot be read: {error}.") from None
     _check_encoding(path, found)
-    return [row for row in found if any(row[1:-1]) or (row.content is not None and not labelled)], kind
+    used = [row for row in found if any(row[1:-1]) or (row.content is not None and not labelled)]
+    return used, kind, {name for name, count in Counter(names).items() if count > 1}
 
 
 def _check_encoding(path: Path, rows: list[Row]) -> None:
@@ -233,11 +241,21 @@ def _row(path: Path, line: int, names: list[str], fields: list[str], labelled: b
         raise UsageError(f"Line {line} of '{path}' has more fields than the first; quote values with commas.")
     given = dict(zip(names, fields, strict=False))
     known = {name: given[name] for name in COLUMNS if name in given}
-    for field in known.values():
-        field.encode()  # raises for bytes that are not UTF-8
+    _in_utf8(path, line, [field for name, field in given.items() if name != CONTENT])
     used = (*COLUMNS, CONTENT) if labelled else ("path", CONTENT)
     others = {name: field for name, field in given.items() if name and name not in used}
     return Row(line, **known, content=given.get(CONTENT), others=others)
+
+
+def _in_utf8(path: Path, line: int, fields: list[str]) -> list[str]:
+    """Returns fields of a line, if all are UTF-8; reports or tables could not contain others."""
+    for field in fields:
+        if re.search("[\ud800-\udfff]", field):
+            raise UsageError(
+                f"'{path}' must be a CSV file in UTF-8; line {line} is not: it has '{printable(field)[:MOST_SHOWN]}'. "
+                f"Save it as UTF-8."
+            )
+    return fields
 
 
 def numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
@@ -260,23 +278,3 @@ def _lines(path: Path, file: TextIO) -> Iterator[str]:
                 f"A line of '{path}' has more than {MOST_CHARACTERS:,} characters. Put each example on a line."
             )
         yield text
-
-
-def _check_columns(path: Path, names: list[str], needed: Sequence[str]) -> None:
-    if not any(names):
-        raise UsageError(f"A CSV file of data needs the columns {_wanted()}; the first line of '{path}' is empty.")
-    missing = [column for column in needed if column not in names]
-    if missing or any(names.count(column) > 1 for column in (*COLUMNS, *needed)):
-        problem = f"lacks {' and '.join(missing)}" if missing else "repeats one"
-        found = printable(", ".join(names))
-        wanted = (
-            f"the columns {_wanted()}, once each (and may have split and group)"
-            if "label" in needed
-            else f"a column {needed[0]}"
-        )
-        hint = " Put commas between the columns." if len(names) == 1 and set(";\t") & set(names[0]) else ""
-        raise UsageError(f"A CSV file of data needs {wanted}; '{path}' {problem}: it has {found[:200]}.{hint}")
-
-
-def _wanted() -> str:
-    return f"{' or '.join(['path', *(kind.column for kind in kinds() if kind.column)])} (see --text-column), and label"

@@ -1,8 +1,10 @@
 """Names of classes: their order, names that are too similar, and labels that a trained model does not know."""
 
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 from app.errors import UsageError, did_you_mean, unknown_choice
 from app.terminal import counted
@@ -37,22 +39,27 @@ def order_classes(source: Source, positive: str | None = None) -> tuple[str, ...
 
 
 def check_class_names(source: Source, class_names: Iterable[str]) -> None:
-    """Makes sure that no class has two spellings, such as 'Daisy' and 'daisy'; single letters may differ in case.
+    """Makes sure that no class has two spellings, such as 'Daisy' and 'daisy' or '1' and '1.0'; single letters may
+    differ in case.
 
     Raises:
         UsageError: two names are too similar; the message has both.
     """
-    seen: dict[str, str] = {}
+    seen: dict[str | Decimal, str] = {}
     for name in class_names:
         plain = " ".join(unicodedata.normalize("NFC", name).casefold().split())
-        other = seen.setdefault(plain, name)
-        if other != name and len(plain) > 1:
+        is_number = re.fullmatch(r"[+-]?\d+(\.\d*)?", plain, re.ASCII)
+        other = seen.setdefault(Decimal(plain) if is_number else plain, name)
+        if other != name and (len(plain) > 1 or is_number):
             counts = Counter(label for example in source.examples for label in example.labels)
             rarer = min(other, name, key=lambda each: counts[each])
             found = counted(counts[rarer], source.kind.noun, source.kind.nouns)
+            differ = (
+                "are the same number" if is_number else "differ only in capitals, blanks or how an accent is stored"
+            )
             raise UsageError(
                 f"The names of classes must be clearly different; '{other}' and '{name}' ('{rarer}' has {found}) "
-                "differ only in capitals, blanks or how an accent is stored. Give both the same name, or rename one."
+                f"{differ}. Give both the same name, or rename one."
             )
 
 

@@ -107,6 +107,8 @@ class Source(NamedTuple):
     """Files set aside before any is read, with the reason."""
     columns: Mapping[str, Sequence[str]] = {}
     """Other columns of a table, by name in lower case: one value per example."""
+    repeated: Collection[str] = ()
+    """Names that several columns of the table have."""
     within: Path | None = None
     """Real path of the folder that links must not leave; None if they may. `load_source` sets it."""
     has_boxes: bool = False
@@ -175,6 +177,15 @@ def source_of(about: DataConfig, cache_dir: Path) -> Source:
 def _grouped(source: Source, group_by: str) -> list[Example]:
     """Returns the examples with groups by a column, or by a pattern in their paths."""
     column = source.columns.get(group_by.lower())
+    if group_by.lower() in source.repeated:
+        raise UsageError(
+            f"--group-by must name one column; '{source.name}' has several called '{group_by}'. Rename all but one."
+        )
+    if column is not None and not any(column):
+        raise UsageError(
+            f"--group-by must name a column with groups; '{group_by}' of '{source.name}' is empty in every line. Fill "
+            f"it, or leave --group-by out."
+        )
     if column is not None:
         return [each._replace(group=group) for each, group in zip(source.examples, column, strict=True)]
     try:

@@ -194,8 +194,11 @@ def _place_copies(kind: Kind, examples: Sequence[Example], members: list[int]) -
         of the copies to set aside.
     """
     if len({examples[index].labels for index in members}) > 1:
-        names = ", ".join(sorted({label for index in members for label in examples[index].labels}))
-        return None, dict.fromkeys(members, f"copies of one {kind.noun} have different labels: {names}")
+        names = sorted({label for index in members for label in examples[index].labels})
+        reason = f"copies of one {kind.noun} have different labels: {', '.join(names)}"
+        if len({examples[index].path for index in members}) == 1:
+            reason = f"one path on several lines with different labels, to be joined on one line as {'|'.join(names)}"
+        return None, dict.fromkeys(members, reason)
     for split in ("test", "val"):
         kept = [index for index in members if examples[index].split == split]
         if kept:

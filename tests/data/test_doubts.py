@@ -1,5 +1,6 @@
 """Data that is hardly what its owner means is refused in a sentence that helps, or has a caution."""
 
+import re
 import shutil
 
 import pytest
@@ -156,3 +157,26 @@ def test_hardly_anything_to_learn_from_is_told_on_the_terminal(make_folder, load
 
 def test_enough_pictures_need_no_caution(make_folder, load):
     assert load(make_folder(count=12)).cautions == []
+
+
+@pytest.mark.parametrize("names", [("1", "1.0"), ("01", "1"), ("-2", "-2.00")])
+def test_classes_that_are_the_same_number_are_refused(make_folder, load, names):
+    root = make_folder(classes=("x", *names), count=4)
+    with pytest.raises(
+        UsageError, match=r"clearly different; '.*' and '.*' \('.*' has 4 pictures\) are the same number"
+    ):
+        load(root)
+
+
+def test_classes_that_are_different_numbers_are_none_the_worse(make_folder, load):
+    assert load(make_folder(classes=("1", "1.5", "10", "1e1"), count=4)).class_names == ("1", "1.5", "1e1", "10")
+
+
+def test_one_path_on_several_lines_of_a_table_says_how_to_join_its_labels(make_folder, load):
+    root = make_folder(count=8)
+    rows = [f"{name}/{index}.png,{name}" for name in ("cat", "dog") for index in range(8)]
+    again = [f"cat/{index}.png,furry" for index in range(8)]
+    (root / "table.csv").write_text("\n".join(["path,label", *rows, *again]))
+    message = "Set aside: 16 x one path on several lines with different labels, to be joined on one line as cat|furry"
+    with pytest.raises(UsageError, match=re.escape(message)):
+        load(root / "table.csv")

@@ -94,6 +94,14 @@ def test_a_csv_with_several_labels_is_multi_label(make_folder, tmp_path):
     assert [picture.labels for picture in source.examples] == [("cat", "indoors"), ("dog",), ()]
 
 
+def test_a_mark_without_a_second_label_makes_no_task_of_several_labels(make_folder, tmp_path):
+    path = make_folder() / "labels.csv"
+    path.write_text("path,label\ncat/0.png,cat|\ndog/0.png,dog\ndog/1.png,dog|dog\n")
+    source = load_source(str(path), tmp_path)
+    assert not source.multi_label
+    assert [picture.labels for picture in source.examples] == [("cat",), ("dog",), ("dog",)]
+
+
 def test_blanks_around_fields_and_empty_lines_do_not_matter(make_folder, tmp_path):
     path = make_folder() / "labels.csv"
     path.write_text("path,label\r\ncat/0.png , cat\r\n\r\ndog/0.png,dog\r\n\r\n")
@@ -384,3 +392,15 @@ def test_groups_follow_from_paths_and_columns(spoken, tmp_path):
 def test_groups_that_are_none_are_refused(spoken, tmp_path, group_by, message):
     with pytest.raises(UsageError, match=message):
         load_source(str(spoken), tmp_path, group_by=group_by)
+
+
+def test_a_column_of_groups_is_there_once_and_has_groups(spoken, tmp_path):
+    table = spoken / "table.csv"
+    table.write_text("path,label,Patient,patient,site\nyes/1_anna.png,yes,1,2,\nno/3_anna.png,no,3,4,\n")
+    with pytest.raises(
+        UsageError, match=r"must name one column; 'table' has several called 'patient'\. Rename all but"
+    ):
+        load_source(str(table), tmp_path, group_by="patient")
+    with pytest.raises(UsageError, match="must name a column with groups; 'site' of 'table' is empty in every line"):
+        load_source(str(table), tmp_path, group_by="site")
+    assert len(load_source(str(table), tmp_path).examples) == 2

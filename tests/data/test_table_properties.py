@@ -128,8 +128,16 @@ def unique(labels: tuple[str, ...]) -> list[str]:
         ),
         (b"path,label\na.png,caf\xe9\n", "must be a CSV file in UTF-8"),
         ("path,label\na.png,cat".encode("utf-16-le"), "lacks path and label"),
+        (
+            b"path,label,who\na.png,cat,x\nb.png,dog,J\xfcrgen\n",
+            r"in UTF-8; line 3 is not: it has 'J\\xfcrgen'\. Save it",
+        ),
+        (b"path,label,gr\xfcn\na.png,cat,x\n", r"in UTF-8; line 1 is not: it has 'gr\\xfcn'\. Save it"),
+        (b"sep=,\npath,label\na.png,cat\n", r"it has sep=, \. Remove the first line, which only Excel reads\.$"),
+        (b"path;label;more, less\na.png;cat;1\n", r"more, less\. Put commas between the columns\.$"),
+        (b"path,label\na.png,cat\nb.png,|\n", r"Line 3 of '.*' has no label\.$"),
     ],
-    ids=range(11),
+    ids=range(16),
 )
 def test_what_is_wrong_with_a_table_is_told_with_its_line(content, message):
     with pytest.raises(UsageError, match=message):
