@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.errors import UsageError
 from data.doubts import doubt_layout
-from data.kinds import kind_of
+from data.kinds import kind_of, promised_kind
 from data.sources import (
     LINK_OUT,
     SOURCES,
@@ -19,8 +19,14 @@ from data.sources import (
     printable,
 )
 
-LEFTOVERS = {"__macosx", "thumbs.db", "desktop.ini", "@eadir"}
-"""Names of files and folders that file managers and archives leave behind, in lower case."""
+LEFTOVERS = {
+    *("__macosx", "icon\r"),
+    *("thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin", "system volume information"),
+    "@eadir",
+}
+"""Names of files and folders that macOS, Windows and network drives leave behind, in lower case."""
+NO_CLASS = "not in a folder of a class"
+"""Reason for not using a file."""
 
 
 def accepts(data: str) -> bool:
@@ -45,6 +51,7 @@ def load(data: str, cache_dir: Path, outside: bool = False) -> Source:
         examples = _load_classes(walk, root, None, folders)
         doubt = doubt_layout(root, examples, kind_of(example.path for example in examples))
     kind = kind_of(example.path for example in examples)
+    walk.set_aside += [(path, NO_CLASS) for path in walk.loose if promised_kind(path) == kind]
     return Source(root.resolve().name, root, examples, kind, set_aside=walk.set_aside, doubt=doubt)
 
 
@@ -85,13 +92,21 @@ class _Walk:
     def __init__(self, root: Path, outside: bool):
         self.set_aside: list[tuple[Path, str]] = []
         """Files and folders that are not used, with the reason."""
+        self.loose: list[Path] = []
+        """Files beside folders of classes or splits."""
         self._root = os.path.realpath(root)
         self._outside = outside
         self._entered = {self._root}
 
     def subfolders(self, folder: Path) -> list[Path]:
-        """Returns the subfolders of a folder, in order."""
-        return [Path(entry.path) for entry in _entries(folder) if _is_folder(entry) and self._enter(entry)]
+        """Returns the subfolders of a folder, in order, and records the files beside them."""
+        folders = []
+        for entry in _entries(folder):
+            if _is_folder(entry):
+                folders += [Path(entry.path)] if self._enter(entry) else []
+            elif self._is_used(entry):
+                self.loose.append(Path(entry.path))
+        return folders
 
     def files_below(self, folder: Path) -> list[Path]:
         """Returns every file in a folder and its subfolders, examples or not, in order."""
@@ -138,9 +153,11 @@ class _Walk:
 def _load_classes(walk: _Walk, root: Path, split: Split | None, folders: Sequence[Path] | None = None) -> list[Example]:
     folders = walk.subfolders(root) if folders is None else folders
     if not folders:
+        nouns = kind_of(walk.loose if split else ()).nouns
+        without = f" If its {nouns} have no labels, move it elsewhere: predict.py takes it." if split else ""
         raise UsageError(
-            f"--data must be a folder with one folder of {kind_of(()).nouns} per class; '{root}' has no folder in it."
-            f"{walk.hint()}"
+            f"--data must be a folder with one folder of {nouns} per class; '{root}' has no folder in it."
+            f"{walk.hint() or without}"
         )
     examples = []
     for folder in folders:

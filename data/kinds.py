@@ -232,8 +232,18 @@ def kinds() -> list[Kind]:
 
 
 def kind_of(files: Iterable[PurePath]) -> Kind:
-    """Returns the most frequent kind of the files, by the endings of their names."""
+    """Returns the most frequent kind of the files, by the endings of their names.
+
+    A text does not count if a picture or a recording beside it has its name: it is a caption or a transcript.
+    """
+    files = list(files)
     endings = Counter(path.suffix.lower() for path in files)
+    texts = {ending for kind in kinds() if kind.column for ending in kind.endings}
+    others = {ending for kind in kinds() for ending in kind.endings} - texts
+    if not (texts.isdisjoint(endings) or others.isdisjoint(endings)):
+        described = {path.with_suffix("") for path in files if path.suffix.lower() in others}
+        captions = (path for path in files if path.suffix.lower() in texts and path.with_suffix("") in described)
+        endings.subtract(path.suffix.lower() for path in captions)
     return max(kinds(), key=lambda kind: sum(endings[ending] for ending in kind.endings))
 
 

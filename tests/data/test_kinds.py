@@ -83,6 +83,15 @@ def test_most_files_decide_the_kind(numbers):
     assert promised_kind(Path("d.pdf")) is None
 
 
+def test_captions_and_transcripts_do_not_decide_the_kind():
+    pictures = [Path(f"cat/{number}.JPG") for number in range(3)]
+    captions = [path.with_suffix(".txt") for path in pictures]
+    assert kind_of([*pictures, *captions, Path("cat/index.txt"), Path("dog/index.txt")]) == IMAGE
+    assert kind_of([Path("a.wav"), Path("b.wav"), Path("a.txt"), Path("README.txt")]).name == "sound"
+    elsewhere = [path.parent / "texts" / path.name for path in captions]
+    assert kind_of([*pictures, *elsewhere, Path("index.txt")]).name == "text"
+
+
 def test_files_of_another_kind_are_found_and_named_by_its_nouns(numbers, tmp_path):
     for name in ("high", "low"):
         (tmp_path / "data" / name).mkdir(parents=True)

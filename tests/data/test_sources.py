@@ -70,10 +70,34 @@ def test_pictures_in_subfolders_count_and_leftovers_do_not(make_folder, tmp_path
     root = make_folder(count=1)
     (root / "cat" / "more").mkdir()
     make_picture(9).save(root / "cat" / "more" / "x.PNG")
-    for leftover in ("cat/.DS_Store", "cat/._0.png", "cat/Thumbs.db", "__MACOSX/cat/0.png", ".hidden/0.png"):
+    of_systems = ("$RECYCLE.BIN/S-1/$R1.png", "System Volume Information/1.png", "cat/ehthumbs.db", "cat/Icon\r")
+    for leftover in (
+        *("cat/.DS_Store", "cat/._0.png", "cat/Thumbs.db", "__MACOSX/cat/0.png", ".hidden/0.png"),
+        *of_systems,
+    ):
         (root / leftover).parent.mkdir(parents=True, exist_ok=True)
         (root / leftover).write_bytes(b"x")
     assert sorted(labels_of(load_source(str(root), tmp_path))) == ["cat/0.png", "cat/more/x.PNG", "dog/0.png"]
+
+
+@pytest.mark.parametrize("below", [".", "train"])
+def test_pictures_beside_the_folders_of_classes_are_set_aside_and_other_files_are_not(make_folder, tmp_path, below):
+    make_folder(f"photos/{below}", count=1)
+    for name in {"1.png", f"{below}/2.JPG", f"{below}/README.txt", "labels.csv"}:
+        (tmp_path / "photos" / name).write_bytes(b"x")
+    source = load_source(str(tmp_path / "photos"), tmp_path)
+    assert len(source.examples) == 2
+    names = {path.relative_to(source.root).as_posix(): reason for path, reason in source.set_aside}
+    assert names == dict.fromkeys(["1.png", f"{below}/2.JPG".removeprefix("./")], "not in a folder of a class")
+
+
+def test_a_test_folder_without_classes_says_what_to_do(make_folder, tmp_path):
+    make_folder("photos/train", count=1)
+    (tmp_path / "photos" / "test").mkdir()
+    make_picture(9).save(tmp_path / "photos" / "test" / "9.png")
+    message = r"/test' has no folder in it\. If its pictures have no labels, move it elsewhere: predict\.py takes it\.$"
+    with pytest.raises(UsageError, match=message):
+        load_source(str(tmp_path / "photos"), tmp_path)
 
 
 def test_a_csv_with_splits(make_folder, tmp_path):
