@@ -2,13 +2,13 @@
 
 import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from app.config import TrainConfig
 from app.terminal import listed
-from data.kinds import Kind
-from data.sources import SPLIT_FOLDERS, Example, natural_order
+from data.kinds import Kind, promised_kind
+from data.sources import SPLIT_FOLDERS, Example, Source, natural_order
 
 FEW_TRAIN_EXAMPLES = 5
 """Training examples of a class below which a network learns their accidental details."""
@@ -56,6 +56,16 @@ def doubt_layout(root: Path, examples: Sequence[Example], kind: Kind) -> str:
         f"{expected}in '{root}', {listed(holders)} have folders of the same names in them ({listed(shared)}). "
         f"Name one: --data {root / holders[0]} (or, if they are classes, move all folders into '{root / 'train'}')"
     )
+
+
+def half_lost(source: Source, used: Iterable[Example], class_names: Sequence[str]) -> list[str]:
+    """Returns the classes of which more than half of the examples of a source are not used.
+
+    Files whose names promise another kind, such as notes beside pictures, do not count.
+    """
+    examples = (each for each in source.examples if promised_kind(each.path) in (None, source.kind))
+    found, left = (Counter(label for each in those for label in each.labels) for those in (examples, used))
+    return [name for name in class_names if 2 * left[name] < found[name]]
 
 
 def find_cautions(kind: Kind, train_counts: dict[str, int], sizes: Sequence[int], config: TrainConfig) -> list[str]:

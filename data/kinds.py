@@ -201,6 +201,8 @@ class Kind(NamedTuple):
     windows: Callable[[BinaryIO, Reader], list[tuple[float, float]]] | None = None
     """Returns start and end of consecutive parts of an open file that is much longer than an input; [] for a shorter
     file. Raises `data.content.UnreadableError`."""
+    look_cautions: Callable[[np.ndarray, Sequence[Content]], list[str]] | None = None
+    """Returns warnings, in sentences, given signatures (n, ...) and contents of all examples; None for none."""
     graph_reader: Callable[[], GraphReader] | None = None
     """Reader for exports that take bytes of files; needs TensorFlow. None for a kind whose exports take tensors."""
 

@@ -16,7 +16,7 @@ from cluster.pool import Pool
 from data.arrays import Ragged, row_of
 from data.boxes.targets import encode, frames
 from data.code_digest import code_digest
-from data.doubts import find_cautions
+from data.doubts import find_cautions, half_lost
 from data.groups import join_groups
 from data.kinds import Content, Kind, ManyInputs, Reader, Shown
 from data.labels import check_class_names, order_classes
@@ -67,6 +67,8 @@ class Data(NamedTuple):
     """SHA-256 of each example's bytes."""
     cautions: Sequence[str] = ()
     """Warnings, in sentences, about too few examples of a class and about sizes that are hardly usable."""
+    half_lost: Sequence[str] = ()
+    """Classes of which more than half of the examples are set aside."""
     frames: np.ndarray | None = None
     """Place of each picture in the network's input, float64 (num_examples, 6), see `data.boxes.targets.frames`; None
     without boxes."""
@@ -168,7 +170,10 @@ def prepare_data(
     lengths = [tensor.lengths.tolist() for tensor in data.inputs if isinstance(tensor, Ragged)]
     sizes = lengths[0] if lengths else _some_sizes(source)
     cautions = find_cautions(source.kind, counts, sizes, config)
-    return data._replace(split_warnings=data.split_warnings + missing, cautions=cautions)
+    cautions += source.kind.look_cautions(data.signatures, data.contents) if source.kind.look_cautions else []
+    used = [data.examples[position] for positions in data.splits.values() for position in positions]
+    lost = half_lost(source, used, class_names)
+    return data._replace(split_warnings=data.split_warnings + missing, cautions=cautions, half_lost=lost)
 
 
 def prepare_to_evaluate(

@@ -15,9 +15,9 @@ from app.custom_parts import custom_file, uses_custom
 from app.decision import Rule, check_rule
 from app.errors import UsageError
 from app.fields import flag_of
-from app.terminal import common_reasons, counted, progress_bar, show_stage
+from app.terminal import common_reasons, counted, listed, progress_bar, show_stage
 from cluster.pool import Pool
-from data.kinds import Part, check_vary
+from data.kinds import Part, check_vary, promised_kind
 from data.prepare import Data, draw_part, prepare_data, useful_size
 from data.sources import Split, source_of
 from models.backbones import Backbone, check_fits, check_kind, find
@@ -36,6 +36,8 @@ FOR_CLASSES = (
 """Settings that do not apply to detection."""
 DETECTION_SIZE = 320
 """Height and width of a detector's input, pixels; the input of a classifier may be smaller."""
+MUCH_SET_ASIDE = 0.1
+"""Share of the examples set aside that is worth a warning."""
 SET_ASIDE_SHOWN = 20
 """Most files that --strict names."""
 
@@ -178,7 +180,11 @@ def _show(data: Data, class_weights: bool) -> None:
         show_stage("warning", warning)
     if data.quarantine:
         reasons = common_reasons(item.reason for item in data.quarantine)
-        show_stage("", f"{len(data.quarantine):,} set aside, see quarantine.csv: {reasons}")
+        lost = sum(promised_kind(item.path) in (None, data.kind) for item in data.quarantine)
+        is_much = lost > MUCH_SET_ASIDE * (lost + sum(map(len, data.splits.values())))
+        of_classes = f"; more than half of {listed(data.half_lost)}" if data.half_lost else ""
+        text = f"{len(data.quarantine):,} set aside, see quarantine.csv: {reasons}{of_classes}"
+        show_stage("warning" if is_much or of_classes else "", text)
 
 
 def _warn_of_few(rule: Rule, data: Data, split: Split) -> None:

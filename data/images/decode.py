@@ -107,7 +107,7 @@ def _square(rgb: Image.Image, image_size: int, resize: Resize) -> np.ndarray:
 
 def read_size(place: Content) -> tuple[int, int] | None:
     """Reads (width, height), pixels, from the header; None if the file is not a picture."""
-    return _of_header(place, lambda picture: picture.size)
+    return of_header(place, lambda picture: picture.size)
 
 
 def read_orientation(place: Content) -> tuple[int, int, int] | None:
@@ -118,7 +118,7 @@ def read_orientation(place: Content) -> tuple[int, int, int] | None:
         is_upright = picture.format == "TIFF" and orientation >= 5  # of these, Pillow gives the upright size
         return (*(picture.size[::-1] if is_upright else picture.size), orientation)
 
-    return _of_header(place, stored)
+    return of_header(place, stored)
 
 
 def turn_upright(picture: Image.Image) -> None:
@@ -133,7 +133,8 @@ def _orientation(picture: Image.Image) -> int:
     return found if isinstance(found, int) and 1 <= found <= 8 else 1
 
 
-def _of_header(place: Content, read: Callable[[Image.Image], Converted]) -> Converted | None:
+def of_header(place: Content, read: Callable[[Image.Image], Converted]) -> Converted | None:
+    """Returns what `read` makes of an opened picture, not decoded yet; None if the file is not a picture."""
     assert not isinstance(place, Part)  # a file holds one picture
     try:
         timed = _TimedBytes(place) if isinstance(place, bytes) else _TimedFile(open_regular(place).detach())
@@ -220,9 +221,8 @@ def _memory_of(picture: Image.Image, width: int, height: int) -> int:
 def _reason(error: Exception, content: bytes) -> str:
     """Says in plain words why a picture cannot be read."""
     if isinstance(error, UnidentifiedImageError):
-        return next(
-            (kind for pattern, kind in _OTHER_KINDS.items() if re.match(pattern, content, re.DOTALL)), "not a picture"
-        )
+        known = (kind for pattern, kind in _OTHER_KINDS.items() if re.match(pattern, content, re.DOTALL))
+        return next(known, "not a picture")
     said = " ".join(str(error).split())[:200] or type(error).__name__
     return next(
         (plain for pattern, plain in _PLAIN_WORDS.items() if re.search(pattern, said)), f"cannot be decoded: {said}"

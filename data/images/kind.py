@@ -13,6 +13,7 @@ from app.data_uri import picture_element
 from data.arrays import release
 from data.code_digest import code_digest
 from data.images.decode import SIGNATURE_SIDE, decode_picture, decode_with_signature, read_size
+from data.images.depth import depth_cautions
 from data.images.look_alikes import compared_values
 from data.kinds import (
     Baseline,
@@ -151,5 +152,6 @@ KIND = Kind(
     baseline=Baseline("raw_pixels", _grid_means, standardized, strength=0.01, most_examples=5_000),
     backbone="efficientnet_lite0",
     has_mirror=True,
+    look_cautions=depth_cautions,
     graph_reader=_graph_reader,
 )

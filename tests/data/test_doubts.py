@@ -180,3 +180,34 @@ def test_one_path_on_several_lines_of_a_table_says_how_to_join_its_labels(make_f
     message = "Set aside: 16 x one path on several lines with different labels, to be joined on one line as cat|furry"
     with pytest.raises(UsageError, match=re.escape(message)):
         load(root / "table.csv")
+
+
+@pytest.mark.parametrize(
+    ("broken", "notes", "told"),
+    [
+        ({"cat": 2}, 0, "           2 set aside"),
+        ({"cat": 3, "dog": 3}, 0, "warning    6 set aside"),
+        ({"cat": 2}, 30, "           32 set aside"),  # notes are no pictures
+    ],
+)
+def test_many_files_set_aside_are_a_warning(make_folder, load, capsys, broken, notes, told):
+    root = make_folder(count=25)
+    for name, count in broken.items():
+        for index in range(count):
+            (root / name / f"{index}.png").write_bytes(b"damaged")
+    for index in range(notes):
+        (root / "cat" / f"{index}.txt").write_text("a cat")
+    load(root)
+    assert f"{told}, see quarantine.csv: " in capsys.readouterr().out
+
+
+def test_most_of_a_class_set_aside_is_a_warning_that_names_it(make_folder, load, capsys):
+    root = make_folder(classes=("cat", "dog", "emu"), count=60)
+    for index in range(10, 60):
+        (root / "emu" / f"{index}.png").unlink()
+    for index in range(6):
+        (root / "emu" / f"{index}.png").write_bytes(b"damaged")
+    load(root)
+    assert "warning    6 set aside, see quarantine.csv: 6 x not a picture; more than half of emu\n" in (
+        capsys.readouterr().out
+    )
