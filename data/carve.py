@@ -73,7 +73,8 @@ def carve(
             cause, problem = f"{cause} or overlap", problem and f"{problem} (--group-by path never divides a recording)"
         warnings += [f"{cause} that {problem}"] if problem else []
     is_bound = bool(bonds.grouped or bonds.overlapping)
-    return _cover(units, labels, carved, seed, ["train", *(fractions if is_bound else ())]), warnings
+    to_cover: list[Split] = ["train", *(fractions if is_bound else ())]
+    return (carved if _covers(labels, carved, to_cover) else _cover(units, labels, carved, seed, to_cover)), warnings
 
 
 def _sizes(stratum: Sequence[Unit], fractions: Mapping[Split, float]) -> dict[Split, int]:
@@ -150,6 +151,15 @@ def _joined(
     for (name, units), number in zip(strata.items(), joined, strict=True):
         together[first_name.setdefault(number, name)] += units
     return together
+
+
+def _covers(labels: Mapping[str, tuple[str, ...]], carved: Mapping[str, Split], splits: Collection[Split]) -> bool:
+    """Says whether every label is in each of `splits`."""
+    found: dict[Split, set[str]] = defaultdict(set)
+    for digest, split in carved.items():
+        found[split].update(labels[digest])
+    everything = set().union(*found.values())
+    return all(found[split] == everything for split in splits)
 
 
 def _cover(
