@@ -182,7 +182,8 @@ def _show(data: Data, class_weights: bool) -> None:
         reasons = common_reasons(item.reason for item in data.quarantine)
         lost = sum(promised_kind(item.path) in (None, data.kind) for item in data.quarantine)
         is_much = lost > MUCH_SET_ASIDE * (lost + sum(map(len, data.splits.values())))
-        of_classes = f"; more than half of {listed(data.half_lost)}" if data.half_lost else ""
+        classes = [f"'{name}'" for name in data.half_lost]
+        of_classes = f"; more than half of {listed(classes)}" if classes else ""
         text = f"{len(data.quarantine):,} set aside, see quarantine.csv: {reasons}{of_classes}"
         show_stage("warning" if is_much or of_classes else "", text)
 

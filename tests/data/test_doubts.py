@@ -208,6 +208,6 @@ def test_most_of_a_class_set_aside_is_a_warning_that_names_it(make_folder, load,
     for index in range(6):
         (root / "emu" / f"{index}.png").write_bytes(b"damaged")
     load(root)
-    assert "warning    6 set aside, see quarantine.csv: 6 x not a picture; more than half of emu\n" in (
+    assert "warning    6 set aside, see quarantine.csv: 6 x not a picture; more than half of 'emu'\n" in (
         capsys.readouterr().out
     )
