@@ -14,6 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from data.arrays import LENGTH_STEP, rounded_up
 from data.batches import Batch, View
 from data.pipeline import Varied, input_batches
 from devices.precision import Precision, computing_in, is_rewritten
@@ -27,6 +28,8 @@ otherwise needs 2.6. Of the larger networks, ConvNeXt gains nothing by it."""
 Name = TypeVar("Name", bound=Hashable)
 ROWS = 16
 """Number of float32 values in the widest vector register."""
+FROZEN_RAGGED_ROWS = ROWS // LENGTH_STEP
+"""Multiple of ragged rows that is enough in front of a head, where a row has a multiple of `LENGTH_STEP` vectors."""
 
 
 def frozen_function(model: keras.Model, precision: Precision = "float32") -> Callable[..., list[tf.Tensor]]:
@@ -59,11 +62,12 @@ def frozen_function(model: keras.Model, precision: Precision = "float32") -> Cal
 class Spread:
     """A frozen function on all replicas of a strategy: shards batches over them and gathers the outputs."""
 
-    def __init__(self, compute: Callable[..., list], strategy: tf.distribute.Strategy):
+    def __init__(self, compute: Callable[..., list], strategy: tf.distribute.Strategy, ragged_rows: int = ROWS):
         """Args:
 
         compute: function of `frozen_function`, or of another runtime.
         strategy: strategy whose replicas compute.
+        ragged_rows: see `compute_rows`.
         """
         self._strategy = strategy
 
@@ -73,7 +77,9 @@ class Spread:
             outputs = strategy.run(lambda *of_replica: compute(*of_replica), inputs)
             return [strategy.gather(output, axis=0) for output in outputs]
 
-        self._compute = compute_shared if is_shared(strategy) else functools.partial(compute_rows, compute)
+        self._compute = (
+            compute_shared if is_shared(strategy) else functools.partial(compute_rows, compute, ragged_rows=ragged_rows)
+        )
 
     def outputs(self, view: View, varied: Varied | None = None) -> Iterator[list[np.ndarray]]:
         """Computes the batches in the order of the examples.
@@ -144,17 +150,52 @@ def inputs_of(batch: Batch | np.ndarray) -> Sequence[tf.Tensor]:
     return batch if isinstance(batch, list | tuple) else [batch]
 
 
-def compute_rows(compute: Callable[..., list], *inputs: tf.Tensor) -> list:
-    """Calls a function with the batch padded to a multiple of `ROWS` rows, and returns the rows of the batch.
+def compute_rows(compute: Callable[..., list], *inputs: tf.Tensor, ragged_rows: int = ROWS) -> list:
+    """Calls a function so that no bit of a row's result depends on the other rows of the batch.
 
-    TensorFlow computes 16 values of an activation at once, and the remaining few in another way; a product with one row
-    also differs from one with several. Without padding, the last bit of a result would depend on the size of the batch.
+    The batch is padded to a multiple of `ROWS` rows: TensorFlow computes 16 values of an activation at once, and the
+    remaining few in another way; a product with one row also differs from one with several. Ragged rows, whose mask is
+    the last input, are computed together with those of the same padded length only.
+
+    Args:
+        compute: function from a batch of each input to the list of its outputs.
+        inputs: batch of each input.
+        ragged_rows: multiple to which the number of ragged rows is padded.
     """
+    if inputs[-1].dtype == tf.bool:
+        return _by_length(compute, inputs, ragged_rows)
+    return _padded_rows(compute, inputs, ROWS)
+
+
+def _by_length(compute: Callable[..., list], inputs: Sequence[tf.Tensor], multiple: int) -> list:
+    """Computes rows of each padded length by themselves; see `compute_rows`."""
+    longest = inputs[-1].shape[1]
+    lengths = np.array([rounded_up(each) for each in np.asarray(inputs[-1]).sum(1)])
+    parts: list[list[tf.Tensor]] = []
+    for length in np.unique(lengths):
+        rows = np.flatnonzero(lengths == length)
+        of_rows = (tf.gather(each, rows) for each in inputs)
+        shorter = [each[:, :length] if _has_length(each, longest) else each for each in of_rows]
+        found = _padded_rows(compute, shorter, multiple)
+        parts.append([_padded_at(1, longest - length if _has_length(each, length) else 0, each) for each in found])
+    order = np.argsort(np.argsort(lengths, kind="stable"), kind="stable")
+    return [tf.gather(tf.concat(of_output, 0), order) for of_output in zip(*parts, strict=True)]
+
+
+def _has_length(tensor: tf.Tensor, length: int) -> bool:
+    """Returns whether a tensor is of tokens, of a mask, or of vectors, (n, length, ...)."""
+    is_vector = len(tensor.shape) == 2 and tf.as_dtype(tensor.dtype).is_floating
+    return not is_vector and tensor.shape[1] == length
+
+
+def _padded_at(axis: int, count: int, tensor: tf.Tensor) -> tf.Tensor:
+    return tf.pad(tensor, [[0, count if each == axis else 0] for each in range(len(tensor.shape))]) if count else tensor
+
+
+def _padded_rows(compute: Callable[..., list], inputs: Sequence[tf.Tensor], multiple: int) -> list:
     count = len(inputs[0])
-    missing = -count % ROWS
-    if missing:
-        inputs = tuple(tf.pad(each, [[0, missing]] + [[0, 0]] * (len(each.shape) - 1)) for each in inputs)
-    return [output[:count] for output in compute(*inputs)]
+    missing = -count % multiple
+    return [output[:count] for output in compute(*(_padded_at(0, missing, each) for each in inputs))]
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from devices.precision import Precision, computing_in, is_rewritten
 from devices.replicas import chief_decides, distribute, is_chief, wait_for_workers
 from features.cuts import Cut, kept_dtype, part_of
 from features.fingerprint import VERSIONS, fingerprint
-from features.forward_pass import Spread, convolutions_in, frozen_function
+from features.forward_pass import FROZEN_RAGGED_ROWS, Spread, convolutions_in, frozen_function
 from features.runtimes import OpenVino, RefusedError, Runtime, runtime_function
 from features.shards import SharedSpread
 from models.parts import is_ragged
@@ -136,7 +136,7 @@ class FrozenPart:
         self._spread: Spread | SharedSpread
         if self._pool is None:
             compute = self._unchecked or runtime_function(self._until, self._precision, runtime)
-            self._spread = Spread(compute, self._strategy)
+            self._spread = Spread(compute, self._strategy, FROZEN_RAGGED_ROWS)
         else:
             self._spread = SharedSpread(self._until, self._precision, self._pool, runtime)
 

@@ -24,7 +24,7 @@ from data.batches import View
 from data.code_digest import code_digest
 from data.pipeline import Varied, input_batches
 from devices.precision import Precision, computing_in, is_rewritten
-from features.forward_pass import BATCH_SIZE, Spread, convolutions_in
+from features.forward_pass import BATCH_SIZE, FROZEN_RAGGED_ROWS, Spread, convolutions_in
 from features.runtimes import Runtime, runtime_function
 
 MOST_BATCHES = 8
@@ -109,7 +109,8 @@ def make_worker(
         importlib.import_module(name)
     keras.utils.set_random_seed(0)  # the next line requires it
     tf.config.experimental.enable_op_determinism()
-    spread = Spread(runtime_function(pickle.loads(network), precision, runtime), tf.distribute.get_strategy())
+    compute = runtime_function(pickle.loads(network), precision, runtime)
+    spread = Spread(compute, tf.distribute.get_strategy(), FROZEN_RAGGED_ROWS)
 
     def run(shard: Shard) -> list[list[np.ndarray]]:
         with convolutions_in(precision):

