@@ -12,6 +12,7 @@ from app.config import DEFAULT_CACHE_DIR
 from app.errors import UsageError
 from app.fields import Positional, Positive, Settings, Text, settings
 from app.flags import parse_flags
+from app.run_folder import exports_of
 
 Format = Literal["saved_model", "litert", "onnx"]
 
@@ -66,7 +67,7 @@ def main() -> None:
     run = read_run(flags.run)
     metrics = read_metrics(run)
     check_accuracy(metrics, flags.require_accuracy)
-    folders: dict[str, Path] = {name: (flags.output or run.folder / "export") / name for name in flags.format}
+    folders: dict[str, Path] = {name: (flags.output or exports_of(run.folder)) / name for name in flags.format}
     check_outside(run.config.data.data, {"--output": flags.output} if flags.output else {})
     check_folders(folders.values())
     sample = read_sample(run, flags.sample, flags.sample_size, flags.cache_dir)

@@ -142,10 +142,11 @@ class Run:
             RunError: a file does not answer as the model does.
         """
         from app.errors import unknown_choice
+        from app.run_folder import exports_of
         from exports.folder import check_folders
         from inference.run_record import read_sample
 
-        place = Path(output) if output else self.trained.folder / "export"
+        place = Path(output) if output else exports_of(self.trained.folder)
         import_tensorflow()
         from exports.run import FORMATS, export_run
 

@@ -47,6 +47,9 @@ def run_command(command: Callable[[], None]) -> None:
     """Runs a command; an error is one line and an exit status: 2 for a mistake of the user, 1 for a problem such as a
     full disk or too little memory, 130 for Ctrl-C, 143 for SIGTERM."""
     heed_sigterm()
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed, as by 2>&- in a shell
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (until the process ends)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show must not end a run
@@ -64,7 +67,8 @@ def run_command(command: Callable[[], None]) -> None:
         sys.exit(CLOSED_PIPE_STATUS)
     except OSError as error:
         if is_full_disk(error):
-            _fail(f"The disk of '{error.filename or Path.cwd()}' is full. Make room.", RUN_STATUS)
+            place = f"The disk of '{error.filename}'" if error.filename else "A disk"
+            _fail(f"{place} is full. Make room.", RUN_STATUS)
         if "No usable temporary directory" in str(error):
             _fail("No folder for temporary files can be written. Make room, or let TMPDIR name another.", RUN_STATUS)
         if error.filename is None:

@@ -25,6 +25,11 @@ def is_finished(folder: Path) -> bool:
     return (folder / METRICS_FILE).exists()
 
 
+def exports_of(folder: Path) -> Path:
+    """Returns the folder of a run's exports, by format, unless another is named."""
+    return folder / "export"
+
+
 def is_unfinished(folder: Path) -> bool:
     """Returns True if a folder holds a run that can be resumed."""
     begun = (checkpoints_of(folder) / PLACES_FILE).is_file() and (folder / CONFIG_FILE).is_file()

@@ -53,6 +53,10 @@ class VisibleConsole(Console):
             lines = segment.text if segment.control else "\n".join(map(visible, segment.text.split("\n")))
             yield segment._replace(text=lines)
 
+    def on_broken_pipe(self) -> None:
+        """Leaves the end to `app.cli.run_command`; Rich would end the process with status 1."""
+        raise BrokenPipeError
+
 
 # A notebook gets plain lines; Jupyter asks for colours as if it were a terminal.
 _in_notebook = "ipykernel" in sys.modules

@@ -208,6 +208,11 @@ def _grouped(source: Source, group_by: str) -> list[Example]:
     return grouped
 
 
+def is_same(data: str, other: str) -> bool:
+    """Returns whether two values of `--data` mean the same examples."""
+    return data == other or (os.path.exists(data) and os.path.exists(other) and os.path.samefile(data, other))
+
+
 def is_name(data: str) -> bool:
     """Says whether `--data` is a name that a source knows, not a path."""
     return data in MADE_HERE or getattr(_module_of(data), "IS_NAME", False)

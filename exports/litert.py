@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 import tensorflow as tf
 
-from app.errors import UsageError
+from app.errors import RunError, UsageError
 from app.terminal import silent_stderr
 from data.kinds import Inputs
 from exports.class_function import ROUNDING, ClassFunction, Route
@@ -68,4 +68,9 @@ def open_litert(path: Path) -> Callable[..., dict[str, np.ndarray]]:
     with warnings.catch_warnings(action="ignore"), silent_stderr():
         interpreter = tf.lite.Interpreter(str(path))
         interpreter.allocate_tensors()
+    if not interpreter.get_signature_list():
+        raise RunError(
+            f"LiteRT's converter lost a part of '{path.name}', as it does where the disk of temporary files is full. "
+            "Make room, or let TMPDIR name another folder."
+        )
     return interpreter.get_signature_runner()

@@ -24,14 +24,12 @@ from exports.litert import write_litert
 from exports.onnx import write_onnx
 from exports.saved_model import write_saved_model
 from features.forward_pass import BATCH_SIZE, side_by_side
-from inference.load import TrainedRun, load_model
+from inference.load import THRESHOLDS_FILE, TrainedRun, load_model
 from inference.predictor import Predictor
 from inference.run_record import Sample
 from reports.model_card import CARD_FILE, Export, write_card
 
 LABELS_FILE = "labels.txt"
-THRESHOLDS_FILE = "thresholds.json"
-"""File with the threshold of each class, if the run has chosen thresholds."""
 SAME_LABELS = 0.99
 """Least share of examples for which an export must give the model's label."""
 BY_CHANCE = 20

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 MODEL_FILE = "model.keras"
 RECORD_FILE = "model.json"
 """File with facts that the model file lacks: classes, task, kind, cut, temperature."""
+THRESHOLDS_FILE = "thresholds.json"
+"""File of an export with the threshold of each class, if the run has chosen thresholds."""
 OLD_KIND = "image"
 """Kind of input of runs without a record of it: they were made when there was no other."""
 LARGEST_TEMPERATURE = 1e6

@@ -1,5 +1,7 @@
 """Chooses the thresholds of a finished run again, and rewrites all files that depend on them."""
 
+import shlex
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -7,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from app.decision import Rule
-from app.files import read_json, write_json
-from app.run_folder import METRICS_FILE
+from app.files import as_read, read_json, write_json
+from app.run_folder import METRICS_FILE, exports_of
 from app.terminal import attempt, show_stage
 from data.prepare import Data
 from data.sources import Split
-from inference.load import RECORD_FILE
+from inference.load import RECORD_FILE, THRESHOLDS_FILE
 from inference.run_record import chosen_by, read_metrics
 from reports.classification import decide, measure
 from reports.decision import decision_lines, decision_record
@@ -53,6 +55,21 @@ def decide_anew(inputs: EvaluationInputs, model: keras.Model, outputs: dict[Spli
     for line in decision_lines(record["decision"]):
         show_stage("decision", line)
     show_stage("decision", f"written to {folder}, where every command takes it from")
+    place = shlex.quote(str(folder))
     if former != rule.flag:  # without a rule, the likelier class: from 0.5 on
-        show_stage("", f"in place of {former}, which 'python evaluate.py {folder} {former}' brings back")
+        show_stage("", f"in place of {former}, which 'python evaluate.py {place} {former}' brings back")
+    if old := _exports_with_other(folder, thresholds):
+        formats = " ".join(old)
+        show_stage("warning", f"{exports_of(folder)} has files that decide by another threshold: {', '.join(old)}")
+        show_stage("", f"'python export.py {place} --format {formats}' writes them anew")
     return data
+
+
+def _exports_with_other(folder: Path, thresholds: dict[str, float]) -> list[str]:
+    """Returns the formats to which a run was exported with other thresholds."""
+    old = []
+    for card in sorted(exports_of(folder).glob(f"*/{CARD_FILE}")):
+        path = card.parent / THRESHOLDS_FILE
+        if not path.exists() or read_json(path) != as_read(thresholds):
+            old.append(card.parent.name)
+    return old

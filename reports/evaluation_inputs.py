@@ -1,7 +1,6 @@
 """Loads the examples for measuring a trained model: those of its run, or new ones. Nothing here needs TensorFlow."""
 
 import functools
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,7 @@ from app.terminal import common_reasons, counted, progress_bar, show_stage
 from data.folder import check_outside
 from data.labels import check_labels
 from data.prepare import Data, draw_part, prepare_to_evaluate
-from data.sources import SPLITS, Source, Split, has_columns, is_name, load_source, source_of
+from data.sources import SPLITS, Source, Split, has_columns, is_name, is_same, load_source, source_of
 from inference.load import TrainedRun
 from inference.run_record import are_copies
 
@@ -87,18 +86,13 @@ def load_evaluation(
     whole, prepared = prepared.splits, prepared._replace(splits=chosen)
     _show(prepared)
     known = are_copies(run.folder, [prepared.digests[row] for rows in chosen.values() for row in rows])
-    if known is None and ("train" in chosen if data is None else _is_own(data, run.config.data.data)):
+    if known is None and ("train" in chosen if data is None else is_same(data, run.config.data.data)):
         show_stage("warning", f"the model was trained on some of these {run.kind.nouns}: expect less on new ones")
     elif known and any(known):
         show_stage(
             "warning", f"the model was trained on {sum(known):,} of these {run.kind.nouns}: expect less on new ones"
         )
     return EvaluationInputs(run, prepared, whole, data is None)
-
-
-def _is_own(data: str, own: str) -> bool:
-    """Returns whether --data names the run's own examples."""
-    return data == own or (Path(data).exists() and Path(own).exists() and os.path.samefile(data, own))
 
 
 def _new_source(run: TrainedRun, data: str, cache_dir: Path, outside: bool, group_by: str | None) -> Source:
@@ -123,7 +117,7 @@ def _own_source(run: TrainedRun, config: TrainConfig) -> Source:
     if not is_name(config.data.data) and not Path(config.data.data).exists():
         raise UsageError(
             f"The {run.kind.nouns} of this run, '{config.data.data}', are not found; a relative path starts in the "
-            f"folder where train.py was called. Name them with --data."
+            f"folder where train.py was called: start this command there. --data names new ones."
         )
     source = source_of(config.data, config.run.cache_dir)
     return draw_part(source, config.data.max_pictures, config.seed_of_split)

@@ -20,7 +20,7 @@ import pytest
 
 import cache
 import train
-from app.cli import run_command
+from app.cli import CLOSED_PIPE_STATUS, run_command
 from app.config import TrainConfig
 from app.errors import RunError, UsageError
 from data.store import Store
@@ -376,6 +376,7 @@ def test_a_file_that_cannot_be_used_is_named(capsys):
     [
         (RunError("A worker is gone."), "A worker is gone."),
         (OSError(errno.ENOSPC, "No space left on device", "run/a.csv"), "The disk of 'run/a.csv' is full. Make room."),
+        (OSError(errno.ENOSPC, "No space left on device"), "A disk is full. Make room."),
         (MemoryError(), "The memory is too small for this. Close other programs, or use a smaller model."),
     ],
 )
@@ -387,6 +388,28 @@ def test_what_is_no_mistake_of_the_user_ends_with_1(capsys, error, message):
         run_command(unlucky)
     assert exit_status.value.code == 1
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+SHOWS = """
+from app.cli import run_command
+from app.terminal import show_stage, silent_stderr
+def show():
+    with silent_stderr():
+        show_stage("done", "shown")
+run_command(show)
+"""
+
+
+def test_output_that_nobody_reads_ends_a_command_as_shells_do_and_without_stderr_it_works():
+    closed = subprocess.Popen([sys.executable, "-c", f"input(){SHOWS}"], cwd=REPOSITORY, stdin=-1, stdout=-1, stderr=-1)
+    closed.stdout.close()
+    closed.stdin.write(b"\n")
+    closed.stdin.close()
+    assert (closed.wait(60), closed.stderr.read()) == (CLOSED_PIPE_STATUS, b"")
+    closed.stderr.close()
+    without = ["bash", "-c", 'exec "$0" -c "$1" 2>&-', sys.executable, SHOWS]
+    ended = subprocess.run(without, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
+    assert (ended.returncode, ended.stdout) == (0, "done       shown\n")
 
 
 @pytest.mark.parametrize("year", [1970, 2108])

@@ -67,8 +67,11 @@ def test_an_unfinished_run_is_resumed_where_it_was(tmp_path):
     train_until(TrainConfig.of(**settings, **places, output=tmp_path / "stopped", checkpoint_seconds=0), last=5)
     with pytest.raises(UsageError, match=r"was begun with --batch-size 4; received 8\."):
         train(resume=tmp_path / "stopped", batch_size=8)
+    with pytest.raises(UsageError, match=r"was begun without --weight-decay; received 0\.5\. Leave it out"):
+        train(resume=tmp_path / "stopped", weight_decay=0.5)
     with going_on():
-        resumed = train(resume=tmp_path / "stopped", **settings)
+        named = {"data": os.path.relpath(tmp_path / "photos")}  # the same folder
+        resumed = train(resume=tmp_path / "stopped", **settings, **named)
     assert resumed.folder == tmp_path / "stopped"
     assert (resumed.folder / "history.csv").read_bytes() == (whole.folder / "history.csv").read_bytes()
 

@@ -13,6 +13,7 @@ from app.fields import flag_of
 from app.files import as_read, newest_beside, read_json, write_json
 from app.run_folder import CONFIG_FILE, MORE_DATA_FILE, PLACES_FILE, checkpoints_of, is_finished, is_unfinished
 from app.terminal import show_stage
+from data.sources import is_same
 from training.folder import ASKED_FILE, BEGUN_FILE, LOCK_FILE, PLACES, folder_of
 
 CHOSEN_WITH_DATA = {
@@ -55,18 +56,19 @@ def resumed(folder: Path, given: Mapping[str, Any]) -> TrainConfig:
     """
     begun = read_begun(folder)
     config = begun.replace(**given)
-    check_unchanged(config, begun.to_json())
+    check_unchanged(config, begun.to_json(), may_be_chosen=False)
     if config.run.output != folder:
         raise UsageError(f"--resume continues in its own folder, '{folder}'; leave out --output.")
     return config
 
 
-def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
+def check_unchanged(config: TrainConfig, begun: dict[str, Any], may_be_chosen: bool = True) -> None:
     """Makes sure that a run is resumed with the settings that it was begun with.
 
     Args:
         config: the settings now.
-        begun: the settings then; settings that were open may have a value now.
+        begun: the settings then.
+        may_be_chosen: whether settings that were open then may have a value now, as the recipe has chosen them.
 
     Raises:
         UsageError: a setting differs; the message names it.
@@ -74,11 +76,14 @@ def check_unchanged(config: TrainConfig, begun: dict[str, Any]) -> None:
     begun = as_read(begun)
     for name, now in as_read(config.to_json()).items():
         before = begun.get(name)
-        if now != before and before not in (None, "find"):
-            raise UsageError(
-                f"'{config.run.output}' was begun with {flag_of(name)} {_text(before)}; received {_text(now)}. Leave "
-                f"it out to continue, or choose another --output."
-            )
+        was_open = may_be_chosen and before in (None, "find")
+        if now == before or was_open or (name == "data" and is_same(now, str(before))):
+            continue
+        then = f"without {flag_of(name)}" if before is None else f"with {flag_of(name)} {_text(before)}"
+        raise UsageError(
+            f"'{config.run.output}' was begun {then}; received {_text(now)}. Leave it out to continue, or choose "
+            "another --output."
+        )
 
 
 def read_begun_with(config: TrainConfig, inputs: str, versions: dict[str, str]) -> dict[str, int] | None:

@@ -416,6 +416,14 @@ def test_a_model_that_is_good_enough_is_exported():
     check_accuracy({"test": None}, None)
 
 
+def test_a_file_that_the_converter_left_incomplete_is_no_traceback(tmp_path):
+    """On a full disk for temporary files, the signature is missing."""
+    add = tf.function(lambda x: x + 1, input_signature=[tf.TensorSpec([1], tf.float32)]).get_concrete_function()
+    (tmp_path / "a.tflite").write_bytes(tf.lite.TFLiteConverter.from_concrete_functions([add]).convert())
+    with pytest.raises(RunError, match=r"lost a part of 'a\.tflite'.* Make room"):
+        open_litert(tmp_path / "a.tflite")
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_a_full_disk_is_a_sentence_and_nothing_is_left(name, finished, tmp_path):
     """Files cannot grow beyond a limit, which is what a full disk looks like to those who write."""

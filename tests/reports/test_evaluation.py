@@ -279,7 +279,7 @@ def test_pictures_that_cannot_judge_the_model_are_one_line(binary_run, tmp_path,
 def test_pictures_that_are_not_found_from_here_are_asked_for(copied_run, tmp_path):
     config = json.loads((copied_run / "config.json").read_text())
     (copied_run / "config.json").write_text(json.dumps(config | {"data": "photos-of-long-ago"}))
-    with pytest.raises(UsageError, match=r"'photos-of-long-ago', are not found; .*Name them with --data\."):
+    with pytest.raises(UsageError, match=r"'photos-of-long-ago', are not found; .*start this command there\."):
         load_evaluation(read_run(copied_run), None, (), tmp_path)
 
 

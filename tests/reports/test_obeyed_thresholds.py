@@ -46,8 +46,14 @@ def test_evaluate_chooses_a_threshold_that_every_command_obeys(copied_run, run_e
     before = pd.read_csv(copied_run / "predictions.csv")
     positive = read_run(copied_run).class_names[1]
     threshold = float(np.float32(before[f"probability_{positive}"].max() + 1) / 2)
+    for name, kept in (("litert", {positive: 0.9}), ("onnx", {}), ("saved_model", {positive: threshold})):
+        (copied_run / "export" / name).mkdir(parents=True)
+        (copied_run / "export" / name / "MODEL_CARD.md").touch()
+        (copied_run / "export" / name / "thresholds.json").write_text(json.dumps(kept))
     status, printed, figures = run_evaluate(copied_run, "--threshold", threshold)
     assert status == 0
+    assert "has files that decide by another threshold: litert, onnx" in " ".join(printed.split())
+    assert f"'python export.py {copied_run} --format litert onnx' writes them anew" in " ".join(printed.split())
     count = (before["label"] == positive)[before["split"] == "test"].sum()
     assert f"'{positive}' from {threshold:.4g} on (--threshold {threshold}); val: 0 of" in printed
     assert f"test: 0 of {count} found" in " ".join(printed.split())
