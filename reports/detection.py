@@ -10,15 +10,15 @@ from rich.table import Column, Table
 
 from app.config import TrainConfig
 from app.decision import Rule
-from app.terminal import counted, listed, make_table
+from app.terminal import counted, listed, make_table, share_text
 from data.boxes.targets import to_pixels
 from data.kinds import Kind
 from data.prepare import Data
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.facts import Beside, Facts, Findings
-from reports.page import interval, percent
-from reports.verdict import DIVERGED, FEW_PICTURES, WIDE_INTERVAL, Verdict, _interval_note, alike, unknown_verdict
+from reports.page import interval
+from reports.verdict import DIVERGED, FEW_PICTURES, WIDE_INTERVAL, Verdict, alike, interval_note, unknown_verdict
 from tasks.detection import LEAST_SCORE, Detection
 from tasks.detection_metrics import BOX_METRICS, BoxMetric, Compared, choose_thresholds, compare_boxes, measure_boxes
 from tasks.table import Task
@@ -93,7 +93,7 @@ def reach_verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts |
         f"Finds {what} in {measured['n']:,} {kind.nouns} {unseen}{alarms}",
         measured["ap50"],
         measured["ap50_ci95"] and tuple(measured["ap50_ci95"]),
-        " ".join(filter(None, (_interval_note(measured, kind), explained))),
+        " ".join(filter(None, (interval_note(measured, kind), explained))),
         "",
         _cautions(record, split, kind, facts),
         measured["ap50"],
@@ -219,8 +219,8 @@ def results_table(measured: Mapping[str, dict[str, Any]], nouns: str) -> Table:
     caption = "AP50: boxes are right from an overlap of 50 % on; AP: mean over overlaps of 50 to 95 %"
     table = make_table(*(Column(name, no_wrap=True) for name in columns), caption=caption)
     for split, figures in measured.items():
-        shares = [percent(figures[name]) for name in ("ap50", "ap", "ap75")]
-        bounds = interval(figures["ap50_ci95"])
+        shares = ["–" if figures[name] is None else share_text(figures[name]) for name in ("ap50", "ap", "ap75")]
+        bounds = " to ".join(map(share_text, figures["ap50_ci95"] or ()))
         table.add_row(split, shares[0], bounds, *shares[1:], f"{figures['boxes']:,}", f"{figures['n']:,}")
     return table
 

@@ -80,7 +80,7 @@ def reach_verdict(record: dict[str, Any], task: Task, kind: Kind, facts: Facts |
         sentence,
         measured["accuracy"],
         tuple(measured["accuracy_ci95"]),
-        _interval_note(measured, kind),
+        interval_note(measured, kind),
         f"Simple methods{by}: {'; '.join(simple)}.{_difference_text(record, task)}" if simple else "",
         [
             *promise_sentences(record.get("decision"), split, kind),
@@ -105,6 +105,16 @@ def baseline_bars(baseline: Mapping[str, float | None]) -> list[dict[str, Any]]:
     methods["majority"] = "most frequent answer"
     known = [(methods[name], value) for name, value in baseline.items() if value is not None]
     return [{"name": method, "value": value, "interval": None} for method, value in known]
+
+
+def interval_note(measured: dict[str, Any], kind: Kind) -> str:
+    """Explains how dependent examples are counted, if there are any."""
+    if "effective_n" not in measured:
+        return ""
+    return (
+        f"Copies, look-alikes and {kind.nouns} of one group are right or wrong together: for the interval, "
+        f"{measured['n']:,} {kind.nouns} count as {round(measured['effective_n']):,} independent ones."
+    )
 
 
 def _is_unbalanced(record: dict[str, Any], task: Task) -> bool:
@@ -135,16 +145,6 @@ def _by_class(record: dict[str, Any], split: Split, task: Task, examples: str) -
         shares.append(f"{share} {value}{f' (95{SPACE}% interval {interval(bounds)})' if bounds else ''}")
     sentence = f"Finds {found[positive]}, and leaves {found[other]} alone, of {examples}"
     return sentence, f"{shares[0].capitalize()}, {shares[1]}. {balanced}. {plain}"
-
-
-def _interval_note(measured: dict[str, Any], kind: Kind) -> str:
-    """Explains how dependent examples are counted, if there are any."""
-    if "effective_n" not in measured:
-        return ""
-    return (
-        f"Copies, look-alikes and {kind.nouns} of one group are right or wrong together: for the interval, "
-        f"{measured['n']:,} {kind.nouns} count as {round(measured['effective_n']):,} independent ones."
-    )
 
 
 def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leaks: Leaks) -> list[str]:
