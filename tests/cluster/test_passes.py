@@ -74,14 +74,14 @@ def varied() -> Varied:
 
 
 def kill_a_worker_once() -> Callable[[int], None]:
-    """Returns a function of progress that kills a worker when the first is told."""
+    """Returns a function of progress that kills a worker within a job, which Ray shows in the name of its process."""
     killed = []
 
     def kill(done: int) -> None:
         if done and not killed:
             for each in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.NoSuchProcess):  # Ray has some that live for a moment
-                    if not killed and "ray::Worker" in each.name() and each.status() != psutil.STATUS_ZOMBIE:
+                    if not killed and each.name() == "ray::Worker.run" and each.status() != psutil.STATUS_ZOMBIE:
                         each.send_signal(signal.SIGKILL)
                         killed.append(each)
 
