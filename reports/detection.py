@@ -17,8 +17,7 @@ from data.prepare import Data
 from data.sources import Split
 from inference.run_record import measured_split
 from reports.facts import Beside, Facts, Findings
-from reports.page import interval
-from reports.verdict import DIVERGED, FEW_PICTURES, WIDE_INTERVAL, Verdict, alike, interval_note, unknown_verdict
+from reports.verdict import DIVERGED, FEW_PICTURES, Verdict, alike, interval_note, unknown_verdict, wide_interval
 from tasks.detection import LEAST_SCORE, Detection
 from tasks.detection_metrics import BOX_METRICS, BoxMetric, Compared, choose_thresholds, compare_boxes, measure_boxes
 from tasks.table import Task
@@ -117,10 +116,8 @@ def _cautions(record: dict[str, Any], split: Split, kind: Kind, facts: Facts | N
             f"{_missing_test(record, kind, facts)} Epoch and thresholds were chosen on these val {kind.nouns}: AP is "
             "optimistic."
         )
-    bounds = measured["ap50_ci95"]
-    if bounds and bounds[1] - bounds[0] > WIDE_INTERVAL:
-        pictures = f"a single {kind.noun}" if measured["n"] == 1 else f"{measured['n']:,} {kind.nouns}"
-        found.append(f"Measured on {pictures} only: on more of them, any AP50 from {interval(bounds, 0)} is plausible.")
+    if bounds := measured["ap50_ci95"]:
+        found += wide_interval(measured["n"], kind, "AP50", bounds)
     if facts is None:
         return found
     if facts.leaks.near_duplicates:

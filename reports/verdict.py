@@ -117,6 +117,14 @@ def interval_note(measured: dict[str, Any], kind: Kind) -> str:
     )
 
 
+def wide_interval(count: int, kind: Kind, figure: str, bounds: list[float]) -> list[str]:
+    """Says that few measured examples leave a wide interval of a figure; [] if it is narrow."""
+    if bounds[1] - bounds[0] <= WIDE_INTERVAL:
+        return []
+    examples = f"a single {kind.noun}" if count == 1 else f"{count:,} {kind.nouns}"
+    return [f"Measured on {examples} only: on more of them, any {figure} from {interval(bounds, 0)} is plausible."]
+
+
 def _is_unbalanced(record: dict[str, Any], task: Task) -> bool:
     """Returns whether an accuracy says little: guessing almost reaches it, or a threshold optimises another measure."""
     majority = record["baseline"].get("majority") or 0.0
@@ -169,11 +177,7 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leak
     elif not decision and not _is_unbalanced(record, task):
         difference = record.get("baseline_difference")
         found += _simple_cautions(record["baseline"], low, high, kind, difference and difference["difference_ci95"])
-    if high - low > WIDE_INTERVAL:
-        examples = f"a single {kind.noun}" if measured["n"] == 1 else f"{measured['n']:,} {kind.nouns}"
-        found.append(
-            f"Measured on {examples} only: on more of them, any {figure} from {interval([low, high], 0)} is plausible."
-        )
+    found += wide_interval(measured["n"], kind, figure, [low, high])
     if leaks.near_duplicates:
         without = leaks.accuracy_without
         rest = "" if without is None else f" Without them, the accuracy is {percent(without)}."
