@@ -119,7 +119,7 @@ def _free_addresses(count: int) -> list[str]:
     """Returns unused addresses of this machine."""
     found: list[str] = []
     # The system gives ports outside this range to other programs while the workers still import TensorFlow.
-    for port in random.sample(range(20_000, 32_000), 1_000):
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 1_000):
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
             found.append(f"127.0.0.1:{port}")
         if len(found) == count:

@@ -1,6 +1,7 @@
 """Pictures made on the fly: small, seeded, and easy to tell apart."""
 
 import os
+import random
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,21 @@ from app.terminal import import_tensorflow
 # No test is of time. All else is as Hypothesis has it, which repeats the same examples where CI is set.
 hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# Keras draws the weights of an untrained network from Python's `random`.
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    """Gives a fixture the same weights in whichever test it is made."""
+    random.seed(0)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """Gives a test the same weights in whichever order the tests are run."""
+    random.seed(0)
+
 
 COLOURS = ((210, 50, 40), (40, 60, 200), (60, 190, 70), (200, 190, 40))
 
