@@ -73,7 +73,7 @@ def connect(address: str | None, workers: int) -> None:
         settings |= {**own, "include_dashboard": False}
     for attempt in range(START_ATTEMPTS):
         try:
-            with _own_sigterm():
+            with _own_sigterm(), contextlib.nullcontext() if address else _nothing_left_of_a_failure():
                 ray.init(**settings)
             return
         except Exception as error:  # Ray raises a bare Exception if it was too slow to start
@@ -116,6 +116,23 @@ def _check_answers(address: str) -> None:
         raise UsageError(
             f"--cluster must be 'auto' or the HOST:PORT of a running Ray; '{address}' does not answer: {reason}."
         ) from None
+
+
+@contextlib.contextmanager
+def _nothing_left_of_a_failure() -> Iterator[None]:
+    """Ends the processes of a Ray that does not start, which would live as long as this one."""
+    import psutil
+
+    before = psutil.Process().children(recursive=True)
+    try:
+        yield
+    except Exception:
+        started = set(psutil.Process().children(recursive=True)) - set(before)
+        for process in started:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(started, timeout=ANSWER_SECONDS)
+        raise
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +17,9 @@ from app.terminal import import_tensorflow
 # No test is of time. All else is as Hypothesis has it, which repeats the same examples where CI is set.
 hypothesis.settings.register_profile("untimed", hypothesis.settings(), deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# A shell has commands in the background ignore Ctrl-C, and so would the commands that the tests start and stop.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Keras draws the weights of an untrained network from Python's `random`.
 

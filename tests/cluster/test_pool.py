@@ -202,6 +202,33 @@ def test_a_ray_that_is_gone_is_no_long_wait(monkeypatch):
     assert "RunError: Ray at --cluster auto cannot be used: " in ended.stderr
 
 
+def test_of_a_ray_that_did_not_start_nothing_is_left():
+    """In a process of its own; the second attempt starts one."""
+    program = """
+import os
+from cluster.connection import LOCAL_SETTINGS, connect
+os.environ |= LOCAL_SETTINGS | {"RAY_AUTH_TOKEN": "0" * 64}  # which Ray reads when it is imported
+
+import psutil
+from ray._private import services
+
+started, get_node = [], services.get_node
+
+def too_slow(*args, **settings):
+    if started:
+        return get_node(*args, **settings)
+    started.extend(psutil.Process().children(recursive=True))
+    raise Exception("too slow")
+
+services.get_node = too_slow
+connect(None, 1)
+print([process.name() for process in psutil.Process().children()].count("gcs_server"))
+print(len(started) > 2, [each for each in started if each.is_running()])
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=240)
+    assert ended.stdout == "1\nTrue []\n", ended
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [(RuntimeError("Version mismatch: started with:\n  Ray: 2.59\n"), "Version mismatch: started with: Ray: 2.59"),

@@ -32,6 +32,9 @@ class Kill(NamedTuple):
     delay: float
     """Seconds."""
     signal: int = signal.SIGKILL
+    file: Path | None = None
+    """What the process must have written before the clock starts. It is removed then, to see whether it is written
+    again."""
 
 
 class Ended(NamedTuple):
@@ -83,6 +86,10 @@ def run(
             if kill is not None and stage == kill.stage:
                 break
     if kill is not None:
+        while kill.file is not None and not kill.file.exists() and process.poll() is None:
+            time.sleep(0.05)
+        if kill.file is not None:
+            kill.file.unlink(missing_ok=True)
         time.sleep(kill.delay)
         process.send_signal(kill.signal)
     lines += process.communicate()[0].splitlines()

@@ -43,14 +43,15 @@ def test_a_run_that_is_killed_in_every_stage_while_its_cache_is_cleared_ends_as_
 
 
 def test_ctrl_c_and_sigterm_save_and_name_the_command_that_goes_on(undisturbed, tmp_path):
-    times = undisturbed.times
-    halfway = {"features": (times["head"] - times["features"]) / 2, "head": (times["fine-tune"] - times["head"]) / 2}
-    for stage, number, status in (("features", signal.SIGINT, 130), ("head", signal.SIGTERM, 143)):
-        ended = start_or_go_on(undisturbed, tmp_path, Kill(stage, halfway[stage], number))
+    saved = tmp_path / "run" / "checkpoints"
+    kills = {130: Kill("features", 0, signal.SIGINT, saved / "head.npz")}
+    kills[143] = Kill("head", 0, signal.SIGTERM, saved / "fine_tune.npz")
+    for status, kill in kills.items():
+        ended = start_or_go_on(undisturbed, tmp_path, kill)
         assert ended.status == status, ended.lines
         assert resume_command(tmp_path / "run") in ended.lines[-2]
         assert ended.lines[-1] == "interrupted"
-    assert (tmp_path / "run" / "checkpoints" / "fine_tune.npz").exists()
+    assert kill.file.exists()
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ import json
 import keras
 import numpy as np
 import pytest
+from tensorflow.python.framework.test_util import IsMklEnabled
 
 from app.errors import RunError, UsageError
 from data.batches import View
@@ -161,7 +162,8 @@ def test_bfloat16_agrees_but_for_rounding_and_is_switched_off_again(lite, exact,
     rough, _ = part(lite, tmp_path / "b", precision="mixed_bfloat16").load_or_compute(view, None, {})
     again, _ = part(lite, tmp_path / "c").load_or_compute(view, None, {})
     assert np.abs(rough[0] - exact[0]).mean() < 0.15 * exact[0].mean()
-    assert not np.array_equal(rough[0], exact[0])
+    if IsMklEnabled():  # by default, only on CPUs with AVX-512; without oneDNN, such networks are not rewritten
+        assert not np.array_equal(rough[0], exact[0])
     np.testing.assert_array_equal(again[0], exact[0])
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from tensorflow.python.framework.test_util import IsMklEnabled
 
 pytest.importorskip("keras_hub")
 
@@ -120,7 +121,8 @@ def test_bfloat16_leaves_a_model_that_answers_in_float32(vit_run, tmp_path):
     table = pd.read_csv(train(load_inputs(given)) / "predictions.csv")
     usual = pd.read_csv(vit_run / "predictions.csv")
     np.testing.assert_allclose(table["probability_dog"], usual["probability_dog"], atol=0.1)
-    assert not np.array_equal(table["probability_dog"], usual["probability_dog"])
+    if IsMklEnabled():  # by default, only on CPUs with AVX-512; without oneDNN, such networks are not rewritten
+        assert not np.array_equal(table["probability_dog"], usual["probability_dog"])
     run = read_run(tmp_path / "run")
     assert {layer.compute_dtype for layer in load_model(run)._flatten_layers() if layer.weights} == {"float32"}
 
