@@ -8,10 +8,15 @@ import numpy as np
 
 from app.errors import UsageError
 from app.terminal import listed
-from data.deal import Unit, deal, place
+from data.deal import Unit, deal, far_off, place
 from data.kinds import Kind
 from data.near_duplicates import merged
 from data.sources import Split
+
+FEW = 5
+"""Numbers of examples of a class below this are uneven by chance, of which no warning is given."""
+CLASSES_TOLD = 3
+"""Most classes of which a warning is given one by one."""
 
 
 class Bonds(NamedTuple):
@@ -74,7 +79,33 @@ def carve(
         warnings += [f"{cause} that {problem}"] if problem else []
     is_bound = bool(bonds.grouped or bonds.overlapping)
     to_cover: list[Split] = ["train", *(fractions if is_bound else ())]
-    return (carved if _covers(labels, carved, to_cover) else _cover(units, labels, carved, seed, to_cover)), warnings
+    if not _covers(labels, carved, to_cover):
+        carved = _cover(units, labels, carved, seed, to_cover)
+    if bonds.grouped and not warnings:
+        warnings = _uneven_classes(labels, carved, fractions)
+    return carved, warnings
+
+
+def _uneven_classes(
+    labels: Mapping[str, tuple[str, ...]], carved: Mapping[str, Split], fractions: Mapping[Split, float]
+) -> list[str]:
+    """Says of which classes a split has less than half or more than twice of its share, though its size is right."""
+    counts = Counter((split, label) for digest, split in carved.items() for label in labels[digest])
+    totals = Counter(label for digest in carved for label in labels[digest])
+    warnings = []
+    for label, total in totals.items():
+        wanted = {split: max(1, round(share * total)) for split, share in fractions.items()}
+        got = {split: counts[split, label] for split in fractions}
+        if any(far_off(got[split], size) and max(got[split], size) >= FEW for split, size in wanted.items()):
+            found = " and ".join(f"{split} gets {got[split]:,}" for split in fractions)
+            asked = " and ".join(f"{size:,}" for size in wanted.values())
+            warnings.append(
+                f"groups of '{label}' are so uneven that {found}, where the fractions ask for {asked}; another "
+                f"--split-seed divides them otherwise"
+            )
+    if len(warnings) > CLASSES_TOLD:
+        warnings[CLASSES_TOLD:] = [f"the same holds for {len(warnings) - CLASSES_TOLD:,} more classes"]
+    return warnings
 
 
 def _sizes(stratum: Sequence[Unit], fractions: Mapping[Split, float]) -> dict[Split, int]:

@@ -32,17 +32,10 @@ def check_columns(path: Path, names: Sequence[str], needed: Sequence[str]) -> No
             if "label" in needed
             else f"a column {needed[0]}"
         )
-        hint = _hint(names) if missing else ""
+        hint = " Remove the first line, which only Excel reads." if names[0].startswith("sep=") else ""
         raise UsageError(
             f"A CSV file of data needs {wanted}; '{path}' {problem}: it has {found[:LONGEST_SHOWN]}.{hint}"
         )
-
-
-def _hint(names: Sequence[str]) -> str:
-    """Returns the end of an error message, if a program probably wrote another separator, or named it."""
-    if names[0].startswith("sep="):
-        return " Remove the first line, which only Excel reads."
-    return " Put commas between the columns." if any(set(";\t") & set(name) for name in names) else ""
 
 
 def _wanted() -> str:

@@ -7,6 +7,7 @@ seconds, may choose a part of the file as the example.
 
 import csv
 import functools
+import itertools
 import math
 import os
 import re
@@ -24,6 +25,8 @@ from data.sources import LINK_OUT, SPLIT_FOLDERS, Example, Source, Split, is_wit
 HAS_COLUMNS = TAKES_KIND = True
 CONTENT = "\0content"
 """Name of the column with the examples themselves, while rows are read; no header has it."""
+SEPARATORS = ",;\t"
+"""What may stand between fields; it is the one that is most often in the first line, of equals the first."""
 MOST_CHARACTERS = 2**20
 """Most characters of a line or of a field."""
 MOST_SHOWN = 100
@@ -259,10 +262,12 @@ def _in_utf8(path: Path, line: int, fields: list[str]) -> list[str]:
 
 
 def numbered_fields(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number of the first line of each row, and its fields."""
-    line = 1
-    reader = csv.reader(_lines(path, file), skipinitialspace=True, strict=True)
+    """Yields the number of the first line of each row, and its fields: between commas, semicolons or tabs."""
+    line, lines = 1, _lines(path, file)
+    header = next(lines, "")
+    separator = max(SEPARATORS, key=re.sub('"[^"]*"', "", header).count)
     try:
+        reader = csv.reader(itertools.chain([header], lines), delimiter=separator, skipinitialspace=True, strict=True)
         for fields in reader:
             yield line, [field.strip() for field in fields]
             line = reader.line_num + 1

@@ -74,13 +74,14 @@ def _deal_whole(units: Sequence[Unit], sizes: Mapping[Split, int], seed: int) ->
     _even_out([len(unit) for unit in ordered], dealt, targets)
     totals = _totals([len(unit) for unit in ordered], dealt)
     problem = ""
-    if any(_far_off(totals[split], size) for split, size in sizes.items()):
+    if any(far_off(totals[split], size) for split, size in sizes.items()):
         got = " and ".join(f"{split} gets {totals[split]:,}" for split in sizes)
         problem = f"{got}, where the fractions ask for {' and '.join(f'{size:,}' for size in sizes.values())}"
     return {digest: split for unit, split in zip(ordered, dealt, strict=True) for digest in unit}, problem
 
 
-def _far_off(total: int, target: int) -> bool:
+def far_off(total: int, target: int) -> bool:
+    """Says whether a split is less than half of its wanted size, or more than twice."""
     return not target <= FAR_OFF * total <= FAR_OFF**2 * target
 
 
@@ -100,7 +101,7 @@ def _even_out(lengths: Sequence[int], dealt: list[Split], targets: Mapping[Split
         after[source] -= moved
         return sum(abs(math.log(max(after[each], 0.1) / max(target, 1))) for each, target in targets.items())
 
-    while any(_far_off(totals[split], target) for split, target in targets.items()):
+    while any(far_off(totals[split], target) for split, target in targets.items()):
         alike: dict[tuple[int, Split], int] = {}
         for index, (length, split) in enumerate(zip(lengths, dealt, strict=True)):
             if totals[split] > length:

@@ -79,13 +79,13 @@ def promise_sentences(
         }[share]
         bounds = interval(measured[f"{share}_ci95"])
         measured_text = f"{right:,} of {of:,} ({percent(measured[share])}{f'; {bounds}' if bounds else ''})"
-        groups, there = "", f"{of:,}"
+        what_counts, there = "", f"{of:,}"
         if "effective_n" in measured:
             independent = round(measured["effective_n"])
-            groups, there = f" groups of {kind.nouns}", f"{of:,} {kind.nouns}, which count as {independent:,}"
+            what_counts, there = f" independent {kind.nouns}", f"{of:,} {kind.nouns}, which count as {independent:,}"
         said.append(
             f"{_standing(decision, point, split)} on {split}: {chosen}; on {split}, {measured_text} {what}. To show "
-            f"{_plain(least)} at 95{SPACE}% confidence takes {count:,}{groups}, all right; there are {there}."
+            f"{_plain(least)} at 95{SPACE}% confidence takes {count:,}{what_counts}, all right; there are {there}."
         )
     if len(said) > CLASSES_TOLD:
         said[CLASSES_TOLD:] = [f"The same holds for {len(said) - CLASSES_TOLD:,} more labels (see Thresholds)."]

@@ -117,7 +117,7 @@ def _cautions(record: dict[str, Any], split: Split, kind: Kind, facts: Facts | N
             "optimistic."
         )
     if bounds := measured["ap50_ci95"]:
-        found += wide_interval(measured["n"], kind, "AP50", bounds)
+        found += wide_interval(measured, kind, "AP50", bounds)
     if facts is None:
         return found
     if facts.leaks.near_duplicates:

@@ -80,6 +80,9 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
     zeros = (
         f"{each.name} = np.zeros((1, {shapes[each.name]}), np.{each.dtype.name})  # put yours here" for each in inputs
     )
+    training = run.config.training
+    fine_tunes = bool(training.fine_tune_epochs and run.config.model.trainable_layers)
+    fresh = "fresh" in (training.augment, training.fine_tune_augment if fine_tunes else None)
     text = environment.select_template([f"{run.task.name}_card.md.j2", f"{run.kind.name}_card.md.j2", TEMPLATE]).render(
         format=export and export.format,
         run=run,
@@ -87,6 +90,8 @@ def write_card(path: Path, run: TrainedRun, metrics: dict[str, Any], export: Exp
         data=metrics.get("data", {}),
         split=measured[0] if measured else None,
         measured=measured[1] if measured else None,
+        fine_tunes=fine_tunes,
+        varied=fresh or (training.views or 1) > 1,
         parity=export.parity if export else {},
         thresholds=run.task.thresholds_of(run.class_names),
         chosen=_chosen(flag) if flag else "",

@@ -96,9 +96,9 @@ def classes(facts: Facts) -> Content:
 
 
 def groups(facts: Facts) -> Content:
-    """Shows the accuracy of each group of the data, such as a speaker, if several are measured."""
+    """Shows the accuracy of each group of the data, such as a speaker."""
     table = per_group_table(facts.data, facts.outputs[facts.split], facts.split)
-    if len(table) < 2:
+    if table.empty:
         return None
     facts.write_table("per_group.csv", table)
     return {"rows": table.to_dict("records")}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from app.terminal import NAMES_SHOWN, listed
+from app.terminal import NAMES_SHOWN, counted, listed
 from data.kinds import Kind
 from data.sources import Split
 from inference.run_record import measured_split
@@ -111,18 +111,23 @@ def interval_note(measured: dict[str, Any], kind: Kind) -> str:
     """Explains how dependent examples are counted, if there are any."""
     if "effective_n" not in measured:
         return ""
+    independent = counted(round(measured["effective_n"]), "independent one", "independent ones")
     return (
         f"Copies, look-alikes and {kind.nouns} of one group are right or wrong together: for the interval, "
-        f"{measured['n']:,} {kind.nouns} count as {round(measured['effective_n']):,} independent ones."
+        f"{measured['n']:,} {kind.nouns} count as {independent}."
     )
 
 
-def wide_interval(count: int, kind: Kind, figure: str, bounds: list[float]) -> list[str]:
+def wide_interval(measured: dict[str, Any], kind: Kind, figure: str, bounds: list[float]) -> list[str]:
     """Says that few measured examples leave a wide interval of a figure; [] if it is narrow."""
     if bounds[1] - bounds[0] <= WIDE_INTERVAL:
         return []
+    count, independent = measured["n"], round(measured.get("effective_n", measured["n"]))
     examples = f"a single {kind.noun}" if count == 1 else f"{count:,} {kind.nouns}"
-    return [f"Measured on {examples} only: on more of them, any {figure} from {interval(bounds, 0)} is plausible."]
+    few = f"{examples} only: on more of them"
+    if 2 * independent < count:
+        few = f"{examples} that count as only {independent:,}: on more independent ones"
+    return [f"Measured on {few}, any {figure} from {interval(bounds, 0)} is plausible."]
 
 
 def _is_unbalanced(record: dict[str, Any], task: Task) -> bool:
@@ -177,7 +182,7 @@ def _cautions(record: dict[str, Any], split: Split, task: Task, kind: Kind, leak
     elif not decision and not _is_unbalanced(record, task):
         difference = record.get("baseline_difference")
         found += _simple_cautions(record["baseline"], low, high, kind, difference and difference["difference_ci95"])
-    found += wide_interval(measured["n"], kind, figure, [low, high])
+    found += wide_interval(measured, kind, figure, [low, high])
     if leaks.near_duplicates:
         without = leaks.accuracy_without
         rest = "" if without is None else f" Without them, the accuracy is {percent(without)}."

@@ -102,7 +102,7 @@ def load_inputs(config: TrainConfig, pool: Pool | None = None) -> RunInputs:
         folds_of(data, sized)  # raises if there are too few examples
     _show(data, config.training.class_weights)
     if config.decision.rule is not None:
-        _warn_of_few(config.decision.rule, data, "test" if len(data.splits["test"]) else chosen_on)
+        _warn_of_few(config.decision.rule, data, chosen_on)
     if config.run.strict:
         _check_nothing_set_aside(data)
     return RunInputs(sized, backbone, data, started, time.perf_counter() - started, pool)
@@ -188,21 +188,26 @@ def _show(data: Data, class_weights: bool) -> None:
         show_stage("warning" if is_much or of_classes else "", text)
 
 
-def _warn_of_few(rule: Rule, data: Data, split: Split) -> None:
-    """Warns if the measured split has too few examples to confirm the promise of the rule."""
+def _warn_of_few(rule: Rule, data: Data, chosen_on: Split) -> None:
+    """Warns if the splits that choose and measure a threshold have too few examples to confirm the promise of the rule.
+
+    The warning names the class with the fewest. Examples that look alike, or share a group, count as fewer.
+    """
     from tasks.decision import fewest, needed  # scikit-learn takes half a second
 
-    targets = data.targets[data.splits[split]]
-    found = fewest(rule, targets, data.groups[data.splits[split]])
-    if found is None or found[1] >= needed(rule.value):
+    measured = {split: rows for split in (chosen_on, "test") if len(rows := data.splits[split])}
+    found = {split: fewest(rule, data.targets[rows], data.groups[rows]) for split, rows in measured.items()}
+    few = {split: each for split, each in found.items() if each is not None and each[1] < needed(rule.value)}
+    if not few:
         return
-    name = data.class_names[-targets.shape[1] :][found[0]]
+    column, _ = min(few.values(), key=lambda each: each[1])
+    name = data.class_names[-data.targets.shape[1] :][column]
     are = "are" if rule.name == "sensitivity" else "are not"
-    groups = "groups of " if any(example.group for example in data.examples) else ""
+    have = [f"{'the folds have' if split == 'train' else f'{split} has'} {round(few[split][1]):,}" for split in few]
     show_stage(
         "warning",
-        f"to show {rule.flag} at 95 % confidence takes {needed(rule.value):,} {groups}{data.kind.nouns} that {are} "
-        f"'{name}', all right; {'the folds' if split == 'train' else split} will have {round(found[1]):,}",
+        f"to show {rule.flag} at 95 % confidence takes {needed(rule.value):,} independent {data.kind.nouns} that {are} "
+        f"'{name}', all right; {' and '.join(have)}",
     )
 
 

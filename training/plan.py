@@ -34,6 +34,7 @@ class Plan(NamedTuple):
     deeper_layers: TrainableLayers
     deeper_epochs: float
     fine_tune_learning_rate: float
+    """NaN if nothing is fine-tuned."""
     batch_size: int
     views: int
     augment: Augment
@@ -46,11 +47,9 @@ class Plan(NamedTuple):
 
     @classmethod
     def of(cls, config: TrainConfig) -> Self:
-        """Makes a plan from settings; only the learning rate of the head may still be open."""
+        """Makes a plan from settings; of the recipe's choices, learning rates and epochs may still be open."""
         decided = {name: value for name, value in config.flat().items() if name in cls._fields}
-        if not isinstance(decided["learning_rate"], float):
-            decided["learning_rate"] = math.nan
-        for name in EPOCHS_TO_FIT.values():
+        for name in ("learning_rate", "fine_tune_learning_rate", *EPOCHS_TO_FIT.values()):
             decided[name] = math.nan if decided[name] is None else decided[name]
         decided["fine_tune_augment"] = decided["fine_tune_augment"] or decided["augment"]
         return cls(config, **decided)

@@ -147,7 +147,7 @@ def make_plan(
             "Nothing would learn: neither the head has epochs, nor fine-tuning epochs and layers. Raise --head-epochs, "
             "or --fine-tune-epochs and --trainable-layers."
         )
-    return plan
+    return plan if plan.fine_tuning or given["fine_tune_learning_rate"] else plan.replace(fine_tune_learning_rate=None)
 
 
 def _choose_from_scratch(training: TrainingConfig, batch_size: int) -> dict[str, Any]:

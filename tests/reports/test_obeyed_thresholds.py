@@ -168,7 +168,7 @@ def test_pictures_of_a_group_confirm_a_promise_as_one(binary_run):
     decision = measure_decision(rule, task, ("cat", "dog"), {"test": (targets, targets, np.arange(200) // 4)})
     (said,) = promise_sentences(decision, "test", read_run(binary_run).kind)
     assert said.startswith("Not confirmed")
-    assert "takes 59 groups of pictures, all right; there are 200 pictures, which count as 50." in said
+    assert "takes 59 independent pictures, all right; there are 200 pictures, which count as 50." in said
 
 
 def test_unbalanced_classes_lead_with_what_is_found_of_each(binary_run):

@@ -30,10 +30,10 @@ def test_the_seed_of_the_split_is_kept_with_the_settings(make_folder, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        ({"sensitivity": 0.9}, "to show --sensitivity 0.9 at 95 % confidence takes 29 pictures that are 'dog', all"),
+        ({"sensitivity": 0.9}, "to show --sensitivity 0.9 at 95 % confidence takes 29 independent pictures that are 'dog', all"),
         (
             {"specificity": 0.9},
-            "at 95 % confidence takes 29 pictures that are not 'dog', all",
+            "at 95 % confidence takes 29 independent pictures that are not 'dog', all",
         ),
         ({"sensitivity": 0.1}, None),  # 2 will do
         ({"threshold": 0.9}, None),
@@ -44,11 +44,11 @@ def test_a_promise_that_the_measured_split_cannot_show_is_told_before_training(
     make_folder, tmp_path, capsys, flags, told
 ):
     photos = make_folder(count=10)
-    for test_fraction, measured in ((0.4, "test"), (0.0, "val")):
+    for test_fraction, have in ((0.4, "val has 4 and test has 4"), (0.0, "val has 4")):
         fractions = {"val_fraction": 0.4, "test_fraction": test_fraction}
         load_inputs(TrainConfig.of(**settings(photos, tmp_path), **fractions, **flags))
         shown = " ".join(capsys.readouterr().out.split())
-        assert "confidence" not in shown if told is None else f"{told} right; {measured} will have " in shown
+        assert "confidence" not in shown if told is None else f"{told} right; {have}" in shown
 
 
 def test_strict_ends_with_the_reasons_if_a_picture_is_set_aside(make_folder, tmp_path, capsys):

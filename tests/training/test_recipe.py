@@ -58,7 +58,10 @@ def cuts() -> list[Cut]:
 def test_everything_is_set_and_what_is_given_stays(cuts):
     chosen = recipe.make_plan(TrainConfig.of(image_size=64, batch_size=7, trainable_layers=0, views=5), cuts, 100)
     assert (chosen.batch_size, chosen.trainable_layers, chosen.views) == (7, 0, 5)
-    assert not [field for field, value in chosen.config.to_json().items() if value is None and field not in OPEN]
+    not_used = {"fine_tune_learning_rate"}
+    assert {field for field, value in chosen.config.to_json().items() if value is None} - set(OPEN) == not_used
+    again = recipe.make_plan(chosen.config.replace(trainable_layers=1, fine_tune_epochs=1), cuts, 100)
+    assert again.fine_tune_learning_rate == recipe.make_plan(again.config, cuts, 100).fine_tune_learning_rate > 0
 
 
 OPEN = {
