@@ -30,7 +30,7 @@ def test_the_seed_of_the_split_is_kept_with_the_settings(make_folder, tmp_path):
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
-        ({"sensitivity": 0.9}, "--sensitivity 0.9 at 95 % confidence takes 29 independent pictures that are 'dog', all"),
+        ({"sensitivity": 0.9}, "0.9 at 95 % confidence takes 29 independent pictures that are 'dog', all"),
         ({"specificity": 0.9}, "at 95 % confidence takes 29 independent pictures that are not 'dog', all"),
         ({"sensitivity": 0.1}, None),  # 2 will do
         ({"threshold": 0.9}, None),
