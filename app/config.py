@@ -198,14 +198,14 @@ class TrainingConfig(Settings):
     epoch, so the whole network must run; 'none' makes none. See also --fine-tune-augment."""
 
     vary: Text = "mild"
-    """Changes that --augment makes at random: 'mild' (crops, flips, brightness, contrast); 'flip' alone; 'vertical' or
+    """Random changes of training examples: 'mild' (crops, flips, brightness, contrast); 'flip' alone; 'vertical' or
     'rotate', which also turn them, for pictures without an upright, as under a microscope; 'medical' (no mirroring); or
     'randaugment', two strong ones of ten. For recordings: 'mild' (start, noise, loudness) or 'specaugment'."""
 
     fine_tune_augment: Augment | None = None
-    """Augmentation of the fine-tuning phase, with the values of --augment. Default: the same; but 'fresh' in place of
-    'views' if less than a quarter of the computation is in frozen layers, as with --trainable-layers all or
-    --weights none. 'fresh' runs the whole network in every step, and uses none of --cache-gb."""
+    """Augmentation of the fine-tuning phase: 'views', 'fresh' or 'none' (see --augment of train.py). Default: that of
+    the head, but 'fresh' in place of 'views' if less than a quarter of the computation is in frozen layers. 'fresh'
+    runs the whole network in every step, and uses none of --cache-gb."""
 
     views: Positive | None = None
     """Versions of each training example, the unchanged one included; one means no augmentation. Default: 2, for

@@ -1,6 +1,7 @@
 """Makes flags from settings: `--help` has a section for each group, and every mistake is one sentence."""
 
 import argparse
+import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -60,7 +61,10 @@ def given_flags(
             count = "*" if shape.several or name in several else None
             section.add_argument(flag_of(name), dest=name, help=text, metavar=shape.metavar, nargs=count)
     parser.annotations = {flag_of(name): annotation_of(field) for _, name, field in fields}
-    known, unknown = parser.parse_known_args(args)
+    args = sys.argv[1:] if args is None else args
+    # Paths may stand before flags and after them; after "--", they may begin with a hyphen.
+    parse = parser.parse_known_args if "--" in args else parser.parse_known_intermixed_args
+    known, unknown = parse(args)
     if unknown:
         raise _unknown_flags(unknown, list(parser.annotations))
     given = vars(known)

@@ -18,7 +18,7 @@ class RunConfig(Settings):
     into an old run, and they change results by no more than rounding."""
 
     output: Path | None = None
-    """Folder of the run. Default: a folder in runs/, named by time and data."""
+    """Folder of the run, or of the search. Default: a folder in runs/, named by time and data."""
 
     resume: Path | None = None
     """Folder of an unfinished run to resume, with its own settings; the result is the same as without the interruption.

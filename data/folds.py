@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from app.config import TrainConfig
+from app.config import DataConfig, TrainConfig
 from app.errors import UsageError
 from app.terminal import counted
 from data.prepare import Data
@@ -18,11 +18,13 @@ def folds_of(data: Data, config: TrainConfig) -> np.ndarray | None:
         The fold of each example, int64 (n,); None without cross-validation.
 
     Raises:
-        UsageError: there are more folds than examples of a class, or than groups.
+        UsageError: there are more folds than examples of a class, or than groups, or a fraction is set for val.
     """
     folds, train = config.data.folds, data.splits["train"]
     if folds is None:
         return None
+    if config.data.val_fraction != DataConfig().val_fraction:
+        raise UsageError("--folds takes the place of a val split; leave out --val-fraction.")
     _, codes, counts = np.unique(data.targets[train], axis=0, return_inverse=True, return_counts=True)
     least = int(data.targets[train].sum(axis=0).min() if data.task.multi_label else counts.min())
     if least < folds:

@@ -160,7 +160,7 @@ def draw_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
     axes.vlines(after["confidence"], after["accuracy_low"], after["accuracy_high"], VAL_COLOUR, lw=1.2, alpha=0.6)
     for table, colour, label in ((before, TRAIN_COLOUR, "before"), (after, VAL_COLOUR, "after, 95 % interval")):
         sizes = 16 + 240 * table["count"] / table["count"].sum()
-        axes.scatter(table["confidence"], table["accuracy"], sizes, colour, zorder=3, alpha=0.8, lw=0)
+        axes.scatter(table["confidence"], table["accuracy"], sizes, colour, zorder=3, alpha=0.8, lw=0, clip_on=False)
         axes.plot([], [], "o", color=colour, ms=6, label=label)
     place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "ncols": 2}
     _finish(figure, axes, "confidence", "accuracy", **place)

@@ -36,7 +36,9 @@ def decide(rule: Rule, task: Classification, targets: np.ndarray, outputs: np.nd
 def choose(rule: Rule, truth: np.ndarray, scores: np.ndarray) -> float | None:
     """Chooses a threshold: examples with at least this score are positive.
 
-    If no threshold keeps a promise of precision, the one with the highest precision is chosen.
+    Of the thresholds that keep a promise of sensitivity, it is the lowest with the fewest false alarms: a higher one
+    would find fewer for nothing. With one of specificity or precision, it is the highest that finds the most. If no
+    threshold keeps a promise of precision, the one with the highest precision is chosen.
 
     Args:
         rule: rule to satisfy.
@@ -58,9 +60,11 @@ def choose(rule: Rule, truth: np.ndarray, scores: np.ndarray) -> float | None:
         best = candidates[costs <= costs.min() * (1 + 1e-12)]
         return float(best[np.abs(best - 1 / (1 + rule.value)).argmin()])  # best if calibrated
     if rule.name == "sensitivity":
-        return float(candidates[found >= _least(rule.value, len(positives))].max())
+        kept = found >= _least(rule.value, len(positives))
+        return float(candidates[kept & (alarms == alarms[kept].min())].min())
     if rule.name == "specificity":
-        return float(candidates[len(negatives) - alarms >= _least(rule.value, len(negatives))].min())
+        kept = len(negatives) - alarms >= _least(rule.value, len(negatives))
+        return float(candidates[kept & (found == found[kept].max())].max())
     kept = (precision >= min(rule.value, precision.max()) - 1e-12) & (found > 0)
     return float(candidates[kept & (found == found[kept].max())].max())
 

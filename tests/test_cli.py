@@ -23,6 +23,7 @@ import train
 from app.cli import CLOSED_PIPE_STATUS, run_command
 from app.config import TrainConfig
 from app.errors import RunError, UsageError
+from app.flags import parse_flags
 from data.store import Store
 from demo import DemoFlags
 from evaluate import EvaluateFlags
@@ -75,6 +76,20 @@ def test_help_is_in_paragraphs_and_speaks_of_no_none(capsys):
 
 
 KINDS = [TrainFlags, SearchFlags, PredictFlags, EvaluateFlags, ExportFlags, DemoFlags]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--csv", "x.csv", "run", "a.jpg", "b"],
+        ["run", "--csv", "x.csv", "a.jpg", "b"],
+        ["run", "a.jpg", "--csv", "x.csv", "b"],
+        ["--csv", "x.csv", "--", "run", "a.jpg", "b"],
+    ],
+)
+def test_paths_stand_before_flags_and_after_them(flags):
+    read = parse_flags(PredictFlags, flags)
+    assert (read.places, read.csv) == (("run", "a.jpg", "b"), Path("x.csv"))
 
 
 @pytest.mark.parametrize("kind", [TrainFlags, SearchFlags])

@@ -36,6 +36,8 @@ FOR_CLASSES = (
 """Settings that do not apply to detection."""
 DETECTION_SIZE = 320
 """Height and width of a detector's input, pixels; the input of a classifier may be smaller."""
+FEW_GROUPS = 2
+"""Groups up to which a measured split says little about others."""
 MUCH_SET_ASIDE = 0.1
 """Share of the examples set aside that is worth a warning."""
 SET_ASIDE_SHOWN = 20
@@ -176,6 +178,11 @@ def _show(data: Data, class_weights: bool) -> None:
         overlap = " or overlap with one" if any(isinstance(example.content, Part) for example in data.examples) else ""
         alike = f"{data.near_duplicates:,} {data.kind.nouns} look like another{overlap}{grouped}"
         show_stage("", f"{alike}; they stay on one side {side}")
+    for split in ("val", "test"):
+        of_groups = {data.examples[position].group for position in data.splits[split]}
+        if 0 < len(of_groups) <= FEW_GROUPS and all(of_groups):
+            groups = counted(len(of_groups), "group", "groups")
+            show_stage("warning", f"all of {split} are of {groups}: what is measured there may not hold for others")
     for warning in (*data.split_warnings, *data.cautions):
         show_stage("warning", warning)
     if data.quarantine:

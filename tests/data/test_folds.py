@@ -57,3 +57,8 @@ def test_combinations_of_labels_may_be_rare_but_each_label_needs_as_many_picture
 def test_more_folds_than_groups_are_refused(data):
     with pytest.raises(UsageError, match=r"--folds must be at most 3, as the pictures .* are in 3 groups"):
         folds_of(data._replace(groups=np.arange(len(data.groups)) % 3), TrainConfig.of(folds=4))
+
+
+def test_a_fraction_for_a_val_split_beside_folds_is_refused(data):
+    with pytest.raises(UsageError, match=r"^--folds takes the place of a val split; leave out --val-fraction\.$"):
+        folds_of(data, TrainConfig.of(folds=4, val_fraction=0.2))

@@ -125,3 +125,15 @@ def test_look_alikes_of_given_splits_are_told_as_what_they_are(make_folder, tmp_
     shown = capsys.readouterr().out
     assert "1 val picture looks like a training picture; the splits are the data's own" in shown
     assert "stay on one side" not in shown
+
+
+@pytest.mark.parametrize(("groups", "told"), [(3, "1 group"), (6, "2 groups"), (20, None)])
+def test_a_split_of_one_or_two_groups_is_told(make_folder, tmp_path, capsys, groups, told):
+    root = make_folder(count=20)
+    for path in root.glob("*/*.png"):
+        path.rename(path.with_stem(f"patient{int(path.stem) % groups}_{path.stem}"))
+    fractions = {"val_fraction": 0.3, "test_fraction": 0.3, "group_by": r"(patient\d+)"}
+    load_inputs(TrainConfig.of(**settings(root, tmp_path), **fractions))
+    shown = " ".join(capsys.readouterr().out.split())
+    sentence = f"all of test are of {told}: what is measured there may not hold for others"
+    assert sentence in shown if told else "may not hold" not in shown
