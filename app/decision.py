@@ -30,12 +30,12 @@ class DecisionConfig(Settings):
     most one of these."""
 
     sensitivity: Share | None = None
-    """Least share of the positive examples to find, such as 0.98: takes the highest threshold that finds this share on
-    val. Default: the likelier class is the answer."""
+    """Least share of the positive examples to find, such as 0.98: takes the threshold that finds this share on val with
+    the fewest false alarms. Default: the likelier class is the answer."""
 
     specificity: Share | None = None
-    """Least share of the negative examples to call negative: takes the lowest threshold that does so on val.
-    Default: see --sensitivity."""
+    """Least share of the negative examples to call negative: of the thresholds that do so on val, takes the one that finds
+    most positive examples. Default: see --sensitivity."""
 
     precision_at_least: Share | None = None
     """Least share of positive answers that are right: of the thresholds that reach it on val, takes the one that finds

@@ -92,7 +92,7 @@ show_pictures(
 # %% [markdown]
 # ## Training
 #
-# `--sensitivity 0.95` chooses the threshold on val: the highest probability at which 95 % of the infected are found.
+# `--sensitivity 0.95` chooses the threshold on val: it finds 95 % of the infected with the fewest false alarms.
 # `predict.py`, `demo.py`, `serve.py` and the exported files use it, too. The splits are larger than usual, so that
 # each has more infected pictures.
 
