@@ -34,8 +34,8 @@ class DecisionConfig(Settings):
     the fewest false alarms. Default: the likelier class is the answer."""
 
     specificity: Share | None = None
-    """Least share of the negative examples to call negative: of the thresholds that do so on val, takes the one that finds
-    most positive examples. Default: see --sensitivity."""
+    """Least share of the negative examples to call negative: of the thresholds that do so on val, takes the one that
+    finds most positive examples. Default: see --sensitivity."""
 
     precision_at_least: Share | None = None
     """Least share of positive answers that are right: of the thresholds that reach it on val, takes the one that finds

@@ -174,7 +174,8 @@ def _show(data: Data, class_weights: bool) -> None:
         show_stage("", f"{copies}; no copy is on both sides of a split")
     if data.near_duplicates:
         side = "of a split as well" if made == {None} else f"of {' and '.join(carved)}"
-        grouped = " or share a group" if any(example.group for example in data.examples) else ""
+        names = {example.group for example in data.examples if example.group}
+        grouped = f" or share one of {counted(len(names), 'group', 'groups')}" if names else ""
         overlap = " or overlap with one" if any(isinstance(example.content, Part) for example in data.examples) else ""
         alike = f"{data.near_duplicates:,} {data.kind.nouns} look like another{overlap}{grouped}"
         show_stage("", f"{alike}; they stay on one side {side}")

@@ -136,4 +136,5 @@ def test_a_split_of_one_or_two_groups_is_told(make_folder, tmp_path, capsys, gro
     load_inputs(TrainConfig.of(**settings(root, tmp_path), **fractions))
     shown = " ".join(capsys.readouterr().out.split())
     sentence = f"all of test are of {told}: what is measured there may not hold for others"
+    assert f"look like another or share one of {groups} groups; they stay" in shown
     assert sentence in shown if told else "may not hold" not in shown
