@@ -81,7 +81,9 @@ def transcribe_files(backbone: Backbone, weights: str, files: Sequence[FoundFile
         show_stage("table", str(csv))
     check_readable(count, files, KIND, reason)
     recordings = counted(count, KIND.noun, KIND.nouns)
-    show_stage("done", f"{recordings}, {heard:,.0f} seconds, in {seconds:.1f}: {heard / seconds:.1f} times real time")
+    show_stage(
+        "done", f"{recordings}, {heard:,.0f} seconds of sound in {seconds:.1f}: {heard / seconds:.1f} times real time"
+    )
     return seconds
 
 

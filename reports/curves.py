@@ -162,7 +162,7 @@ def draw_reliability(before: pd.DataFrame, after: pd.DataFrame) -> Figure:
         sizes = 16 + 240 * table["count"] / table["count"].sum()
         axes.scatter(table["confidence"], table["accuracy"], sizes, colour, zorder=3, alpha=0.8, lw=0, clip_on=False)
         axes.plot([], [], "o", color=colour, ms=6, label=label)
-    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "ncols": 2}
+    place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "ncols": 2, "framealpha": 0}
     _finish(figure, axes, "confidence", "accuracy", **place)
     lowest = min(before["confidence"].min(), after["confidence"].min())
     axes.set_xlim(max(-0.03, np.floor(10 * lowest) / 10 - 0.03), 1.03)
@@ -200,5 +200,5 @@ def _draw_lines(axes: Axes, lines: Sequence[ClassCurves], which: str, measure: s
 def _finish(figure: Figure, axes: Axes, x: str, y: str, **legend: Any) -> Figure:
     axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel=x, ylabel=y)
     tidy(axes)
-    axes.legend(fontsize=9, title_fontsize=9, framealpha=0.7, edgecolor="none", **legend)
+    axes.legend(**{"fontsize": 9, "title_fontsize": 9, "framealpha": 0.7, "edgecolor": "none"} | legend)
     return figure
