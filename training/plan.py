@@ -50,7 +50,7 @@ class Plan(NamedTuple):
         """Makes a plan from settings; of the recipe's choices, learning rates and epochs may still be open."""
         decided = {name: value for name, value in config.flat().items() if name in cls._fields}
         for name in ("learning_rate", "fine_tune_learning_rate", *EPOCHS_TO_FIT.values()):
-            decided[name] = math.nan if decided[name] is None else decided[name]
+            decided[name] = math.nan if decided[name] in (None, "find") else decided[name]
         decided["fine_tune_augment"] = decided["fine_tune_augment"] or decided["augment"]
         return cls(config, **decided)
 
