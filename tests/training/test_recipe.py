@@ -61,6 +61,7 @@ def test_everything_is_set_and_what_is_given_stays(cuts):
     not_used = {"fine_tune_learning_rate"}
     assert {field for field, value in chosen.config.to_json().items() if value is None} - set(OPEN) == not_used
     again = recipe.make_plan(chosen.config.replace(trainable_layers=1, fine_tune_epochs=1), cuts, 100)
+    assert np.isnan(recipe.make_plan(TrainConfig.of(learning_rate="find"), cuts, 100).learning_rate)
     assert again.fine_tune_learning_rate == recipe.make_plan(again.config, cuts, 100).fine_tune_learning_rate > 0
 
 
