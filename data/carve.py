@@ -8,7 +8,7 @@ import numpy as np
 
 from app.errors import UsageError
 from app.terminal import listed
-from data.deal import Unit, deal, far_off, place
+from data.deal import Unit, deal, far_off, place, told
 from data.kinds import Kind
 from data.near_duplicates import merged
 from data.sources import Split
@@ -97,12 +97,8 @@ def _uneven_classes(
         wanted = {split: max(1, round(share * total)) for split, share in fractions.items()}
         got = {split: counts[split, label] for split in fractions}
         if any(far_off(got[split], size) and max(got[split], size) >= FEW for split, size in wanted.items()):
-            found = " and ".join(f"{split} gets {got[split]:,}" for split in fractions)
-            asked = " and ".join(f"{size:,}" for size in wanted.values())
-            warnings.append(
-                f"groups of '{label}' are so uneven that {found}, where the fractions ask for {asked}; another "
-                f"--split-seed divides them otherwise"
-            )
+            uneven = f"groups of '{label}' are so uneven that {told(got, wanted)}"
+            warnings.append(f"{uneven}; another --split-seed divides them otherwise")
     if len(warnings) > CLASSES_TOLD:
         warnings[CLASSES_TOLD:] = [f"the same holds for {len(warnings) - CLASSES_TOLD:,} more classes"]
     return warnings

@@ -26,7 +26,7 @@ HAS_COLUMNS = TAKES_KIND = True
 CONTENT = "\0content"
 """Name of the column with the examples themselves, while rows are read; no header has it."""
 SEPARATORS = ",;\t"
-"""What may stand between fields; it is the one that is most often in the first line, of equals the first."""
+"""Signs that may divide the fields of a file: the one that its first line has most of, and of equals the first."""
 MOST_CHARACTERS = 2**20
 """Most characters of a line or of a field."""
 MOST_SHOWN = 100

@@ -73,11 +73,14 @@ def _deal_whole(units: Sequence[Unit], sizes: Mapping[Split, int], seed: int) ->
     targets = {**sizes, "train": sum(map(len, units)) - sum(sizes.values())}
     _even_out([len(unit) for unit in ordered], dealt, targets)
     totals = _totals([len(unit) for unit in ordered], dealt)
-    problem = ""
-    if any(far_off(totals[split], size) for split, size in sizes.items()):
-        got = " and ".join(f"{split} gets {totals[split]:,}" for split in sizes)
-        problem = f"{got}, where the fractions ask for {' and '.join(f'{size:,}' for size in sizes.values())}"
+    problem = told(totals, sizes) if any(far_off(totals[split], size) for split, size in sizes.items()) else ""
     return {digest: split for unit, split in zip(ordered, dealt, strict=True) for digest in unit}, problem
+
+
+def told(totals: Mapping[Split, int], sizes: Mapping[Split, int]) -> str:
+    """Tells the true and the wanted sizes of splits."""
+    got = " and ".join(f"{split} gets {totals[split]:,}" for split in sizes)
+    return f"{got}, where the fractions ask for {' and '.join(f'{size:,}' for size in sizes.values())}"
 
 
 def far_off(total: int, target: int) -> bool:
